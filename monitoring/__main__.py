@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,14 @@ from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.assignment import Holdout, holdout_file
+from pricing.decision.assignment import Holdout, holdout_file, read_holdout
 from pricing.errors import HistoryError, PricingError
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.shared_files import SharedFiles, job_files
+from pricing.runtime.shared_state import given_database_url
 from simulation.market import simulated_sales
 
 _log = logging.getLogger("monitoring")
@@ -71,7 +74,9 @@ def _monitor(argv: Sequence[str] | None) -> int:
     with tracked_run("monitor", config=config) as run:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
-        store = MonitoringStore(home / "monitoring" / "monitoring.db")
+        store = MonitoringStore(
+            home / "monitoring" / "monitoring.db", url=given_database_url(), model=config.registry.model_name
+        )
         decisions, log_findings = _decisions(options, config, now=now, panel=panel, known=store.has_outcomes())
         launcher = launchers.job_launcher(
             config.monitoring,
@@ -106,9 +111,8 @@ def _monitor(argv: Sequence[str] | None) -> int:
         weighed = _weighed(outcome, step_days=step)
         todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT), job_options=weighed)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            week = weekly_figures(
-                panel, evaluation, holdout=_holdout(options, evaluation), factor=config.monitoring.plausible_factor
-            )
+            held = _holdout(options, evaluation, files=job_files(config.registry.model_name))
+            week = weekly_figures(panel, evaluation, holdout=held, factor=config.monitoring.plausible_factor)
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,
@@ -197,11 +201,15 @@ def _decide(
     return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
 
 
-def _holdout(options: argparse.Namespace, evaluation: Evaluation) -> Holdout | None:
+def _holdout(options: argparse.Namespace, evaluation: Evaluation, *, files: SharedFiles) -> Holdout | None:
     """Returns the holdout; stores the first day of pricing only when this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
-    first = holdout.first_day(evaluation.joined.frame)
-    return holdout.since(holdout_file(pricing_home()), first, keep=own)
+    first, path = holdout.first_day(evaluation.joined.frame), holdout_file(pricing_home())
+    files.refresh(path)
+    known = holdout.since(path, first, keep=False)
+    if not own or known == read_holdout(path):
+        return known
+    return files.edit(path, partial(holdout.since, first=first, keep=True))
 
 
 def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pricing.decision.assignment import Holdout, hold_out, holdout_file, read_ho
 from pricing.errors import PricingError
 from pricing.paths import pricing_home
 from pricing.runtime.cli import Options, run_main
+from pricing.runtime.shared_files import job_files
 from simulation.market import simulated_sales
 
 
@@ -62,11 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
-    panel = load_panel_from(options.sales, load_config(options.config).data, events=(), simulated=simulated_sales)
+    config = load_config(options.config)
+    panel = load_panel_from(options.sales, config.data, events=(), simulated=simulated_sales)
     path = holdout_file(pricing_home())
     strata = strata_of(panel.product_ids, categories=panel.categories, mean_units=mean_units(panel.units_sold))
-    drawn = hold_out(strata, share=options.share, before=read_holdout(path))
-    write_holdout(path, drawn)
+
+    def draw(file: Path) -> Holdout:
+        found = hold_out(strata, share=options.share, before=read_holdout(file))
+        write_holdout(file, found)
+        return found
+
+    drawn = job_files(config.registry.model_name).edit(path, draw)
     print(f"{len(drawn.held):,} of {len(strata):,} products are held out; keep their prices as they are: {path}")
     return 0
 

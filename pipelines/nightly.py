@@ -42,7 +42,11 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     options = _options(argv)
     config = load_config(options.config)
     home = pricing_home().resolve()
-    with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
+    model = config.registry.model_name
+    with (
+        only_one("nightly", home=home, model=model) as held,
+        tracked_run("nightly", config=config, reason=options.reason) as run,
+    ):
         panel = home / "panel"
         night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
         try:
@@ -74,7 +78,7 @@ class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
     def __init__(
-        self, config: Config, *, run: Run, held: int, common: list[str], panel: str, start: Callable[..., int]
+        self, config: Config, *, run: Run, held: Sequence[int], common: list[str], panel: str, start: Callable[..., int]
     ) -> None:
         self._config = config
         self._run = run
@@ -88,7 +92,7 @@ class _Night:
     def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
-        return self._start(module, options, run=self._run, fine=fine, keep=[self._held])
+        return self._start(module, options, run=self._run, fine=fine, keep=self._held)
 
     def read(self, panel: Path, *words: str) -> None:
         """Reads the sales into the panel.
@@ -165,7 +169,7 @@ class _Night:
     def _compact(self) -> tuple[list[str], JobError | None]:
         """Moves closed segments of the decision log to the archive, where monitoring reads them by day."""
         try:
-            self._start("serving.compact", self._common, run=self._run, keep=[self._held])
+            self._start("serving.compact", self._common, run=self._run, keep=self._held)
         except JobError as error:
             return [], error
         archive = os.environ.get(ARCHIVE_VARIABLE)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _price_test(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     path = plan_file(pricing_home())
+    files = job_files(load_config(options.config).registry.model_name)
+    files.refresh(path, holdout_file(pricing_home()))
     plan = read_plan(path)
     today = options.today or dt.date.today()
     asked = [name for name in ("show", "stop", "report") if getattr(options, name)]
@@ -94,8 +97,7 @@ def _price_test(argv: Sequence[str] | None) -> int:
         raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
     if options.stop:
         _named(options)
-        plan = plan.without(options.name, after=today)
-        write_plan(path, plan)
+        plan = _change(files, path, lambda known: known.without(options.name, after=today))
         stopped = plan.find(options.name)
         gone = stopped is not None and stopped.cancelled
         print(f"price test {options.name} " + ("is cancelled" if gone else f"draws no more from {today} on"))
@@ -105,9 +107,20 @@ def _price_test(argv: Sequence[str] | None) -> int:
         print("\n".join(_lines(plan, today)) or "no price test is planned")
     else:
         test = _start(options, plan, today=today)
-        write_plan(path, plan.with_test(test))
+        _change(files, path, lambda known: known.with_test(test))
         print(f"planned in {path}; `--stop --name {test.name}` ends it")
     return 0
+
+
+def _change(files: SharedFiles, path: Path, change: Callable[[Plan], Plan]) -> Plan:
+    """Changes the plan in force, which another machine may have changed since it was read, and returns the new one."""
+
+    def write(file: Path) -> Plan:
+        plan = change(read_plan(file))
+        write_plan(file, plan)
+        return plan
+
+    return files.edit(path, write)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

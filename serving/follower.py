@@ -15,12 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
+from pricing.decision.product_facts import ProductFacts
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
+from pricing.registry.documents import SharedDocuments
 from pricing.registry.switch_record import SwitchRecord
 from pricing.registry.version import load
+from pricing.runtime.shared_files import SharedFiles
+from pricing.runtime.shared_state import actor
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
     BAKED,
@@ -37,7 +42,7 @@ from serving.current_version import (
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
-from serving.switch_watch import SwitchWatch, watch
+from serving.switch_watch import SharedFilesWatch, SwitchWatch, Watch, watch
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
@@ -98,10 +103,15 @@ class FollowerOptions:
     uses_challenger: bool = False
 
 
-def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
+def verify_version(folder: Path, *, settings: Settings | None = None, shared: SharedFiles | None = None) -> int:
     """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
 
     Assigns its new products to the configured strategy test and to the challenger's share.
+
+    Args:
+        folder: The version's.
+        settings: The service's; None assigns nobody.
+        shared: The files that tasks share; None where they are this task's own.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
@@ -110,16 +120,32 @@ def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
     requests = version.verify().requests
     if settings is not None:
         share = strategy_tests.canary(settings.config.serving.challenger_share)
-        for path, strategy_test in (
+        tests = (
             (settings.strategy_test_file, settings.config.serving.strategy_test),
             (settings.canary_file, share),
-        ):
-            try:
-                if strategy_test is not None:
-                    strategy_tests.extend(path, version.facts, strategy_test)
-            except OSError as error:
-                _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
+        )
+        for path, strategy_test in tests:
+            if strategy_test is not None:
+                _assign(path, version.facts, strategy_test, shared=shared)
     return requests
+
+
+def _assign(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, shared: SharedFiles | None) -> None:
+    """Deals new products, in the document that all tasks share; while the database is away in this task's file alone.
+
+    There every task deals the same, since all begin with what was shared last.
+    """
+    extend = partial(strategy_tests.extend, facts=facts, strategy_test=strategy_test)
+    try:
+        if shared is not None:
+            try:
+                shared.edit(path, partial(extend, local=path))
+                return
+            except RegistryError as error:
+                _log.error("%s; new products are dealt in %s, and shared later", error, path)
+        extend(path)
+    except OSError as error:
+        _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
 
 
 @dataclass(frozen=True)
@@ -505,15 +531,15 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    registry = _LazyRegistry(settings)
+    registry, shared = _LazyRegistry(settings), _shared_files(settings)
     follower = Follower(
         registry,
         places=settings.places,
         options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
-        verify=partial(verify_version, settings=settings),
+        verify=partial(verify_version, settings=settings, shared=shared),
         advice=partial(no_champion, settings),
     )
-    _watch_switches(settings, stop)
+    _watch_database(settings, shared, stop=stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -527,13 +553,28 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _watch_switches(settings: Settings, stop: threading.Event) -> None:
+def _shared_files(settings: Settings) -> SharedFiles | None:
+    """The files that tasks share; None where no database is configured for that."""
+    if settings.shared_url is None:
+        return None
+    try:
+        documents = SharedDocuments(settings.shared_url, model=settings.config.registry.model_name)
+    except RegistryError as error:
+        _log.error("%s; what %s holds stays in force", error, settings.home)
+        return None
+    return SharedFiles(settings.home, documents, who=actor())
+
+
+def _watch_database(settings: Settings, shared: SharedFiles | None, *, stop: threading.Event) -> None:
+    watches: list[Watch] = []
     try:
         record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
+        watches.append(SwitchWatch(record, path=settings.switch_file))
     except RegistryError as error:
         _log.error("%s; the switches last known stay in force", error)
-        return
-    watch(SwitchWatch(record, path=settings.switch_file), stop=stop)
+    if shared is not None:
+        watches.append(SharedFilesWatch(shared, settings.shared_files))
+    watch(watches, stop=stop)
 
 
 def _bake(

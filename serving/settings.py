@@ -17,7 +17,7 @@ from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, str
 from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
-from pricing.runtime.shared_state import database_url
+from pricing.runtime.shared_state import database_url, given_database_url
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
@@ -38,6 +38,7 @@ class Settings:
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
+        shared_url: The same where it was given, so that tasks share other files by it, too; None where they do not.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Settings:
     follows: bool
     keys: tuple[ApiKey, ...]
     database_url: str
+    shared_url: str | None = None
 
     @property
     def decisions_folder(self) -> Path:
@@ -82,6 +84,12 @@ class Settings:
     def switch_file(self) -> Path:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The files that every task must have alike: the follower mirrors them from the database."""
+        found = [self.holdout_file, self.price_tests_file, self.canary_file]
+        return [*found, self.strategy_test_file] if self.config.serving.strategy_test else found
 
     @property
     def stopping_file(self) -> Path:
@@ -150,6 +158,7 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         follows=bool(run_id),
         keys=read_keys(environment),
         database_url=database_url(environment),
+        shared_url=given_database_url(environment),
     )
 
 
