@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
@@ -21,10 +21,8 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
-from pricing.registry.documents import SharedDocuments
 from pricing.registry.switch_record import SwitchRecord
 from pricing.registry.version import load
-from pricing.runtime.shared_files import SharedFiles
 from pricing.runtime.shared_state import actor
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
@@ -42,10 +40,13 @@ from serving.current_version import (
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
-from serving.switch_watch import SharedFilesWatch, SwitchWatch, Watch, watch
+from serving.switch_watch import SwitchWatch, Watch, watch
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
+
+if TYPE_CHECKING:
+    from pricing.runtime.shared_files import SharedFiles
 
 REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
@@ -103,7 +104,9 @@ class FollowerOptions:
     uses_challenger: bool = False
 
 
-def verify_version(folder: Path, *, settings: Settings | None = None, shared: SharedFiles | None = None) -> int:
+def verify_version(
+    folder: Path, *, settings: Settings | None = None, shared: "Callable[[], SharedFiles | None]" = lambda: None
+) -> int:
     """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
 
     Assigns its new products to the configured strategy test and to the challenger's share.
@@ -111,7 +114,7 @@ def verify_version(folder: Path, *, settings: Settings | None = None, shared: Sh
     Args:
         folder: The version's.
         settings: The service's; None assigns nobody.
-        shared: The files that tasks share; None where they are this task's own.
+        shared: Opens the files that tasks share; None where they are this task's own.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
@@ -126,11 +129,13 @@ def verify_version(folder: Path, *, settings: Settings | None = None, shared: Sh
         )
         for path, strategy_test in tests:
             if strategy_test is not None:
-                _assign(path, version.facts, strategy_test, shared=shared)
+                _assign(path, version.facts, strategy_test, shared=shared())
     return requests
 
 
-def _assign(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, shared: SharedFiles | None) -> None:
+def _assign(
+    path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, shared: "SharedFiles | None"
+) -> None:
     """Deals new products, in the document that all tasks share; while the database is away in this task's file alone.
 
     There every task deals the same, since all begin with what was shared last.
@@ -531,7 +536,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    registry, shared = _LazyRegistry(settings), _shared_files(settings)
+    registry, shared = _LazyRegistry(settings), cache(partial(_shared_files, settings))
     follower = Follower(
         registry,
         places=settings.places,
@@ -539,7 +544,7 @@ def main(argv: list[str] | None = None) -> int:
         verify=partial(verify_version, settings=settings, shared=shared),
         advice=partial(no_champion, settings),
     )
-    _watch_database(settings, shared, stop=stop)
+    _watch_database(settings, shared(), stop=stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -553,10 +558,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _shared_files(settings: Settings) -> SharedFiles | None:
+def _shared_files(settings: Settings) -> "SharedFiles | None":
     """The files that tasks share; None where no database is configured for that."""
     if settings.shared_url is None:
         return None
+    from pricing.registry.documents import SharedDocuments  # noqa: PLC0415 - SQLAlchemy takes long to import
+    from pricing.runtime.shared_files import SharedFiles  # noqa: PLC0415
+
     try:
         documents = SharedDocuments(settings.shared_url, model=settings.config.registry.model_name)
     except RegistryError as error:
@@ -565,7 +573,7 @@ def _shared_files(settings: Settings) -> SharedFiles | None:
     return SharedFiles(settings.home, documents, who=actor())
 
 
-def _watch_database(settings: Settings, shared: SharedFiles | None, *, stop: threading.Event) -> None:
+def _watch_database(settings: Settings, shared: "SharedFiles | None", *, stop: threading.Event) -> None:
     watches: list[Watch] = []
     try:
         record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
@@ -573,6 +581,8 @@ def _watch_database(settings: Settings, shared: SharedFiles | None, *, stop: thr
     except RegistryError as error:
         _log.error("%s; the switches last known stay in force", error)
     if shared is not None:
+        from serving.shared_files_watch import SharedFilesWatch  # noqa: PLC0415 - as above
+
         watches.append(SharedFilesWatch(shared, settings.shared_files))
     watch(watches, stop=stop)
 

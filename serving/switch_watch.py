@@ -1,6 +1,4 @@
-"""Read what tasks share from the platform's database every few seconds, and write it to files for the workers.
-
-That is a person's switches and, where a database is configured for it, the documents of `pricing.runtime.shared_files`.
+"""Read the switches from the platform's database every few seconds, and write those in force for the workers.
 
 It stands beside the registry, not behind it: a thread of the follower's process, which no call of MLflow holds up.
 """
@@ -15,7 +13,6 @@ from typing import Protocol
 from pricing.decision.switches import Switches, read_switches, write_switches
 from pricing.errors import RegistryError, SourceError
 from pricing.registry.switch_record import SwitchEntry, in_force
-from pricing.runtime.shared_files import SharedFiles
 
 READ_SECONDS = 2.0  # between two looks; with a worker's own fifth of a second far below the ten seconds promised
 REMIND_SECONDS = 600.0  # between two words on a database that does not answer
@@ -58,7 +55,7 @@ class SwitchWatch:
         self._extent: tuple[int, int] | None = None
         self._entries: Sequence[SwitchEntry] = ()
         self._written: Switches | None = None
-        self._absence = _Absence("the record of switches", stays="the switches last known stay in force", now=self._now)
+        self._absence = Absence("the record of switches", stays="the switches last known stay in force", now=self._now)
 
     def look(self) -> None:
         """Reads the record where it has grown, and writes what is in force where that has changed."""
@@ -98,36 +95,7 @@ class SwitchWatch:
             return None
 
 
-class SharedFilesWatch:
-    """Keeps the files that tasks share up to date; while the database is away they stay as they are."""
-
-    def __init__(
-        self, files: SharedFiles, paths: Sequence[Path], *, now: Callable[[], dt.datetime] | None = None
-    ) -> None:
-        """Reads nothing yet.
-
-        Args:
-            files: Mirrors them.
-            paths: Those that this service reads.
-            now: The clock.
-        """
-        self._files, self._paths = files, paths
-        now = now or (lambda: dt.datetime.now(dt.UTC))
-        self._absence = _Absence("the database of shared documents", stays="the files stay as they are", now=now)
-
-    def look(self) -> None:
-        """Writes the files whose documents have changed."""
-        try:
-            written = self._files.mirror(*self._paths)
-        except (RegistryError, OSError) as error:
-            self._absence.begins(error)
-            return
-        self._absence.ends()
-        for path in written:
-            _log.warning("%s is what all tasks share now", path)
-
-
-class _Absence:
+class Absence:
     """Says that a database is away, again after a while, and that it is back."""
 
     def __init__(self, name: str, *, stays: str, now: Callable[[], dt.datetime]) -> None:

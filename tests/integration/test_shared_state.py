@@ -21,7 +21,7 @@ from pricing.paths import ROOT
 from pricing.registry.database import session_lock
 from pricing.registry.documents import DocumentChangedError, SharedDocuments
 from pricing.runtime.shared_files import SharedFiles
-from serving.switch_watch import SharedFilesWatch
+from serving.shared_files_watch import SharedFilesWatch
 from tests.kit.servers import postgres as postgres_server
 from tests.unit import test_monitoring_store as store_rules
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL

@@ -18,7 +18,8 @@ from pricing.registry.version import load
 from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url
 from serving.follower import verify_version
-from serving.switch_watch import REMIND_SECONDS, SharedFilesWatch
+from serving.shared_files_watch import SharedFilesWatch
+from serving.switch_watch import REMIND_SECONDS
 from tests.kit.serving import settings_in
 from tests.kit.versions import shared_version
 
@@ -178,7 +179,7 @@ def test_what_was_known_last_stays_while_the_database_is_away_and_is_made_good_a
 
     away.away = True
     there.edit(holdout_file(tmp_path / "one"), held("jam"))
-    with caplog.at_level(logging.WARNING, "serving.switch_watch"):
+    with caplog.at_level(logging.WARNING, "serving"):
         for seconds in (0, 2, REMIND_SECONDS):
             clock[0] = NOW + dt.timedelta(seconds=seconds)
             watch.look()
@@ -287,7 +288,7 @@ def test_the_next_task_assigns_as_the_first_one_did(tmp_path: Path) -> None:
             path.write_text(json.dumps({"strategy_test": STRATEGY_TEST.model_dump(mode="json"), "products": other_arm}))
         assert settings.shared_url == url
         files = SharedFiles(settings.home, SharedDocuments(url, model="pricing"), who="task")
-        verify_version(shared_version(), settings=settings, shared=files)
+        verify_version(shared_version(), settings=settings, shared=lambda files=files: files)
         arms.append(strategy_tests.read(path, STRATEGY_TEST))
 
     assert arms[0] == arms[1]
@@ -307,12 +308,12 @@ def test_whom_a_task_dealt_while_the_database_was_away_keeps_its_place_and_is_sh
     files.mirror(path)
 
     away.away = True
-    assert verify_version(shared_version(), settings=settings, shared=files) > 0
+    assert verify_version(shared_version(), settings=settings, shared=lambda files=files: files) > 0
     alone = strategy_tests.read(path, STRATEGY_TEST)
     away.away = False
     files.mirror(path)
     kept = strategy_tests.read(path, STRATEGY_TEST)
-    verify_version(shared_version(), settings=settings, shared=files)
+    verify_version(shared_version(), settings=settings, shared=lambda files=files: files)
     shared = away.read("trials/spring.json")
 
     assert alone["P00001"] == "clearance"
