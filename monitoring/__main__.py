@@ -46,6 +46,7 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout, holdout_file, read_holdout
 from pricing.errors import HistoryError, PricingError
+from pricing.fileio import redact_url
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import Options, run_main
@@ -58,6 +59,12 @@ _log = logging.getLogger("monitoring")
 
 IDLE = "nothing was started or sent (--act false)"
 EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page": 12}
+
+
+class SilentError(PricingError):
+    """Pricing is live, and made no decision though one was due, or its decisions have gone; an alert has said so."""
+
+    told = True  # see pricing.runtime.failures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +103,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             champion=champion,
             config=config.monitoring,
             earlier=None if options.decisions else store.errors,
+            log=_log_place(options),
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
@@ -133,11 +141,10 @@ def _monitor(argv: Sequence[str] | None) -> int:
         print("\n".join(_todo_lines(todo)))
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*result.failures, *_publish(figures, config)]
             repeat = _repeat(config, evaluation, run=run, summary=out / "summary.html", version=after)
+            failures = [*result.failures, *_publish(figures, config)]
             failures += _tell(outcome, result, evaluation=evaluation, config=config, repeat=repeat, todo=todo)
-            if failures:
-                raise DeliveryError("; ".join(failures))
+            _fail(outcome, failures, log=_log_place(options))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
@@ -220,6 +227,19 @@ def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:
 def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:
     tags = {"outcome": outcome.action, "reason": outcome.reason, "done": done, "champion": champion}
     return tags | ({"sales_at_fault": "true"} if outcome.doubts_sales else {})
+
+
+def _fail(outcome: PolicyOutcome, failures: Sequence[str], *, log: str) -> None:
+    """Ends a run with an error that cannot count as done.
+
+    Raises:
+        DeliveryError: Something could not be started or sent.
+        SilentError: Pricing is live and does not decide.
+    """
+    if failures:
+        raise DeliveryError("; ".join(failures))
+    if outcome.silent:
+        raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
@@ -368,6 +388,12 @@ def _decisions(
     since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at)
     decisions, findings = load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
     return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
+
+
+def _log_place(options: argparse.Namespace) -> str:
+    """Where decisions are read from, in words."""
+    shared = None if options.decisions else os.environ.get("PRICING_DECISIONS_URL")
+    return redact_url(shared) if shared else str(options.decisions or pricing_home() / "decisions")
 
 
 def _day(text: str) -> np.datetime64:

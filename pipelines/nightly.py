@@ -23,6 +23,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
+from pricing.runtime.shared_state import given_database_url
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
@@ -72,6 +73,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 def _given(options: argparse.Namespace, *names: str) -> list[str]:
     values = [(name, getattr(options, name)) for name in names]
     return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
+
+
+def _may_be_live() -> bool:
+    """Whether monitoring may remember decisions, so that a log which is not there any more has lost them."""
+    return (pricing_home() / "monitoring").is_dir() or given_database_url() is not None
 
 
 class _Night:
@@ -139,10 +145,10 @@ class _Night:
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
         decisions = pricing_home() / "decisions"
-        if not decisions.is_dir():
+        if not decisions.is_dir() and not _may_be_live():
             return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
         complaint: PricingError | None
-        archived, complaint = self._compact()
+        archived, complaint = self._compact() if decisions.is_dir() else ([], None)
         try:
             outcome = self._monitor()
         except JobError as error:

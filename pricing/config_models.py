@@ -507,6 +507,7 @@ class MonitoringConfig(Section):
     critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
     max_state_age: Days
     silent_days: Days
+    undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
     recency_least: Annotated[int, Field(ge=0, le=3_660)] = 0
     daily_budget: Annotated[int, Field(ge=0, le=1_000)]
