@@ -1,12 +1,13 @@
 """Draws the products that are held out: kept on static prices, so that what pricing earns can be measured against them.
 
-`pricing holdout --sales …` writes the list; the shop keeps those products' prices as they are.
+`pricing holdout --sales …` writes the list; the shop keeps those products' prices as they are. `--end` empties it.
 """
 
 import datetime as dt
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -57,15 +58,20 @@ def since(path: Path, first: dt.date | None, *, keep: bool) -> Holdout | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the holdout, or adds new products to it, and says who is in it."""
     parser = Options(prog="pricing holdout", description=__doc__)
-    parser.add_sales()
+    parser.add_sales(needed=False)
     parser.add_config()
     parser.add_argument("--share", type=float, default=0.1, help="fraction of products to hold out, 0 to 0.5")
+    parser.add_flag("--end", help="holds out no product any more; needs no sales")
     options = parser.parse(argv)
     if not 0 <= options.share <= 0.5:
         raise PricingError(f"--share {options.share}: expected a fraction from 0 to 0.5")
-    config = load_config(options.config)
+    config, path = load_config(options.config), holdout_file(pricing_home())
+    files = job_files(config.registry.model_name)
+    if options.end:
+        files.edit(path, partial(write_holdout, holdout=Holdout(frozenset(), frozenset())))
+        print(f"no product is held out any more: {path}")
+        return 0
     panel = load_panel_from(options.sales, config.data, events=(), simulated=simulated_sales)
-    path = holdout_file(pricing_home())
     strata = strata_of(panel.product_ids, categories=panel.categories, mean_units=mean_units(panel.units_sold))
 
     def draw(file: Path) -> Holdout:
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_holdout(file, found)
         return found
 
-    drawn = job_files(config.registry.model_name).edit(path, draw)
+    drawn = files.edit(path, draw)
     print(f"{len(drawn.held):,} of {len(strata):,} products are held out; keep their prices as they are: {path}")
     return 0
 
