@@ -21,6 +21,9 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TableValuedAlias,
+    case,
+    cast,
     delete,
     exists,
     func,
@@ -234,15 +237,23 @@ class MonitoringStore:
 
     def _moved(self, connection: Connection, maturities: Sequence[int], *, first: str) -> tuple[float, float]:
         """Units by which first and last maturity differ, and those of the first."""
-        start, last = self._tables.outcome.alias("start"), self._tables.outcome.alias("last")
-        same = [start.c.product_id == last.c.product_id, start.c.period == last.c.period, self._mine(last)]
-        asked = [start.c.maturity == maturities[0], last.c.maturity == maturities[-1], start.c.period >= first]
-        query = select(
-            func.coalesce(func.sum(func.abs(last.c.units_sold - start.c.units_sold)), 0.0),
-            func.coalesce(func.sum(start.c.units_sold), 0.0),
-        ).where(self._mine(start), *same, *asked)
-        changed, total = connection.execute(query).one()
-        return float(changed), float(total)
+        outcome = self._tables.outcome
+
+        def units(maturity: int) -> ColumnElement[float]:
+            return func.max(case((outcome.c.maturity == maturity, outcome.c.units_sold)))
+
+        # Not a join of the table with itself, of which the planner would expect few rows right after they were written.
+        both = (
+            select(units(maturities[0]).label("start"), units(maturities[-1]).label("last"))
+            .where(self._mine(outcome), outcome.c.period >= first)
+            .where(outcome.c.maturity.in_([maturities[0], maturities[-1]]))
+            .group_by(outcome.c.product_id, outcome.c.period)
+            .subquery()
+        )
+        changed = func.coalesce(func.sum(func.abs(both.c.last - both.c.start)), 0.0)
+        query = select(changed, func.coalesce(func.sum(both.c.start), 0.0)).where(both.c.last.is_not(None))
+        row = connection.execute(query).one()
+        return float(row[0]), float(row[1])
 
     def errors(self, products: Sequence[str], *, first: dt.date, last: dt.date) -> pd.DataFrame:
         """Returns what was forecast and sold, as known last, where it entered the error.
@@ -365,20 +376,23 @@ class MonitoringStore:
         self, connection: Connection, table: Table, rows: Sequence[Mapping[Any, Any]], *, not_below: str | None = None
     ) -> None:
         """Writes rows over those with the same key, but where that has more in the column `not_below`."""
-        if not rows:
-            return
-        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+        # SQLite keeps NaN as null; PostgreSQL would keep it, and every sum would be NaN.
+        known = [{**self._own, **{name: _known(value) for name, value in row.items()}} for row in rows]
+        in_server = connection.dialect.name == "postgresql"
+        insert = (postgresql if in_server else sqlite).insert(table)
         keys = [column.name for column in table.primary_key]
-        given = insert.excluded
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=keys,
-                set_={column.name: given[column.name] for column in table.columns if column.name not in keys},
-                where=None if not_below is None else given[not_below] >= table.c[not_below],
-            ),
-            # SQLite keeps NaN as null; PostgreSQL would keep it, and every sum would be NaN.
-            [{**self._own, **{name: _known(value) for name, value in row.items()}} for row in rows],
-        )
+        over = {
+            "index_elements": keys,
+            "set_": {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys},
+            "where": None if not_below is None else insert.excluded[not_below] >= table.c[not_below],
+        }
+        for start in range(0, len(known), _ROWS_AT_ONCE):
+            part = known[start : start + _ROWS_AT_ONCE]
+            if in_server:  # one statement: its driver would send a statement for each row
+                found = select(*_unnested(table, part).columns)
+                connection.execute(insert.from_select(list(part[0]), found).on_conflict_do_update(**over))
+            else:
+                connection.execute(insert.on_conflict_do_update(**over), part)
 
     @property
     def _own(self) -> dict[str, str]:
@@ -431,6 +445,12 @@ def _daily(joined: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return rows.groupby(["period", "category"], as_index=False).sum()
+
+
+def _unnested(table: Table, rows: Sequence[Mapping[str, object]]) -> TableValuedAlias:
+    """Rows as PostgreSQL unnests them from one array for each column."""
+    arrays = [cast([row[name] for row in rows], postgresql.ARRAY(table.c[name].type)) for name in rows[0]]
+    return func.unnest(*arrays).table_valued(*rows[0]).render_derived()
 
 
 def _known(value: object) -> object:

@@ -99,7 +99,7 @@ def test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_s
 
 
 def test_what_has_no_forecast_is_no_number_and_spoils_no_figure(store):
-    unknown = outcomes(1).assign(forecast=[float("nan"), 4.0])
+    unknown = outcomes(1).assign(forecast=[float("nan"), 4.0], charged=float("nan"))
 
     store.write_outcomes(unknown, maturities=MATURITIES, now=NOW)
     late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
