@@ -46,6 +46,7 @@ from pricing.registry.database import create_tables, lock_transaction, open_engi
 # those of 1. In 1 outcomes do not say whether they entered the error, and there are no figures of days.
 _FORMAT = 2
 _WAIT_SECONDS = 30  # for another run
+_WRITE_SECONDS = 600  # for another run that writes outcomes into a database
 _PRODUCTS_AT_ONCE = 5_000  # in one statement
 _ROWS_AT_ONCE = 10_000
 
@@ -410,7 +411,8 @@ class MonitoringStore:
         """A transaction; with a lock none other that has it runs, which in SQLite holds of every transaction."""
         with self._translated_errors(), self._engine.begin() as connection:
             if lock is not None:
-                lock_transaction(connection, f"monitoring/{self._model}/{lock}", seconds=_WAIT_SECONDS)
+                seconds = _WRITE_SECONDS if lock == "outcomes" else _WAIT_SECONDS
+                lock_transaction(connection, f"monitoring/{self._model}/{lock}", seconds=seconds)
             yield connection
 
     @contextmanager
@@ -418,8 +420,9 @@ class MonitoringStore:
         try:
             yield
         except (SQLAlchemyError, ImportError) as error:
+            advice = "mend or remove it" if self._model is None else "see that it answers, and run again"
             raise SourceError(
-                f"{self._where}: monitoring's memory cannot be used ({first_line(error)}); mend or remove it"
+                f"{self._where}: monitoring's memory cannot be used ({first_line(error)}); {advice}"
             ) from error
 
 
