@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pricing.decision import strategy_tests
+from pricing.decision_log.objects import open_store
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
@@ -34,6 +35,7 @@ from serving.current_version import (
     version_folder,
     write_pointer,
 )
+from serving.log_upload import LogUpload, Uploading
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
@@ -514,6 +516,7 @@ def main(argv: list[str] | None = None) -> int:
         advice=partial(no_champion, settings),
     )
     _watch_switches(settings, stop)
+    uploading = _upload_log(settings, stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -524,7 +527,25 @@ def main(argv: list[str] | None = None) -> int:
             )
             return 1
         stop.wait(settings.config.serving.poll_seconds)
+    stop.set()
+    if uploading is not None:
+        uploading.join()
     return 0
+
+
+def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:
+    """Starts to upload the decision log, where it is said to where."""
+    if settings.decisions_url is None:
+        return None
+    serving = settings.config.serving
+    upload = LogUpload(
+        settings.decisions_folder,
+        store=partial(open_store, settings.decisions_url),
+        task=settings.task,
+        status=settings.upload_file,
+        waiting_bytes=int(serving.upload_waiting_mb * 1_000_000),
+    )
+    return Uploading(upload, stop=stop, every=serving.upload_seconds, stop_seconds=serving.upload_stop_seconds)
 
 
 def _watch_switches(settings: Settings, stop: threading.Event) -> None:

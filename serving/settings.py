@@ -16,7 +16,7 @@ from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
 from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
-from pricing.paths import SQLITE, pricing_home, tracking_uri
+from pricing.paths import SQLITE, UPLOADS_VARIABLE, pricing_home, task_name, tracking_uri
 from pricing.runtime.shared_state import database_url
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
@@ -38,6 +38,8 @@ class Settings:
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
+        decisions_url: Where the follower uploads the decision log, a folder or an s3:// address; None for nowhere.
+        task: Names this task there.
     """
 
     config: Config
@@ -51,6 +53,8 @@ class Settings:
     follows: bool
     keys: tuple[ApiKey, ...]
     database_url: str
+    decisions_url: str | None = None
+    task: str = ""
 
     @property
     def decisions_folder(self) -> Path:
@@ -82,6 +86,11 @@ class Settings:
     def switch_file(self) -> Path:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
+
+    @property
+    def upload_file(self) -> Path:
+        """The file in which the follower says how far the decision log is uploaded."""
+        return self.run_folder / "upload.json"
 
     @property
     def stopping_file(self) -> Path:
@@ -150,6 +159,8 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         follows=bool(run_id),
         keys=read_keys(environment),
         database_url=database_url(environment),
+        decisions_url=environment.get(UPLOADS_VARIABLE) or None,
+        task=task_name(environment),
     )
 
 
