@@ -125,8 +125,9 @@ def _archive_batch(store: ObjectStore, batch: Sequence[UploadedLines], *, to: st
     if records:
         name = f"decisions-{worker}-{min(records):012d}-{max(records):012d}"
         write_archive([records[number] for number in sorted(records)], to=to, name=name)
+        if not keep:
+            note_compacted(store, day=day, numbers={worker: records})
     if not keep:
-        note_compacted(store, day=day, numbers={worker: records})
         store.delete(whole)
     return len(records)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pricing.decision_log.objects import open_store
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically, replace_text
 
@@ -327,6 +328,9 @@ def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
     schema = pa.Schema.from_pandas(frame, preserve_index=False)
     for column in _CANDIDATES:  # a file whose lists are all empty would have another type
         schema = schema.set(schema.get_field_index(column), pa.field(column, pa.list_(pa.float64())))
+    if folder.startswith("s3://"):  # whole, in one request: not every store takes pyarrow's uploads in parts
+        open_store(folder).put(name, frame.to_parquet(index=False, compression="zstd", schema=schema))
+        return
     if "://" in folder:
         frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd", schema=schema)
         return

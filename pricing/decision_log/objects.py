@@ -129,15 +129,17 @@ class FolderStore:
             raise SourceError(f"{self._root}: cannot be listed ({error.strerror})") from error
 
     def listed(self, prefix: str) -> list[Stored]:
-        """The files below the folder `prefix`; drafts, whose names begin with a dot, are none."""
+        """The files below the folder `prefix`, or that file; drafts, whose names begin with a dot, are none."""
         found = []
+        start = self._root / prefix
         try:
-            for folder, _, names in os.walk(self._root / prefix):
-                for name in names:
-                    path = Path(folder, name)
-                    with suppress(FileNotFoundError):
-                        if not name.startswith("."):
-                            found.append(Stored(path.relative_to(self._root).as_posix(), path.stat().st_size))
+            paths = (
+                [start] if start.is_file() else [Path(at, name) for at, _, names in os.walk(start) for name in names]
+            )
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    if not path.name.startswith("."):
+                        found.append(Stored(path.relative_to(self._root).as_posix(), path.stat().st_size))
         except OSError as error:
             raise SourceError(f"{self._root / prefix}: cannot be listed ({error.strerror})") from error
         return sorted(found, key=_key)

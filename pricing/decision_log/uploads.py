@@ -128,10 +128,9 @@ def list_uploads(
         prefixes = [f"{folder}/"] if tasks is None else [f"{folder}/{name}" for name in (NOTE, *_of(tasks))]
         for stored in (one for prefix in prefixes for one in store.listed(prefix)):
             if found := _LINES.fullmatch(stored.key):
-                numbers = int(found["first"]), int(found["last"])
-                lines.append(
-                    UploadedLines(stored.key, stored.size, found["day"], found["task"], found["worker"], *numbers)
-                )
+                day, task, worker, first, last = found.groups()
+                lines.append(UploadedLines(stored.key, stored.size, day, task, worker, int(first), int(last)))
+                days[worker] = day
             elif found := _COUNT.fullmatch(stored.key):
                 issued[found["worker"]] = max(issued.get(found["worker"], 0), int(found["issued"]))
                 counts.append(stored.key)
