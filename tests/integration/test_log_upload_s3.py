@@ -115,7 +115,7 @@ class Task:
         home.mkdir(parents=True)
         self.home, self.port = home, free_port()
         settings = {
-            "serving": {"workers": 2, "upload_seconds": every, "upload_stop_seconds": 5, "lame_duck_seconds": 0}
+            "serving": {"workers": 2, "upload_seconds": every, "upload_stop_seconds": 1, "lame_duck_seconds": 0}
         }
         (home / "settings.yaml").write_text(json.dumps(settings))
         values = {
@@ -127,7 +127,10 @@ class Task:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "serving"], env={**os.environ, **values}, cwd=home, stderr=self.log
         )
+
+    def ready(self) -> "Task":
         wait_for(lambda: self.get("/health/ready") is not None)
+        return self
 
     def get(self, path: str, body: object = None) -> str | None:
         data = None if body is None else json.dumps(body).encode()
@@ -163,14 +166,14 @@ def ids(url: str, folder: Path) -> tuple[set[str], int]:
     return {record["decision"]["decision_id"] for record in reading.records}, reading.lost
 
 
-def test_a_stopped_task_loses_nothing_and_a_killed_one_what_was_not_uploaded(
+def test_a_stopped_task_loses_nothing_and_a_killed_one_nothing_that_was_uploaded(
     store: S3Store, s3: dict[str, str], tmp_path: Path
 ) -> None:
-    url = where("test_a_stopped_task_loses_nothing_and_a_killed_one_what_was_not_uploaded")
+    url = where("test_a_stopped_task_loses_nothing_and_a_killed_one_nothing_that_was_uploaded")
     stopped = Task(tmp_path / "stopped", url=url, environment=s3, every=3600)
     killed = Task(tmp_path / "killed", url=url, environment=s3, every=0.5)
-    given = stopped.price(20)
-    early = killed.price(20)
+    given = stopped.ready().price(20)
+    early = killed.ready().price(20)
     with contextlib.ExitStack() as last:
         last.callback(killed.stop, signal.SIGKILL)
         wait_for(lambda: ids(url, tmp_path)[0] >= early)
@@ -193,7 +196,7 @@ def test_a_task_whose_store_is_away_answers_says_so_at_its_end_and_uploads_in_it
     url = where("test_a_task_whose_store_is_away_answers_says_so_at_its_end_and_uploads_in_its_next_run")
     nowhere = {**s3, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     task = Task(tmp_path / "task", url=url, environment=nowhere, every=0.5)
-    given = task.price(5)
+    given = task.ready().price(5)
 
     log = task.stop(signal.SIGTERM)
     upload = LogUpload(

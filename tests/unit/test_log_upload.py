@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pricing.decision_log.uploads import list_uploads
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError, SourceError
 from serving import log_upload
-from serving.log_upload import LogUpload, read_upload_status
+from serving.log_upload import LogUpload, Uploading, read_upload_status
 from tests.kit.serving import NOW, open_app, settings_in
 from tests.unit.test_decision_log import NOON, entry, writer
 
@@ -339,6 +340,49 @@ def test_the_last_upload_says_what_is_left(tmp_path: Path, caplog: pytest.LogCap
 
     expected = "uploaded to its end" if reachable else "from 2026-03-06T12:00:00+00:00 on, are not uploaded"
     assert expected in caplog.text
+
+
+class HungStore(FolderStore):
+    """A store that takes nothing until it is let."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def put(self, key: str, body: bytes) -> None:
+        self.asked.set()
+        self.let.wait(60)
+        super().put(key, body)
+
+
+def test_a_store_that_hangs_holds_up_no_end_of_the_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log, store, stop = writer(tmp_path / "decisions"), HungStore(tmp_path / "store"), threading.Event()
+    written(log, 1)
+    log.close()
+    upload = LogUpload(
+        tmp_path / "decisions", store=lambda: store, task="one", status=tmp_path / "status", waiting_bytes=10**9
+    )
+    uploading = Uploading(upload, stop=stop, every=3600, stop_seconds=0.05)
+    store.asked.wait(60)
+
+    stop.set()
+    uploading.join()
+
+    assert "are not uploaded (time is up)" in caplog.text
+    store.let.set()
+    uploading.join()
+
+
+def test_the_last_upload_follows_the_signal_at_once(tmp_path: Path) -> None:
+    log, stop = writer(tmp_path / "decisions"), threading.Event()
+    uploading = Uploading(upload_of(tmp_path), stop=stop, every=3600, stop_seconds=60)
+    written(log, 1)
+    log.close()
+
+    stop.set()
+    uploading.join()
+
+    assert names(uploaded(tmp_path)) == ["d-1"]
 
 
 def test_a_segment_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
