@@ -45,6 +45,7 @@ from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout, holdout_file, read_holdout
+from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError, PricingError
 from pricing.fileio import redact_url
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
@@ -381,12 +382,13 @@ def _decisions(
     options: argparse.Namespace, config: Config, *, now: dt.datetime, panel: Panel, known: bool
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads the decisions that an evaluation needs; a shop that never decided a price has none, which is no error."""
-    folder, days = options.decisions or pricing_home() / "decisions", STEP_DAYS[panel.period]
-    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-    if options.decisions is None and not folder.exists() and archive is None:
+    log, days = log_places(options.decisions), STEP_DAYS[panel.period]
+    if options.decisions is None and not log.readable and not os.environ.get(ARCHIVE_VARIABLE):
         return tabulate(NO_DECISIONS, now=now, days=days, known=known)
     since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at)
-    decisions, findings = load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
+    decisions, findings = load_decisions(
+        log.folder, now=now, archive=log.archive, uploads=log.uploads, days=days, known=known, since=since
+    )
     return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
 
 

@@ -16,6 +16,7 @@ from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.panel import is_panel
 from pricing.data.quality import load_quality, quality_file
+from pricing.decision_log.places import log_places
 from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
@@ -128,7 +129,7 @@ class _Night:
         that fails here too has said so: what stopped the sales is this night's error.
         """
         said = "no sales could be read, so states stay as they are"
-        if self._registry.at(CHAMPION) is None or not (pricing_home() / "decisions").is_dir():
+        if self._registry.at(CHAMPION) is None or not log_places().readable:
             return said
         archived, _ = self._compact()
         said = "; ".join([said, *archived])
@@ -144,11 +145,11 @@ class _Night:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
-        decisions = pricing_home() / "decisions"
-        if not decisions.is_dir() and not _may_be_live():
-            return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
+        log = log_places()
+        if not log.readable and not _may_be_live():
+            return f"no decision log in {log.folder}, so nothing to monitor; {self._refresh()}", None
         complaint: PricingError | None
-        archived, complaint = self._compact() if decisions.is_dir() else ([], None)
+        archived, complaint = self._compact() if log.readable else ([], None)
         try:
             outcome = self._monitor()
         except JobError as error:
@@ -178,7 +179,9 @@ class _Night:
             self._start("serving.compact", self._common, run=self._run, keep=self._held)
         except JobError as error:
             return [], error
-        archive = os.environ.get(ARCHIVE_VARIABLE)
+        log, archive = log_places(), os.environ.get(ARCHIVE_VARIABLE)
+        if log.uploads is not None:
+            return [f"closed segments of the decision log, and past days of {log.uploads}, are in {log.archive}"], None
         return [f"closed segments of the decision log are in {archive}"] if archive else [], None
 
     def _delete_versions(self) -> tuple[list[str], RegistryError | None]:

@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import hashlib
-import os
 import re
 import sys
 import tempfile
@@ -27,11 +26,12 @@ from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, re
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
+from pricing.decision_log.places import log_places
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
 from pricing.markdown_text import escape_markdown
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
@@ -299,9 +299,8 @@ def _lines(plan: Plan, today: dt.date) -> list[str]:
 def _report(options: argparse.Namespace, plan: Plan) -> None:
     panel, _ = _sales(options, _serving(options)[0])
     model = _model(options) if options.version else None
-    folder = options.decisions or pricing_home() / "decisions"
-    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-    records = read_decisions(folder, archive=archive, tested=True).records
+    log = log_places(options.decisions)
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, tested=True).records
     output: Path = options.output or pricing_home() / "price_tests" / "report.md"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report(panel, plan, records, model=model), encoding="utf-8")

@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import math
-import os
 import sys
 import tempfile
 import time
@@ -33,8 +32,9 @@ from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
+from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError, RegistryError, VersionError
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, load, must_hold_prices, pack
@@ -189,16 +189,16 @@ def _tested(
     Raises:
         SourceError: The log or the plan of tests cannot be read.
     """
-    where = folder or pricing_home() / "decisions"
-    if folder is None and not where.is_dir():
+    log = log_places(folder)
+    if folder is None and not log.readable:
         return None
-    archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
-    here = where.resolve() == (pricing_home() / "decisions").resolve()
+    here = log.folder.resolve() == (pricing_home() / "decisions").resolve()
     plan = NO_TESTS
     if here:  # the plan covers only this home's log
         job_files(model).refresh(plan_file(pricing_home()))
         plan = read_plan(plan_file(pricing_home()))
-    draws = find_draws(panel, read_decisions(where, archive=archive, tested=True).records, plan=plan)
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, tested=True).records
+    draws = find_draws(panel, records, plan=plan)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used

@@ -434,6 +434,9 @@ class ServingConfig(Section):
     wrong_keys: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
+    upload_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    upload_stop_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    upload_waiting_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 2000.0
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     log_sync: bool
     strategy_test: StrategyTestConfig | None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.objects import open_store
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
@@ -37,6 +38,7 @@ from serving.current_version import (
     version_folder,
     write_pointer,
 )
+from serving.log_upload import LogUpload, Uploading
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
@@ -545,6 +547,7 @@ def main(argv: list[str] | None = None) -> int:
         advice=partial(no_champion, settings),
     )
     _watch_database(settings, shared(), stop=stop)
+    uploading = _upload_log(settings, stop)
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -555,6 +558,9 @@ def main(argv: list[str] | None = None) -> int:
             )
             return 1
         stop.wait(settings.config.serving.poll_seconds)
+    stop.set()
+    if uploading is not None:
+        uploading.join()
     return 0
 
 
@@ -571,6 +577,21 @@ def _shared_files(settings: Settings) -> "SharedFiles | None":
         _log.error("%s; what %s holds stays in force", error, settings.home)
         return None
     return SharedFiles(settings.home, documents, who=actor())
+
+
+def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:
+    """Starts to upload the decision log, where it is said to where."""
+    if settings.decisions_url is None:
+        return None
+    serving = settings.config.serving
+    upload = LogUpload(
+        settings.decisions_folder,
+        store=partial(open_store, settings.decisions_url),
+        task=settings.task,
+        status=settings.upload_file,
+        waiting_bytes=int(serving.upload_waiting_mb * 1_000_000),
+    )
+    return Uploading(upload, stop=stop, every=serving.upload_seconds, stop_seconds=serving.upload_stop_seconds)
 
 
 def _watch_database(settings: Settings, shared: "SharedFiles | None", *, stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from pricing.decision_log.writer import LogWriter
 from serving.champion import NO_VERSION, Champion
 from serving.current_version import FollowerState, FollowerStatus
 from serving.embedded import Embedded
+from serving.log_upload import UploadStatus, read_upload_status
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
@@ -121,10 +122,25 @@ class Service:
         served = self.champion.served
         gauges = {"LogFailing": float(status.failure is not None)}
         if self.settings.config.serving.embedded_metrics:
-            gauges |= version_gauges(served.name, self.champion.following)
+            gauges |= version_gauges(served.name, self.champion.following) | self._upload_gauges()
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
         self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
+
+    def upload_status(self) -> UploadStatus | None:
+        """How far the decision log is uploaded; None where it is not, or nobody has begun to."""
+        return None if self.settings.decisions_url is None else read_upload_status(self.settings.upload_file)
+
+    def _upload_gauges(self) -> dict[str, float]:
+        """What an alarm watches of the upload."""
+        status = self.upload_status()
+        if status is None:
+            return {}
+        return {
+            "UploadLagSeconds": round(max(self.now().timestamp() - status.through, 0.0), 1),
+            "UploadFailing": float(status.failure is not None),
+            "UploadDropped": float(status.dropped),
+        }
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""

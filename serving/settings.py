@@ -16,7 +16,7 @@ from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
 from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
-from pricing.paths import SQLITE, pricing_home, tracking_uri
+from pricing.paths import SQLITE, UPLOADS_VARIABLE, pricing_home, task_name, tracking_uri
 from pricing.runtime.shared_state import database_url, given_database_url
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
@@ -39,6 +39,8 @@ class Settings:
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
         shared_url: The same where it was given, so that tasks share other files by it, too; None where they do not.
+        decisions_url: Where the follower uploads the decision log, a folder or an s3:// address; None for nowhere.
+        task: Names this task there.
     """
 
     config: Config
@@ -53,6 +55,8 @@ class Settings:
     keys: tuple[ApiKey, ...]
     database_url: str
     shared_url: str | None = None
+    decisions_url: str | None = None
+    task: str = ""
 
     @property
     def decisions_folder(self) -> Path:
@@ -90,6 +94,11 @@ class Settings:
         """The files that every task must have alike: the follower mirrors them from the database."""
         found = [self.holdout_file, self.price_tests_file, self.canary_file]
         return [*found, self.strategy_test_file] if self.config.serving.strategy_test else found
+
+    @property
+    def upload_file(self) -> Path:
+        """The file in which the follower says how far the decision log is uploaded."""
+        return self.run_folder / "upload.json"
 
     @property
     def stopping_file(self) -> Path:
@@ -159,6 +168,8 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         keys=read_keys(environment),
         database_url=database_url(environment),
         shared_url=given_database_url(environment),
+        decisions_url=environment.get(UPLOADS_VARIABLE) or None,
+        task=task_name(environment),
     )
 
 
