@@ -152,6 +152,9 @@ class Champion:
                 return False
             try:
                 pointer = read_pointer(path)
+                if pointer is not None and self._settings.pinned not in (None, pointer.version):
+                    _log.info("version %s is not served: version %s is pinned", pointer.version, self._settings.pinned)
+                    continue
                 if pointer is not None:
                     self.served = self._serve(pointer, folder=pointed_folder(path, pointer))
                     _log.info("version %s answers from now on", pointer.version)

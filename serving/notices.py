@@ -32,13 +32,16 @@ def no_champion(settings: Settings) -> str:
 
 
 def last_served(settings: Settings) -> tuple[Pointer, bool] | None:
-    """The version that answers until another one is fetched, and whether it was baked in; None where there is none."""
+    """The version that answers until another one is fetched, and whether it was baked in; None where there is none.
+
+    Where a version is pinned no other one answers.
+    """
     for path, baked in ((settings.places.pointer, False), (settings.places.baked, True)):
         try:
             pointer = read_pointer(path)
         except VersionError:  # whoever opens it says so
             continue
-        if pointer is not None:
+        if pointer is not None and settings.pinned in (None, pointer.version):
             return pointer, baked
     return None
 
@@ -59,7 +62,11 @@ def _configuration(settings: Settings) -> str:
 
 def _champion(settings: Settings) -> str:
     found, name = last_served(settings), settings.config.registry.model_name
-    looked = f"the follower looks for the champion of {name!r} in {redact_url(settings.registry_uri)}"
+    where = redact_url(settings.registry_uri)
+    looked = f"the follower looks for the champion of {name!r} in {where}"
+    if settings.pinned is not None:
+        there = "which is on this machine" if found else f"which the follower fetches from {where}"
+        return f"champion: not followed; version {settings.pinned} of {name!r} is pinned (PRICING_VERSION), {there}"
     if found is None:
         return f"champion: none on this machine yet; {looked}"
     pointer, baked = found

@@ -130,13 +130,19 @@ _TOLD_TO_ALL: dict[FollowerState, str | None] = {
     "unreachable": f"the registry does not answer; {_WHERE_TOLD}",
     "refused": f"the champion is refused; {_WHERE_TOLD}",
     "failed": f"the champion cannot be stored on this machine; {_WHERE_TOLD}",
+    "unknown_version": "the version that PRICING_VERSION pins does not exist in the registry",
 }
 
 
 class Follow(BaseModel):
     """How following the registry's champion goes."""
 
-    state: str = Field(description="following, no_champion, unreachable, refused, failed, starting or off.")
+    state: str = Field(
+        description="following, no_champion, unreachable, refused, failed, unknown_version, starting or off."
+    )
+    pinned: str | None = Field(
+        default=None, description="The version that this deployment serves whatever the alias names (PRICING_VERSION)."
+    )
     champion: str | None = Field(description="The version that the alias names, as far as it is known.")
     detail: str | None = Field(
         description="What went wrong last, or what to do where there is no champion. Addresses and paths are told in "
@@ -159,7 +165,13 @@ class Follow(BaseModel):
         if not addresses:
             detail = _TOLD_TO_ALL[following.state]
             refused = dict.fromkeys(refused, _WHERE_TOLD)
-        return cls(state=following.state, champion=following.champion, detail=detail, refused=refused)
+        return cls(
+            state=following.state,
+            pinned=following.pinned,
+            champion=following.champion,
+            detail=detail,
+            refused=refused,
+        )
 
 
 class Difference(BaseModel):

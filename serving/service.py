@@ -18,7 +18,7 @@ from serving.settings import Settings
 from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 # States of the follower in which the newest champion may not be what is served.
-FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed")
+FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed", "unknown_version")
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ class Settings:
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
+        pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Settings:
     follows: bool
     keys: tuple[ApiKey, ...]
     database_url: str
+    pinned: str | None = None
 
     @property
     def decisions_folder(self) -> Path:
@@ -150,6 +153,7 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         follows=bool(run_id),
         keys=read_keys(environment),
         database_url=database_url(environment),
+        pinned=_pinned(environment),
     )
 
 
@@ -198,6 +202,13 @@ def _registry_uri(environment: Mapping[str, str]) -> str:
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
         return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
     return uri
+
+
+def _pinned(environment: Mapping[str, str]) -> str | None:
+    text = environment.get("PRICING_VERSION") or None
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,18}", text):
+        raise ConfigError(f"PRICING_VERSION: expected the number of a version, such as 7, found {text[:60]!r}")
+    return text
 
 
 def _port(text: str) -> int:
