@@ -11,6 +11,7 @@ from pricing.fileio import replace_json
 
 FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed", "unknown_version"]
 BAKED = "baked"
+NO_VERSION = "none"  # the name of what answers where no version does
 _FORMAT = 1  # of pointers; those written before they named it are of this one
 _FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
 

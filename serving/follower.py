@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pricing.decision import strategy_tests
 from pricing.errors import PricingError, RegistryError, VersionError
@@ -35,16 +35,27 @@ from serving.current_version import (
     write_pointer,
 )
 from serving.logs import configure_logging
-from serving.notices import no_champion
+from serving.notices import no_champion, served_name
 from serving.settings import Settings, baked_config, read_settings
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
 
+if TYPE_CHECKING:
+    from serving.fleet import Heartbeat
+    from serving.switch_watch import SwitchWatch
+
+Watch = TypeVar("Watch")
+
 REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
 ANSWER_SECONDS = 10.0  # the service is ready only after the first attempt, so that must fail soon
 DOWNLOAD_SECONDS = 600.0
+# Between two looks at the database; with a worker's own fifth of a second far below the ten seconds that are promised
+# from a person's switch to the last price without it.
+LOOK_SECONDS = 2.0
+SWITCHES_SECONDS = 10.0  # that a version which was fetched waits for the first look at the switches, at most
+LEAVE_SECONDS = 5.0
 # So long after a call has run out of its time the follower begins anew, with connections of its own: longer than MLflow
 # itself tries to reach a database (150 s at 5 s an attempt).
 HUNG_SECONDS = 180.0
@@ -558,6 +569,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    database = _DatabaseWatch(settings, stop=stop)
     registry = _LazyRegistry(settings)
     follower = Follower(
         registry,
@@ -568,10 +580,9 @@ def main(argv: list[str] | None = None) -> int:
             uses_challenger=settings.uses_challenger,
             pinned=settings.pinned,
         ),
-        verify=partial(verify_version, settings=settings),
+        verify=database.verify,
         advice=partial(no_champion, settings),
     )
-    threading.Thread(target=_watch_database, args=(settings, stop), name="database", daemon=True).start()
     os.nice(5)  # answering requests goes before downloading
     parent = os.getppid()
     while not stop.is_set() and os.getppid() == parent:
@@ -582,20 +593,74 @@ def main(argv: list[str] | None = None) -> int:
             )
             return 1
         stop.wait(settings.config.serving.poll_seconds)
+    stop.set()
+    database.join()
     return 0
 
 
-def _watch_database(settings: Settings, stop: threading.Event) -> None:
-    """Reads the platform's database on and on, in a thread, whose imports and connection the champion does not await."""
-    from pricing.registry.switch_record import SwitchRecord  # noqa: PLC0415 - SQLAlchemy takes long to import
-    from serving.switch_watch import SwitchWatch, watch  # noqa: PLC0415 - so does this, by it
+class _DatabaseWatch:
+    """Looks at the platform's database on and on, in a thread that no call of the registry holds up.
 
-    try:
-        record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
-    except RegistryError as error:
-        _log.error("%s; the switches last known stay in force", error)
-        return
-    watch(SwitchWatch(record, path=settings.switch_file), stop=stop)
+    The thread imports what it needs and connects by itself, so that no champion waits for that.
+    """
+
+    def __init__(self, settings: Settings, *, stop: threading.Event) -> None:
+        self._settings, self._stop = settings, stop
+        self.switches_known = threading.Event()  # set after the first look at them, whatever came of it
+        self._thread = threading.Thread(target=self._run, name="database", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits, not for long, until the other tasks were told that this one ends."""
+        self._thread.join(LEAVE_SECONDS)
+
+    def _run(self) -> None:
+        switches = self._opened(self._switch_watch)
+        if switches is not None:
+            switches.look()
+        self.switches_known.set()
+        heartbeat = self._opened(self._heartbeat) if self._settings.knows_others else None
+        looks = [*([switches.look] if switches else []), *([heartbeat.beat] if heartbeat else [])]
+        if heartbeat is not None:
+            heartbeat.beat()
+        while not self._stop.wait(LOOK_SECONDS):
+            for look in looks:
+                look()
+        if heartbeat is not None:
+            heartbeat.leave()
+
+    def _opened(self, make: Callable[[], Watch]) -> Watch | None:
+        try:
+            return make()
+        except RegistryError as error:  # an address that cannot be used
+            _log.error("%s; what was last known stays in force", error)
+            return None
+
+    def _switch_watch(self) -> "SwitchWatch":
+        from pricing.registry.switch_record import SwitchRecord  # noqa: PLC0415 - SQLAlchemy takes long to import
+        from serving.switch_watch import SwitchWatch  # noqa: PLC0415
+
+        record = SwitchRecord(self._settings.database_url, model=self._settings.config.registry.model_name)
+        return SwitchWatch(record, path=self._settings.switch_file)
+
+    def _heartbeat(self) -> "Heartbeat":
+        from pricing.registry.task_record import TaskRecord  # noqa: PLC0415 - SQLAlchemy takes long to import
+        from serving.fleet import Heartbeat  # noqa: PLC0415
+
+        settings = self._settings
+        return Heartbeat(
+            TaskRecord(settings.database_url, model=settings.config.registry.model_name),
+            path=settings.fleet_file,
+            run=settings.run_id,
+            task=settings.task,
+            version=partial(served_name, settings),
+        )
+
+    def verify(self, folder: Path) -> int:
+        """Verifies a version, as `verify_version`; it is served only once the switches that are in force are known."""
+        requests = verify_version(folder, settings=self._settings)
+        self.switches_known.wait(SWITCHES_SECONDS)
+        return requests
 
 
 def _bake(

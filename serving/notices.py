@@ -6,8 +6,9 @@ from pricing.config import DEFAULT_PATH
 from pricing.errors import VersionError
 from pricing.fileio import redact_url
 from pricing.paths import CHECKOUT, SQLITE
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import leaves
-from serving.current_version import Pointer, read_pointer
+from serving.current_version import NO_VERSION, Pointer, read_pointer
 from serving.settings import Settings, is_loopback
 
 _TRAIN = "make train SALES=…" if CHECKOUT else "pricing train --sales …"
@@ -15,8 +16,8 @@ _PROMOTE = "make promote" if CHECKOUT else "pricing promote"
 
 
 def at_start(settings: Settings) -> list[str]:
-    """Configuration, champion and keys, one sentence each; no key itself."""
-    return [_configuration(settings), _champion(settings), _keys(settings)]
+    """Configuration, champion, keys and time zone, one sentence each; no key itself."""
+    return [_configuration(settings), _champion(settings), _keys(settings), _today(settings)]
 
 
 def no_champion(settings: Settings) -> str:
@@ -46,6 +47,12 @@ def last_served(settings: Settings) -> tuple[Pointer, bool] | None:
     return None
 
 
+def served_name(settings: Settings) -> str:
+    """The name of the version that this machine's workers answer by, or soon will; "none" where rules do."""
+    found = last_served(settings)
+    return NO_VERSION if found is None else found[0].version
+
+
 def _configuration(settings: Settings) -> str:
     file = settings.file
     if file.path is None:
@@ -58,6 +65,13 @@ def _configuration(settings: Settings) -> str:
     if others:
         parts.append(f"{' and '.join(others)} change nothing here: a version keeps those that it was trained with")
     return "; ".join(parts)
+
+
+def _today(settings: Settings) -> str:
+    zone = settings.config.zone
+    where = f"in {zone.key}" if zone is not None else "of this machine's time zone; time_zone in the configuration says"
+    now = shop_now(zone)
+    return f"today: {now.date()} ({now:%H:%M %Z}), the day {where}" + ("" if zone else " another")
 
 
 def _champion(settings: Settings) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 from pricing.decision.price_tests import Plan
 from pricing.decision_log.writer import LogWriter
-from serving.champion import NO_VERSION, Champion
-from serving.current_version import FollowerState, FollowerStatus
+from serving.champion import Champion
+from serving.current_version import NO_VERSION, FollowerState, FollowerStatus
 from serving.embedded import Embedded
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import FleetFile, HoldoutFile, SwitchFile, WatchedFile
 
 # States of the follower in which the newest champion may not be what is served.
 FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed", "unknown_version")
@@ -37,6 +37,7 @@ class Service:
         price_tests: The plan of price tests.
         switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
+        fleet: The serving tasks that are alive.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Service:
     price_tests: WatchedFile[Plan]
     switches: SwitchFile
     embedded: Embedded
+    fleet: FleetFile
     _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,6 +109,7 @@ class Service:
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
         self.switches.reload()
         self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
+        self.fleet.reload()
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)
@@ -119,12 +122,19 @@ class Service:
             self.metrics.set("pricing_challenger_workers", self.champion.challenger.name, to=1)
         self.exchange.publish()
         served = self.champion.served
+        tasks, others = self.tasks()
         gauges = {"LogFailing": float(status.failure is not None)}
         if self.settings.config.serving.embedded_metrics:
             gauges |= version_gauges(served.name, self.champion.following)
+            gauges |= {"Tasks": float(tasks), "TasksOnOtherVersion": float(others)} if tasks else {}
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
         self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
+
+    def tasks(self) -> tuple[int, int]:
+        """How many serving tasks are alive (0: not known), and how many serve another version than this worker."""
+        fleet = self.fleet.content
+        return len(fleet.tasks), fleet.others(self.champion.served.name)
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""
@@ -143,8 +153,3 @@ def version_gauges(served: str, following: FollowerStatus | None) -> dict[str, f
         gauges["FollowerFailing"] = float(following.state in FAILING)
         gauges["RefusedVersions"] = float(len(following.refused))
     return gauges
-
-
-def local_now() -> dt.datetime:
-    """The present moment in the machine's time zone, whose calendar day `date` and `day_of_week` are counted from."""
-    return dt.datetime.now().astimezone()

@@ -18,7 +18,7 @@ from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, str
 from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home, tracking_uri
-from pricing.runtime.shared_state import database_url
+from pricing.runtime.shared_state import database_url, task_name
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
@@ -40,6 +40,8 @@ class Settings:
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
         pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
+        task: The name of this service among those that serve together.
+        knows_others: Whether it tells of itself, and reads of the others, in the database: one was given.
     """
 
     config: Config
@@ -54,6 +56,8 @@ class Settings:
     keys: tuple[ApiKey, ...]
     database_url: str
     pinned: str | None = None
+    task: str = "task"
+    knows_others: bool = False
 
     @property
     def decisions_folder(self) -> Path:
@@ -85,6 +89,11 @@ class Settings:
     def switch_file(self) -> Path:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
+
+    @property
+    def fleet_file(self) -> Path:
+        """The file where the follower keeps which serving tasks are alive."""
+        return self.run_folder / "fleet.json"
 
     @property
     def stopping_file(self) -> Path:
@@ -154,6 +163,8 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         keys=read_keys(environment),
         database_url=database_url(environment),
         pinned=_pinned(environment),
+        task=task_name(environment),
+        knows_others=bool(run_id and environment.get("PRICING_DATABASE_URL")),
     )
 
 

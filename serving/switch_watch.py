@@ -5,7 +5,6 @@ It stands beside the registry, not behind it: a thread of the follower's process
 
 import datetime as dt
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +13,6 @@ from pricing.decision.switches import Switches, read_switches, write_switches
 from pricing.errors import RegistryError, SourceError
 from pricing.registry.switch_record import SwitchEntry, in_force
 
-READ_SECONDS = 2.0  # between two looks; with a worker's own fifth of a second far below the ten seconds promised
 REMIND_SECONDS = 600.0  # between two words on a database that does not answer
 _log = logging.getLogger(__name__)
 
@@ -95,16 +93,3 @@ class SwitchWatch:
         if self._said_at is None or (now - self._said_at).total_seconds() >= REMIND_SECONDS:
             self._said_at = now
             _log.error("%s; the switches last known stay in force", error)
-
-
-def watch(switches: SwitchWatch, *, stop: threading.Event, every: float = READ_SECONDS) -> threading.Thread:
-    """Looks once, and then on and on in a thread until `stop` is set."""
-    switches.look()
-
-    def run() -> None:
-        while not stop.wait(every):
-            switches.look()
-
-    thread = threading.Thread(target=run, name="switches", daemon=True)
-    thread.start()
-    return thread

@@ -133,7 +133,7 @@ class SwitchRecord:
         self._lock_seconds = lock_seconds
         self._model, self._name = model, redact_url(url)
         with self._translated_errors():
-            self._engine = _engine(url, lock_seconds=lock_seconds)
+            self._engine = open_engine(url, lock_seconds=lock_seconds)
 
     def entries(self) -> list[SwitchEntry]:
         """Every entry, oldest first; none where the table was never made."""
@@ -219,7 +219,12 @@ def _utc(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
-def _engine(url: str, *, lock_seconds: float) -> Engine:
+def open_engine(url: str, *, lock_seconds: float = _WAIT_SECONDS) -> Engine:
+    """Opens the platform's database, PostgreSQL or SQLite, so that no statement waits for long.
+
+    Raises:
+        SQLAlchemyError: The URL cannot be used.
+    """
     try:
         parsed = make_url(with_driver(url))
     except ValueError as error:  # its text quotes what may be a part of the password

@@ -30,6 +30,7 @@ def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path
         "file": config,
         "replaced": {"decision.guardrails.max_move": {"version": 0.1, "file": 0.02}},
         "ignored": {"data.country": {"version": "US", "file": "DE"}},
+        "time_zone": None,
         "strategy": "margin",
         "guardrails": {**said["configuration"]["guardrails"], "max_move": 0.02, "band": [0.7, 1.35]},
     }
@@ -78,7 +79,7 @@ def test_the_start_says_what_it_runs_with_and_no_key(tmp_path: Path) -> None:
     config = written(tmp_path / "my.yaml", "decision: {guardrails: {max_move: 0.02}}\ndemand: {horizon: 14}\n")
     settings = settings_in(tmp_path / "home", PRICING_CONFIG=config, PRICING_KEYS="required", PRICING_API_KEYS=KEYS)
 
-    configuration, champion, keys = at_start(settings)
+    configuration, champion, keys, _ = at_start(settings)
 
     assert configuration.startswith(f"configuration: {config} over ")
     assert configuration.endswith(
