@@ -583,10 +583,12 @@ def main(argv: list[str] | None = None) -> int:
         verify=database.verify,
         advice=partial(no_champion, settings),
     )
-    os.nice(5)  # answering requests goes before downloading
-    parent = os.getppid()
+    parent, first = os.getppid(), True
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()
+        if first:
+            os.nice(5)  # from now on answering requests goes before downloading
+            first = False
         if registry.calls.overdue_seconds > HUNG_SECONDS:
             _log.error(
                 "a call of the registry has not ended %.0f s after its time; the follower begins anew", HUNG_SECONDS
