@@ -59,6 +59,8 @@ LEAVE_SECONDS = 5.0
 # So long after a call has run out of its time the follower begins anew, with connections of its own: longer than MLflow
 # itself tries to reach a database (150 s at 5 s an attempt).
 HUNG_SECONDS = 180.0
+# Two threads that import SQLAlchemy at once, whose modules import each other, could each see half of it.
+_IMPORTING = threading.Lock()
 _log = logging.getLogger(__name__)
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -540,7 +542,8 @@ class _LazyRegistry:
 
     def _mlflow(self) -> VersionSource:
         if self._by_mlflow is None:
-            from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
+            with _IMPORTING:
+                from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
 
             name, uri = self._settings.config.registry.model_name, self._settings.registry_uri
             self._by_mlflow = self.calls.within(lambda: MlflowRegistry(name, uri=uri), seconds=ANSWER_SECONDS)
@@ -633,7 +636,8 @@ class _DatabaseWatch:
 
     def _opened(self, make: Callable[[], Watch]) -> Watch | None:
         try:
-            return make()
+            with _IMPORTING:
+                return make()
         except RegistryError as error:  # an address that cannot be used
             _log.error("%s; what was last known stays in force", error)
             return None
