@@ -19,20 +19,21 @@ CODES = (
     elbv2.HttpCodeTarget.TARGET_4XX_COUNT,
     elbv2.HttpCodeTarget.TARGET_5XX_COUNT,
 )
-# Title of a widget → the service's own figures in it (`serving.embedded`) and how tasks' values become one.
-OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], str]] = {
+# Title of a widget → the service's own figures in it (`serving.embedded`) and in which ways tasks' values become one.
+OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Prices, by who gave them": (
         ("Decisions", "DecisionsByRule", "DecisionsByCategory", "DecisionsFrozen", "DecisionsOverridden"),
-        "Sum",
+        ("Sum",),
     ),
-    "Doubt: low confidence, guardrails that bind": (("LowConfidence", "Clamped"), "Sum"),
-    "Confidence": (("Confidence",), "Average"),
-    "Latency in the service, ms: mean and p99 of the slowest task": (("LatencyMs", "LatencyP99Ms"), "Maximum"),
-    "Refused and failed requests": (("Refused", "ServerErrors"), "Sum"),
-    "Failures behind an answer": (("EdgeFallbacks", "ChallengerFailures", "DecisionsDropped"), "Sum"),
-    "Age of the model's states, days": (("StateAgeDays",), "Maximum"),
-    "Follower and log: 1 is trouble": (("FollowerFailing", "LogFailing"), "Maximum"),
-    "Versions that tasks refuse": (("RefusedVersions",), "Maximum"),
+    "Doubt: low confidence, guardrails that bind": (("LowConfidence", "Clamped"), ("Sum",)),
+    "Confidence": (("Confidence",), ("Average",)),
+    "Latency in the service, ms: mean and p99 over all tasks' requests": (("LatencyMs",), ("Average", "p99")),
+    "Refused and failed requests": (("Refused", "ServerErrors"), ("Sum",)),
+    "Failures behind an answer": (("EdgeFallbacks", "ChallengerFailures", "DecisionsDropped"), ("Sum",)),
+    "Age of the model's states, days": (("StateAgeDays",), ("Maximum",)),
+    "Follower and log: 1 is trouble": (("FollowerFailing", "LogFailing"), ("Maximum",)),
+    "Versions that tasks refuse": (("RefusedVersions",), ("Maximum",)),
+    "Tasks that know of each other, and those on another version": (("Tasks", "TasksOnOtherVersion"), ("Maximum",)),
 }
 # What monitoring measures once a night (`monitoring.evaluate.metrics`).
 OF_MONITORING: dict[str, tuple[str, ...]] = {
@@ -168,8 +169,9 @@ class Dashboard(Construct):
             period=period,
         )
 
-    def _of_service(self, title: str, names: Sequence[str], statistic: str) -> cloudwatch.GraphWidget:
-        return _graph(title, [self._own(name, statistic, Duration.minutes(5)) for name in names])
+    def _of_service(self, title: str, names: Sequence[str], statistics: Sequence[str]) -> cloudwatch.GraphWidget:
+        five = Duration.minutes(5)
+        return _graph(title, [self._own(name, one, five) for name in names for one in statistics])
 
     def _of_monitoring(self, title: str, names: Sequence[str]) -> cloudwatch.GraphWidget:
         model = str(self._environment.settings.get("registry", {}).get("model_name", "pricing"))

@@ -12,6 +12,10 @@ from psycopg2 import sql
 # Role → the database that it owns; the service's role owns none.
 OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
 READER = "serving"
+# The one table that the service writes, as `pricing.registry.task_record` describes it: which tasks are alive.
+TASKS = """CREATE TABLE IF NOT EXISTS pricing_serving_tasks (
+    model VARCHAR(300), run VARCHAR(40), task VARCHAR(300) NOT NULL, version VARCHAR(40) NOT NULL,
+    seen_at TIMESTAMP WITH TIME ZONE NOT NULL, PRIMARY KEY (model, run))"""
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
@@ -49,15 +53,17 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
 
 
 def _let_read(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come."""
+    """Lets the service read the tables that there are and those that come, and write that of the tasks alone."""
     connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
+            cursor.execute(TASKS)
             for statement in (
                 "GRANT USAGE ON SCHEMA public TO {}",
                 "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}",
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}",
+                "GRANT INSERT, UPDATE, DELETE ON pricing_serving_tasks TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(sql.Identifier(READER)))
     finally:

@@ -46,6 +46,7 @@ from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_files import job_files
 from pricing.runtime.shared_state import database_url
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 BATCH = 1000
@@ -78,7 +79,7 @@ def _price(argv: Sequence[str] | None) -> int:
     file = read_config_file(options.config)
     config = file.config
     output: Path = options.output
-    today = options.today or dt.date.today()
+    today = options.today or shop_now(config.zone).date()
     applied = options.version in (None, CHAMPION) if options.applied is None else options.applied == "true"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")

@@ -37,6 +37,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
 from pricing.runtime.shared_files import SharedFiles, job_files
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
@@ -91,7 +92,7 @@ def _price_test(argv: Sequence[str] | None) -> int:
     files = job_files(load_config(options.config).registry.model_name)
     files.refresh(path, holdout_file(pricing_home()))
     plan = read_plan(path)
-    today = options.today or dt.date.today()
+    today = options.today or shop_now(load_config(options.config).zone).date()
     asked = [name for name in ("show", "stop", "report") if getattr(options, name)]
     if len(asked) > 1:
         raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")

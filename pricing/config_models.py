@@ -27,7 +27,8 @@ from pricing.errors import nearest
 class Section(BaseModel):
     """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Built at first use, and only what is used: each process of the service imports this before it does anything else.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

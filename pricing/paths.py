@@ -5,13 +5,9 @@ Environment variables that one program sets for another are named here.
 
 import json
 import os
-import re
-import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-from pricing.errors import ConfigError
 
 CODE = Path(__file__).resolve().parent.parent  # what holds our packages: a checkout, or site-packages
 CHECKOUT = (CODE / "MLproject").is_file()
@@ -24,8 +20,6 @@ PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that star
 STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
 UPLOADS_VARIABLE = "PRICING_DECISIONS_URL"  # where serving tasks upload their decision logs: the same
-TASK_VARIABLE = "PRICING_TASK"
-_TASK = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
 def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:
@@ -75,22 +69,6 @@ def plan_in_force(where: str) -> str:
         return str(path.with_name(Path(file).name))
     except (OSError, ValueError, LookupError, TypeError):
         return where  # without a manifest, or with one that is damaged, of which whoever reads the rows is told
-
-
-def task_name(environment: Mapping[str, str] = os.environ) -> str:
-    """The name of a serving task: PRICING_TASK, or the host's name.
-
-    Raises:
-        ConfigError: PRICING_TASK has characters that no key and no file name should have.
-    """
-    given = environment.get(TASK_VARIABLE)
-    if not given:
-        return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:128] or "task"
-    if not _TASK.fullmatch(given):
-        raise ConfigError(
-            f"{TASK_VARIABLE}: expected up to 128 letters, digits, dots, dashes and underscores: {given!r}"
-        )
-    return given
 
 
 def process_alive(pid: int) -> bool:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,9 +22,8 @@ from pricing.decision_log.objects import open_store
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
-from pricing.registry.switch_record import SwitchRecord
+from pricing.registry.rest import ElsewhereError, RestRegistry, can_read
 from pricing.registry.version import load
-from pricing.runtime.shared_state import actor
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
     BAKED,
@@ -38,11 +37,11 @@ from serving.current_version import (
     version_folder,
     write_pointer,
 )
+from serving.database_watch import IMPORTING, DatabaseWatch
 from serving.log_upload import LogUpload, Uploading
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
-from serving.switch_watch import SwitchWatch, Watch, watch
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
@@ -57,6 +56,7 @@ DOWNLOAD_SECONDS = 600.0
 # So long after a call has run out of its time the follower begins anew, with connections of its own: longer than MLflow
 # itself tries to reach a database (150 s at 5 s an attempt).
 HUNG_SECONDS = 180.0
+
 _log = logging.getLogger(__name__)
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -86,6 +86,10 @@ class VersionSource(Protocol):
         """The version that an alias names; None where it is not set."""
         ...
 
+    def version(self, number: str) -> ListedVersion | None:
+        """The version of a number; None where there is none."""
+        ...
+
     def download(self, reference: str, to: Path) -> Path:
         """Downloads a version's folder into the new folder `to`."""
         ...
@@ -99,11 +103,13 @@ class FollowerOptions:
         run_id: The run of the service that the follower belongs to.
         keep: Versions kept on disk.
         uses_challenger: Whether to download the challenger too.
+        pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
     """
 
     run_id: str
     keep: int
     uses_challenger: bool = False
+    pinned: str | None = None
 
 
 def verify_version(
@@ -191,13 +197,17 @@ class Follower:
         self._status = places.status
         self._keep = options.keep
         self._uses_challenger = options.uses_challenger
+        self._pinned = options.pinned
         self._guard = VerificationGuard(places.versions / "verifying.json")
         self._files: dict[str, VersionFiles] = {}  # folder's name → its files, of the versions that are pointed at
         self._damaged: set[str] = set()  # names of folders
         self._pointer = self._last_good(places.pointer)
+        if self._pointer is not None and self._pinned not in (None, self._pointer.version):
+            self._pointer = None  # nor do the workers serve it: another version is pinned
         self._challenger = self._last_good(places.challenger) if options.uses_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
-        self.following = FollowerStatus(run_id=options.run_id, served=self._pointer.version if self._pointer else None)
+        served = self._pointer.version if self._pointer else None
+        self.following = FollowerStatus(run_id=options.run_id, pinned=options.pinned, served=served)
         self._publish(self.following)
         self._delete_partial_downloads()
 
@@ -213,7 +223,7 @@ class Follower:
             damage = "the version on disk is damaged, and " if self._is_damaged(self._pointer) else ""
             detail = f"{damage}{error}"
             return self._publish(replace(self.following, state="unreachable", attempted=True, detail=detail))
-        following = self._follow_champion(entry)
+        following = self._follow_champion(entry) if self._pinned is None else self._keep_pinned(self._pinned, entry)
         if not self._uses_challenger:
             return following
         try:
@@ -259,6 +269,25 @@ class Follower:
             return self._publish(replace(now, state="following", served=entry.number))
         return self._publish(self._attempt(entry, now))
 
+    def _keep_pinned(self, number: str, champion: ListedVersion | None) -> FollowerStatus:
+        """Fetches the version that is pinned, unless it is served already; the alias is looked at only to be told."""
+        named = None if champion is None else champion.number
+        now = replace(
+            self.following, attempted=True, detail=None, polled_at=round(time.time(), 3), champion=named, served=None
+        )
+        if named != self.following.champion or not self.following.attempted:
+            _log.info("version %s is pinned (PRICING_VERSION); the champion is %s", number, named or "none")
+        if self._pointer is not None and not self._is_damaged(self._pointer):
+            return self._publish(replace(now, state="following", served=number))
+        try:
+            entry = self._registry.version(number)
+        except RegistryError as error:
+            return self._publish(replace(now, state="unreachable", detail=str(error)))
+        if entry is None:
+            detail = f"version {number}, which PRICING_VERSION pins, does not exist; {self._answering()}"
+            return self._publish(replace(now, state="unknown_version", detail=detail))
+        return self._publish(self._attempt(entry, now))
+
     def _follows(self, entry: ListedVersion, pointer: Pointer | None) -> bool:
         """Whether a pointer names a version, of which whole files are on disk."""
         return (
@@ -289,17 +318,21 @@ class Follower:
 
     def _without_champion(self, now: FollowerStatus) -> FollowerStatus:
         """Says what answers instead and what to do, in the log again and again."""
-        answering = "every price comes by rule"
-        if self._pointer is not None:
-            answering = f"version {self._pointer.version}, served last, goes on"
-        elif baked := self._baked():
-            answering = f"version {baked.version}, which was baked in, goes on"
-        detail = f"{answering}, since {self._advice()}"
+        detail = f"{self._answering()}, since {self._advice()}"
         following = self._publish(replace(now, detail=detail))
         if self._clock() - self._reminded_at >= REMIND_SECONDS:
             self._reminded_at = self._clock()
             _log.warning("%s", following.detail)
         return following
+
+    def _answering(self) -> str:
+        """What answers while no version is fetched."""
+        if self._pointer is not None:
+            return f"version {self._pointer.version}, served last, goes on"
+        baked = self._baked()
+        if baked is not None and self._pinned in (None, baked.version):
+            return f"version {baked.version}, which was baked in, goes on"
+        return "every price comes by rule"
 
     def _baked(self) -> Pointer | None:
         try:
@@ -483,37 +516,59 @@ def _identity(entry: ListedVersion) -> tuple[str, int]:
 
 
 class _LazyRegistry:
-    """The MLflow registry, opened on first use: importing MLflow takes longer than the first responses."""
+    """The registry, opened on first use: by its REST interface where that suffices, since MLflow's import takes longer.
+
+    MLflow's own client reads databases, and servers and files that the other one does not reach.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: VersionSource | None = None
+        self._by_mlflow: VersionSource | None = None
         self.calls = TimedCalls()
 
     def at(self, alias: str) -> ListedVersion | None:
+        return self._ask(lambda registry: registry.at(alias))
+
+    def version(self, number: str) -> ListedVersion | None:
+        return self._ask(lambda registry: registry.version(number))
+
+    def download(self, reference: str, to: Path) -> Path:
+        try:
+            registry = self._registry()
+            return self.calls.within(lambda: registry.download(reference, to), seconds=DOWNLOAD_SECONDS)
+        except ElsewhereError:
+            mlflow = self._mlflow()
+            return self.calls.within(lambda: mlflow.download(reference, to), seconds=DOWNLOAD_SECONDS)
+
+    def _ask(self, question: Callable[[VersionSource], ListedVersion | None]) -> ListedVersion | None:
         # MLflow would create a missing database, which takes seconds.
         uri = self._settings.registry_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             return None
-        self._import()
-        return self.calls.within(lambda: self._registry().at(alias), seconds=ANSWER_SECONDS)
-
-    def download(self, reference: str, to: Path) -> Path:
-        self._import()
-        return self.calls.within(lambda: self._registry().download(reference, to), seconds=DOWNLOAD_SECONDS)
-
-    def _import(self) -> None:
-        """Imports MLflow, before the registry's time to answer begins."""
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
-        import pricing.registry.mlflow_registry  # noqa: F401, PLC0415 - see the class
+        registry = self._registry()
+        return self.calls.within(lambda: question(registry), seconds=ANSWER_SECONDS)
 
     def _registry(self) -> VersionSource:
+        """Opens the registry before its time to answer begins: an import may take seconds."""
         if self._open is None:
-            from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
-
-            self._open = MlflowRegistry(self._settings.config.registry.model_name, uri=self._settings.registry_uri)
+            for name, value in _PATIENCE.items():
+                os.environ.setdefault(name, value)
+            uri = self._settings.registry_uri
+            if can_read(uri):
+                self._open = RestRegistry(self._settings.config.registry.model_name, uri=uri)
+            else:
+                self._open = self._mlflow()
         return self._open
+
+    def _mlflow(self) -> VersionSource:
+        if self._by_mlflow is None:
+            with IMPORTING:
+                from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
+
+            name, uri = self._settings.config.registry.model_name, self._settings.registry_uri
+            self._by_mlflow = self.calls.within(lambda: MlflowRegistry(name, uri=uri), seconds=ANSWER_SECONDS)
+        return self._by_mlflow
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -538,20 +593,33 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    registry, shared = _LazyRegistry(settings), cache(partial(_shared_files, settings))
+    database = DatabaseWatch(settings, stop=stop)
+    uploading = _upload_log(settings, stop)
+    registry = _LazyRegistry(settings)
+
+    def verify(folder: Path) -> int:
+        requests = verify_version(folder, settings=settings, shared=database.shared)
+        database.wait()
+        return requests
+
     follower = Follower(
         registry,
         places=settings.places,
-        options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
-        verify=partial(verify_version, settings=settings, shared=shared),
+        options=FollowerOptions(
+            settings.run_id,
+            settings.config.serving.keep_versions,
+            uses_challenger=settings.uses_challenger,
+            pinned=settings.pinned,
+        ),
+        verify=verify,
         advice=partial(no_champion, settings),
     )
-    _watch_database(settings, shared(), stop=stop)
-    uploading = _upload_log(settings, stop)
-    os.nice(5)  # answering requests goes before downloading
-    parent = os.getppid()
+    parent, first = os.getppid(), True
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()
+        if first:
+            os.nice(5)  # from now on answering requests goes before downloading
+            first = False
         if registry.calls.overdue_seconds > HUNG_SECONDS:
             _log.error(
                 "a call of the registry has not ended %.0f s after its time; the follower begins anew", HUNG_SECONDS
@@ -559,24 +627,10 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         stop.wait(settings.config.serving.poll_seconds)
     stop.set()
+    database.join()
     if uploading is not None:
         uploading.join()
     return 0
-
-
-def _shared_files(settings: Settings) -> "SharedFiles | None":
-    """The files that tasks share; None where no database is configured for that."""
-    if settings.shared_url is None:
-        return None
-    from pricing.registry.documents import SharedDocuments  # noqa: PLC0415 - SQLAlchemy takes long to import
-    from pricing.runtime.shared_files import SharedFiles  # noqa: PLC0415
-
-    try:
-        documents = SharedDocuments(settings.shared_url, model=settings.config.registry.model_name)
-    except RegistryError as error:
-        _log.error("%s; what %s holds stays in force", error, settings.home)
-        return None
-    return SharedFiles(settings.home, documents, who=actor())
 
 
 def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:
@@ -594,20 +648,6 @@ def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:
     return Uploading(upload, stop=stop, every=serving.upload_seconds, stop_seconds=serving.upload_stop_seconds)
 
 
-def _watch_database(settings: Settings, shared: "SharedFiles | None", *, stop: threading.Event) -> None:
-    watches: list[Watch] = []
-    try:
-        record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
-        watches.append(SwitchWatch(record, path=settings.switch_file))
-    except RegistryError as error:
-        _log.error("%s; the switches last known stay in force", error)
-    if shared is not None:
-        from serving.shared_files_watch import SharedFilesWatch  # noqa: PLC0415 - as above
-
-        watches.append(SharedFilesWatch(shared, settings.shared_files))
-    watch(watches, stop=stop)
-
-
 def _bake(
     settings: Settings, *, registry: VersionSource | None = None, verify: Callable[[Path], int] | None = None
 ) -> int:
@@ -616,13 +656,14 @@ def _bake(
     follower = Follower(
         registry or _LazyRegistry(settings),
         places=places,
-        options=FollowerOptions("bake", 1),
+        options=FollowerOptions("bake", 1, pinned=settings.pinned),
         verify=verify,
         advice=partial(no_champion, settings),
     )
     following = follower.poll()
     if following.state != "following":
-        print(f"error: no champion to bake in: {following.state}: {following.detail}", file=sys.stderr)  # noqa: T201
+        wanted = f"version {settings.pinned}" if settings.pinned else "champion"
+        print(f"error: no {wanted} to bake in: {following.state}: {following.detail}", file=sys.stderr)  # noqa: T201
         return 2
     try:
         _bake_config(settings)

@@ -5,7 +5,6 @@ It stands beside the registry, not behind it: a thread of the follower's process
 
 import datetime as dt
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +13,6 @@ from pricing.decision.switches import Switches, read_switches, write_switches
 from pricing.errors import RegistryError, SourceError
 from pricing.registry.switch_record import SwitchEntry, in_force
 
-READ_SECONDS = 2.0  # between two looks; with a worker's own fifth of a second far below the ten seconds promised
 REMIND_SECONDS = 600.0  # between two words on a database that does not answer
 _log = logging.getLogger(__name__)
 
@@ -28,14 +26,6 @@ class Record(Protocol):
 
     def entries(self) -> list[SwitchEntry]:
         """Every entry, oldest first."""
-        ...
-
-
-class Watch(Protocol):
-    """What is looked at again and again; never raises."""
-
-    def look(self) -> None:
-        """Looks once."""
         ...
 
 
@@ -116,21 +106,3 @@ class Absence:
         if self._since is not None:
             _log.warning("%s answers again; it was away since %s", self._name, self._since)
             self._since = self._said_at = None
-
-
-def watch(watches: Sequence[Watch], *, stop: threading.Event, every: float = READ_SECONDS) -> threading.Thread:
-    """Looks once, and then on and on in a thread until `stop` is set."""
-
-    def look() -> None:
-        for each in watches:
-            each.look()
-
-    look()
-
-    def run() -> None:
-        while not stop.wait(every):
-            look()
-
-    thread = threading.Thread(target=run, name="switches", daemon=True)
-    thread.start()
-    return thread

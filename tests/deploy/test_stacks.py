@@ -746,6 +746,9 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
     with open_app(folder, version=shared_version(), environment={"PRICING_CONFIG": str(folder / "on.yaml")}) as shop:
         shop.price()
+        tasks = [{"task": "a", "version": "7", "seen_at": 0.0, "own": True}]
+        shop.settings.fleet_file.parent.mkdir(parents=True, exist_ok=True)
+        shop.settings.fleet_file.write_text(json.dumps({"tasks": tasks, "read_at": 0.0, "detail": None}))
         shop.service.embedded._next, shop.service.embedded._out = 0.0, Lines()  # type: ignore[assignment]
         shop.service.tick()
     line = json.loads("".join(lines))

@@ -38,11 +38,17 @@ class FakeRegistry:
     full: bool = False
     unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
+    others: dict[str, ListedVersion] = field(default_factory=dict)
 
     def at(self, alias: str) -> ListedVersion | None:
         if self.down or (self.challenger_down and alias == "challenger"):
             raise RegistryError("registry: connection refused")
         return {"champion": self.champion, "challenger": self.challenger}[alias]
+
+    def version(self, number: str) -> ListedVersion | None:
+        if self.down:
+            raise RegistryError("registry: connection refused")
+        return self.others.get(number)
 
     def download(self, reference: str, to: Path) -> Path:
         if self.full:
@@ -69,12 +75,18 @@ class Clock:
 
 
 def follower(
-    registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3, challenger: bool = False
+    registry: FakeRegistry,
+    home: Path,
+    *,
+    clock: Clock | None = None,
+    keep: int = 3,
+    challenger: bool = False,
+    pinned: str | None = None,
 ) -> Follower:
     return Follower(
         registry,
         places=places(home),
-        options=FollowerOptions("run", keep, challenger),
+        options=FollowerOptions("run", keep, challenger, pinned),
         verify=verify,
         clock=clock or Clock(),
     )
@@ -679,3 +691,73 @@ def test_a_version_at_which_the_follower_ended_twice_is_refused(tmp_path: Path) 
     assert (following.state, following.served) == ("refused", "7")
     assert following.refused == {"8": "the follower ended 2 times while it verified it, perhaps for want of memory"}
     assert not note.exists()
+
+
+def test_a_pinned_version_is_fetched_and_kept_whatever_the_alias_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    registry = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")})
+    one = follower(registry, tmp_path, pinned="7")
+
+    first = one.poll()
+    registry.champion = ListedVersion("8")
+    second = one.poll()
+    registry.champion, registry.others = None, {}  # deleted: what is on disk goes on
+    third = one.poll()
+
+    assert [(now.state, now.pinned, now.served) for now in (first, second, third)] == [("following", "7", "7")] * 3
+    assert [now.champion for now in (first, second, third)] == ["9", "8", None]
+    assert registry.downloads == ["7"]
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+    for named in ("9", "8", "none"):
+        assert f"version 7 is pinned (PRICING_VERSION); the champion is {named}" in caplog.text
+
+
+def test_a_pinned_version_that_does_not_exist_is_told_and_nothing_else_served(tmp_path: Path) -> None:
+    follower(FakeRegistry(ListedVersion("9")), tmp_path).poll()
+    registry = FakeRegistry(ListedVersion("9"))
+
+    now = follower(registry, tmp_path, pinned="66").poll()
+
+    assert (now.state, now.champion, now.served, now.attempted) == ("unknown_version", "9", None, True)
+    assert now.detail == "version 66, which PRICING_VERSION pins, does not exist; every price comes by rule"
+    assert registry.downloads == []
+
+
+def test_a_pinned_version_that_is_refused_says_why(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("9"), others={"66": ListedVersion("66")})
+
+    now = follower(registry, tmp_path, pinned="66").poll()
+
+    assert (now.state, now.served, now.detail) == ("refused", None, "arrays/x.npy is damaged")
+
+
+def test_a_pinned_version_outlives_a_restart_without_a_registry_and_the_alias_counts_again_without_the_pin(
+    tmp_path: Path,
+) -> None:
+    registry = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")})
+    follower(registry, tmp_path, pinned="7").poll()
+
+    away = follower(FakeRegistry(down=True), tmp_path, pinned="7").poll()
+    free = follower(registry, tmp_path).poll()
+
+    assert (away.state, away.served) == ("unreachable", "7")
+    assert (free.state, free.pinned, free.served) == ("following", None, "9")
+
+
+def test_a_damaged_pinned_version_is_fetched_anew(tmp_path: Path) -> None:
+    registry, clock = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")}), Clock()
+    one = follower(registry, tmp_path, clock=clock, pinned="7")
+    one.poll()
+    one._damaged.add("7-1")
+
+    now = one.poll()
+
+    assert (now.state, now.served, registry.downloads) == ("following", "7", ["7", "7"])
+
+
+@pytest.mark.parametrize("value", ["champion", "0", "-1", "7.0", "07", "٧", "9" * 20])
+def test_what_is_no_version_s_number_cannot_be_pinned(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="PRICING_VERSION: expected the number of a version, such as 7, found"):
+        settings_in(tmp_path, PRICING_VERSION=value)
