@@ -620,10 +620,12 @@ class _DatabaseWatch:
         self._thread.join(LEAVE_SECONDS)
 
     def _run(self) -> None:
-        switches = self._opened(self._switch_watch)
-        if switches is not None:
-            switches.look()
-        self.switches_known.set()
+        try:
+            switches = self._opened(self._switch_watch)
+            if switches is not None:
+                switches.look()
+        finally:
+            self.switches_known.set()
         heartbeat = self._opened(self._heartbeat) if self._settings.knows_others else None
         looks = [*([switches.look] if switches else []), *([heartbeat.beat] if heartbeat else [])]
         if heartbeat is not None:
