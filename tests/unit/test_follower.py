@@ -33,7 +33,7 @@ from serving.follower import (
     _DatabaseWatch,
     _LazyRegistry,
 )
-from serving.settings import read_settings
+from serving.settings import Settings, read_settings
 from serving.switch_watch import SwitchWatch
 from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
@@ -831,9 +831,19 @@ print(sorted({"mlflow", "sqlalchemy"} & {*sys.modules}))
 def test_a_version_is_served_only_once_the_switches_in_force_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, order = threading.Event(), []
-    monkeypatch.setattr("serving.follower.verify_version", lambda folder, settings: order.append("verified") or 9)
-    monkeypatch.setattr(SwitchWatch, "look", lambda self: (time.sleep(0.2), order.append("looked")))
+    stop = threading.Event()
+    order: list[str] = []
+
+    def verify(folder: Path, *, settings: Settings) -> int:
+        order.append("verified")
+        return 9
+
+    def look(watch: SwitchWatch) -> None:
+        time.sleep(0.2)
+        order.append("looked")
+
+    monkeypatch.setattr("serving.follower.verify_version", verify)
+    monkeypatch.setattr(SwitchWatch, "look", look)
     database = _DatabaseWatch(settings_in(tmp_path), stop=stop)
 
     requests, before = database.verify(tmp_path), [*order]
