@@ -394,8 +394,8 @@ def _decisions(
 
 def _log_place(options: argparse.Namespace) -> str:
     """Where decisions are read from, in words."""
-    shared = None if options.decisions else os.environ.get("PRICING_DECISIONS_URL")
-    return redact_url(shared) if shared else str(options.decisions or pricing_home() / "decisions")
+    log = log_places(options.decisions)
+    return redact_url(log.uploads) if log.uploads else str(log.folder)
 
 
 def _day(text: str) -> np.datetime64:

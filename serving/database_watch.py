@@ -66,11 +66,14 @@ class DatabaseWatch:
             return self._shared
 
     def _run(self) -> None:
-        switches, shared = self._opened(self._switch_watch), self._shared_files_watch()
-        looks: list[Callable[[], None]] = [each.look for each in (switches, shared) if each is not None]
-        for look in looks:
-            look()
-        self._looked.set()
+        looks: list[Callable[[], None]] = []
+        try:
+            switches, shared = self._opened(self._switch_watch), self._shared_files_watch()
+            looks += [each.look for each in (switches, shared) if each is not None]
+            for look in looks:
+                look()
+        finally:
+            self._looked.set()
         heartbeat = self._opened(self._heartbeat) if self._settings.knows_others else None
         if heartbeat is not None:
             heartbeat.beat()

@@ -1,6 +1,10 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import pytest
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
+from pricing.registry.rest import ElsewhereError
+from pricing.registry.task_record import TaskRecord
 from serving.current_version import (
     FollowerPaths,
     FollowerStatus,
@@ -17,8 +23,18 @@ from serving.current_version import (
     read_pointer,
     write_pointer,
 )
-from serving.follower import REMIND_SECONDS, RETRY_SECONDS, Follower, FollowerOptions, _bake
-from serving.settings import read_settings
+from serving.fleet import read_fleet
+from serving.follower import (
+    REMIND_SECONDS,
+    RETRY_SECONDS,
+    Follower,
+    FollowerOptions,
+    _bake,
+    _DatabaseWatch,
+    _LazyRegistry,
+)
+from serving.settings import Settings, read_settings
+from serving.switch_watch import SwitchWatch
 from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
 
@@ -761,3 +777,115 @@ def test_a_damaged_pinned_version_is_fetched_anew(tmp_path: Path) -> None:
 def test_what_is_no_version_s_number_cannot_be_pinned(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match="PRICING_VERSION: expected the number of a version, such as 7, found"):
         settings_in(tmp_path, PRICING_VERSION=value)
+
+
+def test_files_that_the_server_does_not_hand_out_are_fetched_by_mlflow(tmp_path: Path) -> None:
+    class Rest(FakeRegistry):
+        def download(self, reference: str, to: Path) -> Path:
+            raise ElsewhereError("registry: the files lie in s3://bucket")
+
+    lazy, mlflow = _LazyRegistry(settings_in(tmp_path)), FakeRegistry(ListedVersion("7"))
+    lazy._open, lazy._by_mlflow = Rest(ListedVersion("7")), mlflow
+
+    folder = lazy.download("7", tmp_path / "7-1")
+
+    assert (lazy.at("champion"), folder.is_dir()) == (ListedVersion("7"), True)
+    assert mlflow.downloads == ["7"]
+
+
+def test_a_server_is_followed_without_importing_what_takes_long(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import serving.web_server
+assert "serving.app" not in sys.modules, "workers alone need the application"
+from pricing.errors import RegistryError
+from serving.follower import _LazyRegistry
+from serving.settings import read_settings
+registry = _LazyRegistry(read_settings({"PRICING_HOME": sys.argv[1], "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}))
+for ask in (lambda: registry.at("champion"), lambda: registry.download("7", Path(sys.argv[1]) / "7-1")):
+    try:
+        ask()
+    except RegistryError as error:
+        print(error)
+print(sorted({"mlflow", "sqlalchemy"} & {*sys.modules}))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE"):
+        environment.pop(name, None)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    *refused, imported = ran.stdout.splitlines()
+    assert len(refused) == 2
+    assert imported == "[]"
+
+
+def test_a_version_is_served_only_once_the_switches_in_force_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    order: list[str] = []
+
+    def verify(folder: Path, *, settings: Settings) -> int:
+        order.append("verified")
+        return 9
+
+    def look(watch: SwitchWatch) -> None:
+        time.sleep(0.2)
+        order.append("looked")
+
+    monkeypatch.setattr("serving.follower.verify_version", verify)
+    monkeypatch.setattr(SwitchWatch, "look", look)
+    database = _DatabaseWatch(settings_in(tmp_path), stop=stop)
+
+    requests, before = database.verify(tmp_path), [*order]
+
+    stop.set()
+    database.join()
+    assert requests == 9
+    assert sorted(before) == ["looked", "verified"]
+
+
+def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr("serving.follower.verify_version", lambda folder, settings: 9)
+    settings = settings_in(tmp_path, PRICING_DATABASE_URL="nonsense", PRICING_RUN_ID="run")
+    database = _DatabaseWatch(settings, stop=stop)
+
+    assert database.verify(tmp_path) == 9
+
+    stop.set()
+    database.join()
+    assert "record of switches" in caplog.text
+    assert "record of serving tasks" in caplog.text
+
+
+def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> None:
+    url, stop = f"sqlite:///{tmp_path / 'shared.db'}", threading.Event()
+    settings = settings_in(tmp_path, PRICING_DATABASE_URL=url, PRICING_RUN_ID="run", PRICING_TASK="serving-1")
+    write_pointer(settings.places.pointer, Pointer("7", 1, "7-1"))
+    settings.run_folder.mkdir(parents=True, exist_ok=True)
+
+    database = _DatabaseWatch(settings, stop=stop)
+    while not settings.fleet_file.exists():
+        assert database._thread.is_alive()
+        time.sleep(0.01)
+    fleet = read_fleet(settings.fleet_file)
+    stop.set()
+    database.join()
+
+    record = TaskRecord(url, model=settings.config.registry.model_name)
+    left = record.beat(run="other", task="serving-2", version="7")
+    record.close()
+    assert [(one.task, one.version, one.own) for one in fleet.tasks] == [("serving-1", "7", True)]
+    assert [one.task for one in left] == ["serving-2"]
