@@ -59,7 +59,7 @@ DOORS = {
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
     "granian": ("serving.web_server",),
-    "boto3": ("pricing.runtime.aws",),
+    "boto3": ("pricing.runtime.aws", "deploy.aws"),
     "httpx": ("pricing.sources.competitor_http",),
     "tenacity": ("pricing.sources.competitor_http",),
     "aws_cdk": ("deploy.",),
