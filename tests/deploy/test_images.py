@@ -258,7 +258,23 @@ def test_the_command_line_compares_two_folders(tmp_path: Path, capsys: pytest.Ca
     assert changes.main([str(tmp_path / "after"), str(tmp_path / "before")]) == 2
 
 
-CHANGELOG = "# Changelog\n\n## Unreleased\n\n## 0.3.0 - 2026-12-01\n\n### Added\n\n- A thing.\n\n## [0.2.0]\n\nFirst.\n\n## 0.1.0\n"
+CHANGELOG = """\
+# Changelog
+
+## Unreleased
+
+## 0.3.0 - 2026-12-01
+
+### Added
+
+- A thing.
+
+## [0.2.0]
+
+First.
+
+## 0.1.0
+"""
 
 
 @pytest.mark.parametrize(
