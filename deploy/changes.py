@@ -1,4 +1,4 @@
-"""Say what a change does to the templates: `python -m deploy.changes BEFORE AFTER`, folders that `make synth` wrote.
+"""Say what a change does to the templates: `python -m deploy.changes --since COMMIT`.
 
 CDK's own diff compares with what is deployed, and so needs an account; this compares two synthesised states, which a
 pull request of anybody can.
@@ -6,15 +6,24 @@ pull request of anybody can.
 
 import argparse
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
 SUFFIX = ".template.json"
 MARK = "<!-- changes of templates -->"  # by which a pipeline finds its comment again
 REPLACED = ("AWS::RDS::DBInstance", "AWS::EFS::FileSystem", "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::ECR::Repository")
 MOST = 60_000  # characters; GitHub takes 65,536 in a comment
+
+
+class ChangeError(RuntimeError):
+    """A state that cannot be compared; says which, and why."""
 
 
 def templates(folder: Path) -> dict[str, dict[str, Any]]:
@@ -74,17 +83,63 @@ def markdown(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mappin
     return f"{MARK}\n### What this changes on AWS\n\n{text}"
 
 
+def synthesised(checkout: Path, into: Path) -> dict[str, dict[str, Any]]:
+    """The templates of a checkout, made by its own code with this Python; none where it describes nothing on AWS.
+
+    Raises:
+        ChangeError: Its code fails.
+    """
+    if not (checkout / "deploy" / "app.py").is_file():
+        return {}
+    variables = {name: value for name, value in os.environ.items() if name not in ("ENV", "IMAGES")}
+    command = [sys.executable, "-m", "deploy.app"]
+    done = subprocess.run(
+        command, cwd=checkout, env={**variables, "CDK_OUTDIR": str(into)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ChangeError(f"{checkout}: its templates cannot be made: {done.stderr.strip()[-1000:]}")
+    return templates(into)
+
+
+@contextmanager
+def checked_out(commit: str, folder: Path) -> Iterator[Path]:
+    """A work tree of a commit, for the time of the block.
+
+    Raises:
+        ChangeError: There is no such commit.
+    """
+    git = ["git", "-C", str(ROOT), "worktree"]
+    where = folder / "checkout"
+    done = subprocess.run([*git, "add", "--detach", where, commit], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChangeError(f"{commit}: cannot be checked out: {done.stderr.strip()}")
+    try:
+        yield where
+    finally:
+        subprocess.run([*git, "remove", "--force", where], capture_output=True, check=False)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the comment; returns the exit code."""
+    """Prints the comment; returns 0, or 2 where one of the two states cannot be synthesised."""
     parser = argparse.ArgumentParser(prog="python -m deploy.changes", description=__doc__)
-    parser.add_argument("before", type=Path, help="folder of templates")
-    parser.add_argument("after", type=Path, help="folder of templates")
+    parser.add_argument("--since", required=True, metavar="COMMIT", help="what to compare with")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it here instead")
     options = parser.parse_args(argv)
-    after = templates(options.after)
-    if not after:
-        print(f"error: {options.after}: no templates; `make synth` writes them", file=sys.stderr)
-        return 2
-    print(markdown(templates(options.before), after), end="")
+    with tempfile.TemporaryDirectory(prefix="pricing-") as name:
+        folder = Path(name)
+        try:
+            with checked_out(options.since, folder) as checkout:
+                before = synthesised(checkout, folder / "before")
+            after = synthesised(ROOT, folder / "after")
+        except ChangeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    text = markdown(before, after)
+    if options.out is None:
+        print(text, end="")
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text, encoding="utf-8")
     return 0
 
 

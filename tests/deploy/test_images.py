@@ -247,15 +247,37 @@ def test_equal_templates_change_nothing_and_a_long_change_is_cut() -> None:
     assert "cut here" in changes.markdown({}, many)
 
 
-def test_the_command_line_compares_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, content in (("before", {}), ("after", BEFORE)):
-        (tmp_path / name).mkdir()
-        for stack, template in content.items():
-            (tmp_path / name / f"{stack}.template.json").write_text(json.dumps(template))
+def checkout(folder: Path, code: str) -> Path:
+    (folder / "deploy").mkdir(parents=True)
+    (folder / "deploy" / "app.py").write_text(code)
+    return folder
 
-    assert changes.main([str(tmp_path / "before"), str(tmp_path / "after")]) == 0
-    assert "3 resources" in capsys.readouterr().out
-    assert changes.main([str(tmp_path / "after"), str(tmp_path / "before")]) == 2
+
+def test_a_checkout_makes_its_templates_by_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "staging")  # which would leave production out
+    code = """
+import json, os, pathlib
+folder = pathlib.Path(os.environ["CDK_OUTDIR"])
+folder.mkdir()
+(folder / "one.template.json").write_text(json.dumps({"ENV": os.environ.get("ENV")}))
+"""
+
+    assert changes.synthesised(checkout(tmp_path / "a", code), tmp_path / "out") == {"one": {"ENV": None}}
+    assert changes.synthesised(tmp_path / "without", tmp_path / "none") == {}
+    with pytest.raises(changes.ChangeError, match="cannot be made"):
+        changes.synthesised(checkout(tmp_path / "b", "raise SystemExit('broken')"), tmp_path / "broken")
+
+
+def test_a_commit_that_there_is_not_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert changes.main(["--since", "no-such-commit"]) == 2
+    assert "no-such-commit: cannot be checked out" in capsys.readouterr().err
+
+
+def test_a_commit_is_checked_out_for_the_time_of_the_block_alone(tmp_path: Path) -> None:
+    with changes.checked_out("HEAD", tmp_path) as folder:
+        assert (folder / "deploy").is_dir()
+
+    assert not folder.exists()
 
 
 CHANGELOG = """\
