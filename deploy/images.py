@@ -258,7 +258,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--repository", required=True, help="OWNER/NAME on GitHub"
     )
     verb("copy", "carries the recorded images to another registry", registry=True)
-    verb("words", "prints IMAGES=… of the record")
+    verb("words", "prints IMAGES=… of the record").add_argument(
+        "--image", choices=sorted(DOCKERFILES), help="only the digest of this one"
+    )
+    verb("references", "prints NAME and registry/NAME@digest of each image, one a line")
     verb("find", "prints IMAGES=… of a commit's images in a registry", registry=True, commit=True)
     verb("sign", "signs with cosign").add_argument("--sboms", type=Path, required=True, help="folder of NAME.cdx.json")
     verb("verify", "checks who signed").add_argument("--repository", required=True, help="OWNER/NAME on GitHub")
@@ -277,7 +280,9 @@ def _act(options: argparse.Namespace) -> Record | None:
         return None
     record = Record.read(options.record)
     if options.verb == "words":
-        print(record.words())
+        print(record.digests[options.image] if options.image else record.words())
+    elif options.verb == "references":
+        print("\n".join(f"{name} {record.reference(name)}" for name in record.digests))
     elif options.verb == "copy":
         return copy(record, options.registry)
     elif options.verb == "sign":

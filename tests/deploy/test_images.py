@@ -209,6 +209,10 @@ def test_the_command_line_prints_what_deploy_takes(tmp_path: Path, capsys: pytes
 
     assert images.main(["words", "--record", str(tmp_path / "images.json")]) == 0
     assert capsys.readouterr().out.strip() == record.words()
+    assert images.main(["words", "--image", "jobs", "--record", str(tmp_path / "images.json")]) == 0
+    assert capsys.readouterr().out.strip() == record.digests["jobs"]
+    assert images.main(["references", "--record", str(tmp_path / "images.json")]) == 0
+    assert f"jobs {HERE}/jobs@{record.digests['jobs']}\n" in capsys.readouterr().out
     assert images.main(["words", "--record", str(tmp_path / "none.json")]) == 1
 
 
