@@ -42,7 +42,7 @@ endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
-	synth diff deploy destroy scan changes smoke smoke-image rollout access
+	synth diff deploy destroy scan changes smoke smoke-image rollout sbom access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -208,6 +208,9 @@ smoke-image:  ## starts an image of the service without a model, and asks it (IM
 rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…")
 	$(installed) deploy
 	.venv/bin/python -m deploy.rollout --environment '$(ENV)' $(ARGS)
+
+sbom:  ## bill of materials of an image, CycloneDX (IMAGE=…, SBOM=file); needs Go
+	go run github.com/anchore/syft/cmd/syft@v1.57.1 scan '$(IMAGE)' --output 'cyclonedx-json=$(or $(SBOM),build/sbom.cdx.json)'
 
 access:  ## roles that pipelines on GitHub take (ENV=…, REPOSITORY=OWNER/NAME); by an administrator (docs/delivery.md)
 	$(environment)$(installed) deploy

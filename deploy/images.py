@@ -52,6 +52,12 @@ class Record:
         """The images as `make deploy IMAGES=…` takes them."""
         return " ".join(f"{name}={digest}" for name, digest in self.digests.items())
 
+    def outputs(self) -> dict[str, str]:
+        """The record as outputs of a workflow's step: `words`, and each image's name and digest."""
+        names = {name: f"{self.registry}/{name}" for name in self.digests}
+        digests = {f"{name}_digest": digest for name, digest in self.digests.items()}
+        return {"words": self.words(), **names, **digests}
+
     def write(self, path: Path) -> None:
         """Writes the record as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -262,6 +268,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--image", choices=sorted(DOCKERFILES), help="only the digest of this one"
     )
     verb("references", "prints NAME and registry/NAME@digest of each image, one a line")
+    verb("outputs", "prints what steps of a workflow read: words, NAME and NAME_digest")
     verb("find", "prints IMAGES=… of a commit's images in a registry", registry=True, commit=True)
     verb("sign", "signs with cosign").add_argument("--sboms", type=Path, required=True, help="folder of NAME.cdx.json")
     verb("verify", "checks who signed").add_argument("--repository", required=True, help="OWNER/NAME on GitHub")
@@ -283,6 +290,8 @@ def _act(options: argparse.Namespace) -> Record | None:
         print(record.digests[options.image] if options.image else record.words())
     elif options.verb == "references":
         print("\n".join(f"{name} {record.reference(name)}" for name in record.digests))
+    elif options.verb == "outputs":
+        print("\n".join(f"{name}={value}" for name, value in record.outputs().items()))
     elif options.verb == "copy":
         return copy(record, options.registry)
     elif options.verb == "sign":

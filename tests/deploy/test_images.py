@@ -213,6 +213,9 @@ def test_the_command_line_prints_what_deploy_takes(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.strip() == record.digests["jobs"]
     assert images.main(["references", "--record", str(tmp_path / "images.json")]) == 0
     assert f"jobs {HERE}/jobs@{record.digests['jobs']}\n" in capsys.readouterr().out
+    assert images.main(["outputs", "--record", str(tmp_path / "images.json")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert {f"words={record.words()}", f"jobs={HERE}/jobs", f"jobs_digest={record.digests['jobs']}"} <= set(said)
     assert images.main(["words", "--record", str(tmp_path / "none.json")]) == 1
 
 
