@@ -21,7 +21,7 @@ ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
 # Roles of `cdk bootstrap`, which a deployment goes through; its own role for CloudFormation is not among them.
 BOOTSTRAPPED = ("deploy", "file-publishing", "lookup")
-SESSION = Duration.hours(1)
+SESSION = Duration.hours(4)  # at most: whoever starts the night's task watches it to its end
 PUSH = (
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
