@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,21 @@ def parse_network(words: str) -> dict[str, Any]:
 
 
 def report_of(lines: Sequence[str]) -> str:
-    """The Markdown report that a job prints: from its heading on; everything where it prints none."""
+    """The Markdown report that a job prints, from its heading on; everything where it prints none.
+
+    CloudWatch keeps no empty lines, without which a table after a list is none: they are put back.
+    """
     headings = [place for place, line in enumerate(lines) if line.startswith("# ")]
-    return "\n".join(lines[headings[0] :] if headings else lines) + "\n"
+    report = [line for line in lines[headings[0] if headings else 0 :] if line.strip()]
+    spaced = report[:1]
+    for before, line in pairwise(report):
+        spaced += ["", line] if _block(line) != _block(before) or _block(line) == "#" else [line]
+    return "\n".join(spaced) + "\n"
+
+
+def _block(line: str) -> str:
+    """The kind of a Markdown block that a line is of: heading, table, list, or text."""
+    return next((sign for sign in ("#", "|", "- ") if line.startswith(sign)), "")
 
 
 def _code(task: dict[str, Any]) -> int:

@@ -156,7 +156,34 @@ def test_the_report_of_a_job_goes_into_the_summary(
     code = job.main(["--environment", "staging", "--task", "promote", "--summary", str(summary), "--", "python"])
 
     assert code == 3
-    assert summary.read_text() == "# pricing version 7 fails 1 of 9 gates\n| gate |\n"
+    assert summary.read_text() == "# pricing version 7 fails 1 of 9 gates\n\n| gate |\n"
+
+
+REPORT = """\
+# pricing version 7 fails 1 of 2 gates and is refused
+
+- against: version 6
+- why: fails fresh
+
+| gate | | figure | needed |
+|---|---|---|---|
+| golden | pass | 1 | ≤ 5 |
+
+- golden: fast
+
+## Prices that would move furthest
+
+| product |
+|---|
+| A |
+"""
+
+
+def test_a_report_has_the_empty_lines_again_that_the_log_lost() -> None:
+    kept = [line for line in ["downloading", *REPORT.splitlines()] if line]
+
+    assert job.report_of(kept) == REPORT
+    assert job.report_of(["no report", "at all"]) == "no report\nat all\n"
 
 
 def test_an_environment_that_was_never_deployed_is_said(aws: None, capsys: pytest.CaptureFixture[str]) -> None:
