@@ -5,6 +5,7 @@ words after `--` the task runs its own command.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -77,7 +78,7 @@ class Runner:
             launchType="FARGATE",
             networkConfiguration={"awsvpcConfiguration": self._network()},
             overrides={"containerOverrides": [override]},
-            startedBy=who[:36],
+            startedBy=re.sub(r"[^\w/-]", "-", who, flags=re.ASCII)[:36],
             propagateTags="TASK_DEFINITION",
         )
         if not started["tasks"]:

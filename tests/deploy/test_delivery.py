@@ -88,6 +88,7 @@ def test_a_job_is_started_with_its_command_its_actor_and_the_network_of_tasks(cl
     arn = runner().start("promote", command=command, who="ann@github")
 
     task = ecs_backends[DEFAULT_ACCOUNT_ID][REGION].tasks["pricing-staging"][arn]
+    assert task.started_by == "ann-github"  # of signs ECS takes few
     (override,) = task.overrides["containerOverrides"]
     assert override["command"] == command
     assert override["environment"] == [{"name": "PRICING_ACTOR", "value": "ann@github"}]
