@@ -152,22 +152,26 @@ def publish(registry: str, *, commit: str, repository: str, run: Run = run) -> R
     for name, dockerfile in DOCKERFILES.items():
         if name not in digests:
             tagged = f"{registry}/{name}:{commit}"
-            build = ["docker", "buildx", "build", *build_words(dockerfile, base=base, commit=commit)]
+            build = [
+                "docker",
+                "buildx",
+                "build",
+                *build_words(dockerfile, base=base, commit=commit, repository=repository),
+            ]
             run([*build, "--tag", tagged, "--push", "."])
             digests[name] = digest_of(tagged, run=run)
     return Record(registry, commit, base, {name: digests[name] for name in DOCKERFILES})
 
 
-def build_words(dockerfile: str, *, base: str, commit: str) -> list[str]:
-    """Options of a build: platform, base by digest, and labels that say of which sources it is."""
+def build_words(dockerfile: str, *, base: str, commit: str, repository: str) -> list[str]:
+    """Options of a build: platform, base by digest, and what the labels say of its sources."""
+    arguments = {"BASE": base, "REVISION": commit, "SOURCE": f"https://github.com/{repository}"}
+    labels = {"org.opencontainers.image.revision": commit, BASE_LABEL: base}
     return [
-        "--file", dockerfile,
-        "--platform", PLATFORM,
-        "--build-arg", f"BASE={base}",
-        "--label", f"org.opencontainers.image.revision={commit}",
-        "--label", f"{BASE_LABEL}={base}",
-        "--provenance=false",
-    ]  # fmt: skip
+        *("--file", dockerfile, "--platform", PLATFORM, "--provenance=false"),
+        *(word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")),
+        *(word for name, value in labels.items() for word in ("--label", f"{name}={value}")),
+    ]
 
 
 def copy(record: Record, registry: str, *, run: Run = run) -> Record:
