@@ -16,8 +16,8 @@ from constructs import Construct
 
 from deploy.environment import ROOT, Environment
 from deploy.foundation import Foundation
-from deploy.platform import merged, namespace, platform_settings
-from deploy.service import Service, alarm_name
+from deploy.platform import alarm_name, merged, namespace, platform_settings
+from deploy.service import Service
 
 DEFAULTS = ROOT / "config" / "default.yaml"
 DAY_SECONDS = 86_400  # how often monitoring measures

@@ -6,11 +6,17 @@ from typing import Any
 from deploy.environment import Environment
 
 LAME_DUCK_SECONDS = 15  # three looks of the load balancer at readiness
+ROLLBACK = ("answers-5xx", "slow-p99", "tasks-not-ready")  # alarms that take a deployment back
 
 
 def namespace(environment: Environment) -> str:
     """The CloudWatch namespace of everything that the platform's programs measure."""
     return f"Pricing/{environment.name}"
+
+
+def alarm_name(environment: Environment, name: str) -> str:
+    """The name of an alarm, the same in every stack."""
+    return f"pricing-{environment.name}-{name}"
 
 
 def platform_settings(environment: Environment, *, topic: str, bus: str) -> dict[str, Any]:

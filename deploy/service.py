@@ -13,7 +13,7 @@ from deploy.database import Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation
 from deploy.network import SERVING_PORT
-from deploy.platform import LAME_DUCK_SECONDS, platform_settings
+from deploy.platform import LAME_DUCK_SECONDS, ROLLBACK, alarm_name, platform_settings
 from deploy.tracking import tracking_uri
 
 HEALTH = (
@@ -99,14 +99,6 @@ class Service(Construct):
         )
         self.service.attach_to_application_target_group(self.targets)
         self.service.node.add_dependency(rule, *self.rollback)
-
-
-ROLLBACK = ("answers-5xx", "slow-p99", "tasks-not-ready")
-
-
-def alarm_name(environment: Environment, name: str) -> str:
-    """The name of an alarm, the same in every stack."""
-    return f"pricing-{environment.name}-{name}"
 
 
 def serving_task(scope: Construct, *, base: Foundation, database: Database) -> Task:
