@@ -29,7 +29,7 @@ define program  # a job that makes no MLflow run
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 endef
-compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # The command line of CDK, which comes from npm; the app itself is Python.
 CDK ?= npx --yes aws-cdk@2.1148.1
@@ -42,7 +42,7 @@ endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
-	synth diff deploy destroy scan
+	synth diff deploy destroy scan changes smoke smoke-image rollout sbom access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -194,13 +194,36 @@ scan: synth  ## what checkov finds in the templates, beside what is explained (d
 	.venv/bin/uv run --isolated --no-project --python .venv/bin/python --with-requirements requirements/scan.txt \
 		checkov --directory build/cdk --framework cloudformation --compact --quiet --soft-fail
 
+changes:  ## what this checkout changes in them since another commit, as Markdown (BASE=commit)
+	$(installed) deploy
+	@.venv/bin/python -m deploy.changes --since '$(or $(BASE),origin/main)' $(ARGS)
+
+smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
+	$(installed) deploy
+	.venv/bin/python -m deploy.smoke $(if $(URL),'$(URL)',--environment '$(ENV)') $(ARGS)
+
+smoke-image:  ## starts an image of the service without a model, and asks it (IMAGE=pricing-serving)
+	python3 -m deploy.smoke_image '$(or $(IMAGE),pricing-serving)'
+
+rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…")
+	$(installed) deploy
+	.venv/bin/python -m deploy.rollout --environment '$(ENV)' $(ARGS)
+
+sbom:  ## bill of materials of an image, CycloneDX (IMAGE=…, SBOM=file); needs Go
+	go run github.com/anchore/syft/cmd/syft@v1.57.1 scan '$(IMAGE)' --output 'cyclonedx-json=$(or $(SBOM),build/sbom.cdx.json)'
+
+access:  ## roles that pipelines on GitHub take (ENV=…, REPOSITORY=OWNER/NAME); by an administrator (docs/delivery.md)
+	$(environment)$(installed) deploy
+	ENV='$(ENV)' REPOSITORY='$(REPOSITORY)' $(CDK) deploy --app '.venv/bin/python -m deploy.pipeline_access' \
+		--output build/cdk-access 'pricing-$(ENV)-pipeline' $(ARGS)
+
 # Upkeep:
 
 wheel:  ## dist/pricing-VERSION-py3-none-any.whl, for pip install
 	$(installed) training demo
 	.venv/bin/uv build
 
-lock:  ## new lock files from requirements/*.in
+lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of everything)
 	$(installed) development demo
 	$(compile) requirements/development.in -o requirements/development.txt
 	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt

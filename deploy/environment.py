@@ -293,6 +293,18 @@ def read_environments(path: Path = FILE) -> dict[str, Environment]:
     return {name: _environment(name, given, path=path) for name, given in content.items()}
 
 
+def environment_named(name: str) -> Environment:
+    """The environment of that name.
+
+    Raises:
+        DeploymentError: There is none, or the file cannot be used.
+    """
+    environments = read_environments()
+    if name not in environments:
+        raise DeploymentError(f"{name}: no such environment; there are {', '.join(environments)}")
+    return environments[name]
+
+
 def _environment(name: str, given: object, *, path: Path) -> Environment:
     if not isinstance(given, dict):
         raise DeploymentError(f"{path}: {name}: expected a mapping, found {type(given).__name__}")

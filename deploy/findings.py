@@ -104,6 +104,41 @@ ACCEPTED = (
 )
 
 
+# Of the stack of pipelines (deploy/pipeline_access.py), which is synthesised by itself.
+PIPELINE = (
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::\*\]",
+        r"Deploy/DefaultPolicy",
+        "ecr:GetAuthorizationToken, ecs:DescribeTaskDefinition and cloudwatch:DescribeAlarms know no resource",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:.*:repository/pricing-\w+/\*\]",
+        r"Deploy/DefaultPolicy",
+        "the repositories of one environment, whose names all begin so",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:.*:(stack/pricing-\w+-\w+|service/pricing-\w+|task/pricing-\w+)/\*\]",
+        r"(Deploy|Promote)/DefaultPolicy",
+        "AWS adds an id to the name of a stack, a service and a task",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:.*:task-definition/pricing-\w+-(promote|nightly):\*\]",
+        r"Promote/DefaultPolicy",
+        "revisions of one task definition: the newest has a number that nobody knows beforehand",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:.*:role/pricing-\w+-jobs-\*\]",
+        r"Promote/DefaultPolicy",
+        "roles of the jobs' tasks, to which CloudFormation gives names; ECS alone may be handed them",
+    ),
+    Reason(
+        r"AwsSolutions-IAM5\[Resource::arn:.*:log-stream:job/job/\*\]",
+        r"Promote/DefaultPolicy",
+        "a log stream is named after its task",
+    ),
+)
+
+
 def unexplained(findings: Iterable[Finding], accepted: Iterable[Reason] = ACCEPTED) -> list[Finding]:
     """The findings that no reason explains."""
     reasons = list(accepted)

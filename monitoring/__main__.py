@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +44,28 @@ from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.assignment import Holdout, holdout_file
+from pricing.decision.assignment import Holdout, holdout_file, read_holdout
+from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError, PricingError
+from pricing.fileio import redact_url
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.shared_files import SharedFiles, job_files
+from pricing.runtime.shared_state import given_database_url
 from simulation.market import simulated_sales
 
 _log = logging.getLogger("monitoring")
 
 IDLE = "nothing was started or sent (--act false)"
 EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page": 12}
+
+
+class SilentError(PricingError):
+    """Pricing is live, and made no decision though one was due, or its decisions have gone; an alert has said so."""
+
+    told = True  # see pricing.runtime.failures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +82,9 @@ def _monitor(argv: Sequence[str] | None) -> int:
     with tracked_run("monitor", config=config) as run:
         champion = find_champion(config.registry.model_name, uri=tracking_uri())
         panel = _panel(options, config.data, anchors=champion.anchors)
-        store = MonitoringStore(home / "monitoring" / "monitoring.db")
+        store = MonitoringStore(
+            home / "monitoring" / "monitoring.db", url=given_database_url(), model=config.registry.model_name
+        )
         decisions, log_findings = _decisions(options, config, now=now, panel=panel, known=store.has_outcomes())
         launcher = launchers.job_launcher(
             config.monitoring,
@@ -91,6 +104,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             champion=champion,
             config=config.monitoring,
             earlier=None if options.decisions else store.errors,
+            log=_log_place(options),
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
@@ -106,9 +120,8 @@ def _monitor(argv: Sequence[str] | None) -> int:
         weighed = _weighed(outcome, step_days=step)
         todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT), job_options=weighed)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            week = weekly_figures(
-                panel, evaluation, holdout=_holdout(options, evaluation), factor=config.monitoring.plausible_factor
-            )
+            held = _holdout(options, evaluation, files=job_files(config.registry.model_name))
+            week = weekly_figures(panel, evaluation, holdout=held, factor=config.monitoring.plausible_factor)
             figures |= {
                 "holdout_gain": week.effect.margin.value,
                 "discount": week.now.discount,
@@ -129,11 +142,10 @@ def _monitor(argv: Sequence[str] | None) -> int:
         print("\n".join(_todo_lines(todo)))
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*result.failures, *_publish(figures, config)]
             repeat = _repeat(config, evaluation, run=run, summary=out / "summary.html", version=after)
+            failures = [*result.failures, *_publish(figures, config)]
             failures += _tell(outcome, result, evaluation=evaluation, config=config, repeat=repeat, todo=todo)
-            if failures:
-                raise DeliveryError("; ".join(failures))
+            _fail(outcome, failures, log=_log_place(options))
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
@@ -197,11 +209,15 @@ def _decide(
     return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
 
 
-def _holdout(options: argparse.Namespace, evaluation: Evaluation) -> Holdout | None:
+def _holdout(options: argparse.Namespace, evaluation: Evaluation, *, files: SharedFiles) -> Holdout | None:
     """Returns the holdout; stores the first day of pricing only when this run acts, on the platform's own log."""
     own = options.act == "true" and options.decisions is None
-    first = holdout.first_day(evaluation.joined.frame)
-    return holdout.since(holdout_file(pricing_home()), first, keep=own)
+    first, path = holdout.first_day(evaluation.joined.frame), holdout_file(pricing_home())
+    files.refresh(path)
+    known = holdout.since(path, first, keep=False)
+    if not own or known == read_holdout(path):
+        return known
+    return files.edit(path, partial(holdout.since, first=first, keep=True))
 
 
 def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:
@@ -212,6 +228,19 @@ def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:
 def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:
     tags = {"outcome": outcome.action, "reason": outcome.reason, "done": done, "champion": champion}
     return tags | ({"sales_at_fault": "true"} if outcome.doubts_sales else {})
+
+
+def _fail(outcome: PolicyOutcome, failures: Sequence[str], *, log: str) -> None:
+    """Ends a run with an error that cannot count as done.
+
+    Raises:
+        DeliveryError: Something could not be started or sent.
+        SilentError: Pricing is live and does not decide.
+    """
+    if failures:
+        raise DeliveryError("; ".join(failures))
+    if outcome.silent:
+        raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
 
 
 def _publish(figures: dict[str, float], config: Config) -> list[str]:
@@ -353,13 +382,20 @@ def _decisions(
     options: argparse.Namespace, config: Config, *, now: dt.datetime, panel: Panel, known: bool
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Reads the decisions that an evaluation needs; a shop that never decided a price has none, which is no error."""
-    folder, days = options.decisions or pricing_home() / "decisions", STEP_DAYS[panel.period]
-    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-    if options.decisions is None and not folder.exists() and archive is None:
+    log, days = log_places(options.decisions), STEP_DAYS[panel.period]
+    if options.decisions is None and not log.readable and not os.environ.get(ARCHIVE_VARIABLE):
         return tabulate(NO_DECISIONS, now=now, days=days, known=known)
     since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at)
-    decisions, findings = load_decisions(folder, now=now, archive=archive, days=days, known=known, since=since)
+    decisions, findings = load_decisions(
+        log.folder, now=now, archive=log.archive, uploads=log.uploads, days=days, known=known, since=since
+    )
     return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
+
+
+def _log_place(options: argparse.Namespace) -> str:
+    """Where decisions are read from, in words."""
+    log = log_places(options.decisions)
+    return redact_url(log.uploads) if log.uploads else str(log.folder)
 
 
 def _day(text: str) -> np.datetime64:

@@ -14,7 +14,7 @@ from pricing.config_models import QualityConfig
 from pricing.data.panel import Period
 from pricing.data.request_quality import request_findings
 from pricing.decision_log.archive import archive_days, default_archive
-from pricing.decision_log.format import ArchiveNumbers, LogReading, decode_line, read_decisions
+from pricing.decision_log.format import ArchiveNumbers, LogReading, Uploads, decode_line, read_decisions
 from pricing.paths import ARCHIVE_VARIABLE
 
 COLUMNS = (
@@ -63,11 +63,12 @@ def load_decisions(
     *,
     now: dt.datetime,
     archive: str | None = None,
+    uploads: str | None = None,
     days: int = 1,
     known: bool = False,
     since: dt.date | None = None,
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads the decision log in `folder`, and of its archive the newest days.
+    """Reads the decision log in `folder`, and of its archive and of what serving tasks uploaded the newest days.
 
     Of several archived decisions of one day for one product and date only the one in force is returned; the others are
     counted. So a shop that asks for a price with every page takes no more memory than one decision a product and day.
@@ -76,22 +77,31 @@ def load_decisions(
         folder: The log folder of serving and batch pricing.
         now: Current time, with a time zone; later decisions come from a wrong clock.
         archive: Where `serving.compact` moves older segments; beside `folder` by default.
+        uploads: Where serving tasks upload their logs; `folder` may be missing then.
         days: Days of a period of the sales.
         known: As for `tabulate`.
-        since: Days of the archive before it are left out, but those that hold the newest FEW decisions. None: none is.
+        since: Days of archive and uploads before it are left out, but those of the archive that hold the newest FEW
+            decisions. None: none is.
 
     Raises:
         SourceError: There is no such folder, or a file in it cannot be opened.
     """
     attempts: list[_Archived] = []  # the last one counts: compaction may overtake the first
 
-    def read() -> ArchiveNumbers:
+    def read(uploaded: Uploads | None) -> ArchiveNumbers:
         attempts.append(found := _Archived())
         cut = _read_archive(found, archive or default_archive(folder), now=now, days=days, since=since)
-        return ArchiveNumbers(found.numbers, since if cut else None)
+        damaged = 0 if uploaded is None else _read_uploads(found, uploaded, now=now, days=days)
+        return ArchiveNumbers(found.numbers, since if cut else None, damaged)
 
     start = None if since is None else dt.datetime.combine(since, dt.time(), dt.UTC)
-    reading = read_decisions(folder, archived=read, since=start if folder_bytes(folder) > FEW_BYTES else None)
+    reading = read_decisions(
+        folder,
+        archived=read,
+        uploads=uploads,
+        since=start if folder_bytes(folder) > FEW_BYTES else None,
+        uploads_since=since,
+    )
     found = attempts[-1]
     found.records += reading.records
     shadowed = reading.shadowed + found.shadowed
@@ -109,7 +119,7 @@ def load_decisions(
         *counted(
             "superseded_archived",
             "note",
-            "{count} archived decision(s) were replaced by a later one for the same product and day",
+            "{count} archived or uploaded decision(s) were replaced by a later one for the same product and day",
             found.superseded,
         ),
     ]
@@ -145,25 +155,60 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         sound = (frame["candidate_price"].list.len() == frame["candidate_units"].list.len()).fillna(value=False)
         found.broken += int((~sound).sum())
         frame = _finished(frame.loc[sound, list(COLUMNS)].drop_duplicates(["worker", "sequence"]), now=now, days=days)
-        found.back += _clock_back(frame)
-        found.replayed += int(_late(frame, days=days).sum())
-        valid = in_force(frame, days=days, by=("product_id", "date", "live"))
-        found.superseded += int((~valid).sum())
-        found.parts.append(frame[valid])
+        _keep_in_force(found, frame, days=days)
     return False
+
+
+def _read_uploads(found: _Archived, uploaded: Uploads, *, now: dt.datetime, days: int) -> int:
+    """Reads what serving tasks uploaded, some at a time, each time reduced to the decisions in force.
+
+    Returns:
+        How many lines are no whole record.
+    """
+    damaged = 0
+    part = _Archived(numbers=found.numbers)
+    for number, line in enumerate(uploaded.lines(), start=1):
+        damaged += not _take_line(part, line)
+        if number % FEW == 0:
+            _reduce(found, part, now=now, days=days)
+            part = _Archived(numbers=found.numbers)
+    _reduce(found, part, now=now, days=days)
+    return damaged
+
+
+def _reduce(found: _Archived, part: _Archived, *, now: dt.datetime, days: int) -> None:
+    """Adds a part's decisions that are in force to what was found, and its counts."""
+    frame, broken = _frame(part.records)
+    _keep_in_force(found, _finished(frame, now=now, days=days), days=days)
+    found.broken += broken
+    found.shadowed += part.shadowed
+
+
+def _keep_in_force(found: _Archived, frame: pd.DataFrame, *, days: int) -> None:
+    found.back += _clock_back(frame)
+    found.replayed += int(_late(frame, days=days).sum())
+    valid = in_force(frame, days=days, by=("product_id", "date", "live"))
+    found.superseded += int((~valid).sum())
+    found.parts.append(frame[valid])
 
 
 def _take_lines(found: _Archived, lines: "pd.Series[str]") -> None:
     for line in lines:
-        record = decode_line(str(line).encode())
-        if record is None:
-            found.broken += 1
-        elif record["sequence"] not in found.numbers.setdefault(record["worker"], set()):
-            found.numbers[record["worker"]].add(record["sequence"])
-            if record["shadow"]:
-                found.shadowed += 1
-            else:
-                found.records.append(record)
+        found.broken += not _take_line(found, str(line).encode())
+
+
+def _take_line(found: _Archived, line: bytes) -> bool:
+    """Takes the decision of a line, unless it was taken before; returns whether it is one."""
+    record = decode_line(line)
+    if record is None:
+        return False
+    if record["sequence"] not in found.numbers.setdefault(record["worker"], set()):
+        found.numbers[record["worker"]].add(record["sequence"])
+        if record["shadow"]:
+            found.shadowed += 1
+        else:
+            found.records.append(record)
+    return True
 
 
 def folder_bytes(folder: Path) -> int:

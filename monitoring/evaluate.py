@@ -12,8 +12,9 @@ from monitoring import business, performance, samples
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import JOB_LOST, Finding, Level, Rules, Situation, counted
+from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Rules, Situation, counted
 from monitoring.tracking import ChampionRecord
+from pricing.arrays import Days, Ints
 from pricing.config_models import MOST_BEFORE, MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.evaluation import volume_class
@@ -24,6 +25,7 @@ UNIDENTIFIED = (
     "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
 )
 CATEGORY = "category_decayed"
+LOOKED_BACK = 28  # days whose decisions tell on which weekdays a shop decides
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Evaluation:
         explanation: Decay and drift, in one or two sentences.
         days_without_sales: Days with decisions but without sales.
         days_without_decisions: Days with sales but without decisions; None when the log has no live decision.
+        undecided_days: Days with sales since the newest decision on whose weekday the shop usually decides.
         state_age: Days since the last day in the champion's states; None when unknown.
         breach_days: Days since the current run of windows with error or bias in breach began; None where there is
             none, or its beginning is not covered by judged windows.
@@ -69,6 +72,7 @@ class Evaluation:
     days_without_decisions: int | None
     state_age: int | None
     breach_days: int | None = None
+    undecided_days: int = 0
     replay: bool = False
     window_days: int = 7
     share_scored: float = math.nan
@@ -82,6 +86,7 @@ def evaluate_decisions(
     champion: ChampionRecord,
     config: MonitoringConfig,
     earlier: samples.EarlierErrors | None = None,
+    log: str = "PRICING_HOME/decisions",
 ) -> Evaluation:
     """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
 
@@ -92,6 +97,7 @@ def evaluate_decisions(
         champion: The serving version, as far as known.
         config: Windows and limits.
         earlier: Gives the errors of days before the first decision read.
+        log: Where decisions were read, for whoever has to look why none came.
     """
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
@@ -147,13 +153,15 @@ def evaluate_decisions(
     if not replay:
         decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
         findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
-    days_without_decisions = _idle(decisions, panel)
-    if days_without_decisions is not None and days_without_decisions > config.silent_days:
+    days_without_decisions, undecided_days = _idle(decisions, panel), count_undecided(decisions, panel)
+    waited = days_without_decisions is not None and days_without_decisions > config.silent_days
+    if waited or 0 < config.undecided_days <= undecided_days:
         findings.append(
             Finding(
-                "decisions_stopped",
+                STOPPED,
                 "warning",
-                f"sales go on, the newest decision is {days_without_decisions} days older",
+                f"sales go on, the newest decision is {max(days_without_decisions or 0, undecided_days)} days older; "
+                f"{look_at(log)}",
             )
         )
     if champion.trouble:
@@ -187,6 +195,7 @@ def evaluate_decisions(
         explanation=performance.explain(verdicts, drift.drifted("input")),
         days_without_sales=max(0, _days(today - last) - step + 1),
         days_without_decisions=days_without_decisions,
+        undecided_days=undecided_days,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
         breach_days=None if row is None else row * days,
         replay=replay,
@@ -261,6 +270,7 @@ def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringCon
         state_age=evaluation.state_age,
         silent_days=evaluation.days_without_sales,
         idle_days=evaluation.days_without_decisions or 0,
+        undecided_days=evaluation.undecided_days,
         share_rule=math.nan if evaluation.replay else evaluation.newest.share_rule,
         broken=tuple(finding.text for finding in evaluation.findings if finding.level == "breach"),
         breach_days=evaluation.breach_days,
@@ -297,6 +307,7 @@ def rules(config: MonitoringConfig) -> Rules:
         silent_days=config.silent_days,
         fallback_share=config.fallback_share,
         recency_least=config.recency_least,
+        undecided_days=config.undecided_days,
     )
 
 
@@ -369,6 +380,39 @@ def _idle(decisions: pd.DataFrame, panel: Panel) -> int | None:
     made = live["at"].dt.tz_localize(None)
     newest = _day(live["date"].where(live["date"] < made, made).max())
     return max(0, _days(panel.dates[-1] - newest) - STEP_DAYS[panel.period] + 1)
+
+
+def count_undecided(decisions: pd.DataFrame, panel: Panel) -> int:
+    """Returns the days since the newest decision on which one was due, whole periods of the panel.
+
+    That is a day on which the shop sold anything, and on whose weekday it has decided within the four weeks before: a
+    shop that is closed, or that decides on some weekdays only, misses nothing. Of a week only sales are asked. A
+    decision made the period before counts for the day that it prices, one made earlier for the day it was made on.
+    """
+    live, step = decisions[decisions["live"]], STEP_DAYS[panel.period]
+    if live.empty:
+        return 0
+    made = live["at"].dt.tz_localize(None).dt.normalize()
+    soon = live["date"] - made <= pd.Timedelta(days=step)
+    decided = np.unique(live["date"].where(soon, made).to_numpy().astype("datetime64[D]"))
+    sold = (np.nan_to_num(panel.units_sold) > 0).any(axis=0)
+    missed = panel.dates[sold & (panel.dates > decided[-1])]
+    if step == 1:
+        usual = decided[decided > decided[-1] - np.timedelta64(LOOKED_BACK, "D")]
+        missed = missed[np.isin(_weekday(missed), _weekday(usual))]
+    return len(missed) * step
+
+
+def _weekday(days: Days) -> Ints:
+    return days.astype("datetime64[D]").astype(np.int64) % 7
+
+
+def look_at(log: str) -> str:
+    """What to look at where a live shop's decisions do not come."""
+    return (
+        f"look whether decisions still arrive in {log}, whether the serving tasks are ready (/health/ready), and "
+        "whether the shop's API key is taken (answers 401 and 403 in /metrics); where a batch decides, whether it ran"
+    )
 
 
 def _day(moment: pd.Timestamp) -> np.datetime64:

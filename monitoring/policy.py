@@ -8,10 +8,14 @@ Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
 JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
+STOPPED = "decisions_stopped"
+# Faults with which pricing, once it is live, does not decide or leaves no trace of it: the run that finds one fails.
+SILENT = frozenset({STOPPED, "log_empty"})
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
 SALES_ARE_FINE = frozenset(
     {
-        *("decisions_stopped", "answers_by_rule", "job_hangs", JOB_LOST, "log_empty", "prices_overridden"),
+        *SILENT,
+        *("answers_by_rule", "job_hangs", JOB_LOST, "prices_overridden"),
         *("request_comp_price_null", "request_comp_price_frozen", "request_stock_zero"),
     }
 )
@@ -62,6 +66,7 @@ class Rules:
         silent_days: Days without new sales, or without a decision, after which a person is called.
         fallback_share: Share of answers by rule above which a person is called.
         recency_least: Least recency half-life of a retraining against decay, days; 0 for equal weights.
+        undecided_days: Days on which a decision was due and none came after which a person is called; 0 for never.
     """
 
     windows: int
@@ -73,6 +78,7 @@ class Rules:
     silent_days: int
     fallback_share: float
     recency_least: int = 0
+    undecided_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class Situation:
         broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
         unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
         lost: Descriptions of jobs that this run gave up, since nothing tells how they ended.
+        undecided_days: Days since the newest decision on which one was due: the shop sold, and usually decides.
     """
 
     now: dt.datetime
@@ -131,6 +138,7 @@ class Situation:
     broken_kinds: tuple[str, ...] = ()
     unjudged: str = ""
     lost: tuple[str, ...] = ()
+    undecided_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,11 @@ class PolicyOutcome:
     cause: Cause
     half_life_days: int | None = None
     fault: str = ""
+
+    @property
+    def silent(self) -> bool:
+        """True when pricing has been live and no decision has come of it."""
+        return self.cause == "fault" and not SILENT.isdisjoint(self.fault.split("+"))
 
     @property
     def doubts_sales(self) -> bool:
@@ -192,12 +205,9 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     if now.silent_days > rules.silent_days:
         stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
         return "sales_stopped", stopped
-    if now.idle_days > rules.silent_days:
-        idle = (
-            f"sales go on, but nothing has been decided for {now.idle_days} days: serving, batch pricing or their log "
-            "has stopped"
-        )
-        return "decisions_stopped", idle
+    silence = _silence(now, rules)
+    if silence:
+        return STOPPED, f"{silence}: serving, batch pricing or their log has stopped"
     if now.broken:
         kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
         return kinds, "the data are at fault, not the model: " + "; ".join(now.broken)
@@ -209,6 +219,15 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
             f"{rules.fallback_share:.0%}): look at serving's log and at the confidence threshold"
         )
     return "", ""
+
+
+def _silence(now: Situation, rules: Rules) -> str:
+    """Describes how long nothing has been decided, where that is too long; else empty."""
+    if now.idle_days > rules.silent_days:
+        return f"sales go on, but nothing has been decided for {now.idle_days} days"
+    if 0 < rules.undecided_days <= now.undecided_days:
+        return f"nothing has been decided for {now.undecided_days} day(s) on which the shop sold and usually decides"
+    return ""
 
 
 def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> PolicyOutcome:

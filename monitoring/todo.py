@@ -95,11 +95,13 @@ _DUE = {
 }
 _WHAT = {
     "sales_stopped": "Bring in the newest sales, then look again",
-    "decisions_stopped": "Have prices decided again, by this or by the service; where they are decided more rarely, "
-    "raise monitoring.silent_days",
+    "decisions_stopped": "Find out why nothing is decided: do decisions still arrive in the log, are the serving tasks "
+    "ready, is the shop's API key taken? Or decide prices by this; where they are decided more rarely, raise "
+    "monitoring.undecided_days and monitoring.silent_days",
     "answers_by_rule": "Find out why the model does not answer",
     "job_hangs": "End the job that hangs; its log lies in monitoring/jobs under PRICING_HOME",
-    "log_empty": "Restore the folder of the decision log, or have prices decided again, by this or by the service",
+    "log_empty": "Restore the folder of the decision log, or have prices decided again, by this or by the service; see "
+    "whether PRICING_DECISIONS_URL and PRICING_DECISIONS_ARCHIVE name where decisions go, and whether tasks are ready",
     "no_decisions": "Have prices decided and charge them, by this or by the service; look again when they have sold",
     "nothing_joined": "Compare product ids and days of the sales with those of the decisions",
     "product_unknown": "Compare the product ids of the shop with those of the sales",

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pricing.errors import LockError, PricingError
 from pricing.paths import ROOT
+from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
+from pricing.runtime.shared_state import given_database_url
 
 _GRACE_SECONDS = 20
 
@@ -101,14 +104,21 @@ def stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 
 @contextmanager
-def only_one(job: str, *, home: Path) -> Iterator[int]:
-    """Holds the lock HOME/locks/JOB and yields its file descriptor.
+def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tuple[int, ...]]:
+    """Holds the lock of a job, and yields the file descriptors that hold it.
 
-    The kernel releases the lock when the process ends, even by kill -9. A child that inherits the descriptor holds it
-    too, so the lock is not free while an orphaned child runs.
+    It is HOME/locks/JOB, and for a job on a registered model, where PRICING_DATABASE_URL is PostgreSQL, a lock there
+    too, so that the job runs on one machine only. The kernel and the server release them when the process ends, even by
+    kill -9. A child that inherits the descriptors holds them too, so the lock is not free while an orphaned child runs.
+
+    Args:
+        job: Its name.
+        home: PRICING_HOME.
+        model: The registered model that it works on; None for a job on what lies in this PRICING_HOME.
 
     Raises:
-        LockError: Another process holds it; gives its process id and start time.
+        LockError: Another process holds it; says which and since when.
+        RegistryError: The database does not answer.
     """
     path = home / "locks" / job
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,11 +131,23 @@ def only_one(job: str, *, home: Path) -> Iterator[int]:
             raise LockError(
                 f"{job} is running already: {holder}, or a job that it started, holds {path}; wait for it to end"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n")
-        file.flush()
-        try:
-            yield file.fileno()
-        finally:
-            with contextlib.suppress(OSError):
-                file.truncate(0)
+        with _on_all_machines(job, model=model) as shared:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n")
+            file.flush()
+            try:
+                yield (file.fileno(), *shared)
+            finally:
+                with contextlib.suppress(OSError):
+                    file.truncate(0)
+
+
+@contextmanager
+def _on_all_machines(job: str, *, model: str | None) -> Iterator[tuple[int, ...]]:
+    url = given_database_url()
+    if url is None or model is None:
+        yield ()
+        return
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    with session_lock(url, f"{job} of {model}", holder=holder) as held:
+        yield held

@@ -16,6 +16,7 @@ from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.panel import is_panel
 from pricing.data.quality import load_quality, quality_file
+from pricing.decision_log.places import log_places
 from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
@@ -23,6 +24,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
 from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
+from pricing.runtime.shared_state import given_database_url
 
 # Exit codes of `python -m monitoring --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
@@ -42,7 +44,11 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     options = _options(argv)
     config = load_config(options.config)
     home = pricing_home().resolve()
-    with only_one("nightly", home=home) as held, tracked_run("nightly", config=config, reason=options.reason) as run:
+    model = config.registry.model_name
+    with (
+        only_one("nightly", home=home, model=model) as held,
+        tracked_run("nightly", config=config, reason=options.reason) as run,
+    ):
         panel = home / "panel"
         night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
         try:
@@ -70,11 +76,16 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
     return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
 
 
+def _may_be_live() -> bool:
+    """Whether monitoring may remember decisions, so that a log which is not there any more has lost them."""
+    return (pricing_home() / "monitoring").is_dir() or given_database_url() is not None
+
+
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
     def __init__(
-        self, config: Config, *, run: Run, held: int, common: list[str], panel: str, start: Callable[..., int]
+        self, config: Config, *, run: Run, held: Sequence[int], common: list[str], panel: str, start: Callable[..., int]
     ) -> None:
         self._config = config
         self._run = run
@@ -88,7 +99,7 @@ class _Night:
     def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
-        return self._start(module, options, run=self._run, fine=fine, keep=[self._held])
+        return self._start(module, options, run=self._run, fine=fine, keep=self._held)
 
     def read(self, panel: Path, *words: str) -> None:
         """Reads the sales into the panel.
@@ -118,7 +129,7 @@ class _Night:
         that fails here too has said so: what stopped the sales is this night's error.
         """
         said = "no sales could be read, so states stay as they are"
-        if self._registry.at(CHAMPION) is None or not (pricing_home() / "decisions").is_dir():
+        if self._registry.at(CHAMPION) is None or not log_places().readable:
             return said
         archived, _ = self._compact()
         said = "; ".join([said, *archived])
@@ -134,11 +145,11 @@ class _Night:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
-        decisions = pricing_home() / "decisions"
-        if not decisions.is_dir():
-            return f"no decision log in {decisions}, so nothing to monitor; {self._refresh()}", None
+        log = log_places()
+        if not log.readable and not _may_be_live():
+            return f"no decision log in {log.folder}, so nothing to monitor; {self._refresh()}", None
         complaint: PricingError | None
-        archived, complaint = self._compact()
+        archived, complaint = self._compact() if log.readable else ([], None)
         try:
             outcome = self._monitor()
         except JobError as error:
@@ -165,10 +176,12 @@ class _Night:
     def _compact(self) -> tuple[list[str], JobError | None]:
         """Moves closed segments of the decision log to the archive, where monitoring reads them by day."""
         try:
-            self._start("serving.compact", self._common, run=self._run, keep=[self._held])
+            self._start("serving.compact", self._common, run=self._run, keep=self._held)
         except JobError as error:
             return [], error
-        archive = os.environ.get(ARCHIVE_VARIABLE)
+        log, archive = log_places(), os.environ.get(ARCHIVE_VARIABLE)
+        if log.uploads is not None:
+            return [f"closed segments of the decision log, and past days of {log.uploads}, are in {log.archive}"], None
         return [f"closed segments of the decision log are in {archive}"] if archive else [], None
 
     def _delete_versions(self) -> tuple[list[str], RegistryError | None]:

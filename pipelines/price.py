@@ -44,7 +44,9 @@ from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
+from pricing.runtime.shared_files import job_files
 from pricing.runtime.shared_state import database_url
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 BATCH = 1000
@@ -77,7 +79,7 @@ def _price(argv: Sequence[str] | None) -> int:
     file = read_config_file(options.config)
     config = file.config
     output: Path = options.output
-    today = options.today or dt.date.today()
+    today = options.today or shop_now(config.zone).date()
     applied = options.version in (None, CHAMPION) if options.applied is None else options.applied == "true"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
@@ -106,8 +108,11 @@ def _price(argv: Sequence[str] | None) -> int:
                 print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
             requests, bad = read_requests(read_sales(options.requests))
-        assignment = read_assignment(config.serving.strategy_test, pricer=pricer, facts=loaded.facts, keep=applied)
-        switches = switches_in_force(config.registry.model_name, url=database_url(), now=dt.datetime.now(dt.UTC))
+        model = config.registry.model_name
+        assignment = read_assignment(
+            config.serving.strategy_test, pricer=pricer, facts=loaded.facts, keep=applied, files=job_files(model)
+        )
+        switches = switches_in_force(model, url=database_url(), now=dt.datetime.now(dt.UTC))
         if switches:
             print(_switched(switches))
         assignment = replace(assignment, switches=switches)

@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pricing.config_models import StrategyTestConfig
@@ -20,6 +21,7 @@ from pricing.decision_log.writer import LogWriter
 from pricing.errors import RegistryError, SourceError
 from pricing.paths import pricing_home
 from pricing.registry.switch_record import SwitchRecord, in_force
+from pricing.runtime.shared_files import SharedFiles
 
 _log = logging.getLogger(__name__)
 _FLUSH = 1000  # decisions written at once
@@ -47,28 +49,37 @@ class Assignment:
 
 
 def read_assignment(
-    strategy_test: StrategyTestConfig | None, *, pricer: Pricer, facts: ProductFacts, keep: bool
+    strategy_test: StrategyTestConfig | None, *, pricer: Pricer, facts: ProductFacts, keep: bool, files: SharedFiles
 ) -> Assignment:
     """Reads the holdout, the price tests and the products of the strategy test from PRICING_HOME.
+
+    Where they are shared they are brought up to date before; while the database is away those known last count.
 
     Args:
         strategy_test: As configured under `serving`.
         pricer: Has the strategies that there are.
         facts: Of the products to be dealt to strategies, where no file has done so yet.
         keep: Whether newly dealt products are written down: where the prices are only tried out nothing is.
+        files: The files, as they are shared.
 
     Raises:
+        RegistryError: Newly dealt products cannot be shared.
         SourceError: A file of them cannot be read or written. Serving would go on without; here a person can mend it.
         ConfigError: The strategy test names an unknown strategy.
     """
     home = pricing_home()
+    files.refresh(holdout_file(home), plan_file(home))
     held, tests = read_held(holdout_file(home)), read_plan(plan_file(home))
     if strategy_test is None:
         return Assignment(held, tests)
     check_strategy_test(strategy_test, pricer.policy.names)
     path = strategy_test_file(home, strategy_test.name)
+    files.refresh(path)
     try:
-        arms = (extend if keep else arms_of)(path, facts, strategy_test)
+        if keep:
+            arms = files.edit(path, partial(extend, facts=facts, strategy_test=strategy_test, local=path))
+        else:
+            arms = arms_of(path, facts, strategy_test)
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror}); make it writable and run again") from error
     return Assignment(held, tests, strategy_test.name, arms)

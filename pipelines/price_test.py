@@ -3,11 +3,10 @@
 import argparse
 import datetime as dt
 import hashlib
-import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +26,18 @@ from pricing.decision.price_tests import LARGEST, Plan, PriceTest, plan_file, re
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
+from pricing.decision_log.places import log_places
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
 from pricing.markdown_text import escape_markdown
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from pricing.runtime.shared_files import SharedFiles, job_files
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
 
@@ -87,15 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _price_test(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     path = plan_file(pricing_home())
+    files = job_files(load_config(options.config).registry.model_name)
+    files.refresh(path, holdout_file(pricing_home()))
     plan = read_plan(path)
-    today = options.today or dt.date.today()
+    today = options.today or shop_now(load_config(options.config).zone).date()
     asked = [name for name in ("show", "stop", "report") if getattr(options, name)]
     if len(asked) > 1:
         raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other")
     if options.stop:
         _named(options)
-        plan = plan.without(options.name, after=today)
-        write_plan(path, plan)
+        plan = _change(files, path, lambda known: known.without(options.name, after=today))
         stopped = plan.find(options.name)
         gone = stopped is not None and stopped.cancelled
         print(f"price test {options.name} " + ("is cancelled" if gone else f"draws no more from {today} on"))
@@ -105,9 +108,20 @@ def _price_test(argv: Sequence[str] | None) -> int:
         print("\n".join(_lines(plan, today)) or "no price test is planned")
     else:
         test = _start(options, plan, today=today)
-        write_plan(path, plan.with_test(test))
+        _change(files, path, lambda known: known.with_test(test))
         print(f"planned in {path}; `--stop --name {test.name}` ends it")
     return 0
+
+
+def _change(files: SharedFiles, path: Path, change: Callable[[Plan], Plan]) -> Plan:
+    """Changes the plan in force, which another machine may have changed since it was read, and returns the new one."""
+
+    def write(file: Path) -> Plan:
+        plan = change(read_plan(file))
+        write_plan(file, plan)
+        return plan
+
+    return files.edit(path, write)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -286,9 +300,8 @@ def _lines(plan: Plan, today: dt.date) -> list[str]:
 def _report(options: argparse.Namespace, plan: Plan) -> None:
     panel, _ = _sales(options, _serving(options)[0])
     model = _model(options) if options.version else None
-    folder = options.decisions or pricing_home() / "decisions"
-    archive = None if options.decisions else os.environ.get(ARCHIVE_VARIABLE) or None
-    records = read_decisions(folder, archive=archive, tested=True).records
+    log = log_places(options.decisions)
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, tested=True).records
     output: Path = options.output or pricing_home() / "price_tests" / "report.md"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report(panel, plan, records, model=model), encoding="utf-8")

@@ -63,7 +63,10 @@ from simulation.market import simulated_sales
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error."""
+    """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error.
+
+    With --check 0 says that every gate passes, 3 that one refuses, and nothing is changed.
+    """
     return run_main(_promote, argv, unattended=True)
 
 
@@ -75,7 +78,8 @@ def _promote(argv: Sequence[str] | None) -> int:
         target = _target(access, options.version)
         if target is None:
             return _nothing(f"{config.registry.model_name} has no {CHALLENGER}; {_instead(access)}")
-        record_manual_change(access.registry, access.audit, who=access.who, at=now())
+        if not options.check:
+            record_manual_change(access.registry, access.audit, who=access.who, at=now())
         champion = access.registry.at(CHAMPION)
         if champion is not None and champion.number == target.number:
             return _nothing(f"version {target.number} is the champion already")
@@ -107,6 +111,8 @@ def _promote(argv: Sequence[str] | None) -> int:
             run_id=run.info.run_id,
         )
         model = config.registry.model_name
+        if options.check:
+            return _checked(requested, verdicts, model=model, table=table)
         return _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
 
 
@@ -115,7 +121,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--version", metavar="N", help="promote this version; absent: the challenger")
     options.add_flag("--force", help="promote although a gate fails; needs --reason")
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
+    options.add_flag("--check", help="only say what the gates find: no alias moves, and the record says nothing")
     parsed = options.parse(argv)
+    if parsed.check and parsed.force:
+        raise UsageError("--check promotes nothing, and so forces nothing: give it without --force")
     if parsed.force and not parsed.reason:
         raise UsageError("--force needs --reason: the record says why a gate was overruled")
     return parsed
@@ -335,6 +344,17 @@ def _decide(
     if holds_only:
         print(HOLDS_ONLY_MEANING)
     return 0
+
+
+def _checked(requested: PromotionRequest, verdicts: Sequence[Verdict], *, model: str, table: str) -> int:
+    """Says what a promotion would meet, and changes nothing."""
+    text = report(model, requested, verdicts, moves=table)
+    mlflow.log_text(text, "promotion.md")
+    print(text)
+    missed = failed(verdicts)
+    _conclude(requested, "checked", "checked, refused" if missed else "checked, passes", note=text)
+    print(f"only checked: version {requested.to} {_because(verdicts)}; nothing was changed", file=sys.stderr)
+    return EXIT_REFUSED if missed else 0
 
 
 def _conclude(requested: PromotionRequest, verdict: str, word: str, *, note: str) -> None:

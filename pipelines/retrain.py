@@ -42,22 +42,26 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
     options = _options(argv)
     config = load_config(options.config)
     home = pricing_home().resolve()
-    with only_one("retrain", home=home) as held, tracked_run("retrain", config=config, reason=options.reason) as run:
+    model = config.registry.model_name
+    with (
+        only_one("retrain", home=home, model=model) as held,
+        tracked_run("retrain", config=config, reason=options.reason) as run,
+    ):
         settings = home / "retrain" / "config.yaml"
         panel = home / "retrain" / "panel"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
         common = ["--config", str(settings)]
         read = [*common, "--output", str(panel), *_given(options, "sales", "quarantine")]
-        start("pipelines.etl", read, run=run, keep=[held])
+        start("pipelines.etl", read, run=run, keep=held)
         half_life = None if options.recency_half_life is None else f"{options.recency_half_life:g}"
         done = trained(config, panel, half_life=half_life)
         if done is None:
             said = ["--source", options.source or options.sales, "--reason", options.reason]
             said += ["--recency_half_life", half_life] if half_life else []
-            if Registry(config.registry.model_name, uri=tracking_uri()).at(CHAMPION) is not None:
+            if Registry(model, uri=tracking_uri()).at(CHAMPION) is not None:
                 said += ["--warm_start", CHAMPION]
-            start("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=[held])
+            start("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=held)
             done = child_tags(run, "train")["version"]
         else:
             print(f"version {done} was trained on just these sales with these settings; it is not trained again")
@@ -66,11 +70,11 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             if rejection is not None:
                 notice(AlertFinding(REJECTED, "critical", f"{rejection.words()}; train on other sales"))
                 return _say(f"kept the champion: {rejection.words()}; train on other sales", code=EXIT_REFUSED)
-            _propose(Registry(config.registry.model_name, uri=tracking_uri()), done)
+            _propose(Registry(model, uri=tracking_uri()), done)
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; `pricing promote` puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
-        code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=[held])
+        code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=held)
         decided = child_tags(run, "promote")
         if code == EXIT_REFUSED and needs_person(decided):
             return _say(f"kept the champion: refused by {decided[REFUSED_BY]}; a person must look", code=EXIT_REFUSED)

@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import math
-import os
 import sys
 import tempfile
 import time
@@ -33,14 +32,16 @@ from pricing.decision.price_test_results import find_draws
 from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
+from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError, RegistryError, VersionError
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, load, must_hold_prices, pack
 from pricing.runtime.cli import job_options, positive, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.shared_files import job_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         if options.recency_half_life is not None:
             config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
         anchors = version_anchors(anchors, panel)
-        tested = _tested(panel, options.decisions, say=say)
+        tested = _tested(panel, options.decisions, model=config.registry.model_name, say=say)
         number, scores = learn(
             panel,
             config,
@@ -180,19 +181,24 @@ def _logged_losses() -> Iterator[None]:
                 MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+def _tested(
+    panel: Panel, folder: Path | None, *, model: str, say: Callable[[str], None]
+) -> "NDArray[np.floating] | None":
     """(product, period) random price deviations of logged price tests; None without any. Logs their number.
 
     Raises:
         SourceError: The log or the plan of tests cannot be read.
     """
-    where = folder or pricing_home() / "decisions"
-    if folder is None and not where.is_dir():
+    log = log_places(folder)
+    if folder is None and not log.readable:
         return None
-    archive = None if folder else os.environ.get(ARCHIVE_VARIABLE) or None
-    here = where.resolve() == (pricing_home() / "decisions").resolve()
-    plan = read_plan(plan_file(pricing_home())) if here else NO_TESTS  # the plan covers only this home's log
-    draws = find_draws(panel, read_decisions(where, archive=archive, tested=True).records, plan=plan)
+    here = log.folder.resolve() == (pricing_home() / "decisions").resolve()
+    plan = NO_TESTS
+    if here:  # the plan covers only this home's log
+        job_files(model).refresh(plan_file(pricing_home()))
+        plan = read_plan(plan_file(pricing_home()))
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, tested=True).records
+    draws = find_draws(panel, records, plan=plan)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used

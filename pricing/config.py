@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
 from pricing.config_file import KeyPath, key_comments, key_lines, read_mapping
 from pricing.config_models import (
@@ -22,7 +23,7 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.config_schema import Place, Words, editor_schema, find
-from pricing.config_sources import SourcesConfig
+from pricing.config_sources import SourcesConfig, known_zone
 from pricing.errors import ConfigError
 from pricing.paths import SETTINGS, plan_file, plan_in_force
 
@@ -86,11 +87,32 @@ class ModelConfig(Section):
 class Config(ModelConfig):
     """Everything a person may tune."""
 
+    time_zone: str | None = None
     sources: SourcesConfig | None = None
     registry: RegistryConfig
     serving: ServingConfig
     monitoring: MonitoringConfig
     tuning: TuningConfig
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        return value if value is None else known_zone(value)
+
+    @model_validator(mode="after")
+    def _one_zone(self) -> Self:
+        if self.sources is not None and self.time_zone not in (None, self.sources.zone):
+            raise ValueError(
+                f"time_zone {self.time_zone} is not the zone of sources.zone, {self.sources.zone}: leave one of them "
+                "out, or give the same"
+            )
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The shop's time zone, whose day is today: `time_zone`, else `sources.zone`; None: the machine's own."""
+        name = self.time_zone or (None if self.sources is None else self.sources.zone)
+        return None if name is None else ZoneInfo(name)
 
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:

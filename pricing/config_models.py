@@ -27,7 +27,8 @@ from pricing.errors import nearest
 class Section(BaseModel):
     """Base of every section: frozen, and it refuses keys it does not know, infinities, and true for a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Built at first use, and only what is used: each process of the service imports this before it does anything else.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -434,6 +435,9 @@ class ServingConfig(Section):
     wrong_keys: Annotated[int, Field(ge=1, le=1_000_000)]
     log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
     log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
+    upload_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    upload_stop_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    upload_waiting_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 2000.0
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     log_sync: bool
     strategy_test: StrategyTestConfig | None
@@ -507,6 +511,7 @@ class MonitoringConfig(Section):
     critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
     max_state_age: Days
     silent_days: Days
+    undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
     recency_least: Annotated[int, Field(ge=0, le=3_660)] = 0
     daily_budget: Annotated[int, Field(ge=0, le=1_000)]

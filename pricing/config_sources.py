@@ -165,7 +165,7 @@ class OrderLines(TableSource):
     @field_validator("zone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
-        return value if value is None else _known_zone(value)
+        return value if value is None else known_zone(value)
 
     @model_validator(mode="after")
     def _statuses_differ(self) -> "OrderLines":
@@ -216,7 +216,7 @@ class StockSource(TableSource):
     @field_validator("zone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
-        return value if value is None else _known_zone(value)
+        return value if value is None else known_zone(value)
 
 
 class DeliverySource(TableSource):
@@ -316,7 +316,7 @@ class SourcesConfig(Section):
     @field_validator("zone")
     @classmethod
     def _is_a_zone(cls, value: str) -> str:
-        return _known_zone(value)
+        return known_zone(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -343,7 +343,12 @@ class SourcesConfig(Section):
         return self
 
 
-def _known_zone(value: str) -> str:
+def known_zone(value: str) -> str:
+    """A time zone's name, as it was given.
+
+    Raises:
+        ValueError: The time zone database does not know it.
+    """
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

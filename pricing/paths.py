@@ -19,6 +19,7 @@ PLANS = "plans"  # folder in that of the sources: what the data settings of the 
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
 STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
+UPLOADS_VARIABLE = "PRICING_DECISIONS_URL"  # where serving tasks upload their decision logs: the same
 
 
 def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:

@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pricing.decision_log.objects import check_address
 from pricing.errors import PricingError
+from pricing.fileio import redact_url
 from serving.keys import SCOPES
 from serving.logs import configure_logging
 from serving.notices import at_start
 from serving.settings import Settings, bind_address, read_settings, shared_memory
 
 _GRACE_SECONDS = 20
+_EXIT_SECONDS = 5  # that the follower may take beside its last upload
 _SERVED_SECONDS = 10  # a web server that lived longer did start, and is started again when it dies
 
 _PREFIX = "pricing-"
@@ -114,6 +117,8 @@ def _check(settings: Settings) -> None:
     """
     if importlib.util.find_spec("granian") is None:
         raise PricingError("granian is not installed; `pricing doctor --needs serving` says what to install")
+    if settings.decisions_url is not None:
+        check_address(settings.decisions_url)
     if settings.keys_needed and not settings.keys:
         raise PricingError(
             f"{settings.host} can be reached from other machines, so API keys are needed; give PRICING_API_KEYS or "
@@ -153,9 +158,10 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
     for line in at_start(settings):
         _log.info("%s", line)
     web, follower = (_Child(command, environment) for command in (web_command(), follower_command()))
+    uploads = "" if settings.decisions_url is None else f" and from there to {redact_url(settings.decisions_url)}"
     print(  # noqa: T201
         f"serving on http://{settings.host}:{settings.port} (documents: /docs); decisions go to "
-        f"{settings.decisions_folder}; Ctrl-C ends it",
+        f"{settings.decisions_folder}{uploads}; Ctrl-C ends it",
         file=sys.stderr,
     )
     try:
@@ -169,10 +175,12 @@ def _supervise(settings: Settings, environment: Mapping[str, str]) -> int:
         if signals == [signal.SIGTERM] and not web.ended:
             _be_lame_duck(settings, hurry=lambda: web.ended or len(signals) > 1)
     finally:
-        for child in (web, follower):
-            child.terminate()
-        for child in (web, follower):
-            child.wait()
+        if settings.decisions_url is None:
+            follower.terminate()
+        web.terminate()
+        web.wait()
+        follower.terminate()  # only now has every worker written its last decisions, which the follower uploads
+        follower.wait(max(_GRACE_SECONDS, settings.config.serving.upload_stop_seconds + _EXIT_SECONDS))
     return 0 if signals else web.code
 
 
@@ -219,9 +227,9 @@ class _Child:
         if not self.ended:
             self._process.terminate()
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = _GRACE_SECONDS) -> None:
         try:
-            self._process.wait(_GRACE_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 from flask import Flask, Response, g, request
@@ -12,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision.price_tests import NO_TESTS, read_plan
 from pricing.decision_log.writer import LogWriter
+from pricing.runtime.shop_time import shop_now
 from serving.api import Endpoint, endpoint_name, register
 from serving.authentication import Authenticator
 from serving.champion import Champion, PeriodicTasks
@@ -23,26 +25,27 @@ from serving.openapi import to_docs
 from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
 from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
-from serving.service import PATIENCE_SECONDS, Service, local_now
+from serving.service import PATIENCE_SECONDS, Service
 from serving.settings import Settings, read_settings
-from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import FleetFile, HoldoutFile, SwitchFile, WatchedFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
 
 _log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetime] = local_now) -> Flask:
+def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetime] | None = None) -> Flask:
     """Creates one worker's application: maps the champion, opens a decision log, starts the background threads.
 
     Args:
         settings: Read from the environment when None.
-        now: The clock.
+        now: The clock; the shop's own by default.
 
     Raises:
         ConfigError: The environment or the configuration cannot be used.
     """
     settings = settings or read_settings(os.environ)
+    now = now or partial(shop_now, settings.config.zone)
     serving = settings.config.serving
     log = LogWriter(
         settings.decisions_folder,
@@ -52,16 +55,20 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     )
     metrics = Metrics()
     exchange = Exchange(metrics, folder=settings.run_folder, worker=log.worker)
-    embedded = Embedded(settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds)
+    embedded = Embedded(
+        settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds, task=settings.task
+    )
     holdout = HoldoutFile(settings.holdout_file)
     tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
     switches = SwitchFile(settings.switch_file)
-    service = Service(settings, Champion(settings), log, metrics, exchange, now, holdout, tests, switches, embedded)
+    fleet = FleetFile(settings.fleet_file)
+    champion = Champion(settings)
+    service = Service(settings, champion, log, metrics, exchange, now, holdout, tests, switches, embedded, fleet)
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
-    authenticator = Authenticator(settings)
+    authenticator = Authenticator(settings, tasks=lambda: fleet.content.size)
     pricing_routes = PricingRoutes(service, authenticator)
     app.extensions["pricing_shadow"] = pricing_routes.shadow
     app.extensions["pricing_authenticator"] = authenticator

@@ -29,18 +29,31 @@ May = Callable[[Mapping[str, Any], str], bool]  # whether a request (its WSGI en
 class Authenticator:
     """Admits or refuses requests by key, scope and rate."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tasks: Callable[[], int] = lambda: 1) -> None:
+        """Initialises it.
+
+        Args:
+            settings: Keys and limits.
+            tasks: How many serving tasks share the traffic, 1 or more: the limits are of all of them together.
+        """
         self._keys = settings.keys
         self._needed = settings.keys_needed
         serving = settings.config.serving
         self._local = serving.keys == "local" and not self._needed
         self._wrong = (
-            RateLimit(settings.run_folder / "wrong-keys", per_second=serving.wrong_keys / 60, burst=serving.wrong_keys)
+            RateLimit(
+                settings.run_folder / "wrong-keys",
+                per_second=serving.wrong_keys / 60,
+                burst=serving.wrong_keys,
+                tasks=tasks,
+            )
             if self._needed
             else None
         )
         self._limit = (
-            RateLimit(settings.run_folder / "rates", per_second=serving.rate_limit, burst=serving.rate_burst)
+            RateLimit(
+                settings.run_folder / "rates", per_second=serving.rate_limit, burst=serving.rate_burst, tasks=tasks
+            )
             if serving.rate_limit
             else None
         )
@@ -127,13 +140,30 @@ class RateLimit:
     Each bucket is one number in a shared file: the moment at which it will be full again (the generic cell rate
     algorithm). Callers whose names hash to the same of 4096 slots share a bucket; two workers that take from one at
     the same instant may both get the same token. Either is harmless.
+
+    Of several tasks behind a balancer that spreads requests evenly each admits its share of the rate and of the burst,
+    of the latter at least one token.
     """
 
     def __init__(
-        self, path: Path, *, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        per_second: float,
+        burst: int,
+        tasks: Callable[[], int] = lambda: 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._interval = 1 / per_second
-        self._depth = burst / per_second
+        """Opens the file, or makes it.
+
+        Args:
+            path: The file.
+            per_second: Tokens a second, of all tasks together.
+            burst: Tokens that a bucket holds, of all tasks together.
+            tasks: How many tasks there are, 1 or more.
+            clock: Seconds.
+        """
+        self._per_second, self._burst, self._tasks = per_second, burst, tasks
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
         size = _SLOTS * _DOUBLE.size
@@ -149,11 +179,13 @@ class RateLimit:
     def take(self, caller: str, *, tokens: int = 1, owing: bool = False) -> float:
         """Takes tokens and returns 0, or returns the seconds to wait for them; `owing` takes those not there yet."""
         place = int.from_bytes(hashlib.blake2b(caller.encode(), digest_size=8).digest(), "big") % _SLOTS * _DOUBLE.size
-        now = self._clock()
+        now, tasks = self._clock(), self._tasks()
+        interval = tasks / self._per_second
+        depth = max(self._burst / self._per_second, interval)  # a share of the burst takes as long to fill as the whole
         full_at = max(_DOUBLE.unpack_from(self._slots, place)[0], now)
-        after = full_at + tokens * self._interval
-        if not owing and after - now > self._depth + 1e-9:
-            return float(after - now - self._depth)
+        after = full_at + tokens * interval
+        if not owing and after - now > depth + 1e-9:
+            return float(after - now - depth)
         _DOUBLE.pack_into(self._slots, place, after)
         return 0.0
 

@@ -16,10 +16,16 @@ from pricing.decision.strategy_tests import arms_of, canary, check_strategy_test
 from pricing.errors import ConfigError, PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from pricing.served_config import ServedConfig, served_config
-from serving.current_version import FollowerStatus, Pointer, pointed_folder, read_follower_status, read_pointer
+from serving.current_version import (
+    NO_VERSION,
+    FollowerStatus,
+    Pointer,
+    pointed_folder,
+    read_follower_status,
+    read_pointer,
+)
 from serving.settings import Settings
 
-NO_VERSION = "none"
 CHECK_SECONDS = 0.2
 # After this long, readiness no longer waits for the follower's first report: without a version that may be a download,
 # while one that was served last, or baked in, answers as well until there is another.
@@ -152,6 +158,9 @@ class Champion:
                 return False
             try:
                 pointer = read_pointer(path)
+                if pointer is not None and self._settings.pinned not in (None, pointer.version):
+                    _log.info("version %s is not served: version %s is pinned", pointer.version, self._settings.pinned)
+                    continue
                 if pointer is not None:
                     self.served = self._serve(pointer, folder=pointed_folder(path, pointer))
                     _log.info("version %s answers from now on", pointer.version)

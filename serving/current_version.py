@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pricing.errors import VersionError
 from pricing.fileio import replace_json
 
-FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed"]
+FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed", "unknown_version"]
 BAKED = "baked"
+NO_VERSION = "none"  # the name of what answers where no version does
 _FORMAT = 1  # of pointers; those written before they named it are of this one
 _FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
 
@@ -47,6 +48,7 @@ class FollowerStatus:
         detail: The last error, in one line.
         refused: Number → why that version is not served.
         polled_at: When the registry last answered, seconds since 1970.
+        pinned: The version number that is served whatever the alias names; None where the alias is followed.
     """
 
     run_id: str
@@ -59,6 +61,7 @@ class FollowerStatus:
     detail: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     polled_at: float | None = None
+    pinned: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The service's metrics for CloudWatch: lines of its embedded metric format on standard output, if asked for.
 
 One worker of a run speaks for all: the first that takes the lock in the run's folder. Counters are told as what was
-added since the line before, by whichever worker.
+added since the line before, by whichever worker; latency and confidence as histograms of what was added, so that
+CloudWatch takes means and percentiles over the requests of all tasks, not over the tasks.
 """
 
 import fcntl
@@ -20,7 +21,11 @@ from serving.metrics import HISTOGRAMS
 
 State = Iterable[tuple[str, tuple[str, ...], Any]]
 
-LATENCY_EDGES: tuple[float, ...] = HISTOGRAMS["pricing_request_seconds"][2]  # seconds
+# The histograms that are told: name → (the metric whose bins they are, the factor of its values).
+DISTRIBUTIONS: dict[str, tuple[str, float]] = {
+    "LatencyMs": ("pricing_request_seconds", 1000.0),
+    "Confidence": ("pricing_confidence", 1.0),
+}
 # The counts that are told: name → (the metric it is summed from, which labels count).
 REPORTED: dict[str, tuple[str, Callable[[tuple[str, ...]], bool]]] = {
     "Requests": ("pricing_requests", lambda labels: True),
@@ -48,6 +53,7 @@ class Embedded:
         *,
         namespace: str,
         every: float,
+        task: str = "",
         out: TextIO | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,11 +63,12 @@ class Embedded:
             folder: The run's own, shared by its workers.
             namespace: Of the metrics in CloudWatch; empty for no lines at all.
             every: Seconds between two lines.
+            task: Name of this task, by which its lines are found.
             out: Where lines go; standard output by default.
             clock: Seconds since 1970.
         """
         self._path, self._namespace, self._every = folder / "embedded.lock", namespace, every
-        self._out, self._clock = out, clock
+        self._task, self._out, self._clock = task, out, clock
         self._turn = threading.Lock()  # the watch and whoever asks for the metrics page
         self._lock: int | None = None
         self._next = clock() + every
@@ -86,8 +93,8 @@ class Embedded:
     def _write(
         self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
     ) -> None:
-        values = {**self._added(state), **gauges}
-        units = dict.fromkeys(REPORTED, "Count") | dict.fromkeys(("LatencyMs", "LatencyP99Ms"), "Milliseconds")
+        values: dict[str, float | dict[str, Any]] = {**self._added(state), **gauges}
+        units = dict.fromkeys((*REPORTED, "Tasks", "TasksOnOtherVersion"), "Count") | {"LatencyMs": "Milliseconds"}
         line = {
             "_aws": {
                 "Timestamp": int(now * 1000),
@@ -100,6 +107,7 @@ class Embedded:
                 ],
             },
             "Service": "serving",
+            "Task": self._task,
             "ModelVersion": version,
             **values,
         }
@@ -129,50 +137,51 @@ class Embedded:
                 os.pwrite(self._lock, text, 0)
                 os.ftruncate(self._lock, len(text))
 
-    def _added(self, state: list[tuple[str, tuple[str, ...], Any]]) -> dict[str, float]:
-        """What was added to each count since the line before, mean confidence, mean and p99 of latency."""
+    def _added(self, state: list[tuple[str, tuple[str, ...], Any]]) -> dict[str, float | dict[str, Any]]:
+        """What was added to each count and each histogram since the line before; no histogram where nothing was."""
         found = {
             name: sum(value for other, labels, value in state if other == metric and counts(labels))
             for name, (metric, counts) in REPORTED.items()
         }
         found["DecisionsByRule"] -= found["DecisionsFrozen"]  # a person's word is no failure of the model
-        for name, metric in (("LatencyMs", "pricing_request_seconds"), ("Confidence", "pricing_confidence")):
-            bins = [value for other, _, value in state if other == metric]
-            found[f"{name} sum"] = sum(part[-1] for part in bins)
-            found[f"{name} count"] = sum(sum(part[:-1]) for part in bins)
-        found |= _latency_bins(state)
+        for name, (metric, _) in DISTRIBUTIONS.items():
+            parts = [value for other, _, value in state if other == metric]
+            for place in range(len(HISTOGRAMS[metric][2]) + 2):
+                found[f"{name} {place}"] = sum(part[place] for part in parts)
         added = {name: max(value - self._before.get(name, 0.0), 0.0) for name, value in found.items()}
         self._before = found
         self._store_reported(found)
-        counts = [added.pop(f"latency bin {place}") for place in range(len(LATENCY_EDGES) + 1)]
-        if sum(counts) > 0:
-            added["LatencyP99Ms"] = round(1000 * quantile(counts, 0.99), 4)
-        for name, scale in (("LatencyMs", 1000.0), ("Confidence", 1.0)):
-            total, count = added.pop(f"{name} sum"), added.pop(f"{name} count")
-            if count > 0:
-                added[name] = round(scale * total / count, 4)
-        return added
+        values: dict[str, float | dict[str, Any]] = {name: added[name] for name in REPORTED}
+        for name, (metric, scale) in DISTRIBUTIONS.items():
+            edges = HISTOGRAMS[metric][2]
+            *counts, total = (added[f"{name} {place}"] for place in range(len(edges) + 2))
+            if sum(counts) > 0:
+                values[name] = distribution(edges, counts, total=total, scale=scale)
+        return values
 
 
-def _latency_bins(state: State) -> dict[str, float]:
-    """The requests in each bin of the latency's histogram, of all routes together."""
-    bins = [value for metric, _, value in state if metric == "pricing_request_seconds"]
-    return {f"latency bin {place}": sum(part[place] for part in bins) for place in range(len(LATENCY_EDGES) + 1)}
+def distribution(edges: Sequence[float], counts: Sequence[float], *, total: float, scale: float) -> dict[str, Any]:
+    """A histogram as CloudWatch reads it, in the form in which OpenTelemetry's exporter writes one.
 
-
-def quantile(counts: Sequence[float], share: float) -> float:
-    """Returns a quantile of the latency, in seconds, interpolated in its bin as Prometheus' histogram_quantile does.
+    Each bin is told by its middle, the last one by its lower edge: a percentile is exact to half of its bin.
 
     Args:
-        counts: Requests in each bin, the last one beyond all edges; at least one. A quantile there is the last edge.
-        share: Such as 0.99.
+        edges: Upper edges of the bins, ascending; the first begins at 0.
+        counts: Values in each bin and beyond the last edge; at least one.
+        total: Their sum.
+        scale: Factor of all values.
     """
-    rank, below = share * sum(counts), 0.0
-    for low, high, count in zip((0.0, *LATENCY_EDGES), LATENCY_EDGES, counts, strict=False):
-        if count > 0 and below + count >= rank:
-            return low + (high - low) * (rank - below) / count
-        below += count
-    return LATENCY_EDGES[-1]
+    middles = [(low + high) / 2 for low, high in zip((0.0, *edges), edges, strict=False)] + [edges[-1]]
+    filled = [(round(scale * middle, 4), count) for middle, count in zip(middles, counts, strict=True) if count > 0]
+    values = [value for value, _ in filled]
+    return {
+        "Values": values,
+        "Counts": [count for _, count in filled],
+        "Min": values[0],
+        "Max": values[-1],
+        "Count": sum(counts),
+        "Sum": round(scale * total, 4),
+    }
 
 
 def _reported_before(descriptor: int) -> dict[str, float]:

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.objects import open_store
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry import files
-from pricing.registry.switch_record import SwitchRecord
+from pricing.registry.rest import ElsewhereError, RestRegistry, can_read
 from pricing.registry.version import load
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
@@ -34,13 +37,17 @@ from serving.current_version import (
     version_folder,
     write_pointer,
 )
+from serving.database_watch import IMPORTING, DatabaseWatch
+from serving.log_upload import LogUpload, Uploading
 from serving.logs import configure_logging
 from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
-from serving.switch_watch import SwitchWatch, watch
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
 from serving.version_files import VersionFiles
+
+if TYPE_CHECKING:
+    from pricing.runtime.shared_files import SharedFiles
 
 REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
@@ -49,6 +56,7 @@ DOWNLOAD_SECONDS = 600.0
 # So long after a call has run out of its time the follower begins anew, with connections of its own: longer than MLflow
 # itself tries to reach a database (150 s at 5 s an attempt).
 HUNG_SECONDS = 180.0
+
 _log = logging.getLogger(__name__)
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -78,6 +86,10 @@ class VersionSource(Protocol):
         """The version that an alias names; None where it is not set."""
         ...
 
+    def version(self, number: str) -> ListedVersion | None:
+        """The version of a number; None where there is none."""
+        ...
+
     def download(self, reference: str, to: Path) -> Path:
         """Downloads a version's folder into the new folder `to`."""
         ...
@@ -91,17 +103,26 @@ class FollowerOptions:
         run_id: The run of the service that the follower belongs to.
         keep: Versions kept on disk.
         uses_challenger: Whether to download the challenger too.
+        pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
     """
 
     run_id: str
     keep: int
     uses_challenger: bool = False
+    pinned: str | None = None
 
 
-def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
+def verify_version(
+    folder: Path, *, settings: Settings | None = None, shared: "Callable[[], SharedFiles | None]" = lambda: None
+) -> int:
     """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
 
     Assigns its new products to the configured strategy test and to the challenger's share.
+
+    Args:
+        folder: The version's.
+        settings: The service's; None assigns nobody.
+        shared: Opens the files that tasks share; None where they are this task's own.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
@@ -110,16 +131,34 @@ def verify_version(folder: Path, *, settings: Settings | None = None) -> int:
     requests = version.verify().requests
     if settings is not None:
         share = strategy_tests.canary(settings.config.serving.challenger_share)
-        for path, strategy_test in (
+        tests = (
             (settings.strategy_test_file, settings.config.serving.strategy_test),
             (settings.canary_file, share),
-        ):
-            try:
-                if strategy_test is not None:
-                    strategy_tests.extend(path, version.facts, strategy_test)
-            except OSError as error:
-                _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
+        )
+        for path, strategy_test in tests:
+            if strategy_test is not None:
+                _assign(path, version.facts, strategy_test, shared=shared())
     return requests
+
+
+def _assign(
+    path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, shared: "SharedFiles | None"
+) -> None:
+    """Deals new products, in the document that all tasks share; while the database is away in this task's file alone.
+
+    There every task deals the same, since all begin with what was shared last.
+    """
+    extend = partial(strategy_tests.extend, facts=facts, strategy_test=strategy_test)
+    try:
+        if shared is not None:
+            try:
+                shared.edit(path, partial(extend, local=path))
+                return
+            except RegistryError as error:
+                _log.error("%s; new products are dealt in %s, and shared later", error, path)
+        extend(path)
+    except OSError as error:
+        _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
 
 
 @dataclass(frozen=True)
@@ -158,13 +197,17 @@ class Follower:
         self._status = places.status
         self._keep = options.keep
         self._uses_challenger = options.uses_challenger
+        self._pinned = options.pinned
         self._guard = VerificationGuard(places.versions / "verifying.json")
         self._files: dict[str, VersionFiles] = {}  # folder's name → its files, of the versions that are pointed at
         self._damaged: set[str] = set()  # names of folders
         self._pointer = self._last_good(places.pointer)
+        if self._pointer is not None and self._pinned not in (None, self._pointer.version):
+            self._pointer = None  # nor do the workers serve it: another version is pinned
         self._challenger = self._last_good(places.challenger) if options.uses_challenger else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
-        self.following = FollowerStatus(run_id=options.run_id, served=self._pointer.version if self._pointer else None)
+        served = self._pointer.version if self._pointer else None
+        self.following = FollowerStatus(run_id=options.run_id, pinned=options.pinned, served=served)
         self._publish(self.following)
         self._delete_partial_downloads()
 
@@ -180,7 +223,7 @@ class Follower:
             damage = "the version on disk is damaged, and " if self._is_damaged(self._pointer) else ""
             detail = f"{damage}{error}"
             return self._publish(replace(self.following, state="unreachable", attempted=True, detail=detail))
-        following = self._follow_champion(entry)
+        following = self._follow_champion(entry) if self._pinned is None else self._keep_pinned(self._pinned, entry)
         if not self._uses_challenger:
             return following
         try:
@@ -226,6 +269,25 @@ class Follower:
             return self._publish(replace(now, state="following", served=entry.number))
         return self._publish(self._attempt(entry, now))
 
+    def _keep_pinned(self, number: str, champion: ListedVersion | None) -> FollowerStatus:
+        """Fetches the version that is pinned, unless it is served already; the alias is looked at only to be told."""
+        named = None if champion is None else champion.number
+        now = replace(
+            self.following, attempted=True, detail=None, polled_at=round(time.time(), 3), champion=named, served=None
+        )
+        if named != self.following.champion or not self.following.attempted:
+            _log.info("version %s is pinned (PRICING_VERSION); the champion is %s", number, named or "none")
+        if self._pointer is not None and not self._is_damaged(self._pointer):
+            return self._publish(replace(now, state="following", served=number))
+        try:
+            entry = self._registry.version(number)
+        except RegistryError as error:
+            return self._publish(replace(now, state="unreachable", detail=str(error)))
+        if entry is None:
+            detail = f"version {number}, which PRICING_VERSION pins, does not exist; {self._answering()}"
+            return self._publish(replace(now, state="unknown_version", detail=detail))
+        return self._publish(self._attempt(entry, now))
+
     def _follows(self, entry: ListedVersion, pointer: Pointer | None) -> bool:
         """Whether a pointer names a version, of which whole files are on disk."""
         return (
@@ -256,17 +318,21 @@ class Follower:
 
     def _without_champion(self, now: FollowerStatus) -> FollowerStatus:
         """Says what answers instead and what to do, in the log again and again."""
-        answering = "every price comes by rule"
-        if self._pointer is not None:
-            answering = f"version {self._pointer.version}, served last, goes on"
-        elif baked := self._baked():
-            answering = f"version {baked.version}, which was baked in, goes on"
-        detail = f"{answering}, since {self._advice()}"
+        detail = f"{self._answering()}, since {self._advice()}"
         following = self._publish(replace(now, detail=detail))
         if self._clock() - self._reminded_at >= REMIND_SECONDS:
             self._reminded_at = self._clock()
             _log.warning("%s", following.detail)
         return following
+
+    def _answering(self) -> str:
+        """What answers while no version is fetched."""
+        if self._pointer is not None:
+            return f"version {self._pointer.version}, served last, goes on"
+        baked = self._baked()
+        if baked is not None and self._pinned in (None, baked.version):
+            return f"version {baked.version}, which was baked in, goes on"
+        return "every price comes by rule"
 
     def _baked(self) -> Pointer | None:
         try:
@@ -450,37 +516,59 @@ def _identity(entry: ListedVersion) -> tuple[str, int]:
 
 
 class _LazyRegistry:
-    """The MLflow registry, opened on first use: importing MLflow takes longer than the first responses."""
+    """The registry, opened on first use: by its REST interface where that suffices, since MLflow's import takes longer.
+
+    MLflow's own client reads databases, and servers and files that the other one does not reach.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: VersionSource | None = None
+        self._by_mlflow: VersionSource | None = None
         self.calls = TimedCalls()
 
     def at(self, alias: str) -> ListedVersion | None:
+        return self._ask(lambda registry: registry.at(alias))
+
+    def version(self, number: str) -> ListedVersion | None:
+        return self._ask(lambda registry: registry.version(number))
+
+    def download(self, reference: str, to: Path) -> Path:
+        try:
+            registry = self._registry()
+            return self.calls.within(lambda: registry.download(reference, to), seconds=DOWNLOAD_SECONDS)
+        except ElsewhereError:
+            mlflow = self._mlflow()
+            return self.calls.within(lambda: mlflow.download(reference, to), seconds=DOWNLOAD_SECONDS)
+
+    def _ask(self, question: Callable[[VersionSource], ListedVersion | None]) -> ListedVersion | None:
         # MLflow would create a missing database, which takes seconds.
         uri = self._settings.registry_uri
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             return None
-        self._import()
-        return self.calls.within(lambda: self._registry().at(alias), seconds=ANSWER_SECONDS)
-
-    def download(self, reference: str, to: Path) -> Path:
-        self._import()
-        return self.calls.within(lambda: self._registry().download(reference, to), seconds=DOWNLOAD_SECONDS)
-
-    def _import(self) -> None:
-        """Imports MLflow, before the registry's time to answer begins."""
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
-        import pricing.registry.mlflow_registry  # noqa: F401, PLC0415 - see the class
+        registry = self._registry()
+        return self.calls.within(lambda: question(registry), seconds=ANSWER_SECONDS)
 
     def _registry(self) -> VersionSource:
+        """Opens the registry before its time to answer begins: an import may take seconds."""
         if self._open is None:
-            from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
-
-            self._open = MlflowRegistry(self._settings.config.registry.model_name, uri=self._settings.registry_uri)
+            for name, value in _PATIENCE.items():
+                os.environ.setdefault(name, value)
+            uri = self._settings.registry_uri
+            if can_read(uri):
+                self._open = RestRegistry(self._settings.config.registry.model_name, uri=uri)
+            else:
+                self._open = self._mlflow()
         return self._open
+
+    def _mlflow(self) -> VersionSource:
+        if self._by_mlflow is None:
+            with IMPORTING:
+                from pricing.registry.mlflow_registry import Registry as MlflowRegistry  # noqa: PLC0415 - see the class
+
+            name, uri = self._settings.config.registry.model_name, self._settings.registry_uri
+            self._by_mlflow = self.calls.within(lambda: MlflowRegistry(name, uri=uri), seconds=ANSWER_SECONDS)
+        return self._by_mlflow
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -505,35 +593,59 @@ def main(argv: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    database = DatabaseWatch(settings, stop=stop)
+    uploading = _upload_log(settings, stop)
     registry = _LazyRegistry(settings)
+
+    def verify(folder: Path) -> int:
+        requests = verify_version(folder, settings=settings, shared=database.shared)
+        database.wait()
+        return requests
+
     follower = Follower(
         registry,
         places=settings.places,
-        options=FollowerOptions(settings.run_id, settings.config.serving.keep_versions, settings.uses_challenger),
-        verify=partial(verify_version, settings=settings),
+        options=FollowerOptions(
+            settings.run_id,
+            settings.config.serving.keep_versions,
+            uses_challenger=settings.uses_challenger,
+            pinned=settings.pinned,
+        ),
+        verify=verify,
         advice=partial(no_champion, settings),
     )
-    _watch_switches(settings, stop)
-    os.nice(5)  # answering requests goes before downloading
-    parent = os.getppid()
+    parent, first = os.getppid(), True
     while not stop.is_set() and os.getppid() == parent:
         follower.poll()
+        if first:
+            os.nice(5)  # from now on answering requests goes before downloading
+            first = False
         if registry.calls.overdue_seconds > HUNG_SECONDS:
             _log.error(
                 "a call of the registry has not ended %.0f s after its time; the follower begins anew", HUNG_SECONDS
             )
             return 1
         stop.wait(settings.config.serving.poll_seconds)
+    stop.set()
+    database.join()
+    if uploading is not None:
+        uploading.join()
     return 0
 
 
-def _watch_switches(settings: Settings, stop: threading.Event) -> None:
-    try:
-        record = SwitchRecord(settings.database_url, model=settings.config.registry.model_name)
-    except RegistryError as error:
-        _log.error("%s; the switches last known stay in force", error)
-        return
-    watch(SwitchWatch(record, path=settings.switch_file), stop=stop)
+def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:
+    """Starts to upload the decision log, where it is said to where."""
+    if settings.decisions_url is None:
+        return None
+    serving = settings.config.serving
+    upload = LogUpload(
+        settings.decisions_folder,
+        store=partial(open_store, settings.decisions_url),
+        task=settings.task,
+        status=settings.upload_file,
+        waiting_bytes=int(serving.upload_waiting_mb * 1_000_000),
+    )
+    return Uploading(upload, stop=stop, every=serving.upload_seconds, stop_seconds=serving.upload_stop_seconds)
 
 
 def _bake(
@@ -544,13 +656,14 @@ def _bake(
     follower = Follower(
         registry or _LazyRegistry(settings),
         places=places,
-        options=FollowerOptions("bake", 1),
+        options=FollowerOptions("bake", 1, pinned=settings.pinned),
         verify=verify,
         advice=partial(no_champion, settings),
     )
     following = follower.poll()
     if following.state != "following":
-        print(f"error: no champion to bake in: {following.state}: {following.detail}", file=sys.stderr)  # noqa: T201
+        wanted = f"version {settings.pinned}" if settings.pinned else "champion"
+        print(f"error: no {wanted} to bake in: {following.state}: {following.detail}", file=sys.stderr)  # noqa: T201
         return 2
     try:
         _bake_config(settings)

@@ -6,8 +6,9 @@ from pricing.config import DEFAULT_PATH
 from pricing.errors import VersionError
 from pricing.fileio import redact_url
 from pricing.paths import CHECKOUT, SQLITE
+from pricing.runtime.shop_time import shop_now
 from pricing.served_config import leaves
-from serving.current_version import Pointer, read_pointer
+from serving.current_version import NO_VERSION, Pointer, read_pointer
 from serving.settings import Settings, is_loopback
 
 _TRAIN = "make train SALES=…" if CHECKOUT else "pricing train --sales …"
@@ -15,8 +16,8 @@ _PROMOTE = "make promote" if CHECKOUT else "pricing promote"
 
 
 def at_start(settings: Settings) -> list[str]:
-    """Configuration, champion and keys, one sentence each; no key itself."""
-    return [_configuration(settings), _champion(settings), _keys(settings)]
+    """Configuration, champion, keys and time zone, one sentence each; no key itself."""
+    return [_configuration(settings), _champion(settings), _keys(settings), _today(settings)]
 
 
 def no_champion(settings: Settings) -> str:
@@ -32,15 +33,24 @@ def no_champion(settings: Settings) -> str:
 
 
 def last_served(settings: Settings) -> tuple[Pointer, bool] | None:
-    """The version that answers until another one is fetched, and whether it was baked in; None where there is none."""
+    """The version that answers until another one is fetched, and whether it was baked in; None where there is none.
+
+    Where a version is pinned no other one answers.
+    """
     for path, baked in ((settings.places.pointer, False), (settings.places.baked, True)):
         try:
             pointer = read_pointer(path)
         except VersionError:  # whoever opens it says so
             continue
-        if pointer is not None:
+        if pointer is not None and settings.pinned in (None, pointer.version):
             return pointer, baked
     return None
+
+
+def served_name(settings: Settings) -> str:
+    """The name of the version that this machine's workers answer by, or soon will; "none" where rules do."""
+    found = last_served(settings)
+    return NO_VERSION if found is None else found[0].version
 
 
 def _configuration(settings: Settings) -> str:
@@ -57,9 +67,20 @@ def _configuration(settings: Settings) -> str:
     return "; ".join(parts)
 
 
+def _today(settings: Settings) -> str:
+    zone = settings.config.zone
+    where = f"in {zone.key}" if zone is not None else "of this machine's time zone; time_zone in the configuration says"
+    now = shop_now(zone)
+    return f"today: {now.date()} ({now:%H:%M %Z}), the day {where}" + ("" if zone else " another")
+
+
 def _champion(settings: Settings) -> str:
     found, name = last_served(settings), settings.config.registry.model_name
-    looked = f"the follower looks for the champion of {name!r} in {redact_url(settings.registry_uri)}"
+    where = redact_url(settings.registry_uri)
+    looked = f"the follower looks for the champion of {name!r} in {where}"
+    if settings.pinned is not None:
+        there = "which is on this machine" if found else f"which the follower fetches from {where}"
+        return f"champion: not followed; version {settings.pinned} of {name!r} is pinned (PRICING_VERSION), {there}"
     if found is None:
         return f"champion: none on this machine yet; {looked}"
     pointer, baked = found

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
 from serving.current_version import FollowerState, FollowerStatus
+from serving.fleet import FleetState
 from serving.problems import ProblemBody
 
 
@@ -130,13 +131,19 @@ _TOLD_TO_ALL: dict[FollowerState, str | None] = {
     "unreachable": f"the registry does not answer; {_WHERE_TOLD}",
     "refused": f"the champion is refused; {_WHERE_TOLD}",
     "failed": f"the champion cannot be stored on this machine; {_WHERE_TOLD}",
+    "unknown_version": "the version that PRICING_VERSION pins does not exist in the registry",
 }
 
 
 class Follow(BaseModel):
     """How following the registry's champion goes."""
 
-    state: str = Field(description="following, no_champion, unreachable, refused, failed, starting or off.")
+    state: str = Field(
+        description="following, no_champion, unreachable, refused, failed, unknown_version, starting or off."
+    )
+    pinned: str | None = Field(
+        default=None, description="The version that this deployment serves whatever the alias names (PRICING_VERSION)."
+    )
     champion: str | None = Field(description="The version that the alias names, as far as it is known.")
     detail: str | None = Field(
         description="What went wrong last, or what to do where there is no champion. Addresses and paths are told in "
@@ -159,7 +166,13 @@ class Follow(BaseModel):
         if not addresses:
             detail = _TOLD_TO_ALL[following.state]
             refused = dict.fromkeys(refused, _WHERE_TOLD)
-        return cls(state=following.state, champion=following.champion, detail=detail, refused=refused)
+        return cls(
+            state=following.state,
+            pinned=following.pinned,
+            champion=following.champion,
+            detail=detail,
+            refused=refused,
+        )
 
 
 class Difference(BaseModel):
@@ -177,6 +190,7 @@ class Configuration(BaseModel):
     ignored: dict[str, Difference] = Field(
         description="Settings where they differ and the version's counts, since it was trained with it."
     )
+    time_zone: str | None = Field(description="The shop's time zone, whose day is today; null: the machine's own.")
     strategy: str = Field(description="The strategy of a request that names none.")
     guardrails: dict[str, Any] = Field(description="The guardrails in force.")
 
@@ -194,6 +208,28 @@ class SwitchedPrices(BaseModel):
     freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
     overrides: int = Field(description="Switches that give a price.")
     everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
+class AliveTask(BaseModel):
+    """A serving task that is alive."""
+
+    task: str = Field(description="Its name (PRICING_TASK, or its host's name).")
+    model_version: str = Field(description='The version that it serves; "none" where rules answer.')
+    seen_seconds_ago: float = Field(description="Time since it last told of itself.")
+
+
+class FleetInfo(BaseModel):
+    """The serving tasks that answer together, as the platform's database last told."""
+
+    state: FleetState = Field(
+        description="known; stale while the database does not answer, and the tasks last known count on; starting "
+        "before the first look; off where no database was given (PRICING_DATABASE_URL): this task counts as alone."
+    )
+    tasks: int = Field(description="Tasks alive in the last 30 s, this one among them: they share the rate limits.")
+    versions: dict[str, int] = Field(description="Version → how many tasks serve it.")
+    on_other_version: int = Field(description="Tasks that serve another version than this one.")
+    members: list[AliveTask] | None = Field(description="Each of them; told to keys of scope admin alone.")
+    detail: str | None = Field(description="Why the database was not read; told to keys of scope admin alone.")
 
 
 class ModelInfo(BaseModel):
@@ -220,6 +256,7 @@ class ModelInfo(BaseModel):
         "the run of etl; where they lay is told to keys of scope admin alone."
     )
     following: Follow
+    fleet: FleetInfo
     switches: SwitchedPrices
     configuration: Configuration
     keys: Keys

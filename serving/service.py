@@ -9,16 +9,17 @@ from typing import Any
 
 from pricing.decision.price_tests import Plan
 from pricing.decision_log.writer import LogWriter
-from serving.champion import NO_VERSION, Champion
-from serving.current_version import FollowerState, FollowerStatus
+from serving.champion import Champion
+from serving.current_version import NO_VERSION, FollowerState, FollowerStatus
 from serving.embedded import Embedded
+from serving.log_upload import UploadStatus, read_upload_status
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import FleetFile, HoldoutFile, SwitchFile, WatchedFile
 
 # States of the follower in which the newest champion may not be what is served.
-FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed")
+FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed", "unknown_version")
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
 
@@ -37,6 +38,7 @@ class Service:
         price_tests: The plan of price tests.
         switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
+        fleet: The serving tasks that are alive.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Service:
     price_tests: WatchedFile[Plan]
     switches: SwitchFile
     embedded: Embedded
+    fleet: FleetFile
     _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,6 +110,7 @@ class Service:
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
         self.switches.reload()
         self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
+        self.fleet.reload()
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)
@@ -119,12 +123,34 @@ class Service:
             self.metrics.set("pricing_challenger_workers", self.champion.challenger.name, to=1)
         self.exchange.publish()
         served = self.champion.served
+        tasks, others = self.tasks()
         gauges = {"LogFailing": float(status.failure is not None)}
         if self.settings.config.serving.embedded_metrics:
-            gauges |= version_gauges(served.name, self.champion.following)
+            gauges |= version_gauges(served.name, self.champion.following) | self._upload_gauges()
+            gauges |= {"Tasks": float(tasks), "TasksOnOtherVersion": float(others)} if tasks else {}
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
         self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
+
+    def upload_status(self) -> UploadStatus | None:
+        """How far the decision log is uploaded; None where it is not, or nobody has begun to."""
+        return None if self.settings.decisions_url is None else read_upload_status(self.settings.upload_file)
+
+    def _upload_gauges(self) -> dict[str, float]:
+        """What an alarm watches of the upload."""
+        status = self.upload_status()
+        if status is None:
+            return {}
+        return {
+            "UploadLagSeconds": round(max(self.now().timestamp() - status.through, 0.0), 1),
+            "UploadFailing": float(status.failure is not None),
+            "UploadDropped": float(status.dropped),
+        }
+
+    def tasks(self) -> tuple[int, int]:
+        """How many serving tasks are alive (0: not known), and how many serve another version than this worker."""
+        fleet = self.fleet.content
+        return len(fleet.tasks), fleet.others(self.champion.served.name)
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""
@@ -143,8 +169,3 @@ def version_gauges(served: str, following: FollowerStatus | None) -> dict[str, f
         gauges["FollowerFailing"] = float(following.state in FAILING)
         gauges["RefusedVersions"] = float(len(following.refused))
     return gauges
-
-
-def local_now() -> dt.datetime:
-    """The present moment in the machine's time zone, whose calendar day `date` and `day_of_week` are counted from."""
-    return dt.datetime.now().astimezone()

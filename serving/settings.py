@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -16,8 +17,8 @@ from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
 from pricing.decision.switches import switch_file
 from pricing.errors import ConfigError
-from pricing.paths import SQLITE, pricing_home, tracking_uri
-from pricing.runtime.shared_state import database_url
+from pricing.paths import SQLITE, UPLOADS_VARIABLE, pricing_home, tracking_uri
+from pricing.runtime.shared_state import database_url, given_database_url, task_name
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
 
@@ -38,6 +39,11 @@ class Settings:
         follows: Whether a follower runs, too; without one there is no first attempt to wait for.
         keys: The API keys; empty when none are given.
         database_url: The database of the switches.
+        shared_url: The same where it was given, so that tasks share other files by it, too; None where they do not.
+        decisions_url: Where the follower uploads the decision log, a folder or an s3:// address; None for nowhere.
+        pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
+        task: The name of this service among those that serve together.
+        knows_others: Whether it tells of itself, and reads of the others, in the database: one was given.
     """
 
     config: Config
@@ -51,6 +57,11 @@ class Settings:
     follows: bool
     keys: tuple[ApiKey, ...]
     database_url: str
+    shared_url: str | None = None
+    decisions_url: str | None = None
+    pinned: str | None = None
+    task: str = "task"
+    knows_others: bool = False
 
     @property
     def decisions_folder(self) -> Path:
@@ -82,6 +93,22 @@ class Settings:
     def switch_file(self) -> Path:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
+
+    @property
+    def shared_files(self) -> list[Path]:
+        """The files that every task must have alike: the follower mirrors them from the database."""
+        found = [self.holdout_file, self.price_tests_file, self.canary_file]
+        return [*found, self.strategy_test_file] if self.config.serving.strategy_test else found
+
+    @property
+    def upload_file(self) -> Path:
+        """The file in which the follower says how far the decision log is uploaded."""
+        return self.run_folder / "upload.json"
+
+    @property
+    def fleet_file(self) -> Path:
+        """The file where the follower keeps which serving tasks are alive."""
+        return self.run_folder / "fleet.json"
 
     @property
     def stopping_file(self) -> Path:
@@ -150,6 +177,11 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         follows=bool(run_id),
         keys=read_keys(environment),
         database_url=database_url(environment),
+        shared_url=given_database_url(environment),
+        decisions_url=environment.get(UPLOADS_VARIABLE) or None,
+        pinned=_pinned(environment),
+        task=task_name(environment),
+        knows_others=bool(run_id and given_database_url(environment)),
     )
 
 
@@ -198,6 +230,13 @@ def _registry_uri(environment: Mapping[str, str]) -> str:
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
         return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
     return uri
+
+
+def _pinned(environment: Mapping[str, str]) -> str | None:
+    text = environment.get("PRICING_VERSION") or None
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,18}", text):
+        raise ConfigError(f"PRICING_VERSION: expected the number of a version, such as 7, found {text[:60]!r}")
+    return text
 
 
 def _port(text: str) -> int:

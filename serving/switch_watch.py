@@ -5,7 +5,6 @@ It stands beside the registry, not behind it: a thread of the follower's process
 
 import datetime as dt
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +13,6 @@ from pricing.decision.switches import Switches, read_switches, write_switches
 from pricing.errors import RegistryError, SourceError
 from pricing.registry.switch_record import SwitchEntry, in_force
 
-READ_SECONDS = 2.0  # between two looks; with a worker's own fifth of a second far below the ten seconds promised
 REMIND_SECONDS = 600.0  # between two words on a database that does not answer
 _log = logging.getLogger(__name__)
 
@@ -47,8 +45,7 @@ class SwitchWatch:
         self._extent: tuple[int, int] | None = None
         self._entries: Sequence[SwitchEntry] = ()
         self._written: Switches | None = None
-        self._away_since: dt.datetime | None = None
-        self._said_at: dt.datetime | None = None
+        self._absence = Absence("the record of switches", stays="the switches last known stay in force", now=self._now)
 
     def look(self) -> None:
         """Reads the record where it has grown, and writes what is in force where that has changed."""
@@ -58,11 +55,9 @@ class SwitchWatch:
                 self._entries, self._extent = self._record.entries(), extent
             found = in_force(self._entries, at=self._now())
         except (RegistryError, ValueError) as error:  # ValueError: a row that no command of ours wrote
-            self._say_away(error)
+            self._absence.begins(error)
             return
-        if self._away_since is not None:
-            _log.warning("the record of switches answers again; it was away since %s", self._away_since)
-            self._away_since = self._said_at = None
+        self._absence.ends()
         self._write(found)
 
     def _write(self, found: Switches) -> None:
@@ -89,22 +84,25 @@ class SwitchWatch:
             _log.error("%s", error)
             return None
 
-    def _say_away(self, error: Exception) -> None:
+
+class Absence:
+    """Says that a database is away, again after a while, and that it is back."""
+
+    def __init__(self, name: str, *, stays: str, now: Callable[[], dt.datetime]) -> None:
+        self._name, self._stays, self._now = name, stays, now
+        self._since: dt.datetime | None = None
+        self._said_at: dt.datetime | None = None
+
+    def begins(self, error: Exception) -> None:
+        """Takes note of a look that failed."""
         now = self._now()
-        self._away_since = self._away_since or now
+        self._since = self._since or now
         if self._said_at is None or (now - self._said_at).total_seconds() >= REMIND_SECONDS:
             self._said_at = now
-            _log.error("%s; the switches last known stay in force", error)
+            _log.error("%s; %s", error, self._stays)
 
-
-def watch(switches: SwitchWatch, *, stop: threading.Event, every: float = READ_SECONDS) -> threading.Thread:
-    """Looks once, and then on and on in a thread until `stop` is set."""
-    switches.look()
-
-    def run() -> None:
-        while not stop.wait(every):
-            switches.look()
-
-    thread = threading.Thread(target=run, name="switches", daemon=True)
-    thread.start()
-    return thread
+    def ends(self) -> None:
+        """Takes note of a look that went well."""
+        if self._since is not None:
+            _log.warning("%s answers again; it was away since %s", self._name, self._since)
+            self._since = self._said_at = None

@@ -8,18 +8,20 @@ import resource
 import signal
 import sys
 from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 
-from serving.app import close_app, create_app
-from serving.authentication import Authenticator
-from serving.gateway import Gateway
 from serving.logs import LOG_CONFIG, configure_logging
-from serving.service import Service
 from serving.settings import Settings, bind_address, read_settings
+
+if TYPE_CHECKING:
+    from serving.authentication import Authenticator
+    from serving.gateway import Gateway
+    from serving.service import Service
 
 # Longer than load balancers keep an idle connection (60 s by default), so that they never send into a closed one.
 KEEP_ALIVE_SECONDS = 75
@@ -62,8 +64,12 @@ def web_server(settings: Settings) -> MPServer:
     )
 
 
-def application() -> Gateway:
+def application() -> "Gateway":
     """Make a worker's application, whose decision log is written out when the worker ends."""
+    # Workers alone import these: the process that starts them would only keep them waiting.
+    from serving.app import close_app, create_app  # noqa: PLC0415
+    from serving.gateway import Gateway  # noqa: PLC0415
+
     configure_logging()
     _stop_with_parent()
     _allow_files()

@@ -37,21 +37,40 @@ def strategy_test_file(home: Path, name: str) -> Path:
     return home / "trials" / f"{name}.json"
 
 
-def arms_of(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
-    """Product → arm: as `path` keeps it, and for products that it lacks, as they would be dealt; "" is outside."""
+def arms_of(
+    path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, local: Path | None = None
+) -> dict[str, str]:
+    """Product → arm: as `path` keeps it, and for products that it lacks, as they would be dealt; "" is outside.
+
+    Args:
+        path: The file that keeps them.
+        facts: Of the products.
+        strategy_test: The strategy test.
+        local: A second file, that counts for products of which `path` says nothing.
+    """
     strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
-    return deal(strata, strategy_test, kept=read(path, strategy_test))
+    kept = read(path, strategy_test)
+    return deal(strata, strategy_test, kept=kept if local is None else read(local, strategy_test) | kept)
 
 
-def extend(path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig) -> dict[str, str]:
+def extend(
+    path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, local: Path | None = None
+) -> dict[str, str]:
     """Deals the products that were not dealt before, and keeps the result in `path`.
 
     Serving's follower calls it, and the job that prices files. Both deal alike and move nobody whom the file keeps.
 
+    Args:
+        path: The file, or a draft of it that is shared with other tasks.
+        facts: Of the products.
+        strategy_test: The strategy test.
+        local: The file as this task has it, where `path` is a draft: it keeps whom the task dealt to an arm while the
+            database was away.
+
     Raises:
         OSError: The file cannot be written.
     """
-    dealt = arms_of(path, facts, strategy_test)
+    dealt = arms_of(path, facts, strategy_test, local=local)
     if dealt != read(path, strategy_test):
         replace_json(path, {"strategy_test": strategy_test.model_dump(mode="json"), "products": dealt})
     return dealt

@@ -8,11 +8,12 @@ import datetime as dt
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pricing.decision_log.objects import open_store
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically, replace_text
 
@@ -101,22 +102,26 @@ def note_archived(folder: Path, records: Sequence[dict[str, Any]]) -> None:
     """
     if not records:
         return
-    days = {record["sequence"]: record["at"][:10] for record in records}
-    numbers = sorted(days)
-    starts = [
-        place
-        for place, number in enumerate(numbers)
-        if not place or number > numbers[place - 1] + 1 or days[number] != days[numbers[place - 1]]
-    ]
-    runs = [(numbers[at], numbers[end - 1]) for at, end in zip(starts, [*starts[1:], len(numbers)], strict=True)]
+    days: dict[str, list[int]] = {}
+    for record in records:
+        days.setdefault(record["at"][:10], []).append(record["sequence"])
+    first_number = min(record["sequence"] for record in records)
+    runs = sorted((*run, day) for day, numbers in days.items() for run in runs_of(numbers))
     note = _note(folder, records[0]["worker"])
     try:
         with note.open("a") as lines:
-            lines.write("".join(f"{first} {last} {numbers[0]} {days[first]}\n" for first, last in runs))
+            lines.write("".join(f"{first} {last} {first_number} {day}\n" for first, last, day in runs))
             lines.flush()
             os.fsync(lines.fileno())
     except OSError as error:
         raise SourceError(f"{note}: cannot be written ({error.strerror})") from error
+
+
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and last number of each run of consecutive numbers, ascending."""
+    ordered = sorted(set(numbers))
+    starts = [place for place, number in enumerate(ordered) if not place or number > ordered[place - 1] + 1]
+    return [(ordered[at], ordered[end - 1]) for at, end in zip(starts, [*starts[1:], len(ordered)], strict=True)]
 
 
 def read_note(folder: Path, worker: str) -> set[Moved]:
@@ -323,6 +328,9 @@ def _write(frame: "pd.DataFrame", folder: str, name: str) -> None:
     schema = pa.Schema.from_pandas(frame, preserve_index=False)
     for column in _CANDIDATES:  # a file whose lists are all empty would have another type
         schema = schema.set(schema.get_field_index(column), pa.field(column, pa.list_(pa.float64())))
+    if folder.startswith("s3://"):  # whole, in one request: not every store takes pyarrow's uploads in parts
+        open_store(folder).put(name, frame.to_parquet(index=False, compression="zstd", schema=schema))
+        return
     if "://" in folder:
         frame.to_parquet(f"{folder}/{name}", index=False, compression="zstd", schema=schema)
         return

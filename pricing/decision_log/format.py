@@ -18,12 +18,14 @@ what is null.
 
 import datetime as dt
 import fcntl
+import glob
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,16 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_tests import Draw
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.archive import Moved, default_archive, first_tested_day, kept_since, read_archive, read_note
+from pricing.decision_log.objects import ObjectStore, open_store
+from pricing.decision_log.uploads import (
+    Listing,
+    UploadedLines,
+    VanishedError,
+    list_uploads,
+    read_lines,
+    read_notes,
+    started_on,
+)
 from pricing.errors import SourceError
 
 SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
@@ -158,19 +170,38 @@ class LogReading:
 
 @dataclass(frozen=True)
 class ArchiveNumbers:
-    """Which decisions an archive holds.
+    """Which decisions an archive and uploads hold.
 
     Attributes:
         numbers: Their numbers by worker.
-        first: The first day that was looked at; None where all were.
+        first: The first day of the archive that was looked at; None where all were.
+        damaged: Lines that are no whole record.
     """
 
     numbers: Mapping[str, set[int]]
     first: dt.date | None
+    damaged: int = 0
 
 
-class _VanishedError(SourceError):
-    """A segment that was deleted after it was listed."""
+@dataclass(frozen=True)
+class Uploads:
+    """What serving tasks uploaded, as it was listed.
+
+    Attributes:
+        store: The store.
+        listing: What it held.
+    """
+
+    store: ObjectStore
+    listing: Listing
+
+    def lines(self, objects: Sequence[UploadedLines] | None = None) -> Iterator[bytes]:
+        """Reads the lines of all objects listed, or of some; see `read_lines`."""
+        return read_lines(self.store, self.listing.lines if objects is None else objects)
+
+    def notes(self) -> dict[str, set[Moved]]:
+        """Reads what went from there into the archive; see `read_notes`."""
+        return read_notes(self.store, self.listing)
 
 
 @dataclass
@@ -230,26 +261,36 @@ def read_decisions(
     since: dt.datetime | None = None,
     shadow: bool = False,
     archive: str | Path | None = None,
-    archived: Callable[[], "ArchiveNumbers"] | None = None,
+    uploads: str | None = None,
+    archived: Callable[["Uploads | None"], "ArchiveNumbers"] | None = None,
     tested: bool = False,
+    uploads_since: dt.date | None = None,
 ) -> LogReading:
-    """Reads every segment in `folder` and its archive; counts damaged and lost lines.
+    """Reads every segment in `folder`, what serving tasks uploaded, and the archive; counts damaged and lost lines.
+
+    A decision that stands in several of them counts once. Of what was uploaded a loss shows where later numbers of the
+    same worker are there, or where the worker has ended and its task could still say how many it gave; of a task that
+    was killed the last seconds are unknown, and all of it where nothing of it ever came.
 
     Args:
-        folder: Where the workers write.
-        since: Leaves out earlier decisions, and days of the archive; needs a time zone. Losses are counted over all
-            segments, and what was noted as archived on earlier days is taken to be there.
+        folder: Where the workers write; it may be missing where `uploads` is given.
+        since: Leaves out earlier decisions, and days of archive and uploads; needs a time zone. Losses are counted over
+            all segments, and what was noted as archived on earlier days is taken to be there.
         shadow: Also returns decisions whose prices were given to no shop.
         archive: Where `serving.compact` put older segments; beside `folder` by default.
-        archived: Reads the archive in this function's place. It is called once the segments are listed, so that none
-            is missed that is archived meanwhile.
+        uploads: Where serving tasks upload theirs.
+        archived: Reads archive and uploads in this function's place. It is called once segments and uploads are listed,
+            so that none is missed that is archived meanwhile.
         tested: Leaves out the days of the archive before the first on which a price test drew a price.
+        uploads_since: The first day of the uploads to look at; that of `since` by default.
 
     Raises:
-        SourceError: The folder does not exist, or a segment cannot be opened.
+        ConfigError: `uploads` is no address.
+        SourceError: The folder does not exist, a segment cannot be opened, or the uploads cannot be read.
     """
     where = archive or default_archive(folder)
     first = since.astimezone(dt.UTC).date() if since else None
+    uploads_since = uploads_since or first
     for again in (True, False):
         try:
             lines: Iterator[bytes] = iter(())
@@ -258,9 +299,12 @@ def read_decisions(
             elif archived is None and (drawn := first_tested_day(where)) is not None:
                 first = max(first or drawn, drawn)
                 lines = read_archive(where, since=first)
-            nothing = partial(ArchiveNumbers, {}, first)
-            return _read(folder, _Wanted(since, shadow), lines=lines, archived=archived or nothing)
-        except _VanishedError:  # compaction has archived and deleted it since the folder was listed
+            wanted = _Wanted(since, shadow)
+            listed = partial(
+                _listed, uploads, since=uploads_since or (since.astimezone(dt.UTC).date() if since else None)
+            )
+            return _read(folder, wanted, listed=listed, lines=lines, archived=archived, first=first)
+        except VanishedError:  # compaction has archived and deleted it since the folder was listed
             if not again:
                 raise
     raise AssertionError  # the second attempt has returned or raised
@@ -270,28 +314,32 @@ def _read(
     folder: Path,
     wanted: "_Wanted",
     *,
+    listed: Callable[[], Uploads | None],
     lines: Iterator[bytes],
-    archived: Callable[[], "ArchiveNumbers"],
+    archived: Callable[["Uploads | None"], "ArchiveNumbers"] | None,
+    first: dt.date | None,
 ) -> LogReading:
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
-    damaged = lost = pending = elsewhere = repeated = 0
+    # Decisions move from segments to uploads to the archive: looked at in this order, none is missed on its way.
     workers = _workers(folder)
-    before = archived()
+    uploaded = listed()
+    if uploaded is None and not folder.is_dir():
+        raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
+    before = ArchiveNumbers({}, first) if archived is None else archived(uploaded)
+    if uploaded is not None and archived is None:
+        lines = chain(lines, uploaded.lines())
     since = max(str(day) for day in (before.first or "", kept_since(folder) or ""))
+    damaged = before.damaged
+    lost = pending = elsewhere = repeated = 0
     found = {worker: set(numbers) for worker, numbers in before.numbers.items()}
-    for line in lines:
-        record = decode_line(line)
-        if record is None:
-            damaged += 1
-        elif record["sequence"] not in found.setdefault(record["worker"], set()):
-            found[record["worker"]].add(record["sequence"])
-            wanted.take(record)
+    damaged += _take_new(lines, found, wanted)
     for worker, numbers in found.items():
         worker_log = workers.setdefault(worker, _Worker(min(numbers)))
         worker_log.first, worker_log.last, worker_log.read = min(worker_log.first, *numbers), max(numbers), len(numbers)
+    moved = uploaded.notes() if uploaded else {}
+    ended = _add_uploaded(workers, uploaded.listing, moved=moved, since=since) if uploaded else {}
     for worker, worker_log in workers.items():
-        issued, alive = _issued(folder / f"decisions-{worker}.issued")
+        issued, alive = last_issued(folder, worker)
+        issued = max(issued, ended.get(worker, 0))
         seen: set[tuple[str, int]] = set()
         for path in worker_log.segments:
             for line in _lines(path):
@@ -300,7 +348,7 @@ def _read(
                     damaged += 1
                     continue
                 if record["sequence"] in found.get(worker, ()):
-                    continue  # archived and not yet deleted
+                    continue  # archived or uploaded and not yet deleted
                 if (record["worker"], record["sequence"]) in seen:
                     repeated += 1  # counted once, or it would make up for a lost one
                     continue
@@ -308,9 +356,11 @@ def _read(
                 worker_log.read += 1
                 worker_log.last = max(worker_log.last, record["sequence"])
                 wanted.take(record)
+        archived_here = found.get(worker, set())
+        elsewhere += worker_log.count_archived_elsewhere(read_note(folder, worker), archived=archived_here, since=since)
         elsewhere += worker_log.count_archived_elsewhere(
-            read_note(folder, worker),
-            archived=found.get(worker, set()),
+            moved.get(worker, set()),
+            archived=archived_here | {number for _, number in seen},
             since=since,
         )
         lost += max(0, worker_log.last - worker_log.first + 1 - worker_log.read)
@@ -320,6 +370,44 @@ def _read(
     kept = sorted(wanted.records, key=lambda record: (record["at"], record["sequence"]))
     add_intervals(kept)
     return LogReading(kept, damaged, lost, pending, elsewhere, wanted.shadowed, repeated)
+
+
+def _take_new(lines: Iterator[bytes], found: dict[str, set[int]], wanted: "_Wanted") -> int:
+    """Takes decisions whose worker and number were not found before; returns how many lines are damaged."""
+    damaged = 0
+    for line in lines:
+        record = decode_line(line)
+        if record is None:
+            damaged += 1
+        elif record["sequence"] not in found.setdefault(record["worker"], set()):
+            found[record["worker"]].add(record["sequence"])
+            wanted.take(record)
+    return damaged
+
+
+def _listed(uploads: str | None, *, since: dt.date | None) -> Uploads | None:
+    if uploads is None:
+        return None
+    store = open_store(uploads)
+    return Uploads(store, list_uploads(store, since=since))
+
+
+def _add_uploaded(
+    workers: dict[str, _Worker], listing: Listing, *, moved: Mapping[str, set[Moved]], since: str
+) -> Mapping[str, int]:
+    """Adds workers of which no line is there any more, and returns the last numbers that workers which ended gave.
+
+    Of a worker that started on a day that is looked at the first number is 1, whether that was uploaded or not.
+    """
+    days = dict(listing.days)
+    for worker, runs in moved.items():
+        workers.setdefault(worker, _Worker(min(run.first for run in runs)))
+        days[worker] = min(days.get(worker, "9"), *(run.day for run in runs))
+    for worker, day in days.items():
+        started = started_on(worker)
+        if started and max(listing.since, since) <= started <= day:
+            workers.setdefault(worker, _Worker(1)).first = 1
+    return {worker: issued for worker, issued in listing.issued.items() if worker in workers}
 
 
 def closed_segments(folder: Path) -> list[Path]:
@@ -332,7 +420,7 @@ def closed_segments(folder: Path) -> list[Path]:
         raise SourceError(f"{folder}: no folder of decision logs; serving writes it under PRICING_HOME/decisions")
     closed: list[Path] = []
     for worker, worker_log in _workers(folder).items():
-        _, alive = _issued(folder / f"decisions-{worker}.issued")
+        _, alive = last_issued(folder, worker)
         closed += worker_log.segments[:-1] if alive else worker_log.segments
     return closed
 
@@ -354,8 +442,26 @@ def read_segment(path: Path) -> tuple[list[dict[str, Any]], int]:
     return [record for record in found if record is not None], sum(record is None for record in found)
 
 
+def counter_file(folder: Path, worker: str) -> Path:
+    """The file that keeps the last number that a worker gave."""
+    return folder / f"decisions-{worker}.issued"
+
+
+def workers_in(folder: Path) -> list[str]:
+    """The workers of which a segment or the counter is in `folder`, in order of their names."""
+    return sorted(_workers(folder))
+
+
+def segments_of(folder: Path, worker: str) -> list[Path]:
+    """A worker's segments, oldest first."""
+    found = sorted(folder.glob(f"decisions-{glob.escape(worker)}-*.jsonl"))
+    return [path for path in found if (match := SEGMENT.fullmatch(path.name)) and match["worker"] == worker]
+
+
 def _workers(folder: Path) -> dict[str, _Worker]:
     workers: dict[str, _Worker] = {}
+    if not folder.is_dir():  # only uploads are read
+        return workers
     for path in sorted(folder.glob("decisions-*.jsonl")):
         match = SEGMENT.fullmatch(path.name)
         if match:
@@ -365,8 +471,9 @@ def _workers(folder: Path) -> dict[str, _Worker]:
     return workers
 
 
-def _issued(path: Path) -> tuple[int, bool]:
-    """The last number issued, and whether the worker still runs."""
+def last_issued(folder: Path, worker: str) -> tuple[int, bool]:
+    """The last number that a worker gave, and whether it still runs; 0 and False where nothing says so."""
+    path = counter_file(folder, worker)
     try:
         with path.open("rb") as counter:
             try:
@@ -384,7 +491,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         with path.open("rb") as segment:
             yield from segment
     except FileNotFoundError as error:
-        raise _VanishedError(f"{path}: is gone since the folder was listed") from error
+        raise VanishedError(f"{path}: is gone since the folder was listed") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -55,7 +55,7 @@ class LogWriter:
         write: Callable[[int, bytes], int] = os.write,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(8)}"
         self._folder = folder
         self._flush_seconds = flush_seconds
         self._segment_bytes = segment_bytes
@@ -218,7 +218,9 @@ class LogWriter:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"decisions-{self.worker}.issued"
             self._counter = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
-            fcntl.flock(self._counter, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                self._counter, fcntl.LOCK_EX
+            )  # a reader that looks whether it is locked holds it for microseconds
             os.pwrite(self._counter, bytes(8), 0)
         except OSError as error:
             self._failure = str(error)

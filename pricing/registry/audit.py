@@ -11,22 +11,19 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Engine,
     Integer,
     MetaData,
     String,
     Table,
     UniqueConstraint,
-    create_engine,
     event,
-    inspect,
     select,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError
-from pricing.fileio import redact_url, with_driver
+from pricing.fileio import redact_url
+from pricing.registry.database import create_tables, open_engine
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
@@ -147,8 +144,8 @@ class Audit:
         self._name = url
         with self._translated_errors():
             self._name = redact_url(url)
-            self._engine = _engine(url)
-            self._create()
+            self._engine = open_engine(url, lock_seconds=_WAIT_SECONDS, immediate=True)
+            create_tables(self._engine, _METADATA)
 
     def entries(self, registry: str) -> list[AuditEntry]:
         """Every entry of a registry, oldest first."""
@@ -167,16 +164,6 @@ class Audit:
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
-
-    def _create(self) -> None:
-        if inspect(self._engine).has_table(_RECORD.name):
-            return
-        try:
-            _METADATA.create_all(self._engine)
-        except SQLAlchemyError:
-            # Another process may have created it meanwhile; anything else is an error.
-            if not inspect(self._engine).has_table(_RECORD.name):
-                raise
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -200,25 +187,3 @@ def _entries(connection: Connection, registry: str) -> list[AuditEntry]:
     query = select(*columns).where(_RECORD.c.registry == registry).order_by(_RECORD.c.sequence)
     rows = connection.execute(query).mappings()
     return [AuditEntry(**{**cast("dict[str, Any]", dict(row)), "gates": tuple(row["gates"])}) for row in rows]
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(with_driver(url))
-    except ValueError as error:  # its text quotes what may be a part of the password
-        raise ArgumentError("its user, password, host or port cannot be told apart") from error
-    kind = parsed.get_backend_name()
-    if kind != "sqlite":
-        return create_engine(parsed, connect_args={"connect_timeout": 5} if kind == "postgresql" else {})
-    engine = create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _take_the_write_lock(connection: Connection) -> None:
-        # The driver's own BEGIN lets two processes read the same champion before either writes.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine

@@ -9,7 +9,8 @@ import re
 import shutil
 import tokenize
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.errors import VersionError
+from pricing.errors import RegistryError, VersionError
 
 HEADER = "version.json"
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
@@ -88,6 +89,25 @@ def write(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return complete
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder that becomes the new folder `folder` when the block ends, and is deleted where it raises.
+
+    Raises:
+        RegistryError: Something is in the way.
+    """
+    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            raise RegistryError(f"{folder}: is in the way of a download ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read(folder: Path, *, check: bool = True) -> Files:

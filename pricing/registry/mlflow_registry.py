@@ -4,9 +4,8 @@ import os
 import posixpath
 import shutil
 import tempfile
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
@@ -21,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import pricing
 from pricing.errors import RegistryError
 from pricing.registry import files
+from pricing.registry.rest import ARTIFACT, alias_is_missing
 
-ARTIFACT = "version"
 _LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
 _MANNERS = {
@@ -166,8 +165,23 @@ class Registry:
             raise
 
     def at(self, alias: str) -> RegisteredVersion | None:
-        """The version that an alias names; None when it is not set."""
-        return self.find(alias) if alias in self.aliases() else None
+        """The version that an alias names; None when it is not set. One call of the registry."""
+        return self._unless_missing(lambda: self._client.get_model_version_by_alias(self.model_name, alias))
+
+    def version(self, number: str) -> RegisteredVersion | None:
+        """The version of a number; None where there is none. One call of the registry."""
+        return self._unless_missing(lambda: self._client.get_model_version(self.model_name, number))
+
+    def _unless_missing(self, call: Callable[[], ModelVersion]) -> RegisteredVersion | None:
+        try:
+            with self._translated_errors():
+                found = call()
+        except RegistryError as error:
+            cause = error.__cause__
+            if isinstance(cause, MlflowException) and alias_is_missing(cause.error_code, str(cause)):
+                return None
+            raise
+        return _registered(found, dict.fromkeys(found.aliases, str(found.version)))
 
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
@@ -247,9 +261,7 @@ class Registry:
         """
         to = Path(to)
         entry = self.find(reference)
-        partial = to.parent / f".{to.name}.{uuid.uuid4().hex}.partial"
-        partial.mkdir(parents=True)
-        try:
+        with files.appearing(to) as partial:
             with self._translated_errors():
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
                 uri = f"{where.rstrip('/')}/artifacts/{ARTIFACT}"
@@ -266,12 +278,9 @@ class Registry:
                 raise RegistryError(
                     f"version {entry.number} of {self.model_name} on {self.uri} holds no {files.HEADER}"
                 )
-            try:
-                found.rename(to)
-            except OSError as error:
-                raise RegistryError(f"{to}: is in the way of a download ({error.strerror})") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            for path in found.iterdir():
+                path.rename(partial / path.name)
+            found.rmdir()
         return to
 
     def _accept_size(self, uri: str, *, what: str) -> None:

@@ -14,23 +14,21 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Engine,
     Float,
     Integer,
     MetaData,
     String,
     Table,
-    create_engine,
     func,
     inspect,
     select,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.errors import RegistryError
-from pricing.fileio import redact_url, with_driver
+from pricing.fileio import redact_url
+from pricing.registry.database import create_tables, open_engine
 
 Action = Literal["freeze", "override", "unfreeze"]
 
@@ -133,7 +131,7 @@ class SwitchRecord:
         self._lock_seconds = lock_seconds
         self._model, self._name = model, redact_url(url)
         with self._translated_errors():
-            self._engine = _engine(url, lock_seconds=lock_seconds)
+            self._engine = open_engine(url, lock_seconds=lock_seconds, statement_seconds=_WAIT_SECONDS)
 
     def entries(self) -> list[SwitchEntry]:
         """Every entry, oldest first; none where the table was never made."""
@@ -162,7 +160,7 @@ class SwitchRecord:
         with self._translated_errors():
             if self._file is not None:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._create()
+            create_tables(self._engine, _METADATA)
             with self._engine.begin() as connection:
                 connection.execute(_RECORD.insert().values(**values, model=self._model))
 
@@ -175,13 +173,6 @@ class SwitchRecord:
         """The file of an SQLite database."""
         url = self._engine.url
         return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-    def _create(self) -> None:
-        try:
-            _METADATA.create_all(self._engine)
-        except SQLAlchemyError:  # another process may have made it meanwhile; anything else is an error
-            if not inspect(self._engine).has_table(_RECORD.name):
-                raise
 
     @contextmanager
     def _connected(self) -> Iterator[Connection | None]:
@@ -217,18 +208,3 @@ def _entry(row: dict[str, Any]) -> SwitchEntry:
 
 def _utc(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
-
-
-def _engine(url: str, *, lock_seconds: float) -> Engine:
-    try:
-        parsed = make_url(with_driver(url))
-    except ValueError as error:  # its text quotes what may be a part of the password
-        raise ArgumentError("its user, password, host or port cannot be told apart") from error
-    if parsed.get_backend_name() == "postgresql":
-        waits = {
-            "connect_timeout": _WAIT_SECONDS,
-            "options": f"-c statement_timeout={_WAIT_SECONDS}s",
-            "tcp_user_timeout": _WAIT_SECONDS * 1000,
-        }
-        return create_engine(parsed, connect_args=waits, pool_pre_ping=True)
-    return create_engine(parsed, connect_args={"timeout": lock_seconds})

@@ -1,4 +1,4 @@
-"""The door to AWS: boto3's clients, its errors as ours, and alerts to SNS. The only module that imports boto3.
+"""The door to AWS: boto3's clients, its errors as ours, and alerts to SNS. Only the store of decision logs is another.
 
 Region, keys and, for tests, AWS_ENDPOINT_URL are boto3's own environment variables.
 """

@@ -58,7 +58,7 @@ def report_failure(
     """Sends an alert about a job that failed; returns what went wrong in doing so.
 
     Nothing is sent where alerts go to the log only, which has the error already, nor about a job that failed because
-    one that it started did and said so.
+    one that it started did and said so, nor about an error that is marked as `told`, of which an alert went out before.
 
     Args:
         invocation: The job.
@@ -72,6 +72,8 @@ def report_failure(
     if notifiers is None and set(config.alerts) <= {"log"}:
         return trouble
     found = (*as_findings(getattr(error, "findings", ())), *invocation.findings)
+    if getattr(error, "told", False):
+        return [*trouble, *_note_told()]
     job, facts = invocation.job or "a job", _facts()
     told = [line.rstrip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
     words = "\n".join(told[:LINES])[:CHARACTERS]
@@ -161,6 +163,17 @@ def _send(
     except (PricingError, ImportError) as error:
         return [str(error)]
     return list(delivery.failures)
+
+
+def _note_told() -> list[str]:
+    """Notes that people know why this job failed, so that the job that started it need not say so again."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent:
+        try:
+            alert_memory().sent(_of_parent(parent), now=dt.datetime.now(dt.UTC))
+        except PricingError as error:
+            return [str(error)]
+    return []
 
 
 def _of_parent(run: str) -> str:

@@ -2,16 +2,34 @@
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Mapping
 
+from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home
 
 
 def database_url(environment: Mapping[str, str] = os.environ) -> str:
     """The database of the promotion record and of the switches: PRICING_DATABASE_URL, or pricing.db in PRICING_HOME."""
-    given = environment.get("PRICING_DATABASE_URL")
-    return given or f"{SQLITE}{pricing_home(environment).resolve() / 'pricing.db'}"
+    return given_database_url(environment) or f"{SQLITE}{pricing_home(environment).resolve() / 'pricing.db'}"
+
+
+def given_database_url(environment: Mapping[str, str] = os.environ) -> str | None:
+    """PRICING_DATABASE_URL; None where it is not given, so that what other tasks need not see stays in files."""
+    return environment.get("PRICING_DATABASE_URL") or None
+
+
+def task_name(environment: Mapping[str, str] = os.environ) -> str:
+    """The name of this serving task among those that serve together: PRICING_TASK, or the host's name.
+
+    Raises:
+        ConfigError: PRICING_TASK holds other characters than letters, digits, '.', '_' and '-', or more than 100.
+    """
+    given = environment.get("PRICING_TASK")
+    if given and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", given):
+        raise ConfigError(f"PRICING_TASK: expected up to 100 of letters, digits, '.', '_', '-', found {given[:60]!r}")
+    return given or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "task"
 
 
 def actor() -> str:

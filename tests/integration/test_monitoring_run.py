@@ -2,6 +2,8 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
@@ -252,6 +254,38 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     assert report(home)["outcome"]["action"] == "page"
     assert report(home)["outcome"]["fault"] == "log_empty"
     assert report(home)["todo"][0]["what"].startswith("Restore the folder of the decision log")
+
+
+def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look(home, capsys, monkeypatch):
+    prepare(home, World(days=60, products=20), days=range(40, 59))  # and none for the last day, on which it sold
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("PRICING_DECISIONS_URL", "s3://shop/decisions")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        doors = {"alerts": ["webhook"], "endpoints": {"webhook_url": f"http://127.0.0.1:{server.server_port}/"}}
+        (home / "config.yaml").write_text(yaml.safe_dump({"monitoring": doors}))
+        assert monitor(home, "--config", str(home / "config.yaml")) == 2
+        server.shutdown()
+
+    (alert,) = posted
+    assert (alert["key"], alert["severity"]) == ("decisions_stopped-page", "critical")
+    assert "serving tasks ready" in alert["todo"]
+    assert last_run().info.status == "FAILED"
+    assert (last_run().data.tags["outcome"], report(home)["outcome"]["fault"]) == ("page", "decisions_stopped")
+    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    for place in ("1 day(s) on which the shop sold", "s3://shop/decisions", "/health/ready", "API key"):
+        assert place in error
+    assert any("s3://shop/decisions" in one["text"] for one in report(home)["findings"])
 
 
 @pytest.mark.parametrize(

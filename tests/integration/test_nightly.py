@@ -429,3 +429,17 @@ def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, 
 
     assert jobs.names == ("pipelines.etl", "pipelines.refresh", "pipelines.promote")
     assert "no decision log" in nights()[-1][1]
+
+
+def test_a_decision_log_that_is_gone_is_for_monitoring_to_judge(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
+    crown(home)
+    (home / "home" / "decisions").rmdir()
+    (home / "home" / "monitoring").mkdir()  # so that it may remember decisions
+    jobs.codes["monitoring"] = 2
+    jobs.found = {"outcome": "page"}
+
+    assert night() == 2
+
+    assert jobs.names == ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")

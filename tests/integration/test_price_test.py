@@ -114,7 +114,7 @@ def test_a_training_uses_draws_up_to_the_end_of_their_test(
     price = np.full((1, 30), records[0]["decision"]["recommended_price"])
     panel = panel_of(np.array(["apple"]), np.datetime64(MONDAY) + np.arange(30), units=np.ones((1, 30)), price=price)
 
-    tested = train._tested(panel, folder if elsewhere else None, say=said.append)
+    tested = train._tested(panel, folder if elsewhere else None, model="pricing", say=said.append)
 
     assert np.isfinite(tested[0]).sum() == used
     assert said[-1] == f"price tests: {used} product-periods used, 0 left out whose price was not charged"

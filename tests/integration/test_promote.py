@@ -116,6 +116,28 @@ def test_the_first_promotion_needs_only_the_baselines(shop: Shop, capsys: pytest
     assert "passes all" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"wape": 0.6}, EXIT_REFUSED)])
+def test_a_check_says_what_the_gates_find_and_changes_nothing(
+    shop: Shop, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], code: int
+) -> None:
+    number = shop.add(**changes)
+    before = shop.registry.aliases()
+
+    assert promote.main(["--version", number, "--check", "true"]) == code
+
+    said = capsys.readouterr()
+    assert f"# pricing version {number} {'fails' if code else 'passes all'}" in said.out
+    assert "| gate | | figure | needed |" in said.out
+    assert "nothing was changed" in said.err
+    assert shop.registry.aliases() == before
+    assert shop.entries() == []
+
+
+def test_a_check_cannot_be_forced(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert promote.main(["--check", "true", "--force", "true", "--reason", "why"]) == 2
+    assert "give it without --force" in capsys.readouterr().err
+
+
 def test_a_version_that_holds_only_is_promoted_and_every_record_says_so(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from pricing.decision.request import PriceRequest
 from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.rest import ListedVersion, RestRegistry
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, whole
@@ -101,6 +102,7 @@ def test_a_version_is_promoted_refused_refreshed_rolled_back_and_served_from_a_s
     assert "rollback" in shown
     assert "promote: refused" in shown
     _served_prices_are_the_librarys(shop, tmp_path)
+    _read_alike_without_mlflow(shop, tmp_path)
 
     shop.registry.delete(second)
     assert second not in [version.number for version in shop.registry.versions()]
@@ -204,6 +206,22 @@ def _runs(job: str) -> list[Run]:
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, filter_string=f"tags.job = '{job}'"))
+
+
+def _read_alike_without_mlflow(shop: Shop, tmp_path: Path) -> None:
+    rest, whole = RestRegistry("pricing", uri=shop.registry.uri), shop.registry.find("champion")
+
+    assert rest.at("champion") == rest.version(whole.number) == ListedVersion(whole.number, whole.created_ms)
+    assert rest.at("nobody") is rest.version("999") is None
+    assert RestRegistry("nothing", uri=shop.registry.uri).at("champion") is None
+    by_mlflow = shop.registry.download(whole.number, tmp_path / "by_mlflow")
+    without = rest.download(whole.number, tmp_path / "without")
+    contents = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (by_mlflow, without)
+    ]
+    assert contents[0] == contents[1] != {}
+    assert load(without).verify().requests > 0
 
 
 def _served_prices_are_the_librarys(shop: Shop, tmp_path: Path) -> None:

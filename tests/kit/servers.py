@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,7 +110,9 @@ def object_store(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
         "AWS_SECRET_ACCESS_KEY": "any",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    with running(command, ready=environment["AWS_ENDPOINT_URL"], log=folder / "weed.log"):
+    # Killed: it would wait 20 s for clients that keep their connections, and nothing that it holds is wanted.
+    url, ends = environment["AWS_ENDPOINT_URL"], [signal.SIGKILL]
+    with running(command, ready=url, log=folder / "weed.log", ends=ends):
         client = boto3.client(
             "s3",
             endpoint_url=environment["AWS_ENDPOINT_URL"],
@@ -137,8 +139,9 @@ def running(
     log: Path,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    ends: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL),
 ) -> Iterator[None]:
-    """Runs a server process in `folder`: waits until `ready` answers, ends it after the block."""
+    """Runs a server process in `folder`: waits until `ready` answers, ends it after the block by these signals."""
     # `mlflow models serve` looks its own server program up there, also when the environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     values = {**os.environ, "PATH": path, **(environment or {})}
@@ -150,12 +153,12 @@ def running(
             _wait(process, ready, log)
             yield
         finally:
-            _stop(process)
+            _stop(process, ends)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], ends: Sequence[signal.Signals]) -> None:
     """Ends the server and whatever it started: its workers are in its session."""
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):  # the service answers on for a while after SIGTERM
+    for sign in ends:  # the service answers on for a while after SIGTERM
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):

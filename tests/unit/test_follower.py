@@ -1,6 +1,10 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import pytest
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
+from pricing.registry.rest import ElsewhereError
+from pricing.registry.task_record import TaskRecord
 from serving.current_version import (
     FollowerPaths,
     FollowerStatus,
@@ -17,8 +23,18 @@ from serving.current_version import (
     read_pointer,
     write_pointer,
 )
-from serving.follower import REMIND_SECONDS, RETRY_SECONDS, Follower, FollowerOptions, _bake
-from serving.settings import read_settings
+from serving.fleet import read_fleet
+from serving.follower import (
+    REMIND_SECONDS,
+    RETRY_SECONDS,
+    Follower,
+    FollowerOptions,
+    _bake,
+    _DatabaseWatch,
+    _LazyRegistry,
+)
+from serving.settings import Settings, read_settings
+from serving.switch_watch import SwitchWatch
 from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
 
@@ -38,11 +54,17 @@ class FakeRegistry:
     full: bool = False
     unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
+    others: dict[str, ListedVersion] = field(default_factory=dict)
 
     def at(self, alias: str) -> ListedVersion | None:
         if self.down or (self.challenger_down and alias == "challenger"):
             raise RegistryError("registry: connection refused")
         return {"champion": self.champion, "challenger": self.challenger}[alias]
+
+    def version(self, number: str) -> ListedVersion | None:
+        if self.down:
+            raise RegistryError("registry: connection refused")
+        return self.others.get(number)
 
     def download(self, reference: str, to: Path) -> Path:
         if self.full:
@@ -69,12 +91,18 @@ class Clock:
 
 
 def follower(
-    registry: FakeRegistry, home: Path, *, clock: Clock | None = None, keep: int = 3, challenger: bool = False
+    registry: FakeRegistry,
+    home: Path,
+    *,
+    clock: Clock | None = None,
+    keep: int = 3,
+    challenger: bool = False,
+    pinned: str | None = None,
 ) -> Follower:
     return Follower(
         registry,
         places=places(home),
-        options=FollowerOptions("run", keep, challenger),
+        options=FollowerOptions("run", keep, challenger, pinned),
         verify=verify,
         clock=clock or Clock(),
     )
@@ -679,3 +707,185 @@ def test_a_version_at_which_the_follower_ended_twice_is_refused(tmp_path: Path) 
     assert (following.state, following.served) == ("refused", "7")
     assert following.refused == {"8": "the follower ended 2 times while it verified it, perhaps for want of memory"}
     assert not note.exists()
+
+
+def test_a_pinned_version_is_fetched_and_kept_whatever_the_alias_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    registry = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")})
+    one = follower(registry, tmp_path, pinned="7")
+
+    first = one.poll()
+    registry.champion = ListedVersion("8")
+    second = one.poll()
+    registry.champion, registry.others = None, {}  # deleted: what is on disk goes on
+    third = one.poll()
+
+    assert [(now.state, now.pinned, now.served) for now in (first, second, third)] == [("following", "7", "7")] * 3
+    assert [now.champion for now in (first, second, third)] == ["9", "8", None]
+    assert registry.downloads == ["7"]
+    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
+    for named in ("9", "8", "none"):
+        assert f"version 7 is pinned (PRICING_VERSION); the champion is {named}" in caplog.text
+
+
+def test_a_pinned_version_that_does_not_exist_is_told_and_nothing_else_served(tmp_path: Path) -> None:
+    follower(FakeRegistry(ListedVersion("9")), tmp_path).poll()
+    registry = FakeRegistry(ListedVersion("9"))
+
+    now = follower(registry, tmp_path, pinned="66").poll()
+
+    assert (now.state, now.champion, now.served, now.attempted) == ("unknown_version", "9", None, True)
+    assert now.detail == "version 66, which PRICING_VERSION pins, does not exist; every price comes by rule"
+    assert registry.downloads == []
+
+
+def test_a_pinned_version_that_is_refused_says_why(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("9"), others={"66": ListedVersion("66")})
+
+    now = follower(registry, tmp_path, pinned="66").poll()
+
+    assert (now.state, now.served, now.detail) == ("refused", None, "arrays/x.npy is damaged")
+
+
+def test_a_pinned_version_outlives_a_restart_without_a_registry_and_the_alias_counts_again_without_the_pin(
+    tmp_path: Path,
+) -> None:
+    registry = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")})
+    follower(registry, tmp_path, pinned="7").poll()
+
+    away = follower(FakeRegistry(down=True), tmp_path, pinned="7").poll()
+    free = follower(registry, tmp_path).poll()
+
+    assert (away.state, away.served) == ("unreachable", "7")
+    assert (free.state, free.pinned, free.served) == ("following", None, "9")
+
+
+def test_a_damaged_pinned_version_is_fetched_anew(tmp_path: Path) -> None:
+    registry, clock = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")}), Clock()
+    one = follower(registry, tmp_path, clock=clock, pinned="7")
+    one.poll()
+    one._damaged.add("7-1")
+
+    now = one.poll()
+
+    assert (now.state, now.served, registry.downloads) == ("following", "7", ["7", "7"])
+
+
+@pytest.mark.parametrize("value", ["champion", "0", "-1", "7.0", "07", "٧", "9" * 20])
+def test_what_is_no_version_s_number_cannot_be_pinned(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="PRICING_VERSION: expected the number of a version, such as 7, found"):
+        settings_in(tmp_path, PRICING_VERSION=value)
+
+
+def test_files_that_the_server_does_not_hand_out_are_fetched_by_mlflow(tmp_path: Path) -> None:
+    class Rest(FakeRegistry):
+        def download(self, reference: str, to: Path) -> Path:
+            raise ElsewhereError("registry: the files lie in s3://bucket")
+
+    lazy, mlflow = _LazyRegistry(settings_in(tmp_path)), FakeRegistry(ListedVersion("7"))
+    lazy._open, lazy._by_mlflow = Rest(ListedVersion("7")), mlflow
+
+    folder = lazy.download("7", tmp_path / "7-1")
+
+    assert (lazy.at("champion"), folder.is_dir()) == (ListedVersion("7"), True)
+    assert mlflow.downloads == ["7"]
+
+
+def test_a_server_is_followed_without_importing_what_takes_long(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import serving.web_server
+assert "serving.app" not in sys.modules, "workers alone need the application"
+from pricing.errors import RegistryError
+from serving.follower import _LazyRegistry
+from serving.settings import read_settings
+registry = _LazyRegistry(read_settings({"PRICING_HOME": sys.argv[1], "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}))
+for ask in (lambda: registry.at("champion"), lambda: registry.download("7", Path(sys.argv[1]) / "7-1")):
+    try:
+        ask()
+    except RegistryError as error:
+        print(error)
+print(sorted({"mlflow", "sqlalchemy"} & {*sys.modules}))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE"):
+        environment.pop(name, None)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    *refused, imported = ran.stdout.splitlines()
+    assert len(refused) == 2
+    assert imported == "[]"
+
+
+def test_a_version_is_served_only_once_the_switches_in_force_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    order: list[str] = []
+
+    def verify(folder: Path, *, settings: Settings) -> int:
+        order.append("verified")
+        return 9
+
+    def look(watch: SwitchWatch) -> None:
+        time.sleep(0.2)
+        order.append("looked")
+
+    monkeypatch.setattr("serving.follower.verify_version", verify)
+    monkeypatch.setattr(SwitchWatch, "look", look)
+    database = _DatabaseWatch(settings_in(tmp_path), stop=stop)
+
+    requests, before = database.verify(tmp_path), [*order]
+
+    stop.set()
+    database.join()
+    assert requests == 9
+    assert sorted(before) == ["looked", "verified"]
+
+
+def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr("serving.follower.verify_version", lambda folder, settings: 9)
+    settings = settings_in(tmp_path, PRICING_DATABASE_URL="nonsense", PRICING_RUN_ID="run")
+    database = _DatabaseWatch(settings, stop=stop)
+
+    assert database.verify(tmp_path) == 9
+
+    stop.set()
+    database.join()
+    assert "record of switches" in caplog.text
+    assert "record of serving tasks" in caplog.text
+
+
+def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> None:
+    url, stop = f"sqlite:///{tmp_path / 'shared.db'}", threading.Event()
+    settings = settings_in(tmp_path, PRICING_DATABASE_URL=url, PRICING_RUN_ID="run", PRICING_TASK="serving-1")
+    write_pointer(settings.places.pointer, Pointer("7", 1, "7-1"))
+    settings.run_folder.mkdir(parents=True, exist_ok=True)
+
+    database = _DatabaseWatch(settings, stop=stop)
+    while not settings.fleet_file.exists():
+        assert database._thread.is_alive()
+        time.sleep(0.01)
+    fleet = read_fleet(settings.fleet_file)
+    stop.set()
+    database.join()
+
+    record = TaskRecord(url, model=settings.config.registry.model_name)
+    left = record.beat(run="other", task="serving-2", version="7")
+    record.close()
+    assert [(one.task, one.version, one.own) for one in fleet.tasks] == [("serving-1", "7", True)]
+    assert [one.task for one in left] == ["serving-2"]

@@ -58,7 +58,7 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
 
 def test_what_a_killed_holder_left_running_still_holds_the_lock(tmp_path: Path) -> None:
     with only_one("retrain", home=tmp_path) as held:
-        left = subprocess.Popen(["sleep", "60"], pass_fds=[held])
+        left = subprocess.Popen(["sleep", "60"], pass_fds=held)
     with pytest.raises(LockError), only_one("retrain", home=tmp_path):
         pass
 

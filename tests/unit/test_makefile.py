@@ -88,3 +88,30 @@ def test_the_name_of_the_experiment_reaches_mlflow_in_one_word(
 
     words = done.stdout.splitlines()
     assert words == ["run", ".", "-e", "main", "--env-manager", "local", option, "-P", "sales=simulated"]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("smoke", "URL=http://127.0.0.1:8080"), "deploy.smoke 'http://127.0.0.1:8080'"),
+        (("smoke", "ENV=staging"), "deploy.smoke --environment 'staging'"),
+        (
+            ("rollout", "ENV=staging", "ARGS=--digest sha256:1"),
+            "deploy.rollout --environment 'staging' --digest sha256:1",
+        ),
+        (("changes", "BASE=abc"), "deploy.changes --since 'abc'"),
+        (("access", "ENV=staging", "REPOSITORY=shop/pricing"), "ENV='staging' REPOSITORY='shop/pricing'"),
+        (("lock", "UPGRADE=yes"), "uv pip compile --upgrade --quiet"),
+        (("smoke-image",), "python3 -m deploy.smoke_image 'pricing-serving'"),
+    ],
+)
+def test_what_delivers_gets_what_it_is_given(words: tuple[str, ...], command: str) -> None:
+    assert command in dry_run(*words).stdout
+
+
+def test_locks_are_renewed_only_when_asked() -> None:
+    assert "--upgrade" not in dry_run("lock").stdout
+
+
+def test_access_is_given_to_a_named_environment_alone() -> None:
+    assert "which environment?" in dry_run("access", "REPOSITORY=shop/pricing").stderr

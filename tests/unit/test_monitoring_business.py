@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring import holdout as holdout_job
 from monitoring.business import effect, line, weeks
 from monitoring.holdout import first_day, since
+from pricing.data.panel import save_panel
 from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
 from pricing.errors import SourceError
 from tests.kit.monitoring_world import World, build, without
@@ -245,3 +247,23 @@ def test_small_strata_hold_out_the_share_in_total():
     drawn = hold_out(strata, share=0.1)
 
     assert 350 <= len(drawn.held) <= 450
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_holdout_is_drawn_kept_and_ended_by_a_command(tmp_path, monkeypatch, capsys, shared):
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("PRICING_DATABASE_URL", f"sqlite:///{tmp_path / 'pricing.db'}" if shared else "")
+    save_panel(build(World(products=20, days=30))[0], tmp_path / "panel")
+    path, found = tmp_path / "monitoring" / "holdout.json", []
+
+    for words in (["--sales", str(tmp_path / "panel")], ["--sales", str(tmp_path / "panel")], ["--end", "true"]):
+        assert holdout_job.main(words) == 0
+        found.append(read_holdout(path).held)
+        if shared:
+            path.unlink()  # what is shared counts, not the file
+
+    first, again, ended = found
+    assert first == again
+    assert len(first) in (1, 2, 3, 4)
+    assert ended == frozenset()
+    assert "no product is held out any more" in capsys.readouterr().out

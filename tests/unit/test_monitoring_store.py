@@ -35,9 +35,18 @@ def outcomes(age, units=(5.0, 3.0)):
     )
 
 
+@pytest.fixture(params=["file", "database"])
+def opened(request, tmp_path):
+    """Opens the memory, as each run does; the integration tests do so in PostgreSQL, too."""
+    path = tmp_path / "deep" / "monitoring.db"
+    if request.param == "file":
+        return lambda: MonitoringStore(path)
+    return lambda: MonitoringStore(path, url=f"sqlite:///{tmp_path / 'pricing.db'}", model="shop")
+
+
 @pytest.fixture
-def store(tmp_path):
-    return MonitoringStore(tmp_path / "deep" / "monitoring.db")
+def store(opened):
+    return opened()
 
 
 def test_an_outcome_is_written_once_for_each_maturity(store):
@@ -89,6 +98,25 @@ def test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_s
     assert store.errors(["A"], first=dt.date(2024, 5, 21), last=dt.date(2024, 6, 1)).empty
 
 
+def test_what_has_no_forecast_is_no_number_and_spoils_no_figure(store):
+    unknown = outcomes(1).assign(forecast=[float("nan"), 4.0], charged=float("nan"))
+
+    store.write_outcomes(unknown, maturities=MATURITIES, now=NOW)
+    late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
+
+    assert late.moved == pytest.approx(2 / 8)
+    assert store.daily()["units"].tolist() == [7.0]
+
+
+def test_errors_of_more_products_than_a_statement_takes_are_all_found(store, monkeypatch):
+    monkeypatch.setattr("monitoring.store._PRODUCTS_AT_ONCE", 1)
+    store.write_outcomes(outcomes(1).assign(scored=True), maturities=MATURITIES, now=NOW)
+
+    known = store.errors(["B", "C", "A"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20))
+
+    assert sorted(known["product_id"]) == ["A", "B"]
+
+
 def test_figures_of_a_day_stay_when_its_outcomes_are_deleted(store):
     store.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW)
 
@@ -130,7 +158,7 @@ def test_jobs_are_remembered_until_they_end(store):
     assert (past.started_today, past.retrained, past.failed, past.running_since) == (0, NOW, 0, None)
 
 
-def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
+def test_of_two_runs_at_once_only_one_gets_to_start_the_job(opened):
     together = threading.Barrier(4)
 
     def decide_slowly(past):
@@ -138,7 +166,7 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
         return PolicyOutcome("none" if past.running_since else "retrain", "error grew", "decay")
 
     def run(_):
-        store = MonitoringStore(tmp_path / "monitoring.db")
+        store = opened()
         together.wait()
         return store.claim(decide_slowly, now=NOW)
 
@@ -147,7 +175,7 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(tmp_path):
 
     assert sorted(outcome.action for outcome, _ in found) == ["none", "none", "none", "retrain"]
     (job,) = [job for _, job in found if job is not None]
-    assert MonitoringStore(tmp_path / "monitoring.db").running() == [(job, "", NOW)]
+    assert opened().running() == [(job, "", NOW)]
 
 
 def test_failures_count_until_a_retraining_ends_well(store):
@@ -241,6 +269,55 @@ def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_p
     assert (before, format_of(path)) == (0, 2)
     assert store.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
     assert store.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
+
+
+def test_a_database_takes_over_once_what_a_file_remembers(tmp_path):
+    path, url = tmp_path / "monitoring.db", f"sqlite:///{tmp_path / 'pricing.db'}"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FORMER)
+
+    first = MonitoringStore(path, url=url, model="shop")
+    job = first.started(action="refresh", cause="decay", reason="", handle="", now=NOW)
+    second = MonitoringStore(path, url=url, model="shop")
+
+    assert second.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
+    assert second.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
+    assert second.running() == [(job, "", NOW)]
+    assert MonitoringStore(path).running() == []
+
+
+def test_shops_that_share_a_database_share_no_memory(tmp_path):
+    url = f"sqlite:///{tmp_path / 'pricing.db'}"
+    one, other = (MonitoringStore(tmp_path / "none.db", url=url, model=model) for model in ("one", "other"))
+
+    one.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW)
+    one.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+
+    assert (one.has_outcomes(), other.has_outcomes()) == (True, False)
+    assert other.prune(before=dt.date(2030, 1, 1)) == 0
+    assert (other.running(), other.past(now=NOW).started_today) == ([], 0)
+    assert other.daily().empty
+    assert other.errors(["A"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20)).empty
+    assert other.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW).new == 6
+
+
+def test_a_database_of_a_later_release_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'pricing.db'}"
+    MonitoringStore(tmp_path / "none.db", url=url, model="shop")
+    with closing(sqlite3.connect(tmp_path / "pricing.db")) as connection:
+        connection.execute("update monitoring_format set format = 3")
+        connection.commit()
+
+    with pytest.raises(SourceError, match=r"PRICING_DATABASE_URL\): is monitoring's memory of format 3, expected 2"):
+        MonitoringStore(tmp_path / "none.db", url=url, model="shop")
+
+
+def test_a_database_that_is_away_is_one_clear_error_without_the_password(tmp_path):
+    with pytest.raises(SourceError, match="PRICING_DATABASE_URL") as found:
+        MonitoringStore(tmp_path / "none.db", url="postgresql://ann:hush@127.0.0.1:1/pricing", model="shop")
+
+    assert "hush" not in str(found.value)
+    assert len(str(found.value).splitlines()) == 1
 
 
 def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):

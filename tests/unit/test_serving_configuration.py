@@ -1,6 +1,7 @@
 """Which configuration, champion and keys the service runs with: used or refused, and said."""
 
 import logging
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path
         "file": config,
         "replaced": {"decision.guardrails.max_move": {"version": 0.1, "file": 0.02}},
         "ignored": {"data.country": {"version": "US", "file": "DE"}},
+        "time_zone": None,
         "strategy": "margin",
         "guardrails": {**said["configuration"]["guardrails"], "max_move": 0.02, "band": [0.7, 1.35]},
     }
@@ -78,7 +80,7 @@ def test_the_start_says_what_it_runs_with_and_no_key(tmp_path: Path) -> None:
     config = written(tmp_path / "my.yaml", "decision: {guardrails: {max_move: 0.02}}\ndemand: {horizon: 14}\n")
     settings = settings_in(tmp_path / "home", PRICING_CONFIG=config, PRICING_KEYS="required", PRICING_API_KEYS=KEYS)
 
-    configuration, champion, keys = at_start(settings)
+    configuration, champion, keys, _ = at_start(settings)
 
     assert configuration.startswith(f"configuration: {config} over ")
     assert configuration.endswith(
@@ -148,3 +150,61 @@ def test_a_baked_configuration_counts_unless_another_one_is_given(tmp_path: Path
     assert settings_in(tmp_path).config.serving.workers == 5
     assert settings_in(tmp_path).file.path == place == tmp_path / "versions" / BAKED / "config.yaml"
     assert settings_in(tmp_path, PRICING_CONFIG=other).config.serving.workers == 6
+
+
+def test_workers_serve_a_pinned_version_and_no_other(tmp_path: Path) -> None:
+    for version, served in (("7", "7"), ("8", "none")):
+        home = tmp_path / version
+        with open_app(home, version=shared_version(), environment={"PRICING_VERSION": version}) as shop:
+            assert shop.price().get_json()["model_version"] == served
+
+
+def test_a_baked_version_that_is_pinned_is_served_before_a_newer_one_on_the_disk(tmp_path: Path) -> None:
+    baked = tmp_path / "versions" / BAKED
+    shutil.copytree(shared_version(), baked / "3-1")
+    write_pointer(baked / "champion.json", Pointer("3", 1, "3-1"))
+
+    with open_app(tmp_path, version=shared_version(), environment={"PRICING_VERSION": "3"}) as shop:
+        assert shop.price().get_json()["model_version"] == "3"
+
+
+def test_a_pin_on_a_version_that_does_not_exist_is_told_and_keeps_the_task_from_being_ready(tmp_path: Path) -> None:
+    one = tmp_path / "one.yaml"
+    one.write_text("serving: {workers: 1}")
+    pinned = {"PRICING_VERSION": "66", "PRICING_RUN_ID": "now", "PRICING_CONFIG": str(one)}
+    detail = "version 66, which PRICING_VERSION pins, does not exist; every price comes by rule"
+    with open_app(tmp_path, environment={**pinned, "PRICING_NEEDS_MODEL": "true"}) as shop:
+        following = FollowerStatus("now", "unknown_version", True, champion="9", detail=detail, pinned="66")
+        replace_json(shop.settings.places.status, asdict(following))
+        ready, model = (shop.client.get(path) for path in ("/health/ready", "/model"))
+        priced = shop.price()
+
+    assert ready.status_code == 503
+    assert "unknown_version: the version that PRICING_VERSION pins does not exist" in ready.get_json()["detail"]
+    told = model.get_json()["following"]
+    assert (told["state"], told["pinned"], told["champion"], told["detail"]) == ("unknown_version", "66", "9", detail)
+    assert priced.status_code == 200
+
+
+def test_readiness_says_that_a_version_is_pinned_and_what_the_champion_is(tmp_path: Path) -> None:
+    one = tmp_path / "one.yaml"
+    one.write_text("serving: {workers: 1}")
+    pinned = {"PRICING_VERSION": "7", "PRICING_RUN_ID": "now", "PRICING_CONFIG": str(one)}
+    with open_app(tmp_path, version=shared_version(), environment=pinned) as shop:
+        following = FollowerStatus("now", "following", True, champion="9", served="7", pinned="7")
+        replace_json(shop.settings.places.status, asdict(following))
+        ready = shop.client.get("/health/ready").get_json()
+
+    assert (ready["model_version"], ready["following"]["pinned"], ready["following"]["champion"]) == ("7", "7", "9")
+
+
+def test_the_start_says_that_a_version_is_pinned(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, PRICING_VERSION="7")
+
+    away = at_start(settings)[1]
+    point_at(settings, shared_version(), version="7")
+    here = at_start(settings)[1]
+
+    said = "champion: not followed; version 7 of 'pricing' is pinned (PRICING_VERSION), "
+    assert away == f"{said}which the follower fetches from http://127.0.0.1:9"
+    assert here == f"{said}which is on this machine"

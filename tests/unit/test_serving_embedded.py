@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.current_version import FollowerState, FollowerStatus
-from serving.embedded import LATENCY_EDGES, Embedded, quantile
-from serving.metrics import Metrics
+from serving.embedded import Embedded, distribution
+from serving.metrics import HISTOGRAMS, Metrics
 from serving.service import version_gauges
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
@@ -29,7 +29,7 @@ class Clock:
 
 def made(folder: Path, clock: Clock, *, namespace: str = "Pricing") -> tuple[Embedded, io.StringIO]:
     out = io.StringIO()
-    return Embedded(folder, namespace=namespace, every=60, out=out, clock=clock), out
+    return Embedded(folder, namespace=namespace, every=60, task="serving-1", out=out, clock=clock), out
 
 
 def write_if_due(embedded: Embedded, metrics: Metrics) -> None:
@@ -58,8 +58,9 @@ def test_a_line_says_what_was_added_since_the_one_before(tmp_path: Path) -> None
         (4.0, 1.0, 1.0),
         (6.0, 1.0, 1.0),
     ]
-    assert first["LatencyMs"] == 2.0
-    assert (first["Service"], first["ModelVersion"]) == ("serving", "7")
+    assert (first["LatencyMs"]["Count"], first["LatencyMs"]["Sum"]) == (3.0, 6.0)
+    assert (second["LatencyMs"]["Count"], second["LatencyMs"]["Sum"]) == (5.0, 10.0)
+    assert (first["Service"], first["Task"], first["ModelVersion"]) == ("serving", "serving-1", "7")
 
 
 def test_a_frozen_price_counts_as_a_person_s_and_not_as_answered_by_rule(tmp_path: Path) -> None:
@@ -163,7 +164,15 @@ def test_the_service_writes_lines_where_the_configuration_asks(tmp_path: Path, c
 
 @pytest.mark.parametrize(
     ("state", "failing"),
-    [("starting", 0), ("following", 0), ("no_champion", 1), ("unreachable", 1), ("refused", 1), ("failed", 1)],
+    [
+        ("starting", 0),
+        ("following", 0),
+        ("no_champion", 1),
+        ("unreachable", 1),
+        ("refused", 1),
+        ("failed", 1),
+        ("unknown_version", 1),
+    ],
 )
 def test_a_follower_that_may_miss_the_newest_champion_is_told(state: FollowerState, failing: float) -> None:
     told = version_gauges("12", FollowerStatus("run", state=state, refused={"13": "damaged"}))
@@ -171,37 +180,82 @@ def test_a_follower_that_may_miss_the_newest_champion_is_told(state: FollowerSta
     assert told == {"ServedVersion": 12.0, "FollowerFailing": failing, "RefusedVersions": 1.0}
 
 
-def test_the_slowest_percent_since_the_line_before_is_told(tmp_path: Path) -> None:
+def test_latencies_since_the_line_before_are_told_as_a_histogram(tmp_path: Path) -> None:
     clock, metrics = Clock(), Metrics()
     embedded, out = made(tmp_path, clock)
     for _ in range(1000):
         metrics.observe("pricing_request_seconds", 2.0, "get_price")  # a slow hour, told before
     clock.now += 61
     write_if_due(embedded, metrics)
-    for seconds, times in ((0.004, 980), (0.2, 20)):
+    for seconds, times, route in ((0.004, 980, "get_price"), (0.2, 15, "get_price"), (0.2, 5, "explain")):
         for _ in range(times):
-            metrics.observe("pricing_request_seconds", seconds, "get_price")
+            metrics.observe("pricing_request_seconds", seconds, route)
     clock.now += 61
     write_if_due(embedded, metrics)
 
-    slow, fast = lines(out)
+    _, line = lines(out)
 
-    assert slow["LatencyP99Ms"] > 1000
-    assert 100 < fast["LatencyP99Ms"] <= 250  # the bin of 0.2 s
-    assert {"Name": "LatencyP99Ms", "Unit": "Milliseconds"} in fast["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+    told = line["LatencyMs"]
+    assert dict(zip(told["Values"], told["Counts"], strict=True)) == {3.75: 980.0, 175.0: 20.0}
+    assert (told["Min"], told["Max"], told["Count"]) == (3.75, 175.0, 1000.0)
+    assert told["Sum"] == pytest.approx(1000 * (980 * 0.004 + 20 * 0.2))
+    assert {"Name": "LatencyMs", "Unit": "Milliseconds"} in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+
+
+def test_confidence_is_told_per_decision_so_that_an_idle_task_weighs_little(tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    embedded, out = made(tmp_path, clock)
+    for confidence, times in ((0.9, 30), (0.4, 10)):
+        for _ in range(times):
+            metrics.observe("pricing_confidence", confidence)
+    clock.now += 61
+
+    write_if_due(embedded, metrics)
+
+    (line,) = lines(out)
+    told = line["Confidence"]
+    assert (told["Count"], told["Sum"]) == (40.0, pytest.approx(31.0))
+    mean = sum(v * n for v, n in zip(told["Values"], told["Counts"], strict=True)) / 40
+    assert mean == pytest.approx(31 / 40, abs=0.05)
+
+
+def test_no_histogram_is_told_where_nothing_was_added(tmp_path: Path) -> None:
+    clock = Clock()
+    embedded, out = made(tmp_path, clock)
+    clock.now += 61
+
+    write_if_due(embedded, Metrics())
+
+    (line,) = lines(out)
+    assert not {"LatencyMs", "Confidence"} & {*line}
 
 
 @given(st.lists(st.floats(0, 2.5), min_size=1, max_size=200), st.floats(0.01, 1))
-def test_a_quantile_lies_in_the_bin_of_the_value_that_has_its_rank(seconds: list[float], share: float) -> None:
-    counts = [0.0] * (len(LATENCY_EDGES) + 1)
+def test_a_percentile_of_the_values_told_lies_in_the_bin_of_the_true_one(seconds: list[float], share: float) -> None:
+    edges = HISTOGRAMS["pricing_request_seconds"][2]
+    counts = [0.0] * (len(edges) + 1)
     for value in seconds:
-        counts[bisect_left(LATENCY_EDGES, value)] += 1
+        counts[bisect_left(edges, value)] += 1
 
-    found = quantile(counts, share)
+    told = distribution(edges, counts, total=sum(seconds), scale=1000.0)
 
-    exact = sorted(seconds)[max(math.ceil(share * len(seconds) - 1e-9) - 1, 0)]
-    assert found <= LATENCY_EDGES[bisect_left(LATENCY_EDGES, exact)] + 1e-9
-    assert found >= (0.0, *LATENCY_EDGES)[bisect_left(LATENCY_EDGES, exact)] - 1e-9
+    rank = max(math.ceil(share * len(seconds) - 1e-9), 1)
+    exact, running = sorted(seconds)[rank - 1], 0.0
+    for value, count in zip(told["Values"], told["Counts"], strict=True):  # noqa: B007 - the last one is meant
+        running += count
+        if running >= rank:
+            break
+    assert bisect_left(edges, value / 1000) == bisect_left(edges, exact)
+
+
+@pytest.mark.parametrize("metric", ["pricing_request_seconds", "pricing_confidence"])
+def test_a_histogram_has_no_more_values_than_cloudwatch_takes(metric: str) -> None:
+    edges = HISTOGRAMS[metric][2]
+
+    told = distribution(edges, [1.0] * (len(edges) + 1), total=1.0, scale=1.0)
+
+    assert told["Values"] == sorted({*told["Values"]})
+    assert len(told["Values"]) == len(told["Counts"]) <= 100
 
 
 def test_a_version_without_a_number_is_told_as_none() -> None:

@@ -1,0 +1,339 @@
+"""Images are built once, recorded by digest, copied unchanged, trusted by signature; what changes and releases say."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import changes, images, release_notes
+from deploy.environment import environment_named, with_images
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "c" * 40
+BASE_DIGEST = "sha256:" + "b" * 64
+HERE, THERE = "ghcr.io/shop/pricing", "1.dkr.ecr.eu-central-1.amazonaws.com/pricing-staging"
+
+
+@dataclass
+class Registry:
+    """What `docker buildx` and `cosign` do to registries, of which each holds digests by reference.
+
+    Attributes:
+        digests: Reference, by tag or digest → digest.
+        labels: Digest → base that the image says.
+        signed: References by digest that are signed.
+        commands: All that ran.
+        spoils: Whether a copy arrives as another image.
+    """
+
+    digests: dict[str, str] = field(default_factory=lambda: {images.BASE: BASE_DIGEST})
+    labels: dict[str, str] = field(default_factory=dict)
+    signed: set[str] = field(default_factory=set)
+    commands: list[list[str]] = field(default_factory=list)
+    spoils: bool = False
+
+    def run(self, command: Sequence[str]) -> str:
+        self.commands.append(list(command))
+        words = list(command)
+        if words[:3] == ["docker", "buildx", "build"]:
+            digest = f"sha256:{len(self.commands):064x}"
+            self._put(words[words.index("--tag") + 1], digest)
+            self.labels[digest] = words[words.index("--build-arg") + 1].removeprefix("BASE=")
+            return ""
+        if words[3:4] == ["inspect"]:
+            reference = words[4]
+            if reference not in self.digests:
+                raise images.ImageError(f"{reference}: not found")
+            digest = self.digests[reference]
+            if ".Image" in words[-1]:
+                return json.dumps({"config": {"Labels": {images.BASE_LABEL: self.labels[digest]}}})
+            return json.dumps({"digest": digest})
+        if words[3:4] == ["create"]:
+            self._put(words[words.index("--tag") + 1], self.digests[words[-1]] if not self.spoils else BASE_DIGEST)
+            return ""
+        if words[:2] == ["cosign", "sign"]:
+            self.signed.add(words[-1])
+        if words[:2] == ["cosign", "verify"] and words[-1] not in self.signed:
+            raise images.ImageError(f"{words[-1]}: no signature")
+        return ""
+
+    def _put(self, tagged: str, digest: str) -> None:
+        name = tagged.rpartition(":")[0]
+        self.digests |= {tagged: digest, f"{name}@{digest}": digest}
+
+    def ran(self, *words: str) -> list[list[str]]:
+        return [command for command in self.commands if command[: len(words)] == list(words)]
+
+
+def published(registry: Registry) -> images.Record:
+    return images.publish(HERE, commit=COMMIT, repository="shop/pricing", run=registry.run)
+
+
+def sboms(folder: Path) -> Path:
+    for name in images.DOCKERFILES:
+        (folder / f"{name}.cdx.json").write_text("{}")
+    return folder
+
+
+def test_every_image_is_built_on_the_base_that_the_record_names() -> None:
+    registry = Registry()
+
+    record = published(registry)
+
+    assert record.base == f"{images.BASE}@{BASE_DIGEST}"
+    builds = registry.ran("docker", "buildx", "build")
+    assert len(builds) == len(images.DOCKERFILES)
+    assert all(f"BASE={record.base}" in build and "--push" in build for build in builds)
+    assert {build[build.index("--file") + 1] for build in builds} == set(images.DOCKERFILES.values())
+
+
+def test_what_was_built_and_signed_of_a_commit_is_not_built_again(tmp_path: Path) -> None:
+    registry = Registry()
+    first = published(registry)
+    images.sign(first, sboms=sboms(tmp_path), run=registry.run)
+    registry.digests[images.BASE] = "sha256:" + "a" * 64  # a newer base
+    registry.commands.clear()
+
+    assert published(registry) == first
+    assert registry.ran("docker", "buildx", "build") == []
+
+
+def test_an_image_that_nobody_signed_is_built_anew() -> None:
+    registry = Registry()
+    planted = "sha256:" + "e" * 64
+    registry._put(f"{HERE}/serving:{COMMIT}", planted)
+    registry.labels[planted] = "evil"
+
+    record = published(registry)
+
+    assert record.digests["serving"] != planted
+    assert record.base == f"{images.BASE}@{BASE_DIGEST}"
+
+
+def test_images_of_one_commit_stand_on_one_base(tmp_path: Path) -> None:
+    registry = Registry()
+    record = published(registry)
+    images.sign(record, sboms=sboms(tmp_path), run=registry.run)
+    registry.labels[record.digests["jobs"]] = "another"
+
+    with pytest.raises(images.ImageError, match="stand on different bases"):
+        published(registry)
+
+
+def test_a_copy_is_the_image_that_was_built_and_is_made_once() -> None:
+    registry = Registry()
+    record = published(registry)
+
+    copied = images.copy(record, THERE, run=registry.run)
+    images.copy(record, THERE, run=registry.run)
+
+    assert copied.digests == record.digests == images.found(THERE, commit=COMMIT, run=registry.run)
+    assert len(registry.ran("docker", "buildx", "imagetools", "create")) == len(images.DOCKERFILES)
+
+
+def test_a_copy_that_arrives_changed_is_refused() -> None:
+    registry = Registry()
+    record = published(registry)
+    registry.spoils = True
+
+    with pytest.raises(images.ImageError, match=r"not the sha256:\w+ that was built"):
+        images.copy(record, THERE, run=registry.run)
+
+
+def test_signatures_are_made_and_asked_for_by_digest(tmp_path: Path) -> None:
+    registry = Registry()
+    record = published(registry)
+    with pytest.raises(images.ImageError, match="no signature"):
+        images.verify(record, repository="shop/pricing", run=registry.run)
+
+    images.sign(record, sboms=sboms(tmp_path), run=registry.run)
+    images.verify(record, repository="shop/pricing", run=registry.run)
+
+    assert all("@sha256:" in command[-1] for command in registry.ran("cosign"))
+    (identity,) = {
+        command[command.index("--certificate-identity-regexp") + 1] for command in registry.ran("cosign", "verify")
+    }
+    assert identity == r"^https://github\.com/shop/pricing/\.github/workflows/images\.yml@refs/(heads/main|tags/v.+)$"
+
+
+def test_nothing_is_signed_without_its_bill_of_materials(tmp_path: Path) -> None:
+    registry = Registry()
+    record = published(registry)
+    (tmp_path / "serving.cdx.json").write_text("{}")
+
+    with pytest.raises(images.ImageError, match=r"no bill of materials of mlflow, jobs"):
+        images.sign(record, sboms=tmp_path, run=registry.run)
+
+    assert registry.ran("cosign", "sign") == []
+
+
+def test_a_record_survives_its_file_and_is_what_deploy_takes(tmp_path: Path) -> None:
+    record = published(Registry())
+    record.write(tmp_path / "images.json")
+
+    back = images.Record.read(tmp_path / "images.json")
+
+    assert back == record
+    assert with_images(environment_named("staging"), back.words()).images.serving == record.digests["serving"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digests": {}},
+        {"digests": {"serving": "latest", "mlflow": BASE_DIGEST, "jobs": BASE_DIGEST}},
+        {"base": "python:3.11-slim"},
+        {"surprise": 1},
+    ],
+)
+def test_a_record_without_digests_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "images.json"
+    published(Registry()).write(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    with pytest.raises(images.ImageError, match=r"images\.json"):
+        images.Record.read(path)
+
+
+def test_a_command_that_fails_is_an_error_with_its_words() -> None:
+    with pytest.raises(images.ImageError, match="false … ended with 1"):
+        images.run(["false"])
+
+
+def test_the_command_line_prints_what_deploy_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = published(Registry())
+    record.write(tmp_path / "images.json")
+
+    assert images.main(["words", "--record", str(tmp_path / "images.json")]) == 0
+    assert capsys.readouterr().out.strip() == record.words()
+    assert images.main(["words", "--image", "jobs", "--record", str(tmp_path / "images.json")]) == 0
+    assert capsys.readouterr().out.strip() == record.digests["jobs"]
+    assert images.main(["references", "--record", str(tmp_path / "images.json")]) == 0
+    assert f"jobs {HERE}/jobs@{record.digests['jobs']}\n" in capsys.readouterr().out
+    assert images.main(["outputs", "--record", str(tmp_path / "images.json")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert {f"words={record.words()}", f"jobs={HERE}/jobs", f"jobs_digest={record.digests['jobs']}"} <= set(said)
+    assert images.main(["words", "--record", str(tmp_path / "none.json")]) == 1
+
+
+BEFORE: dict[str, dict[str, Any]] = {
+    "pricing-staging-serving": {
+        "Resources": {
+            "Service": {"Type": "AWS::ECS::Service", "Properties": {"DesiredCount": 1, "Tags": [{"Key": "a"}]}},
+            "Data": {"Type": "AWS::S3::Bucket", "Properties": {}},
+            "Same": {"Type": "AWS::SNS::Topic", "Properties": {"A": 1}},
+        }
+    }
+}
+
+
+def test_a_change_of_templates_is_told_resource_by_resource() -> None:
+    after = json.loads(json.dumps(BEFORE))
+    resources = after["pricing-staging-serving"]["Resources"]
+    resources["Service"]["Properties"] |= {"DesiredCount": 2, "Tags": [{"Key": "b"}]}
+    del resources["Data"]
+    resources["New"] = {"Type": "AWS::SQS::Queue"}
+
+    text = changes.markdown(BEFORE, after)
+
+    assert "<b>pricing-staging-serving</b>: 3 resources" in text
+    assert "| + | `AWS::SQS::Queue` | `New` |  |" in text
+    assert "| − | `AWS::S3::Bucket` | `Data` | **holds data** |" in text
+    assert "| ~ | `AWS::ECS::Service` | `Service` | `DesiredCount`, `Tags[0].Key` |" in text
+    assert "Same" not in text
+
+
+def test_equal_templates_change_nothing_and_a_long_change_is_cut() -> None:
+    many = {"s": {"Resources": {f"R{place:05d}": {"Type": "AWS::SNS::Topic"} for place in range(3000)}}}
+
+    assert "No template changes." in changes.markdown(BEFORE, BEFORE)
+    assert len(changes.markdown({}, many)) < 65_536
+    assert "cut here" in changes.markdown({}, many)
+
+
+def checkout(folder: Path, code: str) -> Path:
+    (folder / "deploy").mkdir(parents=True)
+    (folder / "deploy" / "app.py").write_text(code)
+    return folder
+
+
+def test_a_checkout_makes_its_templates_by_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "staging")  # which would leave production out
+    code = """
+import json, os, pathlib
+folder = pathlib.Path(os.environ["CDK_OUTDIR"])
+folder.mkdir()
+(folder / "one.template.json").write_text(json.dumps({"ENV": os.environ.get("ENV")}))
+"""
+
+    assert changes.synthesised(checkout(tmp_path / "a", code), tmp_path / "out") == {"one": {"ENV": None}}
+    assert changes.synthesised(tmp_path / "without", tmp_path / "none") == {}
+    with pytest.raises(changes.ChangeError, match="cannot be made"):
+        changes.synthesised(checkout(tmp_path / "b", "raise SystemExit('broken')"), tmp_path / "broken")
+
+
+def test_a_commit_that_there_is_not_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert changes.main(["--since", "no-such-commit"]) == 2
+    assert "no-such-commit: cannot be checked out" in capsys.readouterr().err
+
+
+def test_a_commit_is_checked_out_for_the_time_of_the_block_alone(tmp_path: Path) -> None:
+    with changes.checked_out("HEAD", tmp_path) as folder:
+        assert (folder / "deploy").is_dir()
+
+    assert not folder.exists()
+
+
+CHANGELOG = """\
+# Changelog
+
+## Unreleased
+
+## 0.3.0 - 2026-12-01
+
+### Added
+
+- A thing.
+
+## [0.2.0]
+
+First.
+
+## 0.1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("tag", "package", "text"),
+    [
+        ("v0.3.0", '__version__ = "0.3.0"', "### Added\n\n- A thing.\n"),
+        ("v0.2.0", '__version__ = "0.2.0"', "First.\n"),
+    ],
+)
+def test_the_notes_of_a_release_are_its_section(tag: str, package: str, text: str) -> None:
+    assert release_notes.notes(tag, changelog=CHANGELOG, package=package) == text
+
+
+@pytest.mark.parametrize(
+    ("tag", "package", "complaint"),
+    [
+        ("v0.4.0", '__version__ = "0.4.0"', "has no section 0.4.0"),
+        ("v0.4.0", '__version__ = "0.3.0"', "the sources are version 0.3.0"),
+        ("v0.1.0", '__version__ = "0.1.0"', "nothing stands under 0.1.0"),
+        ("0.3.0", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
+        ("v0.3.0; rm -rf /", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
+        ("v0.3.0", "", "expected __version__"),
+    ],
+)
+def test_a_release_that_is_not_ready_is_refused(tag: str, package: str, complaint: str) -> None:
+    with pytest.raises(release_notes.ReleaseError, match=complaint):
+        release_notes.notes(tag, changelog=CHANGELOG, package=package)
+
+
+def test_this_repositorys_version_has_a_section() -> None:
+    version = release_notes.version_of(release_notes.PACKAGE.read_text(encoding="utf-8"))
+
+    assert release_notes.main([f"v{version}"]) == 0

@@ -1,0 +1,205 @@
+"""The smoke test passes on the real service, and fails on every promise that a service breaks."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import smoke
+from tests.kit.servers import free_port, python, running
+from tests.kit.serving import point_at, settings_in
+from tests.kit.versions import shared_version
+
+KEY = "00112233445566778899aabbccddeeff"
+SERVICE = {"PRICING_KEYS": "required", "PRICING_API_KEYS": f"smoke {KEY} price,explain"}
+Reply = tuple[int, Any]
+
+
+@pytest.mark.slow
+def test_the_real_service_passes_and_another_version_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, port, summary = tmp_path / "home", free_port(), tmp_path / "summary.md"
+    point_at(settings_in(home), shared_version(), version="7")
+    environment = {**SERVICE, "PRICING_HOME": str(home), "PORT": str(port), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    url = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+    generous = ["--latency_ms", "60000", "--p99_ms", "60000"]
+
+    with running(
+        python("serving"), ready=f"{url}/health/live", log=tmp_path / "log", environment=environment, folder=tmp_path
+    ):
+        whole = smoke.main([url, "--version", "7", "--load_seconds", "0.5", "--summary", str(summary), *generous])
+        other = smoke.main([url, "--version", "8", "--wait", "0"])
+
+    assert (whole, other) == (0, 1), capsys.readouterr().out
+    assert "all 9 checks passed" in summary.read_text()
+    assert "serves version 7, expected 8" in capsys.readouterr().out
+
+
+def good(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    """A service that keeps every promise."""
+    if path == "/health/ready":
+        return 200, {"status": "ok", "model_version": "7"}
+    if headers.get("X-API-Key") != KEY:
+        return 401, {"detail": "a key is needed"}
+    if path == "/products":
+        return 200, {"products": [{"product_id": "A", "price": 10.0, "stock": 5.0, "comp_price": None}]}
+    if body["current_stock"] < 0:
+        return 422, {"detail": "current_stock"}
+    decision = {"recommended_price": 10.5, "price_range": [10.0, 11.0], "source": "model", "reasons": []}
+    return 200, {**decision, "model_version": "7"}
+
+
+def priced(**changes: Any) -> Callable[[str, dict[str, str], dict[str, Any]], Reply]:
+    def reply(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+        status, answer = good(path, headers, body)
+        return (status, {**answer, **changes}) if "recommended_price" in answer else (status, answer)
+
+    return reply
+
+
+@contextmanager
+def service(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer({})
+
+        def do_POST(self) -> None:
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, body: dict[str, Any]) -> None:
+            status, answer = reply(self.path.partition("?")[0], dict(self.headers), body)
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def without_key(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    return good(path, {**headers, "X-API-Key": KEY}, body)
+
+
+def lenient(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    return good(path, headers, {**body, "current_stock": 1})
+
+
+def empty(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    return (200, {"products": []}) if path == "/products" else good(path, headers, body)
+
+
+def failing(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    return (500, {"detail": "broken"}) if body.get("product_id") == "A" else good(path, headers, body)
+
+
+def starting(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+    return (503, {"detail": "no version"}) if path == "/health/ready" else good(path, headers, body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "complaint"),
+    [
+        (starting, [], "| ready | **FAIL** | status 503: no version"),
+        (good, ["--version", "8"], "| ready | **FAIL** | serves version 7, expected 8"),
+        (without_key, [], "| a request without a key is refused | **FAIL** | status 200"),
+        (lenient, [], "| a bad request is refused | **FAIL** | status 200"),
+        (empty, [], "| products | **FAIL** | /products names none"),
+        (failing, [], "| prices | **FAIL** | A: status 500, broken"),
+        (priced(recommended_price=0), [], "| prices | **FAIL** |"),
+        (
+            priced(source="rule", reasons=["no_model"]),
+            [],
+            "| served by the model | **FAIL** | A: by rule, no_model",
+        ),
+        (priced(model_version="6"), [], "| one version | **FAIL** | A: version 6, readiness said 7"),
+        (priced(recommended_price=11.5), [], "| guardrails | **FAIL** | A: 11.5 lies outside its range 10 to 11"),
+        (
+            priced(recommended_price=14, price_range=[13, 15]),
+            [],
+            "| guardrails | **FAIL** | A: 14 instead of 10 is a move beyond the limit",
+        ),
+        (good, ["--latency_ms", "0"], "| latency | **FAIL** |"),
+        (failing, ["--load_seconds", "0.1"], "| load | **FAIL** | 5 requests in 0.1 s: 5 failed"),
+        (good, ["--load_seconds", "0.1", "--p99_ms", "0"], "| load | **FAIL** |"),
+    ],
+)
+def test_a_broken_promise_fails_and_is_named(
+    reply: Callable[[str, dict[str, str], dict[str, Any]], Reply],
+    options: list[str],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+
+    with service(reply) as url:
+        code = smoke.main([url, "--wait", "0", *options])
+
+    assert (code, complaint) == (1, complaint)
+    assert complaint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reply", [priced(source="override", recommended_price=14, price_range=[14, 14]), good])
+def test_a_persons_price_may_move_as_far_as_it_likes(
+    reply: Callable[[str, dict[str, str], dict[str, Any]], Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+
+    with service(reply) as url:
+        assert smoke.main([url, "--wait", "0", "--latency_ms", "60000"]) == 0
+
+
+def test_before_the_first_promotion_prices_by_rule_will_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+
+    def by_rule(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
+        if path == "/products":
+            return 200, {"products": []}
+        return priced(source="rule", recommended_price=9.99, price_range=[9.99, 9.99])(path, headers, body)
+
+    with service(by_rule) as url:
+        assert smoke.main([url, "--wait", "0", "--by_rule", "--latency_ms", "60000"]) == 0, capsys.readouterr().out
+
+
+def test_a_service_that_is_not_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke.main([f"http://127.0.0.1:{free_port()}", "--wait", "0"]) == 1
+    assert "status 0: ConnectionRefusedError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--environment", "nowhere"], ["ftp://somewhere"]])
+def test_what_cannot_be_asked_is_no_failed_check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke.main(words) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_an_environment_stands_for_its_domain(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(smoke, "run", lambda url, *_, **__: [smoke.Check("asked", True, url)])
+
+    smoke.main(["--environment", "staging"])
+
+    assert "| asked | pass | https://prices.staging.example.com |" in capsys.readouterr().out

@@ -1,0 +1,241 @@
+"""What tasks share by PostgreSQL: monitoring's memory and claims, documents, and the locks of jobs."""
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from monitoring.store import MonitoringStore
+from pipelines.commands import only_one
+from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
+from pricing.errors import LockError, RegistryError
+from pricing.paths import ROOT
+from pricing.registry.database import session_lock
+from pricing.registry.documents import DocumentChangedError, SharedDocuments
+from pricing.runtime.shared_files import SharedFiles
+from serving.shared_files_watch import SharedFilesWatch
+from tests.kit.servers import postgres as postgres_server
+from tests.unit import test_monitoring_store as store_rules
+from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
+    store,
+    test_a_corrected_day_replaces_what_was_known_of_it,
+    test_a_day_of_which_only_a_part_is_read_keeps_its_figures,
+    test_a_day_that_arrives_twice_is_scored_once,
+    test_a_run_after_missed_nights_catches_up,
+    test_an_outcome_is_written_once_for_each_maturity,
+    test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_scored,
+    test_errors_of_more_products_than_a_statement_takes_are_all_found,
+    test_failures_are_kept_with_their_start_and_end,
+    test_failures_count_until_a_retraining_ends_well,
+    test_figures_of_a_day_stay_when_its_outcomes_are_deleted,
+    test_how_far_the_truth_moved_is_measured_between_first_and_last,
+    test_jobs_are_remembered_until_they_end,
+    test_of_two_runs_at_once_only_one_gets_to_start_the_job,
+    test_only_a_refresh_against_decay_makes_the_rules_wait,
+    test_what_has_no_forecast_is_no_number_and_spoils_no_figure,
+)
+
+NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
+CLAIM = """
+import datetime as dt, sys
+from pathlib import Path
+from monitoring.policy import PolicyOutcome
+from monitoring.store import MonitoringStore
+store = MonitoringStore(Path("none.db"), url=sys.argv[1], model=sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+def decide(past):
+    return PolicyOutcome("none" if past.running_since else "retrain", "error grew", "decay")
+outcome, job = store.claim(decide, now=dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC))
+print(outcome.action, flush=True)
+"""
+HOLD = """
+import sys
+from pathlib import Path
+from pipelines.commands import only_one
+with only_one("nightly", home=Path(sys.argv[1]), model="shop") as held:
+    import subprocess
+    left = subprocess.Popen(["sleep", "60"], pass_fds=held, stdout=subprocess.DEVNULL)
+    print(left.pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    """A shop of its own for each test, all on one server."""
+    return str(request.node.name)
+
+
+@pytest.fixture
+def opened(postgres: str, model: str, tmp_path: Path) -> Callable[[], MonitoringStore]:
+    return lambda: MonitoringStore(tmp_path / "none.db", url=postgres, model=model)
+
+
+def process(program: str, *words: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words], cwd=ROOT, env={**os.environ, **environment}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_of_two_processes_that_claim_at_once_one_starts_the_job(
+    postgres: str, model: str, opened: Callable[[], MonitoringStore]
+) -> None:
+    both = [process(CLAIM, postgres, model) for _ in range(2)]
+    ready = [line_of(one) for one in both]
+
+    answers = [one.communicate("go\n", timeout=60)[0].strip() for one in both]
+
+    assert ready == ["ready"] * 2
+    assert sorted(answers) == ["none", "retrain"]
+    assert len(opened().running()) == 1
+
+
+def test_two_runs_that_take_over_the_same_file_at_once_copy_it_once(postgres: str, model: str, tmp_path: Path) -> None:
+    path = tmp_path / "monitoring.db"
+    former = MonitoringStore(path)
+    former.write_outcomes(store_rules.outcomes(28), maturities=[1, 7, 28], now=NOW)
+    former.ended(
+        former.started(action="retrain", cause="decay", reason="", handle="x", now=NOW), succeeded=True, now=NOW
+    )
+    together = threading.Barrier(2)
+
+    def take_over(_: int) -> MonitoringStore:
+        together.wait()
+        return MonitoringStore(path, url=postgres, model=model)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(take_over, range(2))
+
+    assert one.daily().to_dict("records") == former.daily().to_dict("records")
+    assert other.past(now=NOW) == former.past(now=NOW)
+    assert other.write_outcomes(store_rules.outcomes(28), maturities=[1, 7, 28], now=NOW).new == 0
+
+
+def test_a_memory_whose_outcomes_are_being_written_lets_jobs_be_claimed(
+    model: str, opened: Callable[[], MonitoringStore]
+) -> None:
+    first, second = opened(), opened()
+
+    with first._open(lock="outcomes"):
+        job = second.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+
+    assert first.running() == [(job, "", NOW)]
+
+
+def test_of_many_edits_at_once_none_is_lost(postgres: str, model: str, tmp_path: Path) -> None:
+    def edit(task: int) -> None:
+        files = SharedFiles(tmp_path / str(task), SharedDocuments(postgres, model=model), who=f"task {task}")
+
+        def add(file: Path) -> None:
+            write_holdout(file, Holdout(read_held(file) | {str(task)}, frozenset()))
+
+        while True:
+            try:
+                files.edit(holdout_file(tmp_path / str(task)), add)
+            except DocumentChangedError:
+                continue
+            return
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(edit, range(4)))
+
+    document = SharedDocuments(postgres, model=model).read("monitoring/holdout.json")
+    assert document is not None
+    assert json.loads(document.content)["held"] == ["0", "1", "2", "3"]
+    assert document.version == 4
+
+
+def test_files_outlive_the_server_and_follow_it_again(tmp_path: Path) -> None:
+    path = holdout_file(tmp_path / "task")
+    with ExitStack() as server:
+        url = server.enter_context(postgres_server())
+        editor = SharedFiles(tmp_path / "job", SharedDocuments(url, model="shop"), who="ann")
+        mirror = SharedFiles(tmp_path / "task", SharedDocuments(url, model="shop"), who="task")
+        watch = SharedFilesWatch(mirror, [path])
+        editor.edit(
+            holdout_file(tmp_path / "job"), lambda file: write_holdout(file, Holdout(frozenset({"tea"}), frozenset()))
+        )
+        watch.look()
+        known = read_held(path)
+    watch.look()  # the server is gone
+    with pytest.raises(RegistryError, match="PRICING_DATABASE_URL"):
+        mirror.mirror(path)
+
+    assert known == read_held(path) == {"tea"}
+
+
+def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_DATABASE_URL", postgres)
+    holder = process(HOLD, str(tmp_path / "one"))
+    left = int(line_of(holder))
+
+    with (
+        pytest.raises(LockError, match=rf"nightly of shop is running already: process {holder.pid} on \S+ since"),
+        only_one("nightly", home=tmp_path / "other", model="shop"),
+    ):
+        pass
+    with only_one("nightly", home=tmp_path / "other", model="another shop"):
+        pass
+    with only_one("retrain", home=tmp_path / "other", model="shop"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with pytest.raises(LockError), only_one("nightly", home=tmp_path / "other", model="shop"):
+        pass
+    os.kill(left, 9)
+
+    for _ in range(100):  # the server notices that the last process with the connection has gone
+        try:
+            with only_one("nightly", home=tmp_path / "other", model="shop") as held:
+                assert len(held) == 2
+            break
+        except LockError:
+            threading.Event().wait(0.05)
+    else:
+        pytest.fail("the lock is still held")
+
+
+def test_a_job_does_not_run_unlocked_where_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://ann:hush@127.0.0.1:1/pricing")
+
+    with (
+        pytest.raises(RegistryError, match="lock of nightly of shop") as found,
+        only_one("nightly", home=tmp_path, model="shop"),
+    ):
+        pass
+
+    assert "hush" not in str(found.value)
+
+
+def test_a_lock_is_free_after_an_error_and_after_its_server_has_gone() -> None:
+    with postgres_server() as url, ExitStack() as locks:
+        with pytest.raises(ZeroDivisionError), session_lock(url, "nightly", holder="me"):
+            raise ZeroDivisionError
+        locks.enter_context(session_lock(url, "nightly", holder="me"))
+        server_gone = locks.pop_all()
+    server_gone.close()

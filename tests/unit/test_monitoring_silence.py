@@ -1,0 +1,131 @@
+"""A live shop that decides nothing: which days count, and what becomes of the run that finds them."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.evaluate import count_undecided
+from monitoring.policy import JobHistory, PolicyOutcome, Rules, Situation, decide
+from pricing.data.panel import Panel
+from pricing.runtime import alerts, failures
+from pricing.runtime.cli import Invocation
+from tests.kit.monitoring_world import World, build
+
+MONDAY = np.datetime64("2024-01-01")  # the first day of the world, a Monday
+CLOSED_SUNDAYS, MONDAYS_ONLY = (0, 1, 2, 3, 4, 5), (0,)
+
+
+def sold(*, days: int, closed: tuple[int, ...] = ()) -> Panel:
+    """A panel from that Monday, without any sale on some of its days."""
+    panel, _ = build(World(products=2, days=days))
+    units = np.full_like(panel.units_sold, 3.0)
+    units[:, list(closed)] = 0.0
+    return Panel(**{**panel.__dict__, "units_sold": units})
+
+
+def decided(*days: int, ahead: int = 0, live: bool = True) -> pd.DataFrame:
+    """Decisions for some days, counted from that Monday, each made so many days ahead."""
+    dates = pd.to_datetime([MONDAY + np.timedelta64(day, "D") for day in days])
+    at = (dates - pd.Timedelta(days=ahead) + pd.Timedelta(hours=20)).tz_localize("UTC")
+    return pd.DataFrame({"at": at, "date": dates, "live": live})
+
+
+@pytest.mark.parametrize(
+    ("days", "last", "missed"),
+    [
+        (range(28), 28, 0),
+        (range(27), 28, 1),
+        (range(25), 28, 3),
+        ([day for day in range(28) if day % 7 in CLOSED_SUNDAYS], 28, 0),  # never decides on a Sunday, though it sells
+        ([day for day in range(21) if day % 7 in MONDAYS_ONLY], 21, 0),
+        ([day for day in range(21) if day % 7 in MONDAYS_ONLY], 22, 1),  # and the fourth Monday is missing
+        (range(2), 4, 0),  # of the first week nobody knows yet on which weekdays it decides
+        (range(3), 10, 3),
+    ],
+)
+def test_a_day_counts_on_whose_weekday_the_shop_usually_decides(days: Any, last: int, missed: int) -> None:
+    assert count_undecided(decided(*days), sold(days=last)) == missed
+
+
+def test_a_day_on_which_the_shop_sold_nothing_is_no_silence() -> None:
+    assert count_undecided(decided(*range(26)), sold(days=28, closed=(26, 27))) == 0
+    assert count_undecided(decided(*range(26)), sold(days=28, closed=(27,))) == 1
+
+
+def test_prices_of_the_evening_before_count_for_their_day_and_prices_for_next_month_hide_no_outage() -> None:
+    every_evening, once = decided(*range(28), ahead=1), decided(60, ahead=40)
+
+    assert count_undecided(every_evening, sold(days=28)) == 0
+    assert count_undecided(pd.concat([decided(*range(20)), once]), sold(days=28)) == 7
+
+
+def test_a_week_without_a_decision_counts_in_a_weekly_panel() -> None:
+    panel, _ = build(World(products=2, days=6))
+    weekly = Panel(**{**panel.__dict__, "period": "week", "dates": MONDAY + 7 * np.arange(6)})
+
+    assert count_undecided(decided(30, 37), weekly) == 0  # a Wednesday and the next one
+    assert count_undecided(decided(30), weekly) == 7
+    assert count_undecided(decided(35, ahead=1), weekly) == 0  # made on the Sunday before
+
+
+def test_before_going_live_and_in_a_replay_nothing_is_silent() -> None:
+    assert count_undecided(decided(), sold(days=28)) == 0
+    assert count_undecided(decided(3, live=False), sold(days=28)) == 0
+
+
+RULES = Rules(3, 2, 7, 2, 6, 28, 3, 0.25, undecided_days=1)
+CALM = Situation(dt.datetime(2024, 6, 1, tzinfo=dt.UTC), (False,) * 3, "", 7, (), 0, 0, 0.0, ())
+
+
+@pytest.mark.parametrize(
+    ("missed", "after", "action"), [(0, 1, "none"), (1, 1, "page"), (1, 2, "none"), (9, 0, "none")]
+)
+def test_silence_calls_a_person_after_so_many_days_or_never(missed: int, after: int, action: str) -> None:
+    outcome = decide(replace(CALM, undecided_days=missed), JobHistory(), replace(RULES, undecided_days=after))
+
+    assert outcome.action == action
+    assert outcome.silent is (action == "page")
+    assert not outcome.doubts_sales
+
+
+@pytest.mark.parametrize(
+    ("outcome", "silent"),
+    [
+        (PolicyOutcome("page", "", "fault", fault="log_empty"), True),
+        (PolicyOutcome("page", "", "fault", fault="column_empty-b+log_empty"), True),
+        (PolicyOutcome("page", "", "fault", fault="sales_stopped"), False),
+        (PolicyOutcome("none", "", "nothing"), False),
+    ],
+)
+def test_a_log_that_has_lost_its_decisions_is_as_silent(outcome: PolicyOutcome, silent: bool) -> None:
+    assert outcome.silent is silent
+
+
+class ToldError(failures.PricingError):
+    told = True
+
+
+def test_an_error_of_which_an_alert_went_out_sends_no_second_one_nor_does_the_job_above(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
+    sent: list[alerts.Alert] = []
+
+    class Door:
+        channel = "webhook"
+
+        def send(self, alert: alerts.Alert) -> bool:
+            sent.append(alert)
+            return True
+
+    for error in (ToldError("silent"), failures.PricingError("something else")):
+        failures.report_failure(Invocation(job="monitor"), error, status=2, notifiers=[Door()])
+
+    assert [alert.what for alert in sent] == ["monitor failed: something else"]
+    assert alerts.alert_memory().knows("child-of-night")

@@ -1,0 +1,158 @@
+"""Today is the shop's day, wherever the machine stands."""
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pricing.config import load_config
+from pricing.errors import ConfigError
+from pricing.runtime.shop_time import shop_now
+from serving.app import close_app, create_app
+from serving.notices import at_start
+from tests.kit.serving import REQUEST, point_at, settings_in
+from tests.kit.versions import shared_version
+
+
+def at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the present moment be another one."""
+    now = dt.datetime.fromisoformat(moment)
+
+    class Moment(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> "Moment":
+            local = now.astimezone(tz)
+            return cls.fromtimestamp(local.timestamp(), tz)
+
+    monkeypatch.setattr("pricing.runtime.shop_time.dt.datetime", Moment)
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone", "day", "hour"),
+    [
+        ("2026-01-15T23:59:59+00:00", "America/New_York", "2026-01-15", 18),
+        ("2026-01-16T00:00:00+00:00", "America/New_York", "2026-01-15", 19),  # UTC has the next day already
+        ("2026-01-16T04:59:59+00:00", "America/New_York", "2026-01-15", 23),
+        ("2026-01-16T05:00:00+00:00", "America/New_York", "2026-01-16", 0),
+        ("2026-07-16T03:59:59+00:00", "America/New_York", "2026-07-15", 23),  # summer: midnight an hour earlier in UTC
+        ("2026-07-16T04:00:00+00:00", "America/New_York", "2026-07-16", 0),
+        ("2026-03-08T06:59:59+00:00", "America/New_York", "2026-03-08", 1),  # 02:00 is left out that night
+        ("2026-03-08T07:00:00+00:00", "America/New_York", "2026-03-08", 3),
+        ("2026-11-01T05:30:00+00:00", "America/New_York", "2026-11-01", 1),  # 01:30 comes twice
+        ("2026-11-01T06:30:00+00:00", "America/New_York", "2026-11-01", 1),
+        ("2026-03-29T21:59:59+00:00", "Europe/Berlin", "2026-03-29", 23),  # a day of 23 hours
+        ("2026-03-29T22:00:00+00:00", "Europe/Berlin", "2026-03-30", 0),
+        ("2026-01-15T10:00:00+00:00", "Pacific/Auckland", "2026-01-15", 23),
+        ("2026-01-15T11:00:00+00:00", "Pacific/Auckland", "2026-01-16", 0),
+    ],
+)
+def test_the_day_is_the_shop_s_across_midnight_and_changes_of_the_clock(
+    moment: str, zone: str, day: str, hour: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(moment, monkeypatch)
+
+    now = shop_now(ZoneInfo(zone))
+
+    assert (str(now.date()), now.hour) == (day, hour)
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"), [("2023-08-02T03:30:00+00:00", "2023-08-02"), ("2023-08-02T04:30:00+00:00", "2023-08-09")]
+)
+def test_a_wednesday_without_a_date_is_the_next_one_after_the_shop_s_day(
+    moment: str, day: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("time_zone: America/New_York")
+    settings = settings_in(tmp_path, PRICING_CONFIG=str(path))
+    point_at(settings, shared_version(), version="7")
+    now = partial(dt.datetime.fromisoformat(moment).astimezone, settings.config.zone)
+    app = create_app(settings, now=now)
+    try:
+        client = app.test_client()
+        assert client.post("/get_price", json={**REQUEST, "day_of_week": "Wednesday"}).status_code == 200
+        shown = client.get("/model").get_json()
+    finally:
+        close_app(app)
+
+    (segment,) = settings.decisions_folder.glob("*.jsonl")
+    assert json.loads(segment.read_text())["date"] == day
+    assert shown["configuration"]["time_zone"] == "America/New_York"
+    assert shown["state_age_days"] == (now().date() - dt.date.fromisoformat(shown["state_date"])).days
+
+
+def test_the_service_counts_days_in_the_configured_zone_unless_a_clock_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text("time_zone: Asia/Tokyo")
+    at("2026-01-15T20:00:00+00:00", monkeypatch)
+
+    app = create_app(settings_in(tmp_path, PRICING_CONFIG=str(path)))
+    try:
+        today = app.extensions["pricing"].now().date()
+    finally:
+        close_app(app)
+
+    assert today == dt.date(2026, 1, 16)
+
+
+@pytest.mark.parametrize("name", ["Berlin", "UTC+5", "../etc/passwd", "/etc/localtime", ""])
+def test_what_is_no_time_zone_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"time_zone: {name!r}")
+
+    with pytest.raises(ConfigError, match=r"time_zone.* is no time zone; give one such as Europe/Berlin"):
+        load_config(path)
+
+
+def test_the_zone_of_the_sources_is_the_shop_s_and_two_that_differ_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    sources = "sources: {zone: Europe/Berlin, sales: {kind: rows, location: sales.csv}}"
+    path.write_text(sources)
+    given = load_config(path).zone
+    path.write_text(f"time_zone: Europe/Berlin\n{sources}")
+    twice = load_config(path).zone
+    path.write_text(f"time_zone: America/New_York\n{sources}")
+
+    with pytest.raises(ConfigError, match=r"America/New_York is not the zone of sources\.zone, Europe/Berlin"):
+        load_config(path)
+
+    assert given == twice == ZoneInfo("Europe/Berlin")
+    assert load_config().zone is None
+
+
+def test_without_a_setting_the_machine_s_own_zone_counts() -> None:
+    code = "from pricing.runtime.shop_time import shop_now; print(shop_now(None).strftime('%z'))"
+
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TZ": zone},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for zone in ("Asia/Tokyo", "UTC")
+    ]
+
+    assert found == ["+0900", "+0000"]
+
+
+def test_the_start_says_which_day_it_is_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at("2026-01-16T00:30:00+00:00", monkeypatch)
+    path = tmp_path / "shop.yaml"
+    path.write_text("time_zone: America/New_York")
+
+    said = at_start(settings_in(tmp_path, PRICING_CONFIG=str(path)))[-1]
+    other = at_start(settings_in(tmp_path))[-1]
+
+    assert said == "today: 2026-01-15 (19:30 EST), the day in America/New_York"
+    assert other.endswith("the day of this machine's time zone; time_zone in the configuration says another")

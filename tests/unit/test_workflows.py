@@ -1,0 +1,148 @@
+"""The pipelines on GitHub: what linters find, and what they call exists."""
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
+BOTH = [*WORKFLOWS, *ACTIONS]
+PROGRAMS = Path(sys.executable).parent
+PINNED = re.compile(r"uses: (?P<action>[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)\n")
+USED = re.compile(r"uses: (?!\./)")
+EVENT = re.compile(r"\$\{\{[^}]*(inputs|github\.event|github\.head_ref|github\.ref_name|steps|needs|secrets|matrix)\b")
+
+
+def read(path: Path) -> dict[Any, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in WORKFLOWS:
+        for name, job in read(path)["jobs"].items():
+            yield f"{path.name}: {name}", job
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    """Every script that a step runs, with the file that it stands in."""
+    steps = [
+        (path.name, step) for path in WORKFLOWS for job in read(path)["jobs"].values() for step in job.get("steps", [])
+    ]
+    steps += [(path.parent.name, step) for path in ACTIONS for step in read(path)["runs"]["steps"]]
+    yield from ((where, step["run"]) for where, step in steps if "run" in step)
+
+
+SCRIPTS = list(scripts())
+
+
+def lint(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    program, *words = command
+    return subprocess.run([PROGRAMS / program, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_actionlint_finds_nothing() -> None:
+    done = lint("actionlint", "-no-color")
+
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_zizmor_finds_nothing() -> None:
+    done = lint(
+        "zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--config", GITHUB / "zizmor.yml", GITHUB
+    )
+
+    assert "No findings to report" in done.stdout + done.stderr, done.stdout
+    assert all(f"completed {path.relative_to(ROOT)}" in done.stderr.replace(f"{ROOT}/", "") for path in BOTH)
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = lint("hadolint", "--config", ROOT / ".hadolint.yaml", *sorted(ROOT.glob("Dockerfile.*")))
+
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("path", BOTH, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_action_is_pinned_by_a_whole_commit_and_says_its_version(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert len(PINNED.findall(text)) == len(USED.findall(text))
+
+
+def test_one_action_is_one_commit_everywhere() -> None:
+    pins = defaultdict(set)
+    for path in BOTH:
+        for pin in PINNED.finditer(path.read_text(encoding="utf-8")):
+            pins[pin["action"]].add((pin["commit"], pin["version"]))
+
+    assert {action: found for action, found in pins.items() if len(found) > 1} == {}
+
+
+def test_a_job_has_no_right_that_it_does_not_name_and_an_end() -> None:
+    assert [path.name for path in WORKFLOWS if read(path)["permissions"] != {}] == []
+    for name, job in jobs():
+        assert job["permissions"], name
+        assert "uses" in job or job["timeout-minutes"] <= 240, name
+        assert "write-all" not in str(job["permissions"]), name
+
+
+def test_no_job_that_may_reach_aws_runs_the_code_of_a_pull_request() -> None:
+    pull_requests = {path.name for path in WORKFLOWS if "pull_request" in str(read(path)[True])}  # `on` is YAML's True
+
+    assert pull_requests == {"ci.yml"}
+    assert [name for name, job in jobs() if name.startswith("ci.yml") and "id-token" in job["permissions"]] == []
+    assert not any("pull_request_target" in path.read_text(encoding="utf-8") for path in WORKFLOWS)
+
+
+def test_production_is_reached_by_way_of_its_environment_alone() -> None:
+    for name, job in jobs():
+        if (
+            "id-token" in job["permissions"]
+            and "uses" not in job
+            and not name.startswith(("images.yml", "release.yml"))
+        ):
+            assert job["environment"], name
+    assert read(GITHUB / "workflows" / "deploy.yml")["jobs"]["production"]["needs"] == "staging"
+    assert read(GITHUB / "workflows" / "promote.yml")["jobs"]["promote"]["needs"] == "check"
+
+
+@pytest.mark.parametrize(("where", "script"), SCRIPTS)
+def test_what_people_or_registries_write_reaches_a_script_as_a_variable(where: str, script: str) -> None:
+    assert EVENT.search(script) is None, where
+
+
+@pytest.mark.parametrize(("where", "script"), SCRIPTS)
+def test_what_a_script_calls_exists(where: str, script: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+    assert set(re.findall(r"\bmake ([a-z-]+)", script)) <= targets, where
+    for module in re.findall(r"-m ((?:deploy|pipelines)\.\w+)", script):
+        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), where
+
+
+@pytest.mark.parametrize(("where", "script"), SCRIPTS)
+def test_every_option_that_a_script_gives_is_one_of_its_program(where: str, script: str) -> None:
+    for module, words in re.findall(r"-m deploy\.(\w+)([^\n|)]*)", script):
+        source = (ROOT / "deploy" / f"{module}.py").read_text(encoding="utf-8")
+        ours = words.partition(" -- ")[0]
+        assert [option for option in re.findall(r"(--\w+)", ours) if f'"{option}"' not in source] == [], where
+
+
+def test_a_fault_of_each_kind_would_be_found(tmp_path: Path) -> None:
+    workflow = tmp_path / "bad.yml"
+    workflow.write_text(
+        "name: Bad\non: pull_request_target\njobs:\n  one:\n    runs-on: ubuntu-24.04\n    steps:\n"
+        "      - uses: actions/checkout@v5\n      - run: echo ${{ github.event.pull_request.title }}\n"
+    )
+
+    assert "potentially untrusted" in lint("actionlint", workflow).stdout
+    found = lint("zizmor", "--offline", "--no-progress", workflow).stdout
+    assert {"template-injection", "dangerous-triggers", "unpinned-uses"} <= set(re.findall(r"\[([\w-]+)\]", found))
