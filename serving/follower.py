@@ -596,12 +596,6 @@ def main(argv: list[str] | None = None) -> int:
     database = DatabaseWatch(settings, stop=stop)
     uploading = _upload_log(settings, stop)
     registry = _LazyRegistry(settings)
-
-    def verify(folder: Path) -> int:
-        requests = verify_version(folder, settings=settings, shared=database.shared)
-        database.wait()
-        return requests
-
     follower = Follower(
         registry,
         places=settings.places,
@@ -611,7 +605,7 @@ def main(argv: list[str] | None = None) -> int:
             uses_challenger=settings.uses_challenger,
             pinned=settings.pinned,
         ),
-        verify=verify,
+        verify=partial(verify_beside, settings=settings, database=database),
         advice=partial(no_champion, settings),
     )
     parent, first = os.getppid(), True
@@ -631,6 +625,17 @@ def main(argv: list[str] | None = None) -> int:
     if uploading is not None:
         uploading.join()
     return 0
+
+
+def verify_beside(folder: Path, *, settings: Settings, database: DatabaseWatch) -> int:
+    """As `verify_version`; a version is served only once what the database has in force is known, or is away.
+
+    Raises:
+        VersionError: As `verify_version`.
+    """
+    requests = verify_version(folder, settings=settings, shared=database.shared)
+    database.wait()
+    return requests
 
 
 def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:

@@ -23,6 +23,7 @@ from serving.current_version import (
     read_pointer,
     write_pointer,
 )
+from serving.database_watch import DatabaseWatch
 from serving.fleet import read_fleet
 from serving.follower import (
     REMIND_SECONDS,
@@ -30,8 +31,8 @@ from serving.follower import (
     Follower,
     FollowerOptions,
     _bake,
-    _DatabaseWatch,
     _LazyRegistry,
+    verify_beside,
 )
 from serving.settings import Settings, read_settings
 from serving.switch_watch import SwitchWatch
@@ -834,7 +835,7 @@ def test_a_version_is_served_only_once_the_switches_in_force_are_known(
     stop = threading.Event()
     order: list[str] = []
 
-    def verify(folder: Path, *, settings: Settings) -> int:
+    def verify(folder: Path, *, **_: object) -> int:
         order.append("verified")
         return 9
 
@@ -844,9 +845,10 @@ def test_a_version_is_served_only_once_the_switches_in_force_are_known(
 
     monkeypatch.setattr("serving.follower.verify_version", verify)
     monkeypatch.setattr(SwitchWatch, "look", look)
-    database = _DatabaseWatch(settings_in(tmp_path), stop=stop)
+    settings = settings_in(tmp_path)
+    database = DatabaseWatch(settings, stop=stop)
 
-    requests, before = database.verify(tmp_path), [*order]
+    requests, before = verify_beside(tmp_path, settings=settings, database=database), [*order]
 
     stop.set()
     database.join()
@@ -858,11 +860,11 @@ def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()
-    monkeypatch.setattr("serving.follower.verify_version", lambda folder, settings: 9)
+    monkeypatch.setattr("serving.follower.verify_version", lambda folder, **_: 9)
     settings = settings_in(tmp_path, PRICING_DATABASE_URL="nonsense", PRICING_RUN_ID="run")
-    database = _DatabaseWatch(settings, stop=stop)
+    database = DatabaseWatch(settings, stop=stop)
 
-    assert database.verify(tmp_path) == 9
+    assert verify_beside(tmp_path, settings=settings, database=database) == 9
 
     stop.set()
     database.join()
@@ -876,7 +878,7 @@ def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> Non
     write_pointer(settings.places.pointer, Pointer("7", 1, "7-1"))
     settings.run_folder.mkdir(parents=True, exist_ok=True)
 
-    database = _DatabaseWatch(settings, stop=stop)
+    database = DatabaseWatch(settings, stop=stop)
     while not settings.fleet_file.exists():
         assert database._thread.is_alive()
         time.sleep(0.01)
