@@ -212,7 +212,7 @@ def burst(
         "tasks": len(names),
         "phases": phases,
         "seconds": [second(load, at) for at in range(math.ceil(begin))],
-        "first_refused": min((answer.due for answer in load.answers if answer.status == 429), default=None),
+        "first_refused": min((round(answer.due, 1) for answer in load.answers if answer.status == 429), default=None),
         "late_ms": round(load.late_ms, 1),
         "generator": round(load.busy, 2),
     }

@@ -93,8 +93,8 @@ class Stack:
         key: The API key, which may do everything.
         environment: In which a job on this machine reaches registry and database.
         tasks: The tasks of the service that run, by name.
-        reserved: Whether the tasks go before whatever else the machine does, as far as their limits let them: a cloud
-            guarantees a task its share of a processor.
+        reserved: Whether tasks, and less so the others, go before whatever else the machine does, within their limits:
+            a cloud guarantees a task its share of a processor.
     """
 
     name: str
@@ -104,9 +104,13 @@ class Stack:
     tasks: dict[str, Container] = field(default_factory=dict)
     reserved: bool = False
 
-    def start(self, name: str, *options: str, image: str, command: Sequence[str] = ()) -> Container:
-        """Starts a container."""
+    def start(
+        self, name: str, *options: str, image: str, command: Sequence[str] = (), weight: int = 8_192
+    ) -> Container:
+        """Starts a container, whose weight is that of its control group where it is reserved; others have 1,024."""
         full = f"{self.name}-{name}"
+        if self.reserved:
+            options = ("--cgroup-parent", f"/{self.name}-{weight}", *options)
         docker(
             *("run", "--detach", "--name", full, "--network", self.name, "--network-alias", name),
             *("--label", f"{LABEL}={os.getpid()}", *options, image, *command),
@@ -115,6 +119,10 @@ class Stack:
                        "{{.State.Pid}}", full).split()  # fmt: skip
         if len(found) < 2:
             raise StackError(f"{full} ended: {docker('logs', '--tail', '5', full, check=False)}")
+        for path in _groups(f"{self.name}-{weight}"):
+            for file, value in (("cpu.shares", weight), ("cpu.weight", min(weight // 10, 10_000))):  # cgroups v1, v2
+                if (path / file).exists():
+                    (path / file).write_text(str(value))
         return Container(full, found[0], int(found[1]))
 
     def start_task(self, name: str) -> Container:
@@ -130,16 +138,14 @@ class Stack:
         }
         task = self.start(
             name,
-            *(("--cgroup-parent", f"/{self.name}") if self.reserved else ()),
             *("--cpus", str(PROCESSORS), "--memory", MEMORY, "--memory-swap", MEMORY),
             *("--cpuset-cpus", self.pins.tasks, "--read-only", "--tmpfs", "/tmp"),
             *("--tmpfs", "/var/lib/pricing:uid=10001,gid=10001", "--cap-drop", "ALL"),
             *("--security-opt", "no-new-privileges"),
             *(word for item in variables.items() for word in ("--env", "=".join(item))),
             image=IMAGE,
+            weight=131_072,
         )
-        if self.reserved:
-            _go_first(self.name)
         self.tasks[name] = task
         return task
 
@@ -211,7 +217,7 @@ def stack(folder: Path, *, pins: Pins) -> Iterator[Stack]:
         yield running
     finally:
         sweep()
-        for path in _groups(running.name):
+        for path in _groups(f"{running.name}-*"):
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -343,16 +349,9 @@ def _services(running: Stack, folder: Path) -> None:
 
 
 def _groups(name: str) -> list[Path]:
-    """The control groups in which a stack's tasks are."""
+    """The control groups of a name, which may be a pattern."""
     root = Path("/sys/fs/cgroup")
-    return [path for path in (root / name, *root.glob(f"*/{name}")) if path.is_dir()]
-
-
-def _go_first(name: str) -> None:
-    for path in _groups(name):
-        for file, weight in (("cpu.shares", 100_000), ("cpu.weight", 10_000)):  # cgroup versions 1 and 2
-            if (path / file).exists():
-                (path / file).write_text(str(weight))
+    return [path for path in (*root.glob(name), *root.glob(f"*/{name}")) if path.is_dir()]
 
 
 def _answers(url: str) -> bool:

@@ -233,12 +233,14 @@ class Load:
         self, dues: Iterable[float], requests: Sequence[bytes], script: Callable[[], Awaitable[None]] | None
     ) -> None:
         self._began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(self._send(dues, requests))
+        sending = asyncio.create_task(self._send(dues, requests))
+        try:
             if script is not None:
                 await script()
                 self.stop = True
             await sending
+        finally:
+            sending.cancel()
         for target in self.targets:
             while target.idle:
                 target.idle.pop().close()

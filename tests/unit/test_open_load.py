@@ -137,6 +137,16 @@ def test_a_load_ends_with_its_script() -> None:
     assert 3 <= load.dues < 3600
 
 
+def test_a_script_that_fails_ends_the_load_and_is_told() -> None:
+    async def fails() -> None:
+        raise RuntimeError("no more")
+
+    load = Load([Target("gone", "127.0.0.1", free_port())])
+
+    with pytest.raises(RuntimeError, match="no more"):
+        load.run(arrivals([Segment(3600, 1, 1)]), [post("/get_price", b"{}")], script=fails)
+
+
 def test_quantiles_are_answers_that_came() -> None:
     answers = [answered(0.0, 0.001 * place) for place in range(1, 101)]
 
