@@ -144,7 +144,7 @@ def saturation(running: Stack, requests: list[bytes], *, seconds: float) -> dict
     step(running, requests, rate=100.0, seconds=min(seconds, 3.0))  # the first requests of a worker are its slowest
     probe = step(running, requests, rate=PROBE, seconds=min(seconds, 4.0))
     say(f"overloaded with {PROBE:.0f} a second it answers {probe['answered']:.0f} a second")
-    low, high, steps = 0.0, 1.3 * probe["answered"], []
+    low, high, steps = 0.0, 2.0 * probe["answered"], []
     for _ in range(BISECTIONS):
         time.sleep(0.5)
         one = step(running, requests, rate=(low + high) / 2, seconds=seconds)
