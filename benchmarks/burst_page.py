@@ -160,8 +160,9 @@ def _failures(found: dict[str, Any]) -> list[str]:
         *_text(
             "- **Promotion and rollback.** "
             + " ".join(
-                f"`pricing {job}` took {found[name]['job_seconds']} s; {found[name]['followed_seconds']} s after its "
-                "start came the last price by the version before."
+                f"`pricing {job}` took {found[name]['job_seconds']} s and moved the alias after "
+                f"{found[name]['moved_seconds']} s; {found[name]['followed_seconds']} s after that came the last price "
+                "by the version before."
                 for job, name in (("promote", "promotion"), ("rollback", "rollback"))
             )
         ),
@@ -222,8 +223,11 @@ def _not_met(results: dict[str, Any]) -> list[str]:
         found.append(f"The generator took {busy:.0%} of a processor: latencies may be its own.")
     if failures["killed"]["lost_in_flight"]:
         found.append("A killed task takes the requests under way with it: their callers must send them again.")
-    if failures["rollback"]["followed_seconds"] > FOLLOW_SECONDS:
-        found.append(f"The rollback took {failures['rollback']['followed_seconds']} s, above {FOLLOW_SECONDS:g}.")
+    rollback = failures["rollback"]["moved_seconds"] + failures["rollback"]["followed_seconds"]
+    if rollback > FOLLOW_SECONDS:
+        found.append(
+            f"From its start the rollback took {rollback:.0f} s to reach every task, above {FOLLOW_SECONDS:g}."
+        )
     if failures["damaged"]["prices_from_it"]:
         found.append(f"{failures['damaged']['prices_from_it']} prices came from a damaged version.")
     for name, words in OUTAGES.items():
