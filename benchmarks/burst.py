@@ -47,7 +47,7 @@ DIFFERENT = 2000  # requests, sent in turn
 PROBE = 1500.0  # requests a second, above what a task answers
 BISECTIONS = 6
 LATE_MS = 20.0  # a step whose generator was later is measured again, once
-LIGHT = 40.0  # requests a second during failures
+LIGHT = 100.0  # requests a second during failures
 PATIENCE = 60.0  # seconds in which tasks are to follow
 JOB_SECONDS = 300.0  # that a job may take: a busy machine is slow, and that is not what is measured
 
@@ -326,9 +326,9 @@ class Failures:
         back = await self._until(self._all_follow)
         return {
             "job_exit_code": done.returncode,
-            "job_says": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "",
+            "job_says": done.stderr.strip().split(": ")[-1][:200],
             "refused_seconds": round(refused, 1),
-            "told": next(iter(state.values()))["refused"].get(DAMAGED, "")[:200],
+            "told": next(iter(state.values()))["refused"].get(DAMAGED, "").split(": ")[-1][:200],
             "ready": [status for status, _ in ready],
             "prices_from_it": sum(answer.version == DAMAGED for answer in self._load.answers),
             "back_seconds": round(back, 1),
@@ -360,6 +360,7 @@ class Failures:
         job = asyncio.create_task(asyncio.to_thread(self._running.job, "pipelines.promote", *words))
         await self._until(lambda: job.done() or self._champion() == NEWEST, every=0.05, seconds=JOB_SECONDS)
         victim = next(iter(self._running.tasks))
+        await asyncio.to_thread(self._running.kill, victim)
         killed = self._load.now
         await asyncio.to_thread(self._running.remove, victim)
         await asyncio.to_thread(self._running.start_task, "task-3")

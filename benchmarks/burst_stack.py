@@ -149,6 +149,10 @@ class Stack:
         self.tasks[name] = task
         return task
 
+    def kill(self, name: str) -> None:
+        """Kills a container (SIGKILL)."""
+        docker("kill", f"{self.name}-{name}")
+
     def remove(self, name: str) -> None:
         """Ends a container at once."""
         self.tasks.pop(name, None)
