@@ -227,6 +227,8 @@ def summary(load: Load, begin: float, end: float) -> dict[str, Any]:
     return {
         "begin": round(begin, 1),
         "end": round(end, 1),
+        "requests": len(answers),
+        "refusals": len(refused),
         "offered": round(len(answers) / length, 1),
         "priced": round(len(priced) / length, 1),
         **{f"p{share:g}_ms": ms(priced, share / 100) for share in (50, 95, 99, 100)},

@@ -173,9 +173,8 @@ def _failures(found: dict[str, Any]) -> list[str]:
 
 
 def _became(one: dict[str, Any]) -> list[object]:
-    length = one["end"] - one["begin"]
     return [
-        *(round(one["offered"] * length), one["errors"], one["lost"], round(one["refused"] * length) + one["others"]),
+        *(one["requests"], one["errors"], one["lost"], one["refusals"] + one["others"]),
         *(_ms(one["p99_ms"]), _ms(one["p100_ms"]), _counts(one["by_version"]), _counts(one["by_source"])),
     ]
 
@@ -192,8 +191,7 @@ def _damaged(one: dict[str, Any]) -> list[str]:
 
 def _outage(name: str, one: dict[str, Any], *, seconds: float) -> list[str]:
     during, states = one["during"], ", ".join(f"`{state}`" for state in one["states"])
-    refused = round(during["refused"] * (during["end"] - during["begin"]))
-    bad = during["errors"] + during["lost"] + during["others"] + refused
+    bad = sum(during[kind] for kind in ("errors", "lost", "others", "refusals"))
     return _text(
         f"- **{OUTAGES[name]}, {seconds:g} s** (the container is halted: connections stay open, nothing answers). "
         f"{bad or 'No'} answer{'' if bad == 1 else 's'} other than 200; sources {_counts(during['by_source'])}; "

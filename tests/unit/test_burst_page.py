@@ -7,7 +7,7 @@ import pytest
 from benchmarks.burst_page import LIMITS, report
 from benchmarks.burst_stack import Pins
 
-RATES = {"offered": 100.0, "priced": 100.0, "refused": 0.0}
+RATES = {"requests": 100, "refusals": 0, "offered": 100.0, "priced": 100.0, "refused": 0.0}
 TIMES = {f"p{share}_ms": 10.0 for share in (50, 95, 99, 100)} | {
     f"refused_p{share}_ms": None for share in (50, 99, 100)
 }

@@ -164,7 +164,8 @@ def test_a_span_counts_what_was_due_in_it_by_status() -> None:
 
     found = summary(load, 1.0, 2.0)
 
-    assert [found[name] for name in ("offered", "priced", "refused", "errors", "lost", "others")] == [6, 2, 1, 1, 1, 1]
+    counts = [found[name] for name in ("requests", "priced", "refusals", "errors", "lost", "others")]
+    assert counts == [6, 2, 1, 1, 1, 1]
     assert (found["p100_ms"], found["refused_p100_ms"]) == (200.0, 10.0)
     assert (found["by_version"], found["by_source"]) == ({"7": 2}, {"model": 2})
     assert second(load, 1) == [6, 2, 100.0, 200.0, 1, 10.0]
