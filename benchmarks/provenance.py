@@ -36,6 +36,7 @@ SETTINGS = "config/default.yaml"
 # What a page depends on besides its benchmark, what that imports, and the default settings.
 ALSO = {
     "autoscaling.md": ("deploy/environments.yaml",),
+    "burst.md": ("serving.__main__", "serving.follower", "pipelines.promote", "pipelines.rollback"),  # as programs
     "etl.md": ("pipelines.etl",),  # started as a program
     "forecast.md": ("benchmarks.forecast_ets",),  # run by another interpreter
     "monitoring.md": ("config/small.yaml",),  # the simulated market's trainings

@@ -426,6 +426,7 @@ class ServingConfig(Section):
     bodies_mb: Annotated[float, Field(gt=0, le=100_000)]
     bodies_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     body_seconds: Annotated[float, Field(gt=0, le=3600)]
+    queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
     lame_duck_seconds: Annotated[float, Field(ge=0, le=600)]
     connections: Annotated[int, Field(ge=16, le=1_000_000)]
     keys: Literal["required", "local", "none"]

@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -18,7 +17,7 @@ from serving.api import Endpoint, endpoint_name, register
 from serving.authentication import Authenticator
 from serving.champion import Champion, PeriodicTasks
 from serving.embedded import Embedded
-from serving.hot_path import HEADERS, HotPath, count, problem_bytes, request_id
+from serving.hot_path import HEADERS, HotPath, arrived, count, problem_bytes, request_id
 from serving.metrics import Exchange, Metrics
 from serving.openapi import endpoints as document_endpoints
 from serving.openapi import to_docs
@@ -103,7 +102,7 @@ def _surround(app: Flask, service: Service, table: list[Endpoint], *, authentica
 
     @app.before_request
     def arrive() -> None:
-        g.started = time.perf_counter()
+        g.started = arrived(request.environ)
         g.request_id = request_id(request.headers.get("X-Request-ID"))
         if request.endpoint is not None:
             authenticator.authorise(request.environ, scopes[request.endpoint])

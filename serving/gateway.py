@@ -1,6 +1,7 @@
 """Reads requests in the event loop, within deadlines and limits, before a thread is taken to answer them.
 
 A client that sends slowly, or nothing, costs a connection and what it has sent so far, but never one of the threads.
+Where more requests come than are answered, those that would wait too long for a thread are refused at once (429).
 Liveness is answered by the loop itself, so that it holds while every thread is busy or stuck.
 """
 
@@ -17,17 +18,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pricing.config_models import ServingConfig
-from serving.hot_path import HEADERS, count, problem_bytes, request_id
+from serving.hot_path import ARRIVED, HEADERS, count, problem_bytes, request_id
 from serving.metrics import Metrics
 from serving.problems import CONTENT_TYPE, UNFORESEEN, ProblemError
+from serving.waiting_queue import WaitingQueue
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    _Queue = queue.SimpleQueue[tuple["asyncio.Future[Answer]", WSGIEnvironment]]
+    _Waiting = tuple["asyncio.Future[Answer]", WSGIEnvironment]
 
 SMALL = 65_536  # bytes of a body that is neither counted nor kept waiting: the connections bound these
 LIVE = "/health/live"
+NEVER_REFUSED = frozenset({LIVE, "/health/ready", "/metrics"})  # however many wait: by these it is watched
 GONE = 499  # as nginx counts callers who went away before their answer
 _BUSY = {"Retry-After": "1"}
 
@@ -80,6 +83,7 @@ class Gateway:
         stopping: Callable[[], bool],
         admit: Callable[["WSGIEnvironment"], str],
         gone: tuple[type[Exception], ...],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Wraps `app`.
 
@@ -91,6 +95,7 @@ class Gateway:
             admit: Names, from the headers alone, the caller whose large body is to be read; raises ProblemError for one
                 who would be refused anyway.
             gone: What a transport raises once its caller went away.
+            clock: Seconds by which waits are measured.
         """
         self._app = app
         self._serving = serving
@@ -99,11 +104,13 @@ class Gateway:
         self._admit = admit
         self._gone: tuple[type[Exception], ...] = (*gone, _GoneError)
         self._ended: tuple[type[Exception], ...] = (*gone, TimeoutError)
-        self._small_ones: _Queue = queue.SimpleQueue()
-        self._large_ones: _Queue = queue.SimpleQueue()
+        self._small_ones: WaitingQueue[_Waiting] = WaitingQueue(
+            seconds=serving.queue_seconds, threads=serving.threads, clock=clock
+        )
+        self._large_ones: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         # One thread for large bodies: memory that JSON took is kept by the thread's arena, and used by the next body.
-        for waiting, name in ((self._large_ones, "large"), *[(self._small_ones, "answer")] * serving.threads):
-            threading.Thread(target=self._work, args=(waiting,), name=name, daemon=True).start()
+        for work, name in ((self._work_large, "large"), *[(self._work, "answer")] * serving.threads):
+            threading.Thread(target=work, name=name, daemon=True).start()
         self._large = asyncio.Semaphore(1)
         self._room = int(serving.bodies_mb * 1_000_000)
         self._share = max(int(serving.bodies_share * self._room), serving.body_limit)  # one body always fits
@@ -116,6 +123,7 @@ class Gateway:
         held = _Held()
         try:
             body = await self._body(environ, transport, held)
+            environ[ARRIVED] = time.perf_counter()
             environ["CONTENT_LENGTH"] = str(len(body))
             environ["wsgi.input"] = io.BytesIO(body)
             answer = await self._answer(environ, large=len(body) > SMALL)
@@ -149,7 +157,9 @@ class Gateway:
         if environ["PATH_INFO"] == LIVE:
             return self._run(environ)
         if not large:
-            return await self._in_thread(environ, self._small_ones)
+            if self._small_ones.is_too_long() and environ["PATH_INFO"] not in NEVER_REFUSED:
+                raise self._too_busy()
+            return await self._in_thread(environ, self._small_ones.put)
         # One at a time: JSON takes up to thirty times its size in memory, and threads gain nothing in reading it.
         try:
             async with asyncio.timeout(self._serving.body_seconds):
@@ -157,21 +167,28 @@ class Gateway:
         except TimeoutError:
             raise _busy("large bodies are read one at a time, and too many wait") from None
         try:
-            return await self._in_thread(environ, self._large_ones)
+            return await self._in_thread(environ, self._large_ones.put)
         finally:
             self._large.release()
 
-    async def _in_thread(self, environ: "WSGIEnvironment", waiting: "_Queue") -> Answer:
+    async def _in_thread(self, environ: "WSGIEnvironment", put: Callable[["_Waiting"], None]) -> Answer:
         # Half the price of loop.run_in_executor, which makes two futures and three locks for each call.
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiting.put((future, environ))
+        put((future, environ))
         return await future
 
-    def _work(self, waiting: "_Queue") -> None:
+    def _work(self) -> None:
         while True:
-            future, environ = waiting.get()
-            answer = self._run(environ)
-            future.get_loop().call_soon_threadsafe(future.set_result, answer)
+            (future, environ), late = self._small_ones.take()
+            if late and environ["PATH_INFO"] not in NEVER_REFUSED:
+                future.get_loop().call_soon_threadsafe(future.set_exception, self._too_busy())
+            else:
+                future.get_loop().call_soon_threadsafe(future.set_result, self._run(environ))
+
+    def _work_large(self) -> None:
+        while True:
+            future, environ = self._large_ones.get()
+            future.get_loop().call_soon_threadsafe(future.set_result, self._run(environ))
 
     def _run(self, environ: "WSGIEnvironment") -> Answer:
         started = time.perf_counter()
@@ -258,6 +275,13 @@ class Gateway:
             if left:
                 self._holding[held.caller] = left
             held.size = 0
+
+    def _too_busy(self) -> ProblemError:
+        return ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"more requests come than can be answered within {self._serving.queue_seconds:g} s; try again in a second",
+            headers=_BUSY,
+        )
 
     def _too_large(self) -> ProblemError:
         return ProblemError(

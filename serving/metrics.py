@@ -21,7 +21,8 @@ Key = tuple[str, tuple[str, ...]]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = {
     "pricing_requests": (
-        "Requests answered; status 499: the caller went away before its body had come.",
+        "Requests answered; status 499: the caller went away before its body had come; route unread, status 429: more "
+        "came than were answered within serving.queue_seconds.",
         ("route", "status"),
     ),
     "pricing_decisions": ("Prices given.", ("source", "strategy", "strategy_test")),
@@ -45,7 +46,7 @@ GAUGES = {
 }
 HISTOGRAMS = {
     "pricing_request_seconds": (
-        "Time from a request's arrival at the application to its answer.",
+        "Time from a request's arrival, its wait for a thread included, to its answer.",
         ("route",),
         (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     ),

@@ -34,7 +34,7 @@ from serving.follower import (
     _LazyRegistry,
     verify_beside,
 )
-from serving.settings import Settings, read_settings
+from serving.settings import read_settings
 from serving.switch_watch import SwitchWatch
 from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
@@ -835,7 +835,7 @@ def test_a_version_is_served_only_once_the_switches_in_force_are_known(
     stop = threading.Event()
     order: list[str] = []
 
-    def verify(folder: Path, *, **_: object) -> int:
+    def verify(folder: Path, **_: object) -> int:
         order.append("verified")
         return 9
 

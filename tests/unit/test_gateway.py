@@ -13,7 +13,8 @@ import pytest
 
 from pricing.config import load_config
 from pricing.config_models import ServingConfig
-from serving.gateway import GONE, LIVE, SMALL, Gateway, to_environ
+from serving.gateway import GONE, LIVE, NEVER_REFUSED, SMALL, Gateway, to_environ
+from serving.hot_path import ARRIVED, arrived
 from serving.metrics import Metrics
 from serving.problems import ProblemError
 
@@ -73,8 +74,10 @@ class Echo:
 
     def __init__(self, until: threading.Event | None = None) -> None:
         self.until, self.bodies, self.environs = until, list[bytes](), list[dict[str, Any]]()
+        self.entered = threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.entered.set()
         if self.until is not None and environ["PATH_INFO"] != LIVE:
             self.until.wait(10)
         self.environs.append(environ)
@@ -156,6 +159,83 @@ def test_liveness_is_answered_while_every_thread_is_stuck() -> None:
         return live.status, still
 
     assert asyncio.run(ask()) == (200, 3)
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def overload(app: Echo, metrics: Metrics, *, asked: Sequence[Asked], seconds: float) -> list[Wire]:
+    """One thread is stuck with a request and another one waits for `seconds`; then those `asked` come.
+
+    Returns the wires of the three kinds in this order, once the thread is free again.
+    """
+    assert app.until is not None
+    clock, serving = Clock(), SERVING.model_copy(update={"threads": 1, "queue_seconds": 0.5})
+    front = Gateway(
+        app, serving=serving, metrics=metrics, stopping=lambda: False, admit=by_address, gone=(), clock=clock
+    )
+    wires = [Wire() for _ in range(2 + len(asked))]
+    stuck = asyncio.create_task(front.__rsgi__(Asked(method="GET"), wires[0]))
+    while not app.entered.is_set():
+        await asyncio.sleep(0)
+    tasks = [stuck, asyncio.create_task(front.__rsgi__(Asked(method="GET"), wires[1]))]
+    await asyncio.sleep(0)
+    clock.now += seconds
+    for request, wire in zip(asked, wires[2:], strict=True):
+        tasks.append(asyncio.create_task(front.__rsgi__(request, wire)))
+    await asyncio.sleep(0)
+    app.until.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), timeout=5)
+    return wires
+
+
+def test_a_request_that_would_wait_too_long_is_refused_at_once_and_counted() -> None:
+    app, metrics = Echo(until=threading.Event()), Metrics()
+
+    wires = asyncio.run(overload(app, metrics, asked=[Asked(method="GET")], seconds=0.51))
+
+    refused = wires[2]
+    assert (wires[0].status, refused.status, refused.headers["Retry-After"]) == (200, 429, "1")
+    assert json.loads(refused.body)["title"] == "Too Many Requests"
+    assert ("pricing_requests", ("unread", "429"), 2) in metrics.state()
+
+
+def test_a_request_that_did_wait_too_long_is_refused_unpriced() -> None:
+    app = Echo(until=threading.Event())
+
+    wires = asyncio.run(overload(app, Metrics(), asked=[], seconds=0.51))
+
+    assert [wire.status for wire in wires] == [200, 429]
+    assert len(app.bodies) == 1
+
+
+def test_requests_wait_for_a_thread_as_long_as_they_may() -> None:
+    wires = asyncio.run(overload(Echo(until=threading.Event()), Metrics(), asked=[Asked(method="GET")], seconds=0.5))
+
+    assert [wire.status for wire in wires] == [200] * 3
+
+
+def test_who_watches_a_service_under_load_is_never_refused() -> None:
+    asked = [Asked(path, "GET") for path in NEVER_REFUSED]
+
+    wires = asyncio.run(overload(Echo(until=threading.Event()), Metrics(), asked=asked, seconds=60))
+
+    assert [wire.status for wire in wires[2:]] == [200] * 3
+
+
+def test_a_thread_is_told_when_its_request_had_come() -> None:
+    app = Echo()
+
+    asyncio.run(gateway(app).__rsgi__(Asked(headers=sized(3)), Wire([b"abc"])))
+
+    assert app.environs[0][ARRIVED] <= arrived({})
 
 
 def test_large_bodies_share_a_room_and_small_ones_need_none() -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pricing.errors import ConfigError, RequestError
 from pricing.fileio import replace_json
 from serving.champion import FIRST_ATTEMPT_SECONDS, FIRST_ATTEMPT_SECONDS_WITH_VERSION, Champion
 from serving.current_version import BAKED, FollowerStatus, Pointer, write_pointer
+from serving.hot_path import ARRIVED
 from serving.logs import JsonFormatter
 from serving.metrics import Exchange, Metrics, page
 from tests.kit.serving import REQUEST, ServingApp, open_app, point_at, settings_in
@@ -320,6 +322,16 @@ def test_the_metrics_count_requests_decisions_and_reasons(shop: ServingApp) -> N
     assert "pricing_state_age_days 4.0" in text
     assert 'pricing_workers{version="7"} 1.0' in text
     assert "pricing_log_issued 2.0" in text
+
+
+@pytest.mark.parametrize("path", ["/get_price", "/strategies"])
+def test_a_wait_for_a_thread_counts_as_time_to_an_answer(shop: ServingApp, path: str) -> None:
+    came = {ARRIVED: time.perf_counter() - 60}
+
+    shop.client.open(path, method="POST" if path == "/get_price" else "GET", json=REQUEST, environ_overrides=came)
+
+    sums = {labels: value[-1] for name, labels, value in shop.service.counts() if name == "pricing_request_seconds"}
+    assert sums[(path[1:],)] >= 60
 
 
 def test_the_page_adds_up_the_workers_and_forgets_no_dead_one(tmp_path: Path) -> None:
