@@ -1,0 +1,24 @@
+"""Import what the programs of the serving image import, so that Python leaves these modules compiled beside their sources.
+
+Run in the build of Dockerfile.serve, whose packages are installed without compiling any: most are never imported.
+"""
+
+import contextlib
+import importlib
+
+from sqlalchemy import create_engine
+
+from pricing.errors import RegistryError
+from pricing.registry.mlflow_registry import Registry
+from pricing.runtime.aws import client
+
+PROGRAMS = ("serving.__main__", "serving.app", "serving.compact", "serving.follower", "serving.switch", "serving.web_server")
+
+if __name__ == "__main__":
+    for program in PROGRAMS:
+        importlib.import_module(program)
+    create_engine("postgresql+psycopg2://nobody@127.0.0.1/none").dialect.dbapi  # noqa: B018  (imports the driver)
+    for service in ("s3", "sns"):
+        client(service)
+    with contextlib.suppress(RegistryError):  # nothing listens there; what asking imports is what counts
+        Registry("none", uri="http://127.0.0.1:9").at("champion")
