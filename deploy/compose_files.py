@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deploy.prometheus_files import dashboard, prometheus, rules  # noqa: E402  (found by the line above)
+from deploy.prometheus_files import dashboard, prometheus, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".compose"

@@ -32,7 +32,7 @@ def make_storage() -> None:
 
     from deploy.database_setup import OWNERS, READER, prepare  # noqa: PLC0415
 
-    passwords = {role: _read(SECRETS / f"postgres-{role}.conf")[role]["password"] for role in OWNERS}
+    passwords = {role: _read(SECRETS / f"postgres-{role}")[role]["password"] for role in OWNERS}
     passwords[READER] = secrets.token_hex(24)  # nobody comes as this role here
     master = {"host": "postgres", "user": "postgres", "password": (SECRETS / "postgres").read_text().strip()}
     try:

@@ -2,8 +2,8 @@
 
 It runs in an image that has MLflow and nothing of ours, and so imports nothing of ours. Variables of its own:
 
-- MLFLOW_ADMIN_PASSWORD_FILE: a file with the password of the account `admin` (or MLFLOW_AUTH_ADMIN_PASSWORD, MLflow's own).
-  It counts at the first start alone: later MLflow's own pages and calls change it.
+- MLFLOW_ADMIN_PASSWORD_FILE: a file with the password of the account `admin` (or MLflow's own
+  MLFLOW_AUTH_ADMIN_PASSWORD). It counts at the first start alone: later MLflow's own pages and calls change it.
 - MLFLOW_ACCOUNTS_URI: the database of the accounts; absent: that of MLFLOW_BACKEND_STORE_URI.
 - MLFLOW_DEFAULT_PERMISSION: what an account may do with experiments and models of others (READ).
 

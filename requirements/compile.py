@@ -1,4 +1,4 @@
-"""Import what the programs of the serving image import, so that Python leaves these modules compiled beside their sources.
+"""Import what the programs of the serving image import, so that Python leaves it compiled beside the sources.
 
 Run in the build of Dockerfile.serve, whose packages are installed without compiling any: most are never imported.
 """
@@ -12,11 +12,11 @@ from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import Registry
 from pricing.runtime.aws import client
 
-PROGRAMS = ("serving.__main__", "serving.app", "serving.compact", "serving.follower", "serving.switch", "serving.web_server")
+PROGRAMS = ("__main__", "app", "compact", "follower", "switch", "web_server")
 
 if __name__ == "__main__":
     for program in PROGRAMS:
-        importlib.import_module(program)
+        importlib.import_module(f"serving.{program}")
     create_engine("postgresql+psycopg2://nobody@127.0.0.1/none").dialect.dbapi  # noqa: B018  (imports the driver)
     for service in ("s3", "sns"):
         client(service)

@@ -1,6 +1,6 @@
 """Remove from an image's packages what its programs never open: tests, and botocore's tables of services not called.
 
-`python slim.py VENV` in the build of Dockerfile.serve. Modules stay, every one of them, so that no import can fail for it.
+`python slim.py VENV` in the build of Dockerfile.serve. Modules stay, every one of them, so that no import fails for it.
 """
 
 import shutil
