@@ -86,7 +86,7 @@ PANELS = (
     Panel(
         "At the proxy: retries, and answers it gave up on",
         {
-            "retries": f'sum(rate(haproxy_backend_retry_warnings_total{_RATE}))',
+            "retries": f"sum(rate(haproxy_backend_retry_warnings_total{_RATE}))",
             "5xx": f'sum(rate(haproxy_frontend_http_responses_total{{proxy="prices", code="5xx"}}{_RATE}))',
         },
     ),
@@ -165,7 +165,7 @@ def prometheus() -> dict[str, Any]:
     tasks = [{"targets": [f"{task}:8080"], "labels": {"task": task}} for task in ("serving-1", "serving-2")]
     key = {"type": "Bearer", "credentials_file": KEY_FILE}
     return {
-        "global": {"scrape_interval": "10s", "evaluation_interval": "30s"},
+        "global": {"scrape_interval": "10s", "evaluation_interval": "15s"},
         "rule_files": [RULES_FILE],
         "scrape_configs": [
             {"job_name": "serving", "authorization": key, "static_configs": tasks},

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ADMINISTRATOR = "admin"
+CACHE_SECONDS = 60  # for which a worker takes a password that was right for right
 SHORTEST = 12  # characters of a password, as MLflow asks
 
 
@@ -59,6 +60,8 @@ def accounts(environment: Mapping[str, str], secret: str, *, folder: Path) -> di
         "default_permission": environment.get("MLFLOW_DEFAULT_PERMISSION") or "READ",
         "database_uri": database.replace("%", "%%"),  # the reader would take a % for a reference
         "admin_username": ADMINISTRATOR,
+        # Checking a password's hash takes tens of milliseconds, and a download of one model is dozens of requests.
+        "auth_cache_ttl_seconds": str(CACHE_SECONDS),
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
     }
     path = folder / "accounts.ini"
