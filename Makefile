@@ -29,6 +29,7 @@ define program  # a job that makes no MLflow run
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 endef
+compose = docker compose $(foreach profile,$(PROFILES),--profile '$(profile)')
 compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # The command line of CDK, which comes from npm; the app itself is Python.
@@ -42,6 +43,7 @@ endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
+	up down demo-compose sbom \
 	synth diff deploy destroy scan
 
 help:  ## this list
@@ -174,6 +176,26 @@ ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
+
+# The platform on one machine (docs/compose.md; PROFILES="nightly watch demo": what comes besides):
+
+up:  ## starts it with docker compose; makes passwords and keys in .compose before
+	@$(PYTHON) deploy/compose_files.py
+	$(compose) up --build --detach --wait
+	@echo "prices: http://127.0.0.1:$(PORT), key: .compose/secrets/key-shop; MLflow: http://127.0.0.1:$${MLFLOW_PORT:-5000}, admin, .compose/secrets/mlflow-admin"
+
+down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
+	docker compose --profile '*' down $(ARGS)
+
+demo-compose: up  ## trains a small model into it, promotes it, and asks both serving tasks through the proxy
+	docker compose run --build --rm jobs pricing train --sales simulated --config small
+	docker compose run --rm jobs pricing promote --config small
+	$(PYTHON) deploy/compose_ask.py
+
+sbom:  ## a bill of materials of an image's Python packages, sbom-NAME.json (IMAGE=name)
+	$(if $(IMAGE),,$(error make sbom: of which image? give IMAGE=name))
+	docker run --rm --interactive --network none --read-only '$(IMAGE)' python - '$(IMAGE)' \
+		"$$(docker image inspect --format '{{.Id}}' '$(IMAGE)')" < requirements/sbom.py > 'sbom-$(subst /,_,$(subst :,_,$(IMAGE))).json'
 
 # The platform on AWS (docs/deploy.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 

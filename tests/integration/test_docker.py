@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "integration" / "docker.sh"
 NO_ENGINE = 77
 TASKS = ("serving-1", "serving-2")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
