@@ -1,10 +1,11 @@
 """Import what the programs of the serving image import, so that Python leaves it compiled beside the sources.
 
-Run in the build of Dockerfile.serve, whose packages are installed without compiling any: most are never imported.
+Run in the build of Dockerfile.serve: its packages are installed without compiling any, since most are never imported.
 """
 
 import contextlib
 import importlib
+import urllib.request  # noqa: F401  (of the health check)
 
 from sqlalchemy import create_engine
 

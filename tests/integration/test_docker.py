@@ -94,6 +94,18 @@ def test_the_image_is_not_root_and_carries_no_training_library(docker: dict[str,
     assert answer == "10001 [] ['config', 'pricing', 'serving']"
 
 
+def test_the_image_has_compiled_whatever_its_programs_import(docker: dict[str, str], image: str) -> None:
+    look = (
+        "import importlib, os, sys, urllib.request\n"
+        "for name in 'serving.__main__ serving.app serving.follower serving.web_server boto3.session'.split():\n"
+        "    importlib.import_module(name)\n"
+        "modules = sorted(sys.modules.items())\n"
+        "print([n for n, m in modules if getattr(m, '__cached__', None) and not os.path.exists(m.__cached__)])"
+    )
+
+    assert run_docker(docker, "run", "--rm", image, "python", "-c", look) == "[]"
+
+
 def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict[str, str], image: str) -> None:
     product = str(make_panel().product_ids[0])
     options = [
