@@ -180,7 +180,7 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 # The platform on one machine (docs/compose.md; PROFILES="nightly watch demo": what comes besides):
 
 up:  ## starts it with docker compose; makes passwords and keys in .compose before
-	@$(PYTHON) deploy/compose_files.py
+	@$(PYTHON) deploy/compose_files.py $$PRICING_COMPOSE
 	$(compose) up --build --detach --wait
 	@echo "prices: http://127.0.0.1:$(PORT), key: .compose/secrets/key-shop; MLflow: http://127.0.0.1:$${MLFLOW_PORT:-5000}, admin, .compose/secrets/mlflow-admin"
 
