@@ -13,13 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 SECRETS = Path("/run/secrets")
 BUCKETS = ("mlflow", "pricing")
 PATIENCE_SECONDS = 60
-_TAKEN = "RESOURCE_ALREADY_EXISTS"
 
 
 def make_storage() -> None:
@@ -75,19 +75,21 @@ def make_account(name: str, *, server: str) -> None:
         SystemExit: The server refuses.
     """
     administrator, account = (_login(SECRETS / f"mlflow-{one}.ini") for one in ("admin", name))
-    token = base64.b64encode(":".join(administrator).encode()).decode()
-    call = urllib.request.Request(
-        f"{server}/api/2.0/mlflow/users/create",
-        json.dumps(dict(zip(("username", "password"), account, strict=True))).encode(),
-        {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(call, timeout=30):
-            return
-    except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")
-        if _TAKEN not in text:
-            raise SystemExit(f"account {name}: {error.code} {text}") from error
+    headers = {"Authorization": f"Basic {base64.b64encode(':'.join(administrator).encode()).decode()}"}
+    users = f"{server}/api/2.0/mlflow/users"
+    body = json.dumps(dict(zip(("username", "password"), account, strict=True))).encode()
+    calls = {
+        "get": urllib.request.Request(f"{users}/get?username={account[0]}", headers=headers),
+        "create": urllib.request.Request(f"{users}/create", body, {**headers, "Content-Type": "application/json"}),
+    }
+    for what, call in calls.items():
+        try:
+            with urllib.request.urlopen(call, timeout=30):
+                return
+        except urllib.error.HTTPError as error:
+            if what == "create" or error.code != HTTPStatus.NOT_FOUND:
+                text = error.read().decode(errors="replace")
+                raise SystemExit(f"account {account[0]}: {what}: {error.code} {text}") from error
 
 
 def _login(path: Path) -> tuple[str, str]:
