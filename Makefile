@@ -187,8 +187,8 @@ up:  ## starts it with docker compose; makes passwords and keys in .compose befo
 down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
 	docker compose --profile '*' down $(ARGS)
 
-demo-compose: up  ## trains a small model into it, promotes it, and asks both serving tasks through the proxy
-	docker compose run --build --rm jobs pricing train --sales simulated --config small
+demo-compose: up  ## trains a small model on the sample sales into it, promotes it, and asks both serving tasks through the proxy
+	docker compose run --build --rm jobs pricing train --sales /sales/sample_sales.csv --config small
 	docker compose run --rm jobs pricing promote --config small
 	$(PYTHON) deploy/compose_ask.py
 

@@ -85,3 +85,10 @@ def test_the_proxy_holds_a_full_batch_whole() -> None:
     (size,) = re.findall(r"tune\.bufsize (\d+)", text)
 
     assert len(json.dumps({"requests": [item] * 1000})) < int(size)
+
+
+def test_the_options_of_the_night_are_not_taken_for_the_schedulers() -> None:
+    words = SERVICES["nightly"]["command"]
+
+    assert words[:3] == ["python", "-m", "pipelines.schedule"]
+    assert words.index("--zone") < words.index("--") < words.index("--sales")
