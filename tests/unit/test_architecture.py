@@ -62,7 +62,8 @@ DOORS = {
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
     "granian": ("serving.web_server",),
-    "boto3": ("pricing.runtime.aws", "pricing.decision_log.objects", "deploy.aws"),
+    # compose_setup runs in MLflow's image, where nothing of ours is.
+    "boto3": ("pricing.runtime.aws", "pricing.decision_log.objects", "deploy.aws", "deploy.compose_setup"),
     "httpx": ("pricing.sources.competitor_http",),
     "tenacity": ("pricing.sources.competitor_http",),
     "aws_cdk": ("deploy.",),

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pricing.config import load_config
 from pricing.errors import ConfigError
 from serving.settings import bind_address
-from serving.web_server import GRACE_SECONDS, KEEP_ALIVE_SECONDS, web_server
+from serving.web_server import KEEP_ALIVE_SECONDS, web_server
 from tests.kit.serving import settings_in
 
 
@@ -40,28 +38,3 @@ def test_a_load_balancer_closes_an_idle_connection_first(tmp_path: Path) -> None
 
     assert http is not None
     assert http.header_read_timeout == 1000 * KEEP_ALIVE_SECONDS > 60_000
-
-
-@pytest.mark.parametrize("name", ["serving", "mlflow"])
-def test_no_container_of_compose_can_write_or_gain_rights_beyond_its_volume(name: str) -> None:
-    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"][name]
-
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
-
-
-def test_compose_needs_keys_and_knows_none(tmp_path: Path) -> None:
-    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
-
-    assert service["environment"]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
-    assert service["environment"]["PRICING_API_KEYS"].startswith("${PRICING_API_KEYS:?")
-
-
-def test_docker_waits_longer_than_open_requests_have_time_to_end() -> None:
-    service = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["serving"]
-
-    lame_duck = load_config().serving.lame_duck_seconds
-
-    assert int(service["stop_grace_period"].removesuffix("s")) > lame_duck + GRACE_SECONDS + 5

@@ -1,0 +1,90 @@
+"""Write what docker-compose.yml needs and git does not keep: passwords and keys, made once, and Prometheus' files.
+
+`make up` runs it with any Python 3.11 or later; it needs no package. Secrets that are there stay as they are. They are
+readable by all inside a folder that only its owner can open: a container's user, whose id is not the owner's, gets each
+file by itself.
+"""
+
+import configparser
+import io
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deploy.prometheus_files import dashboard, prometheus, rules
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".compose"
+
+
+def write_files(folder: Path) -> list[Path]:
+    """Writes the files and returns those secrets that were made now.
+
+    Args:
+        folder: Where they go; made when it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    made = _write_secrets(folder / "secrets")
+    _write(folder / "prometheus" / "prometheus.yml", _json(prometheus()))
+    _write(folder / "prometheus" / "rules.yml", _json(rules()))
+    _write(folder / "grafana" / "dashboards" / "pricing.json", _json(dashboard()))
+    return made
+
+
+def _write_secrets(folder: Path) -> list[Path]:
+    """Makes what is missing. Files that hold the same secret are made of one another, and so are never at odds."""
+    made: list[Path] = []
+
+    def secret(name: str) -> str:
+        path = folder / name
+        if not path.exists():
+            _write(path, secrets.token_hex(24))
+            made.append(path)
+        return path.read_text(encoding="utf-8").strip()
+
+    for role in ("mlflow", "pricing"):
+        _write(folder / f"postgres-{role}.conf", _ini(role, {"password": secret(f"postgres-{role}")}))
+    secret("postgres")
+    for account in ("admin", "serving"):
+        login = {"mlflow_tracking_username": account, "mlflow_tracking_password": secret(f"mlflow-{account}")}
+        _write(folder / f"mlflow-{account}.ini", _ini("mlflow", login))
+    key = {"accessKey": "pricing", "secretKey": secret("objects")}
+    identity = {"name": "pricing", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    _write(folder / "objects.json", _json({"identities": [identity]}))
+    login = {"aws_access_key_id": key["accessKey"], "aws_secret_access_key": key["secretKey"]}
+    _write(folder / "objects.ini", _ini("default", login))
+    keys = {"shop": "price,explain", "operator": "price,explain,admin", "prometheus": "admin"}
+    lines = [f"{name} {secret(f'key-{name}')} {scopes}" for name, scopes in keys.items()]
+    _write(folder / "api-keys", "\n".join(lines))
+    secret("grafana")
+    return made
+
+
+def _ini(section: str, values: Mapping[str, str]) -> str:
+    configuration = configparser.RawConfigParser()
+    configuration[section] = values
+    text = io.StringIO()
+    configuration.write(text, space_around_delimiters=False)  # libpq reads no spaces there
+    return text.getvalue()
+
+
+def _json(value: object) -> str:
+    """JSON, which readers of YAML take, too."""
+    return json.dumps(value, indent=1)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    path.chmod(0o644)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    if new := write_files(target):
+        print(f"made {len(new)} passwords and keys in {new[0].parent}")
