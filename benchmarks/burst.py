@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "burst.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (options.output / "burst.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
     page = options.output / "burst.md"
     page.write_text(report(results), encoding="utf-8")
     stamp(page, made)
@@ -176,7 +176,7 @@ def step(running: Stack, requests: list[bytes], *, rate: float, seconds: float) 
         "late_ms": round(load.late_ms, 1),
         "generator": round(load.busy, 2),
     }
-    return {**found, "kept": len(priced) == len(load.answers) and found["p99_ms"] < LIMIT_MS}
+    return {**found, "kept": len(priced) == len(load.answers) and quantile(priced, 0.99) < LIMIT_MS}
 
 
 def burst(
@@ -353,8 +353,8 @@ class Failures:
         end = self._load.now
         during = summary(self._load, begin, end)
         served = wanted or next(iter(self._states().values()))["served"]
-        recovered = await self._until(lambda: self._serve(served) and self._all_follow())
-        return {"during": during, "states": sorted(seen), "recovered_seconds": round(recovered, 1)}
+        await self._until(lambda: self._serve(served) and self._all_follow())
+        return {"during": during, "states": sorted(seen), "recovered_seconds": round(self._load.now - end, 1)}
 
     async def _killed(self) -> dict[str, Any]:
         old = next(iter(self._states().values()))["served"]

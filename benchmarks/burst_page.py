@@ -203,8 +203,8 @@ def _outage(name: str, one: dict[str, Any], *, seconds: float) -> list[str]:
 def _killed(one: dict[str, Any]) -> list[str]:
     tasks = "; ".join(f"{name} {_counts(versions)}" for name, versions in one["by_task"].items())
     return _text(
-        f"- **A task killed** (SIGKILL) once the alias had moved. {one['lost_in_flight']} requests under way were lost "
-        f"and {one['lost_later']} later ones; {one['sent_on']} that could not connect went to the other task, until "
+        f"- **A task killed** (SIGKILL) once the alias had moved. Requests lost: {one['lost_in_flight']} under way, "
+        f"{one['lost_later']} later; {one['sent_on']} that could not connect went to the other task, until "
         "the generator took the dead one out after 5 s, as a balancer's health check would. The replacement, with an "
         f"empty disk, gave its first price by the new version {one['replaced_seconds']} s after the kill. The last "
         f"price by the version before came {one['last_old_seconds']} s after it. Prices by task and version: {tasks}."

@@ -276,9 +276,8 @@ class Load:
                 break
             if connection.open:
                 target.idle.append(connection)
-            version, source = _VERSION.search(body), _SOURCE.search(body)
-            named = [found.group(1).decode() if found else "" for found in (version, source)]
-            self.answers.append(Answer(due, left, self.now, status, target.name, *named, refused=refused))
+            version, source = (_named(pattern, body) for pattern in (_VERSION, _SOURCE))
+            self.answers.append(Answer(due, left, self.now, status, target.name, version, source, refused))
             return
         self.answers.append(Answer(due, left, self.now, LOST, target.name, refused=refused))
 
@@ -293,6 +292,11 @@ def post(path: str, body: bytes, *, key: str = "", host: str = "pricing") -> byt
         *([f"X-API-Key: {key}"] if key else []),
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _named(pattern: re.Pattern[bytes], body: bytes) -> str:
+    found = pattern.search(body)
+    return found.group(1).decode() if found else ""
 
 
 def _allow_files() -> None:

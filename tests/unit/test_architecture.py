@@ -41,6 +41,8 @@ OF_BENCHMARKS = {
     "tests.integration.test_demand_benchmark",
     "tests.integration.test_monitoring_false_alarms",
     "tests.integration.test_monitoring_unattended",
+    "tests.integration.test_open_load",
+    "tests.unit.test_burst_page",
     "tests.unit.test_demand_page",
     "tests.unit.test_feed_faults",
     "tests.unit.test_forecast_benchmark",

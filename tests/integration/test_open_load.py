@@ -24,7 +24,7 @@ def server(answer: Callable[[int], bytes | None], *, together: int = 1) -> Itera
         together: Number of requests that must wait.
     """
     started = threading.Event()
-    stops: list[Callable[[], None]] = []
+    stops: list[Callable[[], object]] = []
     port, waiting = free_port(), 0
 
     async def serve() -> None:
