@@ -6,6 +6,7 @@ its first request (`--start`) are measured elsewhere and given here.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from deploy.autoscaling_model import Outcome, burst, follow
 from deploy.environment import Jump, ServingPart, read_environments
 
 PAGE = "autoscaling.md"
+MEASURED = "burst.json"
 LOW = 0.2  # of what one task answers
 QUIET, LATER = 1_200, 3_600  # seconds before and after a burst
 HOLDS = (60, 300, 900)  # seconds
@@ -90,6 +92,21 @@ def by_policy(part: ServingPart, options: argparse.Namespace) -> Iterator[str]:
         yield f"| as configured; {name} | {cells(found, factor=factor, low=low, hold=hold)} |"
 
 
+def beside_measurement(part: ServingPart, options: argparse.Namespace) -> Iterator[str]:
+    """What the model says of the bursts that `benchmarks.burst` measured on containers: no task starts in them."""
+    measured = json.loads((Path(__file__).parent / MEASURED).read_text(encoding="utf-8"))
+    saturation = measured["saturation"]["rate"]
+    yield "| tasks | requests of the burst | priced, measured | priced, by the model | difference |"
+    yield "|---|---|---|---|---|"
+    for each in measured["bursts"]:
+        tasks, load = each["tasks"], [float(second[0]) for second in each["seconds"]]
+        fixed = with_(part, least=tasks, most=tasks, saturation=saturation)
+        found = follow(load, fixed, start_seconds=options.start, refusal_cost=options.refusal_cost)
+        priced = sum(phase["requests"] - phase["refusals"] for phase in each["phases"])
+        off = found.answered / priced - 1
+        yield f"| {tasks} | {sum(load):,.0f} | {priced:,} | {found.answered:,.0f} | {off:+.1%} |"
+
+
 def with_(part: ServingPart, **changes: object) -> ServingPart:
     """The service with other values, checked; at least as many tasks at most as at least."""
     values = {**dict(part), "windows": [], **changes}
@@ -120,6 +137,10 @@ def page(part: ServingPart, options: argparse.Namespace) -> str:
         "apart.",
         f"## Ten times {LOW:.0%} of what one task answers, within 10 s and back",
         "\n".join(by_least(part, options)),
+        "## Beside a measurement",
+        "Bursts that `benchmarks.burst` sent to containers ([burst.md](burst.md)), second by second, and what the "
+        "model makes of the same seconds with\nthe saturation of one task that was measured there.",
+        "\n".join(beside_measurement(part, options)),
         "## Four tasks at their target, and a burst of fifteen minutes",
         "\n".join(at_target(part, options)),
         "## Three times the load of four tasks at their target, by policies and times",

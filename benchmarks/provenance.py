@@ -35,7 +35,7 @@ RECORDS = "provenance.json"
 SETTINGS = "config/default.yaml"
 # What a page depends on besides its benchmark, what that imports, and the default settings.
 ALSO = {
-    "autoscaling.md": ("deploy/environments.yaml",),
+    "autoscaling.md": ("deploy/environments.yaml", "benchmarks/burst.json"),
     "burst.md": ("serving.__main__", "serving.follower", "pipelines.promote", "pipelines.rollback"),  # as programs
     "etl.md": ("pipelines.etl",),  # started as a program
     "forecast.md": ("benchmarks.forecast_ets",),  # run by another interpreter

@@ -101,7 +101,7 @@ def _sizes(environments: Mapping[str, Environment]) -> dict[str, tuple[Environme
     large = production.model_copy(
         update={
             "serving": ServingPart(
-                size=Size(cpu=2048, memory=4096), least=6, most=60, saturation=1000, requests_per_address=5_000_000
+                size=Size(cpu=2048, memory=4096), least=6, most=60, saturation=2000, requests_per_address=5_000_000
             ),
             "tracking": TrackingPart(
                 size=Size(cpu=2048, memory=8192), instance="m7g.xlarge", storage=200, multi_az=True, backup_days=14
