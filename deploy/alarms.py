@@ -125,9 +125,9 @@ def of_the_service(environment: Environment) -> list[Watched]:
         ),
         Watched(
             "decisions-lost",
-            "decisions could not be written and were dropped",
-            "dropped",
-            {"dropped": total("DecisionsDropped")},
+            "decisions could not be written, or not uploaded, and were dropped",
+            "FILL(dropped, 0) + FILL(unsent, 0)",
+            {"dropped": total("DecisionsDropped"), "unsent": ("UploadDropped", "Maximum")},
             limit=0,
             periods=1,
         ),

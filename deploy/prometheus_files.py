@@ -154,9 +154,18 @@ ALERT_RULES = (
         "The model's answer failed and a rule gave the price: see the traceback, perhaps roll back.",
     ),
     AlertRule(
-        "decisions-lost", "pricing_log_dropped > 0", 0, "Decisions were dropped: the task's disk is full or hangs."
+        "decisions-lost",
+        "pricing_log_dropped > 0 or pricing_log_upload_dropped > 0",
+        0,
+        "Decisions were dropped: the task's disk is full or hangs, or too many wait for their upload.",
     ),
     AlertRule("log-failing", "pricing_log_failing > 0", 2, "The decision log cannot be written."),
+    AlertRule(
+        "log-upload-late",
+        "max by (task) (pricing_log_upload_lag_seconds) > 300",
+        2,
+        "A task's decisions are not uploaded, and are lost where it dies: see its log, and the objects' store.",
+    ),
 )
 
 

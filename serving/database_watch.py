@@ -52,6 +52,11 @@ class DatabaseWatch:
         """Waits, not for long, for the first look: a version is served only once what is in force is known."""
         self._looked.wait(FIRST_LOOK_SECONDS)
 
+    @property
+    def lives(self) -> bool:
+        """Whether the thread goes on; one that met an error that nobody foresaw has ended."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Waits, not for long, until the other tasks were told that this one ends."""
         self._thread.join(LEAVE_SECONDS)

@@ -185,10 +185,12 @@ class Follower:
         verify: Callable[[Path], int] | None = None,
         check: Callable[[Path], object] = files.read,
         advice: Callable[[], str] = lambda: "no version is champion: train one and promote it",
+        known: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._advice = advice
+        self._known = known  # waits until what a person has switched is known, or the database is given up
         self._reminded_at = -math.inf
         self._verify = verify or verify_version
         self._clock = clock
@@ -503,6 +505,8 @@ class Follower:
             usual = following.state in ("following", "starting", "no_champion")  # of which a reminder warns
             words = f" ({following.detail})" if following.detail else ""
             _log.log(logging.INFO if usual else logging.WARNING, "follower: %s%s", following.state, words)
+        if following.attempted and not self.following.attempted:
+            self._known()  # the service may be ready from now on
         self.following = following
         try:
             replace_json(self._status, asdict(following))
@@ -607,6 +611,7 @@ def main(argv: list[str] | None = None) -> int:
         ),
         verify=partial(verify_beside, settings=settings, database=database),
         advice=partial(no_champion, settings),
+        known=database.wait,
     )
     parent, first = os.getppid(), True
     while not stop.is_set() and os.getppid() == parent:
@@ -618,6 +623,10 @@ def main(argv: list[str] | None = None) -> int:
             _log.error(
                 "a call of the registry has not ended %.0f s after its time; the follower begins anew", HUNG_SECONDS
             )
+            return 1
+        lives = database.lives and (uploading is None or uploading.lives)
+        if not lives and not stop.is_set():  # in this order: they end with `stop`, too
+            _log.error("a thread of the follower has ended; the follower begins anew")
             return 1
         stop.wait(settings.config.serving.poll_seconds)
     stop.set()

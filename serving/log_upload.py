@@ -197,6 +197,14 @@ class LogUpload:
 
     def look(self) -> UploadStatus:
         """Uploads what is new once; never raises for a fault of store or disk."""
+        try:
+            return self._look()
+        except OSError as error:  # of this machine's own disk
+            failure = f"{self._folder}: {error}"
+            self._say(failure)
+            return self._publish(replace(self.status, failures=self.status.failures + 1, failure=failure))
+
+    def _look(self) -> UploadStatus:
         started = self._now()
         if not self._holds_folder():  # another service with the same folder uploads it, and tells how far it is
             return self._publish(replace(self.status, through=started, waiting_bytes=0, failure=None))
@@ -407,6 +415,11 @@ class Uploading:
         self._stopped_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="log-upload", daemon=True)
         self._thread.start()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the thread goes on; one that met an error that nobody foresaw has ended."""
+        return self._thread.is_alive()
 
     def join(self) -> None:
         """Waits for the last upload, no longer than it may take."""

@@ -15,8 +15,9 @@ class WaitingQueue(Generic[Item]):
 
     What a newcomer would wait is predicted: the number of items before it times the mean interval between two takings
     (measured while more items wait than there are threads), but no less than the first item has waited already, which
-    shows threads that are stuck. At the begin of a burst the interval is not known yet, so that an item may wait longer
-    than was predicted; whoever takes it is told so.
+    shows threads that are stuck. As long as no more wait than there are threads nothing is refused by the interval, or
+    one that slow requests have left behind would never be measured again. At the begin of a burst the interval is not
+    known yet, so that an item may wait longer than was predicted; whoever takes it is told so.
     """
 
     def __init__(self, *, seconds: float, threads: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -39,7 +40,9 @@ class WaitingQueue(Generic[Item]):
             first = self._came[0]
         except IndexError:
             return False
-        return max(len(self._came) * self._interval, self._clock() - first) > self._seconds
+        waiting = len(self._came)
+        predicted = waiting * self._interval if waiting > self._threads else 0.0
+        return max(predicted, self._clock() - first) > self._seconds
 
     def put(self, item: Item) -> None:
         """Adds an item."""

@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 from pricing.errors import ConfigError, LockError, SourceError
 from pricing.fileio import replace_atomically
 
-READERS = 16  # requests to S3 at a time
-AHEAD = 64  # objects that are fetched before they are wanted, at most
+READERS = 16  # requests to S3 at a time, and objects of up to 8 MB that are fetched before they are wanted
 LEASE_SECONDS = 900.0  # a lock in S3 ends after so long without being renewed: its holder was killed
 _DELETED_AT_ONCE = 1000  # S3's limit
 
@@ -222,13 +221,13 @@ class S3Store:
         return sorted(found, key=_key)
 
     def read(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """Fetches up to READERS objects at a time, and no more than AHEAD before they are wanted."""
+        """Fetches up to READERS objects at a time, and no more before they are wanted."""
         with ThreadPoolExecutor(READERS, thread_name_prefix="s3") as pool:
             pending: deque[Future[bytes | None]] = deque()
             try:
                 for key in keys:
                     pending.append(pool.submit(self._get, key))
-                    if len(pending) >= AHEAD:
+                    if len(pending) >= READERS:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()

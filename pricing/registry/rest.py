@@ -98,6 +98,10 @@ class RestRegistry:
         self._base = uri.rstrip("/")
         self._seconds = float(environment.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or 5)
         self._session = _session(environment)
+        # With each call, since requests lets the variables of its own certificates go before those of a session.
+        self._verify: bool | str = environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
+        if environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+            self._verify = False
 
     def at(self, alias: str) -> ListedVersion | None:
         """The version that an alias names; None where it, or the model, does not exist. One call of the server."""
@@ -145,9 +149,7 @@ class RestRegistry:
     def _get(self, endpoint: str, *, may_be_missing: bool = False, **asked: str) -> dict[str, Any]:
         """What an endpoint answers; nothing where what was asked for does not exist, and may."""
         with self._translated_errors():
-            answer = self._session.get(
-                f"{self._base}{_API}/{endpoint}", params={"name": self.model_name, **asked}, timeout=self._seconds
-            )
+            answer = self._ask(f"{_API}/{endpoint}", params={"name": self.model_name, **asked})
             body = _json(answer)
         if answer.ok and body is not None:
             return body
@@ -157,6 +159,11 @@ class RestRegistry:
         said = message.strip().splitlines()[0] if message.strip() else f"it answers {answer.status_code} and no JSON"
         raise RegistryError(f"registry {self.uri}: {code + ': ' if code else ''}{said}")
 
+    def _ask(self, path: str, *, params: Mapping[str, str] | None = None, stream: bool = False) -> requests.Response:
+        return self._session.get(
+            f"{self._base}{path}", params=params, timeout=self._seconds, verify=self._verify, stream=stream
+        )
+
     def _files(self, root: str, *, what: str) -> dict[str, int]:
         """Path of each file below a folder of the server's artefacts → its bytes; refuses more than a version has."""
         found: dict[str, int] = {}
@@ -164,9 +171,7 @@ class RestRegistry:
         while folders:
             folder = folders.pop()
             with self._translated_errors():
-                answer = self._session.get(
-                    f"{self._base}{_PROXY}", params={"path": posixpath.join(root, folder)}, timeout=self._seconds
-                )
+                answer = self._ask(_PROXY, params={"path": posixpath.join(root, folder)})
                 answer.raise_for_status()
                 listed = (_json(answer) or {}).get("files", [])
             for one in listed:
@@ -186,8 +191,7 @@ class RestRegistry:
 
     def _fetch(self, path: str, to: Path, size: int) -> None:
         """Writes one file of the server's artefacts; raises RegistryError where it is longer than was listed."""
-        url = f"{self._base}{_PROXY}/{quote(path)}"
-        with self._session.get(url, timeout=self._seconds, stream=True) as answer, to.open("wb") as file:
+        with self._ask(f"{_PROXY}/{quote(path)}", stream=True) as answer, to.open("wb") as file:
             answer.raise_for_status()
             for piece in answer.iter_content(_PIECE):
                 size -= len(piece)
@@ -205,7 +209,7 @@ class RestRegistry:
 
 
 def _session(environment: Mapping[str, str]) -> requests.Session:
-    """A session with the credentials and certificates that MLflow's client would use."""
+    """A session with the credentials that MLflow's client would use."""
     session = requests.Session()
     # Once more where a kept connection turns out to be closed; whoever follows asks again soon in any other case.
     retries = Retry(2, connect=0, read=1, status=0, other=0)
@@ -217,10 +221,6 @@ def _session(environment: Mapping[str, str]) -> requests.Session:
         session.auth = (user, password)
     elif token:
         session.auth = lambda request: _with_token(request, token)
-    if environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        session.verify = False
-    elif authority := environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
-        session.verify = authority
     session.cert = environment.get("MLFLOW_TRACKING_CLIENT_CERT_PATH") or None
     return session
 

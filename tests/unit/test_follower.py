@@ -32,6 +32,7 @@ from serving.follower import (
     FollowerOptions,
     _bake,
     _LazyRegistry,
+    main,
     verify_beside,
 )
 from serving.settings import read_settings
@@ -891,3 +892,46 @@ def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> Non
     record.close()
     assert [(one.task, one.version, one.own) for one in fleet.tasks] == [("serving-1", "7", True)]
     assert [one.task for one in left] == ["serving-2"]
+
+
+def test_a_service_is_not_ready_before_what_a_person_has_switched_is_known(tmp_path: Path) -> None:
+    told: list[bool] = []
+    status = tmp_path / "follower.json"
+
+    def known() -> None:
+        before = read_follower_status(status)
+        told.append(before is not None and before.attempted)
+
+    one = Follower(
+        FakeRegistry(down=True), places=places(tmp_path), options=FollowerOptions("run", 3), verify=verify, known=known
+    )
+    one.poll()
+    one.poll()
+
+    after = read_follower_status(status)
+    assert told == [False]  # once, and before anybody could have read it
+    assert after is not None
+    assert after.attempted
+
+
+@pytest.mark.parametrize("lost", ["database_watch.DatabaseWatch", "log_upload.Uploading"])
+def test_a_follower_that_has_lost_a_thread_begins_anew(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(f"serving.{lost}._run", lambda thread: None)  # it ends at once, as by an error
+    monkeypatch.setattr("serving.database_watch.FIRST_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("serving.follower.configure_logging", lambda: None)
+    monkeypatch.setattr("serving.follower.os.nice", lambda _: 0)
+    monkeypatch.setattr("serving.follower.signal.signal", lambda *_: None)
+    for name, value in {
+        "PRICING_HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'none.db'}",
+        "PRICING_DECISIONS_URL": str(tmp_path / "uploads"),
+        "PRICING_RUN_ID": "run",
+        "PRICING_RUN_FOLDER": str(tmp_path / "run"),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    assert main([]) == 1
+
+    assert "begins anew" in caplog.text

@@ -1,6 +1,7 @@
 """What a serving task uploads of its decision log, and what stays on its disk, with a folder as the store."""
 
 import datetime as dt
+import errno
 import json
 import logging
 import threading
@@ -461,3 +462,20 @@ def test_a_folder_that_cannot_be_used_is_an_error_that_names_it(
 
     with pytest.raises(SourceError, match="store"):
         act(FolderStore(tmp_path / "store"))
+
+
+def test_a_disk_that_fails_is_a_failure_that_is_told_and_ends_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = upload_of(tmp_path)
+
+    def stale(upload: LogUpload) -> list[tuple[Path, int]]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(LogUpload, "_waiting", stale)
+    found = one.look()
+    monkeypatch.undo()
+    again = one.look()
+
+    assert "Stale file handle" in (found.failure or "")
+    assert (found.failures, again.failure) == (1, None)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
 from pricing.errors import RegistryError, VersionError
 from pricing.registry import files
@@ -245,3 +246,29 @@ def test_servers_that_mlflow_alone_can_reach_are_left_to_it(
 def test_a_bad_name_is_no_missing_alias() -> None:
     assert not alias_is_missing("INVALID_PARAMETER_VALUE", "Invalid alias name: ''")
     assert not alias_is_missing("INTERNAL_ERROR", "Registered model alias champion not found.")
+
+
+@pytest.mark.parametrize(
+    ("environment", "verify"),
+    [
+        ({}, True),
+        ({"MLFLOW_TRACKING_INSECURE_TLS": "true"}, False),
+        ({"MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/mlflow.pem"}, "/etc/mlflow.pem"),
+    ],
+)
+def test_mlflows_certificates_go_before_those_of_the_machine(
+    environment: dict[str, str], verify: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    def send(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        sent.append(options["verify"])
+        raise requests.ConnectionError("no server")
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/machine.pem")
+    monkeypatch.setattr(requests.Session, "send", send)
+
+    with pytest.raises(RegistryError, match="no server"):
+        RestRegistry("pricing", uri="https://mlflow", environment=environment).at("champion")
+
+    assert sent == ["/etc/machine.pem" if verify is True else verify]

@@ -105,3 +105,28 @@ def test_a_queue_is_open_again_once_it_has_been_emptied() -> None:
     items.take()
 
     assert (before, items.is_too_long()) == (True, False)
+
+
+def test_a_pace_that_slow_requests_left_behind_is_measured_again_and_forgotten() -> None:
+    clock = Clock()
+    items = waiting_queue(clock)
+    for item in range(40):
+        items.put(item)
+    take_steadily(items, clock, number=40, every=0.4)  # slower than 0.5 s for two threads: their pace says "too long"
+    clock.now += 60
+    refused = 0
+
+    for _ in range(50):  # bursts of six, quickly answered
+        for item in range(6):
+            if items.is_too_long():
+                refused += 1
+            else:
+                items.put(item)
+        take_steadily(items, clock, number=len(items._came), every=0.004)
+        clock.now += 1
+
+    assert refused < 50 * 6 / 5
+    assert not items.is_too_long()
+    for item in range(6):
+        assert not items.is_too_long()
+        items.put(item)
