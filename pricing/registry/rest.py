@@ -154,10 +154,20 @@ class RestRegistry:
         if answer.ok and body is not None:
             return body
         code, message = (str((body or {}).get(name, "")) for name in ("error_code", "message"))
-        if may_be_missing and alias_is_missing(code, message):
+        if may_be_missing and (alias_is_missing(code, message) or (answer.status_code == 403 and self._is_unknown())):
             return {}
         said = message.strip().splitlines()[0] if message.strip() else f"it answers {answer.status_code} and no JSON"
         raise RegistryError(f"registry {self.uri}: {code + ': ' if code else ''}{said}")
+
+    def _is_unknown(self) -> bool:
+        """Whether the server does not know the model: one with accounts refuses what does not exist, as what it hides.
+
+        An account that may read whatever there is finds each model by a search.
+        """
+        with self._translated_errors():
+            answer = self._ask(f"{_API}/registered-models/search", params={"filter": f"name = '{self.model_name}'"})
+            body = _json(answer)
+        return answer.ok and body is not None and not body.get("registered_models")
 
     def _ask(self, path: str, *, params: Mapping[str, str] | None = None, stream: bool = False) -> requests.Response:
         return self._session.get(

@@ -23,10 +23,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from pricing import __version__
-from pricing.errors import PricingError
+from pricing.errors import ConfigError, PricingError
 from pricing.fileio import redact_text, redact_url
 from pricing.paths import CHECKOUT, CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
 from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
+from pricing.runtime.shared_state import given_database_url
 
 BASE = "base"
 OPTIONAL_PROGRAMS = {
@@ -125,7 +126,10 @@ def findings(known: Declared, *, needs: Collection[str], config: str | None) -> 
     yield found
     yield home_finding(pricing_home())
     yield from tracking_findings(tracking_uri(), model_name=settings)
-    yield from database_findings(os.environ.get("PRICING_DATABASE_URL") or None, connect=_open_database)
+    try:
+        yield from database_findings(given_database_url(), connect=_open_database)
+    except ConfigError as error:
+        yield CheckResult("problem", str(error), "mend the address")
     for name, (commands, use) in OPTIONAL_PROGRAMS.items():
         yield program_finding(name, commands, use=use, which=shutil.which)
 

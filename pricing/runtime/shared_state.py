@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pricing.errors import ConfigError
 from pricing.paths import SQLITE, pricing_home
 
+_DATABASE = re.compile(r"(postgres(ql)?|sqlite)(\+\w+)?://")
+
 
 def database_url(environment: Mapping[str, str] = os.environ) -> str:
     """The database of the promotion record and of the switches: PRICING_DATABASE_URL, or pricing.db in PRICING_HOME."""
@@ -16,8 +18,18 @@ def database_url(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def given_database_url(environment: Mapping[str, str] = os.environ) -> str | None:
-    """PRICING_DATABASE_URL; None where it is not given, so that what other tasks need not see stays in files."""
-    return environment.get("PRICING_DATABASE_URL") or None
+    """PRICING_DATABASE_URL; None where it is not given, so that what other tasks need not see stays in files.
+
+    Raises:
+        ConfigError: It is no address of PostgreSQL or SQLite. What it is stays unsaid: it may hold a password.
+    """
+    given = environment.get("PRICING_DATABASE_URL") or None
+    if given is not None and not _DATABASE.match(given):
+        raise ConfigError(
+            "PRICING_DATABASE_URL: expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////PATH, and nothing "
+            f"around it; found {len(given)} characters that begin otherwise"
+        )
+    return given
 
 
 def task_name(environment: Mapping[str, str] = os.environ) -> str:

@@ -862,7 +862,7 @@ def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
 ) -> None:
     stop = threading.Event()
     monkeypatch.setattr("serving.follower.verify_version", lambda folder, **_: 9)
-    settings = settings_in(tmp_path, PRICING_DATABASE_URL="nonsense", PRICING_RUN_ID="run")
+    settings = settings_in(tmp_path, PRICING_DATABASE_URL="postgresql://host:port/x", PRICING_RUN_ID="run")
     database = DatabaseWatch(settings, stop=stop)
 
     assert verify_beside(tmp_path, settings=settings, database=database) == 9

@@ -272,3 +272,18 @@ def test_mlflows_certificates_go_before_those_of_the_machine(
         RestRegistry("pricing", uri="https://mlflow", environment=environment).at("champion")
 
     assert sent == ["/etc/machine.pem" if verify is True else verify]
+
+
+@pytest.mark.parametrize(("found", "missing"), [({}, True), ({"registered_models": [{"name": "pricing"}]}, False)])
+def test_a_model_that_a_server_with_accounts_does_not_know_is_missing_and_not_refused(
+    server: Server, found: dict[str, Any], missing: bool
+) -> None:
+    server.answers["/registered-models/alias"] = (403, b"Permission denied")
+    server.answers["/registered-models/search"] = (200, found)
+    registry = RestRegistry("pricing", uri=server.url)
+
+    if missing:
+        assert registry.at("champion") is None
+    else:
+        with pytest.raises(RegistryError, match="403"):
+            registry.at("champion")

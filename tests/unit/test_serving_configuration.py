@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pricing.errors import ConfigError
 from pricing.fileio import replace_json
 from serving.current_version import BAKED, FollowerStatus, Pointer, write_pointer
 from serving.notices import at_start, no_champion
@@ -208,3 +209,20 @@ def test_the_start_says_that_a_version_is_pinned(tmp_path: Path) -> None:
     said = "champion: not followed; version 7 of 'pricing' is pinned (PRICING_VERSION), "
     assert away == f"{said}which the follower fetches from http://127.0.0.1:9"
     assert here == f"{said}which is on this machine"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql//shop:s3cret@db/pricing",
+        "postgresql:/shop:s3cret@db/pricing",
+        "'postgresql://shop:s3cret@db/pricing'",
+        "host=db password=s3cret",
+        "mysql://shop:s3cret@db/pricing",
+    ],
+)
+def test_an_address_that_is_no_database_is_refused_at_the_start_and_never_repeated(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match="PRICING_DATABASE_URL: expected postgresql://") as found:
+        settings_in(tmp_path, PRICING_DATABASE_URL=given)
+
+    assert "s3cret" not in str(found.value)
