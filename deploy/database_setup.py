@@ -26,6 +26,20 @@ WRITTEN = {
         "INSERT, UPDATE",
     ),
 }
+# Of the documents the service writes those of who gets which share; holdout and price tests are the jobs' alone, who
+# own the table and so are bound by no policy. Sent at once, which is one transaction: the policies are never away.
+SERVICE_DOCUMENTS = "trials/"
+POLICIES = f"""
+ALTER TABLE pricing_documents ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS pricing_read ON pricing_documents;
+DROP POLICY IF EXISTS pricing_share ON pricing_documents;
+DROP POLICY IF EXISTS pricing_share_again ON pricing_documents;
+CREATE POLICY pricing_read ON pricing_documents FOR SELECT USING (true);
+CREATE POLICY pricing_share ON pricing_documents FOR INSERT TO {READER}
+    WITH CHECK (starts_with(name, '{SERVICE_DOCUMENTS}'));
+CREATE POLICY pricing_share_again ON pricing_documents FOR UPDATE TO {READER}
+    USING (starts_with(name, '{SERVICE_DOCUMENTS}')) WITH CHECK (starts_with(name, '{SERVICE_DOCUMENTS}'));
+"""
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
@@ -63,7 +77,7 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
 
 
 def _let_in(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come, and write two: who is alive, and shares."""
+    """Lets the service read the tables that there are and those that come, and write who is alive, and shares."""
     connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
     try:
         connection.autocommit = True
@@ -77,6 +91,7 @@ def _let_in(owner: dict[str, str]) -> None:
             for table, (columns, rights) in WRITTEN.items():
                 cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
                 cursor.execute(sql.SQL(f"GRANT {rights} ON {table} TO {{}}").format(sql.Identifier(READER)))
+            cursor.execute(POLICIES)
     finally:
         connection.close()
 

@@ -14,7 +14,7 @@ from pricing.decision.price_tests import NO_TESTS, Plan, plan_file, read_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
-from pricing.decision.strategy_tests import arm_label, arms_of, check_strategy_test, extend, strategy_test_file
+from pricing.decision.strategy_tests import arm_label, arms_of, check_strategy_test, extend, read, strategy_test_file
 from pricing.decision.switches import NO_SWITCHES, Switches, read_switches, switch_file
 from pricing.decision_log.format import LogEntry
 from pricing.decision_log.writer import LogWriter
@@ -75,11 +75,10 @@ def read_assignment(
     check_strategy_test(strategy_test, pricer.policy.names)
     path = strategy_test_file(home, strategy_test.name)
     files.refresh(path)
+    arms = arms_of(path, facts, strategy_test)
     try:
-        if keep:
+        if keep and arms != read(path, strategy_test):  # nobody new needs no database
             arms = files.edit(path, partial(extend, facts=facts, strategy_test=strategy_test, local=path))
-        else:
-            arms = arms_of(path, facts, strategy_test)
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror}); make it writable and run again") from error
     return Assignment(held, tests, strategy_test.name, arms)

@@ -62,7 +62,19 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     switches = SwitchFile(settings.switch_file)
     fleet = FleetFile(settings.fleet_file)
     champion = Champion(settings)
-    service = Service(settings, champion, log, metrics, exchange, now, holdout, tests, switches, embedded, fleet)
+    service = Service(
+        settings=settings,
+        champion=champion,
+        log=log,
+        metrics=metrics,
+        exchange=exchange,
+        now=now,
+        holdout=holdout,
+        price_tests=tests,
+        switches=switches,
+        embedded=embedded,
+        fleet=fleet,
+    )
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service

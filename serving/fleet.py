@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from pricing.errors import RegistryError
 from pricing.fileio import redact_text, replace_json
+from serving.absence import Absence
 
 if TYPE_CHECKING:  # workers read the file, and need no SQLAlchemy for that
     from pricing.registry.task_record import TaskEntry
 
 ALIVE_SECONDS = 30.0  # a task that has not told of itself for so long counts as gone
 STALE_SECONDS = 30.0  # what is known of the others is stale after so long without the database
-REMIND_SECONDS = 600.0  # between two words on a database that does not answer
 _log = logging.getLogger(__name__)
 
 FleetState = Literal["off", "starting", "known", "stale"]
@@ -133,7 +133,7 @@ class Heartbeat:
         self._record, self._path, self._clock = record, path, clock
         self._run, self._task, self._version = run, task, version
         self._fleet = ALONE
-        self._said_at: float | None = None
+        self._absence = Absence(back="the record of serving tasks answers again", now=clock)
 
     def beat(self) -> None:
         """Tells of this task and reads of the others; while the database is away those last known stay."""
@@ -141,11 +141,10 @@ class Heartbeat:
         try:
             entries = self._record.beat(run=self._run, task=self._task, version=self._version())
         except RegistryError as error:
-            self._say_away(redact_text(str(error)), now)
+            self._absence.begins(error, stays=f"the {self._fleet.size} serving tasks last known count on")
+            self._write(Fleet(self._fleet.tasks, self._fleet.read_at, redact_text(str(error))))
             return
-        if self._said_at is not None:
-            _log.warning("the record of serving tasks answers again")
-            self._said_at = None
+        self._absence.ends()
         alive = [one for one in entries if one.age_seconds <= ALIVE_SECONDS]
         tasks = tuple(
             FleetTask(one.task, one.version, round(now - one.age_seconds, 1), own=one.run == self._run) for one in alive
@@ -159,13 +158,8 @@ class Heartbeat:
         try:
             self._record.leave(run=self._run)
         except RegistryError as error:
-            _log.warning("%s; the other tasks count this one for %g s more", error, ALIVE_SECONDS)
-
-    def _say_away(self, why: str, now: float) -> None:
-        if self._said_at is None or now - self._said_at >= REMIND_SECONDS:
-            self._said_at = now
-            _log.error("%s; the %d serving tasks last known count on", why, self._fleet.size)
-        self._write(Fleet(self._fleet.tasks, self._fleet.read_at, why))
+            why = redact_text(str(error))
+            _log.warning("%s; the other tasks count this one for %g s more", why, ALIVE_SECONDS)
 
     def _write(self, fleet: Fleet) -> None:
         self._fleet = fleet

@@ -25,9 +25,9 @@ from pricing.decision_log.objects import ObjectStore
 from pricing.decision_log.uploads import count_key, lines_key
 from pricing.errors import ConfigError, SourceError
 from pricing.fileio import redact_text, replace_json
+from serving.absence import Absence
 
 OBJECT_BYTES = 8_000_000  # of one object at most, unless a single line is larger
-REMIND_SECONDS = 600.0  # between two words on a store that does not answer
 YOUNG_SECONDS = 60.0  # a counter that is younger may not be locked yet by its worker
 IDLE_SECONDS = 3600.0  # a worker without a counter may still write until its segment is this old
 _LINE = re.compile(rb'\{"schema":\d+,"worker":"([\w.-]+)","sequence":(\d+),"at":"(\d{4}-\d\d-\d\dT[^"]+)"')
@@ -187,7 +187,7 @@ class LogUpload:
         self._path, self._limit, self._now = status, waiting_bytes, now
         self._store: ObjectStore | None = None
         self._held: int | None = None
-        self._said_at = 0.0
+        self._absence = Absence(back="the decision log is uploaded again", now=now)
         self._noted = folder / "uploaded.json"
         self._done = self._read_progress()
         self._kept: dict[str, Progress] = {}
@@ -397,14 +397,12 @@ class LogUpload:
         return status
 
     def _say(self, failure: str | None) -> None:
-        now = self._now()
         if failure is None:
-            if self.status.failure is not None:
-                _log.warning("the decision log is uploaded again")
-            self._said_at = 0.0
-        elif now - self._said_at >= REMIND_SECONDS:
-            self._said_at = now
-            _log.error("the decision log cannot be uploaded, and waits on the disk; prices go on: %s", failure)
+            self._absence.ends()
+        else:
+            self._absence.begins(
+                failure, stays="the decision log cannot be uploaded, and waits on the disk; prices go on"
+            )
 
 
 class Uploading:

@@ -23,7 +23,7 @@ FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "
 PATIENCE_SECONDS = 0.1  # how long a request waits for another thread's tick
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """Everything that the routes share.
 

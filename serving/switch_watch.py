@@ -12,16 +12,16 @@ from typing import Protocol
 from pricing.decision.switches import Switches, read_switches, write_switches
 from pricing.errors import RegistryError, SourceError
 from pricing.registry.switch_record import SwitchEntry, in_force
+from serving.absence import Absence
 
-REMIND_SECONDS = 600.0  # between two words on a database that does not answer
 _log = logging.getLogger(__name__)
 
 
 class Record(Protocol):
     """What is read of the record; each may raise RegistryError."""
 
-    def extent(self) -> tuple[int, int]:
-        """How many entries there are, and the number of the newest."""
+    def extent(self) -> tuple[int, int, str]:
+        """How many entries there are, the highest number and the latest time."""
         ...
 
     def entries(self) -> list[SwitchEntry]:
@@ -42,20 +42,21 @@ class SwitchWatch:
         """
         self._record, self._path = record, path
         self._now = now or (lambda: dt.datetime.now(dt.UTC))
-        self._extent: tuple[int, int] | None = None
+        self._extent: tuple[int, int, str] | None = None
         self._entries: Sequence[SwitchEntry] = ()
         self._written: Switches | None = None
-        self._absence = Absence("the record of switches", stays="the switches last known stay in force", now=self._now)
+        self._absence = Absence(back="the record of switches answers again", now=lambda: self._now().timestamp())
 
     def look(self) -> None:
-        """Reads the record where it has grown, and writes what is in force where that has changed."""
+        """Reads the record where it has changed, and writes what is in force where that has changed."""
         try:
             extent = self._record.extent()
             if extent != self._extent:
                 self._entries, self._extent = self._record.entries(), extent
             found = in_force(self._entries, at=self._now())
         except (RegistryError, ValueError) as error:  # ValueError: a row that no command of ours wrote
-            self._absence.begins(error)
+            self._extent = None  # what comes back may be a copy from before
+            self._absence.begins(error, stays="the switches last known stay in force")
             return
         self._absence.ends()
         self._write(found)
@@ -83,26 +84,3 @@ class SwitchWatch:
         except SourceError as error:
             _log.error("%s", error)
             return None
-
-
-class Absence:
-    """Says that a database is away, again after a while, and that it is back."""
-
-    def __init__(self, name: str, *, stays: str, now: Callable[[], dt.datetime]) -> None:
-        self._name, self._stays, self._now = name, stays, now
-        self._since: dt.datetime | None = None
-        self._said_at: dt.datetime | None = None
-
-    def begins(self, error: Exception) -> None:
-        """Takes note of a look that failed."""
-        now = self._now()
-        self._since = self._since or now
-        if self._said_at is None or (now - self._said_at).total_seconds() >= REMIND_SECONDS:
-            self._said_at = now
-            _log.error("%s; %s", error, self._stays)
-
-    def ends(self) -> None:
-        """Takes note of a look that went well."""
-        if self._since is not None:
-            _log.warning("%s answers again; it was away since %s", self._name, self._since)
-            self._since = self._said_at = None

@@ -300,9 +300,7 @@ def read_decisions(
                 first = max(first or drawn, drawn)
                 lines = read_archive(where, since=first)
             wanted = _Wanted(since, shadow)
-            listed = partial(
-                _listed, uploads, since=uploads_since or (since.astimezone(dt.UTC).date() if since else None)
-            )
+            listed = partial(_listed, uploads, since=uploads_since)
             return _read(folder, wanted, listed=listed, lines=lines, archived=archived, first=first)
         except VanishedError:  # compaction has archived and deleted it since the folder was listed
             if not again:

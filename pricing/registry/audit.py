@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
 from pricing.registry.database import create_tables, open_engine
 from pricing.registry.files import plain
@@ -170,7 +170,7 @@ class Audit:
         try:
             yield
         except (SQLAlchemyError, ImportError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             if isinstance(error, IntegrityError) and any(sign in line for sign in _TAKEN):
                 line = "another promotion was written at the same time; run it again"
             raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {line}") from error

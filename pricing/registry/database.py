@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, event, func, inspect, select, text
+from sqlalchemy import Connection, Engine, MetaData, NullPool, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -67,6 +68,33 @@ def _begin_immediately(engine: Engine) -> None:
     def _take_the_write_lock(connection: Connection) -> None:
         # The driver's own BEGIN lets two processes read the same before either writes.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def reading(engine: Engine, table: Table) -> Iterator[Connection | None]:
+    """A connection to read a table by; None, and nothing is made, where nobody has made it or the file of SQLite."""
+    file = _sqlite_file(engine)
+    if file is not None and not file.exists():
+        yield None
+        return
+    with engine.connect() as connection:
+        yield connection if inspect(connection).has_table(table.name) else None
+
+
+def make_folder(engine: Engine) -> None:
+    """Makes the folder of an SQLite database where it is missing.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    file = _sqlite_file(engine)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _sqlite_file(engine: Engine) -> Path | None:
+    url = engine.url
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> bool:

@@ -4,14 +4,13 @@ import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, Connection, Integer, MetaData, String, Table, inspect, select, update
+from sqlalchemy import Column, ColumnElement, Integer, MetaData, String, Table, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.registry.database import create_tables, open_engine
+from pricing.registry.database import create_tables, make_folder, open_engine, reading
 
 _WAIT_SECONDS = 5  # for a connection and for a statement: documents are looked at every few seconds
 _METADATA = MetaData()
@@ -57,23 +56,26 @@ class SharedDocuments:
             url: An SQLAlchemy URL.
             model: The registered model's name: shops that share a database share no document.
         """
-        self._model, self._name, self._made = model, redact_url(url), False
+        self._model, self._name = model, redact_url(url)
         with self._translated_errors():
             self._engine = open_engine(url, lock_seconds=_WAIT_SECONDS, statement_seconds=_WAIT_SECONDS)
 
     def read(self, name: str) -> Document | None:
         """The newest version of a document; None where it was never written."""
         query = select(_TABLE.c.version, _TABLE.c.content).where(*self._is(name))
-        with self._translated_errors(), self._connected() as connection:
+        with self._translated_errors(), reading(self._engine, _TABLE) as connection:
             row = None if connection is None else connection.execute(query).first()
         return None if row is None else Document(int(row.version), str(row.content))
 
-    def versions(self) -> dict[str, int]:
-        """Name → version of every document: a look that costs less than reading them."""
-        query = select(_TABLE.c.name, _TABLE.c.version).where(_TABLE.c.model == self._model)
-        with self._translated_errors(), self._connected() as connection:
+    def stamps(self) -> dict[str, str]:
+        """Name → a text that differs after every write, for each document: a look that costs less than reading them.
+
+        It holds the version and the time: a database that was restored from a copy gives the same version twice.
+        """
+        query = select(_TABLE.c.name, _TABLE.c.version, _TABLE.c.at).where(_TABLE.c.model == self._model)
+        with self._translated_errors(), reading(self._engine, _TABLE) as connection:
             rows = () if connection is None else connection.execute(query).all()
-        return {str(row.name): int(row.version) for row in rows}
+        return {str(row.name): f"{row.version} {row.at}" for row in rows}
 
     def replace(self, name: str, content: str, *, expected: int, who: str) -> Document:
         """Writes a document where it is still the version that was read, and returns the new one.
@@ -89,12 +91,11 @@ class SharedDocuments:
             RegistryError: The database does not answer or refuses.
         """
         written = Document(expected + 1, content)
-        at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        at = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
         values = {"version": written.version, "content": content, "at": at, "who": who}
         changed = f"{name} was changed by another process meanwhile; nothing was written: run it again"
         with self._translated_errors():
-            if self._file is not None:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._engine)
             create_tables(self._engine, _METADATA)
             try:
                 with self._engine.begin() as connection:
@@ -113,22 +114,6 @@ class SharedDocuments:
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
-
-    @property
-    def _file(self) -> Path | None:
-        """The file of an SQLite database."""
-        url = self._engine.url
-        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection | None]:
-        """A connection to read by; None where nobody has ever made the table, or the file of SQLite."""
-        if not self._made and self._file is not None and not self._file.exists():
-            yield None
-            return
-        with self._engine.connect() as connection:
-            self._made = self._made or inspect(connection).has_table(_TABLE.name)
-            yield connection if self._made else None
 
     def _is(self, name: str) -> tuple[ColumnElement[bool], ...]:
         return _TABLE.c.model == self._model, _TABLE.c.name == name

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 import pricing
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
 from pricing.registry import files
 from pricing.registry.rest import ARTIFACT, alias_is_missing
 
@@ -306,8 +306,7 @@ class Registry:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RegistryError(f"registry {self.uri}: {line}") from error
+            raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
 
 
 def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:

@@ -18,7 +18,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
 from pricing.registry import files
 
 ARTIFACT = "version"  # the folder of a version's files among a logged model's artefacts
@@ -214,8 +214,7 @@ class RestRegistry:
         try:
             yield
         except (requests.RequestException, OSError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RegistryError(f"registry {self.uri}: {line}") from error
+            raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
 
 
 def _session(environment: Mapping[str, str]) -> requests.Session:

@@ -7,28 +7,15 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    func,
-    inspect,
-    select,
-)
+from sqlalchemy import Boolean, Column, Float, Integer, MetaData, String, Table, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pricing.decision.switches import Scope, Switch, Switches
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.registry.database import create_tables, open_engine
+from pricing.registry.database import create_tables, make_folder, open_engine, reading
 
 Action = Literal["freeze", "override", "unfreeze"]
 
@@ -135,31 +122,31 @@ class SwitchRecord:
 
     def entries(self) -> list[SwitchEntry]:
         """Every entry, oldest first; none where the table was never made."""
-        with self._translated_errors(), self._connected() as connection:
+        with self._translated_errors(), reading(self._engine, _RECORD) as connection:
             if connection is None:
                 return []
             columns = [column for column in _RECORD.columns if column.name not in ("id", "model")]
             query = select(*columns).where(_RECORD.c.model == self._model).order_by(_RECORD.c.id)
             return [_entry(dict(row)) for row in connection.execute(query).mappings()]
 
-    def extent(self) -> tuple[int, int]:
-        """How many entries there are, and the number of the newest: a look that costs less than reading them all.
+    def extent(self) -> tuple[int, int, str]:
+        """How many entries there are, the highest number and the latest time: a look that costs less than reading all.
 
-        Of two that are written at the same time, the one with the lower number may appear after the other.
+        Of two that are written at the same time, the one with the lower number may appear after the other. A database
+        that was restored from a copy gives the same number twice, at another time.
         """
-        with self._translated_errors(), self._connected() as connection:
+        with self._translated_errors(), reading(self._engine, _RECORD) as connection:
             if connection is None:
-                return 0, 0
-            query = select(func.count(), func.max(_RECORD.c.id)).where(_RECORD.c.model == self._model)
-            count, newest = connection.execute(query).one()
-            return int(count), int(newest or 0)
+                return 0, 0, ""
+            found = select(func.count(), func.max(_RECORD.c.id), func.max(_RECORD.c.at))
+            count, newest, latest = connection.execute(found.where(_RECORD.c.model == self._model)).one()
+            return int(count), int(newest or 0), str(latest or "")
 
     def append(self, entry: SwitchEntry) -> None:
         """Writes an entry, and makes the table where there is none."""
         values = {**vars(entry), "at": _utc(entry.at), "until": None if entry.until is None else _utc(entry.until)}
         with self._translated_errors():
-            if self._file is not None:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._engine)
             create_tables(self._engine, _METADATA)
             with self._engine.begin() as connection:
                 connection.execute(_RECORD.insert().values(**values, model=self._model))
@@ -168,27 +155,12 @@ class SwitchRecord:
         """Closes the connections."""
         self._engine.dispose()
 
-    @property
-    def _file(self) -> Path | None:
-        """The file of an SQLite database."""
-        url = self._engine.url
-        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection | None]:
-        """A connection to read by; None where nobody has ever made the table, or the file of SQLite."""
-        if self._file is not None and not self._file.exists():
-            yield None
-            return
-        with self._engine.connect() as connection:
-            yield connection if inspect(connection).has_table(_RECORD.name) else None
-
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, ImportError, OSError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             if "database is locked" in line:
                 line = (
                     f"another process has held the database's lock for {self._lock_seconds:g} s, such as a promotion; "

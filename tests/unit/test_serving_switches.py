@@ -15,8 +15,9 @@ from pricing.decision.switches import Switch, Switches, read_switches, write_swi
 from pricing.errors import RegistryError
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord, in_force
 from pricing.runtime.cli import UsageError
+from serving.absence import REMIND_SECONDS
 from serving.switch import act
-from serving.switch_watch import REMIND_SECONDS, SwitchWatch
+from serving.switch_watch import SwitchWatch
 from tests.kit.serving import NOW, ServingApp, open_app
 from tests.kit.versions import shared_version
 
@@ -162,10 +163,10 @@ class FakeRecord:
     def __init__(self, entries: Sequence[SwitchEntry] = ()) -> None:
         self.kept, self.down, self.reads, self.numbers = list(entries), False, 0, list[int]()
 
-    def extent(self) -> tuple[int, int]:
+    def extent(self) -> tuple[int, int, str]:
         if self.down:
             raise RegistryError("record of switches: connection refused")
-        return len(self.kept), max([len(self.kept), *self.numbers])
+        return len(self.kept), max([len(self.kept), *self.numbers]), "then"
 
     def entries(self) -> list[SwitchEntry]:
         self.reads += 1
@@ -263,6 +264,39 @@ def test_a_row_that_no_command_wrote_takes_nothing_out_of_force(tmp_path: Path) 
     watch.look()
 
     assert [one.action for one in read_switches(path)] == ["freeze"]
+
+
+def test_a_database_that_is_back_is_read_wholly_however_far_its_record_goes(tmp_path: Path) -> None:
+    record, path = FakeRecord([entry("freeze", "product", "tea")]), tmp_path / "switches.json"
+    watch = SwitchWatch(record, path=path)
+    watch.look()
+    record.down = True
+    watch.look()
+
+    record.down, record.kept = False, [entry("freeze", "product", "jam")]
+    watch.look()
+
+    assert [one.name for one in read_switches(path)] == ["jam"]
+
+
+def test_a_switch_set_after_the_database_was_restored_counts_for_whoever_saw_the_lost_one(tmp_path: Path) -> None:
+    database, path = tmp_path / "pricing.db", tmp_path / "switches.json"
+    record = SwitchRecord(f"sqlite:///{database}", model="shop")
+    watch = SwitchWatch(record, path=path, now=lambda: NOW + HOUR)
+    record.append(entry("freeze", "product", "tea"))
+    copy = database.read_bytes()
+    record.append(entry("freeze", "product", "jam"))
+    watch.look()
+    before = {one.name for one in read_switches(path)}
+
+    record.close()
+    database.write_bytes(copy)
+    record.append(entry("freeze", "product", "rye", at=NOW + HOUR))
+    watch.look()
+
+    assert before == {"tea", "jam"}
+    assert {one.name for one in read_switches(path)} == {"tea", "rye"}
+    record.close()
 
 
 @pytest.fixture
@@ -407,9 +441,9 @@ def test_models_that_share_a_database_share_no_switch_and_reading_makes_nothing(
     before = (mine.extent(), mine.entries(), (tmp_path / "shared.db").exists())
     mine.append(entry(until=NOW + HOUR))
 
-    assert before == ((0, 0), [], False)
-    assert (other.extent(), other.entries()) == ((0, 0), [])
-    assert mine.extent() == (1, 1)
+    assert before == ((0, 0, ""), [], False)
+    assert (other.extent(), other.entries()) == ((0, 0, ""), [])
+    assert mine.extent()[:2] == (1, 1)
     assert mine.entries() == [entry(until=NOW + HOUR)]
     for one in (mine, other):
         one.close()

@@ -4,11 +4,13 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipelines.price_log import read_assignment
 from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
 from pricing.decision.assignment import Holdout, holdout_file, read_held, read_holdout, write_holdout
@@ -17,9 +19,9 @@ from pricing.registry.documents import Document, DocumentChangedError, SharedDoc
 from pricing.registry.version import load
 from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url
+from serving.absence import REMIND_SECONDS
 from serving.follower import verify_version
 from serving.shared_files_watch import SharedFilesWatch
-from serving.switch_watch import REMIND_SECONDS
 from tests.kit.serving import settings_in
 from tests.kit.versions import shared_version
 
@@ -39,9 +41,9 @@ class Away(SharedDocuments):
         super().__init__(url, model=model)
         self.away = False
 
-    def versions(self) -> dict[str, int]:
+    def stamps(self) -> dict[str, str]:
         self._check()
-        return super().versions()
+        return super().stamps()
 
     def read(self, name: str) -> Document | None:
         self._check()
@@ -77,13 +79,13 @@ def test_a_document_is_written_over_what_was_read_only(documents: SharedDocument
 
     assert (first.version, second.version) == (1, 2)
     assert documents.read("plan") == Document(2, "b")
-    assert documents.versions() == {"plan": 2}
+    assert list(documents.stamps()) == ["plan"]
 
 
 def test_before_anybody_wrote_there_is_nothing_and_reading_makes_nothing(
     documents: SharedDocuments, tmp_path: Path
 ) -> None:
-    assert (documents.read("plan"), documents.versions()) == (None, {})
+    assert (documents.read("plan"), documents.stamps()) == (None, {})
     assert not (tmp_path / "db").exists()
 
 
@@ -101,7 +103,7 @@ def test_a_database_that_is_away_is_one_clear_error_without_the_password() -> No
     documents = SharedDocuments("postgresql://ann:hush@127.0.0.1:1/pricing", model="shop")
 
     with pytest.raises(RegistryError, match="PRICING_DATABASE_URL") as found:
-        documents.versions()
+        documents.stamps()
 
     assert "hush" not in str(found.value)
     assert len(str(found.value).splitlines()) == 1
@@ -124,6 +126,25 @@ def test_an_edit_of_one_task_reaches_the_files_of_another(documents: SharedDocum
     assert path.stat().st_mtime_ns == mark  # what has not changed is not written again
 
 
+def test_an_edit_after_the_database_was_restored_reaches_a_task_that_saw_the_lost_one(
+    documents: SharedDocuments, tmp_path: Path
+) -> None:
+    one, other = files_in(tmp_path / "one", documents), files_in(tmp_path / "other", documents)
+    path, database = holdout_file(tmp_path / "other"), tmp_path / "db" / "pricing.db"
+    one.edit(holdout_file(tmp_path / "one"), held("tea"))
+    copy = database.read_bytes()
+    one.edit(holdout_file(tmp_path / "one"), held("jam"))
+    other.mirror(path)
+    before = read_held(path)
+
+    database.write_bytes(copy)
+    one.edit(holdout_file(tmp_path / "one"), held("rye"))
+    other.mirror(path)
+
+    assert before == {"tea", "jam"}
+    assert read_held(path) == {"tea", "rye"}  # the document's second version, as the lost one was
+
+
 def test_a_change_that_another_task_overtakes_is_made_anew_and_loses_nothing(
     documents: SharedDocuments, tmp_path: Path
 ) -> None:
@@ -139,7 +160,8 @@ def test_a_change_that_another_task_overtakes_is_made_anew_and_loses_nothing(
     one.edit(holdout_file(tmp_path / "one"), slowly)
 
     assert read_held(holdout_file(tmp_path / "one")) == {"tea", "jam"}
-    assert documents.versions() == {"monitoring/holdout.json": 2}
+    assert (found := documents.read("monitoring/holdout.json")) is not None
+    assert found.version == 2
 
 
 def test_a_document_that_never_stands_still_is_given_up(documents: SharedDocuments, tmp_path: Path) -> None:
@@ -172,7 +194,7 @@ def test_what_was_known_last_stays_while_the_database_is_away_and_is_made_good_a
 ) -> None:
     away = Away(f"sqlite:///{tmp_path / 'pricing.db'}", model="shop")
     there = files_in(tmp_path / "one", SharedDocuments(f"sqlite:///{tmp_path / 'pricing.db'}", model="shop"))
-    path, clock = holdout_file(tmp_path / "other"), [NOW]
+    path, clock = holdout_file(tmp_path / "other"), [NOW.timestamp()]
     watch = SharedFilesWatch(files_in(tmp_path / "other", away), [path], now=lambda: clock[0])
     there.edit(holdout_file(tmp_path / "one"), held("tea"))
     watch.look()
@@ -181,7 +203,7 @@ def test_what_was_known_last_stays_while_the_database_is_away_and_is_made_good_a
     there.edit(holdout_file(tmp_path / "one"), held("jam"))
     with caplog.at_level(logging.WARNING, "serving"):
         for seconds in (0, 2, REMIND_SECONDS):
-            clock[0] = NOW + dt.timedelta(seconds=seconds)
+            clock[0] = NOW.timestamp() + seconds
             watch.look()
         meanwhile = read_held(path)
         away.away = False
@@ -222,7 +244,8 @@ def test_a_job_reads_what_is_shared_and_shares_what_it_has_from_before(
     files_in(tmp_path / "fresh", documents).refresh(fresh)
 
     assert read_holdout(fresh) == Holdout(frozenset({"tea"}), frozenset({"jam"}))
-    assert documents.versions() == {"monitoring/holdout.json": 1}
+    assert (found := documents.read("monitoring/holdout.json")) is not None
+    assert found.version == 1
 
 
 def test_a_damaged_file_is_shared_with_nobody(documents: SharedDocuments, tmp_path: Path) -> None:
@@ -232,7 +255,7 @@ def test_a_damaged_file_is_shared_with_nobody(documents: SharedDocuments, tmp_pa
 
     files_in(tmp_path, documents).refresh(path)
 
-    assert documents.versions() == {}
+    assert documents.stamps() == {}
 
 
 def test_a_job_whose_database_is_away_goes_on_with_what_lies_there(
@@ -321,6 +344,27 @@ def test_whom_a_task_dealt_while_the_database_was_away_keeps_its_place_and_is_sh
     assert alone == kept
     assert shared is not None
     assert json.loads(shared.content)["products"] == alone
+
+
+def test_a_job_that_prices_files_needs_the_database_only_for_products_that_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+    away, version = Away(f"sqlite:///{tmp_path / 'pricing.db'}", model="pricing"), load(shared_version())
+    columns = ("product_ids", "categories", "typical_units")
+    few = replace(version.facts, **{name: getattr(version.facts, name)[:-1] for name in columns})
+    read = partial(
+        read_assignment, STRATEGY_TEST, pricer=version.pricer(version="1"), keep=True, files=files_in(tmp_path, away)
+    )
+    dealt = read(facts=few).arms
+
+    away.away = True
+    again = read(facts=few).arms
+    with pytest.raises(RegistryError, match="refused"):
+        read(facts=version.facts)
+
+    assert again == dealt
+    assert len(dealt) == len(few.product_ids)
 
 
 def test_products_of_a_draft_count_before_those_of_a_task(tmp_path: Path) -> None:
