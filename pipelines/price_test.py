@@ -29,7 +29,7 @@ from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
-from pricing.errors import NO_SALES, ConfigError, HistoryError, nearest
+from pricing.errors import NO_SALES, ConfigError, HistoryError, RegistryError, nearest
 from pricing.markdown_text import escape_markdown
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
@@ -90,7 +90,7 @@ def _price_test(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     path = plan_file(pricing_home())
     files = job_files(load_config(options.config).registry.model_name)
-    files.refresh(path, holdout_file(pricing_home()))
+    shared = files.refresh(path, holdout_file(pricing_home()))
     plan = read_plan(path)
     today = options.today or shop_now(load_config(options.config).zone).date()
     asked = [name for name in ("show", "stop", "report") if getattr(options, name)]
@@ -105,7 +105,13 @@ def _price_test(argv: Sequence[str] | None) -> int:
     elif options.report:
         _report(options, plan)
     elif options.show:
-        print("\n".join(_lines(plan, today)) or "no price test is planned")
+        print(
+            "\n".join(_lines(plan, today)) or "no price test is planned" + ("" if shared else ", as far as known here")
+        )
+        if not shared:
+            raise RegistryError(
+                "the database of PRICING_DATABASE_URL does not answer: this is what was known here last"
+            )
     else:
         test = _start(options, plan, today=today)
         _change(files, path, lambda known: known.with_test(test))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -133,6 +134,9 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dt.time, Z
         zone = ZoneInfo(found.zone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(f"--zone: expected a time zone such as Europe/Berlin, found {found.zone!r}") from error
+    for option, value in pairwise(found.words):
+        if not value:
+            raise ConfigError(f"{option}: is empty, and every night would fail; docker-compose.yml takes it from SALES")
     return found, at, zone
 
 

@@ -16,8 +16,9 @@ from pricing.decision.assignment import holdout_file
 from pricing.decision.price_tests import plan_file
 from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
 from pricing.decision.switches import switch_file
+from pricing.decision_log.places import uploads_url
 from pricing.errors import ConfigError
-from pricing.paths import SQLITE, UPLOADS_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import SQLITE, pricing_home, tracking_uri
 from pricing.runtime.shared_state import database_url, given_database_url, task_name
 from serving.current_version import BAKED, FollowerPaths
 from serving.keys import ApiKey, read_keys
@@ -178,7 +179,7 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         keys=read_keys(environment),
         database_url=database_url(environment),
         shared_url=given_database_url(environment),
-        decisions_url=environment.get(UPLOADS_VARIABLE) or None,
+        decisions_url=uploads_url(environment),
         pinned=_pinned(environment),
         task=task_name(environment),
         knows_others=bool(run_id and given_database_url(environment)),

@@ -6,6 +6,7 @@ boto3 is loaded only for an s3:// address. Region, credentials and AWS_ENDPOINT_
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from pricing.errors import ConfigError, LockError, SourceError
 from pricing.fileio import replace_atomically
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+]+:/")  # what begins so is meant as an address; a drive's letter is one character
 READERS = 16  # requests to S3 at a time, and objects of up to 8 MB that are fetched before they are wanted
 LEASE_SECONDS = 900.0  # a lock in S3 ends after so long without being renewed: its holder was killed
 _DELETED_AT_ONCE = 1000  # S3's limit
@@ -96,8 +98,10 @@ def check_address(where: str) -> None:
     Raises:
         ConfigError: It is neither a folder nor s3://bucket/prefix.
     """
-    if "://" in where and (urlsplit(where).scheme != "s3" or not urlsplit(where).netloc):
-        raise ConfigError(f"{where}: expected a folder, or an address such as s3://bucket/prefix")
+    parts = urlsplit(where)
+    far = "://" in where or _SCHEME.match(where) is not None
+    if not where.strip() or (far and (parts.scheme != "s3" or not parts.netloc)):
+        raise ConfigError(f"{where!r}: expected a folder, or an address such as s3://bucket/prefix")
 
 
 def _key(stored: Stored) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.decision_log.archive import default_archive
+from pricing.decision_log.objects import check_address
+from pricing.errors import ConfigError
 from pricing.paths import ARCHIVE_VARIABLE, UPLOADS_VARIABLE, pricing_home
 
 
@@ -38,6 +40,21 @@ def log_places(given: Path | None = None, environment: Mapping[str, str] = os.en
     if given is not None:
         return LogPlaces(given, None, str(default_archive(given)))
     folder = pricing_home(environment) / "decisions"
-    uploads = environment.get(UPLOADS_VARIABLE) or None
+    uploads = uploads_url(environment)
     archive = f"{uploads.rstrip('/')}/parquet" if uploads else str(default_archive(folder))
     return LogPlaces(folder, uploads, environment.get(ARCHIVE_VARIABLE) or archive)
+
+
+def uploads_url(environment: Mapping[str, str] = os.environ) -> str | None:
+    """PRICING_DECISIONS_URL, where serving tasks upload their logs; None where it is not given.
+
+    Raises:
+        ConfigError: It is neither a folder nor s3://bucket/prefix.
+    """
+    given = environment.get(UPLOADS_VARIABLE) or None
+    if given is not None:
+        try:
+            check_address(given)
+        except ConfigError as error:
+            raise ConfigError(f"{UPLOADS_VARIABLE}: {error}") from error
+    return given

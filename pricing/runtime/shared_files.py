@@ -70,13 +70,16 @@ class SharedFiles:
                 self._seen[path] = stamp  # where it was written since, the next look reads it again
         return written
 
-    def refresh(self, *paths: Path) -> None:
+    def refresh(self, *paths: Path) -> bool:
         """Brings files up to date for a job that is about to read them, or says that the database is away.
 
         A file whose document was never written becomes that document: it is from before there was a database.
+
+        Returns:
+            Whether the files are what all tasks share; False while the database is away.
         """
         if self._documents is None:
-            return
+            return True
         try:
             known = self._documents.stamps()
             for path in paths:
@@ -87,6 +90,8 @@ class SharedFiles:
             self.mirror(*paths)
         except (RegistryError, OSError) as error:
             _log.warning("%s; what lies in %s is taken to be in force", error, self._home)
+            return False
+        return True
 
     def edit(self, path: Path, change: Callable[[Path], Result]) -> Result:
         """Changes a file, and its document with it; where another process is faster the change is made anew.

@@ -115,3 +115,12 @@ def test_a_time_or_zone_that_is_none_is_refused(
 
     assert main(words) == EXIT_KNOWN_ERROR
     assert repr(words[1]) in capsys.readouterr().err
+
+
+def test_sales_that_nobody_named_are_refused_at_the_start_and_not_every_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
+
+    assert main(["--", "--sales", ""]) == EXIT_KNOWN_ERROR
+    assert "--sales: is empty" in capsys.readouterr().err

@@ -226,3 +226,9 @@ def test_an_address_that_is_no_database_is_refused_at_the_start_and_never_repeat
         settings_in(tmp_path, PRICING_DATABASE_URL=given)
 
     assert "s3cret" not in str(found.value)
+
+
+@pytest.mark.parametrize("given", [" ", "s3:/bucket/log", "s3://", "http://store/log"])
+def test_an_address_of_the_decision_log_that_is_none_is_refused_at_the_start(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match=r"PRICING_DECISIONS_URL: .* expected a folder, or an address"):
+        settings_in(tmp_path, PRICING_DECISIONS_URL=given)
