@@ -1151,7 +1151,7 @@ def test_sections_of_alarms_name_widgets_and_settings_that_there_are(made: Synth
         f"{part}.{name}"
         for part in ("serving", "watch", "tracking")
         for name in dict(getattr(ENVIRONMENTS["staging"], part))
-    }
+    } | {f"serving.{name}" for name in vars(load_config().serving)}
 
     shown = set(re.findall(r"\*([A-Z][^*.]+)\*", re.sub(r"\*\*[^*]+\*\*", "", text)))
     named = set(re.findall(r"`((?:serving|watch)\.\w+)`", text))
