@@ -227,7 +227,7 @@ smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL
 smoke-image:  ## starts an image of the service without a model, and asks it (IMAGE=pricing-serving)
 	python3 -m deploy.smoke_image '$(or $(IMAGE),pricing-serving)'
 
-rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…")
+rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…"; ARGS=--cancel ends one under way)
 	$(installed) deploy
 	.venv/bin/python -m deploy.rollout --environment '$(ENV)' $(ARGS)
 

@@ -30,6 +30,7 @@ JOBS = {
     "nightly": "pipelines.nightly",
     "promote": "pipelines.promote",
 }
+SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 Cron = Annotated[str, Field(pattern=r"^cron\(\S+ \S+ \S+ \S+ \S+ \S+\)$")]
@@ -242,6 +243,8 @@ class Environment(Part):
         domain: Name that the certificate is for and that callers use.
         mlflow_domain: Name under which people open MLflow; the certificate must have it, too.
         kept: Whether data outlive the stacks: no deletion without a further step.
+        qualifier: Part of the names of what `cdk bootstrap` makes for this environment alone: at most ten letters and
+            digits, unlike any other bootstrap's in the account.
         network: The network.
         images: What is deployed.
         serving: The service.
@@ -259,6 +262,7 @@ class Environment(Part):
     domain: Domain
     mlflow_domain: Domain
     kept: bool
+    qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
     images: ImagesPart
     serving: ServingPart
@@ -269,6 +273,13 @@ class Environment(Part):
     nightly: NightlyPart
     watch: WatchPart
     settings: dict[str, Any] = {}
+
+    @field_validator("qualifier")
+    @classmethod
+    def _is_no_shared_one(cls, qualifier: str) -> str:
+        if qualifier == SHARED_QUALIFIER:
+            raise ValueError("is CDK's own, whose roles change every stack of the account that is deployed with it")
+        return qualifier
 
     @field_validator("jobs")
     @classmethod
@@ -290,7 +301,11 @@ def read_environments(path: Path = FILE) -> dict[str, Environment]:
         raise DeploymentError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict) or not content:
         raise DeploymentError(f"{path}: expected a mapping of environments, found {type(content).__name__}")
-    return {name: _environment(name, given, path=path) for name, given in content.items()}
+    environments = {name: _environment(name, given, path=path) for name, given in content.items()}
+    if len({one.qualifier for one in environments.values()}) < len(environments):
+        found = ", ".join(f"{name}: {one.qualifier}" for name, one in environments.items())
+        raise DeploymentError(f"{path}: expected a qualifier of its own for each environment; found {found}")
+    return environments
 
 
 def environment_named(name: str) -> Environment:

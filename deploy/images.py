@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +22,30 @@ BASE_LABEL = "org.opencontainers.image.base.name"
 PLATFORM = "linux/amd64"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 ISSUER = "https://token.actions.githubusercontent.com"  # of the identities that sign
+UNSIGNED = 10  # exit code of `cosign verify` where an image has no signature at all
 Run = Callable[[Sequence[str]], str]
 
 
 class ImageError(RuntimeError):
     """An image that cannot be built, found or trusted; says which, and why."""
+
+
+class CommandError(ImageError):
+    """A command that failed.
+
+    Attributes:
+        code: Its exit code.
+        said: What it wrote to stderr.
+    """
+
+    def __init__(self, command: Sequence[str], *, code: int, said: str) -> None:
+        last = said.strip().rpartition("\n")[2]
+        super().__init__(f"{' '.join(command[:4])} … ended with {code}: {last or 'no message'}")
+        self.code, self.said = code, said
+
+
+class AbsentError(ImageError):
+    """The registry has answered that it has no such image."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +102,41 @@ class Record:
 
 
 def run(command: Sequence[str]) -> str:
-    """Runs a command, whose messages go to stderr; returns what it wrote to stdout.
+    """Runs a command and passes on what it writes to stderr; returns what it wrote to stdout.
 
     Raises:
-        ImageError: It failed, and has said why on stderr.
+        CommandError: It failed.
     """
     print("+ " + " ".join(command), file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise ImageError(f"{' '.join(command[:4])} … ended with {done.returncode}; its message is above")
-    return done.stdout
+    said: list[str] = []
+    # stdout goes to a file: of two pipes, one could fill up while the other is read.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
+        with subprocess.Popen(
+            command, stdout=out, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        ) as process:
+            for line in process.stderr or ():
+                print(line, end="", file=sys.stderr, flush=True)
+                said.append(line)
+        if process.returncode:
+            raise CommandError(command, code=process.returncode, said="".join(said))
+        out.seek(0)
+        return out.read()
 
 
 def digest_of(reference: str, *, run: Run = run) -> str:
     """The digest that a registry has for a reference.
 
     Raises:
-        ImageError: It has none, or the answer holds no digest.
+        AbsentError: It has none.
+        ImageError: It cannot be asked, or the answer holds no digest.
     """
-    said = run(["docker", "buildx", "imagetools", "inspect", reference, "--format", "{{json .Manifest}}"])
+    try:
+        said = run(["docker", "buildx", "imagetools", "inspect", reference, "--format", "{{json .Manifest}}"])
+    except CommandError as error:
+        # What buildx makes of a registry's 404, and of nothing else.
+        if f"{reference}: not found" in error.said:
+            raise AbsentError(f"{reference}: not found") from error
+        raise
     try:
         digest = str(json.loads(said)["digest"])
     except (ValueError, KeyError, TypeError) as error:
@@ -126,6 +162,10 @@ def base_of(reference: str, *, run: Run = run) -> str:
 def publish(registry: str, *, commit: str, repository: str, run: Run = run) -> Record:
     """Builds and pushes every image, tagged with the commit; takes those that are there and signed as they are.
 
+    An image without any signature is built anew: its build broke off before it was signed, and no deployment takes
+    it. Any other doubt is an error: deployments may have copied the image to repositories whose tags never move, and
+    a second build of the commit, with another digest, could not follow it there.
+
     Args:
         registry: Such as ghcr.io/OWNER/REPOSITORY.
         commit: Full hash of the commit.
@@ -133,19 +173,16 @@ def publish(registry: str, *, commit: str, repository: str, run: Run = run) -> R
         run: Runs a command.
 
     Raises:
-        ImageError: One cannot be built or pushed, or those that are there stand on different bases.
+        ImageError: One cannot be built or pushed, the registry or the log of signatures cannot be asked, one that is
+            there is signed by somebody else, or those that are there stand on different bases.
     """
     digests: dict[str, str] = {}
     bases: set[str] = set()
     for name in DOCKERFILES:
-        try:
-            digest = digest_of(f"{registry}/{name}:{commit}", run=run)
-            reference = f"{registry}/{name}@{digest}"
-            verify_one(reference, repository=repository, run=run)
-            bases.add(base_of(reference, run=run))
+        digest = _finished(f"{registry}/{name}", commit=commit, repository=repository, run=run)
+        if digest is not None:
+            bases.add(base_of(f"{registry}/{name}@{digest}", run=run))
             digests[name] = digest
-        except ImageError:
-            continue  # not built yet, or not by us: it is built below
     if len(bases) > 1:
         raise ImageError(f"{registry}: the images of {commit} stand on different bases: {', '.join(sorted(bases))}")
     base = bases.pop() if bases else f"{BASE}@{digest_of(BASE, run=run)}"
@@ -161,6 +198,24 @@ def publish(registry: str, *, commit: str, repository: str, run: Run = run) -> R
             run([*build, "--tag", tagged, "--push", "."])
             digests[name] = digest_of(tagged, run=run)
     return Record(registry, commit, base, {name: digests[name] for name in DOCKERFILES})
+
+
+def _finished(image: str, *, commit: str, repository: str, run: Run) -> str | None:
+    """The digest of an image that is built and signed; None where it is not there, or nobody has signed it."""
+    try:
+        digest = digest_of(f"{image}:{commit}", run=run)
+    except AbsentError:
+        return None
+    try:
+        verify_one(f"{image}@{digest}", repository=repository, run=run)
+    except CommandError as error:
+        if error.code == UNSIGNED:
+            return None
+        raise ImageError(
+            f"{image}:{commit} is there, and its signature cannot be verified: {error}. Nothing was built. Run this "
+            "again once the registry and the log of signatures answer; if somebody else signed it, find out who"
+        ) from error
+    return digest
 
 
 def build_words(dockerfile: str, *, base: str, commit: str, repository: str) -> list[str]:
@@ -184,7 +239,7 @@ def copy(record: Record, registry: str, *, run: Run = run) -> Record:
         there = f"{registry}/{name}"
         try:
             digest_of(f"{there}@{digest}", run=run)
-        except ImageError:
+        except AbsentError:
             run(["docker", "buildx", "imagetools", "create", "--prefer-index=false", "--tag",
                  f"{there}:{record.commit}", record.reference(name)])  # fmt: skip
             arrived = digest_of(f"{there}:{record.commit}", run=run)
@@ -197,7 +252,8 @@ def found(registry: str, *, commit: str, run: Run = run) -> dict[str, str]:
     """The digests of the images of a commit that a registry has.
 
     Raises:
-        ImageError: One is not there.
+        AbsentError: One is not there.
+        ImageError: The registry cannot be asked.
     """
     return {name: digest_of(f"{registry}/{name}:{commit}", run=run) for name in DOCKERFILES}
 

@@ -1,7 +1,9 @@
 """What pipelines on GitHub may do on AWS: roles that they take by OIDC, without a key that anybody keeps.
 
 A stack of its own, `pricing-ENV-pipeline`, in an app of its own, so that no pipeline deploys its own rights:
-`make access ENV=staging` by an administrator, before anything else. Names, not references, tie it to the other stacks.
+`make access ENV=staging` by an administrator after `cdk bootstrap`, before anything else. It goes to AWS with the
+administrator's own credentials, past the roles of `cdk bootstrap`, which here lose the right to change any stack but
+the environment's. Names, not references, tie it to the other stacks.
 """
 
 import os
@@ -9,13 +11,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aws_cdk import App, CfnOutput, Duration, Stack, Tags
+from aws_cdk import App, CfnOutput, Duration, LegacyStackSynthesizer, Stack, Tags
 from aws_cdk import Environment as Place
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from deploy.app import new_app
 from deploy.environment import DeploymentError, Environment, environment_named
+from deploy.stacks import STACKS
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
@@ -30,6 +33,10 @@ PUSH = (
     "ecr:InitiateLayerUpload",
     "ecr:PutImage",
     "ecr:UploadLayerPart",
+)
+CHANGES = tuple(  # whatever changes a stack; reading stays as `cdk bootstrap` allows it
+    f"cloudformation:{verb}*"
+    for verb in ("Cancel", "Continue", "Create", "Delete", "Execute", "Import", "Rollback", "Set", "Signal", "Update")
 )
 MODEL_TASKS = ("promote", "nightly")  # of which a pipeline may start one
 
@@ -49,7 +56,7 @@ class PipelineAccess(Stack):
         self, scope: Construct, name: str, *, environment: Environment, repository: str, **options: Any
     ) -> None:
         super().__init__(scope, name, **options)
-        self._name, self._repository = environment.name, repository
+        self._name, self._repository, self._qualifier = environment.name, repository, environment.qualifier
         self.deploy = self._role("Deploy", "deploys code", gates=[environment.name])
         self._may_push()
         self._may_deploy()
@@ -90,11 +97,30 @@ class PipelineAccess(Stack):
         self._may(self.deploy, list(PUSH), [self._arn("ecr", f"repository/pricing-{self._name}/*")])
 
     def _may_deploy(self) -> None:
-        roles = [
-            self._arn("iam", f"role/cdk-hnb659fds-{one}-role-{self.account}-{self.region}", region="")
-            for one in BOOTSTRAPPED
-        ]
+        roles = [self._arn("iam", f"role/{self._bootstrapped(one)}", region="") for one in BOOTSTRAPPED]
         self._may(self.deploy, ["sts:AssumeRole"], roles)
+        serving = self._arn("cloudformation", f"stack/pricing-{self._name}-serving/*")
+        self._may(self.deploy, ["cloudformation:CancelUpdateStack"], [serving])
+        # CDK lets that role change every stack of the account, with the rights that a stack was last deployed with.
+        iam.ManagedPolicy(
+            self,
+            "OwnStacks",
+            description=f"Keeps deployments of {self._name} from every other stack",
+            roles=[iam.Role.from_role_name(self, "Bootstrapped", self._bootstrapped("deploy"))],
+            statements=[
+                iam.PolicyStatement(
+                    effect=iam.Effect.DENY,
+                    actions=list(CHANGES),
+                    not_resources=[
+                        self._arn("cloudformation", f"stack/pricing-{self._name}-{stack}/*") for stack in STACKS
+                    ],
+                )
+            ],
+        )
+
+    def _bootstrapped(self, role: str) -> str:
+        """The name of a role that `cdk bootstrap` made for this environment."""
+        return f"cdk-{self._qualifier}-{role}-role-{self.account}-{self.region}"
 
     def _may_run_jobs(self) -> None:
         cluster = self._arn("ecs", f"cluster/pricing-{self._name}")
@@ -156,8 +182,12 @@ def build(app: App, environment: Environment, *, repository: str) -> PipelineAcc
         repository=repository,
         env=Place(region=environment.region),
         termination_protection=environment.kept,
+        synthesizer=LegacyStackSynthesizer(),  # no role stands between: whoever deploys it must hold its rights
     )
-    stack.add_dependency(GithubProvider(app, "pricing-github", env=Place(region=environment.region)))
+    provider = GithubProvider(
+        app, "pricing-github", env=Place(region=environment.region), synthesizer=LegacyStackSynthesizer()
+    )
+    stack.add_dependency(provider)
     Tags.of(stack).add("pricing:environment", environment.name)
     return stack
 

@@ -1,7 +1,8 @@
 """Say how the newest deployment of the service ended: in place, or taken back by ECS.
 
 CloudFormation waits for it, and fails where ECS takes it back. This asks ECS itself, so that the pipeline says which
-alarm or which failing task it was, and never calls an old image that runs on a success.
+alarm or which failing task it was, and never calls an old image that runs on a success. With --cancel it ends an
+update of the service's stack that is under way, so that another can begin.
 """
 
 import argparse
@@ -116,21 +117,62 @@ def watch(
     return rollout, rollout.fault(digest)
 
 
+def cancel(environment: Environment, *, minutes: float, pause: Callable[[float], None] = time.sleep) -> str:
+    """Cancels an update of the service's stack that is under way, and waits until the stack is at rest.
+
+    CloudFormation then puts back what ran before the update. What it cannot cancel, such as an update that it takes
+    back already, is waited for.
+
+    Args:
+        environment: Whose service.
+        minutes: Longest time to wait.
+        pause: Waits for seconds.
+
+    Returns:
+        The stack's status, such as UPDATE_ROLLBACK_COMPLETE.
+
+    Raises:
+        DeploymentError: The stack could not be put back, or is not at rest in time.
+    """
+    stack = f"pricing-{environment.name}-serving"
+    formation = client("cloudformation", region=environment.region)
+    for _ in range(1 + int(60 * minutes / LOOK_SECONDS)):
+        found = formation.describe_stacks(StackName=stack)["Stacks"][0]
+        status = str(found["StackStatus"])
+        if status.endswith("ROLLBACK_FAILED"):
+            why = found.get("StackStatusReason", "no reason given")
+            raise DeploymentError(f"{stack}: {status}: {why}; aws cloudformation continue-update-rollback comes first")
+        if not status.endswith("_IN_PROGRESS"):
+            return status
+        if status == "UPDATE_IN_PROGRESS":
+            try:
+                formation.cancel_update_stack(StackName=stack)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ValidationError":  # which says: it has ended since
+                    raise
+        pause(LOOK_SECONDS)
+    raise DeploymentError(f"{stack}: still {status} after {minutes:g} minutes")
+
+
 def _image(task: dict[str, Any]) -> str:
     (image,) = (str(one["image"]) for one in task["containerDefinitions"] if one["name"] == CONTAINER)
     return image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watches; returns 0 where the deployment is in place, 1 where it is not, 2 where that cannot be told."""
+    """Watches, or cancels; returns 0 where that ended well, 1 where the deployment is not in place, 2 on an error."""
     parser = argparse.ArgumentParser(prog="python -m deploy.rollout", description=__doc__)
     parser.add_argument("--environment", required=True, help="of deploy/environments.yaml")
     parser.add_argument("--digest", help="sha256:… of the image of the service that must run; absent: any")
     parser.add_argument("--minutes", type=float, default=15, metavar="N", help="longest time to wait (default 15)")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append what was found to this file")
+    parser.add_argument("--cancel", action="store_true", help="cancel an update under way and wait for that, no more")
     options = parser.parse_args(argv)
     try:
         environment = environment_named(options.environment)
+        if options.cancel:
+            print(f"pricing-{environment.name}-serving: {cancel(environment, minutes=options.minutes)}")
+            return 0
         rollout, fault = watch(environment, digest=options.digest, minutes=options.minutes)
     except (DeploymentError, BotoCoreError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)

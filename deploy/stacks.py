@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aws_cdk import App, CfnOutput, Stack, Tags
+from aws_cdk import App, CfnOutput, DefaultStackSynthesizer, Stack, Tags
 from aws_cdk import Environment as Place
 from constructs import Construct
 
@@ -89,19 +89,22 @@ class WatchStack(Stack):
 
 def build(app: App, environment: Environment) -> dict[str, Stack]:
     """Makes every stack of an environment; returns them by their names in STACKS."""
-    options: dict[str, Any] = {
-        "env": Place(region=environment.region),  # the account is that of whoever deploys
-        "termination_protection": environment.kept,
-    }
+
+    def options() -> dict[str, Any]:
+        return {
+            "env": Place(region=environment.region),  # the account is that of whoever deploys
+            "termination_protection": environment.kept,
+            "synthesizer": DefaultStackSynthesizer(qualifier=environment.qualifier),  # one serves one stack
+        }
 
     def name(stack: str) -> str:
         return f"pricing-{environment.name}-{stack}"
 
-    base = Foundation(app, name("foundation"), environment=environment, **options)
-    tracking = TrackingStack(app, name("tracking"), base=base, **options)
-    jobs = JobsStack(app, name("jobs"), base=base, tracking=tracking, **options)
-    serving = ServingStack(app, name("serving"), base=base, tracking=tracking, **options)
-    watch = WatchStack(app, name("watch"), base=base, tracking=tracking, jobs=jobs, serving=serving, **options)
+    base = Foundation(app, name("foundation"), environment=environment, **options())
+    tracking = TrackingStack(app, name("tracking"), base=base, **options())
+    jobs = JobsStack(app, name("jobs"), base=base, tracking=tracking, **options())
+    serving = ServingStack(app, name("serving"), base=base, tracking=tracking, **options())
+    watch = WatchStack(app, name("watch"), base=base, tracking=tracking, jobs=jobs, serving=serving, **options())
     stacks: dict[str, Stack] = dict(zip(STACKS, (base, tracking, jobs, serving, watch), strict=True))
     for stack in stacks.values():
         Tags.of(stack).add("pricing:environment", environment.name)

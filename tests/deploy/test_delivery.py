@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ecs.models import ecs_backends
@@ -280,3 +281,78 @@ def test_a_service_that_was_never_made_is_an_error(aws: None) -> None:
 
     with pytest.raises(DeploymentError, match="there is no service yet"):
         rollout.look(STAGING)
+
+
+@pytest.fixture
+def formation(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """CloudFormation's answers in order: moto's updates end at once, and it cannot cancel one."""
+    real = client("cloudformation", region=REGION)
+    monkeypatch.setattr(rollout, "client", lambda service, **_: real)
+    with Stubber(real) as stub:
+        yield stub
+
+
+STACK = {"StackName": "pricing-staging-serving"}
+
+
+def stands(formation: Stubber, *states: str) -> None:
+    for state in states:
+        stack = {**STACK, "CreationTime": "2026-01-01T00:00:00Z", "StackStatus": state}
+        formation.add_response("describe_stacks", {"Stacks": [stack]}, STACK)
+
+
+def cancelled() -> str:
+    return rollout.cancel(STAGING, minutes=1, pause=lambda _: None)
+
+
+def test_an_update_under_way_is_cancelled_and_waited_for(formation: Stubber) -> None:
+    stands(formation, "UPDATE_IN_PROGRESS")
+    formation.add_response("cancel_update_stack", {}, STACK)
+    stands(formation, "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+    stands(formation, "UPDATE_ROLLBACK_COMPLETE")
+
+    assert cancelled() == "UPDATE_ROLLBACK_COMPLETE"
+    formation.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("states", [["UPDATE_COMPLETE"], ["UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE"]])
+def test_what_is_no_update_under_way_is_not_cancelled(formation: Stubber, states: list[str]) -> None:
+    stands(formation, *states)
+
+    assert cancelled() == "UPDATE_COMPLETE"
+    formation.assert_no_pending_responses()
+
+
+def test_an_update_that_ends_before_it_is_cancelled_is_no_error(formation: Stubber) -> None:
+    stands(formation, "UPDATE_IN_PROGRESS")
+    formation.add_client_error("cancel_update_stack", "ValidationError", "cannot be called from current stack status")
+    stands(formation, "UPDATE_COMPLETE")
+
+    assert cancelled() == "UPDATE_COMPLETE"
+
+
+def test_a_right_that_is_missing_is_an_error(formation: Stubber, capsys: pytest.CaptureFixture[str]) -> None:
+    stands(formation, "UPDATE_IN_PROGRESS")
+    formation.add_client_error("cancel_update_stack", "AccessDenied", "not authorized")
+
+    assert rollout.main(["--environment", "staging", "--cancel"]) == 2
+    assert "not authorized" in capsys.readouterr().err
+
+
+def test_a_stack_that_cannot_be_put_back_or_takes_too_long_is_said(formation: Stubber) -> None:
+    stands(formation, "UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(DeploymentError, match=r"UPDATE_ROLLBACK_FAILED: .*continue-update-rollback"):
+        cancelled()
+
+    stands(formation, *["UPDATE_ROLLBACK_IN_PROGRESS"] * 5)
+    with pytest.raises(DeploymentError, match="still UPDATE_ROLLBACK_IN_PROGRESS after 1 minutes"):
+        cancelled()
+
+
+def test_the_command_line_says_how_the_stack_came_to_rest(
+    formation: Stubber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stands(formation, "UPDATE_ROLLBACK_COMPLETE")
+
+    assert rollout.main(["--environment", "staging", "--cancel"]) == 0
+    assert capsys.readouterr().out == "pricing-staging-serving: UPDATE_ROLLBACK_COMPLETE\n"

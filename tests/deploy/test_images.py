@@ -1,6 +1,7 @@
 """Images are built once, recorded by digest, copied unchanged, trusted by signature; what changes and releases say."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ class Registry:
         signed: References by digest that are signed.
         commands: All that ran.
         spoils: Whether a copy arrives as another image.
+        fails: Command (its first words) → exit code and message with which it fails.
     """
 
     digests: dict[str, str] = field(default_factory=lambda: {images.BASE: BASE_DIGEST})
@@ -34,10 +36,14 @@ class Registry:
     signed: set[str] = field(default_factory=set)
     commands: list[list[str]] = field(default_factory=list)
     spoils: bool = False
+    fails: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def run(self, command: Sequence[str]) -> str:
         self.commands.append(list(command))
         words = list(command)
+        for start, (code, said) in self.fails.items():
+            if " ".join(words).startswith(start):
+                raise images.CommandError(words, code=code, said=said)
         if words[:3] == ["docker", "buildx", "build"]:
             digest = f"sha256:{len(self.commands):064x}"
             self._put(words[words.index("--tag") + 1], digest)
@@ -46,7 +52,7 @@ class Registry:
         if words[3:4] == ["inspect"]:
             reference = words[4]
             if reference not in self.digests:
-                raise images.ImageError(f"{reference}: not found")
+                raise images.CommandError(words, code=1, said=f"ERROR: {reference}: not found\n")
             digest = self.digests[reference]
             if ".Image" in words[-1]:
                 return json.dumps({"config": {"Labels": {images.BASE_LABEL: self.labels[digest]}}})
@@ -57,7 +63,7 @@ class Registry:
         if words[:2] == ["cosign", "sign"]:
             self.signed.add(words[-1])
         if words[:2] == ["cosign", "verify"] and words[-1] not in self.signed:
-            raise images.ImageError(f"{words[-1]}: no signature")
+            raise images.CommandError(words, code=images.UNSIGNED, said="Error: no signatures found\n")
         return ""
 
     def _put(self, tagged: str, digest: str) -> None:
@@ -113,6 +119,40 @@ def test_an_image_that_nobody_signed_is_built_anew() -> None:
     assert record.base == f"{images.BASE}@{BASE_DIGEST}"
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("docker buildx imagetools inspect", 1, "ERROR: failed to do request: dial tcp: i/o timeout"),
+        ("docker buildx imagetools inspect", 1, "docker-credential-ecr: executable file not found in $PATH"),
+        ("cosign verify", 1, "Error: no matching signatures: searching log query: 503 Service Unavailable"),
+        ("cosign verify", 12, "Error: no matching signatures: none of the expected identities matched"),
+    ],
+)
+def test_a_commit_is_not_built_twice_because_nobody_could_be_asked(
+    tmp_path: Path, command: str, code: int, said: str
+) -> None:
+    registry = Registry()
+    images.sign(published(registry), sboms=sboms(tmp_path), run=registry.run)
+    registry.commands.clear()
+    registry.fails[command] = (code, said)
+
+    with pytest.raises(images.ImageError, match=re.escape(said)):
+        published(registry)
+
+    assert registry.ran("docker", "buildx", "build") == []
+
+
+def test_nothing_is_copied_to_a_registry_that_cannot_be_asked() -> None:
+    registry = Registry()
+    record = published(registry)
+    registry.fails[f"docker buildx imagetools inspect {THERE}"] = (1, "ERROR: 500 Internal Server Error")
+
+    with pytest.raises(images.ImageError, match="500 Internal Server Error"):
+        images.copy(record, THERE, run=registry.run)
+
+    assert registry.ran("docker", "buildx", "imagetools", "create") == []
+
+
 def test_images_of_one_commit_stand_on_one_base(tmp_path: Path) -> None:
     registry = Registry()
     record = published(registry)
@@ -146,7 +186,7 @@ def test_a_copy_that_arrives_changed_is_refused() -> None:
 def test_signatures_are_made_and_asked_for_by_digest(tmp_path: Path) -> None:
     registry = Registry()
     record = published(registry)
-    with pytest.raises(images.ImageError, match="no signature"):
+    with pytest.raises(images.ImageError, match="no signatures found"):
         images.verify(record, repository="shop/pricing", run=registry.run)
 
     images.sign(record, sboms=sboms(tmp_path), run=registry.run)
@@ -199,8 +239,17 @@ def test_a_record_without_digests_is_refused(tmp_path: Path, change: dict[str, A
 
 
 def test_a_command_that_fails_is_an_error_with_its_words() -> None:
-    with pytest.raises(images.ImageError, match="false … ended with 1"):
+    with pytest.raises(images.CommandError, match="sh -c echo out; echo why >&2; exit 3 … ended with 3: why") as failed:
+        images.run(["sh", "-c", "echo out; echo why >&2; exit 3"])
+
+    assert (failed.value.code, failed.value.said) == (3, "why\n")
+    with pytest.raises(images.CommandError, match="false … ended with 1: no message"):
         images.run(["false"])
+
+
+def test_what_a_command_says_comes_through_and_its_answer_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert images.run(["sh", "-c", "echo building >&2; echo answer"]) == "answer\n"
+    assert "building\n" in capsys.readouterr().err
 
 
 def test_the_command_line_prints_what_deploy_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,9 @@ def test_staging_and_production_come_from_one_file() -> None:
         ("serving.version", 0, r"staging\.serving\.version"),
         ("watch.night_hours", 24, r"staging\.watch\.night_hours"),
         ("watch.guide", "two words", r"staging\.watch\.guide"),
+        ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
+        ("qualifier", "hnb659fds", r"staging\.qualifier: .*CDK's own"),
+        ("qualifier", "pricingprd", "expected a qualifier of its own for each environment"),
         ("jobs", {"etl": {"cpu": 256, "memory": 512}}, "expected a size for each of etl, train"),
     ],
 )

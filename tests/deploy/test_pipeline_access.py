@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from deploy import pipeline_access
 from deploy.app import new_app
 from deploy.environment import DeploymentError, environment_named
 from deploy.findings import PIPELINE, Finding, unexplained, without_use
+from deploy.stacks import STACKS
 
 REPOSITORY = "shop/pricing"
 ISSUER = pipeline_access.ISSUER
@@ -63,6 +65,36 @@ def statements(resources: dict[str, dict[str, Any]], name: str) -> list[dict[str
     return list(found)
 
 
+def test_deployments_of_an_environment_change_its_stacks_and_no_others(resources: dict[str, dict[str, Any]]) -> None:
+    (policy,) = (one["Properties"] for one in resources.values() if one["Type"] == "AWS::IAM::ManagedPolicy")
+    (deny,) = policy["PolicyDocument"]["Statement"]
+
+    assert [flat(one) for one in policy["Roles"]] == [
+        "cdk-pricingprd-deploy-role-AWS::AccountId-eu-central-1",
+    ]
+    assert deny["Effect"] == "Deny"
+    assert [flat(one).rpartition(":")[2] for one in deny["NotResource"]] == [
+        f"stack/pricing-production-{stack}/*" for stack in STACKS
+    ]
+    assert "pipeline" not in STACKS
+    changing = ("CreateChangeSet", "ExecuteChangeSet", "CreateStack", "UpdateStack", "DeleteStack", "RollbackStack")
+    for action in changing:
+        assert any(fnmatchcase(f"cloudformation:{action}", pattern) for pattern in deny["Action"]), action
+    assert not any(fnmatchcase("cloudformation:DescribeStacks", pattern) for pattern in deny["Action"])
+
+
+def test_the_roles_of_pipelines_are_deployed_past_the_roles_that_a_pipeline_may_assume(folder: Path) -> None:
+    artifacts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+    stacks = {name: one["properties"] for name, one in artifacts.items() if one["type"] == "aws:cloudformation:stack"}
+
+    assert stacks.keys() == {"pricing-production-pipeline", "pricing-github"}
+    assert all((folder / one["templateFile"]).stat().st_size < 51_200 for one in stacks.values())  # go without a bucket
+    for properties in stacks.values():
+        assert (
+            not {"assumeRoleArn", "cloudFormationExecutionRoleArn", "stackTemplateAssetObjectUrl"} & properties.keys()
+        )
+
+
 def flat(value: Any) -> str:
     """A value of a template in one line, with references as their names."""
     if isinstance(value, dict) and "Fn::Join" in value:
@@ -98,7 +130,7 @@ def test_a_role_reaches_nothing_of_another_environment(resources: dict[str, dict
             if resource == "*":
                 assert set(listed(statement["Action"])) <= knows_no_resource
             else:
-                assert re.search(r"pricing[-/](production)\b", resource) or ":role/cdk-hnb659fds-" in resource, resource
+                assert re.search(r"pricing[-/]production\b|:role/cdk-pricingprd-[a-z-]+-role-", resource), resource
 
 
 def test_who_promotes_deploys_nothing_and_who_deploys_promotes_nothing(resources: dict[str, dict[str, Any]]) -> None:

@@ -157,6 +157,20 @@ def with_network(changes: Mapping[str, Any]) -> Environment:
 
 
 @BOTH
+def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_alone(made: Synthesised, name: str) -> None:
+    artifacts = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+
+    for stack in STACKS:
+        said = json.dumps([artifacts[f"pricing-{name}-{stack}"], artifacts[f"pricing-{name}-{stack}.assets"]])
+        assert set(re.findall(r"\bcdk-(\w+)-|/cdk-bootstrap/(\w+)/", said)) == {
+            (ENVIRONMENTS[name].qualifier, ""), ("", ENVIRONMENTS[name].qualifier),
+        }  # fmt: skip
+        assert made.templates[f"pricing-{name}-{stack}"]["Parameters"]["BootstrapVersion"]["Default"] == (
+            f"/cdk-bootstrap/{ENVIRONMENTS[name].qualifier}/version"
+        )
+
+
+@BOTH
 def test_no_task_needs_a_way_to_the_internet(made: Synthesised, name: str) -> None:
     network = made.stack(name, "foundation")
 
@@ -1137,7 +1151,7 @@ def test_sections_of_alarms_name_widgets_and_settings_that_there_are(made: Synth
         f"{part}.{name}"
         for part in ("serving", "watch", "tracking")
         for name in dict(getattr(ENVIRONMENTS["staging"], part))
-    }
+    } | {f"serving.{name}" for name in vars(load_config().serving)}
 
     shown = set(re.findall(r"\*([A-Z][^*.]+)\*", re.sub(r"\*\*[^*]+\*\*", "", text)))
     named = set(re.findall(r"`((?:serving|watch)\.\w+)`", text))
@@ -1154,7 +1168,8 @@ def test_the_guide_uses_targets_of_make_and_files_that_there_are() -> None:
 
     used = set(re.findall(r"\bmake ([a-z]+) ENV", guide))
 
-    assert used == {"synth", "deploy", "diff", "destroy"}
+    assert used == {"synth", "deploy", "diff", "destroy", "rollout"}
+    assert re.findall(r"--qualifier (\w+)", guide) == [ENVIRONMENTS["staging"].qualifier]
     assert used - targets == set()
     assert {name for name in ("serve", "mlflow", "jobs") if not (ROOT / f"Dockerfile.{name}").is_file()} == set()
     modules = set(re.findall(r'"-m", "([\w.]+)"', guide.replace('"-m",\n', '"-m", ')))

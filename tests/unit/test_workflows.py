@@ -114,6 +114,15 @@ def test_production_is_reached_by_way_of_its_environment_alone() -> None:
     assert read(GITHUB / "workflows" / "promote.yml")["jobs"]["promote"]["needs"] == "check"
 
 
+def test_a_rollback_of_the_service_ends_an_update_under_way_before_it_deploys() -> None:
+    steps = read(GITHUB / "workflows" / "rollback.yml")["jobs"]["service"]["steps"]
+    scripts = [step.get("run", "") for step in steps]
+
+    (cancel,) = (place for place, script in enumerate(scripts) if "make rollout" in script and "--cancel" in script)
+    (deploy,) = (place for place, script in enumerate(scripts) if "make deploy" in script)
+    assert cancel < deploy
+
+
 @pytest.mark.parametrize(("where", "script"), SCRIPTS)
 def test_what_people_or_registries_write_reaches_a_script_as_a_variable(where: str, script: str) -> None:
     assert EVENT.search(script) is None, where
