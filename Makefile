@@ -8,7 +8,6 @@ DATA ?= grocery
 SIZE ?= full
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
-export PORT ?= 8080
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
 	follow freeze override unfreeze bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)
@@ -180,9 +179,9 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 # The platform on one machine (docs/compose.md; PROFILES="nightly watch demo": what comes besides):
 
 up:  ## starts it with docker compose; makes passwords and keys in .compose before
-	@$(PYTHON) deploy/compose_files.py $$PRICING_COMPOSE
+	@$(PYTHON) deploy/compose_files.py
 	$(compose) up --build --detach --wait
-	@echo "prices: http://127.0.0.1:$(PORT), key: .compose/secrets/key-shop; MLflow: http://127.0.0.1:$${MLFLOW_PORT:-5000}, admin, .compose/secrets/mlflow-admin"
+	@echo "prices: http://$$(docker compose port proxy 8080), key: key-shop; MLflow: http://$$(docker compose port mlflow 5000), admin, mlflow-admin"
 
 down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
 	docker compose --profile '*' down $(ARGS)
@@ -190,7 +189,7 @@ down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
 demo-compose: up  ## trains a small model on the sample sales into it, promotes it, and asks both serving tasks through the proxy
 	docker compose run --build --rm jobs pricing train --sales /sales/sample_sales.csv --config small
 	docker compose run --rm jobs pricing promote --config small
-	$(PYTHON) deploy/compose_ask.py
+	$(PYTHON) deploy/compose_ask.py "$$(docker compose port proxy 8080)"
 
 sbom:  ## a bill of materials of an image's Python packages, CycloneDX (IMAGE=name, SBOM=file; sbom-NAME.json by default)
 	$(if $(IMAGE),,$(error make sbom: of which image? give IMAGE=name))

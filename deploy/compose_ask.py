@@ -1,6 +1,7 @@
 """Ask for prices through the proxy of docker-compose.yml until both serving tasks have answered: `make demo-compose`.
 
-It needs no package. The proxy names in each answer, as `X-Task`, the task that gave it.
+It needs no package; its argument is the proxy's address and port. The proxy names in each answer, as `X-Task`, the task
+that gave it.
 """
 
 import json
@@ -10,6 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deploy.compose_files import ROOT, folder_of
 
 TASKS = {"serving-1", "serving-2"}
 PATIENCE_SECONDS = 120
@@ -47,5 +52,5 @@ def main(folder: Path, *, server: str) -> int:
 
 
 if __name__ == "__main__":
-    files = Path(os.environ.get("PRICING_COMPOSE") or Path(__file__).resolve().parents[1] / ".compose")
-    sys.exit(main(files, server=f"http://127.0.0.1:{os.environ.get('PORT') or 8080}"))
+    files = folder_of(os.environ, settings=ROOT / ".env")
+    sys.exit(main(files, server=f"http://{sys.argv[1]}"))

@@ -8,6 +8,8 @@ file by itself.
 import configparser
 import io
 import json
+import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
@@ -17,8 +19,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deploy.prometheus_files import dashboard, prometheus, rules
 
+VARIABLE = "PRICING_COMPOSE"
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".compose"
+# Accounts of the object store: name, file of the secret, what it may do. What answers requests may write decisions and
+# read nothing; of SeaweedFS' rights, the one to write is also that to delete what one can name.
+OBJECT_ACCOUNTS = (
+    ("pricing", "objects", ("Admin", "Read", "Write", "List", "Tagging")),
+    ("serving", "objects-serving", ("Write:pricing/decisions/*",)),
+)
+
+
+def folder_of(environment: Mapping[str, str], *, settings: Path) -> Path:
+    """Where the files lie: PRICING_COMPOSE of the environment, else of `.env`, as docker compose finds it, or .compose.
+
+    Args:
+        environment: The variables.
+        settings: The file `.env`; it may be missing.
+    """
+    named = environment.get(VARIABLE)
+    if named is None and settings.is_file():
+        line = re.compile(rf"\s*(?:export\s+)?{VARIABLE}\s*=\s*(?:\"(.*)\"|'(.*)'|(.*?))\s*(?:\s#.*)?")
+        found = [match for text in settings.read_text(encoding="utf-8").splitlines() if (match := line.fullmatch(text))]
+        named = next((group for group in found[-1].groups() if group), None) if found else None
+    return ROOT / named if named else FOLDER
 
 
 def write_files(folder: Path) -> list[Path]:
@@ -47,17 +71,19 @@ def _write_secrets(folder: Path) -> list[Path]:
             made.append(path)
         return path.read_text(encoding="utf-8").strip()
 
-    for role in ("mlflow", "pricing"):
+    for role in ("mlflow", "pricing", "serving"):
         _write(folder / f"postgres-{role}.conf", _ini(role, {"password": secret(f"postgres-{role}")}))
     secret("postgres")
     for account in ("admin", "serving"):
         login = {"mlflow_tracking_username": account, "mlflow_tracking_password": secret(f"mlflow-{account}")}
         _write(folder / f"mlflow-{account}.ini", _ini("mlflow", login))
-    key = {"accessKey": "pricing", "secretKey": secret("objects")}
-    identity = {"name": "pricing", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    _write(folder / "objects.json", _json({"identities": [identity]}))
-    login = {"aws_access_key_id": key["accessKey"], "aws_secret_access_key": key["secretKey"]}
-    _write(folder / "objects.ini", _ini("default", login))
+    identities = []
+    for name, file, actions in OBJECT_ACCOUNTS:
+        key = {"accessKey": name, "secretKey": secret(file)}
+        identities.append({"name": name, "credentials": [key], "actions": list(actions)})
+        login = {"aws_access_key_id": key["accessKey"], "aws_secret_access_key": key["secretKey"]}
+        _write(folder / f"{file}.ini", _ini("default", login))
+    _write(folder / "objects.json", _json({"identities": identities}))
     keys = {"shop": "price,explain", "operator": "price,explain,admin", "prometheus": "admin"}
     lines = [f"{name} {secret(f'key-{name}')} {scopes}" for name, scopes in keys.items()]
     _write(folder / "api-keys", "\n".join(lines))
@@ -85,6 +111,6 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    if new := write_files(target):
-        print(f"made {len(new)} passwords and keys in {new[0].parent}")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else folder_of(os.environ, settings=ROOT / ".env")
+    new = write_files(target)
+    print(f"passwords and keys: {target / 'secrets'}, made now: {', '.join(path.name for path in new) or 'none'}")

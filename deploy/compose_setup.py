@@ -1,19 +1,10 @@
-"""What runs once at each start of docker-compose.yml, inside the image of MLflow: databases, buckets, accounts.
+"""What runs once at each start of docker-compose.yml, inside the image of MLflow: databases, roles and buckets.
 
-`python -m deploy.compose_setup storage` before MLflow starts, `… accounts` once it answers. Both may be repeated: what
-is there stays, but for the databases' passwords, which are set to those of the files.
+It may be repeated: what is there stays, but for the roles' passwords, which are set to those of the files.
 """
 
-import base64
 import configparser
-import json
-import os
-import secrets
-import sys
 import time
-import urllib.error
-import urllib.request
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +14,16 @@ PATIENCE_SECONDS = 60
 
 
 def make_storage() -> None:
-    """Makes databases and buckets that are missing.
+    """Makes databases, roles and buckets that are missing.
 
     Raises:
-        SystemExit: A server does not answer.
+        SystemExit: A server does not answer, or refuses.
     """
-    import psycopg2  # noqa: PLC0415  (not where accounts are made)
+    import psycopg2  # noqa: PLC0415  (MLflow's image has it)
 
     from deploy.database_setup import OWNERS, READER, prepare  # noqa: PLC0415
 
-    passwords = {role: _read(SECRETS / f"postgres-{role}")[role]["password"] for role in OWNERS}
-    passwords[READER] = secrets.token_hex(24)  # nobody comes as this role here
+    passwords = {role: _password(role) for role in (*OWNERS, READER)}
     master = {"host": "postgres", "user": "postgres", "password": (SECRETS / "postgres").read_text().strip()}
     try:
         prepare(master, passwords)
@@ -68,45 +58,11 @@ def make_bucket(name: str) -> None:
             return
 
 
-def make_account(name: str, *, server: str) -> None:
-    """Makes an account on the MLflow server that may read what is there and nothing more.
-
-    Raises:
-        SystemExit: The server refuses.
-    """
-    administrator, account = (_login(SECRETS / f"mlflow-{one}.ini") for one in ("admin", name))
-    headers = {"Authorization": f"Basic {base64.b64encode(':'.join(administrator).encode()).decode()}"}
-    users = f"{server}/api/2.0/mlflow/users"
-    body = json.dumps(dict(zip(("username", "password"), account, strict=True))).encode()
-    calls = {
-        "get": urllib.request.Request(f"{users}/get?username={account[0]}", headers=headers),
-        "create": urllib.request.Request(f"{users}/create", body, {**headers, "Content-Type": "application/json"}),
-    }
-    for what, call in calls.items():
-        try:
-            with urllib.request.urlopen(call, timeout=30):
-                return
-        except urllib.error.HTTPError as error:
-            if what == "create" or error.code != HTTPStatus.NOT_FOUND:
-                text = error.read().decode(errors="replace")
-                raise SystemExit(f"account {account[0]}: {what}: {error.code} {text}") from error
-
-
-def _login(path: Path) -> tuple[str, str]:
-    values = _read(path)["mlflow"]
-    return values["mlflow_tracking_username"], values["mlflow_tracking_password"]
-
-
-def _read(path: Path) -> configparser.RawConfigParser:
+def _password(role: str) -> str:
     configuration = configparser.RawConfigParser()
-    configuration.read_string(path.read_text(encoding="utf-8"))
-    return configuration
+    configuration.read_string((SECRETS / f"postgres-{role}").read_text(encoding="utf-8"))
+    return configuration[role]["password"]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["storage"]:
-        make_storage()
-    elif sys.argv[1:] == ["accounts"]:
-        make_account("serving", server=os.environ["MLFLOW_TRACKING_URI"])
-    else:
-        raise SystemExit(f"expected storage or accounts, found {sys.argv[1:]}")
+    make_storage()

@@ -157,8 +157,7 @@ class Task(Construct):
         *,
         image: ecs.ContainerImage,
         paths: Mapping[str, str],
-        settings: Mapping[str, object] | str | None = None,
-        settings_name: str = SETTINGS,
+        settings: Mapping[str, object] | None = None,
         copied: Sequence[str] = (),
         before: ecs.ContainerDefinition | None = None,
     ) -> None:
@@ -168,20 +167,14 @@ class Task(Construct):
             container: Which one.
             image: Of the container that prepares them first; any with Python.
             paths: Volume → where it is mounted.
-            settings: Configuration, as YAML or a text, that lies in SETTINGS_FOLDER.
-            settings_name: Name of its file.
+            settings: Configuration that lies as YAML in SETTINGS_FILE.
             copied: Volumes that begin with what the image has at their path.
             before: One that runs before the container and gets the same.
         """
         all_paths = {**paths, **({"settings": SETTINGS_FOLDER} if settings is not None else {})}
         variables = {"VOLUMES": VOLUMES, "COPIED": " ".join(f"{name}={paths[name]}" for name in copied)}
         if settings is not None:
-            variables["SETTINGS_NAME"] = settings_name
-            variables["SETTINGS"] = (
-                settings
-                if isinstance(settings, str)
-                else yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
-            )
+            variables["SETTINGS"] = yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
         first = self.add_first(
             "prepare", image=image, command=["python", "-c", PREPARE], variables=variables, user="0:0"
         )

@@ -17,7 +17,7 @@ ZONES = 2
 DAYS = 30.4
 # CloudWatch metrics of the service's and monitoring's own, and metrics in alarms, rounded up.
 METRICS, ALARM_METRICS = 70, 30
-MLFLOW_SECRETS = 3  # of its two users, and what it signs with
+MLFLOW_SECRETS = 2  # of its two users
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from pathlib import Path
 SETTINGS = "settings.yaml"
 
 
-def prepare(volumes: Path, *, settings: str, copied: dict[str, str], name: str = SETTINGS) -> None:
+def prepare(volumes: Path, *, settings: str, copied: dict[str, str]) -> None:
     """Prepares the volumes, each a folder below `volumes`.
 
     Args:
         volumes: Where they are mounted now.
         settings: Content of the settings' file, in the volume `settings`; empty for none.
         copied: Volume → folder of the image whose content it begins with, such as a champion that was baked in.
-        name: Of the settings' file.
 
     Raises:
         SystemExit: Content of the image cannot be read; root without capabilities reads what all may read.
@@ -34,7 +33,7 @@ def prepare(volumes: Path, *, settings: str, copied: dict[str, str], name: str =
                     f"which they are when it is built with umask 022: {error}"
                 ) from error
     if settings:
-        (volumes / "settings" / name).write_text(settings, encoding="utf-8")
+        (volumes / "settings" / SETTINGS).write_text(settings, encoding="utf-8")
     for path in (*volumes.iterdir(), *volumes.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
 
@@ -45,5 +44,4 @@ if __name__ == "__main__":
         Path(os.environ["VOLUMES"]),
         settings=os.environ.get("SETTINGS", ""),
         copied={volume: folder for volume, _, folder in pairs},
-        name=os.environ.get("SETTINGS_NAME", SETTINGS),
     )

@@ -11,10 +11,11 @@ from aws_cdk import aws_servicediscovery as discovery
 from constructs import Construct
 
 from deploy import grants
-from deploy.containers import SETTINGS_FOLDER, Task, image_of, starts_after
+from deploy.containers import Task, image_of, starts_after
 from deploy.database import SETUP, Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation, private_domain
+from deploy.mlflow_users import ADMIN, READER
 from deploy.network import DATABASE_PORT, MLFLOW_PORT
 
 HEALTH = (
@@ -23,19 +24,7 @@ HEALTH = (
     f"import urllib.request as u; u.urlopen('http://127.0.0.1:{MLFLOW_PORT}/health', timeout=4)",
 )
 PRIORITY = 20  # of the rule by which people reach it
-LISTEN = ("--host", "0.0.0.0", "--port", str(MLFLOW_PORT), "--workers", "2")
-ADMIN, READER = "admin", "serving"  # as `mlflow_users` makes them, which only MLflow's image can import
 USERS = (Path(__file__).parent / "mlflow_users.py").read_text(encoding="utf-8")
-USERS_FILE = "basic_auth.ini"
-# Everybody who has a password may read. One check of a password takes a tenth of a second, so that it counts a minute.
-USERS_SETTINGS = """\
-[mlflow]
-default_permission = READ
-database_uri = {database}
-admin_username = {admin}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-auth_cache_ttl_seconds = 60
-"""
 
 
 def tracking_uri(environment: Environment) -> str:
@@ -44,11 +33,11 @@ def tracking_uri(environment: Environment) -> str:
 
 
 class Tracking(Construct):
-    """MLflow's service.
+    """MLflow's service, which the image's own command starts (`deploy/tracking_server.py`).
 
     Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`), and its users
     (`deploy.mlflow_users`): whoever may move an alias decides prices. Jobs and people are `admin`; the service, which
-    answers the internet, is a user that may only read.
+    answers the internet, is a user that moves no alias.
 
     Attributes:
         service: The service.
@@ -67,7 +56,6 @@ class Tracking(Construct):
         self._base, environment, artifacts = base, base.environment_, base.buckets.artifacts
         image = image_of(base, "mlflow")
         self.passwords = {user: self._secret(user, f"password of MLflow's user {user}") for user in (ADMIN, READER)}
-        signing = self._secret("signing", "what MLflow signs the forms of its pages with")
         store = database.url("mlflow", database="mlflow")
         store_password = {"PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["mlflow"])}
         task = Task(self, "Task", family="mlflow", size=environment.tracking.size, base=base)
@@ -80,10 +68,9 @@ class Tracking(Construct):
         container = task.add(
             "mlflow",
             image=image,
-            command=["mlflow", "server", "--app-name", "basic-auth", *LISTEN],
             variables={
                 "MLFLOW_BACKEND_STORE_URI": store,
-                "MLFLOW_AUTH_CONFIG_PATH": f"{SETTINGS_FOLDER}/{USERS_FILE}",
+                "MLFLOW_PORT": str(MLFLOW_PORT),
                 "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{artifacts.bucket_name}/mlflow",
                 "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(names),
                 "PGSSLMODE": "require",
@@ -91,7 +78,6 @@ class Tracking(Construct):
             secrets={
                 **store_password,
                 "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.passwords[ADMIN], "password"),
-                "MLFLOW_FLASK_SERVER_SECRET_KEY": ecs.Secret.from_secrets_manager(signing, "password"),
             },
             health=HEALTH,
             stop_seconds=30,
@@ -115,8 +101,6 @@ class Tracking(Construct):
             container,
             image=image,
             paths={"tmp": "/tmp", "home": "/var/lib/mlflow"},
-            settings=USERS_SETTINGS.format(database=store, admin=ADMIN),
-            settings_name=USERS_FILE,
             before=users,
         )
         starts_after(users, setup)

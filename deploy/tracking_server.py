@@ -3,7 +3,7 @@
 It runs in an image that has MLflow and nothing of ours, and so imports nothing of ours. Variables of its own:
 
 - MLFLOW_ADMIN_PASSWORD_FILE: a file with the password of the account `admin` (or MLflow's own
-  MLFLOW_AUTH_ADMIN_PASSWORD). It counts at the first start alone: later MLflow's own pages and calls change it.
+  MLFLOW_AUTH_ADMIN_PASSWORD). By itself it counts at the first start alone; `mlflow_users`, run before, sets it anew.
 - MLFLOW_ACCOUNTS_URI: the database of the accounts; absent: that of MLFLOW_BACKEND_STORE_URI.
 - MLFLOW_DEFAULT_PERMISSION: what an account may do with experiments and models of others (READ).
 
@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ADMINISTRATOR = "admin"
+ADMIN = "admin"  # as `mlflow_users` makes it, which is not in the image
 CACHE_SECONDS = 60  # for which a worker takes a password that was right for right
 SHORTEST = 12  # characters of a password, as MLflow asks
 
@@ -59,7 +59,7 @@ def accounts(environment: Mapping[str, str], secret: str, *, folder: Path) -> di
     configuration["mlflow"] = {
         "default_permission": environment.get("MLFLOW_DEFAULT_PERMISSION") or "READ",
         "database_uri": database.replace("%", "%%"),  # the reader would take a % for a reference
-        "admin_username": ADMINISTRATOR,
+        "admin_username": ADMIN,
         # Checking a password's hash takes tens of milliseconds, and a download of one model is dozens of requests.
         "auth_cache_ttl_seconds": str(CACHE_SECONDS),
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
@@ -69,7 +69,7 @@ def accounts(environment: Mapping[str, str], secret: str, *, folder: Path) -> di
         configuration.write(file)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(path),
-        "MLFLOW_AUTH_ADMIN_USERNAME": ADMINISTRATOR,
+        "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
         "MLFLOW_AUTH_ADMIN_PASSWORD": secret,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": hashlib.scrypt(
             secret.encode(), salt=b"forms of the tracking server", n=2**14, r=8, p=1

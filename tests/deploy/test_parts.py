@@ -155,15 +155,6 @@ def test_a_task_without_settings_or_a_baked_champion_is_prepared_too(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
-def test_a_program_of_others_gets_its_settings_under_the_name_that_it_looks_for(tmp_path: Path) -> None:
-    (tmp_path / "settings").mkdir()
-    given = {"VOLUMES": str(tmp_path), "SETTINGS": "[mlflow]", "SETTINGS_NAME": "basic_auth.ini"}
-
-    subprocess.run([sys.executable, prepare.__file__], env={**os.environ, **given}, check=True)
-
-    assert (tmp_path / "settings" / "basic_auth.ini").read_text() == "[mlflow]"
-
-
 def test_what_cannot_be_read_of_the_image_is_told_with_what_to_do(tmp_path: Path) -> None:
     image, volumes = tmp_path / "image", tmp_path / "volumes"
     image.mkdir()
