@@ -10,9 +10,10 @@ from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
 from deploy.environment import JOBS
 from deploy.foundation import Foundation
+from deploy.mlflow_users import ADMIN
 from deploy.platform import namespace, platform_settings
 from deploy.storage import DECISIONS, DECISIONS_LOG, SALES, log_group
-from deploy.tracking import ADMIN, Tracking, tracking_uri
+from deploy.tracking import Tracking, tracking_uri
 
 CONTAINER = "job"
 WITHOUT_SALES = {"promote"}

@@ -16,10 +16,11 @@ from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation
+from deploy.mlflow_users import READER
 from deploy.network import SERVING_PORT
 from deploy.platform import LAME_DUCK_SECONDS, ROLLBACK, alarm_name, described, platform_settings
 from deploy.storage import DECISIONS_LOG
-from deploy.tracking import READER, Tracking, tracking_uri
+from deploy.tracking import Tracking, tracking_uri
 
 HEALTH = (
     "python",

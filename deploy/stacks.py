@@ -13,9 +13,10 @@ from deploy.database import Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation
 from deploy.jobs import Jobs
+from deploy.mlflow_users import ADMIN
 from deploy.schedule import Schedule
 from deploy.service import Service, scale, serving_task
-from deploy.tracking import ADMIN, Tracking
+from deploy.tracking import Tracking
 
 STACKS = ("foundation", "tracking", "jobs", "serving", "watch")
 

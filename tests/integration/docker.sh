@@ -78,7 +78,7 @@ stand_ins() {
 #!/bin/sh
 set -e
 if [ ! -e "$PGDATA/PG_VERSION" ]; then
-  initdb --pgdata="$PGDATA" --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 --no-sync $POSTGRES_INITDB_ARGS
+  initdb --pgdata="$PGDATA" --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" --no-sync $POSTGRES_INITDB_ARGS
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
 fi
 exec postgres -D "$PGDATA" -c "listen_addresses=*" "$@"

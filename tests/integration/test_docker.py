@@ -230,6 +230,31 @@ def test_mlflow_lets_nobody_in_without_an_account_and_the_service_change_nothing
         Registry("pricing", uri=platform.tracking).set_alias("challenger", "1")
 
 
+def test_a_serving_task_writes_decisions_and_reads_no_object_and_sets_no_switch(platform: Platform) -> None:
+    code = (
+        "import boto3, botocore.exceptions as e\n"
+        "store = boto3.client('s3')\n"
+        "def ask(name, bucket, key, **more):\n"
+        "    try: getattr(store, name)(Bucket=bucket, Key=key, **more)\n"
+        "    except e.ClientError as error: return error.response['Error']['Code']\n"
+        "print(ask('put_object', 'pricing', 'decisions/day=2026-01-01/tried', Body=b''),\n"
+        "      ask('put_object', 'pricing', 'decisions-parquet/x', Body=b''),\n"
+        "      ask('put_object', 'mlflow', 'x', Body=b''),\n"
+        "      *(ask('get_object', bucket, '.made') for bucket in ('pricing', 'mlflow')))"
+    )
+    freeze = (
+        "import subprocess, sys\n"
+        "words = [sys.executable, '-m', 'serving.switch', 'freeze', '--all', '--reason', 'x']\n"
+        "print(subprocess.run(words, capture_output=True, text=True).stderr)"
+    )
+
+    answers = platform.compose("exec", "-T", "serving-1", "python", "-c", code).split()
+    frozen = platform.compose("exec", "-T", "serving-1", "python", "-c", freeze)
+
+    assert "permission denied" in frozen
+    assert answers == ["None", *["AccessDenied"] * 4]
+
+
 def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
     product = str(make_panel().product_ids[0])
     with Callers(platform, product) as callers:
@@ -264,6 +289,32 @@ def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheu
     assert {rule["name"] for rule in alarms()} == {rule.name for rule in ALERT_RULES}
 
 
+def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    product = str(make_panel().product_ids[0])
+    for path in list(platform.secrets.iterdir()):
+        if path.name not in ("postgres", "grafana"):  # which count at the first start of their servers alone
+            path.unlink()
+
+    made = write_files(platform.secrets.parent)
+    platform.compose("--profile", "*", "down", "--timeout", "1")
+    platform.compose("up", "--detach", "--wait")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-admin"))
+    assert register(platform.tracking, tmp_path / "version", experiment="second") == "2"
+    wait_for(lambda: price(platform, product)["model_version"] == "2", "the follower is kept out")
+    decision = price(platform, product)["decision_id"]
+    code = (
+        "import boto3; store = boto3.client('s3')\n"
+        "for page in store.get_paginator('list_objects_v2').paginate(Bucket='pricing', Prefix='decisions/'):\n"
+        "    for one in page.get('Contents', []):\n"
+        "        print(store.get_object(Bucket='pricing', Key=one['Key'])['Body'].read().decode())"
+    )
+    uploaded = ("exec", "-T", "mlflow", "python", "-c", code)
+    wait_for(lambda: decision in platform.compose(*uploaded), "the decision is not uploaded")
+    assert len(made) > 8
+
+
 class Callers:
     """Two callers that ask for prices through the proxy, one after another, until the block ends."""
 
@@ -292,17 +343,18 @@ class Callers:
                 self.failures.append(f"{time.strftime('%X')} {error!r}")
 
 
-def register(uri: str, folder: Path) -> None:
-    """Registers a model version and names it champion."""
+def register(uri: str, folder: Path, *, experiment: str = "pricing") -> str:
+    """Registers a model version, names it champion and returns its number."""
     registry = Registry("pricing", uri=uri)
     artifacts = (folder.parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
     mlflow.set_tracking_uri(uri)
     try:
-        with mlflow.start_run(experiment_id=mlflow.create_experiment("pricing", artifacts)):
+        with mlflow.start_run(experiment_id=mlflow.create_experiment(experiment, artifacts)):
             number = registry.log_version(make_version(folder).folder)
     finally:
         mlflow.set_tracking_uri(None)
     registry.set_alias("champion", number)
+    return number
 
 
 def request(product: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pricing.config import load_config
-from serving.web_server import GRACE_SECONDS
+from serving.__main__ import _GRACE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted(ROOT.glob("Dockerfile.*"))
@@ -61,18 +61,60 @@ def test_no_secret_stands_in_the_compose_file_and_each_comes_from_the_folder_tha
 
 def test_both_serving_tasks_need_keys_and_differ_in_name_and_volume_alone() -> None:
     tasks = [dict(SERVICES[name]) for name in ("serving-1", "serving-2")]
-    own = [(task["environment"].pop("PRICING_TASK"), task.pop("volumes")) for task in tasks]
+    environments = [dict(task.pop("environment")) for task in tasks]
+    own = [(one.pop("PRICING_TASK"), task.pop("volumes")[0]) for one, task in zip(environments, tasks, strict=True)]
 
     assert tasks[0] == tasks[1]
-    assert own == [(name, [f"{name}:/var/lib/pricing"]) for name in ("serving-1", "serving-2")]
-    assert tasks[0]["environment"]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
-    assert tasks[0]["environment"]["PRICING_NEEDS_MODEL"] == "${PRICING_NEEDS_MODEL:-true}"
+    assert environments[0] == environments[1]
+    assert own == [(name, f"{name}:/var/lib/pricing") for name in ("serving-1", "serving-2")]
+    assert environments[0]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
+    assert environments[0]["PRICING_NEEDS_MODEL"] == "${PRICING_NEEDS_MODEL:-true}"
 
 
-def test_docker_waits_longer_than_open_requests_have_time_to_end() -> None:
+@pytest.mark.parametrize("name", ["serving-1", "serving-2"])
+def test_a_serving_task_has_the_settings_and_the_zone_of_the_jobs(name: str) -> None:
+    task, jobs = SERVICES[name], SERVICES["jobs"]
+    settings = "${CONFIG_FOLDER:-./config}:/etc/pricing:ro"
+
+    assert settings in task["volumes"]
+    assert settings in jobs["volumes"]
+    for variable in ("PRICING_CONFIG", "TZ"):
+        assert task["environment"][variable] == jobs["environment"][variable]
+
+
+@pytest.mark.parametrize("name", ["serving-1", "serving-2"])
+def test_a_serving_task_holds_no_password_of_an_owner(name: str) -> None:
+    held = {one if isinstance(one, str) else one["source"] for one in SERVICES[name]["secrets"]}
+
+    assert held == {"mlflow-serving", "postgres-serving", "objects-serving", "api-keys"}
+    assert "//serving@" in SERVICES[name]["environment"]["PRICING_DATABASE_URL"]
+
+
+def test_the_files_passwords_are_set_before_mlflow_starts() -> None:
+    accounts = SERVICES["accounts"]
+    files = {name: value for name, value in accounts["environment"].items() if name.endswith("_FILE")}
+
+    assert accounts["command"] == ["python", "-m", "deploy.mlflow_users"]
+    assert set(files) == {"PASSWORD_ADMIN_FILE", "PASSWORD_SERVING_FILE"}
+    assert {path.removeprefix("/run/secrets/") for path in files.values()} < set(accounts["secrets"])
+    assert SERVICES["mlflow"]["depends_on"] == {"accounts": {"condition": "service_completed_successfully"}}
+
+
+def test_docker_waits_longer_than_a_task_takes_to_end() -> None:
+    """The lame duck, then web server and follower one after the other, as `serving.__main__` waits for them."""
     lame_duck = load_config().serving.lame_duck_seconds
 
-    assert int(SERVICES["serving-1"]["stop_grace_period"].removesuffix("s")) > lame_duck + GRACE_SECONDS + 5
+    assert int(SERVICES["serving-1"]["stop_grace_period"].removesuffix("s")) > lame_duck + 2 * _GRACE_SECONDS
+
+
+def test_bodies_that_are_sent_by_halves_do_not_fill_the_proxys_memory() -> None:
+    text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text(encoding="utf-8")
+    connections, size = (
+        int(re.findall(rf"^ *{name} (\d+)$", text, re.MULTILINE)[0]) for name in ("maxconn", "tune.bufsize")
+    )
+    limit = int(SERVICES["proxy"]["mem_limit"].removesuffix("m")) * 2**20
+
+    assert connections * 2 * size < 0.9 * limit
 
 
 def test_the_proxy_holds_a_full_batch_whole() -> None:
