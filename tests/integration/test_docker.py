@@ -170,11 +170,13 @@ class Platform:
     def uploaded(self) -> set[str]:
         """The ids of the decisions that both tasks have uploaded; a segment that has ended is deleted then."""
         code = (
-            "import boto3, json; store = boto3.client('s3')\n"
-            "for page in store.get_paginator('list_objects_v2').paginate(Bucket='pricing', Prefix='decisions/'):\n"
+            "import boto3, botocore.exceptions as e, json; store = boto3.client('s3')\n"
+            "try:\n"
+            "  for page in store.get_paginator('list_objects_v2').paginate(Bucket='pricing', Prefix='decisions/'):\n"
             "    for one in page.get('Contents', []):\n"
-            "        for line in store.get_object(Bucket='pricing', Key=one['Key'])['Body'].read().splitlines():\n"
-            "            print(json.loads(line)['decision']['decision_id'])"
+            "      for line in store.get_object(Bucket='pricing', Key=one['Key'])['Body'].read().splitlines():\n"
+            "        print(json.loads(line)['decision']['decision_id'])\n"
+            "except (e.BotoCoreError, e.ClientError): pass  # it was restarted just now\n"
         )
         return set(self.compose("exec", "-T", "mlflow", "python", "-c", code).split())
 
