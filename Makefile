@@ -28,6 +28,7 @@ define program  # a job that makes no MLflow run
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 endef
+sbom = $(or $(SBOM),sbom-$(subst /,_,$(subst :,_,$(IMAGE))).json)
 compose = docker compose $(foreach profile,$(PROFILES),--profile '$(profile)')
 compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -193,8 +194,10 @@ demo-compose: up  ## trains a small model on the sample sales into it, promotes 
 
 sbom:  ## a bill of materials of an image's Python packages, CycloneDX (IMAGE=name, SBOM=file; sbom-NAME.json by default)
 	$(if $(IMAGE),,$(error make sbom: of which image? give IMAGE=name))
+	docker image inspect '$(IMAGE)' > /dev/null 2>&1 || docker pull --quiet '$(IMAGE)'
 	docker run --rm --interactive --network none --read-only '$(IMAGE)' python - '$(IMAGE)' \
-		"$$(docker image inspect --format '{{.Id}}' '$(IMAGE)')" < requirements/sbom.py > '$(or $(SBOM),sbom-$(subst /,_,$(subst :,_,$(IMAGE))).json)'
+		"$$(docker image inspect --format '{{.Id}}' '$(IMAGE)')" < requirements/sbom.py > '$(sbom).part' \
+		&& mv '$(sbom).part' '$(sbom)' || { rm -f '$(sbom).part'; exit 1; }
 
 # The platform on AWS (docs/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 
@@ -221,6 +224,7 @@ changes:  ## what this checkout changes in them since another commit, as Markdow
 
 smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
 	$(installed) deploy
+	$(if $(URL)$(ENV),,$(error make smoke: of which service? give ENV=staging or URL=http://…))
 	.venv/bin/python -m deploy.smoke $(if $(URL),'$(URL)',--environment '$(ENV)') $(ARGS)
 
 smoke-image:  ## starts an image of the service without a model, and asks it (IMAGE=pricing-serving)
