@@ -90,7 +90,8 @@ def serving(folder: Path, **changes: Any) -> Iterator[Server]:
     environment = {"PRICING_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/none.db"}
     point_at(settings_in(home, **environment), shared_version(), version="7")
     config = folder / "config.yaml"
-    config.write_text(json.dumps({"serving": changes}))
+    # On a machine that is busy with other tests a request may wait; that is then no reason to refuse it.
+    config.write_text(json.dumps({"serving": {"queue_seconds": 60, **changes}}))
     values = {**os.environ, **environment, "PORT": str(port), "PYTHONPATH": str(ROOT), "PRICING_CONFIG": str(config)}
     with (folder / "serving.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "serving"], env=values, cwd=folder, stderr=log)

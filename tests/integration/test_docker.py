@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -331,6 +332,11 @@ class Callers:
         while not self._stop.wait(0.1):
             try:
                 self.answers.append(price(self._platform, self._product))
+            except urllib.error.HTTPError as error:
+                if error.code == HTTPStatus.TOO_MANY_REQUESTS:  # on a busy machine: asked to come again, it does
+                    self._stop.wait(float(error.headers["Retry-After"]))
+                else:
+                    self.failures.append(f"{time.strftime('%X')} {error!r}")
             except OSError as error:
                 self.failures.append(f"{time.strftime('%X')} {error!r}")
 
