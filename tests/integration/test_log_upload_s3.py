@@ -61,7 +61,7 @@ def test_objects_are_put_listed_read_and_deleted(store: S3Store) -> None:
 
 
 def test_many_objects_are_read_in_order(store: S3Store) -> None:
-    keys = [f"{number:03d}" for number in range(2 * objects.AHEAD)]
+    keys = [f"{number:03d}" for number in range(2 * objects.READERS)]
     for key in keys:
         store.put(key, key.encode())
 

@@ -91,7 +91,23 @@ def mariadb() -> Iterator[str]:
 
 @contextmanager
 def object_store(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
-    """An S3 server from a wheel with one bucket; yields the environment that reaches it."""
+    """An S3 server from a wheel with one bucket; yields the environment that reaches it.
+
+    It takes eight ports that were free a moment ago; where another process was faster with one, it takes others.
+    """
+    with contextlib.ExitStack() as stack:
+        for attempt in range(3):
+            try:
+                environment = stack.enter_context(_seaweed(folder / str(attempt), bucket=bucket))
+                break
+            except RuntimeError:
+                if attempt == 2:
+                    raise
+        yield environment
+
+
+@contextmanager
+def _seaweed(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
     import boto3  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
