@@ -5,7 +5,6 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c
 PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
-SIZE ?= full
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
@@ -58,9 +57,9 @@ doctor:  ## what is missing on this machine, and what to do
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(demo_data) --size $(SIZE) $(ARGS)
+	.venv/bin/python -m pipelines.demo --data $(demo_data) $(ARGS)
 
-serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make serve` does yours
+serve-demo:  ## the model of the last demo (DATA=market, SOURCES=database: of that one), as `make serve` does yours
 	$(installed) training demo
 	.venv/bin/python -m pipelines.demo --data $(demo_data) --serve
 

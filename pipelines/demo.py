@@ -86,17 +86,16 @@ class DemoScenario:
     database: bool = False
 
 
-def scenarios() -> dict[tuple[str, str], DemoScenario]:
-    """Returns all scenarios, by data and size."""
+def scenarios() -> dict[str, DemoScenario]:
+    """Returns all scenarios by the name of their data."""
     ahead = 60
-    full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     shop = MarketConfig(products=20, days=400, future=ahead)
     return {
-        ("grocery", "full"): DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
-        ("market", "full"): DemoScenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
-        ("market", "small"): DemoScenario("a small simulated market", "small.yaml", 28, small, ahead),
-        ("database", "full"): DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
-        ("database", "small"): DemoScenario("a small shop's own database", "database.yaml", 28, small, database=True),
+        "grocery": DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
+        "market": DemoScenario(
+            "a simulated market whose truth is known", "market.yaml", 28, MarketConfig(future=ahead), ahead
+        ),
+        "database": DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
     }
 
 
@@ -109,9 +108,7 @@ def _demo(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
-    scenario = scenarios().get((options.data, options.size))
-    if scenario is None:
-        raise StageError(f"there is no {options.size} demo on {options.data}")
+    scenario = scenarios()[options.data]
     home = pricing_home().resolve()
     folders = home / "demo" / options.data
     if options.serve:
@@ -138,8 +135,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = Options(
         "python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report."
     )
-    options.add_argument("--data", default="grocery", choices=("grocery", "market", "database"), help="what it runs on")
-    options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
+    options.add_argument("--data", default="grocery", choices=tuple(scenarios()), help="what it runs on")
     options.add_flag("--verbose", help="show the commands, what they print, and every figure at the end")
     options.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
     return options.parse(argv)
