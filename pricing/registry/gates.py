@@ -319,7 +319,8 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
 def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     """Judges how far a promotion would move prices, from the champion's and from those charged last.
 
-    The figure is the one that is closest to its limit, or furthest beyond it; the sentence has them all.
+    Where the price charged last is a cut, the way back to list price is no move. The figure is the one that is closest
+    to its limit, or furthest beyond it; the sentence has them all.
 
     Args:
         moves: What both price.
