@@ -354,7 +354,7 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         _number(record["current_price"]),
         _number(record["list_price"]),
         _number(record["unit_cost"]),
-        _number(request["current_stock"]),
+        _number(request.get("current_stock")),
         _number(request.get("comp_price")),
         _number(decision.get("comp_price_used")),
         _number(decision.get("comp_price_age")),

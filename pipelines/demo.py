@@ -37,7 +37,6 @@ from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig
 
-AMPLE = 10_000.0  # units; stock in requests where the sales have none
 BATCH = 1000
 ASKED = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo", "date")
 
@@ -275,7 +274,7 @@ def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
     stock, rival = panel.stock[row, today], panel.comp_price[row, today]
     return {
         "product_id": str(panel.product_ids[row]),
-        "current_stock": float(stock) if np.isfinite(stock) else AMPLE,
+        "current_stock": float(stock) if np.isfinite(stock) else None,
         "day_of_week": WEEKDAYS[panel.dates[today].astype("datetime64[D]").item().weekday()],
         "comp_price": round(float(rival), 2) if np.isfinite(rival) else None,
         "current_price": round(float(panel.price[row, known]), 2),

@@ -51,7 +51,6 @@ from pricing.served_config import served_config
 
 BATCH = 1000
 SHOWN = 5  # most bad rows listed in an error
-AMPLE = 1e9  # units; used where the stock is unknown
 STALE = 2  # state age in periods above which a refresh is advised
 _PROGRESS_SECONDS = 5.0
 _SUFFIXES = (".csv", ".parquet")
@@ -60,7 +59,6 @@ COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
     *("current_price", "list_price", "unit_cost", "tax_rate", "comp_price_used", "comp_price_age"),
-    "nearest_product_id",
 )
 
 _log = logging.getLogger(__name__)
@@ -99,7 +97,7 @@ def _price(argv: Sequence[str] | None) -> int:
             requests, gone = requests_for_all_products(
                 loaded.facts, day=day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
             )
-            if empty := sum(request.current_stock <= 0 for _, request in requests):
+            if empty := sum(request.current_stock == 0 for _, request in requests):
                 print(
                     f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
                     "where a delivery came since, give the stock with --requests"
@@ -185,7 +183,7 @@ def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
 
 
 def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> tuple[list[NumberedRequest], int]:
-    """Builds a request for every product on sale, for one period, with the closing stock.
+    """Builds a request for every product on sale, for one period, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
@@ -202,7 +200,7 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
             number,
             PriceRequest(
                 product_id=product_id,
-                current_stock=AMPLE if math.isnan(stock) else stock,
+                current_stock=None if math.isnan(stock) else stock,
                 day_of_week=get_args(Weekday)[day.weekday()],
                 date=day,
             ),
@@ -390,9 +388,7 @@ def _summary(decisions: pd.DataFrame) -> Iterator[str]:
     strangers = decisions[decisions["reasons"].str.split().map(lambda codes: "unknown_product" in codes)]
     if len(strangers):
         first = strangers.iloc[0]
-        near = first["nearest_product_id"]
-        meant = f", perhaps {near!r} is meant" if isinstance(near, str) and near else ""
-        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}{meant}"
+        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
 
 

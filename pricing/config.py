@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 RETIRED: Mapping[KeyPath, str] = {
     ("decision", "min_gain"): "decision.menu_cost does its work",
     ("decision", "rule_list_trust"): "a rule keeps the price now",
+    ("decision", "rule_price"): "a product of which nothing is known is refused",
     ("decision", "category_list_trust"): "decision.cvar_level does its work",
 }
 # Former name of a key or section → its name now, both as paths such as "decision.menu_cost". Only names belong here: a

@@ -321,7 +321,6 @@ class DecisionConfig(Section):
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: float = Field(ge=0, le=10_000)
     rule_elasticity: tuple[Annotated[float, Field(gt=1, le=100)], Annotated[float, Field(ge=0, le=100)]]
-    rule_price: Money
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails

@@ -53,6 +53,11 @@ _DOUBTS = (
     "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
 )
 
+_WHY = (
+    "Why the price stays, a sentence whose subject it is, as in the model card; empty where the price may move by the "
+    "elasticity, in a version that is not holds_only."
+)
+
 
 class Product(BaseModel):
     """What the served version knows of a product."""
@@ -76,6 +81,7 @@ class Product(BaseModel):
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
     doubts: str = Field(description=_DOUBTS)
+    why: str = Field(description=_WHY)
 
 
 class Products(BaseModel):
@@ -116,6 +122,7 @@ class Elasticity(BaseModel):
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
     doubts: str = Field(description=_DOUBTS)
+    why: str = Field(description=_WHY)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
     competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")

@@ -16,6 +16,7 @@ from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
+    elasticity_knowledge,
     shares_by_grade,
     shown_elasticities,
     unit_shares,
@@ -231,18 +232,20 @@ def _shared(version: LoadedVersion) -> str:
 
 
 def _unknown(version: LoadedVersion) -> str:
-    """Lists the best-selling products whose elasticity comes from the prior only."""
+    """Lists the best-selling products whose elasticity comes from the prior only, and why their prices stay."""
     shares = unit_shares(version.demand, version.facts)
     order = np.argsort(-shares, kind="stable")
     unknown = order[version.demand.grade[order] == PRIOR_ONLY]
     if not len(unknown):
         return ""
+    largest = unknown[:_NAMED]
     named = [
-        f"{escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units)"
-        for row in unknown[:_NAMED]
+        f"- The price of {escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units) {why}."
+        for row, why in zip(largest, elasticity_knowledge(version.demand, largest)["why"], strict=True)
     ]
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    return f"Prior only, the largest first: {', '.join(named)}{more}. Price tests, moves of cost or more history tell."
+    more = [f"- And {len(unknown) - _NAMED} more."] if len(unknown) > _NAMED else []
+    head = "Prior only, the largest first; price tests, moves of cost or more history tell:"
+    return "\n".join([head, "", *named, *more])
 
 
 def _at_limit(version: LoadedVersion) -> str:

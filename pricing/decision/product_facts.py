@@ -418,7 +418,7 @@ class Typical(NamedTuple):
     """What is usual in a category; the medians of its products, of the tax rate the highest.
 
     Attributes:
-        list_price: Regular price; None where unknown.
+        list_price: Regular price; None where unknown, and over all products: it would be that of something else.
         units: Units a period; NaN where unknown.
         margin: Fraction of the net list price above a cost that is really known; NaN where none is.
         tax_rate: Highest tax of its products, of all where none of its own is known: with any lower one a price could
@@ -442,7 +442,7 @@ def typical(facts: ProductFacts | None) -> dict[str, Typical]:
     order = np.argsort(facts.categories, kind="stable")
     names, first = np.unique(facts.categories[order], return_index=True)
     parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
-    return {name: _usual(part) for name, part in {**parts, "": columns}.items()}
+    return {name: _usual(part) for name, part in parts.items()} | {"": _usual(columns)._replace(list_price=None)}
 
 
 def _values(numbers: Floats) -> Iterator[float | None]:

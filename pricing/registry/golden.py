@@ -45,13 +45,13 @@ class Verification:
 
 
 def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
-    """Chooses requests that cover a version: products over the whole list, a stock-out, unknown products."""
+    """Chooses requests that cover a version: products over the whole list, no and unknown stock, unknown products."""
     rows = np.unique(np.linspace(0, len(demand.product_ids) - 1, num=PRODUCTS).astype(int))
     category = str(demand.categories[0])
     requests = [
         PriceRequest(
             product_id=str(demand.product_ids[row]),
-            current_stock=(0.0, 5.0, 50.0, 500.0)[place % 4],
+            current_stock=(0.0, 5.0, 50.0, None)[place % 4],
             day_of_week=_weekday(today + dt.timedelta(days=place)),
             is_promo=place % 3 == 2,
         )

@@ -14,7 +14,6 @@ from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.markdown_text import escape_markdown
 
 SEED = 7  # of the sample: the same products each time
-AHEAD = 28  # periods of usual sales that stand in the shelves of a sampled product: ample, and nothing to be cleared
 P95 = 0.95
 DEEPEST_CUT = 0.75  # of the regular price; a price further below it is of another unit or pack, and no cut
 
@@ -158,7 +157,7 @@ def _first_known(
 def sample_requests(
     candidate: ProductFacts, champion: ProductFacts | None, *, size: int, day: dt.date
 ) -> list[PriceRequest]:
-    """Plain requests for products on sale at the price charged last: for all of them, or a sample within categories.
+    """Plain requests for products on sale at the price charged last, stock unknown: for all, or within categories.
 
     Args:
         candidate: Facts of the version to be promoted.
@@ -175,7 +174,6 @@ def sample_requests(
     return [
         PriceRequest(
             product_id=str(candidate.product_ids[row]),
-            current_stock=max(round(float(units[row]) * AHEAD), 1),
             day_of_week=weekday,
             current_price=float(charged[row]),
         )

@@ -17,7 +17,7 @@ from pricing.data.panel import CONTRACT_VERSION, STEP_DAYS
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.competitor import LEAST_MOVES
-from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
+from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
@@ -28,8 +28,8 @@ MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in price tests tell how demand answers to price",
     "own_history": "the product's own price changes tell how demand answers to price",
     "category": "the product's own price changes tell too little, so its elasticity is that of its category",
-    "prior_only": "no price change tells how demand answers to price, so the price stays, or goes back to list price "
-    "from above, but for stock and guardrails",
+    "prior_only": "too little tells how demand answers to price, so the price stays, or goes back to list price from "
+    "above, but for stock and guardrails",
 }
 HOLDS_ONLY_MEANING = (
     "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, but for "
@@ -110,16 +110,22 @@ def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[A
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
-    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas). A row of −1 is a product that the
-    model does not know.
+    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` is `grades.why_held`. A row of
+    −1 is a product that the model does not know.
     """
     known, evidence = rows >= 0, demand.evidence
-    doubts = [", ".join(flag_names(int(flags))) for flags in np.where(known, evidence.flags[rows], 0)]
+    grade, moves, prices, fortnights, flags = (
+        np.where(known, column[rows], 0)
+        for column in (demand.grade, evidence.moves, evidence.prices, evidence.clusters, evidence.flags)
+    )
+    each = list(zip(grade.tolist(), moves.tolist(), fortnights.tolist(), flags.tolist(), strict=True))
+    why = [why_held(of, moves=number, fortnights=of_them, flags=bits) for of, number, of_them, bits in each]
     return {
-        "grade": np.array(GRADES)[np.where(known, demand.grade[rows], PRIOR_ONLY)],
-        "moves": np.where(known, evidence.moves[rows], 0),
-        "prices": np.where(known, evidence.prices[rows], 0),
-        "doubts": np.array(doubts, dtype=np.str_),
+        "grade": np.array(GRADES)[grade],
+        "moves": moves,
+        "prices": prices,
+        "doubts": np.array([", ".join(flag_names(bits)) for *_, bits in each], dtype=np.str_),
+        "why": np.array(why, dtype=np.str_),
     }
 
 

@@ -86,10 +86,8 @@ class Catalogue:
         if served.version is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
         if row is None:
-            nearest = served.pricer.nearest_product(product_id)
-            near = f"; did you mean {nearest}?" if nearest else ""
-            text = f"version {served.name} does not know product {product_id[:200]!r}{near}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text, nearest_product_id=nearest)
+            text = f"version {served.name} does not know product {product_id[:200]!r}"
+            raise ProblemError(HTTPStatus.NOT_FOUND, text)
         return elasticity_of(served.name, served.version, row)
 
     def model(self) -> ModelInfo:

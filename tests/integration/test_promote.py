@@ -684,8 +684,8 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
             "day_of_week": "Friday",
             "comp_price": 20,
         },
-        {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "comp_price": None},
-        {"product_id": f" {version.demand.product_ids[2]}", "current_stock": 5, "day_of_week": "Monday"},
+        {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "list_price": 9.5},
+        {"product_id": str(version.demand.product_ids[2]), "day_of_week": "Monday"},
         {
             "product_id": str(version.demand.product_ids[1]),
             "current_stock": 3.5,
@@ -701,10 +701,10 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     assert answer["recommended_price"].tolist() == [decision.recommended_price for decision in expected]
     assert answer["source"].tolist() == [decision.source for decision in expected]
     assert answer["reasons"].tolist() == [decision.reasons for decision in expected]
-    assert answer["nearest_product_id"].fillna("").tolist() == ["", "", str(version.demand.product_ids[2]), ""]
 
-    with pytest.raises(UnknownProductError, match="'nobody knows' is in no history"):
-        model.predict(pd.DataFrame([{**rows[1], "strict": True}]))
+    for fields in ({"strict": True}, {"list_price": None}):
+        with pytest.raises(UnknownProductError, match="'nobody knows'"):
+            model.predict(pd.DataFrame([{**rows[1], **fields}]))
 
 
 def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:

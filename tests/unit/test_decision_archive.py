@@ -359,7 +359,10 @@ def test_monitoring_reads_the_same_decisions_from_the_archive_as_from_the_log(tm
     folder = tmp_path / "decisions"
     log = writer(folder)
     for day in (dt.timedelta(days=number) for number in range(3)):
-        log.append([replace(entry(day.days, at=NOON + day), date=NOON.date() + day)])
+        made = entry(day.days, at=NOON + day)
+        stock = made.request.current_stock if day else None
+        asked = made.request.model_copy(update={"current_stock": stock})
+        log.append([replace(made, request=asked, date=NOON.date() + day)])
     log.close()
     before, _ = load_decisions(folder, now=LATER)
 

@@ -68,6 +68,19 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
     assert (reading.damaged, reading.lost, reading.pending) == (0, 0, 0)
 
 
+def test_a_decision_on_an_unknown_stock_is_logged_and_read_without_one(tmp_path: Path) -> None:
+    log, known = writer(tmp_path), entry(1)
+    log.append([replace(known, request=known.request.model_copy(update={"current_stock": None}))])
+    log.close()
+
+    reading = read_decisions(tmp_path)
+    frame, findings = tabulate(reading, now=NOON)
+
+    assert "current_stock" not in reading.records[0]["request"]
+    assert frame["stock"].isna().all()
+    assert findings == []
+
+
 def test_a_line_that_stands_twice_hides_no_lost_one(tmp_path: Path) -> None:
     log = writer(tmp_path)
     log.append([entry(1), entry(2), entry(3)])

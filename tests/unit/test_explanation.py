@@ -536,7 +536,9 @@ def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Serv
 def test_explain_says_in_words_how_well_the_elasticity_is_known(
     shop: ServingApp, product: str, grade: str | None
 ) -> None:
-    answer = shop.client.post("/explain", json={"request": {**REQUEST, "product_id": product}}).get_json()
+    answer = shop.client.post(
+        "/explain", json={"request": {**REQUEST, "product_id": product, "list_price": 9}}
+    ).get_json()
 
     meaning = None if grade is None else {"code": grade, "meaning": MEANINGS[grade]}
     assert answer["grade"] == meaning
@@ -579,7 +581,7 @@ def test_a_question_that_cannot_be_understood_is_refused_by_name(
 
 def test_without_a_model_explaining_demand_says_why_it_cannot(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
-        answer = shop.client.post("/explain", json={"request": REQUEST, "of": "demand"})
+        answer = shop.client.post("/explain", json={"request": {**REQUEST, "list_price": 9}, "of": "demand"})
 
     assert answer.status_code == 422
     assert "nothing says how much" in answer.get_json()["detail"]
