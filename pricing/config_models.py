@@ -11,13 +11,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -250,14 +248,6 @@ class StrategyConfig(Section):
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what is null by default: earlier releases, which may read a version, do not take null for it."""
-        fields = type(self).model_fields
-        return {
-            name: value for name, value in plain(self).items() if value is not None or fields[name].default is not None
-        }
 
 
 KeptValue = Annotated[float, Field(ge=0, le=10, description="Worth of a unit kept, fraction of its cost.")]

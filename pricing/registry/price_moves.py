@@ -116,8 +116,7 @@ def measure_moves(
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the price that production charged last; NaN where nothing tells.
 
-    The champion's word comes first, since newer sales are what may be at fault; in a version of an earlier release it
-    is the last price of its history.
+    The champion's word comes first, since newer sales are what may be at fault.
     """
     found = np.full(len(product_ids), np.nan)
     for facts in (champion, candidate):
