@@ -173,8 +173,6 @@ def test_a_task_that_ecs_has_forgotten_and_no_run_tells_of_has_neither_failed_no
     assert door.ended(handle) is None
     with pytest.raises(DeliveryError, match=f"the end of {handle.split()[0]} is unknown"):
         door.ended(forgotten(handle))
-    with pytest.raises(DeliveryError, match="ECS does not know its task any more"):
-        door.ended(forgotten(handle).split()[1])  # as earlier releases noted it
 
 
 def stopped(*codes):
