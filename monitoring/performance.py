@@ -54,7 +54,7 @@ class DecisionScores:
         share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
         share_followed: Fraction of days on which the recommended price was charged.
         share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
-            NaN where none did, as in logs of earlier releases.
+            NaN where none did.
         comp_ages: Fraction of the answers that knew a competitor's price, by its age in words; empty likewise.
     """
 
@@ -333,7 +333,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     window's own interval includes it.
 
     Args:
-        figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
+        figures: `Backtest.figures`: `wape_mean`, `bias`, `wape_naive`, `coverage_80` and
             `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
         config: Supplies the tolerances.
     """
@@ -358,9 +358,8 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
 
 def backtest_error(figures: Mapping[str, Any]) -> float:
-    """Returns the WAPE of a backtest's mean forecasts (of its medians in older versions); NaN when it holds none."""
-    error = _number(figures.get("wape_mean"))
-    return error if math.isfinite(error) else _number(figures.get("wape"))
+    """Returns the WAPE of a backtest's mean forecasts; NaN when it holds none."""
+    return _number(figures.get("wape_mean"))
 
 
 def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowVerdict:

@@ -567,7 +567,7 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
     writer.append(entries(panel, truth, days=range(50, 60), version="2"))
     writer.close()
     decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
-    promised = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
+    promised = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}
 
     old = evaluate_decisions(panel, decisions, findings, champion=ChampionRecord("1", promised), config=CONFIG)
     new = evaluate_decisions(
