@@ -1,9 +1,8 @@
 """Detect decay: forecast errors significantly larger than in the backtest, whether or not inputs drifted."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -481,26 +480,6 @@ def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
         "the model is worse than none"
     )
     return WindowVerdict(score, True, (Breach("error", text),), unknown)
-
-
-def count_consecutive_breaches(newest: Sequence[WindowVerdict], before: Iterable[WindowVerdict]) -> int | None:
-    """Counts the consecutive windows with error or bias in breach, up to the newest one.
-
-    Args:
-        newest: The score windows, newest last.
-        before: Earlier windows, newest first; read only as far as needed.
-
-    Returns:
-        None where the newest window is not in breach, or no judged window without a breach comes before the run.
-    """
-    for length, verdict in enumerate(chain(reversed(newest), before)):
-        if not _off(verdict):
-            return length if length and verdict.judged else None
-    return None
-
-
-def _off(verdict: WindowVerdict) -> bool:
-    return any(breach.code in ("error", "bias") for breach in verdict.breaches)
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:

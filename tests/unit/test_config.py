@@ -333,10 +333,10 @@ def test_a_version_of_other_settings_is_refused_by_the_key(key: str, value: int 
         parse_model_config({**values, "demand": demand}, where="version/config.json")
 
 
-@pytest.mark.parametrize("key", ["registry: {keep_days: 100}", "serving: {log_days: 132}"])
+@pytest.mark.parametrize("key", ["registry: {keep_days: 40}", "serving: {log_days: 55}"])
 def test_nothing_is_deleted_that_monitoring_still_looks_at(tmp_path: Path, key: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(key)
 
-    with pytest.raises(ConfigError, match="is less than the 133 days that monitoring looks back"):
+    with pytest.raises(ConfigError, match="is less than the 56 days that monitoring looks back"):
         load_config(path)

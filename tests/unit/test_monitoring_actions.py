@@ -95,18 +95,6 @@ def test_nothing_is_started_unless_it_is_due(store, action):
     assert launcher.started == []
 
 
-@pytest.mark.parametrize(("step_days", "periods"), [(1, 42.0), (7, 6.0)])
-def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(store, step_days, periods):
-    launcher = Door()
-
-    actions.start(replace(RETRAIN, half_life_days=42), launcher=launcher, store=store, now=NOW, step_days=step_days)
-
-    assert launcher.order.half_life == periods
-    assert launcher.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
-    assert replace(launcher.order, action="refresh").parameters == {}
-    assert replace(launcher.order, half_life=None).parameters == {"reason": RETRAIN.reason}
-
-
 def test_a_due_job_is_started_with_its_reason_and_remembered(store):
     launcher = Door()
 

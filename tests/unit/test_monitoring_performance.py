@@ -6,12 +6,9 @@ import pytest
 from scipy import stats
 
 from monitoring.performance import (
-    Breach,
     DecisionScores,
     Interval,
-    WindowVerdict,
     band,
-    count_consecutive_breaches,
     explain,
     groups,
     judge,
@@ -401,37 +398,6 @@ def verdicts(*breaches):
     return [
         judge(rated(wape=(0.6, 0.52, 0.68) if bad else (0.4, 0.38, 0.42)), promised, min_rows=1) for bad in breaches
     ]
-
-
-def row(newest, before=()):
-    """Of windows by one letter each, both newest last: . calm, e error, b bias, c coverage, ? not judged."""
-    codes = {"e": ("error",), "b": ("bias",), "c": ("coverage",)}
-    made = [
-        WindowVerdict(rated(), window != "?", tuple(Breach(code, "") for code in codes.get(window, ())))
-        for window in (*before, *newest)
-    ]
-    return count_consecutive_breaches(made[len(before) :], iter(made[: len(before)][::-1]))
-
-
-@pytest.mark.parametrize(
-    ("newest", "before", "length"),
-    [
-        ("..e", "...", 1),
-        (".ee", "...", 2),
-        ("e.b", "...", 1),
-        ("ebe", "...", 3),
-        ("ebe", ".eb", 5),
-        ("ebe", "e?e", None),
-        ("ebe", "", None),
-        ("?ee", "...", None),
-        ("ee.", "...", None),
-        ("..c", "...", None),
-        (".ce", "...", 1),
-        ("", "", None),
-    ],
-)
-def test_a_change_began_with_the_unbroken_row_of_error_or_bias_where_a_calm_window_shows_it(newest, before, length):
-    assert row(newest, before) == length
 
 
 @pytest.mark.parametrize(
