@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from monitoring import performance
@@ -22,7 +21,6 @@ from monitoring.decisions import tabulate
 from monitoring.evaluate import rules
 from monitoring.outcomes import join
 from monitoring.policy import JobHistory, PolicyOutcome, Situation, decide
-from pipelines.compare_fits import choose_half_life
 from pipelines.evaluation import described
 from pipelines.market_platform import price_requests
 from pipelines.refresh import carry_facts
@@ -44,7 +42,6 @@ from simulation.rollforward import Requests, Run, roll_forward
 PRODUCTS, HISTORY, AHEAD, CHANGE = 16, 540, 84, 21
 RECENT = np.timedelta64(70, "D")  # enough for states' tail, the join's four weeks before and the windows looked at
 EVERY = 14  # days between two retrainings by the calendar, which stands in for one each night
-BEFORE = 5  # windows looked at beyond those of the rules, for when a breach began: what RECENT leaves room for
 Who = Literal["nobody", "monitoring", "calendar"]
 
 
@@ -59,17 +56,16 @@ class Learnt:
 
 @dataclass
 class Seen:
-    """What one shop's nights came to: nights of retraining, how days were weighed in it, nights of calling a person."""
+    """What one shop's nights came to: nights of retraining, nights of calling a person."""
 
     retrained: list[int] = field(default_factory=list)
-    weighed: list[str] = field(default_factory=list)
     paged: list[int] = field(default_factory=list)
     breached: list[int] = field(default_factory=list)
 
 
-def learn(panel: Panel, config: Config, *, level: Learnt | None = None, half_life: float | None = None) -> Learnt:
+def learn(panel: Panel, config: Config, *, level: Learnt | None = None) -> Learnt:
     """Trains as `retrain` does; with `level`, the backtest is that of an earlier version, which saves its time."""
-    demand = config.demand.model_copy(update={"recency_half_life": half_life})
+    demand = config.demand
     if level is not None:
         model = train(
             panel,
@@ -131,7 +127,7 @@ class Shop:
             if outcome.action == "page":
                 self.seen.paged.append(self._night)
             if outcome.action == "retrain":
-                self._retrain(outcome.half_life_days)
+                self._retrain()
         self._facts = carry_facts(self._facts, recent, recent, kept=recent, whole=False)
         self._model = self._model.refresh(recent)
         self._open()
@@ -142,15 +138,13 @@ class Shop:
         joined = join(_table(self._records, after=panel.dates[0]), panel).frame
         promised = performance.band(self._serving.figures, monitoring)
         last = panel.dates[-1]
-        days, count = monitoring.score_window, monitoring.windows + BEFORE
-        everything = [
+        days, count = monitoring.score_window, monitoring.windows
+        verdicts = [
             performance.judge(
                 performance.score(rows, name=name, rng=np.random.default_rng(self._night)), promised, min_rows=MIN_ROWS
             )
             for name, rows in performance.windows(joined, last=last, days=days, count=count)
         ]
-        verdicts = everything[BEFORE:]
-        row = performance.count_consecutive_breaches(verdicts, reversed(everything[:BEFORE]))
         now = pd.Timestamp(last).to_pydatetime().replace(tzinfo=dt.UTC)
         retrained = now - dt.timedelta(days=self._night - self.seen.retrained[-1]) if self.seen.retrained else None
         situation = Situation(
@@ -163,21 +157,16 @@ class Shop:
             silent_days=0,
             share_rule=float((joined["source"] == "rule").mean()),
             broken=(),
-            breach_days=None if row is None else row * days,
         )
         if verdicts[-1].breaches:
             self.seen.breached.append(self._night)
         return decide(situation, JobHistory(retrained=retrained), rules(monitoring))
 
-    def _retrain(self, half_life: float | None = None) -> None:
+    def _retrain(self) -> None:
         """As `retrain`, but for the backtest: the first version's stands in, which spares half of the time."""
         self.seen.retrained.append(self._night)
         panel = build_panel(self._frame, self._config.data)
-        if half_life is not None:
-            found = choose_half_life(panel, self._config.demand, half_life=half_life, calendar=_no_holidays)
-            self.seen.weighed.append(found.why)
-            half_life = found.taken
-        self._serving = learn(panel, self._config, level=self._first, half_life=half_life)
+        self._serving = learn(panel, self._config, level=self._first)
         self._model, self._facts = self._serving.model, self._serving.facts
 
     @property
@@ -263,10 +252,6 @@ def _mean(values: Floats, form: str) -> str:
         return f"{values.mean():{form}}"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return f"{values.mean():{form}} ± {half:{form.replace('+', '')}}"
-
-
-def _no_holidays(days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
-    return np.zeros(len(days), dtype=bool)
 
 
 def _table(records: list[dict[str, Any]], *, after: np.datetime64) -> pd.DataFrame:

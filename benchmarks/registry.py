@@ -20,6 +20,7 @@ import mlflow
 from benchmarks.provenance import reminder
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import save_panel
 from pricing.decision.product_facts import ProductFacts
@@ -29,7 +30,7 @@ from pricing.registry.version import Origin, pack
 from simulation.market import MarketConfig, simulate
 from tests.kit.versions import make_demand
 
-GOOD = {"wape": 0.4, "wape_naive": 0.5, "bias": 0.0, "coverage_80": 0.8, "coverage_95": 0.95}
+GOOD = {"wape": 0.4, "wape_baseline": 0.5, "bias": 0.0, "coverage_80": 0.8, "coverage_95": 0.95}
 
 
 def timed(job: Callable[[Sequence[str]], int], *options: str) -> str:
@@ -79,6 +80,7 @@ def measure(products: int, *, days: int, folder: Path) -> dict[str, str]:
             backtest={**GOOD, **share},
             origin=Origin(kind="train", data={}),
             holds_only=False,
+            anchors=Anchors.from_panel(before),
         )
         seconds["pack"] = since(started)
         started = clocks()

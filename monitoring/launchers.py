@@ -27,20 +27,15 @@ class JobRequest:
     Attributes:
         action: Its MLproject entry point, "refresh" or "retrain".
         reason: Why it should run, as text.
-        half_life: Recency half-life of a retraining, periods; None for equal weights.
     """
 
     action: str
     reason: str
-    half_life: float | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters passed to the job; empty for a refresh."""
-        if self.action != "retrain":
-            return {}
-        weighed = {} if self.half_life is None else {"recency_half_life": f"{self.half_life:g}"}
-        return {"reason": self.reason, **weighed}
+        return {"reason": self.reason} if self.action == "retrain" else {}
 
 
 class JobLauncher(Protocol):

@@ -60,7 +60,6 @@ def tasks(
     result: ActionResult,
     *,
     line: CommandLine,
-    job_options: Mapping[str, str] | None = None,
 ) -> list[Task]:
     """Lists what a person has to do, most urgent first; empty where that is nothing.
 
@@ -69,7 +68,6 @@ def tasks(
         outcome: What the rules say.
         result: What was done about it.
         line: How jobs are started here.
-        job_options: Further options of a job that is due.
     """
     found: dict[str, Task] = {}
     for code, why in _matters(evaluation, outcome):
@@ -80,7 +78,7 @@ def tasks(
     if result.failures and not result.by_hand:
         todo.insert(0, Task("Look at the job that failed", "; ".join(result.failures)))
     if result.by_hand and outcome.action in _DUE:
-        commands = line.job(outcome.action, **(job_options or {})), line.job("promote")
+        commands = line.job(outcome.action), line.job("promote")
         todo.insert(0, Task(_DUE[outcome.action], outcome.reason, commands))
     if evaluation.joined.frame.empty and evaluation.joined.waiting:
         why = f"{evaluation.joined.waiting:,} decision(s) wait for their sales, and nothing else can be compared yet"

@@ -11,13 +11,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -251,14 +249,6 @@ class StrategyConfig(Section):
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
     )
 
-    @model_serializer(mode="wrap")
-    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what is null by default: earlier releases, which may read a version, do not take null for it."""
-        fields = type(self).model_fields
-        return {
-            name: value for name, value in plain(self).items() if value is not None or fields[name].default is not None
-        }
-
 
 KeptValue = Annotated[float, Field(ge=0, le=10, description="Worth of a unit kept, fraction of its cost.")]
 
@@ -485,7 +475,6 @@ class AlarmConfig(Section):
 
 
 MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
-MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
 class MonitoringConfig(Section):
@@ -513,7 +502,6 @@ class MonitoringConfig(Section):
     silent_days: Days
     undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
-    recency_least: Annotated[int, Field(ge=0, le=3_660)] = 0
     daily_budget: Annotated[int, Field(ge=0, le=1_000)]
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
@@ -528,11 +516,10 @@ class MonitoringConfig(Section):
     def days_looked_at(self) -> int:
         """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
 
-        The windows of drift and of decay with those before them, until the last maturity, and as many days as a
-        decision is made in advance at most.
+        The windows of drift and of decay, until the last maturity, and as many days as a decision is made in advance at
+        most.
         """
-        decay = self.score_window * (self.windows + MOST_BEFORE)
-        return max(self.window, decay, self.maturities[-1]) + MOST_AHEAD
+        return max(self.window, self.score_window * self.windows, self.maturities[-1]) + MOST_AHEAD
 
     @model_validator(mode="after")
     def _consistent(self) -> "MonitoringConfig":

@@ -211,14 +211,10 @@ class Words:
 
     Attributes:
         kind: The whole configuration.
-        former: Former name of a key or section → its name now, as paths.
-        retired: Key that is gone → what does its work now.
         lines: Key → its line in the file; empty where there is no file.
     """
 
     kind: type[BaseModel]
-    former: Mapping[str, str]
-    retired: Mapping[KeyPath, str]
     lines: Mapping[KeyPath, int]
 
     def of(self, fault: Mapping[str, Any]) -> str:
@@ -233,8 +229,6 @@ class Words:
     def _sentence(self, fault: Mapping[str, Any], place: Place, *, message: str) -> str:
         found = f"{place.path}: expected {place.may_be}, found {_shown(fault['input'])!r}"
         match fault["type"]:
-            case _ if place.keys in self.retired:
-                found = f"{place.path} is no longer a setting; take it out: {self.retired[place.keys]}"
             case "extra_forbidden":
                 found = f"unknown key {place.path}{self._suggestion(place)}"
             case "missing":
@@ -253,24 +247,17 @@ class Words:
 
     def _suggestion(self, place: Place) -> str:
         """The known key that an unknown one is likely to mean, as the end of a sentence."""
-        above, name = place.path.rpartition(".")[0], str(place.keys[-1])
-        former = {old: f"{old}, which is named {new} now" for old, new in self.former.items()}
-        own = {known: known for known in place.keys_beside}
-        own |= {_leaf(old): words for old, words in former.items() if old.rpartition(".")[0] == above}
-        elsewhere = {_leaf(path): former.get(path, path) for path in (*_paths(self.kind, ""), *former)}
+        name, own = str(place.keys[-1]), place.keys_beside
+        elsewhere = {path.rpartition(".")[2]: path for path in _paths(self.kind, "")}
         if sure := nearest(name, own, cutoff=_SURE):
-            return f"; the nearest known one is {own[sure]}"
+            return f"; the nearest known one is {sure}"
         if name in elsewhere:
             return f"; it belongs elsewhere: {elsewhere[name]}"
         if likely := nearest(name, own, cutoff=_LIKELY):
-            return f"; the nearest known one is {own[likely]}"
+            return f"; the nearest known one is {likely}"
         if other := nearest(name, elsewhere, cutoff=_SURE):
             return f"; the nearest known one is {elsewhere[other]}"
         return f"; known there are {', '.join(own)}" if own else ""
-
-
-def _leaf(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _unknown_kind(context: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pricing.fileio import replace_json
 FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed", "unknown_version"]
 BAKED = "baked"
 NO_VERSION = "none"  # the name of what answers where no version does
-_FORMAT = 1  # of pointers; those written before they named it are of this one
+_FORMAT = 1  # of pointers
 _FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
 
 _PARTIAL = re.compile(r"\.(?P<folder>[0-9-]+)\.[0-9a-f]{32}\.partial")  # as pricing.registry.mlflow_registry names it
@@ -138,8 +138,8 @@ def read_pointer(path: Path) -> Pointer | None:
     """
     try:
         values = json.loads(path.read_bytes())
-        if values.get("format", _FORMAT) != _FORMAT:
-            raise ValueError(f"it is of format {values['format']}, expected {_FORMAT}")
+        if values.get("format") != _FORMAT:
+            raise ValueError(f"it is of format {values.get('format')}, expected {_FORMAT}")
         pointer = Pointer(str(values["version"]), int(values["created_ms"]), str(values["folder"]))
         if not is_version_folder(pointer.folder, version=pointer.version, created_ms=pointer.created_ms):
             expected = f"{pointer.version}-{pointer.created_ms}"[:60]

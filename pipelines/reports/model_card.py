@@ -9,7 +9,7 @@ import pandas as pd
 from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
 from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
-from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
+from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.markdown_text import escape_markdown
 from pricing.registry.version import (
@@ -82,7 +82,7 @@ def _units(version: LoadedVersion) -> str:
 def _scores(figures: Mapping[str, Any]) -> str:
     rows = [f"| known until | {_COLUMNS} |", f"|{'---|' * 8}"]
     for fold in figures["folds"]:
-        rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
+        rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold["baseline"]]))
     rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
     lines = [*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures), *figures.get("history", [])]
     gains = [f"{line[0].upper()}{line[1:]}." for line in lines]

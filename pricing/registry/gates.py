@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
-from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
+from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.demand.combination import CLASSES
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
@@ -58,17 +58,13 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
     Args:
         figures: `Backtest.figures`: `wape`, `wape_baseline`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
-            `folds`, `elasticity`. Where `wape_baseline` is absent, as in versions from before there were two baselines,
-            `wape_naive` takes its place.
+            `folds`, `elasticity`.
         limits: The thresholds.
         holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
     """
     elasticity = figures.get("elasticity") or {}
     bias = _number(figures.get("bias"))
-    if "wape_baseline" in figures:
-        key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
-    else:
-        key, whose = "wape_naive", f"the {NAMES[NAIVE]} forecast's"
+    key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
     beats = _at_most(
         "beats_naive",
         None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(key)),
@@ -107,7 +103,7 @@ def _allow_sampling_error(verdict: Verdict, figures: Mapping[str, Any], limits: 
 
 
 def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Rows that sold out, and all rows, of a backtest; 0 and 0 in versions that did not count them."""
+    """Rows that sold out, and all rows, of a backtest; 0 and 0 where they are not counted."""
     censored, rows, left_out = (_number(figures.get(name)) for name in ("censored", "rows", "left_out"))
     return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
 
@@ -372,7 +368,7 @@ def comparable(
         other: The other version's.
         settings: Theirs, in this order: equal cutoffs do not imply equal scored periods.
     """
-    if len({(demand.gap, demand.horizon) for demand in settings}) > 1 or one.get("target") != other.get("target"):
+    if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False
     prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
     return prints[0] is not None and prints[0] == prints[1] and _cutoffs(one) == _cutoffs(other)

@@ -132,8 +132,7 @@ def measure_moves(
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the price that production charged last; NaN where nothing tells.
 
-    The champion's word comes first, since newer sales are what may be at fault; in a version of an earlier release it
-    is the last price of its history.
+    The champion's word comes first, since newer sales are what may be at fault.
     """
     return _first_known(product_ids, candidate, champion, names=("last_price", "price"))
 

@@ -621,12 +621,8 @@ def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
             JobRequest("retrain", 'decay, "bias"'),
             ["pipelines.retrain", "--sales", "s3://shop/sales", "--reason", 'decay, "bias"'],
         ),
-        (
-            JobRequest("retrain", "decay", 28.0),
-            ["pipelines.retrain", "--sales", "s3://shop/sales", "--reason", "decay", "--recency_half_life", "28"],
-        ),
     ],
-    ids=["refresh", "retrain", "retrain with a half-life"],
+    ids=["refresh", "retrain"],
 )
 def test_what_monitoring_asks_for_is_started_once(
     made: Synthesised, name: str, order: JobRequest, words: list[str], monkeypatch: pytest.MonkeyPatch

@@ -138,8 +138,6 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     assert abs(np.datetime64(alert["since"], "D") - change.astype("datetime64[D]")) <= np.timedelta64(7, "D")
     (job,) = _runs("retrain")
     assert (job.data.tags["reason"], job.data.tags["verdict"]) == (outcome["reason"], "promoted")
-    asked = _runs("monitor")[-1].data.tags.get("recency_half_life")  # none where no calm week shows the beginning
-    assert _runs("train")[0].data.tags.get("recency_asked") == asked
     data = load_config(config).data
     known = build_panel(frame, data)
     panel = build_panel(pd.concat([frame, *nights[NIGHTS:]], ignore_index=True), data)

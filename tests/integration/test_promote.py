@@ -515,7 +515,7 @@ def test_a_champion_in_decay_is_held_against_its_error_in_production(
     client.log_param(run, "registry.model_name", "pricing")
     if ratio is not None:
         client.log_metric(run, "wape_to_backtest", ratio)
-    volumes = {name: {"wape": 0.45, "wape_naive": 0.5} for name in ("low", "mid", "high")}
+    volumes = {name: {"wape": 0.45, "wape_baseline": 0.5} for name in ("low", "mid", "high")}
     shop.add(seed=2, wape=0.45, by_volume=volumes)
 
     assert promote.main([]) == (0 if passes else EXIT_REFUSED)

@@ -140,19 +140,6 @@ def test_the_champion_is_fetched_verified_and_pointed_at(tmp_path: Path) -> None
     assert read_follower_status(tmp_path / "follower.json") == following
 
 
-def test_a_pointer_that_former_code_wrote_is_followed(tmp_path: Path) -> None:
-    one = follower(FakeRegistry(ListedVersion("7")), tmp_path)
-    one.poll()
-    place = places(tmp_path).pointer
-    written = json.loads(place.read_text())
-    place.write_text(json.dumps({"version": "7", "created_ms": 1, "folder": "7-1"}))
-
-    following = follower(FakeRegistry(down=True), tmp_path).poll()
-
-    assert written == {"format": 1, "version": "7", "created_ms": 1, "folder": "7-1"}
-    assert following.served == "7"
-
-
 def test_a_pointer_of_another_format_is_refused_and_written_anew(tmp_path: Path) -> None:
     follower(FakeRegistry(ListedVersion("7")), tmp_path).poll()
     place = places(tmp_path).pointer

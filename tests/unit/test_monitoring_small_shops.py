@@ -20,7 +20,7 @@ from tests.kit.monitoring_world import World, build, entries, read
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
-PROMISED = {"wape": 0.45, "wape_naive": 0.6, "bias": 0.0}
+PROMISED = {"wape_mean": 0.45, "wape_naive": 0.6, "bias": 0.0}
 CHAMPION = ChampionRecord("3", PROMISED)
 IDLE = ActionResult("nothing was started")
 CALM = PolicyOutcome("none", "all is well", "nothing")

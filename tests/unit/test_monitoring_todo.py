@@ -52,13 +52,13 @@ def test_where_all_is_well_there_is_nothing_to_do(seen):
 def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
     lost = replace(seen, findings=[Finding("log_lost", "warning", "5 decision(s) never reached the log")])
 
-    first, second = listed(lost, RETRAIN, replace(IDLE, by_hand=True), job_options={"recency_half_life": "56"})
+    first, second = listed(lost, RETRAIN, replace(IDLE, by_hand=True))
 
     assert first == Task(
         "Train a new model, and promote it",
         "error 0.6, backtest 0.4",
         (
-            "make retrain SALES=sales.csv CONFIG=my.yaml ARGS='-P recency_half_life=56'",
+            "make retrain SALES=sales.csv CONFIG=my.yaml",
             "make promote CONFIG=my.yaml",
         ),
     )
