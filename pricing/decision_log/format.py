@@ -572,4 +572,6 @@ def _has_sizes(candidates: Any) -> bool:
     if not isinstance(units, list) or not isinstance(size, list) or not units or len(units) != len(size):
         return False
     unit = candidates.get("unit")
-    return all(isinstance(value, int | float) for value in (*units, *size, unit)) and unit > 0
+    return (
+        isinstance(unit, int | float) and unit > 0 and all(isinstance(value, int | float) for value in (*units, *size))
+    )

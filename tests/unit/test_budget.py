@@ -10,8 +10,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"\.(py|sql|html|jinja)$")
 PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation", "deploy")
-# All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines from
-# one part to another moves both ceilings; one that deletes lowers them.
+# All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
+# from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
     "pricing": 0,
 }
@@ -47,7 +47,7 @@ def test_the_whole_does_not_grow() -> None:
     found = {
         "product": lines(code),
         "product files": sum(name.endswith(".py") for name in code),
-        "Markdown in docs": lines([name for name in tracked(re.compile(r"^docs/.*\.md$"))]),
+        "Markdown in docs": lines(tracked(re.compile(r"^docs/.*\.md$"))),
         "settings": leaves(yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))),
         "Makefile targets": len(re.findall(r"^[a-z-]+:.*##", makefile, re.MULTILINE)),
     }

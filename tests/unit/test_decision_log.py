@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import nbinom
 
+from monitoring.decisions import tabulate
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.format import REQUIRED, LogEntry, read_decisions
 from pricing.decision_log.writer import LATE, LogStatus, LogWriter
