@@ -22,7 +22,7 @@ def shop(empty_store: Path, tmp_path: Path) -> JobFolder:
 def test_prices_that_never_moved_are_kept_by_the_version_learnt_from_them(shop: JobFolder) -> None:
     sales = write_sales(shop.folder / "sales.csv", moves=False)
     config = shop.folder / "config.yaml"
-    config.write_text(yaml.safe_dump({**TINY, "registry": {"plots": False, "gates": LIMITS}}))
+    config.write_text(yaml.safe_dump({**TINY, "registry": {"gates": LIMITS}}))
 
     trained = shop.run("pipelines.train", "--sales", str(sales), "--config", str(config))
     promoted = shop.run("pipelines.promote", "--config", str(config), "--reason", "a first try")
