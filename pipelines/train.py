@@ -23,6 +23,7 @@ from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked, report_findings
 from pipelines.quiet import import_tensorflow
+from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
@@ -221,8 +222,10 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, conf
         from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, panel)
-    card = model_card(version, model=config.registry.model_name)
-    mlflow.log_text(card, "model_card.md")
+    card = ""
+    with dispensable("model_card.md"):
+        card = model_card(version, model=config.registry.model_name)
+        mlflow.log_text(card, "model_card.md")
     registry = _registry(config)
     number = registry.log_version(version.folder, description=card)
     mlflow.set_tag("version", number)

@@ -163,7 +163,7 @@ def _inputs(
         "strategy": [0.0] * len(requests),
         "guardrails": [0.0] * len(requests),
     }
-    return np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)
+    return np.array([columns[name] for name in names], dtype=np.float64).reshape(len(names), len(requests)).T
 
 
 def _rows(version: LoadedVersion, requests: Sequence[PriceRequest]) -> Ints:
