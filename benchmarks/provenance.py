@@ -41,7 +41,6 @@ ALSO = {
     "forecast.md": ("benchmarks.forecast_ets",),  # run by another interpreter
     "monitoring.md": ("config/small.yaml",),  # the simulated market's trainings
     "log_upload.md": ("serving.__main__", "serving.follower"),  # started as programs
-    "fleet.md": ("serving.__main__", "serving.follower", "serving.web_server"),  # started as programs
     "serving.md": ("serving.__main__", "serving.follower"),  # started as programs
 }
 APART = "benchmarks.provenance"  # decides no result

@@ -571,7 +571,5 @@ def _has_sizes(candidates: Any) -> bool:
     units, size = candidates.get("units"), candidates.get("size")
     if not isinstance(units, list) or not isinstance(size, list) or not units or len(units) != len(size):
         return False
-    unit = candidates.get("unit")
-    return (
-        isinstance(unit, int | float) and unit > 0 and all(isinstance(value, int | float) for value in (*units, *size))
-    )
+    unit = candidates.get("unit", 0.0)
+    return all(isinstance(value, int | float) for value in (*units, *size, unit)) and unit > 0

@@ -25,12 +25,10 @@ from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
 from serving.schemas import (
-    AliveTask,
     Competitor,
     Configuration,
     Difference,
     Elasticity,
-    FleetInfo,
     Keys,
     ModelInfo,
     Product,
@@ -108,27 +106,9 @@ class Catalogue:
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
             following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
-            fleet=self._fleet(addresses=self._may(request.environ, "admin")),
             switches=self._switches(),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
-        )
-
-    def _fleet(self, *, addresses: bool) -> FleetInfo:
-        """The tasks that are alive; their names, which are hosts', only if `addresses`."""
-        fleet, now = self._service.fleet.content, self._service.now().timestamp()
-        tasks, others = self._service.tasks()
-        members = [
-            AliveTask(task=one.task, model_version=one.version, seen_seconds_ago=round(max(now - one.seen_at, 0.0), 1))
-            for one in fleet.tasks
-        ]
-        return FleetInfo(
-            state=fleet.state(now, expected=self._service.settings.knows_others),
-            tasks=max(tasks, 1),
-            versions=fleet.versions or {self._service.champion.served.name: 1},
-            on_other_version=others,
-            members=members if addresses else None,
-            detail=fleet.detail if addresses else None,
         )
 
     def _switches(self) -> SwitchedPrices:

@@ -809,7 +809,7 @@ def test_an_operator_is_called_for_everything_that_stops_good_prices(made: Synth
 
     asked = {
         *("answers-5xx", "slow-p99", "tasks-not-ready", "answers-by-rule", "confidence-low", "state-old"),
-        *("decisions-stopped", "versions-differ", "version-refused", "follower-blind", "jobs-not-started"),
+        *("decisions-stopped", "version-refused", "follower-blind", "jobs-not-started"),
         *("nightly-silent", "log-upload-late"),
         *("monitoring-error-above-backtest", "monitoring-inputs-drifted", "monitoring-monitoring-silent"),
     }
@@ -887,9 +887,6 @@ def sent_by_the_service(folder: Path) -> Iterator[Figure]:
     environment = {"PRICING_CONFIG": str(folder / "on.yaml"), "PRICING_DECISIONS_URL": str(folder / "uploads")}
     with open_app(folder, version=shared_version(), environment=environment) as shop:
         shop.price()
-        tasks = [{"task": "a", "version": "7", "seen_at": 0.0, "own": True}]
-        shop.settings.fleet_file.parent.mkdir(parents=True, exist_ok=True)
-        shop.settings.fleet_file.write_text(json.dumps({"tasks": tasks, "read_at": 0.0, "detail": None}))
         shop.settings.upload_file.parent.mkdir(parents=True, exist_ok=True)
         shop.settings.upload_file.write_text(json.dumps({"through": 0.0}))
         shop.service.embedded._next, shop.service.embedded._out = 0.0, out
@@ -961,9 +958,7 @@ def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(
 
     assert {namespace for namespace, _, _ in emitted} == {"Shop"}
     assert {dimension for dimension, _ in asked} == {"Service=serving", "Model=pricing"}
-    assert {"ServedVersion", "TasksOnOtherVersion", "UploadLagSeconds", "wape_to_backtest"} <= {
-        figure for _, figure in asked
-    }
+    assert {"ServedVersion", "UploadLagSeconds", "wape_to_backtest"} <= {figure for _, figure in asked}
     assert missing == set()
 
 

@@ -14,7 +14,6 @@ from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
 from pricing.registry.rest import ElsewhereError
-from pricing.registry.task_record import TaskRecord
 from serving.current_version import (
     FollowerPaths,
     FollowerStatus,
@@ -24,7 +23,6 @@ from serving.current_version import (
     write_pointer,
 )
 from serving.database_watch import DatabaseWatch
-from serving.fleet import read_fleet
 from serving.follower import (
     REMIND_SECONDS,
     RETRY_SECONDS,
@@ -857,28 +855,6 @@ def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
     stop.set()
     database.join()
     assert "record of switches" in caplog.text
-    assert "record of serving tasks" in caplog.text
-
-
-def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> None:
-    url, stop = f"sqlite:///{tmp_path / 'shared.db'}", threading.Event()
-    settings = settings_in(tmp_path, PRICING_DATABASE_URL=url, PRICING_RUN_ID="run", PRICING_TASK="serving-1")
-    write_pointer(settings.places.pointer, Pointer("7", 1, "7-1"))
-    settings.run_folder.mkdir(parents=True, exist_ok=True)
-
-    database = DatabaseWatch(settings, stop=stop)
-    while not settings.fleet_file.exists():
-        assert database._thread.is_alive()
-        time.sleep(0.01)
-    fleet = read_fleet(settings.fleet_file)
-    stop.set()
-    database.join()
-
-    record = TaskRecord(url, model=settings.config.registry.model_name)
-    left = record.beat(run="other", task="serving-2", version="7")
-    record.close()
-    assert [(one.task, one.version, one.own) for one in fleet.tasks] == [("serving-1", "7", True)]
-    assert [one.task for one in left] == ["serving-2"]
 
 
 def test_a_service_is_not_ready_before_what_a_person_has_switched_is_known(tmp_path: Path) -> None:

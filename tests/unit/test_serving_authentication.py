@@ -135,28 +135,6 @@ def test_a_bucket_gives_its_burst_then_its_rate(tmp_path: Path) -> None:
     assert later == [0.0, pytest.approx(0.5)]
 
 
-def test_tasks_share_a_bucket_s_rate_and_burst_as_many_as_are_alive(tmp_path: Path) -> None:
-    clock, alive = Clock(), [1]
-    limit = RateLimit(tmp_path / "rates", per_second=2, burst=8, tasks=lambda: alive[0], clock=clock)
-
-    alone = [limit.take("shop") for _ in range(9)].count(0.0)
-    clock.now += 100
-    alive[0] = 4
-    burst = [limit.take("shop") for _ in range(3)]
-    clock.now += 2.0  # a share of two a second is one in two seconds
-    later = [limit.take("shop"), limit.take("shop")]
-
-    assert alone == 8
-    assert burst == [0.0, 0.0, pytest.approx(2.0)]
-    assert later == [0.0, pytest.approx(2.0)]
-
-
-def test_of_many_tasks_each_still_admits_one_request(tmp_path: Path) -> None:
-    limit = RateLimit(tmp_path / "rates", per_second=2, burst=3, tasks=lambda: 100, clock=Clock())
-
-    assert [limit.take("shop"), limit.take("shop")] == [0.0, pytest.approx(50.0)]
-
-
 def test_callers_have_buckets_of_their_own_that_workers_share(tmp_path: Path) -> None:
     clock = Clock()
     one, two = (RateLimit(tmp_path / "rates", per_second=1, burst=1, clock=clock) for _ in range(2))
