@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy import changes, images, release_notes
+from deploy import changes, images
 from deploy.environment import environment_named, with_images
 
 ROOT = Path(__file__).parents[2]
@@ -334,55 +334,3 @@ def test_a_commit_is_checked_out_for_the_time_of_the_block_alone(tmp_path: Path)
         assert (folder / "deploy").is_dir()
 
     assert not folder.exists()
-
-
-CHANGELOG = """\
-# Changelog
-
-## Unreleased
-
-## 0.3.0 - 2026-12-01
-
-### Added
-
-- A thing.
-
-## [0.2.0]
-
-First.
-
-## 0.1.0
-"""
-
-
-@pytest.mark.parametrize(
-    ("tag", "package", "text"),
-    [
-        ("v0.3.0", '__version__ = "0.3.0"', "### Added\n\n- A thing.\n"),
-        ("v0.2.0", '__version__ = "0.2.0"', "First.\n"),
-    ],
-)
-def test_the_notes_of_a_release_are_its_section(tag: str, package: str, text: str) -> None:
-    assert release_notes.notes(tag, changelog=CHANGELOG, package=package) == text
-
-
-@pytest.mark.parametrize(
-    ("tag", "package", "complaint"),
-    [
-        ("v0.4.0", '__version__ = "0.4.0"', "has no section 0.4.0"),
-        ("v0.4.0", '__version__ = "0.3.0"', "the sources are version 0.3.0"),
-        ("v0.1.0", '__version__ = "0.1.0"', "nothing stands under 0.1.0"),
-        ("0.3.0", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
-        ("v0.3.0; rm -rf /", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
-        ("v0.3.0", "", "expected __version__"),
-    ],
-)
-def test_a_release_that_is_not_ready_is_refused(tag: str, package: str, complaint: str) -> None:
-    with pytest.raises(release_notes.ReleaseError, match=complaint):
-        release_notes.notes(tag, changelog=CHANGELOG, package=package)
-
-
-def test_this_repositorys_version_has_a_section() -> None:
-    version = release_notes.version_of(release_notes.PACKAGE.read_text(encoding="utf-8"))
-
-    assert release_notes.main([f"v{version}"]) == 0
