@@ -44,7 +44,7 @@ endef
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms serve image reports ui bench wheel lock clean \
 	up down demo-compose sbom \
-	synth diff deploy destroy changes smoke smoke-image rollout access
+	synth diff deploy destroy smoke smoke-image rollout access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -210,10 +210,6 @@ deploy:  ## makes it so, and asks before rights grow
 
 destroy:  ## removes it, and asks before
 	$(environment)$(cdk)
-
-changes:  ## what this checkout changes in them since another commit, as Markdown (BASE=commit)
-	$(installed) deploy
-	@.venv/bin/python -m deploy.changes --since '$(or $(BASE),origin/main)' $(ARGS)
 
 smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
 	$(installed) deploy
