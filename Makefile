@@ -41,9 +41,9 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
+	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms serve image reports ui bench wheel lock clean \
 	up down demo-compose sbom \
-	synth diff deploy destroy scan changes smoke smoke-image rollout access
+	synth diff deploy destroy smoke smoke-image rollout access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -149,9 +149,6 @@ compact:  ## archives the decision log as Parquet
 alarms:  ## alarms on the figures of monitoring, for CloudWatch
 	$(program)
 
-config-schema:  ## the JSON schema of configurations, which config/schema.json is for editors
-	$(program)
-
 # Service and reports:
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
@@ -212,14 +209,6 @@ deploy:  ## makes it so, and asks before rights grow
 
 destroy:  ## removes it, and asks before
 	$(environment)$(cdk)
-
-scan: synth  ## what checkov finds in the templates, beside what is explained (deploy/findings.py)
-	.venv/bin/uv run --isolated --no-project --python .venv/bin/python --with-requirements requirements/scan.txt \
-		checkov --directory build/cdk --framework cloudformation --compact --quiet --soft-fail
-
-changes:  ## what this checkout changes in them since another commit, as Markdown (BASE=commit)
-	$(installed) deploy
-	@.venv/bin/python -m deploy.changes --since '$(or $(BASE),origin/main)' $(ARGS)
 
 smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
 	$(installed) deploy

@@ -1,6 +1,6 @@
-"""How fast the decision is: prices a second in batches, microseconds for one, through the pricer and the real model.
+"""Measure how fast the decision is: prices a second in batches, microseconds for one, through the real model.
 
-Run `python -m benchmarks.decision` from the root; results stand in decision.md. The model's weights are random: what a
+`python -m benchmarks.decision` prints the figures of decision.md. The model's weights are random: what a
 price costs depends on the shapes of its arrays only.
 """
 
@@ -15,7 +15,7 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.provenance import reminder
+from benchmarks.table import measured
 from pricing.config import load_config
 from pricing.decision.choose import choose
 from pricing.decision.pricer import PREPARED, Pricer
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     short, other = 5.0, 6.0  # units of stock
     ample = requests[0].model_copy(update={"current_stock": 1e6})
 
+    print(measured())
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; fastest twentieth | median")
     fast, median = _seconds(lambda: pricer.price(requests, today=today), rounds=options.rounds)
     print(f"{'batch of 1,000':34}{BATCH / fast:10,.0f} |{BATCH / median:10,.0f} prices/s")
@@ -61,7 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, job in jobs.items():
         fast, median = _seconds(job, rounds=100 * options.rounds)
         print(f"{name:34}{fast * 1e6:10,.0f} |{median * 1e6:10,.0f} µs")
-    print(reminder("decision.md"))
     return 0
 
 

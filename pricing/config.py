@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError, field_validator, model_validator
 
-from pricing.config_file import key_comments, key_lines, read_mapping
+from pricing.config_file import key_lines, read_mapping
 from pricing.config_models import (
     DataConfig,
     DecisionConfig,
@@ -20,7 +20,7 @@ from pricing.config_models import (
     ServingConfig,
     TuningConfig,
 )
-from pricing.config_schema import Words, editor_schema
+from pricing.config_schema import Words
 from pricing.config_sources import SourcesConfig, known_zone
 from pricing.errors import ConfigError
 from pricing.paths import SETTINGS, plan_file, plan_in_force
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
-SCHEMA_PATH = SETTINGS / "schema.json"
 _PLANS = ("promotions", "events", "deliveries")  # keys of `sources`, and of `data`
 
 
@@ -261,9 +260,3 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
     return "choices" not in {*old, *new} and new.get("kind", old.get("kind")) == old.get("kind")
-
-
-def schema_for_editors() -> dict[str, Any]:
-    """The JSON schema of configuration files, which config/schema.json holds."""
-    text = DEFAULT_PATH.read_text(encoding="utf-8")
-    return editor_schema(Config, shipped=read_mapping(DEFAULT_PATH), comments=key_comments(text))

@@ -1,4 +1,4 @@
-"""Says what each key of the configuration may be: in words for an error, and as a JSON schema for editors."""
+"""Say in words what each key of the configuration may be, read from pydantic's JSON schema."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,60 +14,6 @@ from pricing.fileio import redact_url
 Node = dict[str, Any]  # a part of a JSON schema
 _SURE = 0.8  # similarity from which a name is a slip of the pen
 _LIKELY = 0.6
-
-
-def editor_schema(kind: type[BaseModel], *, shipped: Mapping[str, Any], comments: Mapping[KeyPath, str]) -> Node:
-    """Makes the JSON schema of files that are laid over the default configuration: no key in them is required.
-
-    Args:
-        kind: The whole configuration.
-        shipped: The default configuration's values, which become defaults.
-        comments: What is said of each key; becomes its description.
-    """
-    schema = _loosened(kind.model_json_schema())
-    _describe(kind, schema["properties"], schema["$defs"], shipped=shipped, comments=comments)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of pricing",
-        "description": "What a file that is laid over config/default.yaml may hold.",
-        **{name: part for name, part in schema.items() if name not in ("title", "description")},
-    }
-
-
-def _loosened(node: Any) -> Any:
-    """A schema for parts that are merged into others: none of their keys is required, and any alternative may fit."""
-    if isinstance(node, list):
-        return [_loosened(part) for part in node]
-    if not isinstance(node, dict):
-        return node
-    kept = {name: _loosened(part) for name, part in node.items() if name not in ("required", "discriminator")}
-    if "oneOf" in kept:
-        kept["anyOf"] = kept.pop("oneOf")
-    return kept
-
-
-def _describe(
-    kind: type[BaseModel],
-    properties: Node,
-    definitions: Node,
-    *,
-    shipped: Mapping[str, Any],
-    comments: Mapping[KeyPath, str],
-    at: KeyPath = (),
-) -> None:
-    for name, field in kind.model_fields.items():
-        place = (*at, name)
-        node = properties[name]
-        node.pop("title", None)
-        if place in comments:
-            node["description"] = comments[place]
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            own = definitions[section.__name__]["properties"]
-            _describe(section, own, definitions, shipped=shipped.get(name, {}), comments=comments, at=place)
-            node.pop("default", None)
-        elif name in shipped:
-            node["default"] = shipped[name]
 
 
 @cache

@@ -71,7 +71,7 @@ WATCH = {
     "holdout": Job("monitoring.holdout"),
     "alarms": Job("monitoring.alarms"),
 }
-HELP = {"doctor": Job("pricing.runtime.doctor"), "config_schema": Job("pricing.runtime.config_schema")}
+HELP = {"doctor": Job("pricing.runtime.doctor")}
 SECTIONS = {
     "Build models (extra training)": BUILD,
     "Answer requests (extra serving)": ANSWER,

@@ -1,4 +1,4 @@
-"""What needs no CDK: the file of environments, the programs that run before others in a task, costs, reasons."""
+"""What needs no CDK: the file of environments, the programs that run before others in a task."""
 
 import os
 import subprocess
@@ -21,7 +21,6 @@ from deploy.environment import (
     read_environments,
     with_images,
 )
-from deploy.findings import Finding, Reason, unexplained, without_use
 from deploy.platform import merged
 from pricing.config import load_config
 from pricing.decision.strategy_tests import strategy_test_file
@@ -316,21 +315,6 @@ def test_mlflows_users_get_the_passwords_of_the_secrets_at_every_start(prepared:
     )
 
     assert done.stdout.splitlines() == ["('admin', True) ('serving', False)", "False True"]
-
-
-# Findings
-
-
-def test_a_finding_stays_only_where_rule_and_place_have_a_reason() -> None:
-    reason = Reason(r"RULE-1\[x\]", r"Database/", "because")
-    same, elsewhere, other = (
-        Finding("RULE-1[x]", "a/Database/b"),
-        Finding("RULE-1[x]", "a/b"),
-        Finding("RULE-1", "a/Database/"),
-    )
-
-    assert unexplained([same, elsewhere, other], [reason]) == [elsewhere, other]
-    assert without_use([elsewhere, other], [reason]) == [reason]
 
 
 # The Makefile

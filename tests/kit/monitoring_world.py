@@ -1,4 +1,4 @@
-"""A small world for monitoring's tests and benchmarks: a shop of known demand, and a pricing model of known quality."""
+"""A small world for monitoring's tests: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
 import json
@@ -57,7 +57,7 @@ class World:
 
 @dataclass(frozen=True)
 class Truth:
-    """What only the benchmark knows.
+    """What only the test knows.
 
     Attributes:
         mean: (product, day) expected demand at the price charged.

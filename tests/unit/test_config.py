@@ -8,7 +8,7 @@ import yaml
 
 import pricing.config
 from pricing.config import DEFAULT_PATH, WEEKLY_PATH, Config, load_config, parse_model_config
-from pricing.config_file import key_comments
+from pricing.config_file import key_lines
 from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
 from pricing.errors import ConfigError
 
@@ -49,11 +49,13 @@ def test_the_period_alone_makes_everything_that_counts_periods_weekly(tmp_path: 
 
 def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     weekly = yaml.safe_load(WEEKLY_PATH.read_text())
-    said = key_comments(DEFAULT_PATH.read_text())
+    lines = DEFAULT_PATH.read_text().splitlines()
     counting = {
         keys
-        for keys, words in said.items()
-        if "periods" in words and keys[0] in ("data", "demand") and keys not in {("data", "period"), ("demand", "gap")}
+        for keys, line in key_lines("\n".join(lines)).items()
+        if "periods" in lines[line - 1]
+        and keys[0] in ("data", "demand")
+        and keys not in {("data", "period"), ("demand", "gap")}
     }
     counting -= {("demand", "recency_half_life")}  # off
 

@@ -99,7 +99,6 @@ def test_the_name_of_the_experiment_reaches_mlflow_in_one_word(
             ("rollout", "ENV=staging", "ARGS=--digest sha256:1"),
             "deploy.rollout --environment 'staging' --digest sha256:1",
         ),
-        (("changes", "BASE=abc"), "deploy.changes --since 'abc'"),
         (("access", "ENV=staging", "REPOSITORY=shop/pricing"), "ENV='staging' REPOSITORY='shop/pricing'"),
         (("lock", "UPGRADE=yes"), "uv pip compile --upgrade --quiet"),
         (("smoke-image",), "python3 -m deploy.smoke_image 'pricing-serving'"),

@@ -111,8 +111,8 @@ def test_every_module_lies_in_a_package_that_is_built() -> None:
 
 def test_the_settings_are_built_in_where_an_installed_library_reads_them() -> None:
     assert SETUPTOOLS["package-dir"] == {"pricing.defaults": "config"}
-    assert SETUPTOOLS["package-data"]["pricing.defaults"] == ["*.yaml", "schema.json"]
-    assert all(path.suffix == ".yaml" or path.name == "schema.json" for path in (ROOT / "config").iterdir())
+    assert SETUPTOOLS["package-data"]["pricing.defaults"] == ["*.yaml"]
+    assert all(path.suffix == ".yaml" for path in (ROOT / "config").iterdir())
 
 
 def test_the_version_is_that_of_the_library() -> None:

@@ -1,12 +1,11 @@
-"""Findings of cdk-nag, cfn-lint and checkov that stay, each with its reason; a test refuses any other."""
+"""Findings of cdk-nag and checkov on the templates that stay, each with its reason."""
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What a tool found.
 
     Attributes:
@@ -18,23 +17,12 @@ class Finding:
     where: str
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why findings stay.
-
-    Attributes:
-        rule: Pattern of the whole rule.
-        where: Pattern that is searched for in the place.
-        why: The reason.
-    """
+class Reason(NamedTuple):
+    """Why findings stay: pattern of the whole rule, pattern that is searched for in the place, the reason."""
 
     rule: str
     where: str
     why: str
-
-    def explains(self, finding: Finding) -> bool:
-        """Whether it is about a finding."""
-        return bool(re.fullmatch(self.rule, finding.rule) and re.search(self.where, finding.where))
 
 
 ACCEPTED = (
@@ -104,7 +92,7 @@ ACCEPTED = (
 )
 
 
-# Of the stack of pipelines (deploy/pipeline_access.py), which is synthesised by itself.
+# Of the stack of pipelines (deploy/pipeline_access.py), which is synthesised alone.
 PIPELINE = (
     Reason(
         r"AwsSolutions-IAM5\[Resource::\*\]",
@@ -139,13 +127,17 @@ PIPELINE = (
 )
 
 
-def unexplained(findings: Iterable[Finding], accepted: Iterable[Reason] = ACCEPTED) -> list[Finding]:
+def explains(reason: Reason, finding: Finding) -> bool:
+    """Whether a reason is about a finding."""
+    return bool(re.fullmatch(reason.rule, finding.rule) and re.search(reason.where, finding.where))
+
+
+def unexplained(findings: Iterable[Finding], accepted: tuple[Reason, ...]) -> list[Finding]:
     """The findings that no reason explains."""
-    reasons = list(accepted)
-    return [finding for finding in findings if not any(reason.explains(finding) for reason in reasons)]
+    return [finding for finding in findings if not any(explains(reason, finding) for reason in accepted)]
 
 
-def without_use(findings: Iterable[Finding], accepted: Iterable[Reason] = ACCEPTED) -> list[Reason]:
+def without_use(findings: Iterable[Finding], accepted: tuple[Reason, ...]) -> list[Reason]:
     """The reasons that explain nothing any more."""
     found = list(findings)
-    return [reason for reason in accepted if not any(map(reason.explains, found))]
+    return [reason for reason in accepted if not any(explains(reason, finding) for finding in found)]
