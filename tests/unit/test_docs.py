@@ -1,7 +1,6 @@
 """What the documents name exists."""
 
 import ast
-import json
 import re
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import yaml
 from pricing.data.contract import COLUMNS
 from pricing.decision.reasons import REASONS
 from pricing.runtime.command import JOBS
-from tests.kit.serving import open_app
-from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))
@@ -57,15 +54,6 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     links = LINK.findall(document.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (document.parent / link).exists()] == []
-
-
-def test_every_request_that_the_readme_shows_is_answered(tmp_path: Path) -> None:
-    shown = REQUEST.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-
-    with open_app(tmp_path, version=shared_version()) as shop:
-        answers = {route: shop.client.post(route, json=json.loads(body)).status_code for route, body in shown}
-
-    assert answers == {"/get_price": 200, "/explain": 200, "/simulate": 200}
 
 
 def test_the_readme_and_the_data_contract_name_the_same_columns() -> None:
