@@ -7,6 +7,9 @@ endif
 DATA ?= grocery
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
+# What pricing/runtime says for our own programs, for MLflow's and Evidently's: no word to their makers.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= 1
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
 	follow freeze override unfreeze bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)

@@ -26,7 +26,7 @@ from monitoring.performance import DecisionScores
 from monitoring.policy import Action, Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
-from monitoring.todo import CommandLine, Task, tasks
+from monitoring.todo import Task, tasks
 from monitoring.tracking import (
     OpenRun,
     champion_number,
@@ -50,7 +50,7 @@ from pricing.errors import HistoryError, PricingError
 from pricing.fileio import redact_url
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import CommandLine, Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url

@@ -38,9 +38,9 @@ from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, must_hold_prices, pack
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
 from pricing.runtime.shared_files import job_files
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
     print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {minutes} min {seconds} s")
-    print(f"run {run.info.run_id} on {tracking_uri()}")
+    print(next_lines("promote", config=options.config, page=artifact_place(run, "model_card.md")))
     return 0
 
 

@@ -146,16 +146,16 @@ def log(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("options", "applied"),
     [
-        ((), True),
-        (("--version", CHAMPION), True),
+        ((), False),
         (("--version", "1"), False),
         (("--version", "1", "--applied", "true"), True),
+        (("--applied", "true"), True),
         (("--applied", "false"), False),
-        (("--applied", ""), True),  # as `mlflow run` passes what is not given
+        (("--applied", ""), False),  # as `mlflow run` passes what is not given
     ],
 )
-def test_decisions_are_logged_as_applied_where_the_champion_prices_or_a_person_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], applied: bool
+def test_decisions_are_logged_as_applied_where_a_person_says_so(
+    tmp_path: Path, options: tuple[str, ...], applied: bool
 ) -> None:
     number = champion(tmp_path)
 
@@ -168,7 +168,15 @@ def test_decisions_are_logged_as_applied_where_the_champion_prices_or_a_person_s
     assert [line["shadow"] for line in lines] == [not applied] * 3
     assert {line["decision"]["model_version"] for line in lines} == {number}
     assert len(read_decisions(tmp_path / "home" / "decisions").records) == 3 * applied
-    assert ("logged as applied" if applied else "logged as tried out") in capsys.readouterr().out
+
+
+def test_prices_within_a_step_of_the_current_ones_are_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"current_price": [9.996, 10.004, 10.0], "list_price": [10.0] * 3, "unit_cost": [6.0] * 3}
+    requests = requests_file(tmp_path, product_id=["x", "y", "z"], **given)  # nobody knows them: the price is kept
+
+    run("--requests", requests, "--version", shared_version(), "--output", tmp_path / "prices.csv")
+
+    assert "0 prices rise, 0 fall and 3 are held, of 3" in capsys.readouterr().out
 
 
 def test_a_batch_holds_out_and_tests_the_products_that_serving_would(tmp_path: Path) -> None:

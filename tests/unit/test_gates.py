@@ -146,8 +146,7 @@ def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() 
 
     sane = next(verdict for verdict in verdicts if verdict.name == "elasticity_sane")
     assert names(verdicts) == []
-    assert (sane.figure, sane.threshold) == (0.1, 0.9)
-    assert "holds_only: no price rests on it" in sane.sentence
+    assert (sane.figure, sane.threshold) == (0.1, None)
 
 
 def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
@@ -155,20 +154,21 @@ def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "holds_only", "words"),
+    ("share", "holds_only", "threshold"),
     [
-        (0.5, False, "needed at least 0.1"),
-        (0.05, True, "promoted as holds_only: it forecasts, and prices stay"),
-        (0.05, False, "prices move all the same: it was not packed as holds_only"),
+        (0.5, False, LIMITS.identified),
+        (0.05, True, None),
+        (0.05, False, None),
     ],
 )
-def test_too_little_known_refuses_no_version_and_is_said(share: float, holds_only: bool, words: str) -> None:
+def test_too_little_known_refuses_no_version_and_is_only_said(
+    share: float, holds_only: bool, threshold: float | None
+) -> None:
     verdict = identified_gate(share, LIMITS, holds_only=holds_only)
 
     assert verdict.passed
-    assert verdict.figure == share
-    assert words in verdict.sentence
-    assert ("holds_only" in verdict.sentence) is (share < LIMITS.identified)
+    assert (verdict.figure, verdict.threshold) == (share, threshold)
+    assert ("holds_only" in verdict.sentence) is (threshold is None)
 
 
 def test_a_volume_class_without_products_is_not_judged() -> None:
@@ -244,7 +244,6 @@ def test_what_the_champion_sells_most_of_must_be_known(known: str, share: float,
 
     assert verdict.figure == pytest.approx(share)
     assert verdict.passed is passes
-    assert ("were the sales complete?" in verdict.sentence) is not passes
 
 
 def test_where_no_units_are_known_each_product_counts_alike() -> None:
@@ -318,7 +317,7 @@ def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ra
 
 
 def test_what_cannot_be_compared_says_so_and_gives_no_figure() -> None:
-    plain, decayed, sound = (not_compared_gate(LIMITS, production=known) for known in (None, aged(1.4), aged(1.1)))
+    plain, decayed, sound = (not_compared_gate(known) for known in (None, aged(1.4), aged(1.1)))
 
     assert all(verdict.passed and verdict.figure is None for verdict in (plain, decayed, sound))
     assert "refitted on these folds it is the challenger" in plain.sentence

@@ -13,9 +13,10 @@ from monitoring.decisions import tabulate
 from monitoring.evaluate import drift_window, evaluate_decisions, rules, situation
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import REPLAY, weekly_page
-from monitoring.todo import CommandLine, tasks
+from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
+from pricing.runtime.cli import CommandLine
 from tests.kit.monitoring_world import World, build, entries, read
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

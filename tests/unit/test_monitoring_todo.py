@@ -7,9 +7,10 @@ from monitoring.actions import ActionResult, compose
 from monitoring.decisions import NO_DECISIONS, tabulate
 from monitoring.evaluate import evaluate_decisions
 from monitoring.policy import Finding, PolicyOutcome
-from monitoring.todo import CommandLine, Task, tasks
+from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
+from pricing.runtime.cli import CommandLine
 from tests.kit.monitoring_world import World, build
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
