@@ -501,9 +501,12 @@ def _on(date: dt.date) -> dict[str, Any]:
 
 
 def _written(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:
-    """What a request left to be filled in, written out: its day, what is planned, the competitor that counted."""
-    competitor = {"comp_price": decided.decision.comp_price_used, "comp_price_age": None}
-    return _on(decided.date) | _planned(request, decided, pricer) | competitor
+    """What a request left to be filled in, written out: its day, what is planned, list price and competitor's price.
+
+    With a list price every mixture of two requests can be priced, also where one's product is unknown.
+    """
+    prices = {"list_price": decided.list_price, "comp_price": decided.decision.comp_price_used, "comp_price_age": None}
+    return _on(decided.date) | _planned(request, decided, pricer) | prices
 
 
 def _planned(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:

@@ -448,10 +448,11 @@ def test_a_planned_promotion_is_explained_as_one() -> None:
     assert "promotion" in {driver.name for driver in explanation.drivers}
 
 
-def test_an_unknown_product_is_explained_too(pricer: Pricer) -> None:
-    asked = request(product_id="stranger", list_price=10, unit_cost=6)
+@pytest.mark.parametrize("against", [None, request(unit_cost=None)], ids=["what it is now", "a known product"])
+def test_an_unknown_product_is_explained_too(pricer: Pricer, against: PriceRequest | None) -> None:
+    asked = request(product_id="stranger", current_price=10, unit_cost=None)
 
-    explanation = explain(asked, pricer, today=TODAY)
+    explanation = explain(asked, pricer, today=TODAY, against=against)
 
     assert explanation.value == pricer.price([asked], today=TODAY)[0].recommended_price
     assert printed(explanation) == difference(explanation)

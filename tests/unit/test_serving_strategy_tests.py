@@ -144,7 +144,7 @@ def test_decisions_of_a_strategy_test_follow_its_strategies_and_are_named_in_the
         batch = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
         single = [shop.client.post("/get_price", json=request).get_json() for request in requests]
         own = shop.price(strategy="match").get_json()
-        stranger = shop.price(product_id="stranger").get_json()
+        stranger = shop.price(product_id="stranger", list_price=5.0).get_json()
         shop.service.log.flush()
         records = read_decisions(shop.settings.decisions_folder).records
         metrics = shop.client.get("/metrics").text
