@@ -509,7 +509,7 @@ class MonitoringConfig(Section):
     trigger: Literal["none", "local", "ecs", "event"]
     alerts: list[Channel]
     least_severity: dict[Channel, Severity] = {}
-    metrics: list[Literal["cloudwatch", "embedded"]]
+    metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]
 
