@@ -287,8 +287,7 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
         *counted(
             "not_applied",
             "note",
-            "{count} decision(s) were only tried out (by a batch that was not applied, or a challenger beside the "
-            "champion) and are left out",
+            "{count} decision(s) were only tried out (by a batch that was not applied) and are left out",
             reading.shadowed,
         ),
     ]

@@ -1,6 +1,5 @@
 """Say what a person has to do: what, why, and the command to type. Pure: starts, reads and writes nothing."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monitoring.actions import ActionResult

@@ -432,7 +432,6 @@ class ServingConfig(Section):
     log_sync: bool
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
     embedded_metrics: str = ""
@@ -508,7 +507,7 @@ class MonitoringConfig(Section):
     trigger: Literal["none", "local", "ecs", "event"]
     alerts: list[Channel]
     least_severity: dict[Channel, Severity] = {}
-    metrics: list[Literal["cloudwatch", "embedded"]]
+    metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]
 

@@ -79,7 +79,6 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
     authenticator = Authenticator(settings)
     pricing_routes = PricingRoutes(service, authenticator)
-    app.extensions["pricing_shadow"] = pricing_routes.shadow
     app.extensions["pricing_authenticator"] = authenticator
     table = [
         *pricing.endpoints(pricing_routes),
@@ -101,7 +100,6 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
 def close_app(app: Flask) -> None:
     """Stops an application's threads and flushes its decision log."""
     app.extensions["pricing_watch"].close()
-    app.extensions["pricing_shadow"].close()
     service: Service = app.extensions["pricing"]
     service.log.close()
     service.tick(patience=PATIENCE_SECONDS)

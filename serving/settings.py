@@ -111,8 +111,8 @@ class Settings:
 
     @property
     def uses_challenger(self) -> bool:
-        """Whether the challenger prices a share of the products, or shadows the champion."""
-        return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
+        """Whether the challenger prices a share of the products."""
+        return self.config.serving.challenger_share > 0
 
     @property
     def places(self) -> FollowerPaths:

@@ -9,7 +9,7 @@ A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day 
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `tax_rate`, `candidates` (`price`,
 ascending, `units` expected at each over the requested period, `size` of the negative binomial that has the forecast's
 mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no shop: by a
-challenger beside the champion, or by a batch that was not applied), `strategy_test` (strategy test and arm, or null)
+batch that was not applied), `strategy_test` (strategy test and arm, or null)
 and `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for this price, before the
 guardrails, and the test's `end`, the first day after it. A null `comp_price` in the request says that it named no
 competitor. There is one schema: a line of another counts as damaged.

@@ -35,7 +35,6 @@ from serving.follower import (
 )
 from serving.settings import read_settings
 from serving.switch_watch import SwitchWatch
-from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
 
 
@@ -106,17 +105,6 @@ def follower(
         verify=verify,
         clock=clock or Clock(),
     )
-
-
-def checking(registry: FakeRegistry, home: Path, *, clock: Clock | None = None, challenger: bool = False) -> Follower:
-    """A follower whose versions have no checksums: what is verified is what is compared."""
-
-    def check(folder: Path) -> None:
-        if (folder / "version.json").read_text() not in ("7", "8"):
-            raise VersionError("version.json is damaged")
-
-    options = FollowerOptions("run", 3, challenger)
-    return Follower(registry, places=places(home), options=options, verify=verify, check=check, clock=clock or Clock())
 
 
 def places(home: Path) -> FollowerPaths:
@@ -277,7 +265,7 @@ def test_half_downloads_of_earlier_runs_are_deleted_at_the_start_and_nothing_els
         f".9-1.{'d' * 32}.partial",
         "7-1",
     ]
-    half = versions / f".7-1-2.{'c' * 32}.partial"
+    half = versions / f".7-1.{'c' * 32}.partial"
     for folder in (half, versions / kept[0], versions / kept[1], versions / "7-1", tmp_path / "elsewhere"):
         folder.mkdir(parents=True)
         (folder / "x.npy").write_bytes(b"1")
@@ -570,11 +558,10 @@ def test_a_link_among_the_versions_is_neither_served_nor_followed_when_versions_
     one = follower(registry, home, keep=1)
     served_before = one.following.served
 
-    one.poll()
+    following = one.poll()
 
     assert served_before is None
-    assert pointed(home) == Pointer("7", 1, "7-1-2")
-    assert registry.downloads == ["7"]
+    assert (following.state, following.served, pointed(home)) == ("failed", None, None)
     assert (decoy / "version.json").read_text() == "7"
 
 
@@ -589,84 +576,18 @@ def test_a_number_of_the_registry_that_is_none_names_no_folder(tmp_path: Path, n
     assert registry.downloads == []
 
 
-def spoil(folder: Path) -> None:
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_a_version_damaged_on_disk_is_fetched_anew_at_the_next_start(tmp_path: Path, alias: str) -> None:
+    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
+    follower(registry, tmp_path, challenger=True).poll()
+    folder = places(tmp_path).versions / {"champion": "7-1", "challenger": "8-1"}[alias]
     (folder / "version.json").write_text("66 and longer")
 
+    following = follower(registry, tmp_path, challenger=True).poll()
 
-def test_a_version_damaged_on_disk_is_fetched_anew_into_another_folder(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    spoil(places(tmp_path).versions / "7-1")
-
-    following = one.poll()
-
-    assert (following.state, following.served) == ("following", "7")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
-    assert registry.downloads == ["7", "7"]
-    assert [path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()] == ["7-1-2"]
-    spoil(places(tmp_path).versions / "7-1-2")
-    one.poll()
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
-
-
-def test_a_challenger_damaged_on_disk_is_fetched_anew(tmp_path: Path) -> None:
-    one = checking(FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8")), tmp_path, challenger=True)
-    one.poll()
-    spoil(places(tmp_path).versions / "8-1")
-
-    following = one.poll()
-
-    assert following.challenger == "8"
-    assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1-2")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
-
-
-def test_damage_is_told_while_the_registry_is_away_and_mended_when_it_is_back(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    spoil(places(tmp_path).versions / "7-1")
-
-    registry.down = True
-    away = one.poll()
-    kept = pointed(tmp_path)
-    registry.down = False
-    one.poll()
-
-    assert away.detail == "the version on disk is damaged, and registry: connection refused"
-    assert kept == Pointer("7", 1, "7-1")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
-
-
-def test_files_written_anew_with_what_they_held_are_no_damage(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    (places(tmp_path).versions / "7-1" / "version.json").write_text("7")
-
-    one.poll()
-
-    assert registry.downloads == ["7"]
-
-
-def test_damage_that_shows_in_no_size_and_no_time_is_found_by_checksums_within_ten_minutes(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(ListedVersion("7")), Clock()
-    one = checking(registry, tmp_path, clock=clock)
-    one.poll()
-    path = places(tmp_path).versions / "7-1" / "version.json"
-    before = path.stat()
-    path.write_text("6")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    clock.now = CHECKSUM_SECONDS - 1
-    one.poll()
-    early = list(registry.downloads)
-    clock.now = CHECKSUM_SECONDS
-    one.poll()
-
-    assert early == ["7"]
-    assert registry.downloads == ["7", "7"]
+    assert (following.state, following.served, following.challenger) == ("following", "7", "8")
+    assert registry.downloads == ["7", "8", folder.name[0]]
+    assert (folder / "version.json").read_text() == folder.name[0]
 
 
 def test_a_version_at_which_the_follower_ended_twice_is_refused(tmp_path: Path) -> None:
@@ -747,17 +668,6 @@ def test_a_pinned_version_outlives_a_restart_without_a_registry_and_the_alias_co
 
     assert (away.state, away.served) == ("unreachable", "7")
     assert (free.state, free.pinned, free.served) == ("following", None, "9")
-
-
-def test_a_damaged_pinned_version_is_fetched_anew(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")}), Clock()
-    one = follower(registry, tmp_path, clock=clock, pinned="7")
-    one.poll()
-    one._damaged.add("7-1")
-
-    now = one.poll()
-
-    assert (now.state, now.served, registry.downloads) == ("following", "7", ["7", "7"])
 
 
 @pytest.mark.parametrize("value", ["champion", "0", "-1", "7.0", "07", "٧", "9" * 20])

@@ -14,7 +14,7 @@ from monitoring.__main__ import weekly_figures
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import evaluate_decisions, metrics, rules, situation
-from monitoring.launchers import embedded, job_launcher
+from monitoring.launchers import job_launcher
 from monitoring.performance import Breach
 from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, weekly_page
@@ -345,16 +345,6 @@ def test_the_log_door_writes_one_line(caplog):
     (line,) = caplog.records
     assert line.levelno == logging.ERROR
     assert "\n" not in line.getMessage()
-
-
-def test_embedded_metrics_are_one_json_line_that_names_each_metric():
-    line = embedded({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
-
-    document = json.loads(line)
-    assert document["wape"] == 0.4
-    (directive,) = document["_aws"]["CloudWatchMetrics"]
-    assert directive["Metrics"] == [{"Name": "wape"}]
-    assert document["_aws"]["Timestamp"] == 1717210800000
 
 
 def test_the_configuration_names_its_doors(tmp_path):
