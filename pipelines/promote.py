@@ -213,7 +213,7 @@ def _judge(
     baselines = baseline_gates(challenger.backtest, limits, holds_only=holds)
     if champion is None or incumbent is None:
         return [*refused, *baselines, known, *states, golden]
-    if strange:  # of another shop: nothing else of the two can be compared
+    if isinstance(incumbent, LoadedVersion) and strange:  # of another shop: nothing else of the two can be compared
         return [*refused, *baselines, known, *states, golden, products_gate((), _units(incumbent), limits)]
     known_error = production_error(access, champion, config=config)
     against = _against(challenger, champion, incumbent, known_error, number=number, options=options, limits=limits)
