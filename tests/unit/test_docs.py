@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))
 DOTTED = re.compile(r"`((?:pricing|pipelines|serving|monitoring)\.[\w.]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-REQUEST = re.compile(r"curl -s http://127\.0\.0\.1:8080(/\w+) [^']*'Content-Type: application/json' -d '([^']*)'")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
