@@ -7,9 +7,8 @@ endif
 DATA ?= grocery
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
-# What pricing/runtime says for our own programs, for MLflow's and Evidently's: no word to their makers.
-export MLFLOW_DISABLE_TELEMETRY ?= true
-export DO_NOT_TRACK ?= 1
+# For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
+quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
 	follow freeze override unfreeze bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)
@@ -22,7 +21,7 @@ sales = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or U
 options = $(if $(SALES),-P 'sales=$(SALES)') $(if $(CONFIG),-P 'config=$(CONFIG)') $(ARGS)
 define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the experiment of all jobs
 	$(installed) training demo
-	@set -e; export MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
+	@set -e; export $(quiet) MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
 	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
 	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local "$$experiment" $(options)
 endef
@@ -68,7 +67,7 @@ serve-demo:  ## the model of the last demo (DATA=market, SOURCES=database: of th
 
 notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
 	$(installed) notebook demo
-	PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
+	$(quiet) PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo
@@ -166,11 +165,11 @@ image:  ## the serving image, with the champion baked in (CONFIG=file, which it 
 
 reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000
 	$(installed) training demo
-	.venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
+	$(quiet) .venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
 
 ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:5000
 	$(installed) training demo
-	.venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
+	$(quiet) .venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
 
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
