@@ -71,9 +71,10 @@ def request(name: str, product: str = "P00003") -> PriceRequest:
 
 
 def written_out(asked: PriceRequest, pricer: Pricer) -> PriceRequest:
-    """The request with the competitor's price that counts where it names none: the newest that the version knows."""
-    (decision,) = pricer.price([asked], today=TODAY)
-    return asked.model_copy(update={"comp_price": decision.comp_price_used})
+    """The request with the list price and the competitor's price that count where it names none."""
+    (decided,) = pricer.price_detailed([asked], today=TODAY)
+    counted = {"list_price": decided.list_price, "comp_price": decided.decision.comp_price_used}
+    return asked.model_copy(update=counted)
 
 
 class Untold:
