@@ -55,7 +55,7 @@ install:  ## .venv with what training needs
 
 doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
-	.venv/bin/python -m pricing.runtime.command doctor --needs training $(if $(CONFIG),--config '$(CONFIG)')
+	.venv/bin/python -m pricing.runtime.command doctor $(if $(CONFIG),--config '$(CONFIG)')
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo

@@ -23,7 +23,7 @@ def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     [
         (("serve",), "python -m serving --config 'my.yaml'"),
         (("image",), "python -m serving.follower --bake --config 'my.yaml'"),
-        (("doctor",), "doctor --needs training --config 'my.yaml'"),
+        (("doctor",), "doctor --config 'my.yaml'"),
         (("promote",), "-P 'config=my.yaml'"),
         (("train", "SALES=simulated"), "-P 'config=my.yaml'"),
         (("price-test",), "-P 'config=my.yaml'"),

@@ -15,13 +15,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import pricing
-from pricing.runtime.doctor import BASE, from_project
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
 # Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
+BASE = "base"
 SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}
 OF_MLFLOW_RUN = {"setuptools", "uv"}  # with which `mlflow run` builds environments of a checkout; nothing imports them
 
@@ -33,8 +33,9 @@ def requirements(name: str) -> dict[str, Requirement]:
 
 
 def ranges(groups: tuple[str, ...]) -> dict[str, SpecifierSet]:
-    declared = from_project(PROJECT)
-    return {canonicalize_name(line.name): line.specifier for group in groups for line in declared.packages[group]}
+    declared = {BASE: PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    lines = [Requirement(line) for group in groups for line in declared[group]]
+    return {canonicalize_name(line.name): line.specifier for line in lines if line.name != "pricing"}
 
 
 def locked(name: str) -> dict[str, set[str]]:
