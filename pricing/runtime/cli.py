@@ -91,8 +91,8 @@ class Options(argparse.ArgumentParser):
         self.add_argument(
             "--sales",
             metavar="WHERE",
-            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, sources (the tables that the configuration "
-            "names), completejourney (grocery sales), or simulated (the built-in market)",
+            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, etl (what etl made of the "
+            "configured tables), completejourney (grocery sales), or simulated (the built-in market)",
         )
 
     def add_config(self) -> None:

@@ -1,0 +1,193 @@
+"""The configuration's section `etl`: where a shop's tables lie, and what their columns are called."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from etl.competitors import CompetitorSettings
+from pricing.errors import ConfigError, nearest
+
+Kind = Literal["time", "day", "number", "text"]
+_FINISHED: dict[str, Kind] = {
+    **{"date": "day", "product_id": "text", "units_sold": "number", "price": "number", "category": "text"},
+    **dict.fromkeys(("list_price", "unit_cost", "stock", "comp_price", "comp_price_age"), "number"),
+    **dict.fromkeys(("is_promo", "is_holiday", "tax_rate"), "number"),
+    "parent_id": "text",
+}
+# Our columns of each table: how their cells are read.
+COLUMNS: dict[str, dict[str, Kind]] = {
+    "sales": _FINISHED,
+    "order_lines": {
+        **{"time": "time", "product_id": "text", "quantity": "number", "unit_price": "number", "amount": "number"},
+        **{"line_id": "text", "status": "text", "tax_rate": "number", "store": "text", "updated": "time"},
+    },
+    "stock": {"time": "time", "product_id": "text", "quantity": "number", "store": "text"},
+    "products": {
+        **{"product_id": "text", "category": "text", "list_price": "number", "unit_cost": "number", "price": "number"},
+        **{"tax_rate": "number", "parent_id": "text", "valid_from": "day"},
+    },
+    "promotions": {"first": "day", "last": "day", "product_id": "text", "category": "text", "store": "text"},
+    "deliveries": {"product_id": "text", "date": "day", "store": "text"},
+    "events": {"date": "day", "name": "text", "last_date": "day", "category": "text"},
+    "competitors": {
+        **{"seen_at": "time", "product_id": "text", "price": "number", "source": "text", "offer_id": "text"},
+        "available": "number",
+    },
+}
+NEEDED: dict[str, tuple[str, ...]] = {
+    "sales": ("date", "product_id", "units_sold", "price"),
+    "order_lines": ("time", "product_id", "quantity"),
+    "stock": ("time", "product_id", "quantity"),
+    "products": ("product_id",),
+    "promotions": ("first", "last"),
+    "deliveries": ("product_id", "date"),
+    "events": ("date", "name"),
+    "competitors": ("seen_at", "product_id", "price"),
+}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableSettings(_Section):
+    """One table.
+
+    Attributes:
+        location: A CSV or Parquet file, folder or pattern, local or `s3://`; or a database URL with `#table` or
+            `#SELECT …`. `${NAME}` is an environment variable.
+        columns: Their names by ours, where they differ.
+        query: A file with one SELECT over `raw`, the table as it is there, which gives our columns.
+        delimiter: Of a CSV file.
+        decimal: Its decimal mark.
+        date_format: Its dates and times, such as %d/%m/%Y.
+    """
+
+    location: Annotated[str, Field(min_length=1)]
+    columns: dict[str, str] = {}
+    query: Path | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    date_format: Annotated[str, Field(pattern="%")] | None = None
+
+    def named(self, table: str, there: list[str]) -> dict[str, str]:
+        """Our columns that a table has: their name by ours.
+
+        Raises:
+            ConfigError: A column that `columns` names, or one that is needed, is not there.
+        """
+        found = {
+            name: self.columns.get(name, name)
+            for name in COLUMNS[table]
+            if name in self.columns or (name in there and name not in _NAMED_ONLY)
+        }
+        for name in (*found, *NEEDED[table]):
+            theirs = self.columns.get(name, name)
+            if theirs not in there:
+                near = nearest(theirs, there)
+                hint = f"; is it {near!r}? Then write columns: {{{name}: {near}}}" if near else ""
+                raise ConfigError(
+                    f"etl.tables.{table}: expected a column {theirs!r}, found {', '.join(there) or 'none'}{hint}"
+                )
+        return found
+
+
+class Tables(_Section):
+    """A shop's tables: order lines and what stands beside them, or finished rows alone."""
+
+    sales: TableSettings | None = None
+    order_lines: TableSettings | None = None
+    stock: TableSettings | None = None
+    products: TableSettings | None = None
+    promotions: TableSettings | None = None
+    deliveries: TableSettings | None = None
+    events: TableSettings | None = None
+    competitors: TableSettings | None = None
+
+    def given(self) -> dict[str, TableSettings]:
+        """The tables that are named, in the order in which they are read."""
+        return {name: table for name in COLUMNS if (table := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _one_kind_of_sales(self) -> "Tables":
+        if (self.sales is None) == (self.order_lines is None):
+            raise ValueError("expected either order_lines or sales, which are finished rows")
+        beside = [name for name in ("stock", "products", "competitors") if getattr(self, name) is not None]
+        if self.sales is not None and beside:
+            raise ValueError(f"{beside[0]} goes with order_lines; finished rows hold what it says already")
+        for name, table in self.given().items():
+            for ours in table.columns:
+                if ours not in COLUMNS[name]:
+                    near = nearest(ours, COLUMNS[name])
+                    hint = f"did you mean {near}?" if near else f"known are {', '.join(COLUMNS[name])}"
+                    raise ValueError(f"{name}.columns: {ours!r} is no column that is read here; {hint}")
+        return self
+
+
+class EtlSettings(_Section):
+    """The section `etl`.
+
+    Attributes:
+        tables: Where the tables lie.
+        apis: Competitors' price APIs, by name.
+    """
+
+    tables: Tables
+    apis: dict[str, CompetitorSettings] = {}
+
+    @field_validator("apis")
+    @classmethod
+    def _go_with_order_lines(cls, value: Any) -> Any:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(f"expected a name of letters, digits, - and _, found {name!r}")
+        return value
+
+
+def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
+    """Checks the section.
+
+    Raises:
+        ConfigError: It is absent or wrong; no value is quoted, since one may hold a password.
+    """
+    if section is None:
+        raise ConfigError("the configuration has no section etl, which says where your tables lie (docs/data.md)")
+    try:
+        return EtlSettings.model_validate(section)
+    except ValidationError as error:
+        faults = [
+            f"etl.{'.'.join(map(str, fault['loc']))}: {_told(fault['msg'], fault['type'])}" for fault in error.errors()
+        ]
+        raise ConfigError("; ".join(dict.fromkeys(faults))) from None
+
+
+def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
+    """A location with its variables filled in.
+
+    Raises:
+        ConfigError: A variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if not environ.get(match[1]):
+            raise ConfigError(f"{where}: the environment variable {match[1]} is not set")
+        return environ[match[1]]
+
+    return _VARIABLE.sub(value, location)
+
+
+def stamp_of(now: datetime) -> str:
+    """A moment as part of a file's name, such as 20261129T065500123456; names sort by time."""
+    return now.strftime("%Y%m%dT%H%M%S%f")
+
+
+def _told(message: str, kind: str) -> str:
+    if kind == "extra_forbidden":
+        return "is no setting here (docs/data.md lists them)"
+    return message.removeprefix("Value error, ")
