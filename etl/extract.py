@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from etl.settings import COLUMNS, NEEDED, Kind, TableSettings, expanded
 from pricing.data.databases import Database, find_table, is_query, open_database, select
 from pricing.data.files import HEAD, open_filesystem, what_is
 from pricing.errors import ConfigError, SourceError, first_line
-from pricing.fileio import redact_text, redact_url
+from pricing.fileio import redact_text
 
 TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _WANTED: dict[Kind, str] = {
@@ -41,7 +42,7 @@ class Extract:
     """What came of reading a table into the DuckDB table of its name, whose column `fault` is NULL in usable rows.
 
     Attributes:
-        shown: Where it lies, without passwords.
+        shown: Where it lies, as it was given: passwords are variables.
         read: Rows read, those that are set aside included.
         aside: Reason: rows that are not in the DuckDB table.
         examples: Reason: the first such row.
@@ -102,7 +103,6 @@ def extract(
     """
     where = f"etl.tables.{table}"
     location = expanded(settings.location, environ, where=where)
-    shown = redact_url(location.partition("#")[0]) + location[len(location.partition("#")[0]) :][:80]
     time = next((name for name, kind in COLUMNS[table].items() if kind == "time"), None) if since else None
     try:
         if "://" in location and not location.startswith("s3://"):
@@ -113,8 +113,8 @@ def extract(
         aside, examples = _rejected(con, raw)
         kept = con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SourceError(f"{where}: {shown}: cannot be read: {redact_text(first_line(error))}") from None
-    return Extract(shown, kept + sum(aside.values()), aside, examples, raw.told, tuple(names))
+        raise SourceError(f"{where}: {settings.location}: cannot be read: {redact_text(first_line(error))}") from None
+    return Extract(settings.location, kept + sum(aside.values()), aside, examples, raw.told, tuple(names))
 
 
 def _load(
@@ -203,7 +203,7 @@ def _from_files(
     files = _found(con, location)
     wrong = [one for one in files if not one.endswith((*_CSV, *_PARQUET))]
     if wrong or not files:
-        raise SourceError(f"{where}: {location}: expected .csv or .parquet files, found {wrong[0] if wrong else 'none'}")
+        raise SourceError(f"{where}: {settings.location}: expected .csv or .parquet files, found {wrong[0] if wrong else 'none'}")
     if files[0].endswith(_PARQUET):
         relation = f"read_parquet([{', '.join(map(_text, files))}], union_by_name=true)"
         rows = con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
@@ -369,14 +369,14 @@ def _from_database(
             # A day more, since zones differ; without a type, so that each database reads the text as its column's.
             early = sa.literal_column(f"'{since - timedelta(days=1)}'")
             query = query.where(sa.or_(time >= early, time.is_(None)))
-        batches = (
+        with (
             _by_adbc(address, query, seconds=seconds)
             if database.dialect == "postgresql"
             else _by_rows(database, query)
-        )
-        con.register("batches", batches)
-        con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
-        con.unregister("batches")
+        ) as batches:
+            con.register("batches", batches)
+            con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
+            con.unregister("batches")
     rows = con.execute("DESCRIBE SELECT * FROM raw_rows").fetchall()
     return _Raw([("raw_rows", {str(row[0]): str(row[1]) for row in rows})])
 
@@ -388,7 +388,8 @@ def _columns(database: Database, what: str) -> list[str]:
     return list(result.keys())
 
 
-def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> pa.RecordBatchReader:
+@contextmanager
+def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> Iterator[pa.RecordBatchReader]:
     """A PostgreSQL query's rows, as they come."""
     from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - a compiled driver that only PostgreSQL needs
 
@@ -398,20 +399,16 @@ def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> pa.Recor
     url = url.update_query_dict({"options": f"{own} {limits}".strip()})
     # The names are compiled without doubled percent signs, which only drivers with parameters undo.
     text = str(query.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]
-    connection = dbapi.connect(_libpq(url))
-    cursor = connection.cursor()
-    cursor.execute(text)
-    return cursor.fetch_record_batch()
-
-
-def _libpq(url: sa.URL) -> str:
-    """An address as PostgreSQL's own library reads it: a blank is %20 there, and no plus."""
     plain = url.set(query={}).render_as_string(hide_password=False)
-    values = [(name, one) for name, value in url.query.items() for one in ([value] if isinstance(value, str) else value)]
-    return f"{plain}?{urlencode(values, quote_via=quote)}"
+    given = [(name, one) for name, value in url.query.items() for one in ([value] if isinstance(value, str) else value)]
+    # PostgreSQL's own library reads a blank as %20, and no plus.
+    with dbapi.connect(f"{plain}?{urlencode(given, quote_via=quote)}") as connection, connection.cursor() as cursor:
+        cursor.execute(text)
+        yield cursor.fetch_record_batch()
 
 
-def _by_rows(database: Database, query: sa.Select[Any]) -> pa.RecordBatchReader:
+@contextmanager
+def _by_rows(database: Database, query: sa.Select[Any]) -> Iterator[pa.RecordBatchReader]:
     """A query's rows as texts, which are read as those of files are."""
     result = database.connection.execute(query)
     schema = pa.schema([(name, pa.string()) for name in result.keys()])  # noqa: SIM118 - rows, not a mapping
@@ -421,7 +418,7 @@ def _by_rows(database: Database, query: sa.Select[Any]) -> pa.RecordBatchReader:
             columns = [pa.array(map(_written, column), pa.string()) for column in zip(*rows, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    yield pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _written(value: Any) -> str | None:

@@ -110,10 +110,14 @@ def matches(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> list[Match
     return found
 
 
-def returned_units(con: duckdb.DuckDBPyConnection) -> tuple[float, float]:
-    """Units that came back, and those of them without an earlier sale at their price."""
-    row = con.execute("SELECT coalesce(-sum(units), 0), coalesce(sum(beyond), 0) FROM stacked WHERE units < 0").fetchall()
-    return round(float(row[0][0]), 9), round(float(row[0][1]), 9)
+def returned_units(con: duckdb.DuckDBPyConnection, *, after: date) -> tuple[float, float]:
+    """Units that came back after a day, and those of them without an earlier sale at their price.
+
+    What came back before was taken off by the run that read it first.
+    """
+    query = "SELECT coalesce(-sum(units), 0), coalesce(sum(beyond), 0) FROM stacked WHERE units < 0 AND date > $1"
+    came, beyond = con.execute(query, [after]).fetchall()[0]
+    return round(float(came), 9), round(float(beyond), 9)
 
 
 def _refuse_shared_ids(con: duckdb.DuckDBPyConnection) -> None:

@@ -20,7 +20,7 @@ import pyarrow.fs
 from etl.competitors import collect
 from etl.extract import Extract, extract, use_s3
 from etl.report import Report, TableRead
-from etl.rows import REACH, ROW_COLUMNS, make_rows, matches, returned_units, set_aside
+from etl.rows import EVER, REACH, ROW_COLUMNS, make_rows, matches, returned_units, set_aside
 from etl.settings import EtlSettings, read_settings, stamp_of
 from pricing.config import Config, load_config
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
@@ -139,7 +139,7 @@ def run(
         given = [*extracts, *(["competitors"] if settings.apis else [])]
         try:
             make_rows(con, given, first=first, today=today, max_age=int(config.data.comp_price_max_age))
-            _tell(con, told, extracts, given=given)
+            _tell(con, told, extracts, given=given, after=former.last if former is not None and first else EVER)
         except duckdb.Error as error:
             raise SourceError(f"etl: rows cannot be made: {first_line(error)}") from error
         _refuse_bad(told.report)
@@ -245,7 +245,8 @@ def _load_former(con: duckdb.DuckDBPyConnection, folder: str, former: EtlOutput,
     )
 
 
-def _tell(con: duckdb.DuckDBPyConnection, told: Told, extracts: Mapping[str, Extract], *, given: list[str]) -> None:
+def _tell(con: duckdb.DuckDBPyConnection, told: Told, extracts: Mapping[str, Extract], *, given: list[str], after: date
+) -> None:
     tables = dict(told.report.tables)
     for name in extracts:
         aside, examples = set_aside(con, name)
@@ -260,7 +261,7 @@ def _tell(con: duckdb.DuckDBPyConnection, told: Told, extracts: Mapping[str, Ext
     rows, products, begins, ends = con.execute(
         "SELECT count(*), count(DISTINCT product_id), min(date), max(date) FROM made"
     ).fetchall()[0]
-    returned, left_out = returned_units(con)
+    returned, left_out = returned_units(con, after=after)
     told.add(
         tables=tables,
         matches=matches(con, given),

@@ -15,7 +15,7 @@ levelled AS (  -- never below 0: what comes back beyond what was sold is lost
     FROM summed
 )
 SELECT
-    seq, units,
+    seq, date, units,
     CASE WHEN units > 0 THEN greatest(0, least(units, coalesce(min(level) OVER later, level) - (level - units))) END
         AS kept,
     CASE WHEN units < 0 THEN greatest(0, -(coalesce(lag(level) OVER ordered, 0) + units)) END AS beyond
@@ -33,6 +33,6 @@ SELECT
         sum(l.units * price) FILTER (tax_rate IS NOT NULL)
         / sum(l.units * price / (1 + tax_rate)) FILTER (tax_rate IS NOT NULL) - 1, 9
     ) AS tax_rate
-FROM lines AS l LEFT JOIN stacked USING (seq)
+FROM lines AS l LEFT JOIN (SELECT seq, kept FROM stacked) USING (seq)
 WHERE l.units > 0
 GROUP BY ALL;
