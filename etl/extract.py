@@ -33,8 +33,8 @@ _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
 _SAMPLED_FILES, _SAMPLED_LINES = 20, 2000
 _ROWS_AT_ONCE = 50_000
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
-_COMMA = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+")
-_EITHER = re.compile(r"-?\d{1,3}(,\d{3})+")  # 1,234 is a thousand, or a little more than one
+_COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
+_EITHER = re.compile(r"-?[1-9]\d{0,2}([.,]\d{3})+")  # 1,234 is a thousand, or a little more than one
 
 
 @dataclass(frozen=True)
@@ -309,21 +309,15 @@ def _decimal(cells: list[str], *, where: str) -> str:
     Raises:
         SourceError: It can be the one or the other.
     """
-    commas = [cell for cell in cells if "," in cell]
-    if not commas:
-        return "."
-    point = next((cell for cell in cells if "." in cell and "," not in cell and not _thousands(cell)), None)
-    comma = next((cell for cell in commas if _COMMA.fullmatch(cell) and not _EITHER.fullmatch(cell)), None)
-    if comma is not None and point is None:
-        return ","
-    raise SourceError(
-        f"{where}: numbers such as {comma or commas[0]!r}{f' and {point!r}' if point else ''} can be read in two ways: "
-        "give decimal"
+    marked = [cell for cell in cells if "," in cell or "." in cell]
+    comma, point = (
+        next((cell for cell in marked if form.fullmatch(cell) and not _EITHER.fullmatch(cell)), None)
+        for form in (_COMMA, _POINT)
     )
-
-
-def _thousands(cell: str) -> bool:
-    return re.fullmatch(r"-?\d{1,3}(\.\d{3})+", cell) is not None
+    if marked and (comma is None) == (point is None):
+        shown = marked[0] if comma is None else f"{comma} and {point}"
+        raise SourceError(f"{where}: numbers such as {shown} can be read in two ways: give decimal")
+    return "." if comma is None else ","
 
 
 def _date_format(cells: list[str], *, where: str) -> str | None:

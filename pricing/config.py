@@ -166,7 +166,7 @@ class ConfigFile:
     """A configuration as a person gave it.
 
     Attributes:
-        config: The defaults, with what the file gives over them, and the plans that its sources have given.
+        config: The defaults, with what the file gives over them, and the plans that `etl` reads.
         path: The file; None for the defaults alone.
         given: What the file gives, by present names.
     """

@@ -77,32 +77,3 @@ def test_every_key_says_what_it_means_and_what_it_is_by_default(schema: dict[str
     assert sorted(at for at in keys if "default" not in found[at]) == []
     assert "fraction of the current price" in found["decision.guardrails.max_move"]["description"]
     assert found["decision.guardrails.max_move"]["default"] == 0.1
-
-
-def reachable(schema: dict[str, Any], node: Any, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The definitions that a part of a schema leads to, by name."""
-    if isinstance(node, list):
-        for part in node:
-            reachable(schema, part, found)
-    elif isinstance(node, dict):
-        name = str(node.get("$ref", "")).rpartition("/")[2]
-        if name and name not in found:
-            found[name] = schema["$defs"][name]
-            reachable(schema, found[name], found)
-        for part in node.values():
-            reachable(schema, part, found)
-    return found
-
-
-def test_every_key_of_the_sources_says_what_it_means(schema: dict[str, Any]) -> None:
-    sections = reachable(schema, schema["properties"]["sources"], {})
-
-    silent = [
-        f"{name}.{key}"
-        for name, section in sections.items()
-        for key, part in section.get("properties", {}).items()
-        if not part.get("description")
-    ]
-
-    assert {"SourcesConfig", "OrderLines", "CallsConfig", "TextFormat"} <= sections.keys()
-    assert silent == []
