@@ -1,6 +1,4 @@
-"""What a run of `etl` read, set aside and matched: as lines for a terminal, and as JSON for the page of the job `etl`."""
-
-from collections.abc import Mapping
+"""What a run of `etl` read, set aside and matched: lines for a terminal, JSON for the page of the job `etl`."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,14 +11,14 @@ _NAMED = 4  # reasons in a line
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class TableRead(_Part):
-    """One table, or one API; read = used + all that is set aside.
+    """One table, or one API: read = used + all that is set aside.
 
     Attributes:
-        location: Where it lies, without passwords.
+        location: Where it lies, as it was given: passwords are variables.
         read: Rows read.
         used: Rows used.
         aside: Reason: rows that are not used.
@@ -31,8 +29,8 @@ class TableRead(_Part):
     location: str
     read: int
     used: int
-    aside: Mapping[str, int]
-    examples: Mapping[str, str] = {}
+    aside: dict[str, int]
+    examples: dict[str, str] = {}
     told: str = ""
 
     @property
@@ -42,16 +40,7 @@ class TableRead(_Part):
 
 
 class Match(_Part):
-    """How many rows of sales found their partner in another table.
-
-    Attributes:
-        table: The other table.
-        rows: Rows of sales.
-        matched: Rows with a partner.
-        sales_only: Products of sales without any.
-        table_only: Products of the table that no sales have.
-        examples: Some of both.
-    """
+    """How many rows of sales found their partner in another table, and how many products of both found none."""
 
     table: str
     rows: int
@@ -62,7 +51,7 @@ class Match(_Part):
 
 
 class Report(_Part):
-    """What a run of `etl` did.
+    """What a run of `etl` did, as far as it came.
 
     Attributes:
         first: The day from which rows were made anew; empty: all.
@@ -72,7 +61,7 @@ class Report(_Part):
         products: Products in them.
         begins: First day of those rows.
         ends: Last day.
-        returned: Units that came back.
+        returned: Units that came back since the run before.
         left_out: Of them, those without an earlier sale at their price: of a night they may be of older sales.
         faults: What cost the prices of a competitor's API, by its name.
         kept: True where the rows were kept: neither a dry run nor a failure.
@@ -94,13 +83,11 @@ class Report(_Part):
 
     def lines(self) -> list[str]:
         """One fact a line."""
-        read = sum(table.read for table in self.tables.values())
-        since = f"from {self.first} on" if self.first else "of all days"
-        did = "are kept" if self.kept else "are not kept"
-        found = [
-            f"etl: {read:,} rows read; {self.rows:,} rows of {self.products:,} products {since} {did}, "
-            f"{self.begins} to {self.ends}"
-        ]
+        found = []
+        if self.rows:
+            read = sum(table.read for table in self.tables.values())
+            made = f"{self.rows:,} rows of {self.products:,} products, {self.begins} to {self.ends}"
+            found.append(f"etl: {read:,} rows read; {made}, {'are' if self.kept else 'would be'} kept")
         for name, table in self.tables.items():
             told = f" ({table.told})" if table.told else ""
             found.append(f"read: {name}: {table.read:,} rows of {table.location}{told}, {table.used:,} used")
@@ -113,8 +100,6 @@ class Report(_Part):
             found.append(f"join: {match.table} says something of {match.matched:,} of {match.rows:,} rows{lonely}")
         if self.left_out:
             older = f", or of one before {self.first}, until a run with --full" if self.first else ""
-            found.append(
-                f"returns: {self.left_out:,.10g} of {self.returned:,.10g} units that came back are of no sale at their "
-                f"price{older}: left out"
-            )
+            units = f"{self.left_out:,.10g} of {self.returned:,.10g} units that came back"
+            found.append(f"returns: {units} are of no sale at their price{older}: left out")
         return [*found, *(f"competitor: {name}: {why}" for name, why in self.faults.items())]

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from etl.competitors import CompetitorSettings
+from etl.competitors import CompetitorSettings, SourceName
 from pricing.errors import ConfigError, nearest
 
 Kind = Literal["time", "day", "number", "text"]
+TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _FINISHED: dict[str, Kind] = {
     **{"date": "day", "product_id": "text", "units_sold": "number", "price": "number", "category": "text"},
     **dict.fromkeys(("list_price", "unit_cost", "stock", "comp_price", "comp_price_age"), "number"),
@@ -139,15 +140,13 @@ class EtlSettings(_Section):
     """
 
     tables: Tables
-    apis: dict[str, CompetitorSettings] = {}
+    apis: dict[SourceName, CompetitorSettings] = {}
 
-    @field_validator("apis")
-    @classmethod
-    def _go_with_order_lines(cls, value: Any) -> Any:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise ValueError(f"expected a name of letters, digits, - and _, found {name!r}")
-        return value
+    @model_validator(mode="after")
+    def _go_with_order_lines(self) -> "EtlSettings":
+        if self.apis and self.tables.sales is not None:
+            raise ValueError("apis go with order_lines; finished rows hold their comp_price already")
+        return self
 
 
 def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
@@ -168,7 +167,7 @@ def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
 
 
 def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
-    """A location with its variables filled in.
+    """A location with its variables filled in; in the login of an address they are escaped.
 
     Raises:
         ConfigError: A variable is not set.
@@ -177,14 +176,11 @@ def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
     def value(match: re.Match[str]) -> str:
         if not environ.get(match[1]):
             raise ConfigError(f"{where}: the environment variable {match[1]} is not set")
-        return environ[match[1]]
+        before, after = location[: match.start()], location[match.end() :]
+        login = "://" in before and "/" not in before.partition("://")[2] and "@" in after.partition("/")[0]
+        return quote(environ[match[1]], safe="") if login else environ[match[1]]
 
     return _VARIABLE.sub(value, location)
-
-
-def stamp_of(now: datetime) -> str:
-    """A moment as part of a file's name, such as 20261129T065500123456; names sort by time."""
-    return now.strftime("%Y%m%dT%H%M%S%f")
 
 
 def _told(message: str, kind: str) -> str:

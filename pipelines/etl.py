@@ -63,9 +63,11 @@ def _make_rows(options: argparse.Namespace, run: Run) -> None:
     """
     document = read_file(options.output)
     words = [word for name in ("full", "dry_run") if getattr(options, name) for word in (f"--{name}", "true")]
-    words += ["--config", str(options.config)] if options.config else []
+    if options.config:  # the program starts at the project's root
+        file = Path(options.config)
+        words += ["--config", str(file.absolute() if file.exists() else file)]
     try:
-        run_job("etl", [*words, "--report", str(document)], run=run)
+        run_job("etl", [*words, "--report", str(document.absolute())], run=run)
     finally:
         if document.is_file():
             read: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))

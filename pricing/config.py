@@ -100,7 +100,9 @@ class Config(ModelConfig):
         try:
             return value if value is None else ZoneInfo(value).key
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{value!r} is no time zone; give one such as Europe/Berlin or America/New_York") from error
+            raise ValueError(
+                f"{value!r} is no time zone; give one such as Europe/Berlin or America/New_York"
+            ) from error
 
     @field_validator("etl")
     @classmethod

@@ -252,7 +252,7 @@ class ModelInfo(BaseModel):
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     data: dict[str, Any] | None = Field(
-        description="The rows that it has read: fingerprint, number, days, and of rows that etl made its files' time and "
+        description="The rows that it has read: fingerprint, number, days, and of rows that etl made their time and "
         "its run; where they lay is told to keys of scope admin alone."
     )
     following: Follow

@@ -60,6 +60,7 @@ def write_page(
     """
     beside = read_file(place)
     read: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    error = (error and read.get("error")) or error
     tasks = [one for one in findings if one.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
     count = len(tasks) + len(faults)

@@ -1,4 +1,4 @@
-"""Find and read what `etl` last made of a shop's tables: rows of sales, and plans. One pointer names the files in force."""
+"""Find and read what `etl` last made of a shop's tables: rows of sales, and plans. A pointer names the files."""
 
 import json
 from collections.abc import Sequence

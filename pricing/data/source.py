@@ -36,8 +36,8 @@ def read_sales(
     Args:
         where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
             (endpoint, region and keys from the usual AWS_ variables); or `etl`, what it last made of a shop's
-            tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it, the table
-            `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
+            tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
+            the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
         texts: Further columns of a CSV file that are read as they are written, whatever they look like.
         sql_seconds: How long each statement may take on those.

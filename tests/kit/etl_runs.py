@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etl.report import Report
-from etl.run import Told, run
+from etl.run import run
 from etl.settings import read_settings
 from pricing.config import Config, load_config
 
@@ -25,9 +25,8 @@ def etl_run(
     environ: Mapping[str, str] | None = None,
     full: bool = False,
     dry_run: bool = False,
-    told: Told | None = None,
 ) -> Report:
     """Reads the tables, and returns what there is to tell."""
-    told, config = told or Told(), etl_config(tables, zone=zone)
-    run(config, read_settings(config.etl), told=told, now=now, environ=environ or {}, full=full, dry_run=dry_run)
-    return told.report
+    config, report = etl_config(tables, zone=zone), Report()
+    run(config, read_settings(config.etl), report=report, now=now, environ=environ or {}, full=full, dry_run=dry_run)
+    return report

@@ -78,7 +78,11 @@ class Shop:
                     if self.rng.random() < 0.7:
                         units = float(self.rng.choice([0, 3, 9], p=[0.3, 0.3, 0.4]))
                         self.execute(
-                            "INSERT INTO counts VALUES (?, ?, ?, ?)", f"{self.day}T05:00:00+01:00", product, store, units
+                            "INSERT INTO counts VALUES (?, ?, ?, ?)",
+                            f"{self.day}T05:00:00+01:00",
+                            product,
+                            store,
+                            units,
                         )
                     price = 5.0 + number + float(self.rng.integers(0, 2))
                     for _ in range(int(self.rng.choice([0, 0, 0, 1, 2]))):

@@ -101,13 +101,14 @@ def test_a_return_is_taken_off_the_newest_earlier_sale_at_its_price(events: list
     for price in (1.0, 2.0):
         stack: list[tuple[int, float]] = []
         for day, n in sorted(((d, n) for d, p, n in rows if p == price), key=lambda one: (one[0], one[1] < 0)):
+            due = -n
+            while due > 0 and stack:
+                last, left = stack.pop()
+                if left > due:
+                    stack.append((last, left - due))
+                due -= left
             if n > 0:
                 stack.append((day, n))
-            while n < 0 and stack:
-                last, left = stack.pop()
-                if left > -n:
-                    stack.append((last, left + n))
-                n = min(0.0, n + left)
         for day, n in stack:
             sold[day] = sold.get(day, 0.0) + n
     found = con.execute("SELECT date, units_sold FROM days WHERE units_sold > 0").fetchall()
@@ -264,8 +265,12 @@ def test_an_id_that_tells_no_lines_apart_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_own_query_takes_the_place_of_the_columns(tmp_path: Path) -> None:
-    (tmp_path / "own.sql").write_text("SELECT day AS time, sku AS product_id, n::DOUBLE / 6 AS quantity, 5 AS unit_price FROM raw;")
-    tables = {"order_lines": write(tmp_path, "own", "day,sku,n", "2026-03-02,tea,12") | {"query": str(tmp_path / "own.sql")}}
+    (tmp_path / "own.sql").write_text(
+        "SELECT day AS time, sku AS product_id, n::DOUBLE / 6 AS quantity, 5 AS unit_price FROM raw;"
+    )
+    tables = {
+        "order_lines": write(tmp_path, "own", "day,sku,n", "2026-03-02,tea,12") | {"query": str(tmp_path / "own.sql")}
+    }
 
     etl_run(tables)
 
