@@ -1,0 +1,1 @@
+"""From a shop's tables and competitors' price APIs to the table of sales."""
