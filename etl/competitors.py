@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from etl.http import Address, Api, ApiError, KeySettings, Limits, OauthSettings, Settings
+from etl.http import Address, Api, ApiError, Authentication, Limits, Settings
 from pricing.errors import first_line
 from pricing.fileio import replace_atomically
 
@@ -58,7 +58,7 @@ class CompetitorSettings(Settings):
     fields: FieldsSettings
     records: Annotated[DottedPath | None, Field(description="Where the list of offers is; null: it is all.")] = None
     paging: PagingSettings | None = None
-    authentication: Annotated[KeySettings | OauthSettings, Field(discriminator="kind")] | None = None
+    authentication: Authentication | None = None
     match: Annotated[Path | None, Field(description="CSV file with the columns offer_id and product_id.")] = None
 
     @model_validator(mode="after")
@@ -131,13 +131,7 @@ def collect(
 
 
 class Reading:
-    """The reading of one source.
-
-    Attributes:
-        now: Time of collecting, UTC.
-        pages: What was read, tables of `SCHEMA`.
-        fault: What ended it early, as a sentence.
-    """
+    """The reading of one source: what came of its offers, and what ended it early."""
 
     def __init__(self, name: str, settings: CompetitorSettings, *, now: dt.datetime) -> None:
         self._name, self._settings, self.now = name, settings, now
@@ -192,13 +186,7 @@ class Reading:
                 params = {paging.parameter or "cursor": str(following)}
 
     def add(self, records: Sequence[Any], *, match: Mapping[str, str] | None, hide: Callable[[str], str]) -> None:
-        """Reads the offers of one page, each by itself.
-
-        Args:
-            records: Any JSON.
-            match: Their id → our id; None where records have ours.
-            hide: Takes secrets out of a text; a text that holds one is no id.
-        """
+        """Reads the offers of one page, any JSON, each by itself; a text in which `hide` finds a secret is no id."""
         rows = []
         for record in records:
             try:

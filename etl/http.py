@@ -67,6 +67,9 @@ class OauthSettings(Settings):
     scope: str | None = None
 
 
+Authentication = Annotated[KeySettings | OauthSettings, Field(discriminator="kind")]
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds of what one API may cost."""
@@ -95,34 +98,24 @@ class ApiError(PricingError):
 class Api:
     """Asks one API for its pages, each once. Raises ApiError where a secret is not in the environment."""
 
-    def __init__(
-        self,
-        url: str,
-        authentication: KeySettings | OauthSettings | None,
-        *,
-        environ: Mapping[str, str],
-        limits: Limits,
-    ) -> None:
-        self._url, self._authentication, self._limits = httpx2.URL(url), authentication, limits
+    def __init__(self, url: str, login: Authentication | None, *, environ: Mapping[str, str], limits: Limits) -> None:
+        self._url, self._login, self._limits = httpx2.URL(url), login, limits
         self._ends, self._bytes_left = time.monotonic() + limits.seconds, limits.all_bytes
         self._asked: set[httpx2.URL] = set()
         self._hidden: list[str] = []
         self._key = self._token = ""
-        if isinstance(authentication, KeySettings):
-            self._key = self._note(_secret(environ, authentication.variable))
-        elif isinstance(authentication, OauthSettings):
-            client = quote_plus(_secret(environ, authentication.client_id_variable))
-            secret = quote_plus(self._note(_secret(environ, authentication.client_secret_variable)))
+        if isinstance(login, KeySettings):
+            self._key = self._note(_secret(environ, login.variable))
+        elif isinstance(login, OauthSettings):
+            client = quote_plus(_secret(environ, login.client_id_variable))
+            secret = quote_plus(self._note(_secret(environ, login.client_secret_variable)))
             self._key = self._note(base64.b64encode(f"{client}:{secret}".encode()).decode())
         self._retrying = stamina.AsyncRetryingCaller(
             limits.attempts, timeout=None, wait_initial=limits.first_wait, wait_max=60, wait_jitter=limits.first_wait
         )
         # No proxy of the environment comes between this machine and itself.
         self._client = httpx2.AsyncClient(timeout=limits.silence, trust_env=self._url.scheme == "https")
-
-    async def aclose(self) -> None:
-        """Closes its connections."""
-        await self._client.aclose()
+        self.aclose = self._client.aclose
 
     def hide(self, text: str) -> str:
         """The text without our secrets, which a server may repeat."""
@@ -131,11 +124,7 @@ class Api:
         return text
 
     async def get(self, link: str, params: Mapping[str, str]) -> tuple[Any, str | None]:
-        """The JSON of one page, and the next one's address where the Link header has it.
-
-        Args:
-            link: Address, may be relative to the API's own, which "" stands for.
-            params: Laid over those of the address.
+        """The JSON of the page at a link, relative to the API's address, and the next one's by the Link header.
 
         Raises:
             ApiError: No usable answer came, or the page was read before or lies on another host.
@@ -153,20 +142,20 @@ class Api:
         return await self._retrying(_again, self._attempt, address)
 
     async def _attempt(self, address: httpx2.URL) -> tuple[Any, str | None]:
-        headers, settings = {"Accept": "application/json"}, self._authentication
-        if isinstance(settings, OauthSettings):
-            self._token = self._token or await self._new_token(settings)
+        headers, login = {"Accept": "application/json"}, self._login
+        if isinstance(login, OauthSettings):
+            self._token = self._token or await self._new_token(login)
             headers["Authorization"] = f"Bearer {self._token}"
-        elif settings is not None and settings.query:
-            address = address.copy_set_param(settings.query, self._key)
-        elif settings is not None:
-            headers[settings.header] = settings.prefix + self._key
+        elif login is not None and login.query:
+            address = address.copy_set_param(login.query, self._key)
+        elif login is not None:
+            headers[login.header] = login.prefix + self._key
         return await self._send("GET", address, headers)
 
-    async def _new_token(self, settings: OauthSettings) -> str:
-        form = {"grant_type": "client_credentials", **({"scope": settings.scope} if settings.scope else {})}
+    async def _new_token(self, login: OauthSettings) -> str:
+        form = {"grant_type": "client_credentials", **({"scope": login.scope} if login.scope else {})}
         headers = {"Authorization": f"Basic {self._key}"}
-        document, _ = await self._send("POST", httpx2.URL(settings.token_url), headers, form)
+        document, _ = await self._send("POST", httpx2.URL(login.token_url), headers, form)
         token = document.get("access_token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not _fits_header(token):
             raise ApiError("its token service answered without a usable access_token")
@@ -198,8 +187,6 @@ class Api:
             if wait is not None and wait > self._ends - time.monotonic():
                 raise ApiError(f"{words} and asks to wait {wait:,.0f} s, longer than there is time for")
             raise ApiError(words, again=True if wait is None else wait)
-        if response.is_redirect:
-            raise ApiError(f"{words}: a redirect is not followed; give the address to which it leads")
         if response.status_code == 401:
             self._token = ""  # it may have ended: the next attempt asks for another one
             raise ApiError(words, again=had_token)
