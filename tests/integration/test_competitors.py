@@ -187,10 +187,11 @@ def test_a_server_that_hangs_costs_no_more_than_the_time_there_is(
     assert (products(report), set(report.faults)) == (["P0", "P1"], {"slow"})
 
 
-BOMB = kit.status(200, body=gzip.compress(b" " * 5_000_000), Content_Encoding="gzip")
+LARGE = b"[]" + b" " * 5_000_000
+BOMB = kit.status(200, body=gzip.compress(LARGE), Content_Encoding="gzip")
 
 
-@pytest.mark.parametrize("answer", [kit.endless, BOMB, b" " * 100_001], ids=["endless", "bomb", "large"])
+@pytest.mark.parametrize("answer", [kit.endless, BOMB, LARGE], ids=["endless", "bomb", "large"])
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(api: PriceApi, tmp_path: Path, answer: Any) -> None:
     api.answers[0] = answer
 

@@ -42,7 +42,7 @@ WITH_EXAMPLE = (
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PROMPT = re.compile(r"^ *>>> ", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITH_BLOCKS = ("docs/competitor_prices.md", "docs/market.md")
+WITH_BLOCKS = ("docs/market.md",)
 
 
 def source_of(dotted: str) -> Path:
