@@ -164,19 +164,21 @@ class Api:
     async def _send(
         self, method: str, address: httpx2.URL, headers: dict[str, str], form: dict[str, str] | None = None
     ) -> tuple[Any, str | None]:
-        body = bytearray()
+        body, limits = bytearray(), self._limits
         try:
             async with self._client.stream(method, address, headers=headers, data=form) as response:
                 self._check(response)
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     self._bytes_left -= len(chunk)
-                    if len(body) > self._limits.answer_bytes or self._bytes_left < 0:
-                        raise ApiError("it sends more than is read of one page, or of all: ask for smaller pages")
+                    if len(body) > limits.answer_bytes or self._bytes_left < 0:
+                        raise ApiError(
+                            f"it sends over {limits.answer_bytes:,} bytes a page or {limits.all_bytes:,} in all"
+                        )
             document = json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else digits)
             return document, response.links.get("next", {}).get("url")
         except (httpx2.HTTPError, ValueError, OverflowError, RecursionError) as error:
-            words = f"it sent no usable JSON ({type(error).__name__}: {first_line(error)})"
+            words = f"no JSON came ({type(error).__name__}: {first_line(error)})"
             raise ApiError(self.hide(words), again=isinstance(error, httpx2.TransportError)) from error
 
     def _check(self, response: httpx2.Response) -> None:
