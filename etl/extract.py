@@ -21,6 +21,7 @@ from etl.settings import COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded
 from pricing.data.databases import Database, find_table, is_query, open_database, select
 from pricing.data.files import HEAD, open_filesystem, what_is
 from pricing.errors import ConfigError, SourceError, first_line
+from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)

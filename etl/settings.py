@@ -13,42 +13,30 @@ from pricing.errors import ConfigError, nearest
 
 Kind = Literal["time", "day", "number", "text"]
 TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
-_FINISHED: dict[str, Kind] = {
-    **{"date": "day", "product_id": "text", "units_sold": "number", "price": "number", "category": "text"},
-    **dict.fromkeys(("list_price", "unit_cost", "stock", "comp_price", "comp_price_age"), "number"),
-    **dict.fromkeys(("is_promo", "is_holiday", "tax_rate"), "number"),
-    "parent_id": "text",
+_TABLES = {  # our columns of each table; those with ! must be there
+    "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
+    "is_promo is_holiday tax_rate parent_id",
+    "order_lines": "time! product_id! quantity! unit_price amount line_id status tax_rate store updated",
+    "stock": "time! product_id! quantity! store",
+    "products": "product_id! category list_price unit_cost price tax_rate parent_id valid_from",
+    "promotions": "first! last! product_id category store",
+    "deliveries": "product_id! date! store",
+    "events": "date! name! last_date category",
+    "competitors": "seen_at! product_id! price! source offer_id available",
 }
-# Our columns of each table: how their cells are read.
-COLUMNS: dict[str, dict[str, Kind]] = {
-    "sales": _FINISHED,
-    "order_lines": {
-        **{"time": "time", "product_id": "text", "quantity": "number", "unit_price": "number", "amount": "number"},
-        **{"line_id": "text", "status": "text", "tax_rate": "number", "store": "text", "updated": "time"},
-    },
-    "stock": {"time": "time", "product_id": "text", "quantity": "number", "store": "text"},
-    "products": {
-        **{"product_id": "text", "category": "text", "list_price": "number", "unit_cost": "number", "price": "number"},
-        **{"tax_rate": "number", "parent_id": "text", "valid_from": "day"},
-    },
-    "promotions": {"first": "day", "last": "day", "product_id": "text", "category": "text", "store": "text"},
-    "deliveries": {"product_id": "text", "date": "day", "store": "text"},
-    "events": {"date": "day", "name": "text", "last_date": "day", "category": "text"},
-    "competitors": {
-        **{"seen_at": "time", "product_id": "text", "price": "number", "source": "text", "offer_id": "text"},
-        "available": "number",
-    },
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("time", "updated", "seen_at"), "time"),
+    **dict.fromkeys(("date", "valid_from", "first", "last", "last_date"), "day"),
+    **dict.fromkeys(("product_id", "parent_id", "line_id", "offer_id"), "text"),
+    **dict.fromkeys(("category", "status", "store", "name", "source"), "text"),
 }
-NEEDED: dict[str, tuple[str, ...]] = {
-    "sales": ("date", "product_id", "units_sold", "price"),
-    "order_lines": ("time", "product_id", "quantity"),
-    "stock": ("time", "product_id", "quantity"),
-    "products": ("product_id",),
-    "promotions": ("first", "last"),
-    "deliveries": ("product_id", "date"),
-    "events": ("date", "name"),
-    "competitors": ("seen_at", "product_id", "price"),
+COLUMNS = {
+    table: {name.rstrip("!"): _KINDS.get(name.rstrip("!"), "number") for name in names.split()}
+    for table, names in _TABLES.items()
 }
+"""Our columns of each table, and how their cells are read."""
+NEEDED = {table: [name[:-1] for name in names.split() if name.endswith("!")] for table, names in _TABLES.items()}
+"""Those that must be there."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
 
