@@ -114,7 +114,7 @@ def _selected(
     if settings.query is not None:
         con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
         try:
-            relation = f"({settings.query.readliteral(encoding='utf-8').rstrip().rstrip(';')})"
+            relation = f"({settings.query.read_text(encoding='utf-8').rstrip().rstrip(';')})"
         except OSError as error:
             raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
         types = _types(con, relation)
@@ -259,11 +259,7 @@ def _sample(
 
 
 def _decimal(cells: list[str], *, where: str) -> str:
-    """The decimal mark.
-
-    Raises:
-        SourceError: It can be the one or the other.
-    """
+    """The decimal mark; refuses where it can be the one or the other."""
     marked = [cell for cell in cells if re.fullmatch(r"-?\d+[.,][\d.,]*", cell)]
     comma, point = (
         next((cell for cell in marked if form.fullmatch(cell) and not _EITHER.fullmatch(cell)), None)
@@ -276,11 +272,7 @@ def _decimal(cells: list[str], *, where: str) -> str:
 
 
 def _date_format(cells: list[str], *, where: str) -> str | None:
-    """The format of dates and times that are not ISO 8601; None where they are.
-
-    Raises:
-        SourceError: Day and month cannot be told apart.
-    """
+    """The format of dates that are not ISO 8601, None where they are; refuses where day and month look alike."""
     matches = [match for cell in cells if (match := _DAY.fullmatch(cell))]
     if not matches or len(matches) < len(cells) / 2:
         return None
@@ -342,9 +334,12 @@ def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> Iterator
     # Compiled without doubled percent signs, which only drivers with parameters undo; a blank is %20 here, and no plus.
     text = str(query.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]
     uri = f"{plain}?{urlencode(given, doseq=True, quote_via=quote)}"
-    with dbapi.connect(uri) as connection, connection.cursor() as cursor:
-        cursor.execute(text)
-        yield cursor.fetch_record_batch()
+    try:
+        with dbapi.connect(uri) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+            yield cursor.fetch_record_batch()
+    except dbapi.Error as error:
+        raise OSError(first_line(error)) from None
 
 
 @contextmanager

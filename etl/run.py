@@ -53,7 +53,8 @@ def _etl(argv: Sequence[str] | None) -> int:
         report.error = str(error)
         raise
     finally:
-        print("\n".join(report.lines()), flush=True)
+        for line in report.lines():
+            print(line, flush=True)
         if options.report is not None:
             replace_text(options.report, report.model_dump_json() + "\n")
     return 0

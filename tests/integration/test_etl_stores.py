@@ -9,11 +9,14 @@ from contextlib import closing
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import duckdb
 import numpy as np
 import pandas as pd
 import psycopg2
 import pytest
 
+from etl.extract import extract
+from etl.settings import TableSettings
 from pipelines.demo_database import ShopDatabase, shop_database
 from pricing.data.etl_output import read_etl_rows
 from pricing.data.source import read_sales
@@ -95,6 +98,15 @@ def test_the_query_to_copy_makes_a_finished_table(shop: ShopDatabase) -> None:
 def test_what_is_not_there_or_would_write_is_refused(shop: ShopDatabase, what: str) -> None:
     with pytest.raises(SourceError):
         etl_run({"order_lines": {"location": f"{shop.owner}#{what}"}})
+
+
+def test_a_statement_that_takes_too_long_is_ended(shop: ShopDatabase) -> None:
+    given = TableSettings(
+        location=f"{shop.url}#SELECT now() AS time, 'tea' AS product_id, 1 AS quantity FROM pg_sleep(60)"
+    )
+
+    with duckdb.connect() as con, pytest.raises(SourceError, match="timeout"):
+        extract(con, "order_lines", given, environ={}, since=None, seconds=0.5)
 
 
 @pytest.fixture(scope="module")
