@@ -223,6 +223,17 @@ def test_sales_that_cannot_be_used_leave_a_page_that_says_why(tmp_path: Path, ki
     assert message.partition(":")[0] in page()
 
 
+def test_a_hostile_name_is_text_on_the_page(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame["product_id"] = frame["product_id"].replace(frame["product_id"].iloc[0], "<script>alert(1)</script>")
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
+
+    assert "&lt;script&gt;alert(1)" in page()
+    assert "<script>" not in page()
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     shop = Shop(tmp_path)
