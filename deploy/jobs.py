@@ -24,18 +24,18 @@ MEASURE = {"monitor", "nightly"}
 ASK = {"monitor", "nightly"}
 # Who keeps files from one task to the next, and which.
 KEEPS_FILES = {
-    "etl": "the tables of its sources, and the panel",
+    "etl": "the rows made of the shop's tables, and the panel",
     "tune": "a search that was cut off and goes on",
     "monitor": "Evidently's reports, and the panel of the last night",
     "nightly": "the panel of the last night, Evidently's reports",
 }
-FROM_TABLES = "sources"  # as --sales: every job reads the tables that etl keeps
+FROM_TABLES = "etl"  # as --sales: every job reads the tables that etl keeps
 
 
 class Jobs(Construct):
     """A task definition for each job.
 
-    Jobs of KEEPS_FILES have PRICING_HOME on the file system that they share; where sales come from `sources`, all have,
+    Jobs of KEEPS_FILES have PRICING_HOME on the file system that they share; where sales come from `etl`, all have,
     since all read the tables there. Any other job's PRICING_HOME is its task's own, and goes with it.
 
     Attributes:

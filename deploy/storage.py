@@ -132,7 +132,7 @@ class JobFiles(Construct):
     """PRICING_HOME of the jobs that keep files from one task to the next (`deploy.jobs.KEEPS_FILES`).
 
     State that programs share (promotions, switches, monitoring's memory, holdout, price tests, the locks of the night
-    and of retraining) is in the database, and decisions are in S3. Files remain: the tables that `etl --sales sources`
+    and of retraining) is in the database, and decisions are in S3. Files remain: the rows that `etl --sales etl`
     keeps and every job then reads, the panel of the last night whose sales could be read, Evidently's reports, and a
     search that goes on. Every other task's PRICING_HOME goes with it.
 

@@ -61,12 +61,12 @@ def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools
 
 def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
     """Returns the version's own events when an event file cannot be read; None where all can be read again."""
-    for where in event_files(version.config.data):
-        try:
+    try:
+        for where in event_files(version.config.data):
             read_sales(where)
-        except SourceError as error:
-            print(f"note: {error}; the events that the version knows go on, no newer ones are learnt of")
-            return version.demand.norms.lifts.events() if version.demand.norms.lifts else ()
+    except SourceError as error:
+        print(f"note: {error}; the events that the version knows go on, no newer ones are learnt of")
+        return version.demand.norms.lifts.events() if version.demand.norms.lifts else ()
     return None
 
 

@@ -215,7 +215,7 @@ def _run_stages(scenario: DemoScenario, environment: DemoEnvironment, feed: Feed
 
 def _tell_sources(lines: Sequence[str]) -> None:
     """Prints what etl read of the shop's tables, and what changed; of a file it says nothing of the kind."""
-    told = ("sources: ", "new: ", "late: ", "corrected: ", "join: ")
+    told = ("etl: ", "returns: ", "join: ", "competitor: ")
     print("\n".join(f"   {line}" for line in lines if line.startswith(told)), flush=True)
 
 

@@ -1,9 +1,8 @@
-"""A competitor's price API for the demo: the reference format, page by page, with a key and ETags, over HTTP.
+"""A competitor's price API for the demo: the reference format, page by page, with a key, over HTTP.
 
 `python -m pipelines.demo_competitor` runs it alone, with the prices of a small simulated market, to try settings with.
 """
 
-import hashlib
 import json
 import sys
 import threading
@@ -94,18 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
         end = start + min(int(asked.get("limit", [str(_MOST)])[0]), _MOST)
         page = {"offers": api.offers[start:end], "next_cursor": str(end) if end < len(api.offers) else None}
         body = json.dumps(page).encode()
-        tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-        if self.headers.get("If-None-Match") == tag:
-            self._answer(304, b"", tag)
-        else:
-            self._answer(200, body, tag)
+        self._answer(200, body)
 
-    def _answer(self, status: int, body: bytes, tag: str = "") -> None:
+    def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if tag:
-            self.send_header("ETag", tag)
         self.end_headers()
         self.wfile.write(body)
 

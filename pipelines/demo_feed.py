@@ -12,7 +12,7 @@ from pipelines.demo_competitor import KEY, CompetitorApi, competitor_api
 from pipelines.demo_database import ShopDatabase, shop_database
 from pipelines.demo_world import DemoEnvironment
 from pricing.arrays import Days
-from pricing.errors import SOURCES
+from pricing.errors import ETL
 from simulation.market import MarketConfig, simulate
 from simulation.shop_tables import shop_tables
 
@@ -115,7 +115,7 @@ class DatabaseFeed:
     def sales(self, environment: DemoEnvironment) -> str:
         """Records the days before those that come later."""
         self.record_first()
-        return SOURCES
+        return ETL
 
     def record_first(self) -> None:
         """Records the days before those that come later."""

@@ -1,30 +1,35 @@
 """Read sales, check every row, build the panel and save it for other jobs."""
 
 import argparse
-import datetime as dt
+import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.entities import Run
 
 from pipelines.calendar import read_plans
+from pipelines.commands import run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked, report_findings
-from pipelines.reports.etl_files import Night, reported
-from pipelines.sources import SourcesRead, read_sources
-from pricing.config import Config, load_config, with_source_plans
+from pipelines.reports.etl_page import read_file, write_page
+from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel, save_panel
-from pricing.data.quality import Finding, ordered, quality_file
-from pricing.errors import SOURCES
+from pricing.data.quality import Finding, QualityError, load_quality, quality_file
+from pricing.data.quality_stage import contract_findings
+from pricing.errors import ETL, ContractError, LockError, PlausibilityError, PricingError
 from pricing.paths import pricing_home
-from pricing.runtime.cli import UsageError, job_options, run_main
+from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.cli import UsageError, job_options, notice, run_main
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
-from pricing.sources.source_reader import Window
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,33 +42,81 @@ def _etl(argv: Sequence[str] | None) -> int:
     config = load_config(options.config)
     started = time.monotonic()
     with tracked_run("etl", config=config) as run:
-        run_id = run.info.run_id
+        read_file(options.output).unlink(missing_ok=True)
         if options.dry_run:
-            lines = _read_sources(options, config, run_id=run_id).lines
-        else:
-            with reported(options.output, sales=options.sales, config=config) as night:
-                lines = _build(options, config, run_id=run_id, night=night)
+            _make_rows(options, run)
+            return 0
+        with _told(options, config) as night:
+            if options.sales == ETL:
+                _make_rows(options, run)
+            lines = _build(options, config, night)
         set_run_description("\n".join(f"- {line}" for line in lines))
-    if not options.dry_run:
-        print(f"saved in {options.output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
+    print(f"saved in {options.output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
     return 0
 
 
-def _read_sources(options: argparse.Namespace, config: Config, *, run_id: str) -> SourcesRead:
-    window = _window(options)
-    read = read_sources(config, run_id=run_id, window=window, dry_run=options.dry_run, quarantine=options.quarantine)
-    print("\n".join(read.lines), flush=True)
-    return read
+def _make_rows(options: argparse.Namespace, run: Run) -> None:
+    """Starts the program etl, which reads the configured tables, and lets alerts tell of competitors without prices.
+
+    Raises:
+        JobError: It stopped; it has said why.
+    """
+    document = read_file(options.output)
+    words = [word for name in ("full", "dry_run") if getattr(options, name) for word in (f"--{name}", "true")]
+    if options.config:  # the program starts at the project's root
+        file = Path(options.config)
+        words += ["--config", str(file.absolute() if file.exists() else file)]
+    try:
+        run_job("etl", [*words, "--report", str(document.absolute())], run=run)
+    finally:
+        if document.is_file():
+            read: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
+            mlflow.log_dict(read, "etl.json")
+            notice(*(AlertFinding("competitor_feed", "warning", f"{k}: {why}") for k, why in read["faults"].items()))
 
 
-def _build(options: argparse.Namespace, config: Config, *, run_id: str, night: Night) -> list[str]:
+@dataclass
+class _Night:
+    """What the page tells of a job as far as it came."""
+
+    findings: Sequence[Finding] = ()
+    panel: Panel | None = None
+    anchors: Anchors | None = None
+    error: str = field(default="")
+
+
+@contextmanager
+def _told(options: argparse.Namespace, config: Config) -> Iterator[_Night]:
+    """Leaves the page when a job ends, also where an error that people can mend ends it."""
+    night = _Night()
+    try:
+        yield night
+    except LockError:
+        raise  # the run that holds the lock writes the page
+    except PricingError as error:
+        night.error = str(error)
+        if isinstance(error, QualityError):
+            night.findings = error.quality.findings
+        elif isinstance(error, ContractError):
+            night.findings = contract_findings(error.violations)
+        elif isinstance(error, PlausibilityError):
+            night.findings = load_quality(quality_file(options.output)).findings
+        raise
+    finally:
+        if night.error or night.panel is not None:
+            write_page(
+                options.output,
+                config=config,
+                sales=options.sales,
+                findings=night.findings,
+                panel=night.panel,
+                anchors=night.anchors,
+                error=night.error,
+            )
+
+
+def _build(options: argparse.Namespace, config: Config, night: _Night) -> list[str]:
     """Reads sales, builds the panel and saves it; returns what there is to say of it, printed already."""
-    told: list[str] = []
-    of_sources: tuple[Finding, ...] = ()
-    if options.sales == SOURCES:
-        read = _read_sources(options, config, run_id=run_id)
-        told, of_sources, night.manifest = read.lines, read.findings, read.manifest
-    config = with_source_plans(config)  # the tables just read may have given the first ones
     read_plans(config.data)  # an invalid plan fails here, not in a later job
     night.anchors = anchors = sales_anchors(config)
     beside = quality_file(options.output)
@@ -75,16 +128,16 @@ def _build(options: argparse.Namespace, config: Config, *, run_id: str, night: N
         anchors=anchors,
         beside=beside,
     )
-    findings = ordered([*of_sources, *loaded.quality.findings])
-    night.loaded = loaded = replace(loaded, quality=replace(loaded.quality, findings=findings))
+    night.findings = loaded.quality.findings
     panel = loaded.panel
     log_data(panel, sales=options.sales)
     found = report_findings(loaded, config.data, sales=options.sales, beside=beside)
     save_panel(panel, options.output)
+    night.findings, night.panel = load_quality(beside).findings, panel
     lines = [*report(panel), *(f"finding: {line}" for line in found)]
-    mlflow.log_text("\n".join([*told, *lines]) + "\n", "panel.txt")
+    mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
     print("\n".join(lines))
-    return [*told, *lines]
+    return lines
 
 
 def report(panel: Panel) -> list[str]:
@@ -108,34 +161,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--output", type=Path, default=pricing_home() / "panel", metavar="DIR", help="folder that the panel is saved in"
     )
-    options.add_argument("--since", type=_day, metavar="DAY", help="sources: read again from this day on")
-    options.add_argument(
-        "--until", type=_day, metavar="DAY", help="sources: last day of that range; absent: the newest"
-    )
-    options.add_flag("--full", help="sources: read everything again, and not only what is new")
-    options.add_flag("--dry_run", help="sources: read, and say what would change, without changing it")
+    options.add_flag("--full", help=f"--sales {ETL}: read all tables again, and not only the last days")
+    options.add_flag("--dry_run", help=f"--sales {ETL}: read, and say what would be kept, without keeping it")
     found = options.parse(argv)
-    given = [name for name in ("since", "until", "full", "dry_run") if getattr(found, name)]
-    if given and found.sales != SOURCES:
-        raise UsageError(f"--{given[0]} is for --sales {SOURCES}, and the sales are {found.sales}")
-    if found.until is not None and (found.since is None or found.until < found.since):
-        raise UsageError("--until needs --since, a day that does not come after it")
-    if found.full and found.since is not None:
-        raise UsageError("--full reads everything, --since from a day on: give one of them")
+    given = [name for name in ("full", "dry_run") if getattr(found, name)]
+    if given and found.sales != ETL:
+        raise UsageError(f"--{given[0]} is for --sales {ETL}, and the sales are {found.sales}")
     return found
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a day such as 2026-03-31, found {text!r}") from error
-
-
-def _window(options: argparse.Namespace) -> Window | None:
-    if options.full:
-        return Window(full=True)
-    return None if options.since is None else Window(first=options.since, last=options.until)
 
 
 if __name__ == "__main__":

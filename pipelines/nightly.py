@@ -220,10 +220,7 @@ class _Night:
         if self._registry.at(CHAMPION) is None:
             return "no champion, so nothing to carry forward"
         self.job("pipelines.refresh")
-        refreshed = child_tags(self._run, "refresh")
-        since = refreshed.get("corrected_since")
-        said = self._take_over(refreshed.get("version"))
-        return f"{said}; rows from {since} on have changed, of which only a retraining learns" if since else said
+        return self._take_over(child_tags(self._run, "refresh").get("version"))
 
     def _take_over(self, number: str | None) -> str:
         """Promotes refreshed states, by number: the alias challenger may be on a version that waits for a person."""

@@ -1,8 +1,6 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
 import argparse
-import datetime as dt
-import logging
 import sys
 import tempfile
 import time
@@ -24,7 +22,6 @@ from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.ewma import select_ewma_state
 from pricing.data.load import LoadedSales
-from pricing.data.manifest import corrected_since, has_manifest, lineage_of
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
@@ -32,7 +29,6 @@ from pricing.decision.product_facts import ProductFacts, told_comp_price
 from pricing.demand.model import DemandModel
 from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
 from pricing.errors import HistoryError, RegistryError
-from pricing.paths import sources_folder
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
@@ -42,7 +38,6 @@ from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
 
-_log = logging.getLogger(__name__)
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
 # Facts that need a long history: older values are preferred over those from a few recent weeks.
@@ -96,7 +91,6 @@ def _refresh(argv: Sequence[str] | None) -> int:
             )
             panel = loaded.panel
             _same_shop(panel, version, number=base.number)
-            learnt = "" if options.rebuild else _note_corrections(version, panel, sales=options.sales)
             carried = refreshed(
                 access,
                 version,
@@ -115,7 +109,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
             access.registry.set_alias(CHALLENGER, number)
         name_run(f"refresh v{number}")
         set_run_description(
-            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}.{learnt}"
+            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}."
         )
         bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
         did = "nothing new to register: it is" if carried.found else "registered"
@@ -126,24 +120,6 @@ def _refresh(argv: Sequence[str] | None) -> int:
         else:
             print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
     return 0
-
-
-def _note_corrections(version: LoadedVersion, panel: Panel, *, sales: str) -> str:
-    """Warns where rows changed that lie before what a refresh encodes anew, and tags the run; returns what to say."""
-    folder = sales if has_manifest(sales) else sources_folder()
-    day = corrected_since(folder, known=lineage_of(version.meta["data"]), now=lineage_of(panel.lineage))
-    begin = version.demand.encoded.tail.dates[0].astype(dt.date)
-    if day is None or day >= begin:
-        return ""
-    said = (
-        f"rows from {day} on came late, were corrected or withdrawn since the version's own; states are encoded anew "
-        f"from {begin} on alone, so that only a retraining learns of all of them"
-    )
-    _log.warning("%s", said)
-    mlflow.set_tag("corrected_since", day.isoformat())
-    words = f"{said[0].upper()}{said[1:]}."
-    set_run_description(words)  # also where the refresh then refuses what has changed
-    return f" {words}"
 
 
 def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:

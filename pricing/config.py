@@ -1,11 +1,11 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ValidationError, field_validator, model_validator
 
@@ -21,15 +21,15 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.config_schema import Words
-from pricing.config_sources import SourcesConfig, known_zone
-from pricing.errors import ConfigError
-from pricing.paths import SETTINGS, plan_file, plan_in_force
+from pricing.errors import ETL, ConfigError
+from pricing.fileio import holds_password
+from pricing.paths import SETTINGS
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
-_PLANS = ("promotions", "events", "deliveries")  # keys of `sources`, and of `data`
+_PLANS = ("promotions", "events", "deliveries")  # tables of `etl`, and keys of `data`
 
 
 class ModelConfig(Section):
@@ -68,7 +68,7 @@ class Config(ModelConfig):
     """Everything a person may tune."""
 
     time_zone: str | None = None
-    sources: SourcesConfig | None = None
+    etl: dict[str, Any] | None = None  # checked by the program etl, which alone knows what it means
     registry: RegistryConfig
     serving: ServingConfig
     monitoring: MonitoringConfig
@@ -77,22 +77,28 @@ class Config(ModelConfig):
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
-        return value if value is None else known_zone(value)
-
-    @model_validator(mode="after")
-    def _one_zone(self) -> Self:
-        if self.sources is not None and self.time_zone not in (None, self.sources.zone):
+        try:
+            return value if value is None else ZoneInfo(value).key
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(
-                f"time_zone {self.time_zone} is not the zone of sources.zone, {self.sources.zone}: leave one of them "
-                "out, or give the same"
+                f"{value!r} is no time zone; give one such as Europe/Berlin or America/New_York"
+            ) from error
+
+    @field_validator("etl")
+    @classmethod
+    def _names_its_passwords(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Each run logs its configuration."""
+        if any(holds_password(text) for text in _texts(value)):
+            raise ValueError(
+                "holds a password, which would be logged with the configuration: put it in an environment variable and "
+                "write its name, such as postgresql://shop:${SHOP_PASSWORD}@db/shop#orders"
             )
-        return self
+        return value
 
     @property
     def zone(self) -> ZoneInfo | None:
-        """The shop's time zone, whose day is today: `time_zone`, else `sources.zone`; None: the machine's own."""
-        name = self.time_zone or (None if self.sources is None else self.sources.zone)
-        return None if name is None else ZoneInfo(name)
+        """The shop's time zone, whose day is today; None: the machine's own."""
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:
@@ -112,7 +118,7 @@ def load_config(path: str | Path | None = None) -> Config:
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
     Where the file says that the panel's period is the week, config/weekly.yaml lies between the two: all that counts
-    periods follows. Plans that `etl --sales sources` keeps count, as `with_source_plans` says.
+    periods follows. Plans that `etl` keeps count, as `_with_etl_plans` says.
 
     Args:
         path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
@@ -140,7 +146,7 @@ class ConfigFile:
     """A configuration as a person gave it.
 
     Attributes:
-        config: The defaults, with what the file gives over them, and the plans that its sources have given.
+        config: The defaults, with what the file gives over them, and the plans that `etl` reads.
         path: The file; None for the defaults alone.
         given: What the file gives.
     """
@@ -162,22 +168,25 @@ def read_config_file(path: str | Path | None = None) -> ConfigFile:
     file = _named(Path(path))
     given = read_mapping(file)
     values = merge(_for_period(defaults, given), given)
-    config = with_source_plans(_validated(Config, values, str(path), file=file))
+    config = _with_etl_plans(_validated(Config, values, str(path), file=file))
     return ConfigFile(config, file.absolute(), given)
 
 
-def with_source_plans(config: Config) -> Config:
-    """Returns the configuration with the plans that `etl --sales sources` has written, where it names none itself.
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of nested mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(one)
 
-    A plan counts where `sources` names its table, `data` names no file for it (null), and the file is there: before
-    the first `etl` there is none.
-    """
+
+def _with_etl_plans(config: Config) -> Config:
+    """The configuration in which a plan that `etl` reads counts, where `data` names none itself (null)."""
+    tables = (config.etl or {}).get("tables")
     found = {
-        name: str(plan_file(name))
+        name: ETL
         for name in _PLANS
-        if getattr(config.sources, name, None) is not None
-        and getattr(config.data, name) is None
-        and Path(plan_in_force(str(plan_file(name)))).is_file()
+        if isinstance(tables, Mapping) and name in tables and getattr(config.data, name) is None
     }
     return config.model_copy(update={"data": config.data.model_copy(update=found)}) if found else config
 

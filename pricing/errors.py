@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SIMULATED = "simulated"  # the name of the built-in simulated market as an option's value
-SOURCES = "sources"  # that of the tables that the configuration's section `sources` names
+ETL = "etl"  # that of what `etl` made of the tables that the configuration's section `etl` names
 NO_SALES = (
     "no sales are named: give --sales WHERE (under mlflow run -P sales=WHERE, under make SALES=WHERE): a CSV or "
     "Parquet file or folder, an s3:// address or an SQLAlchemy URL; "
-    f"--sales {SOURCES}, the tables that your configuration names (docs/data.md); "
+    f"--sales {ETL}, what etl made of the tables that your configuration names (docs/data.md); "
     f"or --sales {SIMULATED}, the built-in simulated market"
 )
 

@@ -20,6 +20,12 @@ _DRIVERS = {
 }
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@")  # the user and password of a URL
 _BARE_LOGIN = re.compile(r"^[^/\s\"'@:]+:[^/\s\"'@]+@")  # the same of an address whose scheme was forgotten
+# What follows the first colon of an address is a password unless it is a port; so, too, where it holds / or #.
+_PASSWORDS = (
+    re.compile(r"^[a-z0-9+]+://(?!\[)[^/@#?\s:]*:(?!@|\d*(?:[/?#]|$)|\$\{\w+\}(?:[@/?#]|$))", re.IGNORECASE),
+    re.compile(r"^[^/@#?\s:]+:/?[^/@\s][^@\s]*@"),  # a slash or the scheme was forgotten
+    re.compile(r"^[^#]*[?&](?:ssl)?(?:password|passwd|pwd)=(?!\$\{\w+\}(?:[&#]|$))", re.IGNORECASE),
+)
 _SECRET = re.compile(r"(?<=[?&])((?:password|passwd|sslpassword|token|secret)=)[^&#\s\"']+", re.IGNORECASE)
 
 
@@ -65,6 +71,11 @@ def with_driver(url: str) -> str:
     """
     scheme, separator, rest = url.partition("://")
     return f"{_DRIVERS[scheme]}://{rest}" if separator and scheme in _DRIVERS else url
+
+
+def holds_password(where: str) -> bool:
+    """Whether a text is an address, also a mistyped one, with a password that is not the name of a variable."""
+    return any(pattern.search(where) for pattern in _PASSWORDS)
 
 
 def redact_url(where: str) -> str:

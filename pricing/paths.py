@@ -3,7 +3,6 @@
 Environment variables that one program sets for another are named here.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ ROOT = CODE if CHECKOUT else Path.cwd()  # the project's root; installed, the fo
 _PACKAGED = CODE / "pricing" / "defaults"  # where the wheel has what is config/ in a checkout
 SETTINGS = _PACKAGED if _PACKAGED.is_dir() else CODE / "config"
 SQLITE = "sqlite:///"
-PLANS = "plans"  # folder in that of the sources: what the data settings of the same names read
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
 STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
+ETL_VARIABLE = "PRICING_ETL"  # where etl keeps what it makes: a folder or an s3:// address; PRICING_HOME/etl without it
 ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
 UPLOADS_VARIABLE = "PRICING_DECISIONS_URL"  # where serving tasks upload their decision logs: the same
 
@@ -42,33 +41,9 @@ def pricing_home(environment: Mapping[str, str] = os.environ) -> Path:
     return ROOT / ".pricing"
 
 
-def sources_folder() -> Path:
-    """Where `etl --sales sources` keeps its tables: PRICING_HOME/sources."""
-    return pricing_home() / "sources"
-
-
-def plan_file(name: str) -> Path:
-    """The name under which a plan of `etl --sales sources` is read: promotions, events or deliveries.
-
-    It is the same after every run, so that a model version can keep it; `plan_in_force` says which file it stands for.
-    """
-    return sources_folder().absolute() / PLANS / f"{name}.parquet"
-
-
-def plan_in_force(where: str) -> str:
-    """The file that a plan's name stands for: that of the manifest beside the plans, so that it goes with its rows.
-
-    Any other address, and one that the manifest does not know, stands for itself.
-    """
-    path = Path(where)
-    if "://" in where or path.parent.name != PLANS:
-        return where
-    folder = path.parent.parent
-    try:
-        file = json.loads((folder / "manifest.json").read_bytes())["plans"][path.stem]["file"]
-        return str(path.with_name(Path(file).name))
-    except (OSError, ValueError, LookupError, TypeError):
-        return where  # without a manifest, or with one that is damaged, of which whoever reads the rows is told
+def etl_folder(environment: Mapping[str, str] = os.environ) -> str:
+    """Where `etl` keeps rows and plans: PRICING_ETL, a folder or an s3:// address, else PRICING_HOME/etl."""
+    return (environment.get(ETL_VARIABLE) or str(pricing_home(environment) / "etl")).rstrip("/")
 
 
 def process_alive(pid: int) -> bool:

@@ -236,8 +236,8 @@ class ModelInfo(BaseModel):
     )
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
     data: dict[str, Any] | None = Field(
-        description="The rows that it has read: fingerprint, number, days, and of sales from sources the manifest and "
-        "the run of etl; where they lay is told to keys of scope admin alone."
+        description="The rows that it has read: fingerprint, number, days, and of rows that etl made their time and "
+        "its run; where they lay is told to keys of scope admin alone."
     )
     following: Follow
     switches: SwitchedPrices

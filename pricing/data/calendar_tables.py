@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from pricing.data.deliveries import Deliveries
+from pricing.data.etl_output import plan_of
 from pricing.data.promotions import Promotions
 from pricing.data.source import read_sales
 from pricing.errors import PlanError, SourceError, Violation, nearest
 from pricing.fileio import redact_url
-from pricing.paths import plan_in_force
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def read_plan(
     """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
     Args:
-        where: A file, folder or URL that `read_sales` takes, or a plan's name, as `plan_in_force` knows it.
+        where: A file, folder or URL that `read_sales` takes, or `etl`, for what it made of the table of that name.
         key: The setting that names it, for messages.
         needed: Columns that must be there and filled, the first day before the last one.
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
@@ -68,7 +68,7 @@ def read_plan(
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
     try:
-        raw = read_sales(plan_in_force(where), texts=_DAYS)
+        raw = read_sales(plan_of(where, key.rpartition(".")[2]), texts=_DAYS)
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
     shown = redact_url(where)

@@ -13,9 +13,9 @@ from dateutil.easter import easter
 from pricing.config_models import DataConfig, Feast
 from pricing.data.calendar import nth_weekday
 from pricing.data.calendar_tables import read_plan
+from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
 from pricing.errors import ConfigError
-from pricing.paths import plan_in_force
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one
 LONG = 7  # days beyond which an event is a time of the year: other events go on in it
@@ -71,7 +71,8 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
 
 def event_files(config: DataConfig) -> tuple[str, ...]:
     """The files that `named_events` reads."""
-    return tuple(plan_in_force(where) for where in (config.events, config.school_holidays) if isinstance(where, str))
+    named = {"events": config.events, "school_holidays": config.school_holidays}
+    return tuple(plan_of(where, name) for name, where in named.items() if isinstance(where, str))
 
 
 def _event(name: str, span: Span, category: str, *, around: tuple[int, int], overlay: bool) -> Event:

@@ -15,15 +15,14 @@ from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.feed import date_findings
-from pricing.data.manifest import has_manifest
 from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
 from pricing.data.plausibility import mistyped
 from pricing.data.quality import Quality, QualityError, load_quality, ordered, quality_file
 from pricing.data.quality_stage import REPEATED, contract_findings, judge
 from pricing.data.source import read_sales
-from pricing.errors import NO_SALES, SIMULATED, SOURCES, ContractError, SourceError
+from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
-from pricing.paths import pricing_home, sources_folder
+from pricing.paths import pricing_home
 
 DEMO = "completejourney"
 TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"
@@ -87,8 +86,8 @@ def load_sales(
 
     Args:
         sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
-            weekly grocery sales of that package, `simulated` for the simulated market, or `sources` for the rows that
-            etl made of the configured tables.
+            weekly grocery sales of that package, `simulated` for the simulated market, or `etl` for the rows that etl
+            made of the configured tables.
         config: How the panel is built, and how far sales may lie from their past. The demo's sales are always weekly;
             a saved panel is returned as built.
         quarantine: A folder for the rows that break the contract and, where `plausibility.refuse` is on, for rows
@@ -117,10 +116,6 @@ def load_sales(
         frame = completejourney_sales()
         panel = build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events)
         return LoadedSales(_noted(panel, frame.attrs["notes"]), Quality())
-    if sales == SOURCES:
-        sales = str(sources_folder())
-        if not has_manifest(sales):
-            raise SourceError(f"{sales}: holds nothing yet; run etl with --sales {SOURCES} first")
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from pricing.config_models import SQL_SECONDS
 from pricing.csv_text import unquote_formulas
 from pricing.data.databases import Database, find_table, is_query, one_statement, open_database
+from pricing.data.etl_output import read_etl_rows
 from pricing.data.files import HEAD, open_filesystem, what_is
-from pricing.data.manifest import has_manifest, read_rows
-from pricing.errors import SourceError, first_line
+from pricing.errors import ETL, SourceError, first_line
 
 DEFAULT_TABLE = "sales"
 _SQL_ROWS = 100_000  # rows fetched at once
@@ -35,9 +35,9 @@ def read_sales(
 
     Args:
         where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
-            (endpoint, region and keys from the usual AWS_ variables), or a folder that `etl --sales sources` keeps; or
-            an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it, the table
-            `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
+            (endpoint, region and keys from the usual AWS_ variables); or `etl`, what it last made of a shop's
+            tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
+            the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
         texts: Further columns of a CSV file that are read as they are written, whatever they look like.
         sql_seconds: How long each statement may take on those.
@@ -47,8 +47,8 @@ def read_sales(
     """
     if "://" in where and not where.startswith("s3://"):
         return _read_sql(where, columns, seconds=sql_seconds)
-    if has_manifest(where):
-        return read_rows(where, columns=columns)
+    if where == ETL:
+        return read_etl_rows(columns)
     filesystem, path = open_filesystem(where)
     try:
         info = filesystem.get_file_info(path)
@@ -130,7 +130,10 @@ def _csv_header(head: bytes, where: str) -> list[str]:
         raise SourceError(f"{where}: has no header line with the names of its columns") from error
     for character, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(names) == 1 and character in line:
-            raise SourceError(f"{where}: its columns are separated by {word}; write them with commas")
+            raise SourceError(
+                f"{where}: its columns are separated by {word}: write them with commas, or name the file as "
+                f"etl.tables.sales and read it by --sales {ETL} (docs/data.md)"
+            )
     return names
 
 

@@ -94,8 +94,8 @@ class Options(argparse.ArgumentParser):
         self.add_argument(
             "--sales",
             metavar="WHERE",
-            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, sources (the tables that the configuration "
-            "names), completejourney (grocery sales), or simulated (the built-in market)",
+            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, etl (what etl made of the "
+            "configured tables), completejourney (grocery sales), or simulated (the built-in market)",
         )
 
     def add_config(self) -> None:
@@ -334,7 +334,7 @@ def configure_logging() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     level = _level("PRICING_LOG_LEVEL", "INFO")
-    for name in ("pricing", "pipelines", "monitoring"):
+    for name in ("pricing", "etl", "pipelines", "monitoring"):
         logging.getLogger(name).setLevel(level)
 
 

@@ -20,7 +20,7 @@ from pricing.errors import nearest
 from pricing.paths import CHECKOUT
 from pricing.runtime.cli import EXIT_KNOWN_ERROR
 
-_OURS = ("pricing", "pipelines", "serving", "monitoring", "simulation")
+_OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
 
 
 @dataclass(frozen=True)

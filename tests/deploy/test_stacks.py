@@ -484,7 +484,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
     changed = with_network({"people": ["203.0.113.0/24"]})
     pinned = changed.serving.model_copy(update={"version": 7})
     app = new_app(str(tmp_path_factory.mktemp("other")))
-    stacks = build(app, changed.model_copy(update={"sales": "sources", "serving": pinned}))
+    stacks = build(app, changed.model_copy(update={"sales": "etl", "serving": pinned}))
     return {name: Template.from_stack(stacks[name]) for name in ("tracking", "jobs", "serving")}
 
 

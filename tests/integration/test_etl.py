@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -12,15 +13,12 @@ from mlflow.entities import Run
 
 from pipelines import etl, train, tune
 from pipelines.etl import main
-from pipelines.reports.etl_files import report_files
-from pipelines.reports.etl_report import EtlReport, read_report
+from pipelines.reports.etl_page import PAGE, page_file
 from pricing.config import load_config
 from pricing.data.panel import load_panel
 from pricing.data.quality import load_quality, quality_file
-from pricing.paths import plan_file
-from tests.kit.messy_shop import messy_manifest
 from tests.kit.mlflow_jobs import write_sales
-from tests.kit.shop import planning_shop
+from tests.kit.shop import Shop
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
 BROKEN = {
@@ -187,128 +185,100 @@ def test_a_mistyped_price_that_no_past_tells_still_stops(tmp_path: Path, capsys:
     ]
 
 
-def told(panel: str) -> tuple[str, EtlReport]:
-    page, document = report_files(panel)
-    return page.read_text(encoding="utf-8"), read_report(document)
+def page(panel: str = "panel") -> str:
+    return page_file(Path(panel)).read_text(encoding="utf-8")
 
 
-def test_the_report_lies_beside_the_panel_and_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_lies_beside_the_panel_and_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sales(tmp_path / "sales.csv", days=60)
 
     assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
 
-    run, (page, report) = latest_run(), told("panel")
-    assert (report.outcome, report.level, report.run_id) == ("saved", "ok", run.info.run_id)
-    assert report.figures is not None
-    assert report.figures.rows == load_panel("panel").present.sum()
-    assert "Sales are in, and nothing needs doing: panel.etl_report.html" in capsys.readouterr().out
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/etl_report.html") == page
-    assert EtlReport.model_validate(mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/etl_report.json")) == report
+    assert "nothing needs doing: panel.etl_report.html" in capsys.readouterr().out
+    assert mlflow.artifacts.load_text(f"{latest_run().info.artifact_uri}/{PAGE}") == page()
+    assert all(f"<td>{product}</td>" in page() for product in load_panel("panel").product_ids)
 
 
-def test_the_report_of_rows_set_aside_names_them_and_goes_on(tmp_path: Path) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    frame.loc[20, "units_sold"] = -4
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    assert main(["--sales", "sales.csv", "--output", "panel", "--quarantine", "bad"]) == 0
-
-    page, report = told("panel")
-    assert (report.outcome, report.level, report.set_aside) == ("saved", "quarantine", 1)
-    assert report.bad_rows == "bad/bad_rows.csv"
-    assert "units_sold must be at least 0" in page
-
-
-def test_a_night_that_stops_leaves_a_report_and_the_panel_before(tmp_path: Path) -> None:
+def test_a_night_that_stops_leaves_a_page_that_says_why_and_the_panel_before(tmp_path: Path) -> None:
     frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
     main(["--sales", "sales.csv", "--output", "panel"])
+    before = load_panel("panel")
     day = sorted(frame["date"])[len(frame) * 2 // 3]
     frame.loc[frame["date"] >= day, ["price", "list_price"]] *= 100
     frame.to_csv(tmp_path / "sales.csv", index=False)
 
     assert main(["--sales", "sales.csv", "--output", "panel"]) == 2
 
-    page, report = told("panel")
-    assert (report.outcome, report.level) == ("stopped", "stop")
-    assert report.before is not None
-    assert "Bring all prices into one unit" in page
-    assert "6 products, sales up to" in page
-    run = latest_run()
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/etl_report.html") == page
-    frame.loc[frame["date"] >= day, ["price", "list_price"]] /= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-    assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
-    mended = told("panel")[1].changed
-    assert mended is not None
-    assert (mended.since, mended.rows) == (report.before.made_at, 0)
-
-
-def test_errors_of_whole_histories_stop_with_a_report_of_the_refused_sales(tmp_path: Path) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    frame.loc[2, "price"] *= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    assert main(["--sales", "sales.csv", "--output", "panel"]) == 2
-
-    page, report = told("panel")
-    assert [(one.name, one.level) for one in report.findings] == [("price_typo", "stop")]
-    assert report.figures is not None
-    assert "there is no panel of an earlier night" in page
+    assert "Bring all prices into one unit" in page()
+    np.testing.assert_array_equal(load_panel("panel").price, before.price)
 
 
 @pytest.mark.parametrize("kind", ["missing column", "negative units", "empty file"])
-def test_sales_that_cannot_be_used_leave_a_report_that_says_why(tmp_path: Path, kind: str) -> None:
+def test_sales_that_cannot_be_used_leave_a_page_that_says_why(tmp_path: Path, kind: str) -> None:
     text, message = BROKEN[kind]
     (tmp_path / "sales.csv").write_text(text)
 
     main(["--sales", "sales.csv", "--output", "panel"])
 
-    page, report = told("panel")
-    assert (report.outcome, report.level, report.figures) == ("stopped", "stop", None)
-    assert message.partition(":")[0] in page
+    assert message.partition(":")[0] in page()
 
 
-def test_the_report_of_rows_from_sources_tells_of_them(tmp_path: Path) -> None:
-    (tmp_path / "home" / "sources").mkdir(parents=True)
-    (tmp_path / "home" / "sources" / "manifest.json").write_text(messy_manifest().model_dump_json())
-    settings = {"zone": "UTC", "sales": {"kind": "rows", "location": "x.csv", "due": "06:00"}}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"sources": settings}))
-
-    assert main(["--sales", "sources", "--output", "panel", "--config", "own.yaml"]) == 2  # there is no x.csv
-
-    page, report = told("panel")
-    assert [one.name for one in report.sources] == ["sales", "stock", "products"]
-    assert report.sources[0].late_hours is not None
-    assert "x.csv: does not exist" in page
-
-
-def test_the_first_night_over_sources_has_their_plans_already(tmp_path: Path) -> None:
-    planning_shop(tmp_path)
-
-    assert main(["--sales", "sources", "--output", "panel", "--config", "shop.yaml"]) == 0
-
-    assert "Spring fair" in {event.name for event in load_panel("panel").events}
-    assert load_config("shop.yaml").data.deliveries == str(plan_file("deliveries"))
-
-
-def test_a_plan_of_the_sources_that_cannot_be_used_is_of_no_harm_to_a_job_over_them(tmp_path: Path) -> None:
-    planning_shop(tmp_path)
-    plan_file("events").parent.mkdir(parents=True)
-    plan_file("events").write_text("no Parquet")
-
-    assert main(["--sales", "sources", "--output", "panel", "--config", "shop.yaml"]) == 0
-
-    assert "Spring fair" in {event.name for event in load_panel("panel").events}
-
-
-def test_a_former_report_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "sales.csv").write_text(GOOD)
-    report_files("panel")[1].write_text("{")
+def test_a_hostile_name_is_text_on_the_page(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame["product_id"] = frame["product_id"].replace(frame["product_id"].iloc[0], "<script>alert(1)</script>")
+    frame.to_csv(tmp_path / "sales.csv", index=False)
 
     assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
 
-    assert told("panel")[1].changed is None
-    assert "the report has nothing to compare with" in caplog.text
+    assert "&lt;script&gt;alert(1)" in page()
+    assert "<script>" not in page()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    shop = Shop(tmp_path)
+    shop.trade(40)
+    settings = {"time_zone": "Europe/Berlin", "data": {"missing": "zero"}, "etl": {"tables": shop.tables}}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings))
+    return shop
+
+
+def test_a_shops_tables_become_a_panel_with_their_plans(shop: Shop) -> None:
+    assert main(["--sales", "etl", "--output", "panel", "--config", "shop.yaml"]) == 0
+
+    panel, run = load_panel("panel"), latest_run()
+    assert panel.lineage["etl_run_id"] == run.info.run_id
+    assert "Spring fair" in {event.name for event in panel.events}
+    assert load_config("shop.yaml").data.deliveries == "etl"
+    assert "stock only" not in page()
+    read = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/etl.json")
+    assert read["kept"]
+    assert all(f"<td>{name}</td>" in page() for name in read["tables"])
+
+
+def test_a_dry_run_keeps_nothing(shop: Shop, tmp_path: Path) -> None:
+    assert main(["--sales", "etl", "--config", "shop.yaml", "--dry_run", "true"]) == 0
+
+    assert not (tmp_path / "home" / "etl").exists()
+    assert not (tmp_path / "home" / "panel").exists()
+
+
+def test_a_table_that_is_not_there_ends_the_job_and_its_page_says_so(shop: Shop, tmp_path: Path) -> None:
+    main(["--sales", "etl", "--output", "panel", "--config", "shop.yaml"])
+    before = load_panel("panel")
+    shop.execute("DROP TABLE counts")
+
+    assert main(["--sales", "etl", "--output", "panel", "--config", "shop.yaml"]) == 2
+
+    assert "etl.tables.stock" in page() or "counts" in page()
+    np.testing.assert_array_equal(load_panel("panel").units_sold, before.units_sold)
+
+
+@pytest.mark.parametrize("option", ["--full", "--dry_run"])
+def test_options_of_etl_are_refused_for_other_sales(tmp_path: Path, option: str) -> None:
+    (tmp_path / "sales.csv").write_text(GOOD)
+
+    assert main(["--sales", "sales.csv", option, "true"]) == 2
 
 
 def test_an_unknown_option_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

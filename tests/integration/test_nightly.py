@@ -33,7 +33,6 @@ class Jobs:
         self.refreshed: str | None = "7"
         self.found: dict[str, str] = {}
         self.refused_by = ""
-        self.corrected_since = ""
 
     def __call__(self, module: str, options: Sequence[str], *, run: Run, fine: Sequence[int] = (0,), **_: Any) -> int:
         self.started.append((module, list(options)))
@@ -43,8 +42,6 @@ class Jobs:
         tags = {"mlflow.parentRunId": run.info.run_id, "job": job}
         if module == "pipelines.refresh" and self.refreshed is not None:
             tags["version"] = self.refreshed
-        if module == "pipelines.refresh" and self.corrected_since:
-            tags["corrected_since"] = self.corrected_since
         tags |= self.found if module == "monitoring" else {}
         tags |= {"refused_by": self.refused_by} if self.refused_by and module == "pipelines.promote" else {}
         MlflowClient().create_run(run.info.experiment_id, tags=tags)
@@ -124,20 +121,6 @@ def test_a_night_cut_off_at_any_stage_is_made_good_by_the_next(
 
     assert jobs.names == STAGES
     assert [status for status, _ in nights()] == ["FAILED", "FINISHED"]
-
-
-@pytest.mark.parametrize(
-    ("version", "said"), [("7", "states are up to date"), (None, "states were up to date already")]
-)
-def test_a_night_says_of_which_corrections_only_a_retraining_learns(
-    jobs: Jobs, home: Path, night: Callable[..., int], version: str | None, said: str
-) -> None:
-    crown(home)
-    jobs.refreshed, jobs.corrected_since = version, "2026-02-01"
-
-    assert night() == 0
-
-    assert nights()[0][1] == f"{said}; rows from 2026-02-01 on have changed, of which only a retraining learns"
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,14 @@ from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.manifest import Change
+from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Event, Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
-from pricing.paths import plan_file
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
-from tests.kit.messy_shop import messy_manifest
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.versions import make_demand, with_feast
 
@@ -383,23 +381,27 @@ def test_a_plan_that_is_named_after_training_reaches_the_version_and_those_after
     assert shop.fetch("3").config.data.promotions == str(plan)
 
 
-def test_a_refresh_takes_the_deliveries_that_the_sources_plan_and_hands_them_on(
+def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(
     shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
     last, product = shop.panel(165).dates[-1].astype("datetime64[D]"), str(shop.whole.product_ids[0])
-    plan_file("deliveries").parent.mkdir(parents=True)
+    made = tmp_path / "home" / "etl"
+    made.mkdir(parents=True)
     days = (last + np.array([-3, 2, 4])).astype("datetime64[s]")
-    pd.DataFrame({"product_id": product, "date": days}).to_parquet(plan_file("deliveries"))
+    pd.DataFrame({"product_id": product, "date": days}).to_parquet(made / "deliveries.a.parquet")
+    output = EtlOutput(
+        made="a", run_id="", settings="", last=last.astype(dt.date), columns=[], sales=[],
+        plans={"deliveries": "deliveries.a.parquet"},
+    )  # fmt: skip
+    (made / POINTER).write_text(output.model_dump_json())
     settings = tmp_path / "my.yaml"
-    settings.write_text(
-        "sources: {zone: UTC, sales: {kind: rows, location: x.csv}, deliveries: {location: trucks.csv}}\n"
-    )
+    settings.write_text("etl: {tables: {sales: {location: x.csv}, deliveries: {location: trucks.csv}}}\n")
     shop.add(days=150, alias="champion")
 
     assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
     assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
-    plan_file("deliveries").unlink()
+    (made / POINTER).unlink()
     assert refresh.main(["--version", "2", "--sales", shop.sales(168)]) == 0
 
     planned, handed_on = (shop.fetch(number).facts.planned_deliveries.days() for number in ("2", "3"))
@@ -407,28 +409,6 @@ def test_a_refresh_takes_the_deliveries_that_the_sources_plan_and_hands_them_on(
     assert handed_on == {product: [(last + 4).tolist()]}, "what is over is left out"
     assert "delivery_planned" in reasons_of(shop.fetch("2"), product, str(last + 3))
     assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("ago", [160, 3], ids=["before the checkpoint", "since"])
-def test_a_refresh_tells_of_corrections_that_only_a_retraining_learns(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago: int
-) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    day = shop.panel(165).dates[-1].astype(dt.date) - dt.timedelta(days=ago)
-    known, now = (
-        messy_manifest().model_copy(update={"run_id": name, "settings": name, "changes": []}) for name in "ab"
-    )
-    late = Change(kind="late", rows=1, first_day=day, last_day=day, products=1)
-    (tmp_path / "home" / "sources").mkdir(parents=True)
-    written = now.model_copy(update={"changes": [late]})
-    (tmp_path / "home" / "sources" / "manifest.json").write_text(written.model_dump_json())
-    shop.add(days=150, alias="champion", data=known.lineage())
-
-    assert refresh.main(["--sales", shop.sales(165, panel=replace(shop.panel(165), lineage=now.lineage()))]) == 0
-
-    run = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")[0]
-    assert run.data.tags.get("corrected_since") == (str(day) if ago > 100 else None)
-    assert ("only a retraining" in run.data.tags["mlflow.note.content"]) == (ago > 100)
 
 
 def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:

@@ -19,7 +19,7 @@ from pricing.runtime.command import JOBS, about
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
 from tests.kit.servers import free_port
 
-PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
+PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
 pytestmark = pytest.mark.slow
 
 

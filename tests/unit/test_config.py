@@ -269,7 +269,7 @@ def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, te
         ("demand: {max_moves: 9}", "demand.max_moves; the nearest known one is decision.guardrails.max_move"),
         (
             "colour: red",
-            "colour; known there are data, demand, decision, time_zone, sources, registry, serving, monitoring, tuning",
+            "colour; known there are data, demand, decision, time_zone, etl, registry, serving, monitoring, tuning",
         ),
     ],
 )

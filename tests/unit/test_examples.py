@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
+PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
 WITH_EXAMPLE = (
     "pricing.config.load_config",
     "pricing.csv_text.quote_formulas",
@@ -36,13 +36,12 @@ WITH_EXAMPLE = (
     "pricing.demand.evaluation.sales_score",
     "pricing.demand.evaluation.wape",
     "pricing.demand.folds.walk_forward",
-    "pricing.sources.competitor_matching.read_gtin",
     "simulation.market.simulate",
 )
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PROMPT = re.compile(r"^ *>>> ", re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITH_BLOCKS = ("docs/competitor_prices.md", "docs/market.md")
+WITH_BLOCKS = ("docs/market.md",)
 
 
 def source_of(dotted: str) -> Path:

@@ -19,7 +19,7 @@ import pricing
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
-PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
+PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
 # Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
 BASE = "base"
 SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}

@@ -1,28 +1,25 @@
 """A shop's tables give back the rows of the contract that they were made from."""
 
+import datetime as dt
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.config_sources import ProductSource, PromotionSource
-from pricing.sources.calendars import promotion_plan, read_promotions
-from pricing.sources.chunk import Chunk
-from pricing.sources.identifiers import Identifiers
-from pricing.sources.inventory import stock_counts
-from pricing.sources.join import contract_rows
-from pricing.sources.product_master import ProductMaster, read_products
-from pricing.sources.returns import net_of_returns
-from pricing.sources.set_aside import SetAside
+from pricing.data.etl_output import read_etl_rows
 from simulation.shop_tables import ShopTables, shop_tables
-from tests.kit.chunks import order_lines, sources, stock_source
-from tests.kit.order_line_days import order_line_days
+from tests.kit.etl_runs import etl_run
 
-COLUMNS = {
-    "ordered_at": "time", "counted_at": "time", "sku": "product_id", "on_hand": "quantity", "cost": "unit_cost",
-    "shelf_price": "price", "first_day": "first", "last_day": "last",
-}  # fmt: skip
+ZONE = "America/New_York"
+TABLES = {
+    "order_lines": {"columns": {"time": "ordered_at", "product_id": "sku"}},
+    "stock": {"columns": {"time": "counted_at", "product_id": "sku", "quantity": "on_hand"}},
+    "products": {"columns": {"product_id": "sku", "unit_cost": "cost", "price": "shelf_price"}},
+    "promotions": {"columns": {"product_id": "sku", "first": "first_day", "last": "last_day"}},
+    "competitors": {"columns": {"product_id": "sku", "source": "competitor"}},
+}
 
 
 def market(rng: np.random.Generator) -> pd.DataFrame:
@@ -42,49 +39,43 @@ def market(rng: np.random.Generator) -> pd.DataFrame:
             "list_price": list_price,
             "unit_cost": np.round(list_price / 2 + rng.integers(0, 2, count) / 10, 2),
             "stock": rng.integers(20, 90, count) * 1.0,
-            "comp_price": np.nan,
+            "comp_price": np.round(list_price * rng.uniform(0.8, 1.2, count), 2),
             "is_promo": promoted * 1.0,
         }
     )
 
 
-def parts(frame: pd.DataFrame, size: int = 97) -> list[Chunk]:
-    mapped = frame.rename(columns=COLUMNS)
-    lines = np.arange(1, len(frame) + 1)
-    return [
-        Chunk(mapped.iloc[at : at + size].reset_index(drop=True), "shop", lines[at : at + size])
-        for at in range(0, len(frame), size)
-    ]
+def restored(tables: ShopTables, folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    frames = {
+        "order_lines": tables.order_lines,
+        "stock": tables.stock_counts,
+        "products": tables.product_master,
+        "promotions": tables.promotions,
+        "competitors": tables.competitor_prices,
+    }
+    for name, frame in frames.items():
+        frame.to_parquet(folder / f"{name}.parquet")
+    given = {name: {"location": str(folder / f"{name}.parquet"), **more} for name, more in TABLES.items()}
+    monkeypatch.setenv("PRICING_HOME", str(folder / "home"))
+    report = etl_run(given, zone=ZONE, now=dt.datetime(2026, 4, 1, 12, tzinfo=dt.UTC))
+    assert not sum(table.bad for table in report.tables.values())
+    return read_etl_rows().sort_values(["product_id", "date"], ignore_index=True)
 
 
-def restored(tables: ShopTables) -> pd.DataFrame:
-    lines = order_lines()
-    config, ids, aside = sources(lines), Identifiers(), SetAside()
-    facts, _ = read_products(
-        parts(tables.product_master), ProductSource(location="p"), config=config, ids=ids, set_aside=aside
-    )
-    master = ProductMaster(facts)
-    days = order_line_days(parts(tables.order_lines), lines, config=config, ids=ids, set_aside=aside, master=master)
-    net, _ = net_of_returns(days.table, rule=lines.returns, reach=lines.return_days)
-    stock, _ = stock_counts(parts(tables.stock_counts), stock_source(), config=config, ids=ids, set_aside=aside)
-    given = read_promotions(parts(tables.promotions), PromotionSource(location="c"), ids=ids, set_aside=aside)
-    products = facts[["product_id", "category"]].drop_duplicates().assign(store="")
-    plan = promotion_plan(given, products, separate=False)
-    assert aside.counts == ()
-    return contract_rows(net, config=config, stock=stock, master=master, plan=plan).rows
-
-
-def test_rows_that_were_taken_apart_into_a_shops_tables_are_restored() -> None:
+def test_rows_that_were_taken_apart_into_a_shops_tables_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = market(np.random.default_rng(5))
-    tables = shop_tables(rows, zone=ZoneInfo("America/New_York"), rng=np.random.default_rng(6))
+    tables = shop_tables(rows, zone=ZoneInfo(ZONE), rng=np.random.default_rng(6))
 
-    found = restored(tables)
+    found = restored(tables, tmp_path, monkeypatch)
 
     expected = rows.sort_values(["product_id", "date"], ignore_index=True)
     begun = expected["date"] >= tables.promotions["first_day"].min()
     assert len(found) == len(expected)
     for name in ("date", "product_id", "units_sold", "stock", "category"):
         assert found[name].tolist() == expected[name].tolist(), name
-    for name in ("price", "list_price", "unit_cost"):
+    for name in ("price", "list_price", "unit_cost", "comp_price"):
         assert found[name].tolist() == pytest.approx(expected[name].tolist()), name
     assert found["is_promo"][begun].tolist() == expected["is_promo"][begun].tolist()
+    assert set(found["comp_price_age"]) == {0.0}

@@ -112,22 +112,6 @@ def test_what_is_no_time_zone_is_refused(name: str, tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_the_zone_of_the_sources_is_the_shop_s_and_two_that_differ_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "my.yaml"
-    sources = "sources: {zone: Europe/Berlin, sales: {kind: rows, location: sales.csv}}"
-    path.write_text(sources)
-    given = load_config(path).zone
-    path.write_text(f"time_zone: Europe/Berlin\n{sources}")
-    twice = load_config(path).zone
-    path.write_text(f"time_zone: America/New_York\n{sources}")
-
-    with pytest.raises(ConfigError, match=r"America/New_York is not the zone of sources\.zone, Europe/Berlin"):
-        load_config(path)
-
-    assert given == twice == ZoneInfo("Europe/Berlin")
-    assert load_config().zone is None
-
-
 def test_without_a_setting_the_machine_s_own_zone_counts() -> None:
     code = "from pricing.runtime.shop_time import shop_now; print(shop_now(None).strftime('%z'))"
 

@@ -105,7 +105,7 @@ def test_a_parquet_file_and_folder_are_read(tmp_path: Path, frame: pd.DataFrame)
         ("sales.csv", b'{"a": 1}', "is called CSV but holds JSON"),
         ("sales.csv", CSV.encode("utf-16"), "is called CSV but holds UTF-16 text"),
         ("sales.csv", b"a,b\n\x00\x01,2\n", "is called CSV but holds binary data"),
-        ("sales.csv", CSV.replace(",", ";"), "separated by semicolons; write them with commas"),
+        ("sales.csv", CSV.replace(",", ";"), "separated by semicolons: write them with commas"),
         ("sales.csv", CSV.replace(",", "\t"), "separated by tabs"),
         ("sales.csv", CSV.replace("00123", "Käse").encode("latin-1"), "is not UTF-8 text"),
         ("sales.csv", CSV.encode("latin-1").replace(b"3.5", b"\xe9"), r"is not UTF-8 text \(column price\)"),

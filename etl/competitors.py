@@ -1,0 +1,240 @@
+"""Collect competitors' prices from their APIs; a fault costs the prices of its source, never the night."""
+
+import asyncio
+import contextlib
+import csv
+import datetime as dt
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
+
+from etl.http import Address, Api, ApiError, Authentication, Limits, Settings
+from pricing.errors import first_line
+from pricing.fileio import replace_atomically
+
+_IDS = dict.fromkeys(("source", "offer_id", "product_id"), pa.string())
+SCHEMA = pa.schema({**_IDS, "price": pa.float64(), "available": pa.bool_(), "seen_at": pa.timestamp("us", "UTC")})
+CLOCK_SKEW = dt.timedelta(minutes=15)
+"""How far ahead of ours a source's clock may be before its times count as wrong."""
+LIMITS = Limits()
+
+SourceName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""Name of a source, which names a folder."""
+DottedPath = Annotated[str, Field(pattern=r"^[^.]+(\.[^.]+)*$", examples=["data.offers"])]
+# What cannot be printed, such as half a surrogate pair, can be neither written nor compared.
+Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^\P{C}+$")]
+
+
+class FieldsSettings(Settings):
+    """Where a record has what."""
+
+    price: DottedPath
+    product_id: Annotated[DottedPath | None, Field(description="Our id, where they know it.")] = None
+    offer_id: Annotated[DottedPath | None, Field(description="Their id; null: the product's.")] = None
+    available: Annotated[DottedPath | None, Field(description="True or false; null: all can be bought.")] = None
+    seen_at: Annotated[DottedPath | None, Field(description="ISO 8601 with offset; null: when collected.")] = None
+
+
+class PagingSettings(Settings):
+    """How one page leads to the next: by a cursor, by its number until one is empty or repeats, or by an address."""
+
+    kind: Literal["cursor", "page", "link"]
+    parameter: Annotated[str | None, Field(description="Of the address; null: the name of the kind.")] = None
+    next: Annotated[DottedPath | None, Field(description="Of cursor or link; null: next_cursor, Link header.")] = None
+    first: Annotated[int, Field(ge=0, le=1, description="Number of the first page.")] = 1
+
+
+class CompetitorSettings(Settings):
+    """One API of competitors' prices."""
+
+    url: Address
+    fields: FieldsSettings
+    records: Annotated[DottedPath | None, Field(description="Where the list of offers is; null: it is all.")] = None
+    paging: PagingSettings | None = None
+    authentication: Authentication | None = None
+    match: Annotated[Path | None, Field(description="CSV file with the columns offer_id and product_id.")] = None
+
+    @model_validator(mode="after")
+    def _one_way_to_match(self) -> Self:
+        if (self.match is None) == (self.fields.product_id is None) or (self.match and not self.fields.offer_id):
+            raise ValueError("give either fields.product_id, or match and fields.offer_id")
+        return self
+
+
+class Offer(BaseModel, coerce_numbers_to_str=True):
+    """One usable offer; "" is an id that the settings do not map."""
+
+    offer_id: Id = ""
+    product_id: Id = ""
+    price: Annotated[float, Field(strict=True, gt=0, le=1e9)]
+    available: Annotated[bool | None, Field(strict=True)] = None
+    seen_at: Annotated[AwareDatetime, Field(ge=dt.datetime(2000, 1, 1, tzinfo=dt.UTC))]
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What came of a source's offers: those read are those kept and those set aside."""
+
+    read: int
+    kept: int
+    set_aside: Mapping[str, int]  # by the field at fault; "match" where no product has the id
+    examples: Mapping[str, str]  # the first value of each, shortened and without secrets
+
+
+@dataclass(frozen=True)
+class CollectReport:
+    """What was seen this time."""
+
+    offers: pa.Table  # of SCHEMA
+    counts: Mapping[str, SourceCounts]  # by source
+    faults: Mapping[str, str]  # source → a sentence without secrets, where something is missing
+
+
+def collect(
+    settings: Mapping[str, CompetitorSettings],
+    *,
+    folder: Path,
+    now: dt.datetime,
+    environ: Mapping[str, str],
+    dry_run: bool,
+    limits: Limits = LIMITS,
+) -> CollectReport:
+    """Asks each API, and keeps what was seen as `folder/SOURCE/TIME.parquet`; what came before a fault counts.
+
+    Args:
+        settings: By `SourceName`.
+        folder: Of what was seen; files are added, never changed.
+        now: Time of collecting, with its zone.
+        environ: Holds the secrets that the settings name.
+        dry_run: True to write nothing; all else is the same.
+        limits: Of each source.
+    """
+    offers = [SCHEMA.empty_table()]
+    counts, faults = dict[str, SourceCounts](), dict[str, str]()
+    for name, each in settings.items():
+        reading = Reading(name, each, now=now.astimezone(dt.UTC))
+        asyncio.run(reading.read(environ, limits))
+        offers += reading.pages
+        counts[name] = reading.counts()
+        faults |= {name: reading.fault} if reading.fault else {}
+        if counts[name].kept and not dry_run:
+            with replace_atomically(folder / name / f"{reading.now:%Y%m%dT%H%M%S%f}Z.parquet") as draft:
+                pq.write_table(pa.concat_tables(reading.pages), draft)
+    return CollectReport(pa.concat_tables(offers), counts, faults)
+
+
+class Reading:
+    """The reading of one source: what came of its offers, and what ended it early."""
+
+    def __init__(self, name: str, settings: CompetitorSettings, *, now: dt.datetime) -> None:
+        self._name, self._settings, self.now = name, settings, now
+        self._paths = {field: path for field, path in settings.fields if path}
+        self._set_aside, self._examples = Counter[str](), dict[str, str]()
+        self.pages = [SCHEMA.empty_table()]
+        self.fault = ""
+
+    def counts(self) -> SourceCounts:
+        """What came of the offers so far."""
+        kept = sum(page.num_rows for page in self.pages)
+        return SourceCounts(kept + self._set_aside.total(), kept, dict(self._set_aside), self._examples)
+
+    async def read(self, environ: Mapping[str, str], limits: Limits) -> None:
+        """Reads page after page; a fault ends the reading and is noted."""
+        settings = self._settings
+        try:
+            match = read_match(settings.match) if settings.match else None
+            api = Api(settings.url, settings.authentication, environ=environ, limits=limits)
+            async with asyncio.timeout(limits.seconds), contextlib.aclosing(api):
+                await self._read_pages(api, match)
+        except ApiError as error:
+            self.fault = str(error)
+        except TimeoutError:
+            self.fault = f"it was not read to its end within {limits.seconds:,.0f} s"
+
+    async def _read_pages(self, api: Api, match: Mapping[str, str] | None) -> None:
+        paging, link, params = self._settings.paging, "", dict[str, str]()
+        for number in itertools.count(paging.first if paging else 0):
+            if paging and paging.kind == "page":
+                params = {paging.parameter or "page": str(number)}
+            document, following = await api.get(link, params)
+            records = at(document, self._settings.records)
+            if not isinstance(records, list):
+                raise ApiError(f"its answer has no list of offers at {self._settings.records or 'its top'}")
+            self.add(records, match=match, hide=api.hide)
+            if paging is None:
+                return
+            if paging.kind == "page":
+                if not records or (self.pages[-1].num_rows and self.pages[-1].equals(self.pages[-2])):
+                    return
+                continue
+            if paging.kind == "cursor" or paging.next:
+                following = at(document, paging.next or "next_cursor")
+            if following is None or following == "":
+                return
+            if not isinstance(following, str | int):
+                raise ApiError("what it names as its next page is none")
+            if paging.kind == "link":
+                link = str(following)
+            else:
+                params = {paging.parameter or "cursor": str(following)}
+
+    def add(self, records: Sequence[Any], *, match: Mapping[str, str] | None, hide: Callable[[str], str]) -> None:
+        """Reads the offers of one page, any JSON, each by itself; a text in which `hide` finds a secret is no id."""
+        rows = []
+        for record in records:
+            try:
+                given = {field: at(record, path) for field, path in self._paths.items()}
+                offer = Offer.model_validate({"seen_at": self.now, **given})
+            except ValidationError as error:
+                bad = error.errors()[0]
+                self._put_aside(str(bad["loc"][0]), bad["input"], hide)
+                continue
+            offer_id = offer.offer_id or offer.product_id
+            product_id = offer.product_id if match is None else match.get(offer_id)
+            if hide(offer_id + offer.product_id) != offer_id + offer.product_id:
+                self._put_aside("offer_id", offer_id, hide)
+            elif offer.seen_at > self.now + CLOCK_SKEW:
+                self._put_aside("seen_at", offer.seen_at, hide)
+            elif not product_id:
+                self._put_aside("match", offer_id, hide)
+            else:
+                available = offer.available is not False
+                ids = {"source": self._name, "offer_id": offer_id, "product_id": product_id}
+                rows.append({**ids, "price": offer.price, "available": available, "seen_at": offer.seen_at})
+        self.pages.append(pa.Table.from_pylist(rows, SCHEMA))
+
+    def _put_aside(self, field: str, value: Any, hide: Callable[[str], str]) -> None:
+        self._set_aside[field] += 1
+        if field not in self._examples:
+            shown = f"a {type(value).__name__}" if isinstance(value, list | dict) else hide(str(value))
+            self._examples[field] = ascii(shown)[:80]
+
+
+def read_match(path: Path) -> dict[str, str]:
+    """Their id → our id, from a CSV file.
+
+    Raises:
+        ApiError: It cannot be read, lacks a column, or says two things of one id.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            pairs = {(row["offer_id"], row["product_id"]) for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ApiError(f"match {path} cannot be read ({type(error).__name__}: {first_line(error)})") from error
+    if len(pairs) > len(match := dict(pairs)):
+        raise ApiError(f"match {path} gives several products for one offer_id")
+    return match
+
+
+def at(document: Any, path: str | None) -> Any:
+    """The value at a dotted path of JSON; None where there is none."""
+    for key in path.split(".") if path else ():
+        document = document.get(key) if isinstance(document, dict) else None
+    return document

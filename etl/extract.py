@@ -1,0 +1,364 @@
+"""Bring a shop's tables into DuckDB: files by its own readers, databases as Arrow; bad lines keep their reasons."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+from fsspec.implementations.arrow import ArrowFSWrapper
+from sqlalchemy.dialects import postgresql
+
+from etl.report import TableRead
+from etl.settings import COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded
+from pricing.data.databases import Database, find_table, is_query, open_database, select
+from pricing.data.files import HEAD, open_filesystem, what_is
+from pricing.errors import ConfigError, SourceError, first_line
+from pricing.fileio import redact_text
+
+_WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
+_CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
+_SAMPLED_FILES, _SAMPLED_LINES = 20, 2000
+_ROWS_AT_ONCE = 50_000
+_DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
+_COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
+_EITHER = re.compile(r"-?[1-9]\d{0,2}([.,]\d{3})+")  # 1,234 is a thousand, or a little more than one
+
+Names = dict[str, str]  # a column's type by its name
+
+
+@dataclass
+class _Raw:
+    """SELECTable relations with the types of their columns; CSV files, whose bad lines DuckDB keeps; how they read."""
+
+    parts: list[tuple[str, Names]]
+    files: list[str] = field(default_factory=list)
+    told: str = ""
+
+
+class _S3(ArrowFSWrapper):  # type: ignore[misc]
+    protocol = "s3"
+
+
+def use_s3(con: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Lets DuckDB read and write `s3://`; endpoint, region and keys from the usual AWS_ variables."""
+    if where.startswith("s3://") and "s3" not in con.list_filesystems():
+        con.register_filesystem(_S3(open_filesystem(where)[0]))
+
+
+def extract(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    settings: TableSettings,
+    *,
+    environ: Mapping[str, str],
+    since: date | None,
+    seconds: float,
+) -> TableRead:
+    """Reads a table into the DuckDB table of its name, whose column `fault` is NULL in rows that could be read.
+
+    Args:
+        con: Its time zone is the shop's: times without a zone are of it.
+        table: A key of `COLUMNS`.
+        settings: Where it lies.
+        environ: Fills `${NAME}`.
+        since: The first day that is read, of a table with times; None: all.
+        seconds: How long a statement of a database may take.
+
+    Raises:
+        ConfigError: A variable is not set, or a column is not there.
+        SourceError: It cannot be read, or its dates or numbers can be read in two ways.
+    """
+    where = f"etl.tables.{table}"
+    location = expanded(settings.location, environ, where=where)
+    try:
+        if "://" in location and not location.startswith("s3://"):
+            raw = _from_database(con, table, settings, location, since=since, seconds=seconds)
+        else:
+            raw = _from_files(con, table, settings, location)
+        for number, (relation, types) in enumerate(raw.parts):
+            rows = _selected(con, table, settings, relation, types, since=since)
+            con.execute(f"INSERT INTO {table} {rows}" if number else f"CREATE TABLE {table} AS {rows}")
+        aside, examples = _rejected(con, raw.files)
+        ((kept,),) = con.execute(f"SELECT count(*) FROM {table}").fetchall()
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise SourceError(f"{where}: {settings.location}: cannot be read: {redact_text(first_line(error))}") from None
+    return TableRead(
+        location=settings.location,
+        read=kept + sum(aside.values()),
+        used=kept,
+        aside=aside,
+        examples=examples,
+        told=raw.told,
+    )
+
+
+def _selected(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    settings: TableSettings,
+    relation: str,
+    types: Names,
+    *,
+    since: date | None,
+) -> str:
+    """The query that gives our columns of a relation, and what is wrong with each row."""
+    named = {}
+    if settings.query is not None:
+        con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
+        try:
+            relation = f"({settings.query.read_text(encoding='utf-8').rstrip().rstrip(';')})"
+        except OSError as error:
+            raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
+        types = _types(con, relation)
+        named = {"store": "store"} if "store" in types and "store" in COLUMNS[table] else {}
+    named |= settings.named(table, list(types))
+    cells, faults = [], []
+    for name, kind in COLUMNS[table].items():
+        if name not in named:
+            cells.append(f"NULL::{TYPES[kind]} AS {name}")
+            continue
+        theirs, their_type = quoted(named[name]), types[named[name]]
+        cells.append(f"{_cast(theirs, their_type, kind)} AS {name}")
+        if their_type == "VARCHAR" and kind != "text":
+            bad = f"trim({theirs}) <> '' AND TRY_CAST({theirs} AS {TYPES[kind]}) IS NULL"
+            faults.append(f"WHEN {bad} THEN '{name} must be {_WANTED[kind]}'")
+    faults += [f"WHEN {name} IS NULL THEN '{name} must not be missing'" for name in NEEDED[table]]
+    recent = f"WHERE time >= DATE '{since}'::TIMESTAMPTZ OR time IS NULL" if since else ""
+    return f"SELECT {', '.join(cells)}, CASE {' '.join(faults)} END AS fault FROM {relation} {recent}"
+
+
+def _cast(theirs: str, their_type: str, kind: Kind) -> str:
+    if kind != "text":
+        return f"TRY_CAST({theirs} AS {TYPES[kind]})"
+    if their_type in ("DOUBLE", "FLOAT"):  # an id of a column that has gaps: 17.0 is 17
+        whole = f"{theirs} = floor({theirs}) AND abs({theirs}) < 1e15"
+        theirs = f"CASE WHEN {whole} THEN CAST(CAST({theirs} AS BIGINT) AS VARCHAR) ELSE CAST({theirs} AS VARCHAR) END"
+    return f"nullif(trim(CAST({theirs} AS VARCHAR)), '')"
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text as SQL has it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _types(con: duckdb.DuckDBPyConnection, relation: str) -> Names:
+    return {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+
+
+def _rejected(con: duckdb.DuckDBPyConnection, files: list[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """Lines of CSV files that could not be read, by reason; each counts once."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for file in files:
+        rows = con.execute(
+            """SELECT line, arg_min(column_name, column_idx), arg_min(error_type, column_idx), any_value(csv_line)
+            FROM reject_errors JOIN reject_scans USING (scan_id, file_id) WHERE file_path = $1 GROUP BY 1 ORDER BY 1""",
+            [file],
+        ).fetchall()
+        for line, column, kind, text in rows:
+            reason = f"{column} cannot be read" if kind == "CAST" else str(kind).lower()
+            counts[reason] += 1
+            examples.setdefault(reason, f"{Path(file).name}, line {line}, column {column or '-'}: {str(text)[:80]}")
+    if files:  # another table may lie in the same file
+        con.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
+    return dict(counts), examples
+
+
+def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> _Raw:
+    use_s3(con, location)
+    patterns = [location]
+    if not any(sign in location for sign in "*?[") and not location.endswith((*_CSV, *_PARQUET)):
+        patterns = [f"{location.rstrip('/')}/**/*{end}" for end in (*_PARQUET, *_CSV)]
+    files: list[str] = []
+    for pattern in patterns:
+        files += [str(row[0]) for row in con.execute("SELECT file FROM glob($1) ORDER BY file", [pattern]).fetchall()]
+    wrong = [one for one in files if not one.endswith((*_CSV, *_PARQUET))]
+    if wrong or not files:
+        found = wrong[0] if wrong else "none"
+        raise SourceError(f"etl.tables.{table}: {settings.location}: expected .csv or .parquet files, found {found}")
+    if files[0].endswith(_PARQUET):
+        relation = f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true)"
+        return _Raw([(relation, _types(con, relation))])
+    return _from_csv(con, table, settings, files)
+
+
+def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> _Raw:
+    where = f"etl.tables.{table}"
+    dialects = {one: _dialect(con, one, settings, where=where) for one in files}
+    kinds: dict[str, Kind] = {}
+    if settings.query is None:
+        named = settings.named(table, dialects[files[0]][1])
+        kinds = {theirs: COLUMNS[table][ours] for ours, theirs in named.items()}
+    samples: dict[Kind, list[str]] = {"time": [], "day": [], "number": []}
+    for one in files[:: max(1, len(files) // _SAMPLED_FILES)]:
+        for name, cell in _sample(con, one, *dialects[one], wanted=[n for n, k in kinds.items() if k != "text"]):
+            samples[kinds[name]].append(cell)
+    decimal = settings.decimal or _decimal(samples["number"], where=where)
+    form = settings.date_format or _date_format(samples["time"] + samples["day"], where=where)
+    other = "." if decimal == "," else ","
+    options = f"decimal_separator={literal(decimal)}, store_rejects=true"
+    options += f", thousands={literal(other)}" if any(other in cell for cell in samples["number"]) else ""
+    options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
+    raw = _Raw([], files, f"decimal mark {decimal}, dates {form or 'ISO 8601'}")
+    for one, (dialect, names) in dialects.items():
+        # A time in a format of its own has no zone; only an ISO one may.
+        types = {name: TYPES[kinds.get(name, "text")] for name in names}
+        types |= {name: "TIMESTAMP" for name in names if form and kinds.get(name) == "time"}
+        columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
+        raw.parts.append((f"read_csv({literal(one)}, {dialect}, {options}, columns={{{columns}}})", types))
+    signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})
+    raw.told = f"{', '.join(signs)} between cells, {raw.told}"
+    return raw
+
+
+def _dialect(
+    con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings, *, where: str
+) -> tuple[str, list[str]]:
+    """How a CSV file is written, as options of `read_csv`, and the names in its header."""
+    store, path = open_filesystem(file)
+    with store.open_input_stream(path, compression="gzip" if file.endswith(".gz") else None) as stream:
+        holds = what_is(stream.read(HEAD))
+    if holds is not None:
+        raise SourceError(f"{where}: {file}: is called CSV but holds {holds}; save it as CSV in UTF-8, or as Parquet")
+    given = f"header=true, ignore_errors=true{f', delim={literal(settings.delimiter)}' if settings.delimiter else ''}"
+    ((delimiter, mark, escape, columns),) = con.execute(
+        f"SELECT Delimiter, Quote, Escape, Columns FROM sniff_csv({literal(file)}, {given})"
+    ).fetchall()
+    mark = '"' if mark in ("", "(empty)") else mark
+    escape = mark if escape in ("", "(empty)") else escape
+    options = f"delim={literal(settings.delimiter or delimiter)}, quote={literal(mark)}, escape={literal(escape)}"
+    return f"{options}, auto_detect=false, header=true", [str(column["name"]) for column in columns]
+
+
+def _sample(
+    con: duckdb.DuckDBPyConnection, file: str, dialect: str, names: list[str], *, wanted: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Some cells of the wanted columns, as they are written, with their column."""
+    chosen = [name for name in wanted if name in names]
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    cells = ", ".join(map(quoted, chosen)) or "NULL"
+    rows = con.execute(
+        f"SELECT {cells} FROM read_csv({literal(file)}, {dialect}, columns={{{columns}}}, ignore_errors=true) "
+        f"LIMIT {_SAMPLED_LINES}"
+    ).fetchall()
+    for row in rows:
+        yield from ((name, cell.strip()) for name, cell in zip(chosen, row, strict=False) if cell and cell.strip())
+
+
+def _decimal(cells: list[str], *, where: str) -> str:
+    """The decimal mark; refuses where it can be the one or the other."""
+    marked = [cell for cell in cells if re.fullmatch(r"-?\d+[.,][\d.,]*", cell)]
+    comma, point = (
+        next((cell for cell in marked if form.fullmatch(cell) and not _EITHER.fullmatch(cell)), None)
+        for form in (_COMMA, _POINT)
+    )
+    if marked and (comma is None) == (point is None):
+        shown = marked[0] if comma is None else f"{comma} and {point}"
+        raise SourceError(f"{where}: numbers such as {shown} can be read in two ways: give decimal")
+    return "." if comma is None else ","
+
+
+def _date_format(cells: list[str], *, where: str) -> str | None:
+    """The format of dates that are not ISO 8601, None where they are; refuses where day and month look alike."""
+    matches = [match for cell in cells if (match := _DAY.fullmatch(cell))]
+    if not matches or len(matches) < len(cells) / 2:
+        return None
+    first, second = (any(int(match[group]) > 12 for match in matches) for group in (1, 3))
+    if first == second:
+        shown = matches[0][0]
+        raise SourceError(f"{where}: in dates such as {shown} day and month cannot be told apart: give date_format")
+    days = matches[0][2].join(("%d", "%m", "%Y") if first else ("%m", "%d", "%Y"))
+    times = Counter("" if match[5] is None else " %H:%M:%S" if match[6] else " %H:%M" for match in matches)
+    return days + times.most_common(1)[0][0]
+
+
+def _from_database(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    settings: TableSettings,
+    location: str,
+    *,
+    since: date | None,
+    seconds: float,
+) -> _Raw:
+    address, _, what = location.partition("#")
+    if not what.strip():
+        raise ConfigError(f"etl.tables.{table}: add #table or #SELECT … to the database's address")
+    with open_database(address, seconds=seconds) as database:
+        there = _columns(database, what)
+        named = settings.named(table, there) if settings.query is None else {}
+        query = sa.select(*(sa.column(name) for name in dict.fromkeys(named.values()) or there))
+        query = query.select_from(select(database, what))
+        if since is not None and named:
+            # A day more, since zones differ; without a type, so that each database reads the text as its column's.
+            early, time = sa.literal_column(f"'{since - timedelta(days=1)}'"), sa.column(named["time"])
+            query = query.where(sa.or_(time >= early, time.is_(None)))
+        by_adbc = database.dialect == "postgresql"
+        with _by_adbc(address, query, seconds=seconds) if by_adbc else _by_rows(database, query) as batches:
+            con.register("batches", batches)
+            con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
+            con.unregister("batches")
+    return _Raw([("raw_rows", _types(con, "raw_rows"))])
+
+
+def _columns(database: Database, what: str) -> list[str]:
+    if not is_query(what):
+        return find_table(database, what)[1]
+    result = database.connection.execute(sa.select(sa.text("*")).select_from(select(database, what)).limit(0))
+    return list(result.keys())
+
+
+@contextmanager
+def _by_adbc(address: str, query: sa.Select[Any], *, seconds: float) -> Iterator[pa.RecordBatchReader]:
+    """A PostgreSQL query's rows, as they come."""
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415 - a compiled driver that only PostgreSQL needs
+
+    url = sa.make_url(address).set(drivername="postgresql")
+    own = url.query.get("options", "")
+    limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
+    given = {**url.query, "options": f"{own} {limits}".strip()}
+    plain = url.set(query={}).render_as_string(hide_password=False)
+    # Compiled without doubled percent signs, which only drivers with parameters undo; a blank is %20 here, and no plus.
+    text = str(query.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]
+    uri = f"{plain}?{urlencode(given, doseq=True, quote_via=quote)}"
+    try:
+        with dbapi.connect(uri) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+            yield cursor.fetch_record_batch()
+    except dbapi.Error as error:
+        raise OSError(first_line(error)) from None
+
+
+@contextmanager
+def _by_rows(database: Database, query: sa.Select[Any]) -> Iterator[pa.RecordBatchReader]:
+    """A query's rows as texts, which are read as those of files are."""
+    result = database.connection.execute(query)
+    schema = pa.schema([(name, pa.string()) for name in result.keys()])  # noqa: SIM118 - rows, not a mapping
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for rows in result.partitions(_ROWS_AT_ONCE):
+            columns = [pa.array(map(_written, column), pa.string()) for column in zip(*rows, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    yield pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _written(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
+        return str(int(value))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

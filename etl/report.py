@@ -1,0 +1,105 @@
+"""What a run of `etl` read, set aside and matched: lines for a terminal, JSON for the page of the job `etl`."""
+
+from pydantic import BaseModel, ConfigDict
+
+NEUTRAL = (
+    *("cancelled", "repeated", "an earlier version", "of a day that is not over"),
+    "another row of its product and day",
+)
+"""Reasons of rows that are as they should be, and yet are not used."""
+_NAMED = 4  # reasons in a line
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TableRead(_Part):
+    """One table, or one API: read = used + all that is set aside.
+
+    Attributes:
+        location: Where it lies, as it was given: passwords are variables.
+        read: Rows read.
+        used: Rows used.
+        aside: Reason: rows that are not used.
+        examples: Reason: the first such row.
+        told: How its files are written.
+    """
+
+    location: str
+    read: int
+    used: int
+    aside: dict[str, int]
+    examples: dict[str, str] = {}
+    told: str = ""
+
+    @property
+    def bad(self) -> int:
+        """Rows that cannot be used though they should be."""
+        return sum(rows for reason, rows in self.aside.items() if reason not in NEUTRAL)
+
+
+class Match(_Part):
+    """How many rows of sales found their partner in another table, and how many products of both found none."""
+
+    table: str
+    rows: int
+    matched: int
+    sales_only: int
+    table_only: int
+    examples: list[str]
+
+
+class Report(_Part):
+    """What a run of `etl` did, as far as it came.
+
+    Attributes:
+        first: The day from which rows were made anew; empty: all.
+        tables: By name.
+        matches: How tables met.
+        rows: Rows made.
+        products: Products in them.
+        begins: First day of those rows.
+        ends: Last day.
+        returned: Units that came back since the run before.
+        left_out: Of them, those without an earlier sale at their price: of a night they may be of older sales.
+        faults: What cost the prices of a competitor's API, by its name.
+        kept: True where the rows were kept: neither a dry run nor a failure.
+        error: Why the run stopped; empty where it did not.
+    """
+
+    first: str = ""
+    tables: dict[str, TableRead] = {}
+    matches: list[Match] = []
+    rows: int = 0
+    products: int = 0
+    begins: str = ""
+    ends: str = ""
+    returned: float = 0.0
+    left_out: float = 0.0
+    faults: dict[str, str] = {}
+    kept: bool = False
+    error: str = ""
+
+    def lines(self) -> list[str]:
+        """One fact a line."""
+        found = []
+        if self.rows:
+            read = sum(table.read for table in self.tables.values())
+            made = f"{self.rows:,} rows of {self.products:,} products, {self.begins} to {self.ends}"
+            found.append(f"etl: {read:,} rows read; {made}, {'are' if self.kept else 'would be'} kept")
+        for name, table in self.tables.items():
+            told = f" ({table.told})" if table.told else ""
+            found.append(f"read: {name}: {table.read:,} rows of {table.location}{told}, {table.used:,} used")
+            worst = sorted(table.aside.items(), key=lambda one: -one[1])
+            for reason, rows in worst[:_NAMED]:
+                shown = f", first: {table.examples[reason]}" if reason in table.examples else ""
+                found.append(f"set aside: {name}: {rows:,} rows: {reason}{shown}")
+        for match in self.matches:
+            lonely = f"; {', '.join(match.examples)}" if match.examples else ""
+            found.append(f"join: {match.table} says something of {match.matched:,} of {match.rows:,} rows{lonely}")
+        if self.left_out:
+            older = f", or of one before {self.first}, until a run with --full" if self.first else ""
+            units = f"{self.left_out:,.10g} of {self.returned:,.10g} units that came back"
+            found.append(f"returns: {units} are of no sale at their price{older}: left out")
+        return [*found, *(f"competitor: {name}: {why}" for name, why in self.faults.items())]

@@ -1,0 +1,293 @@
+"""Read a shop's tables, make rows and plans of them, and put them in the place of the last ones at once."""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pyarrow.fs
+
+from etl.competitors import collect
+from etl.extract import extract, literal, use_s3
+from etl.report import Report, TableRead
+from etl.rows import EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
+from etl.settings import EtlSettings, read_settings
+from pricing.config import Config, load_config
+from pricing.data.etl_output import POINTER, EtlOutput, read_output
+from pricing.data.files import open_filesystem
+from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
+from pricing.fileio import replace_atomically, replace_text
+from pricing.paths import PARENT_VARIABLE, etl_folder, pricing_home
+from pricing.runtime.cli import Options, run_main
+
+NIGHT = 35
+"""Days that a night reads again and replaces; a return of an older sale waits for `--full`."""
+MOST_BAD = 0.05
+"""Share of a table's rows above which bad ones stop the run: a day of a month is 0.03, a lost column all of them."""
+_MEMORY = "1GB"  # beyond it DuckDB goes on in files
+_PLANS = {"promotions": "plan", "deliveries": "delivery_plan", "events": "event_plan"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; returns the exit code."""
+    return run_main(_etl, argv)
+
+
+def _etl(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config, report = load_config(options.config), Report()
+    try:
+        settings = read_settings(config.etl)
+        with _only_one():
+            run(config, settings, report=report, now=datetime.now(UTC), full=options.full, dry_run=options.dry_run)
+    except PricingError as error:
+        report.error = str(error)
+        raise
+    finally:
+        for line in report.lines():
+            print(line, flush=True)
+        if options.report is not None:
+            replace_text(options.report, report.model_dump_json() + "\n")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = Options("python -m etl", "Makes sales rows of the tables that the configuration's section etl names.")
+    options.add_config()
+    options.add_flag("--full", help="read everything again, and not only the last 35 days")
+    options.add_flag("--dry_run", help="read, and say what would be kept, without keeping it")
+    options.add_argument("--report", type=Path, metavar="FILE", help="JSON of what was read, for the page of the job")
+    return options.parse(argv)
+
+
+def run(
+    config: Config,
+    settings: EtlSettings,
+    *,
+    report: Report,
+    now: datetime,
+    full: bool = False,
+    dry_run: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Reads the tables and replaces the rows.
+
+    Args:
+        config: Its `time_zone` is the shop's.
+        settings: Its section `etl`.
+        report: Is filled in, also before an error.
+        now: With its zone.
+        full: Whether everything is read, and not the last days alone.
+        dry_run: Whether nothing is kept.
+        environ: Fills `${NAME}` in locations, and holds the APIs' secrets.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        SourceError: A table cannot be read, too many of its rows are bad, or the rows cannot be kept.
+    """
+    if config.time_zone is None:
+        raise ConfigError("etl: give time_zone, such as Europe/Berlin: it says when a day begins")
+    if config.data.period != "day":
+        raise ConfigError("etl makes rows of days; for data.period week give one finished weekly table as sales")
+    folder, zone, given = etl_folder(), ZoneInfo(config.time_zone), settings.tables.given()
+    former, shape = read_output(folder), _fingerprint(config, settings)
+    if former is not None and (full or former.settings != shape or "sales" in given):
+        former = None
+    first = None if former is None else former.last - timedelta(days=NIGHT - 1)
+    report.first = str(first or "")
+    with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
+        use_s3(con, folder)
+        for name, table in given.items():
+            # The evening's count of the day before is the first opening.
+            since = first - timedelta(days=1) if first and name in ("order_lines", "stock") else None
+            read = extract(con, name, table, environ=environ, since=since, seconds=config.data.sql_seconds)
+            report.tables[name] = read
+        try:
+            create_empty(con)
+            _add_offers(con, settings, Path(scratch), report=report, now=now, environ=environ, dry_run=dry_run)
+            if former is not None and first is not None:
+                _load_former(con, folder, former, first=first)
+            today, max_age = now.astimezone(zone).date(), int(config.data.comp_price_max_age)
+            make_rows(con, finished="sales" in given, first=first, today=today, max_age=max_age)
+            tell(con, report, after=EVER if former is None else former.last)
+        except duckdb.Error as error:
+            raise SourceError(f"etl: rows cannot be made: {first_line(error)}") from error
+        _refuse_bad(report)
+        if not dry_run:
+            plans = [name for name in _PLANS if name in given]
+            _keep(con, folder, former, first=first, settings=shape, made=f"{now:%Y%m%dT%H%M%S%f}", plans=plans)
+            report.kept = True
+
+
+def _connect(scratch: Path, zone: ZoneInfo) -> duckdb.DuckDBPyConnection:
+    offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    con = duckdb.connect(str(scratch / "work.duckdb"), config={**offline, "memory_limit": _MEMORY})
+    con.execute(f"SET TimeZone = '{zone.key}'; SET temp_directory = {literal(str(scratch / 'spill'))}")
+    return con
+
+
+def _add_offers(
+    con: duckdb.DuckDBPyConnection,
+    settings: EtlSettings,
+    scratch: Path,
+    *,
+    report: Report,
+    now: datetime,
+    environ: Mapping[str, str],
+    dry_run: bool,
+) -> None:
+    """Asks the APIs, and adds all that they ever offered to the table of competitors' prices."""
+    if not settings.apis:
+        return
+    folder = etl_folder()
+    remote = folder.startswith("s3://")
+    place = scratch / "competitors" if remote else Path(folder) / "competitors"
+    seen = collect(settings.apis, folder=place, now=now, environ=environ, dry_run=dry_run)
+    for path in place.rglob("*.parquet") if remote else ():
+        _write(folder, f"competitors/{path.relative_to(place)}", path.read_bytes())
+    for name, one in seen.counts.items():
+        aside, examples = dict(one.set_aside), dict(one.examples)
+        read = TableRead(location=f"API {name}", read=one.read, used=one.kept, aside=aside, examples=examples)
+        report.tables[f"apis.{name}"] = read
+    report.faults = dict(seen.faults)
+    adding = "INSERT INTO competitors BY NAME SELECT * REPLACE (CAST(available AS DOUBLE) AS available) FROM"
+    pattern = f"{folder}/competitors/*/*.parquet"
+    if con.execute("SELECT count(*) FROM glob($1)", [pattern]).fetchall()[0][0]:
+        con.execute(f"{adding} read_parquet({literal(pattern)})")
+    if dry_run:
+        con.register("offers", seen.offers)
+        con.execute(f"{adding} offers")
+
+
+def _load_former(con: duckdb.DuckDBPyConnection, folder: str, former: EtlOutput, *, first: date) -> None:
+    """Rows before `first`, as a view, and what they tell of those after it."""
+    files = ", ".join(literal(f"{folder}/{name}") for name in former.sales)
+    con.execute(f"CREATE VIEW former AS FROM read_parquet([{files}], union_by_name=true) WHERE date < DATE '{first}'")
+    stock = "stock" if "stock" in former.columns else "NULL"
+    parent = "any_value(parent_id)" if "parent_id" in former.columns else "NULL"
+    con.execute(
+        f"INSERT INTO former_rows SELECT date, product_id, units_sold, {stock} FROM former "
+        f"WHERE date >= DATE '{first}' - {REACH}"
+    )
+    con.execute(
+        f"INSERT INTO last_prices SELECT product_id, {parent}, arg_max(price, date) FROM former GROUP BY product_id"
+    )
+
+
+def _refuse_bad(report: Report) -> None:
+    for name, table in report.tables.items():
+        if table.bad > MOST_BAD * table.read and not name.startswith("apis."):
+            worst = max(table.aside, key=lambda reason: table.aside[reason])
+            raise SourceError(
+                f"etl.tables.{name}: {table.bad:,} of {table.read:,} rows cannot be used, and {MOST_BAD:.0%} is the "
+                f"limit: {worst}, first: {table.examples.get(worst, '-')}; the rows of before stay in force"
+            )
+
+
+def _keep(
+    con: duckdb.DuckDBPyConnection,
+    folder: str,
+    former: EtlOutput | None,
+    *,
+    first: date | None,
+    settings: str,
+    made: str,
+    plans: list[str],
+) -> None:
+    """Writes files beside those in force, lets the pointer name them, and removes those of the run before last.
+
+    Raises:
+        SourceError: They cannot be written; the pointer still names the former ones.
+    """
+    there = [row[0] for row in con.execute("DESCRIBE made").fetchall()]
+    filled = [f"count({name}) > 0" if name in there else "false" for name in ROW_COLUMNS]
+    (used,) = con.execute(f"SELECT {', '.join(filled)} FROM made").fetchall()
+    known = [] if former is None else former.columns
+    columns = [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
+    kept = [] if former is None else [name for name in former.sales if name < f"sales/{first:%Y-%m}"]
+    con.execute(f"CREATE VIEW whole AS FROM made{'' if former is None else ' UNION ALL BY NAME FROM former'}")
+    begin = EVER if first is None else first.replace(day=1)
+    months = con.execute(
+        "SELECT DISTINCT date_trunc('month', date)::DATE FROM whole WHERE date >= $1 ORDER BY ALL", [begin]
+    ).fetchall()
+    try:
+        if not folder.startswith("s3://"):
+            (Path(folder) / "sales").mkdir(parents=True, exist_ok=True)
+        for (month,) in months:
+            kept.append(f"sales/{month:%Y-%m}.{made}.parquet")
+            of_month = f"date >= DATE '{month}' AND date < DATE '{month}' + INTERVAL 1 MONTH"
+            rows = f"SELECT {', '.join(columns)} FROM whole WHERE {of_month} ORDER BY product_id, date"
+            con.execute(f"COPY ({rows}) TO {literal(f'{folder}/{kept[-1]}')} (FORMAT parquet)")
+        for name in plans:
+            con.execute(f"COPY {_PLANS[name]} TO {literal(f'{folder}/{name}.{made}.parquet')} (FORMAT parquet)")
+        ((last,),) = con.execute("SELECT max(date) FROM whole").fetchall()
+        output = EtlOutput(
+            made=made,
+            run_id=os.environ.get(PARENT_VARIABLE, ""),
+            settings=settings,
+            last=last,
+            columns=columns,
+            sales=kept,
+            plans={name: f"{name}.{made}.parquet" for name in plans},
+        )
+        before = read_output(folder)
+        _write(folder, POINTER, (output.model_dump_json(indent=1) + "\n").encode())
+        _remove_old(folder, output, before or output)
+    except (OSError, duckdb.Error) as error:
+        raise SourceError(f"{folder}: the rows cannot be kept: {first_line(error)}") from error
+
+
+def _write(folder: str, name: str, content: bytes) -> None:
+    """Writes a small file at once: a reader finds the old one or the new one."""
+    if folder.startswith("s3://"):
+        store, path = open_filesystem(f"{folder}/{name}")
+        with store.open_output_stream(path) as stream:
+            stream.write(content)
+        return
+    with replace_atomically(Path(folder) / name) as draft:
+        draft.write_bytes(content)
+
+
+def _remove_old(folder: str, *outputs: EtlOutput) -> None:
+    """Removes files that none of these runs names: whoever began to read keeps what the pointer named then."""
+    named = {name for one in outputs for name in (*one.sales, *one.plans.values())}
+    store, path = open_filesystem(folder)
+    for info in store.get_file_info(pyarrow.fs.FileSelector(path, recursive=True)):
+        name = info.path.removeprefix(f"{path}/")
+        ours = re.fullmatch(r"(sales/\d{4}-\d{2}|[a-z]+)\.\d{8}T\d{12}\.parquet", name)
+        if ours and info.type == pyarrow.fs.FileType.File and name not in named:
+            store.delete_file(info.path)
+
+
+def _fingerprint(config: Config, settings: EtlSettings) -> str:
+    """Of all that shapes rows: another one makes the next run a full one."""
+    own = [one.query for one in settings.tables.given().values() if one.query is not None]
+    queries = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in own]
+    shape = [settings.tables.model_dump(mode="json"), config.time_zone, config.data.comp_price_max_age, queries]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Holds the lock of this program in this PRICING_HOME.
+
+    Raises:
+        LockError: Another process holds it.
+    """
+    path = pricing_home() / "locks" / "etl_tables"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LockError(f"etl is running already: another process holds {path}; wait for it to end") from error
+        yield

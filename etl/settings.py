@@ -1,0 +1,177 @@
+"""The configuration's section `etl`: where a shop's tables lie, and what their columns are called."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from etl.competitors import CompetitorSettings, SourceName
+from pricing.errors import ConfigError, nearest
+
+Kind = Literal["time", "day", "number", "text"]
+TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
+_TABLES = {  # our columns of each table; those with ! must be there
+    "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
+    "is_promo is_holiday tax_rate parent_id",
+    "order_lines": "time! product_id! quantity! unit_price amount line_id status tax_rate store updated",
+    "stock": "time! product_id! quantity! store",
+    "products": "product_id! category list_price unit_cost price tax_rate parent_id valid_from",
+    "promotions": "first! last! product_id category store",
+    "deliveries": "product_id! date! store",
+    "events": "date! name! last_date category",
+    "competitors": "seen_at! product_id! price! source offer_id available",
+}
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("time", "updated", "seen_at"), "time"),
+    **dict.fromkeys(("date", "valid_from", "first", "last", "last_date"), "day"),
+    **dict.fromkeys(("product_id", "parent_id", "line_id", "offer_id"), "text"),
+    **dict.fromkeys(("category", "status", "store", "name", "source"), "text"),
+}
+COLUMNS = {
+    table: {name.rstrip("!"): _KINDS.get(name.rstrip("!"), "number") for name in names.split()}
+    for table, names in _TABLES.items()
+}
+"""Our columns of each table, and how their cells are read."""
+NEEDED = {table: [name[:-1] for name in names.split() if name.endswith("!")] for table, names in _TABLES.items()}
+"""Those that must be there."""
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableSettings(_Section):
+    """One table.
+
+    Attributes:
+        location: A CSV or Parquet file, folder or pattern, local or `s3://`; or a database URL with `#table` or
+            `#SELECT …`. `${NAME}` is an environment variable.
+        columns: Their names by ours, where they differ.
+        query: A file with one SELECT over `raw`, the table as it is there, which gives our columns.
+        delimiter: Of a CSV file.
+        decimal: Its decimal mark.
+        date_format: Its dates and times, such as %d/%m/%Y.
+    """
+
+    location: Annotated[str, Field(min_length=1)]
+    columns: dict[str, str] = {}
+    query: Path | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    date_format: Annotated[str, Field(pattern="%")] | None = None
+
+    def named(self, table: str, there: list[str]) -> dict[str, str]:
+        """Our columns that a table has: their name by ours.
+
+        Raises:
+            ConfigError: A column that `columns` names, or one that is needed, is not there.
+        """
+        found = {
+            name: self.columns.get(name, name)
+            for name in COLUMNS[table]
+            if name in self.columns or (name in there and name not in _NAMED_ONLY)
+        }
+        for name in (*found, *NEEDED[table]):
+            theirs = self.columns.get(name, name)
+            if theirs not in there:
+                near = nearest(theirs, there)
+                hint = f"; is it {near!r}? Then write columns: {{{name}: {near}}}" if near else ""
+                raise ConfigError(
+                    f"etl.tables.{table}: expected a column {theirs!r}, found {', '.join(there) or 'none'}{hint}"
+                )
+        return found
+
+
+class Tables(_Section):
+    """A shop's tables: order lines and what stands beside them, or finished rows alone."""
+
+    sales: TableSettings | None = None
+    order_lines: TableSettings | None = None
+    stock: TableSettings | None = None
+    products: TableSettings | None = None
+    promotions: TableSettings | None = None
+    deliveries: TableSettings | None = None
+    events: TableSettings | None = None
+    competitors: TableSettings | None = None
+
+    def given(self) -> dict[str, TableSettings]:
+        """The tables that are named, in the order in which they are read."""
+        return {name: table for name in COLUMNS if (table := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _one_kind_of_sales(self) -> "Tables":
+        if (self.sales is None) == (self.order_lines is None):
+            raise ValueError("expected either order_lines or sales, which are finished rows")
+        beside = [name for name in ("stock", "products", "competitors") if getattr(self, name) is not None]
+        if self.sales is not None and beside:
+            raise ValueError(f"{beside[0]} goes with order_lines; finished rows hold what it says already")
+        for name, table in self.given().items():
+            for ours in table.columns:
+                if ours not in COLUMNS[name]:
+                    near = nearest(ours, COLUMNS[name])
+                    hint = f"did you mean {near}?" if near else f"known are {', '.join(COLUMNS[name])}"
+                    raise ValueError(f"{name}.columns: {ours!r} is no column that is read here; {hint}")
+        return self
+
+
+class EtlSettings(_Section):
+    """The section `etl`.
+
+    Attributes:
+        tables: Where the tables lie.
+        apis: Competitors' price APIs, by name.
+    """
+
+    tables: Tables
+    apis: dict[SourceName, CompetitorSettings] = {}
+
+    @model_validator(mode="after")
+    def _go_with_order_lines(self) -> "EtlSettings":
+        if self.apis and self.tables.sales is not None:
+            raise ValueError("apis go with order_lines; finished rows hold their comp_price already")
+        return self
+
+
+def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
+    """Checks the section.
+
+    Raises:
+        ConfigError: It is absent or wrong; no value is quoted, since one may hold a password.
+    """
+    if section is None:
+        raise ConfigError("the configuration has no section etl, which says where your tables lie (docs/data.md)")
+    try:
+        return EtlSettings.model_validate(section)
+    except ValidationError as error:
+        faults = [
+            f"etl.{'.'.join(map(str, fault['loc']))}: {_told(fault['msg'], fault['type'])}" for fault in error.errors()
+        ]
+        raise ConfigError("; ".join(dict.fromkeys(faults))) from None
+
+
+def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
+    """A location with its variables filled in; in the login of an address they are escaped.
+
+    Raises:
+        ConfigError: A variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if not environ.get(match[1]):
+            raise ConfigError(f"{where}: the environment variable {match[1]} is not set")
+        before, after = location[: match.start()], location[match.end() :]
+        login = "://" in before and "/" not in before.partition("://")[2] and "@" in after.partition("/")[0]
+        return quote(environ[match[1]], safe="") if login else environ[match[1]]
+
+    return _VARIABLE.sub(value, location)
+
+
+def _told(message: str, kind: str) -> str:
+    if kind == "extra_forbidden":
+        return "is no setting here (docs/data.md lists them)"
+    return message.removeprefix("Value error, ")

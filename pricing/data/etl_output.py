@@ -1,0 +1,116 @@
+"""Find and read what `etl` last made of a shop's tables: rows of sales, and plans. A pointer names the files."""
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pricing.data.files import open_filesystem
+from pricing.errors import ETL, SourceError, first_line
+from pricing.paths import etl_folder
+
+POINTER = "current.json"
+
+
+class EtlOutput(BaseModel):
+    """What one run of `etl` left; a later one replaces it at once, and files that it names never change.
+
+    Attributes:
+        format: Of this document.
+        made: When, UTC, as part of its files' names.
+        run_id: MLflow run of the job that started it; empty where none did.
+        settings: Fingerprint of the settings that shaped the rows.
+        last: The newest day with a row.
+        columns: Of the rows.
+        sales: Files of rows, within the folder, in the order of their months.
+        plans: File of each plan, by the name of its `data` setting.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["1"] = "1"
+    made: str
+    run_id: str
+    settings: str
+    last: date
+    columns: list[str]
+    sales: list[str]
+    plans: dict[str, str]
+
+
+def read_output(folder: str) -> EtlOutput | None:
+    """What a folder's pointer says; None where there is none.
+
+    Raises:
+        SourceError: It cannot be read, or is damaged.
+    """
+    where = f"{folder}/{POINTER}"
+    store, path = open_filesystem(where)
+    try:
+        if store.get_file_info(path).type == pa.fs.FileType.NotFound:
+            return None
+        with store.open_input_stream(path) as stream:
+            return EtlOutput.model_validate(json.loads(stream.read()))
+    except (OSError, ValueError, ValidationError) as error:
+        advice = f"move it away, and run etl with --sales {ETL} --full"
+        raise SourceError(f"{where}: is damaged or of another format ({first_line(error)}); {advice}") from error
+
+
+def output_in_force() -> EtlOutput:
+    """What the last run of `etl` left.
+
+    Raises:
+        SourceError: There is nothing yet, or it cannot be read.
+    """
+    found = read_output(etl_folder())
+    if found is None:
+        raise SourceError(f"{etl_folder()}: holds nothing yet; run etl with --sales {ETL} first")
+    return found
+
+
+def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of sales that the last run of `etl` left; `attrs` has their lineage.
+
+    Raises:
+        SourceError: There are none yet, or a file is missing or damaged.
+    """
+    found = output_in_force()
+    wanted = [name for name in found.columns if columns is None or name in columns]
+    store, path = open_filesystem(etl_folder())
+    schema: Any = None
+    try:
+        files = [f"{path}/{name}" for name in found.sales]
+        parts = [pa.dataset.dataset(file, filesystem=store, format="parquet") for file in files]
+        schema = pa.unify_schemas([part.schema for part in parts], promote_options="permissive")
+        whole = pa.dataset.dataset(files, filesystem=store, format="parquet", schema=schema)
+        frame: pd.DataFrame = whole.to_table(columns=wanted).to_pandas(date_as_object=False)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(
+            f"{etl_folder()}: a file of the last etl cannot be read: {first_line(error)}; bring it back from a backup, "
+            f"or run etl with --sales {ETL} --full"
+        ) from error
+    frame.attrs = {"left_out": [], "lineage": {"etl": found.made, "etl_run_id": found.run_id}}
+    return frame
+
+
+def plan_of(where: str, name: str) -> str:
+    """The address of a plan: `etl` stands for the file of that name that the last run of `etl` left.
+
+    Args:
+        where: What the setting says.
+        name: Of the setting: promotions, deliveries or events.
+
+    Raises:
+        SourceError: It says `etl`, which has left no such plan.
+    """
+    if where != ETL:
+        return where
+    file = output_in_force().plans.get(name)
+    if file is None:
+        raise SourceError(f"{etl_folder()}: the last etl left no {name}; does etl.tables name them?")
+    return f"{etl_folder()}/{file}"

@@ -1,1 +1,0 @@
-"""A retailer's own tables: read, checked, summed and joined into rows of the data contract."""

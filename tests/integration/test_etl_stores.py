@@ -1,0 +1,138 @@
+"""The program etl on real stores: PostgreSQL, from which it may only read, and S3, which it reads and keeps rows in."""
+
+import datetime as dt
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+import numpy as np
+import pandas as pd
+import psycopg2
+import pytest
+
+from etl.extract import extract
+from etl.settings import TableSettings
+from pipelines.demo_database import ShopDatabase, shop_database
+from pricing.data.etl_output import read_etl_rows
+from pricing.data.source import read_sales
+from pricing.errors import SourceError
+from simulation.market import MarketConfig, simulate
+from simulation.shop_tables import shop_tables
+from tests.kit.etl_runs import etl_run
+from tests.kit.servers import object_store
+
+DATA_PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+NOW = dt.datetime(2026, 11, 27, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[ShopDatabase]:
+    rows = simulate(MarketConfig(products=5, days=60, seed=3)).frame()
+    tables = shop_tables(rows, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(3))
+    with warnings.catch_warnings(), shop_database(tables) as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+
+
+def tables(url: str) -> dict[str, object]:
+    return {
+        "order_lines": {"location": f"{url}#order_lines", "columns": {"time": "ordered_at", "product_id": "sku"}},
+        "stock": {
+            "location": f"{url}#SELECT counted_at AS time, sku AS product_id, on_hand AS quantity FROM stock_counts "
+            "WHERE sku LIKE '%' AND sku <> ':none'"
+        },
+        "products": {
+            "location": f"{url}#public.product_master",
+            "columns": {"product_id": "sku", "unit_cost": "cost", "price": "shelf_price"},
+        },
+    }
+
+
+def test_a_night_reads_of_postgresql_what_is_recent_and_restores_the_days(shop: ShopDatabase) -> None:
+    days = pd.to_datetime(shop.tables.order_lines["ordered_at"], utc=True).dt.tz_localize(None)
+    first, last = (day.to_numpy().astype("datetime64[D]") for day in (days.min(), days.max()))
+    shop.record(first, last - 5)
+
+    before = etl_run(tables(shop.url), now=NOW)
+    shop.record(last - 4, last)
+    night = etl_run(tables(shop.url), now=NOW + dt.timedelta(days=1))
+
+    found = read_etl_rows()
+    assert night.tables["order_lines"].read < before.tables["order_lines"].read
+    sold = found.groupby("product_id")["units_sold"].sum()
+    lines = shop.tables.order_lines.drop_duplicates("line_id").query("status == 'sold'")
+    assert sold.to_dict() == lines.groupby("sku")["quantity"].sum().astype(float).to_dict()
+    assert found["stock"].notna().mean() > 0.9
+
+
+def test_the_query_to_copy_makes_a_finished_table(shop: ShopDatabase) -> None:
+    (query,) = re.findall(r"```sql\nCREATE VIEW sales AS\n(.*?)```", DATA_PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    with closing(psycopg2.connect(shop.owner)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW products AS SELECT DISTINCT ON (sku) *, shelf_price AS price FROM product_master")
+        cursor.execute(f"CREATE VIEW sales AS {query}; GRANT SELECT ON sales TO pricing_reader")
+
+    frame = read_sales(f"{shop.url}#sales")
+
+    assert {"date", "product_id", "units_sold", "price", "category", "list_price", "unit_cost", "stock"} == {*frame}
+    assert not frame.duplicated(["date", "product_id"]).any()
+    assert (frame["price"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "no_such_table",
+        "SELECT 1; DROP TABLE promotions",
+        "WITH x AS (DELETE FROM promotions RETURNING *) SELECT * FROM x",
+    ],
+)
+def test_what_is_not_there_or_would_write_is_refused(shop: ShopDatabase, what: str) -> None:
+    with pytest.raises(SourceError):
+        etl_run({"order_lines": {"location": f"{shop.owner}#{what}"}})
+
+
+def test_a_statement_that_takes_too_long_is_ended(shop: ShopDatabase) -> None:
+    given = TableSettings(
+        location=f"{shop.url}#SELECT now() AS time, 'tea' AS product_id, 1 AS quantity FROM pg_sleep(60)"
+    )
+
+    with duckdb.connect() as con, pytest.raises(SourceError, match="timeout"):
+        extract(con, "order_lines", given, environ={}, since=None, seconds=0.5)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory() as folder, object_store(Path(folder), bucket="shop") as found:
+        yield found
+
+
+def test_rows_are_made_of_files_on_s3_and_kept_there(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3  # noqa: PLC0415
+
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")  # the test's store knows no newer way
+    monkeypatch.setenv("PRICING_ETL", "s3://shop/made")
+    client = boto3.client("s3", endpoint_url=store["AWS_ENDPOINT_URL"])
+    for day in (1, 2):
+        text = f"time,product_id,quantity,unit_price\n2026-03-0{day},tea,{day},5.0\n"
+        client.put_object(Bucket="shop", Key=f"in/{day}/lines.csv", Body=text.encode())
+    client.close()
+    given = {"order_lines": {"location": "s3://shop/in"}}
+
+    etl_run(given, now=NOW)
+    etl_run(given, now=NOW + dt.timedelta(days=1))
+
+    assert read_etl_rows()["units_sold"].tolist() == [1.0, 2.0]
+    assert not (tmp_path / "home" / "etl").exists()

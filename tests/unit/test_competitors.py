@@ -1,0 +1,196 @@
+"""What counts as a competitor's offer, and what an API's settings may say."""
+
+import datetime as dt
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from etl.competitors import SCHEMA, CompetitorSettings, Reading, at, read_match
+from etl.http import ApiError, retry_after
+
+NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
+SECRET = "a-key-nobody-else-has"
+FIELDS = {"product_id": "sku", "price": "price.amount", "available": "in_stock", "seen_at": "seen"}
+GOOD = {"sku": "P1", "price": {"amount": 9.5}, "in_stock": True, "seen": "2026-03-10T08:00:00+02:00"}
+DEEP = json.loads("[" * 900 + "]" * 900)
+
+
+def settings(**others: Any) -> CompetitorSettings:
+    return CompetitorSettings.model_validate({"url": "https://prices.example.com/offers", "fields": FIELDS, **others})
+
+
+def read(*records: Any, match: dict[str, str] | None = None, api: CompetitorSettings | None = None) -> Reading:
+    reading = Reading("rival", api or settings(), now=NOW)
+    reading.add(records, match=match, hide=lambda text: text.replace(SECRET, "***"))
+    return reading
+
+
+def rows(reading: Reading) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pa.concat_tables(reading.pages).to_pylist()
+    return found
+
+
+def test_a_good_offer_becomes_a_row() -> None:
+    reading = read(GOOD)
+
+    seen = dt.datetime(2026, 3, 10, 6, tzinfo=dt.UTC)
+    names = {"source": "rival", "offer_id": "P1", "product_id": "P1"}
+    assert rows(reading) == [{**names, "price": 9.5, "available": True, "seen_at": seen}]
+    assert reading.pages[-1].schema == SCHEMA
+
+
+def test_unknown_counts_as_available() -> None:
+    reading = read(*({**GOOD, "in_stock": value} for value in (True, False, None)))
+
+    assert [row["available"] for row in rows(reading)] == [True, False, True]
+
+
+def test_an_offer_that_need_not_say_when_it_was_seen_was_when_collected() -> None:
+    api = settings(fields={"product_id": "sku", "price": "price.amount"})
+
+    (row,) = rows(read({"sku": 17, "price": {"amount": 3}}, api=api))
+
+    assert (row["product_id"], row["price"], row["available"], row["seen_at"]) == ("17", 3.0, True, NOW)
+
+
+BAD = [
+    *(("price", value) for value in (0, -1, math.nan, math.inf, 10**399, 1e10, "9.5", True, None, [9.5], DEEP)),
+    *(("sku", value) for value in ("\ud800", "", " ", None, True, {}, "a\0b", "x" * 201, 10**399, DEEP)),
+    ("sku", f"of {SECRET}"),
+    *(("seen", f"{value}T00:00:00Z") for value in ("10000-01-01", "1999-12-31", "2026-03-11", "2026-02-30")),
+    *(("seen", value) for value in ("2026-03-10T08:00:00", "0001-01-01T00:00:00+14:00", "\ud800", None, 1e300, [])),
+    *(("in_stock", value) for value in ("yes", 1, {})),
+]
+
+
+@pytest.mark.parametrize(("theirs", "value"), BAD, ids=lambda value: ascii(value)[:30])
+def test_a_bad_offer_is_set_aside_by_its_field_and_loses_no_other(theirs: str, value: Any) -> None:
+    bad = {**GOOD, theirs: {"amount": value} if theirs == "price" else value}
+    ours = {"sku": {"product_id", "offer_id"}, "seen": {"seen_at"}, "in_stock": {"available"}}.get(theirs, {theirs})
+
+    reading = read(GOOD, bad, {**GOOD, "sku": "P2"})
+
+    counts = reading.counts()
+    assert [row["product_id"] for row in rows(reading)] == ["P1", "P2"]
+    assert (counts.read, counts.kept, list(counts.set_aside.values())) == (3, 2, [1])
+    assert set(counts.examples) == set(counts.set_aside) <= ours
+    assert all(len(text) <= 80 and text.isascii() and SECRET not in text for text in counts.examples.values())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "amount"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(GOOD, JSON)), max_size=5))
+def test_no_record_ends_the_reading_and_all_are_counted(records: list[Any]) -> None:
+    reading = read(*records, GOOD)
+
+    counts = reading.counts()
+    assert counts.read == len(records) + 1 == counts.kept + sum(counts.set_aside.values())
+    assert all(0 < row["price"] <= 1e9 and row["product_id"] for row in rows(reading))
+
+
+def test_only_the_first_example_of_a_reason_is_kept() -> None:
+    counts = read(*({**GOOD, "sku": f"\ud800{number}"} for number in range(3))).counts()
+
+    assert (counts.set_aside, counts.examples) == ({"product_id": 3}, {"product_id": "'\\ud8000'"})
+
+
+def test_offers_are_matched_by_a_file_of_ids(tmp_path: Path) -> None:
+    path = tmp_path / "match.csv"
+    path.write_text("\ufeffoffer_id,product_id\nr-1,P1\nr-2,P1\n", encoding="utf-8")
+    api = settings(fields={"offer_id": "sku", "price": "price.amount"}, match=path)
+
+    reading = read(*({**GOOD, "sku": sku} for sku in ("r-1", "r-2", "r-3")), api=api, match=read_match(path))
+
+    assert [(row["offer_id"], row["product_id"]) for row in rows(reading)] == [("r-1", "P1"), ("r-2", "P1")]
+    assert reading.counts().set_aside == {"match": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [b"offer,product\na,b\n", b"offer_id,product_id\na,P1\na,P2\n", b"offer_id\n\xff", None]
+)
+def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "match.csv"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ApiError, match=r"match\.csv"):
+        read_match(path)
+
+
+def test_a_path_leads_into_objects_only() -> None:
+    assert at({"a": {"b": 1}}, "a.b") == 1
+    assert at([1], None) == [1]
+    assert [at(document, "a.b") for document in ({}, {"a": 1}, [], None, {"a": [1]})] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        *(
+            ("37", 37),
+            ("Tue, 10 Mar 2026 12:00:50 GMT", 50),
+            ("Tue, 10 Mar 2026 11:00:00 GMT", 0),
+            ("9" * 400, 1e12 - 1),
+        ),
+        *((text, None) for text in ("", "soon", "-1", "²", "1.5", "Tue, 10 Mar 99999999999999999999 12:00:00 GMT")),
+    ],
+)
+def test_a_wish_to_wait_is_read_as_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after(value, now=NOW) == seconds
+
+
+KEY = {"kind": "key", "variable": "RIVAL_KEY"}
+OAUTH = {"kind": "oauth", "client_id_variable": "RIVAL_ID", "client_secret_variable": "RIVAL_SECRET"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(
+            {"url": url}
+            for url in ("http://prices.example.com/", "ftp://a.b/", "prices", "https://u:p@a.b/", "https://a b/")
+        ),
+        *({"url": f"https://a.b/?{name}=x"} for name in ("api_key", "access_token", "page=1&Signature")),
+        {"authentication": {**KEY, "variable": SECRET}},
+        {"authentication": {**KEY, "header": "X-Key: 1"}},
+        {"authentication": {**KEY, "prefix": "a\r\nb"}},
+        {"authentication": {**OAUTH, "token_url": "http://login.example.com/token"}},
+        {"match": "match.csv"},
+        {"fields": {"price": "price"}},
+        {"fields": {"price": "price", "offer_id": "id"}},
+        {"fields": {**FIELDS, "price": "price..amount"}},
+        {"paging": {"kind": "guess"}},
+        {"currency": "EUR"},
+    ],
+    ids=str,
+)
+def test_settings_that_would_tell_a_secret_or_guess_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**wrong)
+
+    assert SECRET not in str(caught.value)
+
+
+def test_the_documented_settings_are_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "competitor_prices.md").read_text(encoding="utf-8")
+    document = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+
+    assert CompetitorSettings.model_validate(document["rival"]).match is None
+
+
+def test_http_is_for_this_machine_and_for_a_container() -> None:
+    for url in ("http://127.0.0.1:8099/offers", "http://localhost/offers", "http://competitor:8099/offers?country=DE"):
+        assert settings(url=url, authentication=KEY).url == url

@@ -1,0 +1,284 @@
+"""A shop's tables become rows: nothing is lost, a night equals a full run, and the last state outlives a failure."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.rows import REACH
+from pricing.config import load_config
+from pricing.data.calendar_tables import read_deliveries, read_promotions
+from pricing.data.etl_output import plan_of, read_etl_rows
+from pricing.data.load import load_panel_from
+from pricing.errors import SourceError
+from tests.kit.etl_runs import NOW, etl_run
+from tests.kit.shop import Shop
+
+SQL = Path(__file__).parents[2] / "etl" / "sql"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+
+
+def made() -> pd.DataFrame:
+    return read_etl_rows().sort_values(["product_id", "date"], ignore_index=True)
+
+
+def write(folder: Path, name: str, header: str, *lines: str) -> dict[str, Any]:
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return {"location": str(path)}
+
+
+def lines_of(folder: Path, *lines: str, header: str = "time,product_id,quantity,unit_price") -> dict[str, Any]:
+    return {"order_lines": write(folder, "lines", header, *lines)}
+
+
+def units(frame: pd.DataFrame) -> dict[tuple[str, str], float]:
+    return {(str(row.date)[:10], row.product_id): row.units_sold for row in frame.itertuples()}
+
+
+@pytest.mark.parametrize("stores", [1, 2])
+def test_a_night_equals_a_full_run(tmp_path: Path, stores: int) -> None:
+    shop = Shop(tmp_path, products=4, seed=stores, stores=stores)
+    for days in (40, 1, 2, 30, 1, 5):
+        shop.trade(days)
+        night = etl_run(shop.tables, now=shop.evening)
+    nightly = made()
+
+    full = etl_run(shop.tables, now=shop.evening, full=True)
+
+    assert night.first
+    assert not full.first
+    assert night.tables["order_lines"].read < full.tables["order_lines"].read
+    pd.testing.assert_frame_equal(nightly, made())
+
+
+def test_a_return_of_an_older_sale_waits_for_a_full_run(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, products=1)
+    shop.sell("P0", 5, day=shop.day, price=9.0)
+    sold = shop.day
+    shop.trade(60)
+    etl_run(shop.tables, now=shop.evening)
+    shop.sell("P0", -2, day=shop.day, price=9.0)
+    shop.trade(1)
+
+    night = etl_run(shop.tables, now=shop.evening)
+    before = units(made())[str(sold), "P0"]
+    full = etl_run(shop.tables, now=shop.evening, full=True)
+
+    assert (night.left_out, full.left_out) == (2.0, 0.0)
+    assert units(made())[str(sold), "P0"] == before - 2
+
+
+events = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([1.0, 2.0]), st.integers(-3, 3)), max_size=14)
+
+
+@settings(deadline=None, max_examples=60)
+@given(events=events)
+def test_a_return_is_taken_off_the_newest_earlier_sale_at_its_price(events: list[tuple[int, float, int]]) -> None:
+    rows = [(day, price, float(n)) for day, price, n in events if n]
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute(
+        "CREATE TABLE lines (seq INTEGER, moment TIMESTAMPTZ, date DATE, product_id VARCHAR, store VARCHAR, "
+        "units DOUBLE, price DOUBLE, tax_rate DOUBLE)"
+    )
+    for seq, (day, price, n) in enumerate(rows):
+        date = dt.date(2026, 1, 1 + day)
+        con.execute("INSERT INTO lines VALUES ($1, $2, $2, 'tea', '', $3, $4, NULL)", [seq, date, n, price])
+
+    con.execute((SQL / "days.sql").read_text(encoding="utf-8"))
+
+    sold = {}
+    for price in (1.0, 2.0):
+        stack: list[tuple[int, float]] = []
+        for day, n in sorted(((d, n) for d, p, n in rows if p == price), key=lambda one: (one[0], one[1] < 0)):
+            due = -n
+            while due > 0 and stack:
+                last, left = stack.pop()
+                if left > due:
+                    stack.append((last, left - due))
+                due -= left
+            if n > 0:
+                stack.append((day, n))
+        for day, n in stack:
+            sold[day] = sold.get(day, 0.0) + n
+    found = con.execute("SELECT date, units_sold FROM days WHERE units_sold > 0").fetchall()
+    assert {date.day - 1: n for date, n in found} == sold
+    assert {date.day - 1 for (date,) in con.execute("SELECT date FROM days").fetchall()} == {
+        day for day, _, n in rows if n > 0
+    }
+
+
+def test_every_line_is_used_or_set_aside_with_its_reason(tmp_path: Path) -> None:
+    good = [f"{number},2026-03-02T10:00:00+01:00,tea,1,5.00,sold" for number in range(100)]
+    tables = lines_of(
+        tmp_path,
+        *good,
+        "100,2026-03-02T10:00:00+01:00,tea,x,5.00,sold",
+        "101,2026-03-02T10:00:00+01:00,,1,5.00,sold",
+        "102,2026-03-02T10:00:00+01:00,tea,1,5.00,cancelled",
+        "7,2026-03-02T10:00:00+01:00,tea,1,5.00,sold",
+        "8,2026-03-02T10:00:00+01:00,tea,3,5.00,sold",
+        "103,2026-11-27T07:30:00+01:00,tea,1,5.00,sold",
+        "104,2027-01-01,tea,1,5.00,sold",
+        "105,2026-03-02,tea,1",
+        header="line_id,time,product_id,quantity,unit_price,status",
+    )
+
+    read = etl_run(tables).tables["order_lines"]
+
+    assert read.read == 108 == read.used + sum(read.aside.values())
+    assert (read.used, read.bad) == (100, 4)
+    assert read.aside["repeated"] == read.aside["an earlier version"] == read.aside["cancelled"] == 1
+    assert "line 102, column quantity" in read.examples["quantity cannot be read"]
+    assert units(made())["2026-03-02", "tea"] == 102
+
+
+def test_the_newest_version_of_a_line_counts(tmp_path: Path) -> None:
+    tables = lines_of(
+        tmp_path,
+        "1,2026-03-02,tea,5,2.0,2026-03-04",
+        "1,2026-03-02,tea,3,2.0,2026-03-03",
+        "2,2026-03-02,jam,1,2.0,",
+        header="line_id,time,product_id,quantity,unit_price,updated",
+    )
+
+    etl_run(tables)
+
+    assert units(made()) == {("2026-03-02", "jam"): 1, ("2026-03-02", "tea"): 5}
+
+
+def test_a_day_is_the_shops_own_and_its_price_is_weighted_by_units(tmp_path: Path) -> None:
+    tables = lines_of(tmp_path, "2026-03-02T23:30:00Z,tea,3,2.0", "2026-03-03 10:00:00,tea,1,4.0")
+
+    etl_run(tables, zone="Europe/Berlin")
+
+    assert made()[["units_sold", "price"]].to_numpy().tolist() == [[4.0, 2.5]]
+
+
+def test_stock_is_that_of_the_opening_and_days_without_a_sale_have_rows(tmp_path: Path) -> None:
+    tables = lines_of(
+        tmp_path,
+        "2026-03-02 09:00:00,tea,2,5.0",
+        "2026-03-02 18:00:00,tea,3,5.0",
+        *[f"2026-03-{day:02d} 10:00:00,jam,1,3.0" for day in (2, 3, 4)],
+        *[f"2026-04-{day:02d} 10:00:00,jam,1,3.0" for day in (2, 3)],
+    )
+    tables["stock"] = write(
+        tmp_path,
+        "stock",
+        "time,product_id,quantity",
+        "2026-03-02 10:00:00,tea,20",
+        "2026-03-02 17:00:00,tea,19",
+        "2026-03-04,tea,0",
+    )
+
+    etl_run(tables)
+
+    tea = made().query("product_id == 'tea'")
+    assert tea["date"].astype(str).str[:10].tolist() == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    assert tea["units_sold"].tolist() == [5, 0, 0]
+    assert tea["price"].tolist() == [5, 5, 5]
+    assert tea["stock"].tolist() == [22, 16, 0]  # 20 counted after 2 were sold; 19 counted before 3 were
+    assert dt.date(2026, 4, 2) - dt.date(2026, 3, 3) > dt.timedelta(days=REACH)
+
+
+def test_the_lowest_of_the_newest_offers_counts_with_its_age(tmp_path: Path) -> None:
+    tables = lines_of(tmp_path, *[f"2026-03-{day:02d},tea,1,5.0" for day in (2, 4, 6)])
+    tables["competitors"] = write(
+        tmp_path,
+        "offers",
+        "seen_at,product_id,price,source,available",
+        "2026-03-01,tea,4.0,a,1",
+        "2026-03-03,tea,4.5,a,1",
+        "2026-03-02,tea,4.2,b,1",
+        "2026-03-05,tea,4.1,b,0",
+    )
+
+    etl_run(tables)
+
+    rows = made()[lambda frame: frame["units_sold"] > 0]
+    assert rows["comp_price"].tolist() == [4.0, 4.2, 4.5]
+    assert rows["comp_price_age"].tolist() == [1, 2, 3]
+
+
+def test_stores_are_series_of_their_product(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, products=2, stores=2)
+    shop.trade(50)
+
+    report = etl_run(shop.tables, now=shop.evening)
+
+    frame = made()
+    assert set(frame["product_id"]) == {"P0@S0", "P0@S1", "P1@S0", "P1@S1"}
+    assert (frame["parent_id"] == frame["product_id"].str[:2]).all()
+    assert {match.table: match.sales_only for match in report.matches}["products"] == 0
+    assert set(read_promotions("etl").product_id) == {"P1@S0", "P1@S1"}
+    assert set(read_deliveries("etl").product_id) == {"P1@S0"}
+    assert pd.read_parquet(plan_of("etl", "events"))["name"].tolist() == ["Spring fair"]
+    assert load_panel_from("etl", load_config().data).lineage["etl"]
+
+
+def test_what_ends_a_run_leaves_the_last_state(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, products=2)
+    shop.trade(40)
+    etl_run(shop.tables, now=shop.evening)
+    before, deliveries = made(), plan_of("etl", "deliveries")
+    shop.trade(2)
+    blocked = tmp_path / "home" / "etl" / f"deliveries.{shop.evening:%Y%m%dT%H%M%S%f}.parquet"
+    blocked.mkdir()
+    (blocked / "file").touch()
+
+    with pytest.raises(SourceError, match="cannot be kept"):
+        etl_run(shop.tables, now=shop.evening)  # new rows are written already
+
+    pd.testing.assert_frame_equal(made(), before)
+    assert plan_of("etl", "deliveries") == deliveries
+
+
+def test_too_many_bad_rows_stop_a_run_and_a_dry_run_keeps_nothing(tmp_path: Path) -> None:
+    good = [f"2026-03-02,tea,{number},5.0" for number in range(1, 10)]
+    dry = etl_run(lines_of(tmp_path, *good), dry_run=True)
+    bad = lines_of(tmp_path, *good, "2026-03-02,tea,3,-1")
+
+    with pytest.raises(SourceError, match="1 of 10 rows cannot be used"):
+        etl_run(bad, dry_run=True)
+
+    assert (dry.rows, dry.kept) == (1, False)
+    with pytest.raises(SourceError, match="holds nothing yet"):
+        read_etl_rows()
+
+
+def test_an_id_that_tells_no_lines_apart_is_refused(tmp_path: Path) -> None:
+    lines = [f"{number % 3},2026-03-02,tea,{number},5.0" for number in range(1, 150)]
+
+    with pytest.raises(SourceError, match="line_id"):
+        etl_run(lines_of(tmp_path, *lines, header="line_id,time,product_id,quantity,unit_price"))
+
+
+def test_an_own_query_takes_the_place_of_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "own.sql").write_text(
+        "SELECT day AS time, sku AS product_id, n::DOUBLE / 6 AS quantity, 5 AS unit_price FROM raw;"
+    )
+    tables = {
+        "order_lines": write(tmp_path, "own", "day,sku,n", "2026-03-02,tea,12") | {"query": str(tmp_path / "own.sql")}
+    }
+
+    etl_run(tables)
+
+    assert units(made()) == {("2026-03-02", "tea"): 2.0}
+
+
+def test_a_lock_and_old_files_are_cleared(tmp_path: Path) -> None:
+    for hour in range(4):
+        etl_run(lines_of(tmp_path, "2026-03-02,tea,1,5.0"), now=NOW + dt.timedelta(hours=hour))
+
+    assert len(list((tmp_path / "home" / "etl" / "sales").iterdir())) == 2
