@@ -199,7 +199,8 @@ def _judge(
     refused = [rejection.verdict(number)] if rejection is not None else []
     limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
-    strange = isinstance(incumbent, LoadedVersion) and _units(challenger).keys().isdisjoint(_units(incumbent))
+    theirs = _units(incumbent) if isinstance(incumbent, LoadedVersion) else {}
+    strange = bool(theirs) and _units(challenger).keys().isdisjoint(theirs)
     states = state_gates(
         number=number,
         challenger=challenger.meta["state_date"],
@@ -213,8 +214,8 @@ def _judge(
     baselines = baseline_gates(challenger.backtest, limits, holds_only=holds)
     if champion is None or incumbent is None:
         return [*refused, *baselines, known, *states, golden]
-    if isinstance(incumbent, LoadedVersion) and strange:  # of another shop: nothing else of the two can be compared
-        return [*refused, *baselines, known, *states, golden, products_gate((), _units(incumbent), limits)]
+    if strange:  # of another shop: nothing else of the two can be compared
+        return [*refused, *baselines, known, *states, golden, products_gate((), theirs, limits)]
     known_error = production_error(access, champion, config=config)
     against = _against(challenger, champion, incumbent, known_error, number=number, options=options, limits=limits)
     if champion.weights == challenger.weights_hash:

@@ -1,6 +1,5 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from pricing.config_schema import Words
 from pricing.errors import ETL, ConfigError
 from pricing.fileio import holds_password
 from pricing.paths import SETTINGS
-
-_log = logging.getLogger(__name__)
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
@@ -192,13 +189,13 @@ def _with_etl_plans(config: Config) -> Config:
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default values for the period that a configuration names; none where there are none to begin with.
+    """The default values for the period that a configuration names.
 
     Raises:
         ConfigError: Those of the week are missing.
     """
     data = given.get("data")
-    if not defaults or not isinstance(data, Mapping) or data.get("period") != "week":
+    if not isinstance(data, Mapping) or data.get("period") != "week":
         return defaults
     if not WEEKLY_PATH.is_file():
         raise ConfigError(

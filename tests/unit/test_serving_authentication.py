@@ -12,6 +12,7 @@ from serving.settings import is_loopback
 from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
+PRICED = {**REQUEST, "list_price": 5.0}  # enough for a price without a version
 SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
 KEYS = {
     "PRICING_KEYS": "required",
@@ -60,7 +61,7 @@ def test_a_key_opens_what_its_scopes_say(tmp_path: Path, path: str, key: str | N
 
 def test_a_key_that_is_not_needed_is_ignored(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
-        answer = shop.client.post("/get_price", json=REQUEST, headers={"X-API-Key": "whatever"})
+        answer = shop.client.post("/get_price", json=PRICED, headers={"X-API-Key": "whatever"})
 
     assert answer.status_code == 200
 
@@ -148,7 +149,7 @@ def test_over_the_limit_the_answer_says_when_to_come_back(tmp_path: Path) -> Non
     config = tmp_path / "limits.yaml"
     config.write_text("serving: {rate_limit: 0.01, rate_burst: 2}")
     with open_app(tmp_path, environment={"PRICING_CONFIG": str(config)}) as shop:
-        answers = [shop.price() for _ in range(3)]
+        answers = [shop.price(**PRICED) for _ in range(3)]
         health = shop.client.get("/health/live")
         metrics = shop.client.get("/metrics")
 
@@ -178,10 +179,10 @@ def test_wrong_keys_are_logged_without_the_key_and_limited_by_address(
     config.write_text("serving: {wrong_keys: 2}")
     wrong, right = {"X-API-Key": "wrong-0123456789abcdef"}, {"X-API-Key": SHOP_KEY}
     with open_app(tmp_path, environment={**KEYS, "PRICING_CONFIG": str(config)}) as shop:
-        tries = [shop.client.post("/get_price", json=REQUEST, headers=wrong).status_code for _ in range(4)]
-        good = shop.client.post("/get_price", json=REQUEST, headers=right).status_code
+        tries = [shop.client.post("/get_price", json=PRICED, headers=wrong).status_code for _ in range(4)]
+        good = shop.client.post("/get_price", json=PRICED, headers=right).status_code
         elsewhere = shop.client.post(
-            "/get_price", json=REQUEST, headers=wrong, environ_overrides={"REMOTE_ADDR": "10.9.8.7"}
+            "/get_price", json=PRICED, headers=wrong, environ_overrides={"REMOTE_ADDR": "10.9.8.7"}
         ).status_code
 
     assert tries == [401, 401, 429, 429]
@@ -242,6 +243,6 @@ def test_with_keys_or_where_none_are_wanted_proxies_and_names_are_free(
 ) -> None:
     headers = {"X-API-Key": SHOP_KEY, "X-Forwarded-For": "10.1.2.3", "Host": "prices.example"}
     with open_app(tmp_path, environment=environment) as shop:
-        answer = shop.client.post("/get_price", json=REQUEST, headers=headers)
+        answer = shop.client.post("/get_price", json=PRICED, headers=headers)
 
     assert answer.status_code == 200
