@@ -300,11 +300,12 @@ def _from_database(
     with open_database(address, seconds=seconds) as database:
         there = _columns(database, what)
         named = settings.named(table, there) if settings.query is None else {}
-        query = sa.select(*(sa.column(name) for name in dict.fromkeys(named.values()) or there))
-        query = query.select_from(select(database, what))
+        chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(named.values()) or there]
+        query = sa.select(*chosen).select_from(select(database, what))
         if since is not None and named:
             # A day more, since zones differ; without a type, so that each database reads the text as its column's.
-            early, time = sa.literal_column(f"'{since - timedelta(days=1)}'"), sa.column(named["time"])
+            early: sa.ColumnElement[Any] = sa.literal_column(f"'{since - timedelta(days=1)}'")
+            time: sa.ColumnElement[Any] = sa.column(named["time"])
             query = query.where(sa.or_(time >= early, time.is_(None)))
         by_adbc = database.dialect == "postgresql"
         with _by_adbc(address, query, seconds=seconds) if by_adbc else _by_rows(database, query) as batches:
