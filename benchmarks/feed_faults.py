@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pricing.data.quality_stage import contract_findings, judge
+from pricing.data.request_quality import request_findings
 
 from benchmarks.demand_settings import SETTINGS
 from benchmarks.forecast_data import m5, orange_juice
@@ -35,8 +37,6 @@ from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_sales
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.quality import Finding, Quality, QualityError, ordered
-from pricing.data.quality_stage import contract_findings, judge
-from pricing.data.request_quality import request_findings
 from pricing.errors import ContractError
 from pricing.runtime.cli import job_options, run_main
 

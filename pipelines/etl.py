@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.calendar import read_plans
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked, report_findings
+from pipelines.quality import read_checked
 from pipelines.reports.etl_files import Night, reported
 from pipelines.sources import SourcesRead, read_sources
 from pricing.config import Config, load_config, with_source_plans
@@ -75,13 +75,11 @@ def _build(options: argparse.Namespace, config: Config, *, run_id: str, night: N
         anchors=anchors,
         beside=beside,
     )
-    findings = ordered([*of_sources, *loaded.quality.findings])
-    night.loaded = loaded = replace(loaded, quality=replace(loaded.quality, findings=findings))
+    night.loaded = loaded = replace(loaded, findings=tuple(ordered([*of_sources, *loaded.findings])))
     panel = loaded.panel
     log_data(panel, sales=options.sales)
-    found = report_findings(loaded, config.data, sales=options.sales, beside=beside)
     save_panel(panel, options.output)
-    lines = [*report(panel), *(f"finding: {line}" for line in found)]
+    lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
     mlflow.log_text("\n".join([*told, *lines]) + "\n", "panel.txt")
     print("\n".join(lines))
     return [*told, *lines]

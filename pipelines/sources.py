@@ -14,7 +14,7 @@ from pricing.config import Config
 from pricing.config_sources import SourcesConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.manifest import Manifest
-from pricing.data.quality import MEANINGS, Finding, Quality, QualityError, ordered
+from pricing.data.quality import Finding, QualityError, ordered
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically
 from pricing.paths import pricing_home, sources_folder
@@ -89,20 +89,25 @@ def read_sources(
         )
     manifest = collected.manifest
     found += _competitor_findings(collected)
-    notice(*as_findings([one for one in found if one.level == "quarantine"]))
+    notice(*as_findings([one for one in found if one.level == "set_aside"]))
     mlflow.log_text(manifest.model_dump_json(indent=1), ARTIFACT)
     mlflow.set_tags({**manifest.lineage(), "sources_changed": str(collected.published).lower()})
     lines = _said(collected, dry_run=dry_run, seconds=time.monotonic() - began)
-    return SourcesRead(manifest, ordered(found), lines)
+    return SourcesRead(manifest, tuple(ordered(found)), lines)
 
 
 def _competitor_findings(collected: Collected) -> list[Finding]:
     """One for each competitor's API that was not read whole, or whose prices are old."""
     statuses = () if collected.competitors is None else collected.competitors.statuses
-    _, advice = MEANINGS[_FEED]
+    advice = (
+        "Look at what the run of etl says of it; until it answers, the prices seen last count, up to a configured age"
+    )
     return [
         Finding(
-            _FEED, "note" if one.state == "stale" else "quarantine", f"{one.source}: {one.state}: {one.why}", advice
+            _FEED,
+            "note" if one.state == "stale" else "set_aside",
+            sentence=f"{one.source}: {one.state}: {one.why}",
+            advice=advice,
         )
         for one in statuses
         if one.state != "fresh"
@@ -173,24 +178,22 @@ def _refuse_too_many(
         if not rows:
             continue
         share = rows / source.rows
-        passed = share > limit and config.data.plausibility.refuse
+        passed = share > limit
         worst = max(dropped, key=lambda count: count.rows)
         seen = f"Look at them in {written[name]}" if name in written else "Run etl without --dry_run to see them"
         found.append(
             Finding(
-                "too_many_bad_rows" if share > limit else "contract",
-                "stop" if passed else "quarantine" if share > _TOLD * limit else "note",
-                f"{rows:,} of {source.rows:,} rows of sources.{name} cannot be used ({share:.1%}; "
-                f"data.quality.most_set_aside is {limit:.0%}): {_reasons(dropped)}",
-                f"{seen}, and mend the source",
+                "contract",
+                "stop" if passed else "set_aside" if share > _TOLD * limit else "note",
                 rows=rows,
-                share=share,
-                examples=(worst.first,),
+                example=worst.first,
+                sentence=f"{rows:,} of {source.rows:,} rows of sources.{name} cannot be used ({share:.1%}; "
+                f"data.quality.most_set_aside is {limit:.0%}): {_reasons(dropped)}",
+                advice=f"{seen}, and mend the source",
             )
         )
-    quality = Quality(ordered(found))
-    if quality.level == "stop":
-        raise QualityError("what the configuration's sources hold", quality)
+    if any(one.level == "stop" for one in found):
+        raise QualityError("what the configuration's sources hold", ordered(found))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from pipelines.reports.etl_page import headline, render
 from pipelines.reports.etl_report import EtlReport, make_report, read_report
 from pricing.config import Config
 from pricing.data.anchors import Anchors
+from pricing.data.judge import stopped_by_contract
 from pricing.data.load import LoadedSales
 from pricing.data.manifest import Manifest, has_manifest, read_manifest
 from pricing.data.panel import Panel
-from pricing.data.quality import Quality, QualityError, load_quality, ordered, quality_file
-from pricing.data.quality_stage import contract_findings
-from pricing.errors import SOURCES, ContractError, LockError, PlausibilityError, PricingError, SourceError
+from pricing.data.quality import Finding, QualityError
+from pricing.errors import SOURCES, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import replace_text
 from pricing.paths import sources_folder
 
@@ -80,7 +80,7 @@ def report_files(panel: str | Path) -> tuple[Path, Path]:
 def _write(panel: Path, night: Night, config: Config, *, error: PricingError | None) -> None:
     page, document = report_files(panel)
     report = make_report(
-        _quality(panel, night, error),
+        _findings(night, error),
         figures=_figures(night, config),
         config=config,
         sales=night.sales,
@@ -90,7 +90,14 @@ def _write(panel: Path, night: Night, config: Config, *, error: PricingError | N
         error="" if error is None else str(error),
     )
     run = mlflow.active_run()
-    report = report.model_copy(update={"run_id": run.info.run_id if run else ""})
+    told: dict[str, object] = {"run_id": run.info.run_id if run else ""}
+    if (loaded := night.loaded) is not None:
+        told |= {
+            "read_rows": loaded.rows or report.read_rows,
+            "set_aside": loaded.set_aside,
+            "bad_rows": loaded.bad_rows,
+        }
+    report = report.model_copy(update=told)
     shown, text = render(report), report.model_dump_json() + "\n"
     try:
         replace_text(page, shown)
@@ -102,15 +109,13 @@ def _write(panel: Path, night: Night, config: Config, *, error: PricingError | N
     print(f"{headline(report)}: {page}")
 
 
-def _quality(panel: Path, night: Night, error: PricingError | None) -> Quality:
-    """What the stage found: in the error that it raised, or in the file that it has just left."""
+def _findings(night: Night, error: PricingError | None) -> Sequence[Finding]:
+    """What the checks found, in the error that they raised or in what was loaded."""
     if isinstance(error, QualityError):
-        return error.quality
+        return error.findings
     if isinstance(error, ContractError):
-        return Quality(ordered(contract_findings(error.violations)))
-    if error is None or isinstance(error, PlausibilityError):
-        return load_quality(quality_file(panel))
-    return night.loaded.quality if night.loaded is not None else Quality()
+        return stopped_by_contract(error.violations)
+    return night.loaded.findings if night.loaded is not None else ()
 
 
 def _figures(night: Night, config: Config) -> Figures | None:

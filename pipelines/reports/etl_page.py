@@ -27,10 +27,7 @@ GRADE_WORDS = {
     "category": "only its category's",
     "prior_only": "nothing so far",
 }
-_UNIT_FINDINGS = (
-    *("price_unit", "pack_size", "price_outlier", "price_typo"),
-    *("units_unit", "units_outlier", "competitor_price"),
-)
+_UNIT_FINDINGS = (*("price_unit", "price_outlier", "units", "competitor"),)
 _CHANGE_WORDS = {
     "new": "of days after the last one before",
     "late": "of days that were there without them",
@@ -197,13 +194,13 @@ def _findings(findings: Sequence[Found], report: EtlReport) -> str:
     rows = [
         [
             text_cell(one.level, kind=one.level),
-            text_cell(one.name, below=one.column),
-            text_cell(one.text + (f". First: {'; '.join(one.examples)}" if one.examples else ""), below=one.advice),
+            text_cell(one.check, below=one.first),
+            text_cell(one.sentence + (f". First: {one.example}" if one.example else ""), below=one.advice),
             number_cell(one.rows or one.products, shown=f"{one.rows:,}" if one.rows else f"{one.products:,} products"),
         ]
         for one in findings
     ]
-    units = sum(one.name in _UNIT_FINDINGS for one in findings)
+    units = sum(one.check in _UNIT_FINDINGS for one in findings)
     said = f"{counted(len(findings), 'finding')}, {units:,} of outliers or units."
     bad = f" Rows set aside lie in {report.bad_rows}." if report.bad_rows else ""
     return f"<h2>Checks</h2><p>{escape(said + bad)}</p>{table(['level', 'finding', 'what', '#rows'], rows)}"

@@ -14,7 +14,7 @@ from pricing.config import Config
 from pricing.config_sources import SourcesConfig, TableSource
 from pricing.data.manifest import Change, JoinCount, Manifest
 from pricing.data.panel import STEP_DAYS
-from pricing.data.quality import Finding, Quality
+from pricing.data.quality import Finding, Level
 from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_text
 
@@ -24,19 +24,17 @@ _SAME = 1e-6  # relative difference of units that are equal but for rounding
 
 
 class Found(Part):
-    """A finding of the data-quality stage; see `pricing.data.quality.Finding`."""
+    """A finding of the checks; see `pricing.data.quality.Finding`."""
 
-    name: str
-    level: Literal["note", "quarantine", "stop"]
-    text: str
-    advice: str = ""
-    column: str = ""
-    first_day: str = ""
+    check: str
+    level: Level
     products: int = 0
     rows: int = 0
-    share: float = 0.0
-    examples: tuple[str, ...] = ()
-    last_day: str = ""
+    first: str = ""
+    last: str = ""
+    example: str = ""
+    sentence: str = ""
+    advice: str = ""
 
 
 class Task(Part):
@@ -154,14 +152,14 @@ class EtlReport(Part):
     sales: str
     run_id: str = ""
     outcome: Literal["saved", "stopped"]
-    level: Literal["ok", "note", "quarantine", "stop"]
+    level: Literal["ok", "note", "set_aside", "stop"]
     error: str = ""
     tasks: list[Task]
     findings: list[Found]
     read_rows: int
-    set_aside: int
+    set_aside: int = 0
     most_set_aside: float
-    bad_rows: str
+    bad_rows: str = ""
     figures: Figures | None
     sources: tuple[SourceState, ...] = ()
     joins: tuple[JoinCount, ...] = ()
@@ -175,7 +173,7 @@ class EtlReport(Part):
         """The panel that jobs read after this run; None where there has never been one."""
         if self.outcome == "stopped" or self.figures is None:
             return self.before
-        found = [one.name for one in self.findings]
+        found = [one.check for one in self.findings]
         return Saved(
             made_at=self.made_at,
             product_ids=self.figures.table.product_id,
@@ -185,7 +183,7 @@ class EtlReport(Part):
 
 
 def make_report(
-    quality: Quality,
+    found: Sequence[Finding],
     *,
     figures: Figures | None,
     config: Config,
@@ -198,7 +196,7 @@ def make_report(
     """Puts the report together. Pure: no clock, no files.
 
     Args:
-        quality: What the data-quality stage found.
+        found: What the checks found, the gravest first.
         figures: What the panel holds; None where there is none.
         config: Its `sources` says when each is due, `data.quality` how much may be set aside.
         sales: Where the sales came from; passwords are removed.
@@ -207,26 +205,24 @@ def make_report(
         former: The report before.
         error: Why the job stopped, its message; empty where it did not.
     """
-    findings = [Found.model_validate(one, from_attributes=True) for one in quality.findings]
+    findings = [Found.model_validate(one, from_attributes=True) for one in found]
     sources = _sources(manifest, config.sources, now=now)
     before = former.in_use if former is not None else None
     return EtlReport(
         made_at=now.astimezone(dt.UTC),
         sales=redact_text(sales),
         outcome="stopped" if error else "saved",
-        level=quality.level or ("stop" if error else "ok"),
+        level=found[0].level if found else "stop" if error else "ok",
         error=redact_text(error),
         tasks=[
-            *_stops(quality, error=redact_text(error)),
-            *(_task(one) for one in quality.of("quarantine")),
+            *_stops(found, error=redact_text(error)),
+            *(_task(one) for one in found if one.level == "set_aside"),
             *(task for state in sources for task in _source_tasks(state, most=config.data.quality.most_set_aside)),
             *_join_tasks(manifest, most=config.data.quality.most_set_aside),
         ],
         findings=findings,
-        read_rows=quality.rows or (figures.rows if figures else 0),
-        set_aside=quality.set_aside,
+        read_rows=figures.rows if figures else 0,
         most_set_aside=config.data.quality.most_set_aside,
-        bad_rows=quality.bad_rows,
         figures=figures
         and figures.model_copy(update={"notes": [*(manifest.notes if manifest else ()), *figures.notes]}),
         sources=tuple(sources),
@@ -271,9 +267,9 @@ def read_report(path: str | Path) -> EtlReport:
         raise SourceError(f"{path}: is no report of this format ({first_line(error)}); run etl again") from error
 
 
-def _stops(quality: Quality, *, error: str) -> list[Task]:
-    """What stopped the job: the stage's findings, else the error's own words."""
-    stops = quality.of("stop")
+def _stops(found: Sequence[Finding], *, error: str) -> list[Task]:
+    """What stopped the job: findings, else the error's own words."""
+    stops = [one for one in found if one.level == "stop"]
     if stops:
         return [_task(one) for one in stops]
     if not error:
@@ -284,9 +280,9 @@ def _stops(quality: Quality, *, error: str) -> list[Task]:
 def _task(finding: Finding) -> Task:
     return Task(
         level="stop" if finding.level == "stop" else "look",
-        what=finding.text,
+        what=finding.sentence,
         advice=finding.advice,
-        examples=finding.examples,
+        examples=(finding.example,) if finding.example else (),
     )
 
 
@@ -359,7 +355,7 @@ def _join_tasks(manifest: Manifest | None, *, most: float) -> list[Task]:
 
 
 def _changed(figures: Figures | None, findings: Sequence[Found], before: Saved) -> Changed:
-    names = dict.fromkeys(one.name for one in findings)
+    names = dict.fromkeys(one.check for one in findings)
     told = {
         "since": before.made_at,
         "new_findings": [name for name in names if name not in before.findings],

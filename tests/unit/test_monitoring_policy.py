@@ -144,9 +144,9 @@ def test_only_a_retraining_weighs_days():
         ),
         ({"broken": ("no decisions",), "broken_kinds": ("log_empty",)}, {}, "log_empty", False),
         (
-            {"broken": ("stock", "prices"), "broken_kinds": ("request_stock_zero", "prices_overridden")},
+            {"broken": ("stock", "prices"), "broken_kinds": ("column_empty-request_stock", "column_empty-request_comp")},
             {},
-            "prices_overridden+request_stock_zero",
+            "column_empty-request_comp+column_empty-request_stock",
             False,
         ),
         ({"idle_days": 4}, {}, "decisions_stopped", False),

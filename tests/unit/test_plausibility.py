@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from pricing.data.plausibility import DataIssue, findings, mistyped
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.load import load_panel_from
 from pricing.data.panel import SERIES, Panel
-from pricing.data.plausibility import DataIssue, findings, mistyped
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import SCENARIOS, ForeignConfig
 from simulation.market import MarketConfig, simulate

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from pricing.data.request_quality import request_findings
 
 from pricing.config import load_config
 from pricing.data.quality import MEANINGS
-from pricing.data.request_quality import request_findings
 
 CONFIG = load_config().data.quality
 PRODUCTS, DAYS = 10, 60

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pricing.data.quality_stage import Judged, judge
 
 from pricing.config import load_config
 from pricing.config_models import DataConfig, QualityConfig
@@ -17,7 +18,6 @@ from pricing.data.contract import COLUMNS, check
 from pricing.data.load import load_sales
 from pricing.data.panel import Panel
 from pricing.data.quality import MEANINGS, Finding, QualityError
-from pricing.data.quality_stage import Judged, judge
 from pricing.errors import ContractError
 
 PRODUCTS, DAYS = 12, 130
