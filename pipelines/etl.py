@@ -17,8 +17,8 @@ from pipelines.quality import read_checked
 from pipelines.reports.etl_files import Night, reported
 from pipelines.sources import SourcesRead, read_sources
 from pricing.config import Config, load_config, with_source_plans
+from pricing.data.findings import Finding, ordered, quality_file
 from pricing.data.panel import Panel, save_panel
-from pricing.data.quality import Finding, ordered, quality_file
 from pricing.errors import SOURCES
 from pricing.paths import pricing_home
 from pricing.runtime.cli import UsageError, job_options, run_main

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
+from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
-from pricing.data.quality import load_findings, quality_file, tags
 from pricing.decision_log.places import log_places
 from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri

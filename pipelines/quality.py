@@ -8,10 +8,11 @@ from typing import Any
 import mlflow
 
 from pricing.config_models import DataConfig
+from pricing.data.findings import Finding, QualityError, save_findings, tags, to_json
 from pricing.data.judge import stopped_by_contract
 from pricing.data.load import LoadedSales, load_sales
 from pricing.data.panel import Panel, is_panel
-from pricing.data.quality import CHECKS, Finding, QualityError, save_findings, tags, to_json
+from pricing.data.quality import CHECKS
 from pricing.errors import ConfigError, ContractError, nearest
 from pricing.runtime.alerts import as_findings
 from pricing.runtime.cli import notice

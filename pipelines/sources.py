@@ -13,8 +13,8 @@ from pipelines.commands import only_one
 from pricing.config import Config
 from pricing.config_sources import SourcesConfig
 from pricing.csv_text import quote_formulas
+from pricing.data.findings import Finding, QualityError, ordered
 from pricing.data.manifest import Manifest
-from pricing.data.quality import Finding, QualityError, ordered
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically
 from pricing.paths import pricing_home, sources_folder

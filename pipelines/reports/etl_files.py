@@ -15,11 +15,11 @@ from pipelines.reports.etl_page import headline, render
 from pipelines.reports.etl_report import EtlReport, make_report, read_report
 from pricing.config import Config
 from pricing.data.anchors import Anchors
+from pricing.data.findings import Finding, QualityError
 from pricing.data.judge import stopped_by_contract
 from pricing.data.load import LoadedSales
 from pricing.data.manifest import Manifest, has_manifest, read_manifest
 from pricing.data.panel import Panel
-from pricing.data.quality import Finding, QualityError
 from pricing.errors import SOURCES, ContractError, LockError, PricingError, SourceError
 from pricing.fileio import replace_text
 from pricing.paths import sources_folder

@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError
 from pipelines.reports.etl_figures import Coverage, Figures, Part
 from pricing.config import Config
 from pricing.config_sources import SourcesConfig, TableSource
+from pricing.data.findings import Finding, Level
 from pricing.data.manifest import Change, JoinCount, Manifest
 from pricing.data.panel import STEP_DAYS
-from pricing.data.quality import Finding, Level
 from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_text
 

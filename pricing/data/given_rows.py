@@ -10,15 +10,17 @@ import pandas as pd
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
+from pricing.data.findings import Finding, Found, Level
 from pricing.data.grid import Grid, days_of, latest_period
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
 LOOKBACK, LEAST_SEEN = 8, 4  # earlier periods of the same weekday that a period is compared with, and those needed
+LEAST_TOGETHER = 3  # products that say something together; fewer are judged alone
 LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
-PAST = 91  # periods that prices are compared with: a season, so that its promotions are in it
+PAST_DAYS = 91  # that prices are compared with: a season, so that its promotions are in it
 SETTLED = 14  # rows at a new level after which it is taken for the usual one
-WINDOW = 28  # newest periods that are judged beside those that no champion has read, where a shop's range may change
+WINDOW_DAYS = 28  # newest days that are judged beside those that no champion has read, where a shop's range may change
 _BLOCK = 4096  # products whose ranges are found at once
 
 
@@ -94,7 +96,7 @@ class GivenRows:
             last = latest_period(categorised)[:, -1]
             newest = codes[np.arange(len(codes)), np.maximum(last, 0)]
             categories = np.where(last >= 0, np.array([*names, ""])[newest], "")
-        flags, since = grid.spread("is_holiday"), max(0, len(grid.dates) - WINDOW)
+        flags, since = grid.spread("is_holiday"), max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
         return cls(
@@ -119,6 +121,11 @@ class GivenRows:
         """Periods after which the same weekday comes again."""
         return 7 if self.period == "day" else 1
 
+    @property
+    def past(self) -> int:
+        """Periods that prices are compared with."""
+        return PAST_DAYS // STEP_DAYS[self.period]
+
     def groups(self) -> Iterator[tuple[str, Ints]]:
         """Each category with the rows of its products, and the whole shop under the empty name, last."""
         names, codes = np.unique(self.categories, return_inverse=True)
@@ -126,6 +133,40 @@ class GivenRows:
             if name:
                 yield str(name), np.flatnonzero(codes == code)
         yield "", np.arange(len(self.grid.ids))
+
+    def found(
+        self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
+    ) -> Found:
+        """The finding on marked cells, (product, period), of which the first is the example.
+
+        Args:
+            level: What happens.
+            at: The cells.
+            sentence: What was found.
+            column: The column whose value the example tells.
+            aside: The column, or ROWS, whose cells are set aside; empty for none.
+            example: What to say instead of the first cell.
+        """
+        days = np.flatnonzero(at.any(axis=0))
+        product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
+        value = f": {column} {self.columns[column][product, days[0]]:g}" if column in self.columns else ""
+        finding = Finding(
+            "",
+            level,
+            products=int(at.any(axis=1).sum()),
+            rows=int((at & self.grid.present).sum()),
+            first=str(dates[days[0]]),
+            last=str(dates[days[-1]]),
+            example=example or f"{str(self.grid.ids[product])!r} on {dates[days[0]]}{value}",
+            sentence=sentence,
+        )
+        return Found(finding, {aside: at} if aside else {})
+
+    def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
+        """The finding on all rows from a period on."""
+        at = self.grid.present.copy()
+        at[:, :since] = False
+        return self.found(level, at, sentence, aside=aside)
 
     def logs(self, name: str) -> Floats:
         """(product, period) logarithms of a column's values; NaN where there is none above 0."""
@@ -166,23 +207,24 @@ def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def past_range(logs: Floats) -> tuple[Floats, Floats]:
-    """(product, period) lowest and highest of the PAST periods before each; NaN after fewer than LEAST_ROWS rows."""
+def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
+    """(product, period) lowest and highest of the past periods before each; NaN after fewer than LEAST_ROWS rows."""
     low, high = np.full(logs.shape, np.nan, dtype=np.float32), np.full(logs.shape, np.nan, dtype=np.float32)
     for start in range(0, len(logs), _BLOCK):
         some = slice(start, start + _BLOCK)
-        before = pd.DataFrame(logs[some].T).shift().rolling(PAST, min_periods=LEAST_ROWS)
+        before = pd.DataFrame(logs[some].T).shift().rolling(past, min_periods=LEAST_ROWS)
         low[some], high[some] = before.min().to_numpy().T, before.max().to_numpy().T
     return low, high
 
 
-def far_off(logs: Floats, *, low: float, high: float) -> Bools:
+def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
     """(product, period) values beyond the range of the product's own past by more than a factor.
 
     Args:
         logs: (product, period) logarithms; NaN where there is no value.
         low: Logarithm of the factor below the lowest, under 0.
         high: Logarithm of the factor above the highest.
+        past: Periods that the range is of.
 
     The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, by which
     later values are judged. Only products whose values span such a factor are gone through.
@@ -200,7 +242,7 @@ def far_off(logs: Floats, *, low: float, high: float) -> Bools:
     usable &= ~off[wide]
     run, start = np.zeros(len(wide), dtype=np.int64), np.zeros(len(wide), dtype=np.int64)
     for now in range(1, logs.shape[1]):
-        base, here = slice(max(0, now - PAST), now), known[wide, now] & ~opening[:, now]
+        base, here = slice(max(0, now - past), now), known[wide, now] & ~opening[:, now]
         highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
         lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
         enough = here & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
@@ -214,6 +256,11 @@ def far_off(logs: Floats, *, low: float, high: float) -> Bools:
             usable[product, start[product] : now + 1] = known[wide[product], start[product] : now + 1]
             run[product] = 0
     return off
+
+
+def newest_run(flags: Bools) -> int:
+    """How many of the newest periods are flagged without a break."""
+    return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
 
 
 def still_since(values: Floats, known: Bools, *, least: int) -> int | None:

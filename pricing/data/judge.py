@@ -11,10 +11,11 @@ from pricing.arrays import Bools, Days, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data import coerce
 from pricing.data.contract import Checked
+from pricing.data.findings import ROWS, Finding, Level, QualityError, ordered
 from pricing.data.given_rows import GivenRows
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.quality import ROWS, Finding, Level, QualityError, look, ordered
+from pricing.data.quality import look
 from pricing.errors import ContractError, Violation
 
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are

@@ -14,11 +14,12 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
+from pricing.data.findings import Finding, QualityError, load_findings, quality_file
 from pricing.data.grid import days_of
 from pricing.data.judge import bad_days, judge
 from pricing.data.manifest import has_manifest
 from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
-from pricing.data.quality import Finding, QualityError, load_findings, quality_file, swapped_dates
+from pricing.data.quality import swapped_dates
 from pricing.data.source import read_sales
 from pricing.errors import NO_SALES, SIMULATED, SOURCES, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
