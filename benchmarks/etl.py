@@ -32,7 +32,7 @@ PRODUCTS, DAYS, NIGHT = 2_000, 730, 50_000
 LAST = "2026-06-30"  # the history's last day
 SIZES = (1_000_000, 3_000_000, 10_000_000)
 CONFIG = """
-data: {{plausibility: {{refuse: false}}, missing: zero}}
+data: {{missing: zero}}
 sources:
   zone: Europe/Berlin
   sales:

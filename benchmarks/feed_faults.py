@@ -1,9 +1,9 @@
-"""Spoil feeds of sales in known ways, and print which are found, on which night, and what is found where nothing is wrong.
+"""Spoil feeds of sales in known ways, and print what is found on which night; and what is, where nothing is wrong.
 
 python -m benchmarks.feed_faults [--shops 5] [--m5 PATH] [--oj PATH] >> benchmarks/feed_faults.md
 
-A small simulated shop is read night by night beside a champion that has read all days before. What finds each fault, and
-by which night, was written down in FAULTS before anything was run.
+A small simulated shop is read night by night beside a champion that has read all days before. What ought to find each
+fault, and by which night, stands in FAULTS.
 """
 
 import sys
@@ -22,7 +22,7 @@ from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, check
 from pricing.data.findings import Finding, QualityError
-from pricing.data.judge import judge, stopped_by_contract
+from pricing.data.judge import judge, refusal, stopped_by_contract
 from pricing.data.panel import Panel
 from pricing.demand.state import span
 from pricing.errors import ContractError
@@ -38,14 +38,7 @@ Spoil = Callable[[Frame, pd.Timestamp, np.random.Generator], Frame]
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which a feed goes wrong.
-
-    Attributes:
-        title: One line for the page.
-        check: What ought to find it.
-        latest: Nights after the first spoilt day by which it ought to.
-        spoil: Changes the sales as they lie there on a night; takes the first spoilt day.
-    """
+    """One way in which a feed goes wrong: what ought to find it, by which night, and what it does to the rows."""
 
     title: str
     check: str
@@ -53,9 +46,11 @@ class Fault:
     spoil: Spoil
 
 
-def _scaled(columns: Sequence[str], factor: float, rows: Callable[[Frame], "pd.Series[bool]"] | None = None) -> Spoil:
+def _scaled(
+    columns: Sequence[str], factor: float, rows: Callable[[Frame], "pd.Series[bool]"] | None = None, days: int = 9_999
+) -> Spoil:
     def spoil(frame: Frame, day: pd.Timestamp, _: np.random.Generator) -> Frame:
-        at = (frame["date"] >= day) & (rows(frame) if rows else True)
+        at = frame["date"].between(day, day + pd.Timedelta(days, "D")) & (rows(frame) if rows else True)
         return frame.assign(**{name: frame[name].where(~at, (frame[name] * factor).round(4)) for name in columns})
 
     return spoil
@@ -76,17 +71,8 @@ def _packs(frame: Frame, day: pd.Timestamp, rng: np.random.Generator) -> Frame:
     )
 
 
-def _one_day(frame: Frame, day: pd.Timestamp, rng: np.random.Generator) -> Frame:
-    return _scaled(_CENTS, 100, lambda rows: rows["date"] == day)(frame, day, rng)
-
-
-def _set(column: str, value: float, *, days: int = 10_000) -> Spoil:
-    def spoil(frame: Frame, day: pd.Timestamp, _: np.random.Generator) -> Frame:
-        return frame.assign(
-            **{column: frame[column].mask(frame["date"].between(day, day + pd.Timedelta(days, "D")), value)}
-        )
-
-    return spoil
+def _set(column: str, value: float) -> Spoil:
+    return lambda frame, day, _: frame.assign(**{column: frame[column].mask(frame["date"] >= day, value)})
 
 
 def _frozen(frame: Frame, day: pd.Timestamp, _: np.random.Generator) -> Frame:
@@ -136,7 +122,7 @@ def _doubled(frame: Frame, day: pd.Timestamp, _: np.random.Generator) -> Frame:
 
 _CENTS = ("price", "list_price")
 FAULTS = (
-    Fault("prices × 100 for one day", "price_unit", SAME_NIGHT, _one_day),
+    Fault("prices × 100 for one day", "price_unit", SAME_NIGHT, _scaled(_CENTS, 100, days=0)),
     Fault("prices × 100 from a day on", "price_unit", SAME_NIGHT, _scaled(_CENTS, 100)),
     Fault("prices × 100 in one category", "price_unit", SAME_NIGHT, _scaled(_CENTS, 100, _one_category)),
     Fault("packs of six instead of units in one category", "price_unit", SAME_NIGHT, _packs),
@@ -154,7 +140,7 @@ FAULTS = (
     Fault("two days missing", "lost_days", LATER, _days_missing),
     Fault("half of the products missing", "lost_days", LATER, _half_the_products),
     Fault("last two days half loaded, every night", "lost_days", LATER, _half_loaded),
-    Fault("0 units of everything for three nights", "lost_days", SAME_NIGHT, _set("units_sold", 0, days=2)),
+    Fault("0 units of everything for three nights", "lost_days", SAME_NIGHT, _scaled(("units_sold",), 0, days=2)),
     Fault("ids changed", "renamed_ids", SAME_NIGHT, _other_ids),
     Fault("stock 0 everywhere", "lost_columns", LATER, _set("stock", 0)),
     Fault("stock missing", "lost_columns", LATER, _set("stock", np.nan)),
@@ -181,7 +167,7 @@ def findings(
     try:
         checked = check(sales, where="the sales", period=config.period)
         if checked.violations:
-            raise ContractError("the sales", checked.violations)
+            raise refusal(checked, config, where="the sales")
         found = judge(checked, config, given=given, others=others, known=known, today=today).findings
     except QualityError as error:
         found = error.findings
@@ -211,9 +197,9 @@ def spoilt(fault: Fault, shops: int, config: DataConfig) -> str:
         else:
             nights.append(None)
     good = sum(night is not None and night <= fault.latest for night in nights)
-    came = ", ".join(map(str, sorted({night for night in nights if night is not None}))) or "–"
-    others = ", ".join(f"{name} {count}" for name, count in sorted(beside.items())) or "–"
-    return f"| {fault.title} | `{fault.check}` | {fault.latest} | {good} of {shops} | {came} | {', '.join(levels) or '–'} | {others} |"
+    came = sorted({night for night in nights if night is not None})
+    cells = (fault.title, f"`{fault.check}`", fault.latest, f"{good} of {shops}", came, sorted(levels), sorted(beside))
+    return f"| {' | '.join(str(cell).replace('[]', '–').strip('[]') for cell in cells)} |"
 
 
 def calm(title: str, sales: Frame, config: DataConfig, *, nights: int) -> str:

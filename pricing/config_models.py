@@ -71,23 +71,7 @@ class QualityConfig(Section):
         return self
 
 
-Feast = Literal[
-    "easter",
-    "thanksgiving",
-    "black_friday",
-    "cyber_monday",
-    "lunar_new_year",
-    "ramadan",
-    "eid_al_fitr",
-    "eid_al_adha",
-    "diwali",
-    "valentines_day",
-    "mothers_day",
-    "fathers_day",
-    "halloween",
-]
 Around = Annotated[int, Field(ge=0, le=14)]
-DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
 
 
 SQL_SECONDS = 600.0
@@ -110,24 +94,12 @@ class DataConfig(Section):
     zero_window: Periods = 35
     quality: QualityConfig = QualityConfig()
     named_holidays: bool = True
-    feasts: list[Feast] | None = None
     events: str | None = None
     event_window: tuple[Around, Around] = (3, 1)
-    school_holidays: list[tuple[dt.date, dt.date]] | str = []
-    pay_days: list[DayOfMonth] = []
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
     sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
-
-    @model_validator(mode="after")
-    def _days_are_days(self) -> "DataConfig":
-        if 0 in self.pay_days:
-            raise ValueError("pay_days: 0 is no day of a month; give 1 to 31, or −1 for the last day")
-        for first, last in () if isinstance(self.school_holidays, str) else self.school_holidays:
-            if last < first:
-                raise ValueError(f"school_holidays: [{first}, {last}] ends before it begins; give [first, last]")
-        return self
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

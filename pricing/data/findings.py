@@ -112,6 +112,7 @@ def load_findings(path: str | Path) -> list[Finding]:
         SourceError: There is no such file, or it is none of these.
     """
     try:
-        return [Finding(**one) for one in json.loads(Path(path).read_text(encoding="utf-8"))]
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [Finding(**one) for one in (document if isinstance(document, list) else [document])]
     except (OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: holds no findings of data quality ({error}); run the job again") from error

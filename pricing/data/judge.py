@@ -15,8 +15,8 @@ from pricing.data.findings import ROWS, Finding, Level, QualityError, ordered
 from pricing.data.given_rows import GivenRows
 from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.data.quality import look
-from pricing.errors import ContractError, Violation
+from pricing.data.quality import look, swapped_dates
+from pricing.errors import ContractError, PricingError, Violation
 
 LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
 LEFT_OUT = "data.quality.leave_out"
@@ -95,6 +95,16 @@ def judge(
     unknown[:, : sales.grid.own.start] = False
     product, period = np.nonzero(unknown)
     return Judged(tuple(ordered([*findings, *left_out])), checked, (sales.grid.ids[product], sales.grid.dates[period]))
+
+
+def refusal(checked: Checked, config: DataConfig, *, where: str) -> PricingError:
+    """The error for rows that break the contract where none is set aside; it says so where dates are swapped."""
+    if not checked.clean.empty:
+        days = np.unique(days_of(checked.clean["date"]))
+        swapped = swapped_dates(days, bad_days(checked), step=STEP_DAYS[config.period])
+        if swapped is not None:
+            return QualityError(where, [swapped])
+    return ContractError(where, checked.violations)
 
 
 def contract_findings(checked: Checked) -> list[Finding]:

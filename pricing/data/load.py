@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pricing.config_models import DataConfig
@@ -14,14 +13,12 @@ from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
-from pricing.data.findings import Finding, QualityError, load_findings, quality_file
-from pricing.data.grid import days_of
-from pricing.data.judge import bad_days, judge
+from pricing.data.findings import Finding, load_findings, quality_file
+from pricing.data.judge import judge, refusal
 from pricing.data.manifest import has_manifest
-from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
-from pricing.data.quality import swapped_dates
+from pricing.data.panel import Event, Panel, is_panel, load_panel
 from pricing.data.source import read_sales
-from pricing.errors import NO_SALES, SIMULATED, SOURCES, ContractError, SourceError
+from pricing.errors import NO_SALES, SIMULATED, SOURCES, SourceError
 from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home, sources_folder
 
@@ -139,8 +136,7 @@ def load_sales(
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
-        _refuse_swapped(checked, config, where=where)
-        raise ContractError(where, checked.violations)
+        raise refusal(checked, config, where=where)
     rows = len(checked.clean) + len(checked.bad_rows)
     judged = judge(
         checked,
@@ -172,16 +168,6 @@ def _found_before(folder: str) -> tuple[Finding, ...]:
 def _others(frame: pd.DataFrame) -> list[str]:
     unread = frame.attrs.get("left_out", ())
     return [*(str(name) for name in frame.columns if name not in COLUMNS), *unread]
-
-
-def _refuse_swapped(checked: Checked, config: DataConfig, *, where: str) -> None:
-    """Raise QualityError where repeated rows come of swapped days and months."""
-    if checked.clean.empty:
-        return
-    days = np.unique(days_of(checked.clean["date"]))
-    swapped = swapped_dates(days, bad_days(checked), step=STEP_DAYS[config.period])
-    if swapped is not None:
-        raise QualityError(where, [swapped])
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

@@ -158,14 +158,17 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     """Find competitor's prices of another unit, copies of the own ones, and those that no longer change."""
     if "comp_price" not in sales.columns:
         return
-    ratio = sales.logs("comp_price") - sales.logs("price")
-    with np.errstate(invalid="ignore"):
-        at = np.abs(ratio) > np.log(FAR_COMPETITOR)
-    at |= far_off(ratio, low=-np.log(ALONE[1]), high=np.log(ALONE[1]), past=sales.past)
+    logs, own = sales.logs("comp_price"), sales.logs("price")
+    some = np.isfinite(own).any(axis=1) & np.isfinite(logs).any(axis=1)
+    usual = np.full((len(own), 1), np.nan)
+    usual[some] = np.nanmedian(own[some], axis=1, keepdims=True)  # of one day would blame him for a mistyped own price
+    at = np.abs(logs - usual) > np.log(FAR_COMPETITOR)
+    at |= far_off(logs, low=-np.log(ALONE[1]), high=np.log(ALONE[1]), past=sales.past)
     at &= sales.numbers >= 0
     if at.any():
-        text = "comp_price is of another size beside the own price than before, or than it can be"
+        text = "comp_price is far outside what it was before, or can be beside the own price"
         yield sales.found("set_aside", at, text, column="comp_price", aside="comp_price")
+    ratio = logs - own
     known = np.isfinite(ratio)
     days = np.flatnonzero(known.any(axis=0))
     same = (known & (np.abs(ratio) <= EQUAL)).sum(axis=0) >= 0.95 * known.sum(axis=0)

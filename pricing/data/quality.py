@@ -31,6 +31,7 @@ LASTING = 2  # days after which missing values are a fault: on one day a source 
 ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
 NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
 AHEAD = 7  # days without rows after which later dates are looked at for swapped day and month
+OLD = 60  # days after which sales are a history to learn from, and no feed that has stopped
 SHORT = 56  # days of history below which little can be learnt
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
 
@@ -166,18 +167,15 @@ def _dates(sales: GivenRows) -> Iterator[Found]:
         return
     if sales.today is None:
         return
-    ahead = np.broadcast_to(grid.dates > np.datetime64(sales.today, "D") + 1, grid.present.shape)
-    if (ahead & grid.present).any():
-        yield sales.found("set_aside", ahead & grid.present, "rows lie in the future", aside=ROWS)
-    elif (
-        sales.known is not None
-        and (late := int((np.datetime64(sales.today, "D") - days[-1]).astype(int))) > LATE * step
-    ):
-        yield Found(
-            Finding(
-                "", "note", first=str(days[-1]), last=str(days[-1]), sentence=f"the newest sales are {late} days old"
-            )
-        )
+    today = np.datetime64(sales.today, "D")
+    ahead = np.broadcast_to(grid.dates > today + 1, grid.present.shape) & grid.present
+    late = int((today - days[-1]).astype(int))
+    if ahead.any():
+        yield sales.found("set_aside", ahead, "rows lie in the future", aside=ROWS)
+    elif sales.known is not None and LATE * step < late < OLD:
+        first, last = str(days[-1] + step), str(today)
+        text = f"the newest sales are of {days[-1]}, {late} days ago"
+        yield Found(Finding("", "set_aside", first=first, last=last, sentence=text))
 
 
 def swapped_dates(days: Days, bad_days: Days, *, step: int) -> Finding | None:
@@ -217,21 +215,20 @@ def _coverage(sales: GivenRows) -> Iterator[Found]:
     weekday = np.arange(periods) % sales.phases
     often = np.bincount(weekday, weights=sold) > np.bincount(weekday) / 2  # no closing day
     closed = ~sold & often[weekday] & ~sales.calendar
-    if closed.sum() >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
+    times = int((closed[1:] & ~closed[:-1]).sum())
+    if times >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
         text = (
             f"nothing was sold on {int(closed.sum()):,} days that are no holidays of data.country, but on most that are"
         )
         yield sales.found("note", np.broadcast_to(closed, present.shape), text)
-    for name in ("is_promo", "stock") if periods * STEP_DAYS[sales.period] >= WINDOW_DAYS else ():
+    for name in ("is_promo", "stock"):
         values = sales.columns.get(name, np.full((1, 1), np.nan))
-        if (known := np.isfinite(values)).sum() > LEAST_ROWS and np.ptp(values[known]) == 0:
-            empty = name == "stock" and not values[known].any()
+        known, zero = np.isfinite(values), name == "stock"
+        if len(sales.grid.dates) * STEP_DAYS[sales.period] >= WINDOW_DAYS and known.any() and not np.ptp(values[known]):
+            empty = zero and not values[known].any()
             text = f"{name} is {values[known][0]:g} on every row that has it, and says nothing"
             yield sales.found("set_aside" if empty else "note", known, text, aside=name if empty else "")
-    if "stock" in sales.columns:
-        known = present & np.isfinite(sales.columns["stock"])
-        over = known & (sales.columns["units_sold"] > sales.columns["stock"])
-        if over.sum() > 0.2 * known.sum():  # deliveries during the day do not explain it
+        elif zero and (over := known & (sales.columns["units_sold"] > values)).sum() > 0.2 * known.sum():
             yield sales.found("note", over, "many rows sell more than their stock, which is that at opening")
 
 
@@ -315,13 +312,19 @@ def check_sales(
 
 
 def look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
-    """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside."""
+    """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside.
+
+    After a finding that stops only such are told: the others see the same fault from another side.
+    """
+    stopped = False
     for check in CHECKS:
         until = str(accept.get(check.name, ""))
         for found in check.look(sales):
             one = replace(found.finding, check=check.name, advice=check.advice)
             if one.level != "note" and one.last <= until:
-                yield Found(replace(one, level="note", advice=f"Accepted up to {until} (data.quality.accept)"))
-            else:
-                open_days = sales.grid.dates.astype(str) > until
-                yield Found(one, {name: cells & open_days for name, cells in found.cells.items()})
+                one = replace(one, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
+            if stopped and one.level != "stop":
+                continue
+            stopped = one.level == "stop"
+            open_days = sales.grid.dates.astype(str) > until
+            yield Found(one, {name: cells & open_days for name, cells in found.cells.items()})

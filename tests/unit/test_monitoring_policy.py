@@ -144,7 +144,7 @@ def test_only_a_retraining_weighs_days():
         ),
         ({"broken": ("no decisions",), "broken_kinds": ("log_empty",)}, {}, "log_empty", False),
         (
-            {"broken": ("stock", "prices"), "broken_kinds": ("column_empty-request_stock", "column_empty-request_comp")},
+            {"broken": ("a", "b"), "broken_kinds": ("column_empty-request_stock", "column_empty-request_comp")},
             {},
             "column_empty-request_comp+column_empty-request_stock",
             False,
