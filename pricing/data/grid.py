@@ -117,7 +117,7 @@ def latest_period(known: Bools) -> NDArray[np.int32]:
     return np.maximum.accumulate(columns, axis=1)
 
 
-def carry(series: NDArray[np.generic], latest: NDArray[np.int32]) -> Floats:
+def carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
     """(product, period) the values at `latest`; NaN where that is -1."""
     values: Floats = np.take_along_axis(series, np.maximum(latest, 0), axis=1)
     values[latest < 0] = np.nan

@@ -44,7 +44,6 @@ OF_BENCHMARKS = {
     "tests.integration.test_open_load",
     "tests.unit.test_burst_page",
     "tests.unit.test_demand_page",
-    "tests.unit.test_feed_faults",
     "tests.unit.test_forecast_benchmark",
     "tests.unit.test_foreign_market",
     "tests.unit.test_judged_confidence",
