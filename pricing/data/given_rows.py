@@ -263,13 +263,14 @@ def newest_run(flags: Bools) -> int:
     return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
 
 
-def still_since(values: Floats, known: Bools, *, least: int) -> int | None:
+def still_since(values: Floats, known: Bools, *, least: int, past: int) -> int | None:
     """The period since which no product's value has changed, where that is twice as long as ever; otherwise None.
 
     Args:
         values: (product, period).
         known: (product, period) values that count.
         least: Fewer periods are never told of.
+        past: Periods before them that are compared with.
     """
     latest = latest_period(known)
     before = np.pad(latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
@@ -277,7 +278,8 @@ def still_since(values: Floats, known: Bools, *, least: int) -> int | None:
     moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
     places = np.flatnonzero(comparable.any(axis=0))
     moves = np.flatnonzero(moved[:, places].any(axis=0))
-    if len(moves) <= LEAST_SEEN:
+    still = len(places) - 1 - int(moves[-1]) if len(moves) else 0
+    moves = moves[moves >= len(places) - past - still]
+    if not still or len(moves) <= LEAST_SEEN:
         return None
-    still = len(places) - 1 - int(moves[-1])
     return int(places[-still]) if still >= max(least, 2 * int(np.diff(moves).max())) else None

@@ -103,8 +103,12 @@ def price_outlier(sales: GivenRows) -> Iterator[Found]:
     for column in ("price", "list_price", "unit_cost"):
         if column not in sales.columns:
             continue
-        at = far_off(sales.logs(column), low=np.log(ALONE[0]), high=np.log(ALONE[1]), past=sales.past)
-        at &= sales.numbers >= 0
+        logs, limits = sales.logs(column), {"low": np.log(ALONE[0]), "high": np.log(ALONE[1])}
+        at = far_off(logs, **limits, past=sales.past) & (sales.numbers >= 0)
+        if at.any():  # without what most products did together, such as a new currency
+            before = carry(logs, np.pad(sales.grid.latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1))
+            shift = np.where(_together(sales, column), np.nan_to_num(logs - before), 0.0)
+            at &= far_off(logs - np.cumsum(shift, axis=1), **limits, past=sales.past)
         if at.any():
             text = (
                 f"{column} is over {ALONE[1]:g} times, or under {ALONE[0]:g} times, all that the product asked before"
@@ -161,8 +165,8 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     logs, own = sales.logs("comp_price"), sales.logs("price")
     some = np.isfinite(own).any(axis=1) & np.isfinite(logs).any(axis=1)
     usual = np.full((len(own), 1), np.nan)
-    usual[some] = np.nanmedian(own[some], axis=1, keepdims=True)  # of one day would blame him for a mistyped own price
-    at = np.abs(logs - usual) > np.log(FAR_COMPETITOR)
+    usual[some] = np.nanmedian(own[some], axis=1, keepdims=True)  # one day's may be mistyped
+    at = np.minimum(np.abs(logs - usual), np.abs(logs - own)) > np.log(FAR_COMPETITOR)
     at |= far_off(logs, low=-np.log(ALONE[1]), high=np.log(ALONE[1]), past=sales.past)
     at &= sales.numbers >= 0
     if at.any():
@@ -182,6 +186,6 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
 
 def frozen(sales: GivenRows, name: str, known: Bools) -> Iterator[Found]:
     """Find that no product's value has changed for longer than ever."""
-    since = still_since(sales.columns[name], known, least=3)
+    since = still_since(sales.columns[name], known, least=3, past=sales.past)
     if since is not None:
         yield sales.whole("set_aside", f"{name} of all products has stayed the same", since=since, aside=name)

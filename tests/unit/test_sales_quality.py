@@ -403,7 +403,7 @@ def limited(**values: object) -> DataConfig:
 
 def test_what_a_person_accepts_is_only_noted_until_the_day_said() -> None:
     change = scale(("price", "list_price"), 100)
-    accept = {name: day(LAST) for name in ("price_unit", "price_outlier", "competitor")}
+    accept = {"price_unit": day(LAST), "competitor": day(LAST)}
 
     accepted = judged(change, config=limited(accept=accept))
 
