@@ -78,7 +78,8 @@ def _missing_products(sales: GivenRows, first: int) -> Bools:
     missing = active & ~present[:, first:].any(axis=1)
     each = (active[:, None] & ~present[:, first:]).sum(axis=0).min()
     many = missing.sum() > (1 - FEWEST) * active.sum() and 2 * missing.sum() > each and present.shape[1] - first > 1
-    return (np.arange(present.shape[1]) >= first) & (missing & many)[:, None]
+    cells: Bools = (np.arange(present.shape[1]) >= first) & (missing & many)[:, None]
+    return cells
 
 
 def _lost_columns(sales: GivenRows) -> Iterator[Found]:
@@ -91,14 +92,14 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
             hint = "" if near is None else f", but a column {near!r} is"
             yield sales.whole("stop" if name in had else "note", f"column {name} is not in the sales{hint}")
     present = sales.grid.present
-    rows = np.maximum(present.sum(axis=0), 1)
+    rows, there = np.maximum(present.sum(axis=0), 1), np.asarray(present.any(axis=0))
     filled = {name: np.isfinite(sales.columns[name]) & present for name in NULLABLE if name in sales.columns}
     if "stock" in filled:
         filled["stock is 0"] = present & ~(sales.columns["stock"] == 0)
     for name, cells in {**filled, "category": sales.categorised}.items():
         share = cells.sum(axis=0) / rows
-        low, _ = sales.less_than_usual(share, usable=present.any(axis=0), share=FEWEST)
-        newest = newest_run(low[present.any(axis=0)])
+        low, _ = sales.less_than_usual(share, usable=there, share=FEWEST)
+        newest = newest_run(low[there])
         zero = name == "stock is 0"
         if newest or (zero and low.any()):
             text = name if zero else f"{name} is missing"

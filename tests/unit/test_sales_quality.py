@@ -5,6 +5,7 @@ import datetime as dt
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,19 +79,10 @@ def judged(change: Change | None = None, *, until: int = LAST, config: DataConfi
     return judge(check(frame, where="sales", period=config.period), config, given=given)
 
 
-def alarms(
-    change: Change | None = None,
-    *,
-    until: int = LAST,
-    config: DataConfig = CONFIG,
-    known: Panel | None = None,
-    others: tuple[str, ...] = (),
-    today: dt.date | None = None,
-) -> set[tuple[str, str, str]]:
+def alarms(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> set[Any]:
     """Check, level and first day of all that is found."""
     checked = check(changed(change, until), where="sales", period=config.period)
-    found = check_sales(checked.clean, config, known=known, others=others, today=today)
-    return {(one.check, one.level, one.first) for one in found}
+    return {(one.check, one.level, one.first) for one in check_sales(checked.clean, config, **more)}
 
 
 def since(frame: pd.DataFrame, number: int = FAULT) -> "pd.Series[bool]":
@@ -108,11 +100,8 @@ def scale(
     return change
 
 
-def put(column: str, value: float) -> Change:
-    def change(frame: pd.DataFrame) -> None:
-        frame.loc[since(frame), column] = value
-
-    return change
+def put(column: str, value: float, *, number: int = FAULT) -> Change:
+    return lambda frame: frame.assign(**{column: frame[column].mask(since(frame, number), value)})
 
 
 def packs(frame: pd.DataFrame) -> None:
@@ -133,12 +122,8 @@ def lost(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["date"] != day(FAULT)]
 
 
-def missing(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[~(since(frame) & (frame["product_id"] < "P06"))]
-
-
-def half_loaded(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[~((frame["date"] == day(LAST)) & (frame["product_id"] < "P06"))]
+def without(number: int) -> Change:
+    return lambda frame: frame[~(since(frame, number) & (frame["product_id"] < "P06"))]
 
 
 def renamed_ids(frame: pd.DataFrame) -> None:
@@ -155,25 +140,6 @@ def row(product: str, number: int, column: str, factor: float) -> Change:
         frame.loc[(frame["date"] == day(number)) & (frame["product_id"] == product), column] *= factor
 
     return change
-
-
-def spelt(column: str) -> Change:
-    def change(frame: pd.DataFrame) -> None:
-        frame.loc[frame["product_id"] == "P00", column] = frame[column].str.swapcase()
-
-    return change
-
-
-def twin(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([frame, frame[frame["product_id"] == "P00"].assign(product_id="p00 ")])
-
-
-def as_ours(frame: pd.DataFrame) -> None:
-    frame["comp_price"] = frame["price"]
-
-
-def third_in_cents(frame: pd.DataFrame) -> None:
-    frame.loc[frame["product_id"] < "P04", "comp_price"] *= 100
 
 
 STOP, ASIDE, NOTE = "stop", "set_aside", "note"
@@ -194,20 +160,31 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "cases of 20": (scale(("units_sold",), 0.05), "units", STOP, FAULT + 1),
     "units × 12": (scale(("units_sold",), 12), "units", STOP, FAULT),
     "a day lost": (lost, "lost_days", ASIDE, FAULT),
-    "products missing": (missing, "lost_days", ASIDE, FAULT),
-    "newest day half loaded": (half_loaded, "lost_days", ASIDE, LAST),
+    "products missing": (without(FAULT), "lost_days", ASIDE, FAULT),
+    "newest day half loaded": (without(LAST), "lost_days", ASIDE, LAST),
     "a till of zeros": (put("units_sold", 0), "lost_days", ASIDE, FAULT),
     "competitor missing": (put("comp_price", np.nan), "lost_columns", ASIDE, FAULT),
+    "a day without competitor": (put("comp_price", np.nan, number=LAST), "lost_columns", NOTE, LAST),
     "stock missing": (put("stock", np.nan), "lost_columns", ASIDE, FAULT),
     "stock 0": (put("stock", 0), "lost_columns", ASIDE, FAULT),
     "cost missing": (put("unit_cost", np.nan), "lost_columns", ASIDE, FAULT),
     "stock frozen": (frozen("stock"), "lost_columns", ASIDE, FAULT),
     "ids changed": (renamed_ids, "renamed_ids", STOP, FAULT),
-    "two spellings of a category": (spelt("category"), "duplicates", NOTE, 0),
-    "two spellings of an id": (twin, "duplicates", NOTE, 0),
+    "two spellings of a category": (
+        lambda frame: frame.assign(category=frame["category"].mask(frame["product_id"] == "P00", "Tea")),
+        "duplicates",
+        NOTE,
+        0,
+    ),
+    "two spellings of an id": (
+        lambda frame: frame.assign(product_id=frame["product_id"].replace("P01", "p00")),
+        "duplicates",
+        NOTE,
+        0,
+    ),
     "competitor × 100": (scale(("comp_price",), 100), "competitor", ASIDE, FAULT),
-    "competitor × 100 for a third": (third_in_cents, "competitor", ASIDE, 0),
-    "competitor is ours": (as_ours, "competitor", ASIDE, 0),
+    "competitor × 100 for some": (scale(("comp_price",), 100, number=0, category="jam"), "competitor", ASIDE, 0),
+    "competitor is ours": (lambda frame: frame.assign(comp_price=frame["price"]), "competitor", ASIDE, 0),
     "competitor frozen": (frozen("comp_price"), "competitor", ASIDE, FAULT),
     "day and month swapped": (swapped, "dates", STOP, FAULT),
     "stock 0 throughout": (lambda frame: frame.assign(stock=0.0), "coverage", ASIDE, 0),
@@ -225,11 +202,7 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
 def test_each_fault_is_found_by_its_check_with_level_and_first_day_and_by_no_other(fault: str) -> None:
     change, name, level, first = FAULTS[fault]
 
-    found = alarms(change)
-
-    if fault == "stock at closing":
-        first = int((pd.Timestamp(next(iter(found))[2]) - pd.Timestamp(day(0))).days)  # the first that sells so much
-    assert found == {(name, level, day(first))}
+    assert alarms(change) == {(name, level, day(first))}
 
 
 def test_honest_sales_have_no_finding() -> None:
@@ -359,15 +332,14 @@ def test_a_row_set_aside_is_unknown_and_no_sale_of_none() -> None:
 
 @pytest.mark.parametrize(
     ("change", "cells"),
-    [(lost, PRODUCTS), (missing, 18), (half_loaded, PRODUCTS), (put("units_sold", 0), 3 * PRODUCTS)],
+    [(lost, PRODUCTS), (without(FAULT), 18), (without(LAST), PRODUCTS), (put("units_sold", 0), 3 * PRODUCTS)],
 )
 def test_days_and_products_that_did_not_come_are_unknown_and_no_sales_of_none(change: Change, cells: int) -> None:
     result = judged(change)
 
     assert len(result.unknown[0]) == len(result.unknown[1]) == cells
-    if change is not half_loaded:
-        panel = build_panel(result.checked.clean, CONFIG, unknown=result.unknown)
-        assert not (panel.units_sold == 0)[:, FAULT:].any()
+    panel = build_panel(result.checked.clean, CONFIG, unknown=result.unknown)
+    assert not (panel.units_sold == 0)[:, FAULT:].any()
 
 
 @pytest.mark.parametrize(("change", "column"), [(put("stock", 0), "stock"), (scale(("comp_price",), 10), "comp_price")])
@@ -376,13 +348,6 @@ def test_values_at_fault_are_blanked_and_their_rows_stay(change: Change, column:
 
     assert clean.loc[since(clean), column].isna().all()
     assert len(clean) == len(sound())
-
-
-def test_a_value_missing_on_one_day_is_only_noted() -> None:
-    def once(frame: pd.DataFrame) -> None:
-        frame.loc[frame["date"] == day(LAST), "comp_price"] = np.nan
-
-    assert alarms(once) == {("lost_columns", NOTE, day(LAST))}
 
 
 @pytest.mark.parametrize(("rows", "stops"), [(70, False), (1400, True)])
@@ -421,14 +386,6 @@ def test_days_left_out_by_a_person_are_unknown_and_stop_nothing() -> None:
     assert [one.level for one in result.findings] == [NOTE]
     assert (result.checked.bad_rows["date"].astype(str).str[:10] == day(FAULT)).all()
     assert len(result.unknown[0]) == PRODUCTS
-
-
-def test_the_judged_frame_is_not_changed() -> None:
-    before = sound().copy(deep=True)
-
-    check_sales(sound(), CONFIG)
-
-    pd.testing.assert_frame_equal(sound(), before)
 
 
 @pytest.mark.parametrize("folder", ["bad", None])
