@@ -78,16 +78,17 @@ def _net_of_tax(sales: GivenRows) -> Iterator[Found]:
     ratio = sales.columns["price"] / carry(sales.columns["price"], last)
     if "is_promo" in sales.columns:
         ratio[sales.columns["is_promo"] > 0] = np.nan
+    listed = sales.columns.get("list_price", np.full_like(ratio, np.nan))
     for now in range(sales.since, ratio.shape[1]):
         moved = ratio[:, now][np.isfinite(ratio[:, now])]
         factor = float(np.median(moved)) if len(moved) > LEAST_TOGETHER else 1.0
         alike = np.abs(ratio[:, now] / factor - 1) <= 2 * EQUAL
         if not 0.74 < factor < 0.97 or alike.sum() <= 0.6 * len(moved):
             continue
-        listed = sales.columns.get("list_price")
-        if listed is not None:
-            cut = np.nanmedian(listed[alike, now] / carry(listed, last)[alike, now])
-            tax = abs(cut / factor - 1) <= 2 * EQUAL
+        cuts = listed[alike, now] / carry(listed, last)[alike, now]
+        cuts = cuts[np.isfinite(cuts)]
+        if len(cuts):
+            tax = abs(np.median(cuts) / factor - 1) <= 2 * EQUAL
         else:
             tax = abs(factor * 20 - round(factor * 20)) > 20 * EQUAL  # a sale is of 10, 15 or 20 %
         if tax:

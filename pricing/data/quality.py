@@ -322,7 +322,7 @@ def look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
         until = str(accept.get(check.name, ""))
         for found in check.look(sales):
             one = replace(found.finding, check=check.name, advice=check.advice)
-            if one.level != "note" and one.last <= until:
+            if until and one.level != "note" and one.last <= until:
                 one = replace(one, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
             if stopped and one.level != "stop":
                 continue
