@@ -19,7 +19,7 @@ import pandas as pd
 
 from monitoring import actions, evaluate, holdout, launchers, performance
 from monitoring.business import effect, line, weeks
-from monitoring.decisions import NO_DECISIONS, load_decisions, request_faults, tabulate
+from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
 from monitoring.evaluate import SEED, Evaluation
 from monitoring.evidently_reports import Reports, Window, add_to_workspace, html, render
 from monitoring.performance import DecisionScores
@@ -383,7 +383,7 @@ def _decisions(
     decisions, findings = load_decisions(
         log.folder, now=now, archive=log.archive, uploads=log.uploads, days=days, known=known, since=since
     )
-    return decisions, [*findings, *request_faults(decisions, config.data.quality, period=panel.period)]
+    return decisions, findings
 
 
 def _log_place(options: argparse.Namespace) -> str:

@@ -10,9 +10,6 @@ import numpy as np
 import pandas as pd
 
 from monitoring.policy import Finding, counted
-from pricing.config_models import QualityConfig
-from pricing.data.panel import Period
-from pricing.data.request_quality import request_findings
 from pricing.decision_log.archive import archive_days, default_archive
 from pricing.decision_log.format import ArchiveNumbers, LogReading, Uploads, decode_line, read_decisions
 from pricing.paths import ARCHIVE_VARIABLE
@@ -290,21 +287,6 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
             "{count} decision(s) were only tried out (by a batch that was not applied) and are left out",
             reading.shadowed,
         ),
-    ]
-
-
-def request_faults(decisions: pd.DataFrame, config: QualityConfig, *, period: Period) -> list[Finding]:
-    """Findings on what requests lack, and on prices that nobody charges, against the days before; replays left out.
-
-    Args:
-        decisions: From `tabulate`.
-        config: The limits.
-        period: The grain of the sales.
-    """
-    found = request_findings(decisions[decisions["live"]], config, period=period)
-    return [
-        Finding(one.name, "note" if one.level == "note" else "breach", f"{one.text}: {one.advice}", one.rows)
-        for one in found
     ]
 
 

@@ -12,13 +12,7 @@ STOPPED = "decisions_stopped"
 # Faults with which pricing, once it is live, does not decide or leaves no trace of it: the run that finds one fails.
 SILENT = frozenset({STOPPED, "log_empty"})
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
-SALES_ARE_FINE = frozenset(
-    {
-        *SILENT,
-        *("answers_by_rule", "job_hangs", JOB_LOST, "prices_overridden"),
-        *("request_comp_price_null", "request_comp_price_frozen", "request_stock_zero"),
-    }
-)
+SALES_ARE_FINE = frozenset({*SILENT, "answers_by_rule", "job_hangs", JOB_LOST})
 REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
 
 

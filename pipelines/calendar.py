@@ -20,7 +20,7 @@ from pricing.registry.version import LoadedVersion
 
 _NAMED = 3  # most products listed in a note
 # Settings that may change after training: calendars, and how far sales may lie from their past.
-_CHANGEABLE = ("events", "school_holidays", "pay_days", "promotions", "deliveries", "quality")
+_CHANGEABLE = ("events", "promotions", "deliveries", "quality")
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from mlflow.entities import Run
 from pipelines.calendar import read_plans
 from pipelines.commands import run_job
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked, report_findings
+from pipelines.quality import read_checked
 from pipelines.reports.etl_page import read_file, write_page
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
+from pricing.data.findings import Finding, QualityError, quality_file
+from pricing.data.judge import stopped_by_contract
 from pricing.data.panel import Panel, save_panel
-from pricing.data.quality import Finding, QualityError, load_quality, quality_file
-from pricing.data.quality_stage import contract_findings
-from pricing.errors import ETL, ContractError, LockError, PlausibilityError, PricingError
+from pricing.errors import ETL, ContractError, LockError, PricingError
 from pricing.paths import pricing_home
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import UsageError, job_options, notice, run_main
@@ -96,11 +96,9 @@ def _told(options: argparse.Namespace, config: Config) -> Iterator[_Night]:
     except PricingError as error:
         night.error = str(error)
         if isinstance(error, QualityError):
-            night.findings = error.quality.findings
+            night.findings = error.findings
         elif isinstance(error, ContractError):
-            night.findings = contract_findings(error.violations)
-        elif isinstance(error, PlausibilityError):
-            night.findings = load_quality(quality_file(options.output)).findings
+            night.findings = stopped_by_contract(error.violations)
         raise
     finally:
         if night.error or night.panel is not None:
@@ -119,22 +117,19 @@ def _build(options: argparse.Namespace, config: Config, night: _Night) -> list[s
     """Reads sales, builds the panel and saves it; returns what there is to say of it, printed already."""
     read_plans(config.data)  # an invalid plan fails here, not in a later job
     night.anchors = anchors = sales_anchors(config)
-    beside = quality_file(options.output)
     loaded = read_checked(
         options.sales,
         config.data,
         quarantine=options.quarantine,
         known=accepted_past(config),
         anchors=anchors,
-        beside=beside,
+        beside=quality_file(options.output),
     )
-    night.findings = loaded.quality.findings
-    panel = loaded.panel
+    night.findings, panel = loaded.findings, loaded.panel
     log_data(panel, sales=options.sales)
-    found = report_findings(loaded, config.data, sales=options.sales, beside=beside)
     save_panel(panel, options.output)
-    night.findings, night.panel = load_quality(beside).findings, panel
-    lines = [*report(panel), *(f"finding: {line}" for line in found)]
+    night.panel = panel
+    lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
     mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
     print("\n".join(lines))
     return lines

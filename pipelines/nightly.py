@@ -14,8 +14,8 @@ from mlflow.entities import Run
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
+from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
-from pricing.data.quality import load_quality, quality_file
 from pricing.decision_log.places import log_places
 from pricing.errors import PricingError, RegistryError
 from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
@@ -115,12 +115,12 @@ class _Night:
         except JobError as error:
             if not beside.is_file():
                 raise
-            quality = load_quality(beside)
-            mlflow.set_tags(quality.tags())
-            names = ", ".join(dict.fromkeys(one.name for one in quality.of("stop")))
+            found = load_findings(beside)
+            mlflow.set_tags(tags(found))
+            names = ", ".join(dict.fromkeys(one.check for one in found if one.level == "stop"))
             raise JobError(f"the sales stop the night ({names}), and the champion stays as it is: {error}") from error
         if beside.is_file():
-            mlflow.set_tags(load_quality(beside).tags())
+            mlflow.set_tags(tags(load_findings(beside)))
 
     def watch(self) -> str:
         """Archives the decision log and monitors although no sales could be read; returns a summary.

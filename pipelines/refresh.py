@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
-from pipelines.quality import read_checked, report_findings
+from pipelines.quality import read_checked
 from pricing.config import Config, read_config_file
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
@@ -203,9 +203,6 @@ def refreshed(
     if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
-    # Checks the rows since the checkpoint: newer rows alone do not reveal a change of the price unit.
-    since = replace(loaded, panel=demand.encoded.tail)
-    report_findings(since, version.config.data, sales=sales, may_refuse=False)
     checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from mlflow.entities import Metric
 from pipelines.calendar import Plans, holiday_calendar, read_plans, with_plans
 from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked, report_findings
+from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
 from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
@@ -73,7 +72,6 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
         for note in panel.notes:
             _say(started, f"note: {note}")
-        report_findings(replace(loaded, panel=panel), config.data, sales=options.source or options.sales)
         say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         anchors = version_anchors(anchors, panel)

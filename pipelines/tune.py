@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.calendar import holiday_calendar
 from pipelines.commands import child_tags, run_job, start_job, stop
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked, report_findings
+from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
 from pipelines.study import (
     DEFAULT,
@@ -85,7 +85,6 @@ def _tune(argv: Sequence[str] | None) -> int:
         )
         panel = loaded.panel
         digest = log_data(panel, sales=options.sales)
-        report_findings(loaded, config.data, sales=options.sales)
         search = _search(options, config, digest=digest)
         mlflow.set_tags({"study": search.name})
         study = open_study(search.storage, name=search.name, tuning=config.tuning)

@@ -54,27 +54,9 @@ Ratio = Annotated[float, Field(gt=0, le=10)]  # of a price to another one, or of
 Money = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class PlausibilityConfig(Section):
-    """What sales that keep the contract must look like for a model to be trained on them."""
-
-    refuse: bool = True
-    refuse_share: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    comp_factor: Annotated[float, Field(gt=1, le=1e6)] = 20.0
-    units_factor: Annotated[float, Field(gt=1, le=1e9)] = 1000.0
-    renamed_days: Annotated[int, Field(ge=1, le=366)] = 7
-
-
 class QualityConfig(Section):
-    """How far sales may lie from their own past before rows are set aside, or a job stops."""
+    """What a person says of sales that differ from their own past."""
 
-    window: Periods = 28
-    past: Periods = 91
-    price_alone: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1, le=1e6)]] = (0.1, 5.0)
-    price_together: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=1, le=1e6)]] = (0.25, 1.5)
-    units_together: Annotated[float, Field(gt=1, le=1e6)] = 8.0
-    least_share: Annotated[float, Field(gt=0, lt=1)] = 0.7
-    late: Periods = 3
-    new_ids: Annotated[float, Field(gt=0, lt=1)] = 0.2
     most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
     accept: dict[str, dt.date] = {}
     leave_out: list[tuple[dt.date, dt.date]] = []
@@ -87,23 +69,7 @@ class QualityConfig(Section):
         return self
 
 
-Feast = Literal[
-    "easter",
-    "thanksgiving",
-    "black_friday",
-    "cyber_monday",
-    "lunar_new_year",
-    "ramadan",
-    "eid_al_fitr",
-    "eid_al_adha",
-    "diwali",
-    "valentines_day",
-    "mothers_day",
-    "fathers_day",
-    "halloween",
-]
 Around = Annotated[int, Field(ge=0, le=14)]
-DayOfMonth = Annotated[int, Field(ge=-28, le=31)]
 
 
 SQL_SECONDS = 600.0
@@ -124,27 +90,14 @@ class DataConfig(Section):
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
     zero_window: Periods = 35
-    plausibility: PlausibilityConfig = PlausibilityConfig()
     quality: QualityConfig = QualityConfig()
     named_holidays: bool = True
-    feasts: list[Feast] | None = None
     events: str | None = None
     event_window: tuple[Around, Around] = (3, 1)
-    school_holidays: list[tuple[dt.date, dt.date]] | str = []
-    pay_days: list[DayOfMonth] = []
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
     sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
-
-    @model_validator(mode="after")
-    def _days_are_days(self) -> "DataConfig":
-        if 0 in self.pay_days:
-            raise ValueError("pay_days: 0 is no day of a month; give 1 to 31, or −1 for the last day")
-        for first, last in () if isinstance(self.school_holidays, str) else self.school_holidays:
-            if last < first:
-                raise ValueError(f"school_holidays: [{first}, {last}] ends before it begins; give [first, last]")
-        return self
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":

@@ -76,10 +76,6 @@ class MissingRowsError(PricingError):
     """Periods without a row, where the configuration does not say what they mean or refuses them."""
 
 
-class PlausibilityError(PricingError):
-    """Sales that satisfy the data contract but are too implausible to train a model on."""
-
-
 class HistoryError(PricingError):
     """Too little history for what was asked."""
 

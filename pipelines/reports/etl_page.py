@@ -13,8 +13,8 @@ import numpy as np
 from pricing import __version__
 from pricing.config import Config
 from pricing.data.anchors import Anchors
+from pricing.data.findings import Finding
 from pricing.data.panel import Panel
-from pricing.data.quality import Finding
 from pricing.demand.grades import GRADES
 from pricing.demand.learnability import REASONS, learnability
 from pricing.errors import SourceError

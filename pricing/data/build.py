@@ -1,20 +1,21 @@
 """Build the panel from checked rows and derive absent columns. Causal: no value depends on a later row."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
+from pricing.data.grid import Grid, carry, days_of, latest_period
 from pricing.data.missing_rows import MissingRows, handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates
-from pricing.data.panel import SERIES, STEP_DAYS, Event, Panel
+from pricing.data.panel import SERIES, Event, Panel
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
@@ -73,14 +74,14 @@ def build_panel(
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
-    start, ours = _days(frame["date"]).min(), None
+    start, ours = days_of(frame["date"]).min(), None
     if past is not None and past.dates[0] < start:
         past = past.through(start - np.timedelta64(1, "D"))
         frame = pd.concat([_context(past, frame, config), frame], ignore_index=True)
         ours = matching_anchors(anchors, past.product_ids)  # newer rows may contain new products only
         ours = ours and ours.extended(past)
-    grid = _Grid.of(frame, config, start)
-    price = _carry(grid.spread("price"), grid.latest)
+    grid = Grid.of(frame, period=config.period, start=start)
+    price = carry(grid.spread("price"), grid.latest)
     category_codes, names = _categories(grid)
     list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
     tax_rate = _tax_rate(grid, past)
@@ -96,7 +97,7 @@ def build_panel(
         some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
     )
     rows = _handle_missing_rows(grid, stock, config, unknown=unknown)
-    is_promo = np.where(rows.filled, _carry(is_promo, _latest(rows.present & ~rows.filled)), is_promo)
+    is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
     units_sold = rows.units
     with np.errstate(invalid="ignore"):
         grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
@@ -169,7 +170,7 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
 
 
 def _handle_missing_rows(
-    grid: "_Grid", stock: Floats, config: DataConfig, *, unknown: tuple[Strings, Days] | None
+    grid: Grid, stock: Floats, config: DataConfig, *, unknown: tuple[Strings, Days] | None
 ) -> MissingRows:
     """Decide what periods without a row mean (`missing_rows`); a past row without units is only a carried price."""
     units = grid.spread("units_sold")
@@ -177,131 +178,32 @@ def _handle_missing_rows(
     present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
     launched = grid.latest >= 0
     if unknown is not None:
-        launched &= ~_cells(grid, *unknown)
+        launched &= ~grid.marked(*unknown)
     return handle_missing_rows(
         units, stock, present=present, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
     )
 
 
-def _cells(grid: "_Grid", products: Strings, days: Days) -> Bools:
-    """(product, period) True for the cells named; those outside the grid are passed over."""
-    marked = np.zeros(grid.present.shape, dtype=np.bool_)
-    row = np.minimum(np.searchsorted(grid.ids, products), len(grid.ids) - 1)
-    column = np.minimum(np.searchsorted(grid.dates, days), len(grid.dates) - 1)
-    inside = (grid.ids[row] == products) & (grid.dates[column] == days)
-    marked[row[inside], column[inside]] = True
-    return marked
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Rows laid out over products × periods, and notes on the values derived.
-
-    Attributes:
-        frame: The rows.
-        ids: (product,) sorted.
-        dates: (period,) without gaps.
-        cells: (row,) flat index of each row's product and period.
-        present: (product, period) True where there is a row.
-        latest: (product, period) last period with a row up to each one, -1 before the first.
-        own: The periods to build; earlier ones come from `past` and give no notes.
-        notes: Sentences.
-    """
-
-    frame: pd.DataFrame
-    ids: Strings
-    dates: Days
-    cells: Ints
-    present: Bools
-    latest: NDArray[np.int32]
-    own: slice
-    notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, config: DataConfig, start: np.datetime64) -> "_Grid":
-        ids, codes = _products(frame["product_id"])
-        dates, positions = _periods(_days(frame["date"]), STEP_DAYS[config.period])
-        cells = codes * len(dates) + positions
-        present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
-        present.flat[cells] = True
-        if (extra := len(frame) - int(present.sum())) > 0:
-            raise ContractError("the sales", [Violation("(product_id, date) must be unique", extra, "a repeated pair")])
-        own = slice(int((dates < start).sum()), None)
-        return cls(frame, ids, dates, cells, present, _latest(present), own)
-
-    def spread(self, name: str) -> Floats:
-        """(product, period) values of a numeric column; NaN where there is no row or no value."""
-        series = np.full(self.present.shape, np.nan, dtype=np.float32)
-        if name in self.frame:
-            series.flat[self.cells] = self.frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
-        return series
-
-    def note(self, marked: Bools, sentence: str) -> None:
-        """Add a note with the number of marked entries in the own periods in place of {}, unless it is 0."""
-        count = int(marked[..., self.own].sum())
-        if count:
-            self.notes.append(sentence.format(f"{count:,}"))
-
-
-def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
-    codes, values = pd.factorize(column)
-    names = np.asarray(values, dtype=np.str_)
-    order = np.argsort(names)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return names[order], rank[codes]
-
-
-def _days(column: "pd.Series[pd.Timestamp]") -> Days:
-    return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
-
-
-def _periods(days: Days, step: int) -> tuple[Days, Ints]:
-    offsets = (days - days.min()).astype(np.int64)
-    off = offsets % step != 0
-    if off.any():
-        first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
-        raise ContractError("the sales", [Violation("weekly dates must fall on one weekday", int(off.sum()), first)])
-    dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
-    return dates, offsets // step
-
-
-def _latest(known: Bools) -> NDArray[np.int32]:
-    """(product, period) last period up to each one where `known`, -1 before the first."""
-    columns = np.where(known, np.arange(known.shape[1], dtype=np.int32), np.int32(-1))
-    return np.maximum.accumulate(columns, axis=1)
-
-
-def _carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
-    carried = np.take_along_axis(series, np.maximum(latest, 0), axis=1)
-    carried[latest < 0] = np.nan
-    return carried
-
-
-def _categories(grid: _Grid) -> tuple[NDArray[np.int32], Strings]:
+def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
     """Each product's latest category, (product, period), as rows of the returned names."""
     if "category" not in grid.frame:
         grid.notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
         return np.zeros(grid.present.shape, dtype=np.int32), np.array([ONE_CATEGORY])
-    codes, values = pd.factorize(grid.frame["category"])
-    series = np.full(grid.present.shape, -1, dtype=np.int32)
-    series.flat[grid.cells] = codes
-    series = np.take_along_axis(series, np.maximum(_latest(series >= 0), 0), axis=1)
+    series, values = grid.codes("category")
+    series = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)
     if (missing := int((series[:, -1] < 0).sum())) > 0:
         grid.notes.append(f"category is missing for {missing:,} products: they are in the category {ONE_CATEGORY!r}.")
     series[series < 0] = len(values)
-    return series, np.array([*values.astype(str), ONE_CATEGORY])
+    return series, np.array([*values, ONE_CATEGORY])
 
 
-def _parents(grid: _Grid, categories: Strings) -> Strings | None:
+def _parents(grid: Grid, categories: Strings) -> Strings | None:
     """(product,) each product's latest parent, its own id without one; None where no product has one."""
     if "parent_id" not in grid.frame:
         return None
-    codes, values = pd.factorize(grid.frame["parent_id"])
-    names = np.array([*values.astype(str), ""])
-    series = np.full(grid.present.shape, -1, dtype=np.int32)
-    series.flat[grid.cells] = codes
-    latest = np.take_along_axis(series, np.maximum(_latest(series >= 0), 0), axis=1)[:, -1]
+    series, values = grid.codes("parent_id")
+    names = np.array([*values, ""])
+    latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)[:, -1]
     parents: Strings = np.where(latest >= 0, names[latest], grid.ids)
     if (parents == grid.ids).all():
         return None
@@ -330,9 +232,9 @@ def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Fl
     return margins[codes]
 
 
-def _list_price(grid: _Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:
+def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:
     """(product, period) given list price, carried over gaps; else the anchor, or before `since` a price quantile."""
-    own = _carry(grid.spread("list_price"), grid.latest)
+    own = carry(grid.spread("list_price"), grid.latest)
     missing = np.isnan(own) & (grid.latest >= 0)
     if not missing.any():
         return own
@@ -370,7 +272,7 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     return result
 
 
-def _tax_rate(grid: _Grid, past: Panel | None) -> Floats:
+def _tax_rate(grid: Grid, past: Panel | None) -> Floats:
     """(product, period) last given tax rate, carried forward like a cost; 0 before any product is taxed.
 
     From then on it is unknown, NaN, where the product was given none yet: with 0 it could sell below net cost.
@@ -383,7 +285,7 @@ def _tax_rate(grid: _Grid, past: Panel | None) -> Floats:
         return np.zeros_like(given)
     since: Bools = grid.dates >= taxed.min()
     known = ~np.isnan(given) & since
-    rate = _carry(given, _latest(known))
+    rate = carry(given, latest_period(known))
     missing = grid.present & np.isnan(given)
     unknown = np.isnan(rate)
     grid.note(missing & ~unknown, "tax_rate is missing on {} rows: the last one given is carried forward.")
@@ -396,7 +298,7 @@ def _tax_rate(grid: _Grid, past: Panel | None) -> Floats:
     return np.where(unknown & ~since, np.float32(0), rate)
 
 
-def _with_assumed(tax_rate: Floats, grid: _Grid, *, categories: Strings, past: Panel | None) -> Floats:
+def _with_assumed(tax_rate: Floats, grid: Grid, *, categories: Strings, past: Panel | None) -> Floats:
     """The rates with assumed ones where unknown; past products without a row here are among those that are asked."""
     unknown = np.isnan(tax_rate)
     if not unknown.any():
@@ -411,7 +313,7 @@ def _with_assumed(tax_rate: Floats, grid: _Grid, *, categories: Strings, past: P
     return np.where(unknown, highest_rates(rates, numbers)[: len(tax_rate)], tax_rate)
 
 
-def _comp_price(grid: _Grid, config: DataConfig) -> tuple[Floats, Floats]:
+def _comp_price(grid: Grid, config: DataConfig) -> tuple[Floats, Floats]:
     """(product, period) the competitor's price, and the days since it was seen; NaN where none is, or is too old."""
     price, age = grid.spread("comp_price"), grid.spread("comp_price_age")
     known = np.isfinite(price)
@@ -426,11 +328,11 @@ def _comp_price(grid: _Grid, config: DataConfig) -> tuple[Floats, Floats]:
     return np.where(old, np.float32(np.nan), price), np.where(old, np.float32(np.nan), age)
 
 
-def _unit_cost(grid: _Grid, at_margin: Floats) -> tuple[Floats, Bools]:
+def _unit_cost(grid: Grid, at_margin: Floats) -> tuple[Floats, Bools]:
     """(product, period) last given cost, else that at the configured margin; (product,) whether no cost was given."""
     given = grid.spread("unit_cost")
     known = ~np.isnan(given)
-    cost = _carry(given, _latest(known))
+    cost = carry(given, latest_period(known))
     missing = np.isnan(cost) & ~np.isnan(at_margin)
     assumed: Bools = ~np.asarray(known.any(axis=1))
     carried = grid.present & ~known & ~np.isnan(cost)
@@ -443,7 +345,7 @@ def _unit_cost(grid: _Grid, at_margin: Floats) -> tuple[Floats, Bools]:
     return np.where(missing, at_margin, cost), assumed
 
 
-def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
+def _promotions(grid: Grid, price: Floats, list_price: Floats, config: DataConfig) -> Floats:
     given = grid.spread("is_promo")
     missing = grid.present & np.isnan(given)
     if config.promotions is not None and missing.any():
@@ -461,7 +363,7 @@ def _promotions(grid: _Grid, price: Floats, list_price: Floats, config: DataConf
     return np.where(missing, cut, np.nan_to_num(given)).astype(np.float32)
 
 
-def _holidays(grid: _Grid, config: DataConfig) -> tuple[Floats, bool]:
+def _holidays(grid: Grid, config: DataConfig) -> tuple[Floats, bool]:
     """Each row's own flag, else the majority of that period's rows, else the configured country's calendar."""
     given = grid.spread("is_holiday")
     known = ~np.isnan(given)

@@ -1,4 +1,4 @@
-"""Read and check the user's calendar tables: events, school holidays, planned promotions and deliveries."""
+"""Read and check the user's calendar tables: events, planned promotions and deliveries."""
 
 import logging
 import re

@@ -1,31 +1,27 @@
 """Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pricing.arrays import Bools
 from pricing.config_models import DataConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
-from pricing.data.feed import date_findings
-from pricing.data.panel import STEP_DAYS, Event, Panel, is_panel, load_panel
-from pricing.data.plausibility import mistyped
-from pricing.data.quality import Quality, QualityError, load_quality, ordered, quality_file
-from pricing.data.quality_stage import REPEATED, contract_findings, judge
+from pricing.data.findings import Finding, load_findings, quality_file
+from pricing.data.judge import judge, refusal
+from pricing.data.panel import Event, Panel, is_panel, load_panel
 from pricing.data.source import read_sales
-from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
+from pricing.errors import NO_SALES, SIMULATED, SourceError
 from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home
 
 DEMO = "completejourney"
-TYPED = "price must not be 100 or 1000 times, or that fraction, of the prices around it"
 
 
 def load_panel_from(
@@ -65,10 +61,21 @@ def load_panel_from(
 
 @dataclass(frozen=True)
 class LoadedSales:
-    """A panel, and what the checks of its sales found."""
+    """A panel, and what the checks of its sales found.
+
+    Attributes:
+        panel: The panel.
+        findings: What was found, the gravest first.
+        rows: Rows read; 0 for a saved panel, which tells of none.
+        set_aside: Rows of these that were set aside.
+        bad_rows: File with them; empty where there is none.
+    """
 
     panel: Panel
-    quality: Quality
+    findings: tuple[Finding, ...] = ()
+    rows: int = 0
+    set_aside: int = 0
+    bad_rows: str = ""
 
 
 def load_sales(
@@ -90,9 +97,8 @@ def load_sales(
             made of the configured tables.
         config: How the panel is built, and how far sales may lie from their past. The demo's sales are always weekly;
             a saved panel is returned as built.
-        quarantine: A folder for the rows that break the contract and, where `plausibility.refuse` is on, for rows
-            whose price is 100 or 1000 times that of the rows around them; None fails the load on any violation, and
-            rows that lie too far from their product's past are set aside in PRICING_HOME/quarantine.
+        quarantine: A folder for the rows that break the contract or that a check sets aside; None fails the load on any
+            breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
         past: See `build_panel`: the end of the history, when the sales hold only newer rows.
         known: The end of the history that the champion has read, to compare with; `past` when absent.
         anchors: The regular prices in force, for `build_panel`; not applied to a saved panel.
@@ -111,11 +117,11 @@ def load_sales(
         if simulated is None:
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
         panel = build_panel(simulated(), config, anchors=anchors, events=events)
-        return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]), Quality())
+        return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]))
     if sales == DEMO:
         frame = completejourney_sales()
         panel = build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events)
-        return LoadedSales(_noted(panel, frame.attrs["notes"]), Quality())
+        return LoadedSales(_noted(panel, frame.attrs["notes"]))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
@@ -125,65 +131,38 @@ def load_sales(
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
-        _refuse_swapped(checked, config, where=where)
-        raise ContractError(where, checked.violations)
-    judged = judge(checked, config, given=given, others=others, known=past if known is None else known)
-    if judged.quality.level == "stop":
-        raise QualityError(where, judged.quality)
+        raise refusal(checked, config, where=where)
+    rows = len(checked.clean) + len(checked.bad_rows)
+    judged = judge(
+        checked,
+        config,
+        given=given,
+        others=others,
+        known=past if known is None else known,
+        where=where,
+        today=dt.datetime.now(dt.UTC).date(),
+    )
     checked = judged.checked
-    if checked.clean.empty:
-        stopped = tuple(replace(one, level="stop") for one in judged.quality.of("quarantine"))
-        raise QualityError(where, replace(judged.quality, findings=stopped))
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
-    if quarantine is not None and config.plausibility.refuse and (typed := mistyped(panel)).any():
-        checked = checked.without(_rows(checked.clean, panel, typed), rule=TYPED)
-        panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
     panel = replace(panel, lineage=lineage)
     if checked.bad_rows.empty:
-        return LoadedSales(_noted(panel, checked.notes), judged.quality)
+        return LoadedSales(_noted(panel, checked.notes), judged.findings, rows)
     path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
     broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
     notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes)
-    quality = replace(judged.quality, set_aside=len(checked.bad_rows), bad_rows=str(path))
-    return LoadedSales(_noted(panel, notes), quality)
+    return LoadedSales(_noted(panel, notes), judged.findings, rows, len(checked.bad_rows), str(path))
 
 
-def _found_before(folder: str) -> Quality:
+def _found_before(folder: str) -> tuple[Finding, ...]:
     """What was found when a saved panel was made; nothing where its file tells of later sales, which made none."""
     beside = quality_file(folder)
-    quality = load_quality(beside) if beside.is_file() else Quality()
-    return quality if quality.level != "stop" else Quality()
+    findings = load_findings(beside) if beside.is_file() else []
+    return () if any(one.level == "stop" for one in findings) else tuple(findings)
 
 
 def _others(frame: pd.DataFrame) -> list[str]:
     unread = frame.attrs.get("left_out", ())
     return [*(str(name) for name in frame.columns if name not in COLUMNS), *unread]
-
-
-def _refuse_swapped(checked: Checked, config: DataConfig, *, where: str) -> None:
-    """Says so where repeated rows come of swapped days and months.
-
-    Raises:
-        QualityError: They do.
-    """
-    if checked.clean.empty:
-        return
-    swapped = tuple(date_findings(checked.clean, checked.bad_rows, step=STEP_DAYS[config.period]))
-    if swapped and config.plausibility.refuse:
-        others = [fault for fault in checked.violations if fault.rule != REPEATED]
-        found = [*swapped, *contract_findings(others)]
-        raise QualityError(where, Quality(ordered(found), rows=len(checked.clean) + len(checked.bad_rows)))
-
-
-def _rows(frame: pd.DataFrame, panel: Panel, marked: Bools) -> Bools:
-    """(row,) whether a frame's row is marked, (product, period), in the panel built from it."""
-    chosen = np.zeros(len(frame), dtype=np.bool_)
-    places = np.flatnonzero(frame["product_id"].isin(panel.product_ids[marked.any(axis=1)]))
-    rows = frame.iloc[places]
-    products = np.searchsorted(panel.product_ids, rows["product_id"].astype(str).to_numpy(dtype=np.str_))
-    days = rows["date"].to_numpy().astype("datetime64[D]") - panel.dates[0]
-    chosen[places] = marked[products, days.astype(np.int64) // STEP_DAYS[panel.period]]
-    return chosen
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

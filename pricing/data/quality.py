@@ -1,299 +1,331 @@
-"""What checks of sales and requests may find: names, levels, what to do, and the JSON file that jobs leave of it."""
+"""Find what is probably wrong with sales that keep the contract: one table of ten checks.
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+    check_sales(rows, config, known=None, given=(), others=(), bad_days=None, today=None) -> list[Finding]
+    Finding(check, level, products, rows, first, last, example, sentence, advice)
 
-from pricing.errors import PricingError, SourceError
-from pricing.fileio import replace_atomically
+Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
+job ends and the champion stays; `set_aside`: rows or values count as unknown, the rest goes on and a person should
+look; `note`: it is said. A person accepts a finding by `data.quality.accept` ({check: last day}), which makes a note of
+it. No check depends on the currency, and none changes the rows.
+"""
 
-Level = Literal["note", "quarantine", "stop"]
-LEVELS: tuple[Level, ...] = ("note", "quarantine", "stop")  # from the mildest on
-FILE = "quality.json"
-FORMAT = 1
-PRICE_COLUMNS = ("price", "list_price", "unit_cost", "comp_price")
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-# name: (what it means, what to do). Names are for programs: they are never renamed. docs/data_quality.md lists them.
-MEANINGS: Mapping[str, tuple[str, str]] = {
-    "price_unit": (
-        "most prices of a category, or of the shop, moved together further than any sale or inflation moves them",
-        "Bring all prices into one unit, such as euros and not cents",
-    ),
-    "pack_size": (
-        "the prices of a category rose and its units fell by about the same factor: packs are counted, not units",
-        "Deliver units and the price of one unit, as before",
-    ),
-    "price_outlier": (
-        "single prices lie far outside all that their product asked lately",
-        "Look at the rows that were set aside; mend the feed where they are wrong",
-    ),
-    "price_typo": (
-        "single prices are 10, 100 or 1000 times, or that fraction of, those around them",
-        "Mend them",
-    ),
-    "units_unit": (
-        "a category sells many times what such days sold, or a small fraction of it",
-        "Bring units into one unit, such as pieces and not cases; if demand was that strong, accept it",
-    ),
-    "units_outlier": (
-        "rows sell very many times the median of their product",
-        "Check them: a total, a number of another column or one large order would pass for demand",
-    ),
-    "competitor_price": (
-        "the competitor's prices of most products are far off the own ones",
-        "Bring them into the unit and pack size of the own prices, or leave comp_price empty",
-    ),
-    "comp_price_frozen": (
-        "no competitor price has changed for longer than ever before",
-        "Look at the feed of competitor prices: it repeats old ones",
-    ),
-    "competitor_feed": (
-        "a competitor's API gave nothing, only a part of its prices, or old ones",
-        "Look at what the run of etl says of it; until it answers, the prices seen last count, up to a configured age",
-    ),
-    "stock_frozen": (
-        "no stock has changed for longer than ever before",
-        "Look at the feed of stock: it repeats old counts",
-    ),
-    **{
-        f"{column}_null": (
-            f"{column} is missing on many more rows than on such days before",
-            f"Look at where {column} comes from",
+import numpy as np
+import pandas as pd
+
+from pricing.arrays import Bools, Days
+from pricing.config_models import DataConfig
+from pricing.data.findings import ROWS, Finding, Found, Level, ordered
+from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.price_checks import competitor, frozen, price_outlier, price_unit, units
+from pricing.errors import nearest
+
+FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
+QUIET = 7  # rows with a sale that such weekdays had at least, for a day without any to be lost and no chance
+LATE = 3  # newest days that may be incomplete; older ones count as they are
+LASTING = 2  # days after which missing values are a fault: on one day a source may have failed to answer
+ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
+NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
+AHEAD = 7  # days without rows after which later dates are looked at for swapped day and month
+OLD = 60  # days after which sales are a history to learn from, and no feed that has stopped
+SHORT = 56  # days of history below which little can be learnt
+NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
+
+
+def _lost_days(sales: GivenRows) -> Iterator[Found]:
+    present, usable = sales.grid.present, ~(sales.calendar | sales.flagged)
+    counts = present.sum(axis=0)
+    low, usual = sales.less_than_usual(counts.astype(float), usable=usable, share=FEWEST)
+    with np.errstate(invalid="ignore"):
+        sold = (sales.columns["units_sold"] > 0).sum(axis=0)
+    _, selling = sales.less_than_usual(sold.astype(float), usable=usable, share=FEWEST)
+    own = np.arange(len(counts)) >= sales.grid.own.start
+    for at, what in (
+        (low & (counts == 0), "have no row at all"),
+        (own & (counts > 0) & (sold == 0) & (selling >= QUIET), "report 0 units for every product"),
+    ):
+        if at.any():
+            day = str(sales.grid.dates[np.argmax(at)])
+            text = f"{int(at.sum()):,} {sales.period}s {what}"
+            yield sales.found("set_aside", np.broadcast_to(at, present.shape), text, aside=ROWS, example=day)
+    newest = newest_run(low & (counts > 0))
+    if not newest:
+        return
+    missing = _missing_products(sales, len(counts) - newest)
+    if missing.any():
+        text = f"{int(missing.any(axis=1).sum()):,} products that had a row almost every {sales.period} have none now"
+        yield sales.found("set_aside", missing, text, aside=ROWS)
+        return
+    since = len(counts) - min(newest, max(1, LATE // STEP_DAYS[sales.period]))
+    cells = np.zeros_like(present)
+    cells[:, since:] = True
+    text = f"{sales.grid.dates[since]} has {counts[since]:,} rows, such {sales.period}s had {usual[since]:,.0f} or more"
+    yield sales.found("set_aside", cells, text, aside=ROWS)
+
+
+def _missing_products(sales: GivenRows, first: int) -> Bools:
+    """(product, period) cells of products sold every day that have no row since `first`, where they are too many.
+
+    Days that are read before they are complete lack other products each; one such day alone tells nothing.
+    """
+    present = sales.grid.present
+    base = present[:, max(0, first - ACTIVE) : first]
+    active = base[:, base.any(axis=0)].sum(axis=1) >= max(1.0, ALMOST_EVERY * base.any(axis=0).sum())
+    missing = active & ~present[:, first:].any(axis=1)
+    each = (active[:, None] & ~present[:, first:]).sum(axis=0).min()
+    many = missing.sum() > (1 - FEWEST) * active.sum() and 2 * missing.sum() > each and present.shape[1] - first > 1
+    cells: Bools = (np.arange(present.shape[1]) >= first) & (missing & many)[:, None]
+    return cells
+
+
+def _lost_columns(sales: GivenRows) -> Iterator[Found]:
+    had = set() if sales.known is None else _columns_of(sales.known)
+    for name in ("category", *NULLABLE, *sorted(had - {"category", *NULLABLE})):
+        if name in sales.given:
+            continue
+        near = nearest(name, sales.others) if name in NULLABLE or name == "category" else None
+        if name in had or near is not None:
+            hint = "" if near is None else f", but a column {near!r} is"
+            yield sales.whole("stop" if name in had else "note", f"column {name} is not in the sales{hint}")
+    present = sales.grid.present
+    rows, there = np.maximum(present.sum(axis=0), 1), np.asarray(present.any(axis=0))
+    filled = {name: np.isfinite(sales.columns[name]) & present for name in NULLABLE if name in sales.columns}
+    if "stock" in filled:
+        filled["stock is 0"] = present & ~(sales.columns["stock"] == 0)
+    for name, cells in {**filled, "category": sales.categorised}.items():
+        share = cells.sum(axis=0) / rows
+        low, _ = sales.less_than_usual(share, usable=there, share=FEWEST)
+        newest = newest_run(low[there])
+        zero = name == "stock is 0"
+        if newest or (zero and low.any()):
+            text = name if zero else f"{name} is missing"
+            level: Level = "set_aside" if newest >= min(LASTING, sales.phases) or zero else "note"
+            at = present & ~cells & low
+            yield sales.found(level, at, f"{text} on far more rows than on such days", aside="stock" if zero else "")
+    if "stock" in sales.columns:
+        yield from frozen(sales, "stock", np.isfinite(sales.columns["stock"]))
+
+
+def _columns_of(panel: Panel) -> set[str]:
+    """The optional columns that the sales behind a panel had for certain."""
+    had = {
+        "stock": bool(np.isfinite(panel.stock).any()),
+        "comp_price": bool(np.isfinite(panel.comp_price).any()),
+        "comp_price_age": bool((np.nan_to_num(panel.comp_price_age) > 0).any()),
+        "tax_rate": bool((panel.tax_rate > 0).any()),
+        "unit_cost": bool((~panel.cost_assumed).any()),
+        "is_promo": bool((panel.is_promo > 0).any()),
+        "category": len(np.unique(panel.categories)) > 1,
+        "parent_id": panel.parent_ids is not None,
+    }
+    return {name for name, there in had.items() if there}
+
+
+def _renamed_ids(sales: GivenRows) -> Iterator[Found]:
+    """Find a day on which many products that were sold every day end and as many others begin."""
+    present, known = sales.grid.present, sales.known
+    began, last = np.argmax(present, axis=1), sales.grid.latest[:, -1]
+    for now in range(max(sales.since, 2 * LEAST_ROWS), present.shape[1]):
+        base = present[:, max(0, now - ACTIVE) : now]
+        active = base.sum(axis=1) >= max(1.0, ALMOST_EVERY * base.any(axis=0).sum())
+        gone, new = active & (last < now), (began == now) & present[:, now]
+        if min(gone.sum(), new.sum()) > NEW_IDS * max(1, int(active.sum())):
+            at = np.zeros_like(present)
+            at[:, now] = new
+            text = f"{int(gone.sum()):,} products end and {int(new.sum()):,} others begin on one day"
+            yield sales.found("stop", at, text, example=f"{str(sales.grid.ids[gone][0])!r} gone")
+            return
+    if known is not None:
+        lost = known.present[:, -ACTIVE:].any(axis=1) & ~np.isin(known.product_ids, sales.grid.ids)
+        fresh = ~np.isin(sales.grid.ids, known.product_ids)
+        if min(lost.sum(), fresh.sum()) > NEW_IDS * known.present[:, -ACTIVE:].any(axis=1).sum():
+            text = f"{int(lost.sum()):,} products that the champion knows are in no row, {int(fresh.sum()):,} are new"
+            yield sales.found("stop", present & fresh[:, None], text)
+
+
+def _duplicates(sales: GivenRows) -> Iterator[Found]:
+    for names, what in ((sales.grid.ids, "product ids"), (sales.categories, "categories")):
+        distinct = np.unique(names)
+        plain = np.array([" ".join(str(name).split()).casefold() for name in distinct])
+        _, place, count = np.unique(plain, return_inverse=True, return_counts=True)
+        twins = distinct[count[place] > 1]
+        if len(twins):
+            pair = " and ".join(repr(str(name)) for name in distinct[plain == plain[count[place] > 1][0]][:2])
+            at = sales.grid.present & np.isin(names, twins)[:, None]
+            yield sales.found("note", at, f"{len(twins):,} {what} differ only in case or blanks", example=pair)
+
+
+def _dates(sales: GivenRows) -> Iterator[Found]:
+    grid, step = sales.grid, STEP_DAYS[sales.period]
+    days = grid.dates[grid.present.any(axis=0)]
+    found = swapped_dates(days, sales.bad_days, step=step)
+    if found is not None:
+        yield Found(found)
+        return
+    if sales.today is None:
+        return
+    today = np.datetime64(sales.today, "D")
+    ahead = np.broadcast_to(grid.dates > today + 1, grid.present.shape) & grid.present
+    late = int((today - days[-1]).astype(int))
+    if ahead.any():
+        yield sales.found("set_aside", ahead, "rows lie in the future", aside=ROWS)
+    elif sales.known is not None and LATE * step < late < OLD:
+        first, last = str(days[-1] + step), str(today)
+        text = f"the newest sales are of {days[-1]}, {late} days ago"
+        yield Found(Finding("", "set_aside", first=first, last=last, sentence=text))
+
+
+def swapped_dates(days: Days, bad_days: Days, *, step: int) -> Finding | None:
+    """The finding that the newest rows bear dates whose day and month are swapped; None where they do not.
+
+    Such rows lie far ahead, or on days that have their rows already.
+
+    Args:
+        days: (day,) ascending days with rows that satisfy the contract.
+        bad_days: Days of rows that break it.
+        step: Days of a period.
+    """
+    gaps = np.flatnonzero(np.diff(days).astype(np.int64) > max(AHEAD, 2 * step))
+    gaps = gaps[len(days) - 1 - gaps <= ACTIVE]
+    last = days[gaps[0]] if len(gaps) else days[-1]
+    ahead = np.union1d(days[days > last], bad_days)
+    swapped = [(day, other) for day in ahead if (other := _swapped(day)) is not None]
+    due = [(day, other) for day, other in swapped if 0 < (other - last).astype(int) <= AHEAD + len(ahead)]
+    if not due or 2 * len(due) < len(ahead):
+        return None
+    day, other = min(due, key=lambda pair: pair[1])
+    text = f"after {last} come rows of {day}, which with day and month swapped would be {other}"
+    return Finding("dates", "stop", first=str(other), last=str(days[-1]), sentence=text)
+
+
+def _swapped(day: "np.datetime64") -> "np.datetime64 | None":
+    """The day with day and month swapped; None where that is no other day."""
+    year, month, number = str(day).split("-")
+    return np.datetime64(f"{year}-{number}-{month}", "D") if int(number) <= 12 and number != month else None
+
+
+def _coverage(sales: GivenRows) -> Iterator[Found]:
+    present, periods = sales.grid.present, sales.grid.present.shape[1]
+    if (days := periods * STEP_DAYS[sales.period]) < SHORT and sales.known is None:
+        yield sales.whole("note", f"there are only {days} days: most products will be priced by what others teach")
+    sold = (sales.columns["units_sold"] > 0).any(axis=0)
+    weekday = np.arange(periods) % sales.phases
+    often = np.bincount(weekday, weights=sold) > np.bincount(weekday) / 2  # no closing day
+    closed = ~sold & often[weekday] & ~sales.calendar
+    times = int((closed[1:] & ~closed[:-1]).sum())
+    if times >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
+        text = (
+            f"nothing was sold on {int(closed.sum()):,} days that are no holidays of data.country, but on most that are"
         )
-        for column in ("comp_price", "stock", "unit_cost", "list_price", "is_promo", "category")
-    },
-    "stock_zero": ("stock is 0 on many more rows than on such days before", "Look at the feed of stock"),
-    "promo_none": (
-        "nothing has been advertised for longer than ever before",
-        "Look at where is_promo comes from; a real pause needs nothing",
-    ),
-    "column_gone": ("a column that the champion has learnt from is not in the sales", "Deliver it again"),
-    "column_renamed": (
-        "a column is not in the sales, but one with a similar name is",
-        "Give it the name of the contract",
-    ),
-    "lost_days": (
-        "days without any row or sale, beyond closing days and holidays",
-        "Read them again if rows were lost; where the shop was closed nothing is to be done",
-    ),
-    "day_incomplete": (
-        "the newest days hold far fewer rows than such days before: they were read before they were complete",
-        "Start the night after the day is loaded; the days are read again next time",
-    ),
-    "products_missing": (
-        "many products that had a row on almost every day have had none for days",
-        "Look for the missing part of the feed, such as a store or a category; if they were delisted, accept it",
-    ),
-    "ids_changed": (
-        "many products go on under ids that nobody knew",
-        "Deliver the former ids, or give the history the new ones and train anew",
-    ),
-    "renamed": (
-        "single products may go on under another id",
-        "If they are the same, give both one id: what was learnt of the old one is lost to the new one",
-    ),
-    "dates_swapped": (
-        "the newest rows bear dates whose day and month are swapped",
-        "Write dates as YYYY-MM-DD",
-    ),
-    "rows_doubled": ("rows occur more than once", "Look for a join or a load that ran twice"),
-    "contract": ("rows break the data contract", "Mend them; README.md lists the columns"),
-    "too_many_bad_rows": (
-        "more rows would be set aside than a feed that is sound has faults",
-        "Mend the feed: what is left of it is no fair sample",
-    ),
-    "category_spelling": (
-        "categories differ only in case or blanks from another one",
-        "They are learnt as separate categories: write each in one way",
-    ),
-    "stock_not_at_opening": (
-        "many rows sell more than their stock",
-        "stock is what is there at opening: if this is what was left at closing, give the day before's",
-    ),
-    "days_left_out": ("days are left out because data.quality.leave_out says so", "Nothing"),
-    "request_comp_price_null": (
-        "requests come without the competitor's price far more often than before",
-        "Look at what the shop sends as comp_price",
-    ),
-    "request_comp_price_frozen": (
-        "no competitor price in requests has changed for longer than ever before",
-        "Look at what the shop sends as comp_price: it repeats old prices",
-    ),
-    "request_stock_zero": (
-        "requests say that nothing is in stock far more often than before",
-        "Look at what the shop sends as current_stock",
-    ),
-    "prices_overridden": (
-        "almost no recommended price is the current price a day later: they are not put on the shelf",
-        "Ask who sets other prices, or whether prices reach the tills",
-    ),
-    "sales_late": (
-        "decisions go on, but their sales have not come",
-        "Look at the feed of sales",
-    ),
-    "decisions_late": (
-        "sales go on, but nothing has been decided",
-        "Look at serving, batch pricing and their log",
-    ),
-}
+        yield sales.found("note", np.broadcast_to(closed, present.shape), text)
+    for name in ("is_promo", "stock"):
+        values = sales.columns.get(name, np.full((1, 1), np.nan))
+        known, zero = np.isfinite(values), name == "stock"
+        if len(sales.grid.dates) * STEP_DAYS[sales.period] >= WINDOW_DAYS and known.any() and not np.ptp(values[known]):
+            empty = zero and not values[known].any()
+            text = f"{name} is {values[known][0]:g} on every row that has it, and says nothing"
+            yield sales.found("set_aside" if empty else "note", known, text, aside=name if empty else "")
+        elif zero and (over := known & (sales.columns["units_sold"] > values)).sum() > 0.2 * known.sum():
+            yield sales.found("note", over, "many rows sell more than their stock, which is that at opening")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is probably wrong with sales or requests.
+class Check:
+    """One line of the table.
 
     Attributes:
-        name: A key of MEANINGS.
-        level: note: it is said; quarantine: rows or values are set aside and count as unknown, the rest goes on, and a
-            person should look; stop: the job ends, and the champion and its states stay as they are.
-        text: What was found, one sentence without full stop.
+        name: For programs; also what `data.quality.accept` names.
+        level: The gravest level that it gives.
+        look: Finds; `check` and `advice` of its findings are filled in from here.
         advice: What to do.
-        column: The column at fault; empty where it is no single one.
-        first_day: The first day it was found on, YYYY-MM-DD; empty where it is about no day.
-        last_day: The newest day it was found on, where it is about single rows of any days; else empty.
-        products: Products affected; 0 where it is not about products.
-        rows: Rows affected.
-        share: Share of the rows, products or decisions that could be affected, 0 to 1.
-        examples: The first offenders, in words.
     """
 
     name: str
     level: Level
-    text: str
-    advice: str = ""
-    column: str = ""
-    first_day: str = ""
-    products: int = 0
-    rows: int = 0
-    share: float = 0.0
-    examples: tuple[str, ...] = ()
-    last_day: str = ""
-
-    def __str__(self) -> str:
-        """What was found, where, and what to do, in one or two sentences."""
-        where = f", first {'; '.join(self.examples)}" if self.examples else ""
-        return f"{self.text}{where}. {self.advice}".rstrip()
+    look: Callable[[GivenRows], Iterator[Found]]
+    advice: str
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What the checks of one read of the sales found.
-
-    Attributes:
-        findings: The gravest first.
-        until: Last day of the sales, YYYY-MM-DD; empty where no row could be read.
-        rows: Rows read.
-        set_aside: Rows of these that were set aside.
-        bad_rows: File with the rows set aside; empty where there is none.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    until: str = ""
-    rows: int = 0
-    set_aside: int = 0
-    bad_rows: str = ""
-
-    @property
-    def level(self) -> Level | None:
-        """The gravest level found; None without a finding."""
-        return max((one.level for one in self.findings), key=LEVELS.index, default=None)
-
-    def of(self, *levels: Level) -> tuple[Finding, ...]:
-        """The findings of these levels."""
-        return tuple(one for one in self.findings if one.level in levels)
-
-    def tags(self) -> dict[str, str]:
-        """Tags of an MLflow run: the gravest level, and each finding's name with its level."""
-        named = ", ".join(dict.fromkeys(f"{one.name} {one.level}" for one in self.findings))
-        return {"quality": self.level or "fine", "quality_findings": named[:5000] or "none"}
+CHECKS = (
+    Check(
+        "dates", "stop", _dates, "Write dates as YYYY-MM-DD, of days that are over; look at the feed where none come"
+    ),
+    Check("price_unit", "stop", price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
+    Check("price_outlier", "set_aside", price_outlier, "Look at the rows that were set aside, and mend the feed"),
+    Check("units", "stop", units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    Check(
+        "lost_days", "set_aside", _lost_days, "Read these days again when they are complete; closed days need nothing"
+    ),
+    Check("lost_columns", "stop", _lost_columns, "Deliver the column as before, under the contract's name"),
+    Check(
+        "renamed_ids", "stop", _renamed_ids, "Deliver the former ids, or give the history the new ones and train anew"
+    ),
+    Check("duplicates", "note", _duplicates, "They are learnt as different ones: write each in one way"),
+    Check(
+        "competitor", "set_aside", competitor, "Look at the feed of competitor prices: unit, pack, copies, old prices"
+    ),
+    Check(
+        "coverage", "set_aside", _coverage, "Give a longer history, data.country, and only columns that are filled in"
+    ),
+)
 
 
-class QualityError(PricingError):
-    """Sales that lie too far from their own past to be learnt from or judged by.
+def check_sales(
+    rows: pd.DataFrame,
+    config: DataConfig,
+    *,
+    known: Panel | None = None,
+    given: Sequence[str] = (),
+    others: Sequence[str] = (),
+    bad_days: Days | None = None,
+    today: dt.date | None = None,
+) -> list[Finding]:
+    """Run the ten checks. Pure; the rows are not modified.
 
-    Attributes:
-        quality: All that was found.
-        findings: What is told of it: all but notes.
-    """
+    Args:
+        rows: Rows that satisfy the contract, one per product and period.
+        config: The grain, the country, and what a person accepts.
+        known: The end of the history that the champion has read.
+        given: The contract's columns that the sales have; those of `rows` when empty.
+        others: Their other columns.
+        bad_days: Days of rows that break the contract.
+        today: The day of the check; absent: no row is in the future, and none is old.
 
-    def __init__(self, where: str, quality: Quality) -> None:
-        self.quality = quality
-        self.findings = quality.of("quarantine", "stop")
-        found = " Also, ".join(f"{one.name}: {one}." for one in quality.of("stop"))
-        super().__init__(
-            f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
-            "If all is as it should be, accept it (data.quality.accept: {NAME: last day}); days that cannot be mended "
-            "are left out by data.quality.leave_out"
-        )
-
-
-def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The gravest first; of one name, column and level only the first."""
-    kept: dict[tuple[str, str, str], Finding] = {}
-    for one in findings:
-        kept.setdefault((one.name, one.column, one.level), one)
-    return tuple(sorted(kept.values(), key=lambda one: -LEVELS.index(one.level)))
-
-
-def advice(name: str) -> str:
-    """What to do about a finding of this name."""
-    return MEANINGS[name][1]
-
-
-def quality_file(panel: str | Path) -> Path:
-    """The file beside a saved panel's folder that says what the checks found when it was made, or was not."""
-    return Path(panel).with_name(f"{Path(panel).name}.{FILE}")
-
-
-def save_quality(quality: Quality, path: str | Path) -> None:
-    """Writes the JSON file, atomically.
-
-    Raises:
-        SourceError: It cannot be written.
-    """
-    try:
-        with replace_atomically(Path(path)) as draft:
-            draft.write_text(to_json(quality), encoding="utf-8")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def load_quality(path: str | Path) -> Quality:
-    """Reads what `save_quality` wrote; fields of later releases are left out.
-
-    Raises:
-        SourceError: There is no such file, or it is none of these.
+    Returns:
+        The findings, the gravest first.
 
     Example:
-        >>> from pricing.data.quality import Finding, Quality, load_quality, save_quality
-        >>> found = Finding("stock_null", "quarantine", "stock is missing on 9 of 9 rows", column="stock")
-        >>> save_quality(Quality((found,), until="2026-03-04", rows=9), "quality.json")
-        >>> [(one.name, one.level) for one in load_quality("quality.json").findings]
-        [('stock_null', 'quarantine')]
+        >>> import pandas as pd
+        >>> from pricing.config import load_config
+        >>> from pricing.data.quality import check_sales
+        >>> days = pd.date_range("2026-01-05", periods=80)
+        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
+        >>> sales.loc[70, "price"] = 499.0
+        >>> [(one.check, one.level, one.first) for one in check_sales(sales, load_config().data)]
+        [('price_outlier', 'set_aside', '2026-03-16')]
     """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise SourceError(f"{path}: is of format {document['format']}, expected {FORMAT}; run the job again")
-        found = tuple(
-            Finding(**_known(Finding, one) | {"examples": tuple(one.get("examples", ()))})
-            for one in document["findings"]
-        )
-        return Quality(**_known(Quality, document) | {"findings": found})
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: holds no findings of data quality ({error}); run the job again") from error
+    sales = GivenRows.of(rows, config, known=known, given=given, others=others, bad_days=bad_days, today=today)
+    return ordered(one.finding for one in look(sales, config.quality.accept))
 
 
-def to_json(quality: Quality) -> str:
-    """The JSON text of a result."""
-    document = {"format": FORMAT, "level": quality.level, **asdict(quality)}
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+def look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
+    """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside.
 
-
-def _known(kind: type[Finding] | type[Quality], values: Mapping[str, Any]) -> dict[str, Any]:
-    names: Sequence[str] = [field.name for field in fields(kind)]
-    return {name: values[name] for name in names if name in values}
+    After a finding that stops only such are told: the others see the same fault from another side.
+    """
+    stopped = False
+    for check in CHECKS:
+        until = str(accept.get(check.name, ""))
+        for found in check.look(sales):
+            one = replace(found.finding, check=check.name, advice=check.advice)
+            if until and one.level != "note" and one.last <= until:
+                one = replace(one, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
+            if stopped and one.level != "stop":
+                continue
+            stopped = one.level == "stop"
+            open_days = sales.grid.dates.astype(str) > until
+            yield Found(one, {name: cells & open_days for name, cells in found.cells.items()})

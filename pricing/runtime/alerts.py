@@ -27,7 +27,7 @@ _LEVELS: dict[str, Severity] = {
     "note": "info",
     "info": "info",
     "warning": "warning",
-    "quarantine": "warning",
+    "set_aside": "warning",
     "critical": "critical",
     "breach": "critical",
     "stop": "critical",
@@ -39,21 +39,21 @@ class DeliveryError(PricingError):
 
 
 class LevelledFinding(Protocol):
-    """What a check found: its name, how bad it is, and what it says."""
+    """A check's finding: the check's name, how bad it is, and what it says."""
 
     @property
-    def name(self) -> str:
-        """What the check is called."""
+    def check(self) -> str:
+        """Its name."""
         ...
 
     @property
     def level(self) -> str:
-        """Such as note, warning, quarantine, breach or stop."""
+        """Such as note, warning, set_aside, breach or stop."""
         ...
 
     @property
-    def text(self) -> str:
-        """One sentence."""
+    def sentence(self) -> str:
+        """What it found."""
         ...
 
 
@@ -68,7 +68,7 @@ class AlertFinding:
 
 def as_findings(found: Collection[LevelledFinding]) -> tuple[AlertFinding, ...]:
     """Makes findings of any check fit for an alert; a level that is not known here counts as a warning."""
-    return tuple(AlertFinding(one.name, _LEVELS.get(one.level, "warning"), one.text) for one in found)
+    return tuple(AlertFinding(one.check, _LEVELS.get(one.level, "warning"), one.sentence) for one in found)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from pipelines.etl import main
 from pipelines.reports.etl_page import PAGE, page_file
 from pricing.config import load_config
 from pricing.data.panel import load_panel
-from pricing.data.quality import load_quality, quality_file
 from tests.kit.mlflow_jobs import write_sales
 from tests.kit.shop import Shop
 
@@ -138,25 +137,6 @@ def test_prices_in_cents_from_a_day_on_are_refused_in_one_line(
     assert day in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/quality.json")
 
 
-def test_with_the_refusal_off_findings_are_warned_of_and_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    frame.loc[20, "price"] *= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-    (tmp_path / "mine.yaml").write_text("data: {plausibility: {refuse: false}}")
-
-    code = etl.main(["--sales", "sales.csv", "--config", "mine.yaml"])
-
-    words = "1 prices of 1 products are 10, 100 or 1000 times, or a fraction, of those around them"
-    run = latest_run()
-    assert code == 0
-    assert f"finding: {words}" in capsys.readouterr().out
-    assert words in caplog.text
-    assert words in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/panel.txt")
-    assert run.data.tags["data_findings"] == "price_typo 1"
-
-
 def test_a_mistyped_price_is_set_aside_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
     frame.loc[20, "price"] *= 100
@@ -169,20 +149,7 @@ def test_a_mistyped_price_is_set_aside_and_the_rest_goes_on(tmp_path: Path, caps
 
     assert "note: 1 bad rows are set aside in bad/bad_rows.csv." in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "bad" / "bad_rows.csv")["row"].tolist() == [21]
-    assert latest_run().data.tags["data_findings"] == "none"
-
-
-def test_a_mistyped_price_that_no_past_tells_still_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    frame.loc[2, "price"] *= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    assert etl.main(["--sales", "sales.csv"]) == 2
-
-    assert "set data.plausibility.refuse to false" in capsys.readouterr().err
-    assert ("price_typo", "stop") in [
-        (one.name, one.level) for one in load_quality(quality_file(tmp_path / "home" / "panel")).findings
-    ]
+    assert latest_run().data.tags["quality_findings"] == "price_outlier set_aside"
 
 
 def page(panel: str = "panel") -> str:
@@ -197,6 +164,17 @@ def test_the_page_lies_beside_the_panel_and_in_the_run(tmp_path: Path, capsys: p
     assert "nothing needs doing: panel.etl_report.html" in capsys.readouterr().out
     assert mlflow.artifacts.load_text(f"{latest_run().info.artifact_uri}/{PAGE}") == page()
     assert all(f"<td>{product}</td>" in page() for product in load_panel("panel").product_ids)
+
+
+def test_the_page_of_rows_set_aside_names_them_and_the_job_goes_on(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
+    frame.loc[20, "units_sold"] = -4
+    frame.to_csv(tmp_path / "sales.csv", index=False)
+
+    assert main(["--sales", "sales.csv", "--output", "panel", "--quarantine", "bad"]) == 0
+
+    assert "units_sold must be at least 0" in page()
+    assert load_panel("panel").present.sum() == len(frame) - 1
 
 
 def test_a_night_that_stops_leaves_a_page_that_says_why_and_the_panel_before(tmp_path: Path) -> None:

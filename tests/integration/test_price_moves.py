@@ -102,7 +102,8 @@ def test_a_night_in_another_unit_is_not_promoted_and_where_it_is_forced_answers_
 def test_a_night_that_promotes_by_itself_keeps_the_champion_and_ends_as_refused(shop: Shop) -> None:
     first = shop.add(days=150)
     promote.main([])
-    unchecked = {"data": {"plausibility": {"refuse": False}}, "registry": {"auto_promote": True}}
+    accept = dict.fromkeys(("price_unit", "price_outlier", "competitor"), "2100-01-01")
+    unchecked = {"data": {"quality": {"accept": accept}}, "registry": {"auto_promote": True}}
     (shop.folder / "unchecked.yaml").write_text(yaml.safe_dump(unchecked))
 
     code = nightly.main(["--sales", night_in_cents(shop), "--config", str(shop.folder / "unchecked.yaml")])

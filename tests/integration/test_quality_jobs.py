@@ -10,7 +10,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipelines import etl, nightly, quality, refresh, retrain, rollback, train
-from pricing.data.quality import Quality, load_quality, quality_file
+from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
 from tests.kit.panels import panel_frame
@@ -50,8 +50,8 @@ def newest_run(job: str) -> Run:
     return found[0]
 
 
-def names(quality: Quality) -> list[tuple[str, str]]:
-    return [(one.name, one.level) for one in quality.findings if one.level != "note"]
+def names(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.check, one.level) for one in found if one.level != "note"]
 
 
 def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_they_are(
@@ -64,13 +64,13 @@ def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_t
 
     error = capfd.readouterr().err
     assert code == 2
-    assert "price_unit: list_price of 12 products is about 100 times what it was before" in error
+    assert "price_unit: price of 12 products is about 100 times what it was before" in error
     assert "the sales stop the night (price_unit), and the champion stays as it is" in error
     assert shop.registry.aliases() == champion
     assert len(shop.registry.versions()) == 1
-    beside = load_quality(quality_file("home/panel"))
+    beside = load_findings(quality_file("home/panel"))
     assert set(names(beside)) == {("price_unit", "stop")}
-    assert beside.findings[0].first_day == str(shop.panel(NOW).dates[-1])
+    assert beside[0].first == str(shop.panel(NOW).dates[-1])
     assert not Path("home/panel").exists()
     for job in ("nightly", "etl"):
         run = newest_run(job)
@@ -89,7 +89,7 @@ def test_the_night_after_it_goes_on_once_the_day_is_mended_or_left_out(shop: Sho
     settings.write_text(settings.read_text() + f"data: {{quality: {{leave_out: [[{day}, {day}]]}}}}\n")
     left_out = nightly.main([*write(dear(rows)), "--config", str(settings)])
     assert left_out == 0
-    assert load_quality(quality_file("home/panel")).level == "note"
+    assert {one.level for one in load_findings(quality_file("home/panel"))} == {"note"}
     assert len(shop.registry.versions()) == 1  # nothing new but the day left out
 
     assert nightly.main([*write(rows), "--config", str(write_config(Path("mine.yaml").resolve()))]) == 0
@@ -122,7 +122,7 @@ def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: p
     aside = pd.read_csv("home/quarantine/bad_rows.csv")
     assert aside["product_id"].tolist() == [product]
     assert aside["row"].tolist() == [int(np.flatnonzero(spoilt["price"] == 9999.0)[0]) + 1]
-    assert newest_run("refresh").data.tags["quality"] == "quarantine"
+    assert newest_run("refresh").data.tags["quality"] == "set_aside"
 
 
 @pytest.mark.parametrize(("price", "name"), [(9999.0, "price_outlier"), (-1.0, "contract")])
@@ -135,8 +135,8 @@ def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
     old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), price))
 
     assert etl.main([*write(old), "--quarantine", "bad"]) == 0
-    beside = load_quality(quality_file("home/panel"))
-    assert (names(beside), told) == ([(name, "quarantine")], [])
+    beside = load_findings(quality_file("home/panel"))
+    assert (names(beside), told) == ([(name, "set_aside")], [])
 
     new = old.assign(price=old["price"].where(~(of_one & newest(old)), price))
     assert etl.main([*write(new), "--quarantine", "bad"]) == 0
@@ -152,7 +152,7 @@ def test_a_column_that_the_champion_had_and_the_sales_lack_stops_a_job(
     assert job([*write(rows.rename(columns={"comp_price": "competitor_price"})), *settings]) == 2
 
     assert len(shop.registry.versions()) == 1
-    assert newest_run(job.__module__.rpartition(".")[2]).data.tags["quality_findings"] == "column_renamed stop"
+    assert newest_run(job.__module__.rpartition(".")[2]).data.tags["quality_findings"] == "lost_columns stop"
 
 
 def test_a_feed_of_bad_rows_stops_although_there_is_a_quarantine(shop: Shop, rows: pd.DataFrame) -> None:
@@ -160,15 +160,15 @@ def test_a_feed_of_bad_rows_stops_although_there_is_a_quarantine(shop: Shop, row
 
     assert etl.main([*write(broken), "--quarantine", "bad"]) == 2
 
-    assert ("too_many_bad_rows", "stop") in names(load_quality(quality_file("home/panel")))
+    assert ("contract", "stop") in names(load_findings(quality_file("home/panel")))
 
 
 def test_sales_that_break_the_contract_leave_their_findings_too(shop: Shop, rows: pd.DataFrame) -> None:
     assert etl.main(write(rows.rename(columns={"price": "prices"}))) == 2
-    assert names(load_quality(quality_file("home/panel"))) == [("column_renamed", "stop")]
+    assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]
 
     assert etl.main(write(rows.assign(price=-1.0))) == 2
-    assert names(load_quality(quality_file("home/panel"))) == [("contract", "stop")]
+    assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]
 
 
 def test_retraining_and_rollback_stop_as_well(shop: Shop, rows: pd.DataFrame) -> None:
@@ -199,4 +199,4 @@ def test_accepting_a_finding_that_does_not_exist_is_refused_by_name(
 
     assert etl.main([*write(rows), "--config", "mine.yaml"]) == 2
 
-    assert "there is no finding 'price_units'; did you mean price_unit?" in capsys.readouterr().err
+    assert "there is no check 'price_units'; did you mean price_unit?" in capsys.readouterr().err

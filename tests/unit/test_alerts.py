@@ -54,9 +54,9 @@ class Mailbox:
 
 @dataclass(frozen=True)
 class Found:
-    name: str
+    check: str
     level: str
-    text: str
+    sentence: str
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_a_run_is_linked_where_mlflow_has_pages_and_the_link_holds_no_password(m
 
 
 def test_findings_of_other_checks_keep_name_and_words_and_get_a_severity() -> None:
-    found = as_findings([Found("a", "note", "x"), Found("b", "quarantine", "y"), Found("c", "stop", "z")])
+    found = as_findings([Found("a", "note", "x"), Found("b", "set_aside", "y"), Found("c", "stop", "z")])
 
     assert [one.severity for one in found] == ["info", "warning", "critical"]
     assert found[1] == AlertFinding("b", "warning", "y")

@@ -38,7 +38,6 @@ FOLLOWER = "serving.follower"
 OF_BENCHMARKS = {
     "tests.integration.test_demand_benchmark",
     "tests.unit.test_demand_tables",
-    "tests.unit.test_feed_faults",
     "tests.unit.test_forecast_benchmark",
     "tests.unit.test_foreign_market",
     "tests.unit.test_judged_confidence",

@@ -59,7 +59,7 @@ def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     }
     counting -= {("demand", "recency_half_life")}  # off
 
-    assert len(counting) == 11
+    assert len(counting) == 8
     assert sorted(keys for keys in counting if reduce(lambda part, key: part.get(key, {}), keys, weekly) == {}) == []
 
 
@@ -195,9 +195,9 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
         ("serving: {keys: always}", "serving.keys: expected one of required, local, none, found 'always' (line 1)"),
         ("demand: {control: 7}", "demand.control: expected true or false, found 7 (line 1)"),
         (
-            "data: {school_holidays: 3}",
-            "data.school_holidays: expected a list, each a list of 2, each a day such as "
-            "2026-07-04, or a text, found 3 (line 1)",
+            "data: {quality: {leave_out: 3}}",
+            "data.quality.leave_out: expected a list, each a list of 2, each a day such as 2026-07-04, "
+            "found 3 (line 1)",
         ),
         (
             "decision:\n  strategies:\n    spring: {kind: margn}",

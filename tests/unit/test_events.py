@@ -1,6 +1,5 @@
 """Named events of a history and of the time after it: which they are, on which days, and what a user may add."""
 
-import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.calendar_tables import read_promotions
-from pricing.data.events import PAY_DAY, SCHOOL, named_events, plain_name
+from pricing.data.events import named_events, plain_name
 from pricing.data.panel import Event, Period, load_panel, save_panel
 from pricing.errors import ConfigError, PlanError, SourceError
 from tests.kit.events import CALENDAR, event, make_panel
@@ -56,62 +55,22 @@ def test_days_in_a_row_of_one_name_are_one_event() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feast", "name", "known"),
-    [
-        ("easter", "Easter Sunday", ["2022-04-17", "2023-04-09", "2024-03-31", "2025-04-20"]),
-        ("thanksgiving", "Thanksgiving Day", ["2022-11-24", "2023-11-23", "2024-11-28", "2025-11-27"]),
-        ("black_friday", "Black Friday", ["2022-11-25", "2023-11-24", "2024-11-29", "2025-11-28"]),
-        ("cyber_monday", "Cyber Monday", ["2022-11-28", "2023-11-27", "2024-12-02", "2025-12-01"]),
-        ("lunar_new_year", "Lunar New Year", ["2022-02-01", "2023-01-22", "2024-02-10", "2025-01-29"]),
-        ("ramadan", "Ramadan", ["2022-04-02", "2023-03-23", "2024-03-11", "2025-03-01"]),
-        ("eid_al_fitr", "Eid al-Fitr", ["2022-05-02", "2023-04-21", "2024-04-10", "2025-03-30"]),
-        ("eid_al_adha", "Eid al-Adha", ["2022-07-09", "2023-06-28", "2024-06-16", "2025-06-06"]),
-        ("diwali", "Diwali", ["2022-10-24", "2023-11-12", "2024-10-31", "2025-10-20"]),
-        ("mothers_day", "Mother's Day", ["2022-05-08", "2023-05-14", "2024-05-12", "2025-05-11"]),
-        ("fathers_day", "Father's Day", ["2022-06-19", "2023-06-18", "2024-06-16", "2025-06-15"]),
-        ("valentines_day", "Valentine's Day", ["2022-02-14", "2023-02-14", "2024-02-14", "2025-02-14"]),
-        ("halloween", "Halloween", ["2022-10-31", "2023-10-31", "2024-10-31", "2025-10-31"]),
-    ],
-)
-def test_moving_feasts_fall_on_their_days(feast: str, name: str, known: list[str]) -> None:
-    found = events("2022-01-01", "2025-12-31", named_holidays=False, feasts=[feast])
-
-    assert days(found, name) == known
-
-
-def test_ramadan_lasts_until_the_day_before_eid() -> None:
-    (found,) = events("2024-01-01", "2024-12-31", named_holidays=False, feasts=["ramadan"])
-
-    assert (str(found.first), str(found.last)) == ("2024-03-11", "2024-04-09")
-    assert found.overlay
-    assert (found.before, found.after) == (0, 0)
-
-
-@pytest.mark.parametrize(
     ("country", "there", "absent"),
     [
-        ("US", ("Easter Sunday", "Black Friday"), ("Ramadan", "Lunar New Year")),
-        ("GB", ("Easter Sunday", "Boxing Day"), ("Ramadan", "Thanksgiving Day")),
-        ("DE", ("Good Friday", "Easter Sunday"), ("Ramadan",)),
-        ("AE", ("Ramadan", "Eid al-Fitr"), ("Easter Sunday", "Black Friday")),
-        ("ID", ("Ramadan", "Black Friday", "Lunar New Year"), ()),
-        ("CN", ("Chinese New Year",), ("Easter Sunday", "Ramadan")),
+        ("US", ("Easter Sunday", "Black Friday"), ("Lunar New Year",)),
+        ("GB", ("Easter Sunday", "Boxing Day"), ("Thanksgiving Day",)),
+        ("DE", ("Good Friday", "Cyber Monday"), ()),
+        ("AE", ("Eid al-Fitr",), ("Easter Sunday", "Black Friday")),
+        ("CN", ("Chinese New Year",), ("Easter Sunday",)),
     ],
 )
-def test_feasts_go_with_the_holidays_of_the_country(
+def test_easter_and_the_sales_before_christmas_go_with_the_holidays_of_the_country(
     country: str, there: tuple[str, ...], absent: tuple[str, ...]
 ) -> None:
     names = {event.name for event in events("2024-01-01", "2024-12-31", country=country)}
 
     assert names >= {*there}
     assert not names & {*absent}
-
-
-def test_a_feast_that_the_calendar_has_under_another_name_is_not_named_twice() -> None:
-    found = events("2023-01-01", "2025-12-31", country="CN", feasts=["lunar_new_year"])
-
-    assert days(found, "Lunar New Year") == []
-    assert days(found, "Chinese New Year") == ["2023-01-22", "2024-02-10", "2025-01-29"]
 
 
 def test_the_calendar_reaches_beyond_the_horizon_of_holidays() -> None:
@@ -123,26 +82,6 @@ def test_the_calendar_reaches_beyond_the_horizon_of_holidays() -> None:
 def test_a_country_without_a_calendar_is_refused() -> None:
     with pytest.raises(ConfigError, match="no holiday calendar for 'Atlantis'"):
         events("2024-01-01", "2024-12-31", country="Atlantis")
-
-
-def test_pay_days_are_days_of_the_month_and_the_last_one_counts_back() -> None:
-    found = events("2024-02-01", "2024-04-30", named_holidays=False, pay_days=[15, -1, 31])
-
-    expected = ["2024-02-15", "2024-02-29", "2024-03-15", "2024-03-31", "2024-04-15", "2024-04-30"]
-    assert days(found, PAY_DAY) == expected
-    assert all(event.overlay and event.after == 2 for event in found)
-
-
-def test_school_holidays_come_from_the_configuration_or_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "school.csv"
-    path.write_text("first,last\n2024-07-01,2024-08-15\n")
-    listed = [[dt.date(2024, 7, 1), dt.date(2024, 8, 15)]]
-
-    ours = events("2024-01-01", "2024-12-31", named_holidays=False, school_holidays=listed)
-    theirs = events("2024-01-01", "2024-12-31", named_holidays=False, school_holidays=str(path))
-
-    assert ours == theirs
-    assert [(event.name, str(event.last), event.overlay) for event in ours] == [(SCHOOL, "2024-08-15", True)]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -166,10 +105,9 @@ def test_a_user_brings_events_of_his_own(tmp_path: Path, ending: str) -> None:
 
 
 def test_on_weekly_sales_a_window_is_a_week_before_and_a_week_after() -> None:
-    found = events("2024-01-01", "2024-12-30", period="week", pay_days=[1])
+    found = events("2024-01-01", "2024-12-30", period="week")
 
     assert {(event.before, event.after) for event in found if event.name == "Christmas Day"} == {(1, 1)}
-    assert {(event.before, event.after) for event in found if event.name == PAY_DAY} == {(0, 0)}
 
 
 @pytest.mark.parametrize(
@@ -197,13 +135,6 @@ def test_an_event_calendar_that_is_none_is_refused_with_what_is_wrong(
 def test_an_event_calendar_that_is_not_there_is_named() -> None:
     with pytest.raises(SourceError, match=r"data\.events: nowhere\.csv: does not exist"):
         events("2024-01-01", "2024-12-31", events="nowhere.csv")
-
-
-def test_settings_that_are_no_days_are_refused() -> None:
-    with pytest.raises(ValueError, match="0 is no day of a month"):
-        events("2024-01-01", "2024-12-31", pay_days=[0])
-    with pytest.raises(ValueError, match="ends before it begins"):
-        events("2024-01-01", "2024-12-31", school_holidays=[["2024-08-15", "2024-07-01"]])
 
 
 def test_planned_promotions_are_read_and_those_that_are_over_are_left_out(tmp_path: Path) -> None:

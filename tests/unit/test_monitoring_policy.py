@@ -120,9 +120,9 @@ def test_each_case_leads_to_its_action(name, seen, done, action, cause):
         ),
         ({"broken": ("no decisions",), "broken_kinds": ("log_empty",)}, {}, "log_empty", False),
         (
-            {"broken": ("stock", "prices"), "broken_kinds": ("request_stock_zero", "prices_overridden")},
+            {"broken": ("a", "b"), "broken_kinds": ("column_empty-request_stock", "column_empty-request_comp")},
             {},
-            "prices_overridden+request_stock_zero",
+            "column_empty-request_comp+column_empty-request_stock",
             False,
         ),
         ({"idle_days": 4}, {}, "decisions_stopped", False),

@@ -15,8 +15,8 @@ from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.contract import check
-from pricing.data.feed import column_findings
 from pricing.data.panel import Panel, load_panel, save_panel
+from pricing.data.quality import check_sales
 from pricing.data.source import read_sales
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 from pricing.demand.model import DemandModel, add_products
@@ -140,13 +140,13 @@ def test_a_parents_leading_zeros_stay(tmp_path: Path) -> None:
 
 def test_a_column_of_parents_that_the_champion_had_and_that_is_gone_stops() -> None:
     known = build_panel(sales(tea_a="tea", tea_b="tea"), CONFIG)
-    given = ["date", "product_id", "units_sold", "price", "category", "list_price"]
+    rows = check(sales().drop(columns="parent_id", errors="ignore"), where="sales").clean
 
-    levels = {one.column: one.level for one in column_findings(given, ["payment_id"], known, rows=8)}
-    never_had = [one.column for one in column_findings(given, ["payment_id"], None, rows=8)]
+    stops = [
+        [one.check for one in check_sales(rows, CONFIG, known=had) if one.level == "stop"] for had in (known, None)
+    ]
 
-    assert levels["parent_id"] == "stop"
-    assert "parent_id" not in never_had
+    assert stops == [["lost_columns"], []]
 
 
 def chain_model(panel: Panel) -> DemandModel:

@@ -1,10 +1,11 @@
-"""Sales against their own past: each fault has its name, level and first day, and honest sales have none."""
+"""Ten checks of sales: each fault is found by its check, with its level and days, and honest sales have no finding."""
 
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,15 @@ from pricing.config import load_config
 from pricing.config_models import DataConfig, QualityConfig
 from pricing.data.build import build_panel
 from pricing.data.contract import COLUMNS, check
+from pricing.data.findings import Finding, QualityError, load_findings, save_findings, tags
+from pricing.data.judge import Judged, judge
 from pricing.data.load import load_sales
 from pricing.data.panel import Panel
-from pricing.data.quality import MEANINGS, Finding, QualityError
-from pricing.data.quality_stage import Judged, judge
-from pricing.errors import ContractError
+from pricing.data.quality import CHECKS, check_sales
+from pricing.errors import ContractError, SourceError
+from simulation.foreign import simulate_foreign
+from simulation.foreign_config import SCENARIOS, ForeignConfig
+from simulation.market import MarketConfig, simulate
 
 PRODUCTS, DAYS = 12, 130
 START = np.datetime64("2024-01-01")
@@ -62,24 +67,22 @@ def read_before() -> Panel:
     return build_panel(frame[frame["date"] < day(FAULT)], CONFIG).through(START + FAULT)
 
 
-def judged(
-    change: Change | None = None,
-    *,
-    until: int = LAST,
-    config: DataConfig = CONFIG,
-    known: Panel | None = None,
-    others: tuple[str, ...] = (),
-) -> Judged:
+def changed(change: Change | None = None, until: int = LAST) -> pd.DataFrame:
     frame = sound()[sound()["date"] <= day(until)].copy()
-    changed = change(frame) if change else None
-    frame = frame if changed is None else changed
-    checked = check(frame, where="sales", period=config.period)
+    found = change(frame) if change else None
+    return frame if found is None else found
+
+
+def judged(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG) -> Judged:
+    frame = changed(change, until)
     given = [name for name in frame.columns if name in COLUMNS]
-    return judge(checked, config, given=given, others=others, known=known)
+    return judge(check(frame, where="sales", period=config.period), config, given=given)
 
 
-def found(result: Judged) -> dict[str, Finding]:
-    return {one.name: one for one in result.quality.findings}
+def alarms(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> set[Any]:
+    """Check, level and first day of all that is found."""
+    checked = check(changed(change, until), where="sales", period=config.period)
+    return {(one.check, one.level, one.first) for one in check_sales(checked.clean, config, **more)}
 
 
 def since(frame: pd.DataFrame, number: int = FAULT) -> "pd.Series[bool]":
@@ -97,11 +100,8 @@ def scale(
     return change
 
 
-def put(column: str, value: float) -> Change:
-    def change(frame: pd.DataFrame) -> None:
-        frame.loc[since(frame), column] = value
-
-    return change
+def put(column: str, value: float, *, number: int = FAULT) -> Change:
+    return lambda frame: frame.assign(**{column: frame[column].mask(since(frame, number), value)})
 
 
 def packs(frame: pd.DataFrame) -> None:
@@ -122,12 +122,8 @@ def lost(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["date"] != day(FAULT)]
 
 
-def missing(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[~(since(frame) & (frame["product_id"] < "P06"))]
-
-
-def half_loaded(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[~((frame["date"] == day(LAST)) & (frame["product_id"] < "P06"))]
+def without(number: int) -> Change:
+    return lambda frame: frame[~(since(frame, number) & (frame["product_id"] < "P06"))]
 
 
 def renamed_ids(frame: pd.DataFrame) -> None:
@@ -135,123 +131,185 @@ def renamed_ids(frame: pd.DataFrame) -> None:
 
 
 def swapped(frame: pd.DataFrame) -> None:
-    late = since(frame, FAULT)
-    frame.loc[late, "date"] = [date.replace(month=date.day, day=date.month) for date in frame.loc[late, "date"]]
+    dates = frame.loc[since(frame), "date"]
+    frame.loc[since(frame), "date"] = dates.map(lambda date: date.replace(month=date.day, day=date.month))
 
 
-QUARANTINE, STOP, NOTE = "quarantine", "stop", "note"
-FAULTS: dict[str, tuple[Change, str, str, str]] = {
-    "prices × 100 for a day": (scale(("price", "list_price"), 100, one=True), "price_unit", STOP, day(FAULT)),
-    "prices × 100 from a day on": (scale(("price",), 100), "price_unit", STOP, day(FAULT)),
-    "prices × 100 in a category": (scale(("price",), 100, category="jam"), "price_unit", STOP, day(FAULT)),
-    "prices ÷ 100": (scale(("price", "list_price"), 0.01), "price_unit", STOP, day(FAULT)),
-    "cost × 10": (scale(("unit_cost",), 10), "price_unit", STOP, day(FAULT)),
-    "competitor × 10": (scale(("comp_price",), 10), "price_unit", QUARANTINE, day(FAULT)),
-    "packs": (packs, "pack_size", STOP, day(FAULT)),
-    "units × 10 in a category": (scale(("units_sold", "stock"), 10, category="jam"), "units_unit", STOP, day(FAULT)),
-    "units ÷ 10": (scale(("units_sold", "stock"), 0.1), "units_unit", STOP, day(FAULT + 1)),
-    "competitor missing": (put("comp_price", np.nan), "comp_price_null", QUARANTINE, day(FAULT)),
-    "stock missing": (put("stock", np.nan), "stock_null", QUARANTINE, day(FAULT)),
-    "cost missing": (put("unit_cost", np.nan), "unit_cost_null", QUARANTINE, day(FAULT)),
-    "list price missing": (put("list_price", np.nan), "list_price_null", QUARANTINE, day(FAULT)),
-    "promotions missing": (put("is_promo", np.nan), "is_promo_null", QUARANTINE, day(FAULT)),
-    "category missing": (
-        lambda frame: frame.assign(category=frame["category"].where(~since(frame))),
-        "category_null",
-        QUARANTINE,
-        day(FAULT),
+def row(product: str, number: int, column: str, factor: float) -> Change:
+    def change(frame: pd.DataFrame) -> None:
+        frame.loc[(frame["date"] == day(number)) & (frame["product_id"] == product), column] *= factor
+
+    return change
+
+
+STOP, ASIDE, NOTE = "stop", "set_aside", "note"
+FAULTS: dict[str, tuple[Change, str, str, int]] = {
+    "all × 100": (scale(("price", "list_price"), 100), "price_unit", STOP, FAULT),
+    "all ÷ 100": (scale(("price", "list_price"), 0.01), "price_unit", STOP, FAULT),
+    "one day × 100": (scale(("price", "list_price"), 100, one=True), "price_unit", STOP, FAULT),
+    "one category × 100": (scale(("price",), 100, category="jam"), "price_unit", STOP, FAULT),
+    "costs × 100": (scale(("unit_cost",), 100), "price_unit", STOP, FAULT),
+    "packs": (packs, "price_unit", STOP, FAULT),
+    "net of tax": (scale(("price", "list_price"), 1 / 1.19), "price_unit", STOP, FAULT),
+    "long ago × 100": (scale(("price", "list_price"), 100, number=60), "price_unit", STOP, 60),
+    "a price × 100": (row("P07", 60, "price", 100), "price_outlier", ASIDE, 60),
+    "an early price × 100": (row("P07", 2, "price", 100), "price_outlier", ASIDE, 2),
+    "a price ÷ 100": (row("P07", LAST, "price", 0.01), "price_outlier", ASIDE, LAST),
+    "a cost × 100": (row("P07", 60, "unit_cost", 100), "price_outlier", ASIDE, 60),
+    "a total among units": (row("P07", 60, "units_sold", 9000), "units", ASIDE, 60),
+    "cases of 20": (scale(("units_sold",), 0.05), "units", STOP, FAULT + 1),
+    "units × 12": (scale(("units_sold",), 12), "units", STOP, FAULT),
+    "a day lost": (lost, "lost_days", ASIDE, FAULT),
+    "products missing": (without(FAULT), "lost_days", ASIDE, FAULT),
+    "newest day half loaded": (without(LAST), "lost_days", ASIDE, LAST),
+    "a till of zeros": (put("units_sold", 0), "lost_days", ASIDE, FAULT),
+    "competitor missing": (put("comp_price", np.nan), "lost_columns", ASIDE, FAULT),
+    "a day without competitor": (put("comp_price", np.nan, number=LAST), "lost_columns", NOTE, LAST),
+    "stock missing": (put("stock", np.nan), "lost_columns", ASIDE, FAULT),
+    "stock 0": (put("stock", 0), "lost_columns", ASIDE, FAULT),
+    "cost missing": (put("unit_cost", np.nan), "lost_columns", ASIDE, FAULT),
+    "stock frozen": (frozen("stock"), "lost_columns", ASIDE, FAULT),
+    "ids changed": (renamed_ids, "renamed_ids", STOP, FAULT),
+    "two spellings of a category": (
+        lambda frame: frame.assign(category=frame["category"].mask(frame["product_id"] == "P00", "Tea")),
+        "duplicates",
+        NOTE,
+        0,
     ),
-    "stock 0": (put("stock", 0), "stock_zero", QUARANTINE, day(FAULT)),
-    "competitor frozen": (frozen("comp_price"), "comp_price_frozen", QUARANTINE, day(FAULT)),
-    "stock frozen": (frozen("stock"), "stock_frozen", QUARANTINE, day(FAULT)),
-    "a day lost": (lost, "lost_days", QUARANTINE, day(FAULT)),
-    "products missing": (missing, "products_missing", QUARANTINE, day(FAULT)),
-    "newest day half loaded": (half_loaded, "day_incomplete", QUARANTINE, day(LAST)),
-    "ids changed": (renamed_ids, "ids_changed", STOP, day(FAULT)),
-    "day and month swapped": (swapped, "dates_swapped", STOP, day(FAULT)),
+    "two spellings of an id": (
+        lambda frame: frame.assign(product_id=frame["product_id"].replace("P01", "p00")),
+        "duplicates",
+        NOTE,
+        0,
+    ),
+    "competitor × 100": (scale(("comp_price",), 100), "competitor", ASIDE, FAULT),
+    "competitor × 100 for some": (scale(("comp_price",), 100, number=0, category="jam"), "competitor", ASIDE, 0),
+    "competitor is ours": (lambda frame: frame.assign(comp_price=frame["price"]), "competitor", ASIDE, 0),
+    "competitor frozen": (frozen("comp_price"), "competitor", ASIDE, FAULT),
+    "day and month swapped": (swapped, "dates", STOP, FAULT),
+    "stock 0 throughout": (lambda frame: frame.assign(stock=0.0), "coverage", ASIDE, 0),
+    "never advertised": (lambda frame: frame.assign(is_promo=0.0), "coverage", NOTE, 0),
+    "stock at closing": (
+        lambda frame: frame.assign(stock=30.0 - frame["units_sold"].clip(upper=30)),
+        "coverage",
+        NOTE,
+        0,
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_has_its_name_level_and_first_day_and_no_other_alarm(fault: str) -> None:
+def test_each_fault_is_found_by_its_check_with_level_and_first_day_and_by_no_other(fault: str) -> None:
     change, name, level, first = FAULTS[fault]
 
-    result = judged(change)
-
-    alarms = [(one.name, one.level, one.first_day) for one in result.quality.findings if one.level != NOTE]
-    assert set(alarms) == {(name, level, first)}
-    assert result.quality.until >= day(FAULT)
-    assert all(one.advice == MEANINGS[one.name][1] for one in result.quality.findings)
+    assert alarms(change) == {(name, level, day(first))}
 
 
 def test_honest_sales_have_no_finding() -> None:
-    assert [judged(until=until).quality.findings for until in (40, 80, FAULT, LAST)] == [()] * 4
-    assert judged(known=read_before()).quality.findings == ()
+    assert [alarms(until=until) for until in (60, 80, FAULT, LAST)] == [set()] * 4
+    assert alarms(known=read_before(), today=dt.date.fromisoformat(day(LAST))) == set()
 
 
 HONEST: dict[str, Change] = {
     "a sale of the whole shop": scale(("price",), 0.4),
+    "a fifth off everything": scale(("price",), 0.8),
     "clearance of a category": scale(("price",), 0.3, category="tea"),
     "inflation": scale(("price", "list_price", "unit_cost"), 1.3),
     "five times the demand": scale(("units_sold", "stock"), 5),
-    "a strike": scale(("units_sold",), 0.0, one=True),
     "the end of a long promotion": lambda frame: frame.assign(
         price=frame["price"].where(since(frame), (frame["list_price"] * 0.4).round(2))
     ),
+    "a season": lambda frame: frame[
+        ~(since(frame) & (frame["product_id"] == "P00")) & ~(~since(frame) & (frame["product_id"] == "P01"))
+    ],
+    "no column but the needed": lambda frame: frame[["date", "product_id", "units_sold", "price"]],
 }
 
 
 @pytest.mark.parametrize("world", HONEST)
 def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
-    assert judged(HONEST[world]).quality.findings == ()
+    assert {one for one in alarms(HONEST[world]) if one[1] != NOTE} == set()
 
 
-def test_products_that_a_season_ends_and_begins_are_no_fault() -> None:
-    def season(frame: pd.DataFrame) -> pd.DataFrame:
-        late = since(frame)
-        return frame[~(late & (frame["product_id"] == "P00")) & ~(~late & (frame["product_id"] == "P01"))]
-
-    assert [one.level for one in judged(season).quality.findings] == []
-
-
-def test_a_single_price_far_off_is_set_aside_and_the_rest_goes_on() -> None:
-    def typo(frame: pd.DataFrame) -> None:
-        frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "price"] *= 100
-        frame.loc[(frame["date"] == day(LAST)) & (frame["product_id"] == "P03"), "price"] *= 8
-
-    result = judged(typo)
-
-    aside = result.checked.bad_rows
-    assert aside["product_id"].tolist() == ["P03", "P07"]
-    assert aside["row"].tolist() == [3 * DAYS + LAST + 1, 7 * DAYS + 60 + 1]
-    assert aside["reasons"].str.startswith("price_outlier: ").all()
-    assert len(result.checked.clean) == len(sound()) - 2
-    assert (found(result)["price_outlier"].level, found(result)["price_outlier"].rows) == (QUARANTINE, 2)
-    assert (found(result)["price_outlier"].first_day, found(result)["price_outlier"].last_day) == (day(60), day(LAST))
-
-
-@pytest.mark.parametrize(("bad", "newest"), [((60,), 60), ((60, LAST), LAST), ((), None)])
-def test_rows_that_break_the_contract_say_which_is_the_newest(bad: tuple[int, ...], newest: int | None) -> None:
-    def broken(frame: pd.DataFrame) -> None:
-        frame.loc[
-            (frame["product_id"] == "P07") & frame["date"].isin([pd.Timestamp(day(one)) for one in bad]), "price"
-        ] = -1
-
-    result = judged(broken)
-
-    assert [one.last_day for one in result.quality.findings if one.name == "contract"] == (
-        [] if newest is None else [day(newest)]
+@pytest.mark.parametrize("scenario", [None, *SCENARIOS])
+def test_nothing_is_found_on_simulated_markets(scenario: str | None) -> None:
+    frame = (
+        simulate(MarketConfig(products=40, days=400)).frame()
+        if scenario is None
+        else simulate_foreign(ForeignConfig(scenario=scenario, products=40, days=400)).frame()
     )
+
+    assert [one for one in check_sales(frame, CONFIG) if one.level != NOTE] == []
+
+
+def test_a_short_history_is_said() -> None:
+    assert alarms(until=20) == {("coverage", NOTE, day(0))}
+
+
+def test_rows_in_the_future_are_set_aside_and_old_sales_are_said_where_newer_are_due() -> None:
+    last = dt.date.fromisoformat(day(LAST))
+
+    assert alarms(today=last - dt.timedelta(days=3)) == {("dates", ASIDE, day(LAST - 1))}
+    assert alarms(known=read_before(), today=last + dt.timedelta(days=9)) == {("dates", ASIDE, day(DAYS))}
+    assert alarms(known=read_before(), today=last + dt.timedelta(days=900)) == set()
+
+
+@pytest.mark.parametrize("column", ["category", "unit_cost", "stock", "comp_price", "is_promo"])
+def test_a_column_that_the_champion_had_and_that_is_gone_stops(column: str) -> None:
+    def gone(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.drop(columns=column)
+
+    assert alarms(gone, known=read_before()) == {("lost_columns", STOP, day(0))}
+    assert alarms(gone) == set()  # nobody knows that it was there
+    assert alarms(gone, others=(f"{column}s",)) == {("lost_columns", NOTE, day(0))}
+
+
+def test_a_whole_history_in_another_unit_or_with_other_ids_is_seen_by_what_the_champion_read() -> None:
+    def ids(frame: pd.DataFrame) -> None:
+        frame.loc[frame["product_id"] > "P02", "product_id"] = "N" + frame["product_id"]
+
+    cents = scale(("price", "list_price"), 100, number=0)
+    assert {one[:2] for one in alarms(cents, known=read_before())} == {("price_unit", STOP)}
+    assert {one[:2] for one in alarms(ids, known=read_before())} == {("renamed_ids", STOP)}
+
+
+def test_a_champion_of_another_shop_says_nothing() -> None:
+    other = dataclasses.replace(read_before(), product_ids=np.array([f"X{row:02d}" for row in range(PRODUCTS)]))
+
+    assert alarms(lambda frame: frame.drop(columns="stock"), known=other) == set()
+
+
+def test_newer_rows_alone_are_compared_with_what_the_champion_read() -> None:
+    def newer(factor: float) -> Change:
+        return lambda frame: frame[since(frame)].assign(price=frame["price"] * factor)
+
+    assert alarms(newer(100), known=read_before()) == {("price_unit", STOP, day(FAULT))}
+    assert alarms(newer(1), known=read_before()) == set()
+
+
+def test_weekly_sales_are_judged_by_weeks() -> None:
+    def weekly(frame: pd.DataFrame) -> pd.DataFrame:
+        weeks = (frame["date"].to_numpy().astype("datetime64[D]") - START).astype(int)
+        return frame.assign(date=(START + 7 * weeks).astype("datetime64[s]"))
+
+    config = load_config("weekly").data
+    dear = scale(("price", "list_price"), 100)
+
+    def dear_weeks(frame: pd.DataFrame) -> pd.DataFrame:
+        dear(frame)
+        return weekly(frame)
+
+    assert alarms(weekly, config=config) == set()
+    assert alarms(dear_weeks, config=config) == {("price_unit", STOP, str(START + 7 * FAULT))}
 
 
 def test_what_is_set_aside_on_one_night_is_on_every_later_one() -> None:
-    def typo(frame: pd.DataFrame) -> None:
-        frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "price"] *= 100
+    nights = [judged(row("P07", 60, "price", 100), until=until) for until in (60, 61, 90, LAST)]
 
-    nights = [judged(typo, until=until) for until in (60, 61, 90, LAST)]
-
-    assert [len(night.checked.bad_rows) for night in nights] == [1, 1, 1, 1]
-    assert [found(night)["price_outlier"].level for night in nights] == [QUARANTINE, QUARANTINE, NOTE, NOTE]
+    assert [night.checked.bad_rows["row"].tolist() for night in nights] == [
+        [7 * (until + 1) + 60 + 1] for until in (60, 61, 90, LAST)
+    ]
+    assert nights[-1].checked.bad_rows["reasons"].str.startswith("price_outlier: ").all()
 
 
 def test_a_price_that_stays_at_a_new_level_is_believed_after_two_weeks() -> None:
@@ -263,132 +321,45 @@ def test_a_price_that_stays_at_a_new_level_is_believed_after_two_weeks() -> None
     assert sorted(set(aside["date"].astype(str).str[:10])) == [day(number) for number in range(90, 104)]
 
 
-def test_a_zero_that_is_only_a_row_set_aside_is_unknown_and_no_sale_of_none() -> None:
-    def typo(frame: pd.DataFrame) -> None:
-        frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "price"] *= 100
+def test_a_row_set_aside_is_unknown_and_no_sale_of_none() -> None:
+    result = judged(row("P07", 60, "price", 100))
 
-    result = judged(typo)
     panel = build_panel(result.checked.clean, CONFIG, unknown=result.unknown)
 
     assert not panel.present[7, 60]
-    assert np.isnan(panel.units_sold[7, 60])
     assert build_panel(result.checked.clean, CONFIG).units_sold[7, 60] == 0
 
 
-@pytest.mark.parametrize(("change", "cells"), [(lost, PRODUCTS), (missing, 18), (half_loaded, PRODUCTS)])
+@pytest.mark.parametrize(
+    ("change", "cells"),
+    [(lost, PRODUCTS), (without(FAULT), 18), (without(LAST), PRODUCTS), (put("units_sold", 0), 3 * PRODUCTS)],
+)
 def test_days_and_products_that_did_not_come_are_unknown_and_no_sales_of_none(change: Change, cells: int) -> None:
     result = judged(change)
 
-    products, days = result.unknown
-    assert len(products) == len(days) == cells
-    if change is not half_loaded:
-        panel = build_panel(result.checked.clean, CONFIG, unknown=result.unknown)
-        assert not (panel.units_sold == 0)[:, FAULT:].any()
+    assert len(result.unknown[0]) == len(result.unknown[1]) == cells
+    panel = build_panel(result.checked.clean, CONFIG, unknown=result.unknown)
+    assert not (panel.units_sold == 0)[:, FAULT:].any()
 
 
-def test_values_at_fault_are_blanked_and_their_rows_stay() -> None:
-    zero, far = judged(put("stock", 0)), judged(scale(("comp_price",), 10))
+@pytest.mark.parametrize(("change", "column"), [(put("stock", 0), "stock"), (scale(("comp_price",), 10), "comp_price")])
+def test_values_at_fault_are_blanked_and_their_rows_stay(change: Change, column: str) -> None:
+    clean = judged(change).checked.clean
 
-    assert zero.checked.clean.loc[since(zero.checked.clean), "stock"].isna().all()
-    assert far.checked.clean.loc[since(far.checked.clean), "comp_price"].isna().all()
-    assert len(zero.checked.clean) == len(far.checked.clean) == len(sound())
-
-
-def test_a_value_missing_on_one_day_is_only_noted() -> None:
-    def once(frame: pd.DataFrame) -> None:
-        frame.loc[frame["date"] == day(LAST), "comp_price"] = np.nan
-
-    assert found(judged(once))["comp_price_null"].level == NOTE
+    assert clean.loc[since(clean), column].isna().all()
+    assert len(clean) == len(sound())
 
 
-def test_a_pause_in_promotions_is_noted_and_after_four_weeks_told() -> None:
-    def pause(days: int) -> Change:
-        def change(frame: pd.DataFrame) -> None:
-            frame.loc[since(frame, DAYS - days), "is_promo"] = 0
+@pytest.mark.parametrize(("rows", "stops"), [(70, False), (1400, True)])
+def test_a_few_bad_rows_do_not_stop_and_a_feed_of_bad_rows_does(rows: int, stops: bool) -> None:
+    def broken(frame: pd.DataFrame) -> None:
+        frame.iloc[:rows, frame.columns.get_loc("price")] = -1.0
 
-        return change
-
-    assert "promo_none" not in found(judged(pause(5)))
-    assert found(judged(pause(10)))["promo_none"].level == NOTE
-    assert found(judged(pause(30)))["promo_none"].level == QUARANTINE
-
-
-@pytest.mark.parametrize("column", ["category", "unit_cost", "stock", "comp_price", "is_promo"])
-def test_a_column_that_the_champion_had_and_that_is_gone_stops(column: str) -> None:
-    def gone(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.drop(columns=column)
-
-    finding = found(judged(gone, known=read_before()))["column_gone"]
-    assert (finding.level, finding.column) == (STOP, column)
-    assert judged(gone).quality.findings == ()  # nobody knows that it was there
-
-
-def test_a_column_under_another_name_is_said_and_stops_where_the_champion_had_it() -> None:
-    def gone(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.drop(columns="comp_price")
-
-    stopped = found(judged(gone, known=read_before(), others=("competitor_price",)))["column_renamed"]
-    assert (stopped.level, stopped.column) == (STOP, "comp_price")
-    assert "'competitor_price'" in stopped.text
-    assert found(judged(gone, others=("competitor_price",)))["column_renamed"].level == NOTE
-
-
-def test_a_whole_history_in_another_unit_or_with_other_ids_is_seen_by_what_the_champion_read() -> None:
-    def cents(frame: pd.DataFrame) -> None:
-        frame[["price", "list_price"]] *= 100
-
-    def ids(frame: pd.DataFrame) -> None:
-        frame.loc[frame["product_id"] > "P02", "product_id"] = "N" + frame["product_id"]
-
-    def sold_out(frame: pd.DataFrame) -> None:
-        frame["stock"] = 0.0
-
-    stopped = found(judged(sold_out, known=read_before()))["stock_zero"]
-    assert (stopped.level, stopped.column, stopped.products) == (STOP, "stock", PRODUCTS)
-    assert "on which the champion has read that there was some" in stopped.text
-    assert judged(cents).quality.findings == ()
-    assert found(judged(cents, known=read_before()))["price_unit"].level == STOP
-    assert found(judged(ids, known=read_before()))["ids_changed"].level == STOP
-
-
-def test_a_champion_of_another_shop_says_nothing() -> None:
-    other = dataclasses.replace(read_before(), product_ids=np.array([f"X{row:02d}" for row in range(PRODUCTS)]))
-
-    assert judged(lambda frame: frame.drop(columns="stock"), known=other).quality.findings == ()
-
-
-def test_newer_rows_alone_are_compared_with_what_the_champion_read() -> None:
-    def newer(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[since(frame)].assign(price=frame["price"] * 100)
-
-    result = judged(newer, known=read_before())
-
-    assert found(result)["price_unit"].level == STOP
-    assert found(result)["price_unit"].first_day == day(FAULT)
-    assert judged(lambda frame: frame[since(frame)], known=read_before()).quality.findings == ()
-
-
-def test_doubled_rows_are_named_and_too_many_stop() -> None:
-    def doubled(frame: pd.DataFrame) -> pd.DataFrame:
-        return pd.concat([frame, frame[since(frame)]])
-
-    names = found(judged(doubled))
-    assert names["rows_doubled"].level == QUARANTINE
-    assert names["too_many_bad_rows"].level == STOP  # 36 of the newest 336 + 36
-
-
-def test_a_few_bad_rows_do_not_stop_and_a_feed_of_bad_rows_does() -> None:
-    def broken(rows: int) -> Change:
-        def change(frame: pd.DataFrame) -> None:
-            frame.iloc[:rows, frame.columns.get_loc("price")] = -1.0
-
-        return change
-
-    few, most = judged(broken(70)), judged(broken(round(0.9 * len(sound()))))
-
-    assert found(few)["contract"].level == QUARANTINE
-    assert "too_many_bad_rows" not in found(few)
-    assert found(most)["too_many_bad_rows"].level == STOP
+    if stops:
+        with pytest.raises(QualityError):
+            judged(broken)
+    else:
+        assert [(one.check, one.level, one.rows) for one in judged(broken).findings] == [("contract", ASIDE, rows)]
 
 
 def limited(**values: object) -> DataConfig:
@@ -396,60 +367,25 @@ def limited(**values: object) -> DataConfig:
 
 
 def test_what_a_person_accepts_is_only_noted_until_the_day_said() -> None:
-    change = scale(("price",), 100)
+    change = scale(("price", "list_price"), 100)
+    accept = {"price_unit": day(LAST), "competitor": day(LAST)}
 
-    accepted = judged(change, config=limited(accept={"price_unit": day(LAST), "price_outlier": day(LAST)}))
-    too_early = judged(change, config=limited(accept={"price_unit": day(FAULT - 1)}))
+    accepted = judged(change, config=limited(accept=accept))
 
-    assert accepted.quality.level == NOTE
+    assert {one.level for one in accepted.findings} == {NOTE}
     assert len(accepted.checked.clean) == len(sound())
-    assert too_early.quality.level == STOP
+    with pytest.raises(QualityError):
+        judged(change, config=limited(accept={**accept, "price_unit": day(FAULT - 1)}))
 
 
 def test_days_left_out_by_a_person_are_unknown_and_stop_nothing() -> None:
     first = dt.date.fromisoformat(day(FAULT))
+
     result = judged(scale(("price",), 100, one=True), config=limited(leave_out=[(first, first)]))
 
-    assert result.quality.level == NOTE
-    assert found(result)["days_left_out"].rows == PRODUCTS
+    assert [one.level for one in result.findings] == [NOTE]
     assert (result.checked.bad_rows["date"].astype(str).str[:10] == day(FAULT)).all()
     assert len(result.unknown[0]) == PRODUCTS
-
-
-def test_with_the_refusal_off_all_is_said_and_nothing_done() -> None:
-    trusting = CONFIG.model_copy(update={"plausibility": CONFIG.plausibility.model_copy(update={"refuse": False})})
-
-    result = judged(scale(("price",), 100), config=trusting)
-
-    assert found(result)["price_unit"].level == NOTE
-    assert len(result.checked.clean) == len(sound())
-    assert len(result.unknown[0]) == 0
-
-
-def test_weekly_sales_are_judged_by_weeks() -> None:
-    def weekly(frame: pd.DataFrame) -> pd.DataFrame:
-        frame["date"] = (
-            START
-            + 7 * ((frame["date"].to_numpy() - START.astype("datetime64[s]")).astype("timedelta64[D]").astype(int))
-        ).astype("datetime64[s]")
-        return frame
-
-    config = load_config("weekly").data
-    dear = judged(
-        lambda frame: weekly(frame.assign(price=frame["price"].where(~since(frame), frame["price"] * 100))),
-        config=config,
-    )
-
-    assert judged(weekly, config=config).quality.findings == ()
-    assert found(dear)["price_unit"].first_day == str(START + 7 * FAULT)
-
-
-def test_the_judged_frame_is_not_changed() -> None:
-    before = sound().copy(deep=True)
-
-    judged(put("stock", 0))
-
-    pd.testing.assert_frame_equal(sound(), before)
 
 
 @pytest.mark.parametrize("folder", ["bad", None])
@@ -457,52 +393,52 @@ def test_rows_set_aside_lie_in_a_file_with_row_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None
 ) -> None:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    frame = sound().copy()
-    frame.loc[(frame["date"] == day(60)) & (frame["product_id"] == "P07"), "price"] *= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
+    changed(row("P07", 60, "price", 100)).to_csv(tmp_path / "sales.csv", index=False)
 
     loaded = load_sales(str(tmp_path / "sales.csv"), CONFIG, quarantine=folder and tmp_path / folder)
 
     file = tmp_path / (folder or "home/quarantine") / "bad_rows.csv"
-    assert loaded.quality.bad_rows == str(file)
-    aside = pd.read_csv(file)
-    assert aside["row"].tolist() == [7 * DAYS + 61]
-    assert aside["reasons"].str.startswith("price_outlier").all()
-    original = pd.read_csv(tmp_path / "sales.csv").iloc[aside["row"][0] - 1]
-    assert aside.loc[0, "price"] == pytest.approx(original["price"])
+    assert (loaded.bad_rows, loaded.set_aside) == (str(file), 1)
+    assert pd.read_csv(file)["row"].tolist() == [7 * DAYS + 61]
     assert not loaded.panel.present[7, 60]
 
 
-def test_sales_far_from_their_past_are_refused_with_what_where_and_what_to_do(tmp_path: Path) -> None:
-    frame = sound().copy()
-    scale(("price",), 100, one=True)(frame)
-    frame.to_csv(tmp_path / "sales.csv", index=False)
+def test_repeated_rows_that_come_of_swapped_dates_are_called_so(tmp_path: Path) -> None:
+    frame = changed()[lambda rows: rows["date"] <= "2024-04-03"]
+    frame.loc[frame["date"] == "2024-04-03", "date"] = pd.Timestamp("2024-03-04")
+    frame.to_csv(tmp_path / "swapped.csv", index=False)
+    pd.concat([sound(), sound()[-3:]]).to_csv(tmp_path / "doubled.csv", index=False)
 
     with pytest.raises(QualityError) as refusal:
-        load_sales(str(tmp_path / "sales.csv"), CONFIG)
+        load_sales(str(tmp_path / "swapped.csv"), CONFIG)
+    with pytest.raises(ContractError):
+        load_sales(str(tmp_path / "doubled.csv"), CONFIG)
 
-    words = str(refusal.value)
-    assert words.startswith(f"{tmp_path / 'sales.csv'} is not as it was before")
-    assert f"price_unit: price of 12 products is about 100 times what it was before, from {day(FAULT)} on" in words
-    assert "Bring all prices into one unit" in words
-    assert "data.quality.accept" in words
-    assert "data.quality.leave_out" in words
-    assert refusal.value.quality.level == STOP
+    assert [one.check for one in refusal.value.findings] == ["dates"]
 
 
-def test_repeated_rows_that_come_of_swapped_dates_are_called_so(tmp_path: Path) -> None:
-    frame = sound().copy()  # 7 May becomes 5 July, 9 May 5 September: ahead; March and April lie behind
-    frame = frame[frame["date"] <= "2024-04-03"]
-    frame.loc[frame["date"] == "2024-04-03", "date"] = pd.Timestamp("2024-03-04")
-    frame.to_csv(tmp_path / "sales.csv", index=False)
+def test_findings_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    found = [Finding("dates", STOP, first="2026-03-04"), Finding("units", NOTE, products=3, example="a", sentence="b")]
 
-    with pytest.raises(QualityError, match=r"dates_swapped: after 2024-04-02 come rows of 2024-03-04"):
-        load_sales(str(tmp_path / "sales.csv"), CONFIG)
+    save_findings(found, tmp_path / "quality.json")
+
+    assert load_findings(tmp_path / "quality.json") == found
+    assert tags(found) == {"quality": STOP, "quality_findings": "dates stop, units note"}
+    assert tags([]) == {"quality": "fine", "quality_findings": "none"}
 
 
-def test_rows_that_are_only_repeated_are_refused_as_before(tmp_path: Path) -> None:
-    frame = pd.concat([sound(), sound()[-3:]])
-    frame.to_csv(tmp_path / "sales.csv", index=False)
+@pytest.mark.parametrize("text", ["", "{}", '[{"name": 1}]'])
+def test_a_file_that_holds_no_findings_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "quality.json").write_text(text)
 
-    with pytest.raises(ContractError, match="must be unique"):
-        load_sales(str(tmp_path / "sales.csv"), CONFIG)
+    with pytest.raises(SourceError):
+        load_findings(tmp_path / "quality.json")
+
+
+def test_the_document_lists_the_ten_checks_with_level_and_advice() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data_quality.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+
+    assert [(name.strip("`"), level, advice) for name, _, level, advice in rows] == [
+        (one.name, one.level.replace("_", " "), one.advice) for one in CHECKS
+    ]

@@ -1,0 +1,118 @@
+"""Findings of the checks of sales, and the JSON file that jobs leave of them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pricing.arrays import Bools
+from pricing.errors import PricingError, SourceError
+from pricing.fileio import replace_text
+
+Level = Literal["note", "set_aside", "stop"]
+LEVELS: tuple[Level, ...] = ("note", "set_aside", "stop")  # from the mildest on
+ROWS = "rows"  # in the place of a column: the whole rows are set aside, and periods without a row are unknown
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is probably wrong with sales.
+
+    Attributes:
+        check: Name of the check, in `pricing.data.quality.CHECKS`, or `contract` for rows that break the contract.
+        level: What happens.
+        products: Products affected.
+        rows: Rows affected.
+        first: First day affected, YYYY-MM-DD; empty where it is about no day.
+        last: Last day affected.
+        example: The first offender.
+        sentence: What was found, one sentence without full stop.
+        advice: What to do.
+    """
+
+    check: str
+    level: Level
+    products: int = 0
+    rows: int = 0
+    first: str = ""
+    last: str = ""
+    example: str = ""
+    sentence: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        """What was found, an example, and what to do."""
+        return f"{self.sentence}{f', such as {self.example}' if self.example else ''}. {self.advice}".rstrip()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finding, and the (product, period) cells to set aside: of a column, or of ROWS."""
+
+    finding: Finding
+    cells: Mapping[str, Bools] = field(default_factory=dict)
+
+
+class QualityError(PricingError):
+    """Sales that lie too far from their own past to be learnt from or judged by.
+
+    Attributes:
+        findings: All that were found, the gravest first.
+    """
+
+    def __init__(self, where: str, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        found = " Also, ".join(f"{one.check}: {one}." for one in self.findings if one.level == "stop")
+        super().__init__(
+            f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
+            "If all is as it should be, accept it (data.quality.accept: {CHECK: last day}); days that cannot be mended "
+            "are left out by data.quality.leave_out"
+        )
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """The gravest first."""
+    return sorted(findings, key=lambda one: -LEVELS.index(one.level))
+
+
+def tags(findings: Iterable[Finding]) -> dict[str, str]:
+    """Tags of an MLflow run: the gravest level, and each check's name with its level."""
+    found = ordered(findings)
+    named = ", ".join(dict.fromkeys(f"{one.check} {one.level}" for one in found))
+    return {"quality": found[0].level if found else "fine", "quality_findings": named[:5000] or "none"}
+
+
+def quality_file(panel: str | Path) -> Path:
+    """The file beside a saved panel's folder that says what the checks found when it was made, or was not."""
+    return Path(panel).with_name(f"{Path(panel).name}.quality.json")
+
+
+def to_json(findings: Iterable[Finding]) -> str:
+    """The JSON text of findings."""
+    return json.dumps([asdict(one) for one in findings], indent=1, ensure_ascii=False) + "\n"
+
+
+def save_findings(findings: Iterable[Finding], path: str | Path) -> None:
+    """Write findings as JSON, atomically.
+
+    Raises:
+        SourceError: The file cannot be written.
+    """
+    try:
+        replace_text(Path(path), to_json(findings))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_findings(path: str | Path) -> list[Finding]:
+    """Read what `save_findings` wrote.
+
+    Raises:
+        SourceError: There is no such file, or it is none of these.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [Finding(**one) for one in (document if isinstance(document, list) else [document])]
+    except (OSError, ValueError, TypeError) as error:
+        raise SourceError(f"{path}: holds no findings of data quality ({error}); run the job again") from error

@@ -1,0 +1,285 @@
+"""Sales as they were given, for checks that compare days with days before. Causal: nothing looks at a later day."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.config_models import DataConfig
+from pricing.data.calendar import holidays_for
+from pricing.data.findings import Finding, Found, Level
+from pricing.data.grid import Grid, days_of, latest_period
+from pricing.data.panel import STEP_DAYS, Panel, Period
+
+SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
+LOOKBACK, LEAST_SEEN = 8, 4  # earlier periods of the same weekday that a period is compared with, and those needed
+LEAST_TOGETHER = 3  # products that say something together; fewer are judged alone
+LEAST_ROWS = 7  # rows of a product's past needed to tell what is usual for it
+PAST_DAYS = 91  # that prices are compared with: a season, so that its promotions are in it
+SETTLED = 14  # rows at a new level after which it is taken for the usual one
+WINDOW_DAYS = 28  # newest days that are judged beside those that no champion has read, where a shop's range may change
+_BLOCK = 4096  # products whose ranges are found at once
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows laid out over products × periods, those that the champion has read of the time before among them.
+
+    Attributes:
+        grid: The rows; `own` are the periods of the sales themselves.
+        numbers: (product, period) number of the row in the sales, counted from 0; -1 where there is none.
+        period: The grain.
+        columns: (product, period) values of each numeric column of the sales; NaN where missing.
+        categories: (product,) latest category, "" where none is given.
+        categorised: (product, period) whether the row names a category.
+        calendar: (period,) whether the country's calendar calls it a holiday.
+        flagged: (period,) whether most rows call it one.
+        since: First of the newest periods that are judged.
+        given: The contract's columns that the sales have, and `others` those beyond it.
+        bad_days: Days of rows that break the contract.
+        known: The end of the history that the champion has read.
+        today: The day of the check; None where it does not matter.
+    """
+
+    grid: Grid
+    numbers: Ints
+    period: Period
+    columns: dict[str, Floats]
+    categories: Strings
+    categorised: Bools
+    calendar: Bools
+    flagged: Bools
+    since: int
+    given: Sequence[str]
+    others: Sequence[str]
+    bad_days: Days
+    known: Panel | None
+    today: dt.date | None
+
+    @classmethod
+    def of(
+        cls,
+        frame: pd.DataFrame,
+        config: DataConfig,
+        *,
+        known: Panel | None = None,
+        given: Sequence[str] = (),
+        others: Sequence[str] = (),
+        bad_days: Days | None = None,
+        today: dt.date | None = None,
+    ) -> "GivenRows":
+        """Lay out rows that satisfy the contract, one per product and period.
+
+        A `known` history that has none of the products, or another grain, is of another shop and ignored.
+        """
+        step, start = STEP_DAYS[config.period], days_of(frame["date"]).min()
+        if known is not None and (
+            known.period != config.period
+            or (start - known.dates[0]).astype(int) % step
+            or not frame["product_id"].isin(known.product_ids).any()
+        ):
+            known = None
+        earlier = 0
+        if known is not None and known.dates[0] < start:
+            read = _as_rows(known.through(start - np.timedelta64(1, "D")), frame)
+            frame, earlier = pd.concat([read, frame], ignore_index=True), len(read)
+        grid = Grid.of(frame, period=config.period, start=start)
+        numbers = np.full(grid.present.shape, -1, dtype=np.int64)
+        numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
+        categories, categorised = np.full(len(grid.ids), "", dtype=np.str_), np.zeros_like(grid.present)
+        if "category" in frame:
+            codes, names = grid.codes("category")
+            categorised = codes >= 0
+            last = latest_period(categorised)[:, -1]
+            newest = codes[np.arange(len(codes)), np.maximum(last, 0)]
+            categories = np.where(last >= 0, np.array([*names, ""])[newest], "")
+        flags, since = grid.spread("is_holiday"), max(0, len(grid.dates) - WINDOW_DAYS // step)
+        if known is not None:
+            since = min(since, int((grid.dates <= known.dates[-1]).sum()))
+        return cls(
+            grid=grid,
+            numbers=numbers,
+            period=config.period,
+            columns={name: grid.spread(name) for name in SERIES if name in frame},
+            categories=categories,
+            categorised=categorised,
+            calendar=holidays_for(grid.dates, recurring=None, country=config.country, period=config.period),
+            flagged=np.asarray(2 * np.nansum(flags, axis=0) > grid.present.sum(axis=0)),
+            since=max(since, grid.own.start),
+            given=given or [str(name) for name in frame.columns],
+            others=others,
+            bad_days=np.zeros(0, dtype="datetime64[D]") if bad_days is None else bad_days,
+            known=known,
+            today=today,
+        )
+
+    @property
+    def phases(self) -> int:
+        """Periods after which the same weekday comes again."""
+        return 7 if self.period == "day" else 1
+
+    @property
+    def past(self) -> int:
+        """Periods that prices are compared with."""
+        return PAST_DAYS // STEP_DAYS[self.period]
+
+    def groups(self) -> Iterator[tuple[str, Ints]]:
+        """Each category with the rows of its products, and the whole shop under the empty name, last."""
+        names, codes = np.unique(self.categories, return_inverse=True)
+        for code, name in enumerate(names if len(names) > 1 else ()):
+            if name:
+                yield str(name), np.flatnonzero(codes == code)
+        yield "", np.arange(len(self.grid.ids))
+
+    def found(
+        self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
+    ) -> Found:
+        """The finding on marked cells, (product, period), of which the first is the example.
+
+        Args:
+            level: What happens.
+            at: The cells.
+            sentence: What was found.
+            column: The column whose value the example tells.
+            aside: The column, or ROWS, whose cells are set aside; empty for none.
+            example: What to say instead of the first cell.
+        """
+        days = np.flatnonzero(at.any(axis=0))
+        product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
+        value = f": {column} {self.columns[column][product, days[0]]:g}" if column in self.columns else ""
+        finding = Finding(
+            "",
+            level,
+            products=int(at.any(axis=1).sum()),
+            rows=int((at & self.grid.present).sum()),
+            first=str(dates[days[0]]),
+            last=str(dates[days[-1]]),
+            example=example or f"{str(self.grid.ids[product])!r} on {dates[days[0]]}{value}",
+            sentence=sentence,
+        )
+        return Found(finding, {aside: at} if aside else {})
+
+    def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
+        """The finding on all rows from a period on."""
+        at = self.grid.present.copy()
+        at[:, :since] = False
+        return self.found(level, at, sentence, aside=aside)
+
+    def logs(self, name: str) -> Floats:
+        """(product, period) logarithms of a column's values; NaN where there is none above 0."""
+        values = self.columns[name]
+        return np.log(np.where(values > 0, values, np.nan))
+
+    def such_days(self, period: int) -> Ints:
+        """The earlier periods that one is compared with, the newest first."""
+        return np.arange(period - self.phases, -1, -self.phases)[:LOOKBACK]
+
+    def less_than_usual(self, values: Floats, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
+        """(period,) whether a value is below `share` of the lowest of the last such weekdays, and that lowest one.
+
+        Values found so are not compared with later, so that a fault that lasts stays found.
+        """
+        low, lowest = np.zeros(len(values), dtype=np.bool_), np.full(len(values), np.nan)
+        for now in range(len(values)):
+            before = np.arange(now - self.phases, max(-1, now - 2 * LOOKBACK * self.phases - 1), -self.phases)
+            before = before[(usable & ~low)[before]][:LOOKBACK]
+            if usable[now] and len(before) >= LEAST_SEEN:
+                lowest[now] = values[before].min()
+                low[now] = values[now] < share * lowest[now]
+        low[: self.grid.own.start] = False
+        return low, lowest
+
+
+def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
+    """What the champion has read, as rows with the frame's columns; what it derived is left out."""
+    product, period = np.nonzero(known.present)
+    rows = pd.DataFrame({"date": known.dates[period].astype("datetime64[s]"), "product_id": known.product_ids[product]})
+    for name in (*SERIES, "is_holiday"):
+        if name in frame:
+            rows[name] = getattr(known, name)[product, period]
+    if "unit_cost" in rows:
+        rows["unit_cost"] = rows["unit_cost"].mask(known.cost_assumed[product])
+    if "category" in frame:
+        rows["category"] = known.categories[product]
+    return rows
+
+
+def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
+    """(product, period) lowest and highest of the past periods before each; NaN after fewer than LEAST_ROWS rows."""
+    low, high = np.full(logs.shape, np.nan, dtype=np.float32), np.full(logs.shape, np.nan, dtype=np.float32)
+    for start in range(0, len(logs), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        before = pd.DataFrame(logs[some].T).shift().rolling(past, min_periods=LEAST_ROWS)
+        low[some], high[some] = before.min().to_numpy().T, before.max().to_numpy().T
+    return low, high
+
+
+def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
+    """(product, period) values beyond the range of the product's own past by more than a factor.
+
+    Args:
+        logs: (product, period) logarithms; NaN where there is no value.
+        low: Logarithm of the factor below the lowest, under 0.
+        high: Logarithm of the factor above the highest.
+        past: Periods that the range is of.
+
+    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, by which
+    later values are judged. Only products whose values span such a factor are gone through.
+    """
+    off = np.zeros(logs.shape, dtype=np.bool_)
+    known = np.isfinite(logs)
+    span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
+    wide = np.flatnonzero((span > min(high, -low)) & (known.sum(axis=1) >= LEAST_ROWS))
+    if not len(wide):
+        return off
+    values, usable = logs[wide], known[wide].copy()
+    opening = usable & (np.cumsum(usable, axis=1) <= LEAST_ROWS)
+    away = values - np.nanmedian(np.where(opening, values, np.nan), axis=1)[:, None]
+    off[wide] = opening & ((away > high) | (away < low))
+    usable &= ~off[wide]
+    run, start = np.zeros(len(wide), dtype=np.int64), np.zeros(len(wide), dtype=np.int64)
+    for now in range(1, logs.shape[1]):
+        base, here = slice(max(0, now - past), now), known[wide, now] & ~opening[:, now]
+        highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
+        lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
+        enough = here & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
+        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low))
+        start = np.where(far & (run == 0), now, start)
+        run = np.where(far, run + 1, np.where(here, 0, run))
+        usable[:, now] &= ~far
+        off[wide, now] |= far & (run <= SETTLED)
+        for product in np.flatnonzero(run > SETTLED):
+            usable[product, : start[product]] = False
+            usable[product, start[product] : now + 1] = known[wide[product], start[product] : now + 1]
+            run[product] = 0
+    return off
+
+
+def newest_run(flags: Bools) -> int:
+    """How many of the newest periods are flagged without a break."""
+    return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
+
+
+def still_since(values: Floats, known: Bools, *, least: int, past: int) -> int | None:
+    """The period since which no product's value has changed, where that is twice as long as ever; otherwise None.
+
+    Args:
+        values: (product, period).
+        known: (product, period) values that count.
+        least: Fewer periods are never told of.
+        past: Periods before them that are compared with.
+    """
+    latest = latest_period(known)
+    before = np.pad(latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    comparable = known & (before >= 0)
+    moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
+    places = np.flatnonzero(comparable.any(axis=0))
+    moves = np.flatnonzero(moved[:, places].any(axis=0))
+    still = len(places) - 1 - int(moves[-1]) if len(moves) else 0
+    moves = moves[moves >= len(places) - past - still]
+    if not still or len(moves) <= LEAST_SEEN:
+        return None
+    return int(places[-still]) if still >= max(least, 2 * int(np.diff(moves).max())) else None

@@ -1,0 +1,124 @@
+"""Lay rows out over products × periods as they were given: nothing is derived or filled."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.data.panel import STEP_DAYS, Period
+from pricing.errors import ContractError, Violation
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows laid out over products × periods, and notes on the values derived from them.
+
+    Attributes:
+        frame: The rows.
+        ids: (product,) sorted.
+        dates: (period,) without gaps.
+        cells: (row,) flat index of each row's product and period.
+        present: (product, period) True where there is a row.
+        latest: (product, period) last period with a row up to each one, -1 before the first.
+        own: The periods from the start on; earlier ones are only looked back to and give no notes.
+        notes: Sentences.
+    """
+
+    frame: pd.DataFrame
+    ids: Strings
+    dates: Days
+    cells: Ints
+    present: Bools
+    latest: NDArray[np.int32]
+    own: slice
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, *, period: Period, start: np.datetime64) -> "Grid":
+        """Lay rows out.
+
+        Args:
+            frame: Rows that satisfy the contract, in any order; not modified.
+            period: The grain.
+            start: First day of the own periods.
+
+        Raises:
+            ContractError: A repeated (product, date), or a date off the week's first day.
+        """
+        ids, codes = _products(frame["product_id"])
+        dates, positions = _periods(days_of(frame["date"]), STEP_DAYS[period])
+        cells = codes * len(dates) + positions
+        present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
+        present.flat[cells] = True
+        if (extra := len(frame) - int(present.sum())) > 0:
+            raise ContractError("the sales", [Violation("(product_id, date) must be unique", extra, "a repeated pair")])
+        own = slice(int((dates < start).sum()), None)
+        return cls(frame, ids, dates, cells, present, latest_period(present), own)
+
+    def spread(self, name: str) -> Floats:
+        """(product, period) values of a numeric column; NaN where there is no row or no value."""
+        series = np.full(self.present.shape, np.nan, dtype=np.float32)
+        if name in self.frame:
+            series.flat[self.cells] = self.frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
+        return series
+
+    def codes(self, name: str) -> tuple[NDArray[np.int32], Strings]:
+        """(product, period) values of a text column as rows of the returned names, -1 where there is none."""
+        codes, values = pd.factorize(self.frame[name])
+        series = np.full(self.present.shape, -1, dtype=np.int32)
+        series.flat[self.cells] = codes
+        return series, np.asarray(values.astype(str), dtype=np.str_)
+
+    def marked(self, products: Strings, days: Days) -> Bools:
+        """(product, period) True for the cells named; those outside the grid are passed over."""
+        marked = np.zeros(self.present.shape, dtype=np.bool_)
+        row = np.minimum(np.searchsorted(self.ids, products), len(self.ids) - 1)
+        column = np.minimum(np.searchsorted(self.dates, days), len(self.dates) - 1)
+        inside = (self.ids[row] == products) & (self.dates[column] == days)
+        marked[row[inside], column[inside]] = True
+        return marked
+
+    def note(self, marked: Bools, sentence: str) -> None:
+        """Add a note with the number of marked entries in the own periods in place of {}, unless it is 0."""
+        count = int(marked[..., self.own].sum())
+        if count:
+            self.notes.append(sentence.format(f"{count:,}"))
+
+
+def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
+    codes, values = pd.factorize(column)
+    names = np.asarray(values, dtype=np.str_)
+    order = np.argsort(names)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return names[order], rank[codes]
+
+
+def days_of(column: "pd.Series[pd.Timestamp]") -> Days:
+    """(row,) days of a column of dates."""
+    return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
+
+
+def _periods(days: Days, step: int) -> tuple[Days, Ints]:
+    offsets = (days - days.min()).astype(np.int64)
+    off = offsets % step != 0
+    if off.any():
+        first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
+        raise ContractError("the sales", [Violation("weekly dates must fall on one weekday", int(off.sum()), first)])
+    dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
+    return dates, offsets // step
+
+
+def latest_period(known: Bools) -> NDArray[np.int32]:
+    """(product, period) last period up to each one where `known`, -1 before the first."""
+    columns = np.where(known, np.arange(known.shape[1], dtype=np.int32), np.int32(-1))
+    return np.maximum.accumulate(columns, axis=1)
+
+
+def carry(series: Floats, latest: NDArray[np.int32]) -> Floats:
+    """(product, period) the values at `latest`; NaN where that is -1."""
+    values: Floats = np.take_along_axis(series, np.maximum(latest, 0), axis=1)
+    values[latest < 0] = np.nan
+    return values
