@@ -66,16 +66,10 @@ class LoadedSales:
     Attributes:
         panel: The panel.
         findings: What was found, the gravest first.
-        rows: Rows read; 0 for a saved panel, which tells of none.
-        set_aside: Rows of these that were set aside.
-        bad_rows: File with them; empty where there is none.
     """
 
     panel: Panel
     findings: tuple[Finding, ...] = ()
-    rows: int = 0
-    set_aside: int = 0
-    bad_rows: str = ""
 
 
 def load_sales(
@@ -132,7 +126,6 @@ def load_sales(
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise refusal(checked, config, where=where)
-    rows = len(checked.clean) + len(checked.bad_rows)
     judged = judge(
         checked,
         config,
@@ -146,11 +139,11 @@ def load_sales(
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
     panel = replace(panel, lineage=lineage)
     if checked.bad_rows.empty:
-        return LoadedSales(_noted(panel, checked.notes), judged.findings, rows)
+        return LoadedSales(_noted(panel, checked.notes), judged.findings)
     path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
     broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
     notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes)
-    return LoadedSales(_noted(panel, notes), judged.findings, rows, len(checked.bad_rows), str(path))
+    return LoadedSales(_noted(panel, notes), judged.findings)
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:

@@ -398,7 +398,6 @@ def test_rows_set_aside_lie_in_a_file_with_row_and_reason(
     loaded = load_sales(str(tmp_path / "sales.csv"), CONFIG, quarantine=folder and tmp_path / folder)
 
     file = tmp_path / (folder or "home/quarantine") / "bad_rows.csv"
-    assert (loaded.bad_rows, loaded.set_aside) == (str(file), 1)
     assert pd.read_csv(file)["row"].tolist() == [7 * DAYS + 61]
     assert not loaded.panel.present[7, 60]
 
