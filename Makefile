@@ -245,7 +245,7 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
 	$(compile) requirements/deploy.in -c requirements/development.txt -o requirements/deploy.txt
 	$(compile) requirements/scan.in -o requirements/scan.txt
-	$(compile) --no-deps requirements/demo.in -o requirements/demo.txt
+	$(compile) requirements/demo.in -c requirements/development.txt -o requirements/demo.txt
 
 clean:  ## removes .venv and caches; models and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
