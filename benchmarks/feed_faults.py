@@ -57,7 +57,8 @@ def _scaled(
 
 
 def _one_category(frame: Frame) -> "pd.Series[bool]":
-    return frame["category"] == frame["category"].mode()[0]
+    found: pd.Series[bool] = frame["category"] == frame["category"].mode()[0]
+    return found
 
 
 def _packs(frame: Frame, day: pd.Timestamp, rng: np.random.Generator) -> Frame:

@@ -15,7 +15,7 @@ from pricing.config import load_config
 from pricing.config_models import DataConfig, QualityConfig
 from pricing.data.build import build_panel
 from pricing.data.contract import COLUMNS, check
-from pricing.data.findings import Finding, QualityError, load_findings, save_findings, tags
+from pricing.data.findings import Finding, Level, QualityError, load_findings, save_findings, tags
 from pricing.data.judge import Judged, judge
 from pricing.data.load import load_sales
 from pricing.data.panel import Panel
@@ -142,7 +142,9 @@ def row(product: str, number: int, column: str, factor: float) -> Change:
     return change
 
 
-STOP, ASIDE, NOTE = "stop", "set_aside", "note"
+STOP: Level = "stop"
+ASIDE: Level = "set_aside"
+NOTE: Level = "note"
 FAULTS: dict[str, tuple[Change, str, str, int]] = {
     "all × 100": (scale(("price", "list_price"), 100), "price_unit", STOP, FAULT),
     "all ÷ 100": (scale(("price", "list_price"), 0.01), "price_unit", STOP, FAULT),
@@ -353,7 +355,7 @@ def test_values_at_fault_are_blanked_and_their_rows_stay(change: Change, column:
 @pytest.mark.parametrize(("rows", "stops"), [(70, False), (1400, True)])
 def test_a_few_bad_rows_do_not_stop_and_a_feed_of_bad_rows_does(rows: int, stops: bool) -> None:
     def broken(frame: pd.DataFrame) -> None:
-        frame.iloc[:rows, frame.columns.get_loc("price")] = -1.0
+        frame.loc[frame.index[:rows], "price"] = -1.0
 
     if stops:
         with pytest.raises(QualityError):
