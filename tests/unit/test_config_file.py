@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.config_file import key_comments, key_lines, read_mapping
+from pricing.config_file import key_lines, read_mapping
 from pricing.errors import ConfigError
 
 
@@ -39,22 +39,4 @@ def test_every_key_and_item_has_its_line() -> None:
         ("a", "b", 1): 3,
         ("c",): 4,
         ("c", "d"): 4,
-    }
-
-
-def test_a_comment_belongs_to_the_key_before_it_and_goes_on_below() -> None:
-    text = """
-# of the file
-a:
-  b: "# no comment"  # of b,
-                     # and more of it
-  c: 1
-  # of nothing: c has none
-d: {e: 1, f: 2}  # of d
-"""
-
-    assert key_comments(text) == {
-        ("a", "b"): "of b, and more of it",
-        ("a", "c"): "of nothing: c has none",
-        ("d",): "of d",
     }

@@ -55,8 +55,8 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_readme_and_the_data_contract_name_the_same_columns() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_document_and_the_data_contract_name_the_same_columns() -> None:
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     table = text[text.index("| column |") :].partition("\n\n")[0]
 
     named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
