@@ -5,9 +5,10 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c
 PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
-SIZE ?= full
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
+# For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
+quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
 	follow freeze override unfreeze bake holdout alarms serve image
 ifeq ($(origin CONFIG),command line)
@@ -20,7 +21,7 @@ sales = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or U
 options = $(if $(SALES),-P 'sales=$(SALES)') $(if $(CONFIG),-P 'config=$(CONFIG)') $(ARGS)
 define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the experiment of all jobs
 	$(installed) training demo
-	@set -e; export MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
+	@set -e; export $(quiet) MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
 	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
 	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local "$$experiment" $(options)
 endef
@@ -42,9 +43,9 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms config-schema serve image reports ui bench wheel lock clean \
+	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms serve image reports ui bench wheel lock clean \
 	up down demo-compose sbom \
-	synth diff deploy destroy scan changes smoke smoke-image rollout access
+	synth diff deploy destroy smoke smoke-image rollout access
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -54,19 +55,19 @@ install:  ## .venv with what training needs
 
 doctor:  ## what is missing on this machine, and what to do
 	$(installed) training demo
-	.venv/bin/python -m pricing.runtime.command doctor --needs training $(if $(CONFIG),--config '$(CONFIG)')
+	.venv/bin/python -m pricing.runtime.command doctor $(if $(CONFIG),--config '$(CONFIG)')
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(demo_data) --size $(SIZE) $(ARGS)
+	.venv/bin/python -m pipelines.demo --data $(demo_data) $(ARGS)
 
-serve-demo:  ## the model of the last demo (DATA=market: of that one), as `make serve` does yours
+serve-demo:  ## the model of the last demo (DATA=market, SOURCES=database: of that one), as `make serve` does yours
 	$(installed) training demo
 	.venv/bin/python -m pipelines.demo --data $(demo_data) --serve
 
 notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
 	$(installed) notebook demo
-	PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
+	$(quiet) PYTHONPATH=$(CURDIR) SALES='$(SALES)' CONFIG='$(CONFIG)' .venv/bin/jupyter lab notebooks/from_sales_to_a_price.ipynb
 
 test:  ## every test (ARGS="tests/unit -k name": some of them)
 	$(installed) development demo
@@ -150,9 +151,6 @@ compact:  ## archives the decision log as Parquet
 alarms:  ## alarms on the figures of monitoring, for CloudWatch
 	$(program)
 
-config-schema:  ## the JSON schema of configurations, which config/schema.json is for editors
-	$(program)
-
 # Service and reports:
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
@@ -167,11 +165,11 @@ image:  ## the serving image, with the champion baked in (CONFIG=file, which it 
 
 reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000
 	$(installed) training demo
-	.venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
+	$(quiet) .venv/bin/evidently ui --workspace $${PRICING_HOME:-.pricing}/monitoring/evidently --host 127.0.0.1 --port 8000
 
 ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:5000
 	$(installed) training demo
-	.venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
+	$(quiet) .venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
 
 bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
@@ -213,14 +211,6 @@ deploy:  ## makes it so, and asks before rights grow
 
 destroy:  ## removes it, and asks before
 	$(environment)$(cdk)
-
-scan: synth  ## what checkov finds in the templates, beside what is explained (deploy/findings.py)
-	.venv/bin/uv run --isolated --no-project --python .venv/bin/python --with-requirements requirements/scan.txt \
-		checkov --directory build/cdk --framework cloudformation --compact --quiet --soft-fail
-
-changes:  ## what this checkout changes in them since another commit, as Markdown (BASE=commit)
-	$(installed) deploy
-	@.venv/bin/python -m deploy.changes --since '$(or $(BASE),origin/main)' $(ARGS)
 
 smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
 	$(installed) deploy

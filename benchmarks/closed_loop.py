@@ -1,21 +1,16 @@
-"""Where the platform's prices end when they come back as its sales, and what they earn on the way.
+"""Measure where the platform's prices end when they come back as its sales, and what they earn on the way.
 
-python -m benchmarks.closed_loop                           writes closed_loop.json and .md beside this
-python -m benchmarks.closed_loop --seeds 1 --products 10 --output build/closed_loop         one shop to look at
+python -m benchmarks.closed_loop                           prints the table of closed_loop.md
+python -m benchmarks.closed_loop --seeds 1 --products 10   one shop to look at
 """
 
 import argparse
-import json
 import sys
-import textwrap
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import stamp, take
+from benchmarks.table import markdown, measured
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
@@ -25,7 +20,6 @@ from pricing.demand.model import DemandModel
 from pricing.runtime.cli import job_options, run_main
 from tests.kit.closed_loop import OPTIONAL, LoopResult, Shop, TrueDemand, run_nights
 
-HERE = Path(__file__).parent
 HISTORY, NIGHTS, LAST = 364, 60, 10
 FIRST_SEED = 300
 TOLERANCE = 0.005  # a price this near a limit, as a fraction of the anchor, stands at it
@@ -55,11 +49,10 @@ def draw_shop(*, seed: int, products: int, margin: float | None) -> Shop:
     )
 
 
-def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str, Any]:
+def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str, float]:
     """One shop in one setting: its nights in figures."""
     columns, margin, anchored, exact = SETTINGS[name]
     shop = draw_shop(seed=seed, products=products, margin=margin)
-    started = time.perf_counter()
 
     def learn(panel: Panel, _: Anchors) -> Demand:
         if exact:
@@ -82,10 +75,10 @@ def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str,
         anchored=anchored,
         seed=seed,
     )
-    return {"seed": seed, "seconds": time.perf_counter() - started, **figures(nights, config)}
+    return figures(nights, config)
 
 
-def figures(nights: LoopResult, config: Config) -> dict[str, Any]:
+def figures(nights: LoopResult, config: Config) -> dict[str, float]:
     """What a page says of one loop."""
     relative, band = nights.relative, config.decision.guardrails.band
     answers = [decision for night in nights.decisions for decision in night]
@@ -95,7 +88,6 @@ def figures(nights: LoopResult, config: Config) -> dict[str, Any]:
         "highest": relative.max(),
         "outside": np.mean((relative < band[0] - TOLERANCE) | (relative > band[1] + TOLERANCE)),
         "at_limit": np.mean((last < band[0] + TOLERANCE) | (last > band[1] - TOLERANCE)),
-        "mean_price": last.mean(),
         "moved_last": float(np.median(nights.moved(last=LAST))),
         "profit": nights.earned.sum() / nights.held.sum(),
         "worst_product": nights.against_holding.min(),
@@ -104,35 +96,23 @@ def figures(nights: LoopResult, config: Config) -> dict[str, Any]:
     }
 
 
-def report(results: Mapping[str, Sequence[Mapping[str, Any]]], *, products: int) -> str:
-    """The page."""
-    shops = len(next(iter(results.values())))
-    lines = [
-        "# The closed loop",
-        "",
-        textwrap.fill(
-            "`python -m benchmarks.closed_loop`: a shop whose products have constant elasticities around −2.5 "
-            f"and stock enough ({products} products, negative binomial sales), {HISTORY} days that persons "
-            f"priced on four rungs, then {NIGHTS} nights of refresh, price and sell. Nobody but the platform "
-            "sets a price in them, and what it charges is all that it reads the next night. Profit is expected "
-            "money over the *true* cost, as a multiple of what holding the last price of persons would have "
-            f"earned; means over {shops} shops. Lowest and highest price: over all nights and shops, as a "
-            "multiple of the anchor. A product loses where it earns less than 98 % of holding.",
-            width=118,
-        ),
-        "",
-        "| sales have | lowest | highest | outside the band | at its ends, last night | median move of the last "
-        f"{LAST} nights | profit | worst product | products that lose | by model |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, rows in results.items():
-        mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        lines.append(
-            f"| {name} | {min(row['lowest'] for row in rows):.2f} | {max(row['highest'] for row in rows):.2f} "
-            f"| {mean['outside']:.0%} | {mean['at_limit']:.0%} | {mean['moved_last']:.1%} | {mean['profit']:.3f} "
-            f"| {min(row['worst_product'] for row in rows):.2f} | {mean['losing']:.0%} | {mean['by_model']:.0%} |"
+def table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """A row a setting: means over shops, extremes over nights and shops."""
+    rows = []
+    for name, shops in results.items():
+        mean = {key: float(np.mean([shop[key] for shop in shops])) for key in shops[0]}
+        lowest, highest = min(shop["lowest"] for shop in shops), max(shop["highest"] for shop in shops)
+        rows.append(
+            [
+                *(name, f"{lowest:.2f}", f"{highest:.2f}", f"{mean['outside']:.0%}", f"{mean['at_limit']:.0%}"),
+                *(f"{mean['moved_last']:.1%}", f"{mean['profit']:.3f}"),
+                *(f"{min(shop['worst_product'] for shop in shops):.2f}", f"{mean['losing']:.0%}"),
+                f"{mean['by_model']:.0%}",
+            ]
         )
-    return "\n".join([*lines, ""])
+    head = ["sales have", "lowest", "highest", "outside the band", "at its ends, last night"]
+    head += [f"median move of the last {LAST} nights", "profit", "worst product", "products that lose", "by model"]
+    return markdown(head, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,19 +124,12 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     import_tensorflow()
-    made = take("closed_loop.md")
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in SETTINGS if name in options.settings}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS if name in options.settings}
     for name, rows in results.items():
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
             rows.append(measure(name, config, seed=seed, products=options.products))
-            print(f"{name}, shop {seed}: {rows[-1]['seconds']:.0f} s", file=sys.stderr)
-    options.output.mkdir(parents=True, exist_ok=True)
-    page = report(results, products=options.products)
-    document = {"products": options.products, "results": results}
-    (options.output / "closed_loop.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (options.output / "closed_loop.md").write_text(page, encoding="utf-8")
-    stamp(options.output / "closed_loop.md", made)
-    print(page)
+            print(f"{name}, shop {seed} done", file=sys.stderr, flush=True)
+    print(f"{measured()}\n{table(results)}")
     return 0
 
 
@@ -166,7 +139,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--seeds", type=int, default=3, help="shops")
     options.add_argument("--products", type=int, default=30, help="products of a shop")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which columns")
-    options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the results")
     return options.parse(argv)
 
 

@@ -1,6 +1,6 @@
-"""How fast the decision is: prices a second in batches, microseconds for one, through the pricer and the real model.
+"""Measure how fast the decision is: prices a second in batches, microseconds for one, through the real model.
 
-Run `python -m benchmarks.decision` from the root; results stand in decision.md. The model's weights are random: what a
+`python -m benchmarks.decision` prints the table of decision.md. The model's weights are random: what a
 price costs depends on the shapes of its arrays only.
 """
 
@@ -15,7 +15,7 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.provenance import reminder
+from benchmarks.table import markdown, measured
 from pricing.config import load_config
 from pricing.decision.choose import choose
 from pricing.decision.pricer import PREPARED, Pricer
@@ -43,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     short, other = 5.0, 6.0  # units of stock
     ample = requests[0].model_copy(update={"current_stock": 1e6})
 
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; fastest twentieth | median")
     fast, median = _seconds(lambda: pricer.price(requests, today=today), rounds=options.rounds)
-    print(f"{'batch of 1,000':34}{BATCH / fast:10,.0f} |{BATCH / median:10,.0f} prices/s")
+    rows = [["batch of 1,000, prices a second on one core", f"{BATCH / fast:,.0f}", f"{BATCH / median:,.0f}"]]
     batch = Resolver(demand, facts, config, pricer.policy).resolve([ample], today=today)
     prices = pricer.policy.candidate_grid.candidates(batch.context).prices
     demand_at = partial(demand.grid, batch.offers)
@@ -53,15 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs: dict[str, Callable[[], object]] = {
         "one price, new, ample stock": _new_requests(pricer, ample, today=today),
         "one price, new, short stock": _new_requests(pricer, _with_stock(ample, short), today=today),
-        "one price, again, ample stock": partial(pricer.price, [ample], today=today),
-        "one price, again, short stock": partial(pricer.price, [_with_stock(ample, other)], today=today),
-        "a batch of one, the model": lambda: demand_at(prices),
-        "a batch of one, the choice": lambda: choose(batch.context, lambda _: grid, pricer.policy),
+        "one price, again with another stock, ample": partial(pricer.price, [ample], today=today),
+        "one price, again with another stock, short": partial(pricer.price, [_with_stock(ample, other)], today=today),
+        "a batch of one: the model's demand": lambda: demand_at(prices),
+        "a batch of one: the choice": lambda: choose(batch.context, lambda _: grid, pricer.policy),
     }
     for name, job in jobs.items():
         fast, median = _seconds(job, rounds=100 * options.rounds)
-        print(f"{name:34}{fast * 1e6:10,.0f} |{median * 1e6:10,.0f} µs")
-    print(reminder("decision.md"))
+        rows.append([f"{name}, µs", f"{fast * 1e6:,.0f}", f"{median * 1e6:,.0f}"])
+    machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    print(f"{measured()}\n{markdown([machine, 'fastest twentieth', 'median'], rows)}")
     return 0
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.provenance import stamp, take
 from pricing.data.manifest import read_manifest
 
 HERE = Path(__file__).parent
@@ -154,11 +153,10 @@ def _first_day() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and writes the page."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, nargs="*", default=list(SIZES))
     options = parser.parse_args(argv)
-    taken = take(PAGE)
     rows = [row for lines in options.lines for row in measure(lines)]
     table = ["| lines in the database | run | new lines | seconds | of them sources | MB | rows |", "|" + "---|" * 7]
     table += [
@@ -167,11 +165,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for row in rows
     ]
     print("\n".join(table))
-    page = HERE / PAGE
-    text = page.read_text(encoding="utf-8")
-    begin, end = text.index("<!-- table -->\n"), text.index("<!-- end -->")
-    page.write_text(text[:begin] + "<!-- table -->\n" + "\n".join(table) + "\n" + text[end:], encoding="utf-8")
-    stamp(page, taken)
     return 0
 
 

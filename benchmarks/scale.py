@@ -1,6 +1,6 @@
-"""Time and memory of training and refreshing at 1,000, 3,000 and 10,000 products, each case in a process of its own.
+"""Measure time and memory of training and refreshing 1,000 to 10,000 products, each case in a process of its own.
 
-python -m benchmarks.scale            writes scale.json and scale.md; half an hour, 1 GB of temporary files
+python -m benchmarks.scale            prints the table of scale.md; half an hour, 1 GB of temporary files
 python -m benchmarks.scale fit 3000 FOLDER     one case on the panel saved in FOLDER; prints one JSON object
 
 Panels of the simulated market, 730 days, saved beforehand, so that neither simulating nor reading counts. `backtest`:
@@ -17,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import stamp, take
+from benchmarks.table import markdown, measured
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import load_panel, save_panel
@@ -31,7 +31,6 @@ from pricing.demand.backtest import backtest
 from pricing.demand.training import fit
 from simulation.market import MarketConfig, simulate
 
-HERE = Path(__file__).parent
 SEED = 50
 CASES = (
     ("backtest", 1000),
@@ -87,32 +86,19 @@ def _since(begun: tuple[float, float], *, memory: bool) -> dict[str, float]:
     return {"seconds": time.monotonic() - begun[0], "cpu_seconds": time.process_time() - begun[1], **peak}
 
 
-def report(rows: list[dict[str, Any]], machine: str) -> str:
-    """The results as a page."""
-    lines = [
-        "# Training and refreshing many products",
-        "",
-        "Made by `python -m benchmarks.scale`; figures are in `scale.json` beside this page. Panels of the simulated",
-        f"market, 730 days; {machine}. What each case does: the command's own text. Importing TensorFlow is not",
-        "counted. CPU seconds above the seconds say that several cores worked; below, that the machine was shared.",
-        "",
-        "| case | products | seconds | CPU seconds | peak memory |",
-        "|---|---|---|---|---|",
-    ]
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row a case; what training longer would change, below it."""
+    lines = []
     for row in rows:
         peak = f"{row['peak_gb']:.1f} GB" if "peak_gb" in row else ""
-        lines.append(
-            f"| {row['case']} | {row['products']:,} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {peak} |"
-        )
-    for row in rows:
-        if row["case"] == "longer":
-            change = row["wape_longer"] / row["wape"] - 1
-            lines += [
-                "",
-                f"The last fold's error at {row['products']:,} products: WAPE {row['wape']:.4f} with the configured",
-                f"steps, {row['wape_longer']:.4f} with eight times as many ({change:+.1%}).",
-            ]
-    return "\n".join([*lines, ""])
+        lines.append([row["case"], f"{row['products']:,}", f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}", peak])
+    said = [
+        f"\nThe last fold's error at {row['products']:,} products: WAPE {row['wape']:.4f} with the configured steps, "
+        f"{row['wape_longer']:.4f} with eight times as many ({row['wape_longer'] / row['wape'] - 1:+.1%}).\n"
+        for row in rows
+        if row["case"] == "longer"
+    ]
+    return markdown(["case", "products", "seconds", "CPU seconds", "peak memory"], lines) + "".join(said)
 
 
 def _run(*words: str) -> dict[str, Any]:
@@ -135,18 +121,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = make(options.products, options.folder) if options.kind == "make" else case(options.kind, options.folder)
         print(json.dumps(run))
         return
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
-    rows: list[dict[str, Any]] = []
-    made = take("scale.md")
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         for products in sorted({products for _, products in CASES}):
             _run("make", str(products), f"{place}/{products}")
         for kind, products in CASES:
             rows.append(_run(kind, str(products), f"{place}/{products}"))
             print(rows[-1], file=sys.stderr, flush=True)
-            (HERE / "scale.json").write_text(json.dumps({"machine": machine, "cases": rows}, indent=1) + "\n")
-            (HERE / "scale.md").write_text(report(rows, machine), encoding="utf-8")
-            stamp(HERE / "scale.md", made)
+    print(f"{measured()}\n{platform.machine()}, Python {platform.python_version()}.\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a price over HTTP costs: `python -m benchmarks.serving`, beside bare Flask, FastAPI and `mlflow models serve`.
+"""Measure what a price over HTTP costs, beside bare Flask and `mlflow models serve`: `python -m benchmarks.serving`.
 
 All servers run in turn, on this machine, under the same load, with 2 processes (gunicorn ones: 2 gthread × 4). Requests
 vary over products, stock and competitor's prices. Ours answers them in full: validation, decision, decision log. The
-models' weights are random: what a price costs depends on the shapes of their arrays only. Results stand in serving.md.
+models' weights are random: what a price costs depends on the shapes of their arrays only. Prints serving.md's table.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import Load, measure
-from benchmarks.provenance import reminder
 from benchmarks.serving_lineup import Contender, line_up, prepare, processor_seconds, started, worker_memory
+from benchmarks.table import markdown, measured
 
 BATCH = 1000
 
@@ -50,20 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         folder = Path(name)
-        network = options.only is None or "network" in options.only
-        requests = prepare(folder, products=options.products, network=network)
+        requests = prepare(folder, products=options.products)
         contenders = line_up(folder)
         chosen = {key: one for key, one in contenders.items() if options.only is None or key in options.only}
         rows = {key: run(one, requests, seconds=options.seconds) for key, one in chosen.items()}
         extra = more_of_ours(contenders["ours"], requests, seconds=options.seconds, soak=options.soak)
     print(report(rows, extra, products=options.products))
-    print(reminder("serving.md"), file=sys.stderr)
     return 0
 
 
 def run(contender: Contender, requests: list[dict[str, Any]], *, seconds: float) -> Row:
     """Starts a server, measures it under 1 and 16 connections, and stops it."""
-    bodies = [json.dumps(contender.body(request)).encode() for request in requests[: contender.different]]
+    bodies = [json.dumps(contender.body(request)).encode() for request in requests]
     with started(contender, bodies[0]) as (port, pid, first_answer):
         url = f"http://127.0.0.1:{port}{contender.path}"
         measure(url, bodies, connections=16, seconds=1.0)
@@ -105,20 +103,25 @@ def more_of_ours(ours: Contender, requests: list[dict[str, Any]], *, seconds: fl
 def report(rows: Mapping[str, Row], extra: Mapping[str, float], *, products: int) -> str:
     """The results in Markdown."""
     tool = "wrk" if shutil.which("wrk") else "a small asyncio client"
+    head = ["server", "1 connection, req/s", "16 connections, req/s", "p50 ms", "p99 ms", "processor ms", "worker MB"]
+    table = markdown(
+        [*head, "first answer, s"],
+        (
+            [
+                *(row.name, f"{row.one.per_second:,.0f}", f"{row.many.per_second:,.0f}", f"{row.many.p50_ms:.1f}"),
+                *(f"{row.many.p99_ms:.1f}", f"{row.processor:.2f}", f"{row.memory:.0f}"),
+                f"{row.first_answer / 1000:.2f}",
+            ]
+            for row in rows.values()
+        ),
+    )
     lines = [
+        measured(),
         f"{platform.python_version()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end, "
         f"{products:,} products, load by {tool} on the same machine.",
         "",
-        "| server | 1 connection, req/s | 16 connections, req/s | p50 ms | p99 ms | processor ms | worker MB "
-        "| first answer, s |",
-        "|---|---|---|---|---|---|---|---|",
+        table,
     ]
-    for row in rows.values():
-        lines.append(
-            f"| {row.name} | {row.one.per_second:,.0f} | {row.many.per_second:,.0f} | {row.many.p50_ms:.1f} | "
-            f"{row.many.p99_ms:.1f} | {row.processor:.2f} | {row.memory:.0f} | {row.first_answer / 1000:.2f} |"
-        )
-    lines.append("")
     if "ours" in rows:
         for key, row in rows.items():
             if key != "ours":

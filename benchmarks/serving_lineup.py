@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 
-from pricing.data.features import PAST
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.servers import free_port
 from tests.kit.versions import make_panel, make_version
 
 ROOT = Path(__file__).parent.parent
-MODEL, NETWORK = "pricing", "network"
+MODEL = "pricing"
 REQUESTS = 5000  # different ones; servers get them in turn
-UNITS, CONTEXT, HIDDEN, CANDIDATES = 32, 120, 32, 64
+UNITS, CONTEXT = 32, 120
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 GUNICORN = ("-m", "gunicorn", "--workers", "2", "--threads", "4", "--keep-alive", "75", "--bind", "127.0.0.1:{port}")
 GRANIAN = (
@@ -44,7 +42,6 @@ class Contender:
         path: Where prices are asked.
         body: Turns requests into a body.
         environment: Variables it needs.
-        different: How many different bodies it gets.
         follows: Whether it follows the registry, and answers by rule before it has the champion.
     """
 
@@ -53,20 +50,17 @@ class Contender:
     path: str
     body: Callable[[dict[str, Any]], Any]
     environment: Mapping[str, str]
-    different: int = REQUESTS
     follows: bool = False
 
 
-def prepare(folder: Path, *, products: int, network: bool) -> list[dict[str, Any]]:
-    """Registers a champion of so many products in `folder`, perhaps the bare network too, and draws requests."""
+def prepare(folder: Path, *, products: int) -> list[dict[str, Any]]:
+    """Registers a champion of so many products in `folder`, and draws requests."""
     version = make_version(folder / "version", panel=make_panel(products=products, days=CONTEXT), units=UNITS)
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     with mlflow.start_run():
         number = Registry(MODEL, uri=uri).log_version(folder / "version")
     Registry(MODEL, uri=uri).set_alias("champion", number)
-    if network:
-        register_network()
     draw = random.Random(1)
     ids, prices = version.facts.product_ids, version.facts.list_price
     rows = [draw.randrange(len(ids)) for _ in range(REQUESTS)]
@@ -82,30 +76,6 @@ def prepare(folder: Path, *, products: int, network: bool) -> list[dict[str, Any
     ]
 
 
-def register_network() -> None:
-    """Registers a Keras network as large as ours: reads a product's past and says what sells at each candidate."""
-    import keras  # noqa: PLC0415 - it takes seconds, and only this server needs it
-    from mlflow.models import infer_signature  # noqa: PLC0415
-
-    network = keras.Sequential(
-        [
-            keras.Input((CONTEXT, PAST)),
-            keras.layers.LSTM(UNITS),
-            keras.layers.Dense(HIDDEN, activation="relu"),
-            keras.layers.Dense(CANDIDATES, activation="softplus"),
-        ]
-    )
-    past, units = np.zeros((1, CONTEXT, PAST), np.float32), np.zeros((1, CANDIDATES), np.float32)
-    with mlflow.start_run():
-        mlflow.tensorflow.log_model(
-            network,
-            name=NETWORK,
-            signature=infer_signature(past, units),
-            registered_model_name=NETWORK,
-            pip_requirements=["keras", "tensorflow"],
-        )
-
-
 def line_up(folder: Path) -> dict[str, Contender]:
     """The servers, ours first."""
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -117,7 +87,6 @@ def line_up(folder: Path) -> dict[str, Contender]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     (folder / "bare.py").write_text(BARE_FLASK)
-    (folder / "fast.py").write_text(FASTAPI)
     serve = (sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "2")
 
     def records(request: dict[str, Any]) -> dict[str, Any]:
@@ -146,38 +115,12 @@ def line_up(folder: Path) -> dict[str, Contender]:
             dict,
             environment,
         ),
-        "fastapi": Contender(
-            "FastAPI around the pyfunc",
-            (
-                sys.executable,
-                "-m",
-                "uvicorn",
-                "--workers",
-                "2",
-                "--log-level",
-                "warning",
-                "--port",
-                "{port}",
-                "fast:app",
-            ),
-            "/get_price",
-            dict,
-            environment,
-        ),
         "mlflow": Contender(
             "`mlflow models serve` of the pyfunc",
             (*serve, "--model-uri", f"models:/{MODEL}@champion", "--port", "{port}"),
             "/invocations",
             records,
             environment,
-        ),
-        "network": Contender(
-            "`mlflow models serve` of a Keras network alone",
-            (*serve, "--model-uri", f"models:/{NETWORK}/1", "--port", "{port}"),
-            "/invocations",
-            lambda _: {"inputs": [PAST_OF_ONE]},
-            {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            different=1,
         ),
     }
 
@@ -261,8 +204,6 @@ def _inside(path: Path, pid: int) -> bool:
     return parent == pid or (parent > 1 and _inside(path.parent / str(parent), pid))
 
 
-PAST_OF_ONE = np.random.default_rng(0).normal(size=(CONTEXT, PAST)).round(4).tolist()
-
 BARE_FLASK = """
 from flask import Flask, jsonify, request
 app = Flask(__name__)
@@ -270,15 +211,4 @@ app = Flask(__name__)
 def get_price():
     asked = request.get_json()
     return jsonify(recommended_price=asked["comp_price"], confidence=0.5)
-"""
-
-FASTAPI = """
-import mlflow, pandas as pd
-from fastapi import FastAPI, Request
-app = FastAPI()
-model = mlflow.pyfunc.load_model("models:/pricing@champion")
-@app.post("/get_price")
-def get_price(asked: dict):
-    asked["current_stock"] = float(asked["current_stock"])  # a signature does not widen integers
-    return model.predict(pd.DataFrame([asked])).to_dict(orient="records")[0]
 """

@@ -93,15 +93,6 @@ def of_the_service(environment: Environment) -> list[Watched]:
             missing=True,
         ),
         Watched(
-            "versions-differ",
-            "tasks answer from different model versions for longer than a promotion takes",
-            "others",
-            {"others": ("TasksOnOtherVersion", "Maximum")},
-            limit=0,
-            minutes=1,
-            periods=5,
-        ),
-        Watched(
             "version-refused",
             "a task refuses a promoted version: it is damaged, foreign, or prices otherwise than when it was packed",
             "refused",

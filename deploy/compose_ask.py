@@ -41,11 +41,12 @@ def main(folder: Path, *, server: str) -> int:
         try:
             task, answer = ask(server, key=key, product="P00002")
         except urllib.error.URLError as error:
+            if getattr(error, "code", None) == 404:  # a task that serves no version yet knows no price of the product
+                time.sleep(1)
+                continue
             print(f"{server}: {error}")
             return 1
-        if answer["model_version"] == "none":
-            time.sleep(1)
-        elif task not in seen:
+        if task not in seen:
             seen[task] = answer
             print(f"{task}: {answer['recommended_price']} by version {answer['model_version']}, {answer['source']}")
     return 0

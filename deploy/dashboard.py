@@ -33,7 +33,6 @@ OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Age of the model's states, days": (("StateAgeDays",), ("Maximum",)),
     "Follower and log: 1 is trouble": (("FollowerFailing", "LogFailing"), ("Maximum",)),
     "Versions that tasks refuse": (("RefusedVersions",), ("Maximum",)),
-    "Tasks that know of each other, and those on another version": (("Tasks", "TasksOnOtherVersion"), ("Maximum",)),
     "Decisions that wait for their upload, seconds": (("UploadLagSeconds",), ("Maximum",)),
 }
 # What monitoring measures once a night (`monitoring.evaluate.metrics`).

@@ -12,14 +12,9 @@ from psycopg2 import sql
 # Role → the database that it owns; the service's role owns none.
 OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
 READER = "serving"
-# The two tables that the service itself writes, made here as `pricing.registry` makes them (a test compares), so that
-# they belong to the jobs' role; and what the service may do with each.
+# What the service itself writes, made here as `pricing.registry` makes them (a test compares), so that
+# it belongs to the jobs' role; and what the service may do with it.
 WRITTEN = {
-    "pricing_serving_tasks": (
-        "model VARCHAR(300) NOT NULL, run VARCHAR(40) NOT NULL, task VARCHAR(300) NOT NULL, "
-        "version VARCHAR(40) NOT NULL, seen_at TIMESTAMP WITH TIME ZONE NOT NULL, PRIMARY KEY (model, run)",
-        "INSERT, UPDATE, DELETE",
-    ),
     "pricing_documents": (
         "model VARCHAR(300) NOT NULL, name VARCHAR(300) NOT NULL, version INTEGER NOT NULL, content VARCHAR NOT NULL, "
         "at VARCHAR(40) NOT NULL, who VARCHAR(300) NOT NULL, PRIMARY KEY (model, name)",
@@ -77,7 +72,7 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
 
 
 def _let_in(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come, and write who is alive, and shares."""
+    """Lets the service read the tables that there are and those that come, and write shares."""
     connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
     try:
         connection.autocommit = True

@@ -130,12 +130,6 @@ ALERT_RULES = (
         "No night has carried the model over new days: see the log of nightly.",
     ),
     AlertRule(
-        "versions-differ",
-        "count(count by (version) (pricing_workers)) > 1",
-        5,
-        "Tasks serve different versions for longer than a promotion takes.",
-    ),
-    AlertRule(
         "version-refused",
         "max by (task) (pricing_refused_versions) > 0",
         5,

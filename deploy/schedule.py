@@ -18,7 +18,6 @@ from deploy.jobs import CONTAINER, Jobs
 # What `monitoring.aws.EventBridgeLauncher` puts.
 SOURCE = "pricing.monitoring"
 DETAIL_TYPE = {"retrain": "pricing retrain", "refresh": "pricing refresh"}
-HALF_LIFE = "recency_half_life"  # part of a retraining's event where decay began on a known day
 
 
 class Schedule(Construct):
@@ -42,7 +41,6 @@ class Schedule(Construct):
         self._nightly()
         self._rule("Refresh", "refresh", options=())
         self._rule("Retrain", "retrain", options=("reason",))
-        self._rule("RetrainSince", "retrain", options=("reason", HALF_LIFE))
 
     def _nightly(self) -> None:
         base, part = self._base, self._base.environment_.nightly
@@ -70,11 +68,8 @@ class Schedule(Construct):
     def _rule(self, name: str, job: str, *, options: Sequence[str]) -> None:
         """Starts a job's task for its events, with the sales and the options that they name.
 
-        An option that an event may lack has a rule of its own: a path that leads nowhere would become an empty word.
+        An event without sales starts nothing: a path that leads nowhere would become an empty word.
         """
-        exists = {"sales": events.Match.exists()}
-        if job == "retrain":
-            exists[HALF_LIFE] = events.Match.exists() if HALF_LIFE in options else events.Match.does_not_exist()
         words = [
             word
             for option in ("sales", *options)
@@ -85,7 +80,9 @@ class Schedule(Construct):
             name,
             event_bus=self._base.bus,
             description=f"Starts {job} where monitoring asks for it",
-            event_pattern=events.EventPattern(source=[SOURCE], detail_type=[DETAIL_TYPE[job]], detail=exists),
+            event_pattern=events.EventPattern(
+                source=[SOURCE], detail_type=[DETAIL_TYPE[job]], detail={"sales": events.Match.exists()}
+            ),
             targets=[
                 targets.EcsTask(
                     cluster=self._base.cluster,

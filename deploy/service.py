@@ -10,7 +10,6 @@ from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
 
 from deploy import grants
-from deploy.autoscaling_model import JUMP_LEAST
 from deploy.balancer import Balancer
 from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
@@ -28,6 +27,7 @@ HEALTH = (
     f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVING_PORT}/health/live', timeout=4)",
 )
 READY = "/health/ready"
+JUMP_LEAST = 2  # tasks that a jump adds at least
 PRIORITY = 10  # of the rule by which callers reach it
 # The web server and the follower get 20 s each to end, after the lame duck; a third lets the last line reach the log.
 STOP_SECONDS = LAME_DUCK_SECONDS + 2 * 20 + 5
@@ -154,8 +154,7 @@ def scale(service: Service, *, environment: Environment) -> None:
 
     Target tracking holds requests per task and CPU at their targets. A jump, which target tracking would take three
     minutes to believe, adds tasks after one. Fewer tasks come only `shrink_seconds` after the last change, and where
-    both policies agree, so that a second wave meets what the first one called. `autoscaling_model` says what that
-    does with a burst.
+    both policies agree, so that a second wave meets what the first one called.
     """
     part = environment.serving
     capacity = service.service.auto_scale_task_count(min_capacity=part.least, max_capacity=part.most)

@@ -174,7 +174,7 @@ def request_of(product: Mapping[str, Any]) -> dict[str, Any]:
     stock = product.get("stock")
     return {
         "product_id": product["product_id"],
-        "current_stock": 100 if stock is None else max(0, math.floor(stock)),
+        "current_stock": None if stock is None else max(0, math.floor(stock)),
         "day_of_week": dt.date.today().strftime("%A"),
         "comp_price": product.get("comp_price"),
         "is_promo": False,

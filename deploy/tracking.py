@@ -88,7 +88,7 @@ class Tracking(Construct):
             "users",
             image=image,
             command=["python", "-c", USERS],
-            variables={"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true", "PGSSLMODE": "require"},
+            variables={"MLFLOW_BACKEND_STORE_URI": store, "PGSSLMODE": "require"},
             secrets={
                 **store_password,
                 **{

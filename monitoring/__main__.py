@@ -26,7 +26,7 @@ from monitoring.performance import DecisionScores
 from monitoring.policy import Action, Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
-from monitoring.todo import CommandLine, Task, tasks
+from monitoring.todo import Task, tasks
 from monitoring.tracking import (
     OpenRun,
     champion_number,
@@ -50,7 +50,7 @@ from pricing.errors import HistoryError, PricingError
 from pricing.fileio import redact_url
 from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import CommandLine, Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url
@@ -110,15 +110,14 @@ def _monitor(argv: Sequence[str] | None) -> int:
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
         outcome, job = _decide(evaluation, store, config, now=now, claims=acting and launcher is not None)
         out = options.out or home / "monitoring" / "latest"
-        step, result = STEP_DAYS[panel.period], actions.ActionResult(IDLE, by_hand=True)
+        result = actions.ActionResult(IDLE, by_hand=True)
         if acting and launcher is None and inside_nightly_job() and outcome.action in ("refresh", "retrain"):
             result = actions.left_to_nightly_job(outcome)
         elif acting:
-            result = actions.start(outcome, launcher=launcher, store=store, now=now, step_days=step, job=job)
+            result = actions.start(outcome, launcher=launcher, store=store, now=now, job=job)
         after = champion_number(config.registry.model_name, uri=tracking_uri())
         result = actions.with_champion(result, before=champion.number, after=after)
-        weighed = _weighed(outcome, step_days=step)
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT), job_options=weighed)
+        todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT))
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             held = _holdout(options, evaluation, files=job_files(config.registry.model_name))
             week = weekly_figures(panel, evaluation, holdout=held, factor=config.monitoring.plausible_factor)
@@ -135,7 +134,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             if reports.snapshots:
                 add_to_workspace(reports, home / "monitoring" / "evidently")
             tags = _tags(outcome, done=result.text, champion=champion.number)
-            record(metrics=figures, tags=tags | weighed, folder=Path(folder))
+            record(metrics=figures, tags=tags, folder=Path(folder))
             _replace(out, Path(folder))
         _say(evaluation, outcome=outcome, out=out, run=run.info.run_id)
         print(f"done: {result.text}")
@@ -218,11 +217,6 @@ def _holdout(options: argparse.Namespace, evaluation: Evaluation, *, files: Shar
     if not own or known == read_holdout(path):
         return known
     return files.edit(path, partial(holdout.since, first=first, keep=True))
-
-
-def _weighed(outcome: PolicyOutcome, *, step_days: int) -> dict[str, str]:
-    half_life = actions.half_life(outcome, step_days=step_days)
-    return {} if half_life is None else {"recency_half_life": f"{half_life:g}"}
 
 
 def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:

@@ -133,7 +133,6 @@ def start(
     launcher: JobLauncher | None,
     store: MonitoringStore,
     now: dt.datetime,
-    step_days: int = 1,
     job: int | None = None,
 ) -> ActionResult:
     """Starts the job that the outcome requires; waits for it when it runs on this machine.
@@ -143,7 +142,6 @@ def start(
         launcher: Launcher; None starts nothing.
         store: Store that records the job.
         now: Current time.
-        step_days: Days per period of the sales; converts the half-life to periods.
         job: The job's number in the store, when it is recorded there already.
     """
     if outcome.action in ("none", "page"):
@@ -154,7 +152,7 @@ def start(
     if job is None:
         job = store.started(action=outcome.action, cause=outcome.cause, reason=outcome.reason, handle="", now=now)
     try:
-        handle = launcher.start(JobRequest(outcome.action, outcome.reason, half_life(outcome, step_days=step_days)))
+        handle = launcher.start(JobRequest(outcome.action, outcome.reason))
     except DeliveryError as error:
         store.dropped(job)
         return ActionResult(f"the {outcome.action} could not be started", (str(error),), by_hand=True)
@@ -166,11 +164,6 @@ def start(
     if ended:
         return ActionResult(f"a {outcome.action} was started and ended well", ended=True)
     return ActionResult(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
-
-
-def half_life(outcome: PolicyOutcome, *, step_days: int) -> float | None:
-    """Returns the outcome's recency half-life, in periods of the sales."""
-    return None if outcome.half_life_days is None else outcome.half_life_days / step_days
 
 
 def with_champion(result: ActionResult, *, before: str, after: str) -> ActionResult:

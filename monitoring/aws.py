@@ -77,12 +77,12 @@ class EcsLauncher:
         Raises:
             DeliveryError: It cannot be learnt: there is no run of this start, and the task has ended or is forgotten.
         """
-        token, _, arn = handle.rpartition(" ")  # earlier releases noted the ARN alone
-        run = self._run_status(token) if token else None
+        token, arn = handle.split()
+        run = self._run_status(token)
         if run in ("finished", "failed"):
             return run == "finished"
         task = self._task(arn, needed=run is None)
-        return job_end(run, task, name=token or arn)
+        return job_end(run, task, name=token)
 
     def _task(self, arn: str, *, needed: bool) -> Mapping[str, Any] | None:
         """What ECS knows of a task; None where it knows nothing, or does not answer and is not `needed`."""

@@ -21,10 +21,10 @@ COLUMNS = (
     *("comp_price_used", "comp_price_age"),
     *("candidate_price", "candidate_units", "candidate_size", "unit", "strategy_test"),
 )
-NEW = ("comp_price_used", "comp_price_age")  # not in the archives of earlier releases
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
-    *("current_price", "list_price", "unit_cost", "stock", "comp_price", *NEW, "unit"),
+    *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
+    *("comp_price_used", "comp_price_age", "unit"),
 ]
 TEXTS = (
     *("decision_id", "product_id", "category", "worker", "source", "reasons", "strategy", "model_version"),
@@ -135,10 +135,7 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         if since is not None and day < since.isoformat() and found.rows >= FEW:
             return True
         tables = []
-        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED), optional=NEW):
-            if "line" in table:  # a file of an earlier release, whose columns do not hold all that is looked at
-                _take_lines(found, table["line"])
-                continue
+        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED)):
             for worker, numbers in table.groupby("worker")["sequence"]:
                 found.numbers.setdefault(str(worker), set()).update(numbers.tolist())
             shadow = table["shadow"].to_numpy(dtype=bool)
@@ -147,7 +144,6 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         if not tables:
             continue
         frame = pd.concat(tables, ignore_index=True).rename(columns={"current_stock": "stock"})
-        frame = frame.assign(**{name: np.nan for name in NEW if name not in frame})
         frame["reasons"] = frame["reasons"].fillna("")
         sound = (frame["candidate_price"].list.len() == frame["candidate_units"].list.len()).fillna(value=False)
         found.broken += int((~sound).sum())
@@ -189,11 +185,6 @@ def _keep_in_force(found: _Archived, frame: pd.DataFrame, *, days: int) -> None:
     found.parts.append(frame[valid])
 
 
-def _take_lines(found: _Archived, lines: "pd.Series[str]") -> None:
-    for line in lines:
-        found.broken += not _take_line(found, str(line).encode())
-
-
 def _take_line(found: _Archived, line: bytes) -> bool:
     """Takes the decision of a line, unless it was taken before; returns whether it is one."""
     record = decode_line(line)
@@ -218,8 +209,8 @@ def tabulate(
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Builds the table of decisions, with the columns COLUMNS, in log order, and findings.
 
-    `date` is a timestamp, `at` is in UTC, `reasons` are joined by spaces, candidates are arrays; the negative binomial
-    sizes are empty in logs of earlier releases. A decision logged twice, as when a segment was copied, appears once.
+    `date` is a timestamp, `at` is in UTC, `reasons` are joined by spaces, candidates are arrays. A decision logged
+    twice, as when a segment was copied, appears once.
     `live` marks decisions made before the end of the period they price, by a clock that is not ahead of `now`.
 
     Args:
@@ -272,7 +263,9 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
     damaged = reading.damaged + broken
     missing = max(0, reading.lost - reading.damaged)
     return [
-        *counted("log_damaged", "warning", "{count} line(s) of the decision log are cut or unreadable", damaged),
+        *counted(
+            "log_damaged", "warning", "{count} line(s) of the decision log are cut, or of another format", damaged
+        ),
         *counted("log_lost", "warning", "{count} decision(s) were numbered but never reached the log", missing),
         *counted(
             "log_elsewhere",
@@ -291,8 +284,7 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
         *counted(
             "not_applied",
             "note",
-            "{count} decision(s) were only tried out (by a batch that was not applied, or a challenger beside the "
-            "champion) and are left out",
+            "{count} decision(s) were only tried out (by a batch that was not applied) and are left out",
             reading.shadowed,
         ),
     ]
@@ -314,7 +306,7 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
     request, decision, candidates = record["request"], record["decision"], record["candidates"]
     prices = np.asarray(candidates["price"], dtype=float)
     units = np.asarray(candidates["units"], dtype=float)
-    sizes = np.asarray(candidates.get("size") or [], dtype=float)
+    sizes = np.asarray(candidates["size"], dtype=float)
     if prices.shape != units.shape or prices.ndim != 1 or len(sizes) not in (0, len(prices)):
         raise ValueError("candidates of unequal length")
     return (
@@ -336,14 +328,14 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         _number(record["current_price"]),
         _number(record["list_price"]),
         _number(record["unit_cost"]),
-        _number(request["current_stock"]),
+        _number(request.get("current_stock")),
         _number(request.get("comp_price")),
-        _number(decision.get("comp_price_used")),
-        _number(decision.get("comp_price_age")),
+        _number(decision["comp_price_used"]),
+        _number(decision["comp_price_age"]),
         prices,
         units,
         sizes,
-        float(candidates.get("unit", 1.0)),
+        float(candidates["unit"]),
         record["strategy_test"],
     )
 

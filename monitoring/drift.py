@@ -52,8 +52,7 @@ def estimate_threshold(
     Blocks of `window` consecutive periods are taken out of the reference and each is compared with the rest. The
     threshold is the upper prediction limit of these distances: Student's t with half as many degrees of freedom as
     there are non-overlapping blocks, since distances are skewed and neighbouring blocks correlated. Blocks of
-    consecutive periods preserve the autocorrelation that sampling single rows would lose. False alarm rates and power
-    are measured in benchmarks/monitoring.md.
+    consecutive periods preserve the autocorrelation that sampling single rows would lose.
 
     Args:
         reference: From `samples.take`; rows without a value in the column are left out.
@@ -103,7 +102,7 @@ def chance_per_window(false_alarm: float, *, window_days: int) -> float:
     """The chance of a false alarm in one window that makes so many alarms a month.
 
     Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
-    length: measured in benchmarks/monitoring.md.
+    length (measured on simulated shops).
 
     Args:
         false_alarm: False alarms a month.

@@ -15,7 +15,7 @@ from monitoring.performance import DecisionScores, WindowVerdict
 from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Rules, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.arrays import Days, Ints
-from pricing.config_models import MOST_BEFORE, MonitoringConfig
+from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.evaluation import volume_class
 
@@ -48,8 +48,6 @@ class Evaluation:
         days_without_decisions: Days with sales but without decisions; None when the log has no live decision.
         undecided_days: Days with sales since the newest decision on whose weekday the shop usually decides.
         state_age: Days since the last day in the champion's states; None when unknown.
-        breach_days: Days since the current run of windows with error or bias in breach began; None where there is
-            none, or its beginning is not covered by judged windows.
         replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
             and call nobody; where others are live they are left out of every figure.
         window_days: Days of a score window; more than configured in a shop of few decisions.
@@ -71,7 +69,6 @@ class Evaluation:
     days_without_sales: int
     days_without_decisions: int | None
     state_age: int | None
-    breach_days: int | None = None
     undecided_days: int = 0
     replay: bool = False
     window_days: int = 7
@@ -120,16 +117,6 @@ def evaluate_decisions(
         performance.judge(performance.score(rows, name=name, rng=rng), promised, min_rows=config.min_rows)
         for name, rows in performance.windows(own_frame, last=end, days=days, count=config.windows)
     ]
-    longer = performance.windows(own_frame, last=end, days=days, count=config.windows + MOST_BEFORE)
-    row = performance.count_consecutive_breaches(
-        verdicts,
-        (
-            performance.judge(
-                performance.score(rows, name=name, rng=np.random.default_rng(SEED)), promised, min_rows=config.min_rows
-            )
-            for name, rows in reversed(list(longer)[:MOST_BEFORE])
-        ),
-    )
     taken = samples.take(
         panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng, earlier=earlier
     )
@@ -197,7 +184,6 @@ def evaluate_decisions(
         days_without_decisions=days_without_decisions,
         undecided_days=undecided_days,
         state_age=None if champion.state_date is None else max(0, _days(max(today, last) - champion.state_date)),
-        breach_days=None if row is None else row * days,
         replay=replay,
         window_days=days,
         share_scored=share_scored,
@@ -273,7 +259,6 @@ def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringCon
         undecided_days=evaluation.undecided_days,
         share_rule=math.nan if evaluation.replay else evaluation.newest.share_rule,
         broken=tuple(finding.text for finding in evaluation.findings if finding.level == "breach"),
-        breach_days=evaluation.breach_days,
         broken_kinds=tuple(finding.kind for finding in evaluation.findings if finding.level == "breach"),
         unjudged=unjudged(evaluation),
         lost=tuple(finding.text for finding in evaluation.findings if finding.code == JOB_LOST),
@@ -306,7 +291,6 @@ def rules(config: MonitoringConfig) -> Rules:
         max_state_age=config.max_state_age,
         silent_days=config.silent_days,
         fallback_share=config.fallback_share,
-        recency_least=config.recency_least,
         undecided_days=config.undecided_days,
     )
 

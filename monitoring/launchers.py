@@ -1,7 +1,6 @@
 """Start jobs, and build the configured launcher and metric outputs."""
 
 import datetime as dt
-import json
 import logging
 import os
 import subprocess
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from monitoring.alarms import DIMENSION
 from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
 from pricing.runtime.alerts import DeliveryError
@@ -27,20 +25,15 @@ class JobRequest:
     Attributes:
         action: Its MLproject entry point, "refresh" or "retrain".
         reason: Why it should run, as text.
-        half_life: Recency half-life of a retraining, periods; None for equal weights.
     """
 
     action: str
     reason: str
-    half_life: float | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters passed to the job; empty for a refresh."""
-        if self.action != "retrain":
-            return {}
-        weighed = {} if self.half_life is None else {"recency_half_life": f"{self.half_life:g}"}
-        return {"reason": self.reason, **weighed}
+        return {"reason": self.reason} if self.action == "retrain" else {}
 
 
 class JobLauncher(Protocol):
@@ -175,20 +168,7 @@ def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, mode
     Raises:
         DeliveryError: CloudWatch did not accept them.
     """
-    if "embedded" in config.metrics:
-        print(embedded(metrics, namespace=config.endpoints.namespace, model=model, now=now), flush=True)
     if "cloudwatch" in config.metrics:
         from monitoring import aws  # noqa: PLC0415
 
         aws.put_metrics(metrics, namespace=config.endpoints.namespace, model=model, now=now)
-
-
-def embedded(metrics: Mapping[str, float], *, namespace: str, model: str, now: dt.datetime) -> str:
-    """Formats metrics as one line of CloudWatch's embedded metric format, which the log agent turns into metrics."""
-    directive = {
-        "Namespace": namespace,
-        "Dimensions": [[DIMENSION]],
-        "Metrics": [{"Name": name} for name in metrics],
-    }
-    head = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
-    return json.dumps({"_aws": head, DIMENSION: model, **metrics})

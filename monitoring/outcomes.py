@@ -183,7 +183,7 @@ def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.b
 
     Args:
         out: With expected demand and units sold; modified.
-        size: (row,) dispersion of the demand's negative binomial; NaN where not logged (earlier releases).
+        size: (row,) dispersion of the demand's negative binomial; NaN where there is none.
 
     Returns:
         (row,) True where the outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.

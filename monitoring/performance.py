@@ -1,9 +1,8 @@
 """Detect decay: forecast errors significantly larger than in the backtest, whether or not inputs drifted."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ class DecisionScores:
         share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
         share_followed: Fraction of days on which the recommended price was charged.
         share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
-            NaN where none did, as in logs of earlier releases.
+            NaN where none did.
         comp_ages: Fraction of the answers that knew a competitor's price, by its age in words; empty likewise.
     """
 
@@ -333,7 +332,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     window's own interval includes it.
 
     Args:
-        figures: `Backtest.figures`: `wape_mean` (`wape` where it is absent), `bias`, `wape_naive`, `coverage_80` and
+        figures: `Backtest.figures`: `wape_mean`, `bias`, `wape_naive`, `coverage_80` and
             `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
         config: Supplies the tolerances.
     """
@@ -358,9 +357,8 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
 
 def backtest_error(figures: Mapping[str, Any]) -> float:
-    """Returns the WAPE of a backtest's mean forecasts (of its medians in older versions); NaN when it holds none."""
-    error = _number(figures.get("wape_mean"))
-    return error if math.isfinite(error) else _number(figures.get("wape"))
+    """Returns the WAPE of a backtest's mean forecasts; NaN when it holds none."""
+    return _number(figures.get("wape_mean"))
 
 
 def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowVerdict:
@@ -482,26 +480,6 @@ def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
         "the model is worse than none"
     )
     return WindowVerdict(score, True, (Breach("error", text),), unknown)
-
-
-def count_consecutive_breaches(newest: Sequence[WindowVerdict], before: Iterable[WindowVerdict]) -> int | None:
-    """Counts the consecutive windows with error or bias in breach, up to the newest one.
-
-    Args:
-        newest: The score windows, newest last.
-        before: Earlier windows, newest first; read only as far as needed.
-
-    Returns:
-        None where the newest window is not in breach, or no judged window without a breach comes before the run.
-    """
-    for length, verdict in enumerate(chain(reversed(newest), before)):
-        if not _off(verdict):
-            return length if length and verdict.judged else None
-    return None
-
-
-def _off(verdict: WindowVerdict) -> bool:
-    return any(breach.code in ("error", "bias") for breach in verdict.breaches)
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:

@@ -14,7 +14,6 @@ SILENT = frozenset({STOPPED, "log_empty"})
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
 SALES_ARE_FINE = frozenset({*SILENT, "answers_by_rule", "job_hangs", JOB_LOST})
 REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
-RECENCY = 2  # recency half-life of a retraining, as a multiple of the days since decay began
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ class Rules:
         max_state_age: Days after which the champion's states are stale.
         silent_days: Days without new sales, or without a decision, after which a person is called.
         fallback_share: Share of answers by rule above which a person is called.
-        recency_least: Least recency half-life of a retraining against decay, days; 0 for equal weights.
         undecided_days: Days on which a decision was due and none came after which a person is called; 0 for never.
     """
 
@@ -71,7 +69,6 @@ class Rules:
     max_state_age: int
     silent_days: int
     fallback_share: float
-    recency_least: int = 0
     undecided_days: int = 0
 
 
@@ -111,7 +108,6 @@ class Situation:
         share_rule: Share of answers by rule in the newest window; NaN without decisions.
         broken: Descriptions of data faults, such as a column that is suddenly empty.
         idle_days: Days with sales but without decisions.
-        breach_days: Days since error or bias came into breach, without a break; None where unknown.
         broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
         unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
         lost: Descriptions of jobs that this run gave up, since nothing tells how they ended.
@@ -128,7 +124,6 @@ class Situation:
     share_rule: float
     broken: tuple[str, ...]
     idle_days: int = 0
-    breach_days: int | None = None
     broken_kinds: tuple[str, ...] = ()
     unjudged: str = ""
     lost: tuple[str, ...] = ()
@@ -140,14 +135,12 @@ class PolicyOutcome:
     """Decision of the rules: action, reason as text, and cause as a code.
 
     Attributes:
-        half_life_days: Recency half-life of the retraining, days; None for equal weights.
         fault: Code of the fault; empty unless the cause is "fault".
     """
 
     action: Action
     reason: str
     cause: Cause
-    half_life_days: int | None = None
     fault: str = ""
 
     @property
@@ -244,15 +237,7 @@ def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int
     tried = past.refreshed is not None and (now.now - past.refreshed).days <= (now.state_age or 0)
     if old and not tried:
         return PolicyOutcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
-    return _retraining(now, what, rules)
-
-
-def _retraining(now: Situation, what: str, rules: Rules) -> PolicyOutcome:
-    if now.breach_days is None or not rules.recency_least:
-        return PolicyOutcome("retrain", what, "decay")
-    half_life = max(RECENCY * now.breach_days, rules.recency_least)
-    weighed = f"{what}; it began {now.breach_days} days ago, so a day should count half after {half_life}"
-    return PolicyOutcome("retrain", weighed, "decay", half_life)
+    return PolicyOutcome("retrain", what, "decay")
 
 
 def _upkeep(now: Situation, rules: Rules, breached: int) -> PolicyOutcome:

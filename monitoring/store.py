@@ -27,9 +27,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    inspect,
     literal,
-    or_,
     select,
     update,
 )
@@ -42,9 +40,7 @@ from pricing.fileio import redact_url
 from pricing.paths import SQLITE
 from pricing.registry.database import create_tables, lock_transaction, open_engine
 
-# Of an SQLite file as its `user_version`, of a database in a table; 0 where it was not kept yet, and the tables are
-# those of 1. In 1 outcomes do not say whether they entered the error, and there are no figures of days.
-_FORMAT = 2
+_FORMAT = 2  # no other is read
 _WAIT_SECONDS = 30  # for another run
 _WRITE_SECONDS = 600  # for another run that writes outcomes into a database
 _PRODUCTS_AT_ONCE = 5_000  # in one statement
@@ -112,7 +108,7 @@ class _Tables:
             Column("succeeded", Integer),
             Column("handle", String),
         )
-        self.format = Table("monitoring_format", self.metadata, Column("format", Integer)) if shared else None
+        self.format = Table("monitoring_format", self.metadata, Column("format", Integer))
 
 
 class MonitoringStore:
@@ -122,13 +118,12 @@ class MonitoringStore:
         """Opens the memory, and makes its tables where there are none.
 
         Args:
-            path: The SQLite file. With `url` the one from before there was a database: what it remembers is taken over
-                into a database that remembers nothing of the model.
-            url: The database, PostgreSQL or SQLite; None where the file is the memory.
+            path: The SQLite file that is the memory where there is no `url`.
+            url: The database, PostgreSQL or SQLite.
             model: The registered model's name: shops that share a database share no memory.
 
         Raises:
-            SourceError: It cannot be used, or a later release wrote it.
+            SourceError: It cannot be used, or is of another format.
         """
         self._tables = _Tables(shared=url is not None)
         self._model = model if url is not None else None
@@ -138,60 +133,19 @@ class MonitoringStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
             address = url or f"{SQLITE}{path.resolve()}"
             self._engine = open_engine(address, lock_seconds=_WAIT_SECONDS, immediate=True, pooled=False)
-            if url is None:
-                self._prepare_file()
-            else:
-                create_tables(self._engine, self._tables.metadata)
-                with self._open(lock="format") as connection:
-                    self._check_database(connection)
-        if url is not None and path.is_file():
-            self._take_over(path)
+            create_tables(self._engine, self._tables.metadata)
+        with self._open(lock="format") as connection:
+            self._check_format(connection)
 
-    def _prepare_file(self) -> None:
-        with self._engine.connect() as connection:
-            found = int(connection.exec_driver_sql("pragma user_version").scalar_one())
-        self._check_format(found)
-        create_tables(self._engine, self._tables.metadata)
-        with self._engine.begin() as connection:
-            if "scored" not in {column["name"] for column in inspect(connection).get_columns("outcome")}:
-                connection.exec_driver_sql("alter table outcome add column scored integer")
-            if found < _FORMAT:
-                connection.exec_driver_sql(f"pragma user_version = {_FORMAT}")
-
-    def _check_database(self, connection: Connection) -> None:
+    def _check_format(self, connection: Connection) -> None:
         kept = self._tables.format
-        if kept is None:
-            return
         found = connection.execute(select(func.max(kept.c.format))).scalar()
         if found is None:
             connection.execute(kept.insert().values(format=_FORMAT))
-        else:
-            self._check_format(int(found))
-
-    def _check_format(self, found: int) -> None:
-        if found > _FORMAT:
+        elif found != _FORMAT:
             raise SourceError(
-                f"{self._where}: is monitoring's memory of format {found}, expected {_FORMAT} at most: a later release "
-                f"wrote it; install that one, or remove the memory"
+                f"{self._where}: is monitoring's memory of format {found}, expected {_FORMAT}; start a new one"
             )
-
-    def _take_over(self, path: Path) -> None:
-        """Copies what a file knows, where nothing is known here; of two runs at once one does so."""
-        tables = self._tables
-        known = or_(*(self._any(table) for table in (tables.outcome, tables.daily, tables.job)))
-        with self._open() as connection:
-            if connection.execute(select(known)).scalar():
-                return
-        former = MonitoringStore(path)
-        with former._open() as source, self._open(lock="outcomes") as connection:
-            if connection.execute(select(known)).scalar():
-                return
-            for name in ("outcome", "daily", "job"):
-                theirs, ours = getattr(former._tables, name), getattr(tables, name)
-                columns = [column for column in theirs.columns if column.name != "id"]
-                rows = source.execute(select(*columns).order_by(*theirs.primary_key)).mappings()
-                for part in rows.partitions(_ROWS_AT_ONCE):
-                    connection.execute(ours.insert(), [{**row, **self._own} for row in part])
 
     def write_outcomes(self, joined: pd.DataFrame, *, maturities: Sequence[int], now: dt.datetime) -> Written:
         """Stores each decision's outcome once for each maturity that it has reached.
@@ -265,7 +219,7 @@ class MonitoringStore:
             last: The last period.
 
         Returns:
-            Columns `product_id`, `period`, `forecast`, `units_sold`; nothing that a release without `scored` stored.
+            Columns `product_id`, `period`, `forecast`, `units_sold`.
         """
         outcome = self._tables.outcome
         newest = func.row_number().over(

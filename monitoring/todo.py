@@ -1,16 +1,12 @@
 """Say what a person has to do: what, why, and the command to type. Pure: starts, reads and writes nothing."""
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from monitoring.actions import ActionResult
 from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
 from pricing.paths import ARCHIVE_VARIABLE
-
-_WITHOUT_SALES = ("price", "promote", "history")  # jobs that take no sales
-_MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable of make
+from pricing.runtime.cli import CommandLine
 
 
 @dataclass(frozen=True)
@@ -27,40 +23,12 @@ class Task:
         return self.what + (f": {' && '.join(self.commands)}" if self.commands else "")
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """How jobs are started by hand.
-
-    Attributes:
-        given: Options that this run was given and others take as well: sales, config, quarantine.
-        checkout: True where jobs are targets of `make`, False where only the command `pricing` is.
-    """
-
-    given: Mapping[str, str] = field(default_factory=dict)
-    checkout: bool = True
-
-    def job(self, name: str, /, **options: str) -> str:
-        """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
-        kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
-        words = {**kept, **options}.items()
-        if self.checkout:
-            made = [f"{_MADE[key]}={shlex.quote(value)}" for key, value in words if key in _MADE]
-            rest = " ".join(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words if key not in _MADE)
-            return " ".join([f"make {name.replace('_', '-')}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
-        return " ".join([f"pricing {name}", *(f"--{key} {shlex.quote(value)}" for key, value in words)])
-
-    def tool(self, name: str) -> str:
-        """Returns the command that starts `serve` or `doctor`."""
-        return f"make {name}" if self.checkout else f"pricing {name}"
-
-
 def tasks(
     evaluation: Evaluation,
     outcome: PolicyOutcome,
     result: ActionResult,
     *,
     line: CommandLine,
-    job_options: Mapping[str, str] | None = None,
 ) -> list[Task]:
     """Lists what a person has to do, most urgent first; empty where that is nothing.
 
@@ -69,7 +37,6 @@ def tasks(
         outcome: What the rules say.
         result: What was done about it.
         line: How jobs are started here.
-        job_options: Further options of a job that is due.
     """
     found: dict[str, Task] = {}
     for code, why in _matters(evaluation, outcome):
@@ -80,7 +47,7 @@ def tasks(
     if result.failures and not result.by_hand:
         todo.insert(0, Task("Look at the job that failed", "; ".join(result.failures)))
     if result.by_hand and outcome.action in _DUE:
-        commands = line.job(outcome.action, **(job_options or {})), line.job("promote")
+        commands = line.job(outcome.action), line.job("promote")
         todo.insert(0, Task(_DUE[outcome.action], outcome.reason, commands))
     if evaluation.joined.frame.empty and evaluation.joined.waiting:
         why = f"{evaluation.joined.waiting:,} decision(s) wait for their sales, and nothing else can be compared yet"
@@ -133,7 +100,7 @@ def _matters(evaluation: Evaluation, outcome: PolicyOutcome) -> list[tuple[str, 
 
 
 def _task(code: str, why: str, line: CommandLine) -> Task:
-    price, again = line.job("price"), line.job("monitor")
+    price, again = line.job("price", applied="true"), line.job("monitor")
     commands = {
         "sales_stopped": (again,),
         "decisions_stopped": (price,),

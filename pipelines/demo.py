@@ -37,7 +37,6 @@ from pricing.paths import CHECKOUT, ROOT, pricing_home
 from pricing.runtime.cli import Options, Terminated, run_main
 from simulation.market import MarketConfig
 
-AMPLE = 10_000.0  # units; stock in requests where the sales have none
 BATCH = 1000
 ASKED = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo", "date")
 
@@ -86,17 +85,16 @@ class DemoScenario:
     database: bool = False
 
 
-def scenarios() -> dict[tuple[str, str], DemoScenario]:
-    """Returns all scenarios, by data and size."""
+def scenarios() -> dict[str, DemoScenario]:
+    """Returns all scenarios by the name of their data."""
     ahead = 60
-    full, small = MarketConfig(future=ahead), MarketConfig(products=16, days=400, future=ahead)
     shop = MarketConfig(products=20, days=400, future=ahead)
     return {
-        ("grocery", "full"): DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
-        ("market", "full"): DemoScenario("a simulated market whose truth is known", "market.yaml", 28, full, ahead),
-        ("market", "small"): DemoScenario("a small simulated market", "small.yaml", 28, small, ahead),
-        ("database", "full"): DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
-        ("database", "small"): DemoScenario("a small shop's own database", "database.yaml", 28, small, database=True),
+        "grocery": DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
+        "market": DemoScenario(
+            "a simulated market whose truth is known", "market.yaml", 28, MarketConfig(future=ahead), ahead
+        ),
+        "database": DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
     }
 
 
@@ -109,9 +107,7 @@ def _demo(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
-    scenario = scenarios().get((options.data, options.size))
-    if scenario is None:
-        raise StageError(f"there is no {options.size} demo on {options.data}")
+    scenario = scenarios()[options.data]
     home = pricing_home().resolve()
     folders = home / "demo" / options.data
     if options.serve:
@@ -138,8 +134,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = Options(
         "python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report."
     )
-    options.add_argument("--data", default="grocery", choices=("grocery", "market", "database"), help="what it runs on")
-    options.add_argument("--size", default="full", choices=("full", "small"), help="small: a market of seconds, for CI")
+    options.add_argument("--data", default="grocery", choices=tuple(scenarios()), help="what it runs on")
     options.add_flag("--verbose", help="show the commands, what they print, and every figure at the end")
     options.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
     return options.parse(argv)
@@ -279,7 +274,7 @@ def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
     stock, rival = panel.stock[row, today], panel.comp_price[row, today]
     return {
         "product_id": str(panel.product_ids[row]),
-        "current_stock": float(stock) if np.isfinite(stock) else AMPLE,
+        "current_stock": float(stock) if np.isfinite(stock) else None,
         "day_of_week": WEEKDAYS[panel.dates[today].astype("datetime64[D]").item().weekday()],
         "comp_price": round(float(rival), 2) if np.isfinite(rival) else None,
         "current_price": round(float(panel.price[row, known]), 2),

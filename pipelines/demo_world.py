@@ -211,7 +211,7 @@ def reopen(folder: Path, *, port: int) -> DemoEnvironment:
 def serve_command(data: str, *, port: int, home: Path) -> str:
     """The command that serves the last finished demo, as a person types it at the root."""
     words = [] if home == ROOT / ".pricing" else [f"PRICING_HOME={shlex.quote(str(home))}"]
-    words += ["make serve-demo", *(["DATA=market"] if data == "market" else [])]
+    words += ["make serve-demo", *{"market": ["DATA=market"], "database": ["SOURCES=database"]}.get(data, [])]
     return " ".join(words + ([] if port == PORT else [f"PORT={port}"]))
 
 

@@ -16,7 +16,7 @@ from pricing.arrays import Floats
 from pricing.data.counting_units import find_units
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import evaluation
-from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of, sales_rows
+from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
 
 CLASSES = evaluation.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability integral transform (PIT)
@@ -231,7 +231,7 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
     lines = [f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline"]
     for fold in figures["folds"]:
-        lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
+        lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]))
     lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
     lines += gain_lines(figures)
     lines += weight_lines(figures)
@@ -252,38 +252,29 @@ def shown(value: float | None, form: str) -> str:
 
 
 def saved(scores: Mapping[str, Any]) -> float | None:
-    """Returns the model's skill, 1 − WAPE / baseline WAPE; None where either is unknown or the baseline's is 0.
-
-    In older versions the baseline is always the seasonal naive forecast.
-    """
+    """Returns the model's skill, 1 − WAPE / baseline WAPE; None where either is unknown or the baseline's is 0."""
     ours, base = scores["wape"], baseline_error(scores)
     return 1.0 - ours / base if _is_number(ours) and base is not None and base > 0 else None
 
 
 def baseline_error(scores: Mapping[str, Any]) -> float | None:
     """Returns the baseline's WAPE; None where unknown."""
-    base = scores["wape_baseline"] if "wape_baseline" in scores else scores["wape_naive"]
+    base = scores["wape_baseline"]
     return float(base) if _is_number(base) else None
 
 
 def gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Describes the gain over the chosen baseline with its interval, and the best baseline in hindsight.
-
-    Empty for older versions, which have no choice of baselines.
-    """
-    lines = []
-    gain = figures.get("against_baseline")
-    if gain:
-        parts = [
-            f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
-            f"{shown(gain[f'{name}_high'], '+.3f')})"
-            for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
-        ]
-        lines.append(f"the model's error less the baseline's: {', '.join(parts)}")
-    if "baseline_hindsight" in figures:
-        name = NAMES[figures["baseline_hindsight"]]
-        lines.append(f"best baseline in hindsight: {name}, WAPE {shown(figures['wape_hindsight'], '.3f')}")
-    return lines
+    """Describes the gain over the chosen baseline with its interval, and the best baseline in hindsight."""
+    gain, best = figures["against_baseline"], NAMES[figures["baseline_hindsight"]]
+    parts = [
+        f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
+        f"{shown(gain[f'{name}_high'], '+.3f')})"
+        for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
+    ]
+    return [
+        f"the model's error less the baseline's: {', '.join(parts)}",
+        f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
+    ]
 
 
 def weight_lines(figures: Mapping[str, Any]) -> list[str]:
@@ -300,8 +291,8 @@ def weight_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Describes how sold-out rows were scored; empty where none sold out, or for versions that did not score them."""
-    if not figures.get("censored") or "left_out" not in figures:
+    """Describes how sold-out rows were scored; empty where none sold out."""
+    if not figures.get("censored"):
         return []
     rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]
     said = f"{figures['censored'] / rows:.1%} of the rows sold out: scored is what the shelf could give"

@@ -75,8 +75,7 @@ def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict],
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {verdict.name} | {'pass' if verdict.passed else '**FAIL**'} | {_figure(verdict)} | {_needed(verdict)} |"
-        for verdict in verdicts
+        f"| {verdict.name} | {_outcome(verdict)} | {_figure(verdict)} | {_needed(verdict)} |" for verdict in verdicts
     ]
     lines += ["", *(f"- {verdict.name}: {escape_markdown(verdict.sentence)}" for verdict in verdicts), ""]
     lines += ["## Prices that would move furthest", "", moves, ""] if moves else []
@@ -121,11 +120,19 @@ def rejected_lines(found: Rejections) -> list[str]:
     ]
 
 
+def _outcome(verdict: Verdict) -> str:
+    if verdict.threshold is None:
+        return "said"
+    return "pass" if verdict.passed else "**FAIL**"
+
+
 def _figure(verdict: Verdict) -> str:
     return "not measured" if verdict.figure is None else f"{verdict.figure:.4g}"
 
 
 def _needed(verdict: Verdict) -> str:
+    if verdict.threshold is None:
+        return "–"
     if isinstance(verdict.threshold, tuple):
         return f"{verdict.threshold[0]:g} to {verdict.threshold[1]:g}"
     return f"{'≥' if verdict.name in _AT_LEAST else '≤'} {verdict.threshold:g}"

@@ -42,13 +42,13 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
 
     Args:
         requests: The market's requests of one day.
-        withhold: Columns among `OPTIONAL` to leave out; a request's stock is always given.
+        withhold: Columns among `OPTIONAL` to leave out.
     """
     today = requests.date.astype("datetime64[D]").item()
     day = WEEKDAYS[today.weekday()]
     columns = {
         "product_id": requests.product_id,
-        "current_stock": requests.stock,
+        "stock": requests.stock,
         "comp_price": np.where(np.isnan(requests.comp_price), None, requests.comp_price),  # type: ignore[call-overload]
         "is_promo": requests.is_promo,
         "current_price": requests.current_price,
@@ -58,7 +58,9 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
         "is_holiday": np.full(len(requests), requests.is_holiday),
         "next_delivery": requests.next_delivery.astype("datetime64[D]"),  # NaT becomes None
     }
-    columns = {name: column for name, column in columns.items() if name not in withhold}
+    columns = {
+        "current_stock" if name == "stock" else name: column for name, column in columns.items() if name not in withhold
+    }
     return [
         PriceRequest(day_of_week=day, date=today, **dict(zip(columns, row, strict=True)))
         for row in zip(*(column.tolist() for column in columns.values()), strict=True)

@@ -206,13 +206,10 @@ class _Night:
         days = self._config.monitoring.cooldown
         if self._retrained_within(days):
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        found = self._found()  # reason and recency half-life
-        half_life = found.get("recency_half_life")
-        words = ["--recency_half_life", half_life] if half_life else []
-        return self._retrain(found.get("reason") or "monitoring found decay", *words, source=source)
+        return self._retrain(self._found().get("reason") or "monitoring found decay", source=source)
 
-    def _retrain(self, reason: str, *words: str, source: str) -> str:
-        given = ["--source", source, "--reason", reason, *words]
+    def _retrain(self, reason: str, *, source: str) -> str:
+        given = ["--source", source, "--reason", reason]
         if self.job("pipelines.retrain", *given, fine=(0, EXIT_REFUSED)) == EXIT_REFUSED:
             self.calls = True
             return f"retrained on {source}: {reason}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"

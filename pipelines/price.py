@@ -51,16 +51,15 @@ from pricing.served_config import served_config
 
 BATCH = 1000
 SHOWN = 5  # most bad rows listed in an error
-AMPLE = 1e9  # units; used where the stock is unknown
 STALE = 2  # state age in periods above which a refresh is advised
 _PROGRESS_SECONDS = 5.0
+_EDGE = 1e-9  # currency units; what subtracting two prices leaves
 _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
     *("current_price", "list_price", "unit_cost", "tax_rate", "comp_price_used", "comp_price_age"),
-    "nearest_product_id",
 )
 
 _log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def _price(argv: Sequence[str] | None) -> int:
     config = file.config
     output: Path = options.output
     today = options.today or shop_now(config.zone).date()
-    applied = options.version in (None, CHAMPION) if options.applied is None else options.applied == "true"
+    applied: bool = options.applied
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
@@ -99,7 +98,7 @@ def _price(argv: Sequence[str] | None) -> int:
             requests, gone = requests_for_all_products(
                 loaded.facts, day=day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
             )
-            if empty := sum(request.current_stock <= 0 for _, request in requests):
+            if empty := sum(request.current_stock == 0 for _, request in requests):
                 print(
                     f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
                     "where a delivery came since, give the stock with --requests"
@@ -125,7 +124,7 @@ def _price(argv: Sequence[str] | None) -> int:
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
     print(f"its states end on {loaded.facts.state_date}, {_age(loaded.facts, today=today)}")
-    print("\n".join(_summary(decisions)))
+    print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
     print("\n".join(_next_steps(decisions, applied=applied, today=today)))
     return 0
 
@@ -149,12 +148,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--today", type=dt.date.fromisoformat, metavar="DATE", help="the day that answers; absent: today"
     )
-    options.add_argument(
+    options.add_flag(
         "--applied",
-        choices=("true", "false"),
-        help="whether these prices go on the shelf: true, and monitoring compares them with the sales that follow; "
-        "false: they are logged as tried out, and nothing is judged by them; absent: true for the champion's prices, "
-        "false for those of a version that is named",
+        help="these prices go on the shelf, and monitoring compares them with the sales that follow; absent: they are "
+        "only looked at, whatever version they are of, logged as tried out, and nothing is judged by them",
     )
     options.add_argument("--rejects", type=Path, metavar="FILE", help="write bad rows here (CSV) and go on")
     return options.parse(argv)
@@ -185,7 +182,7 @@ def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
 
 
 def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> tuple[list[NumberedRequest], int]:
-    """Builds a request for every product on sale, for one period, with the closing stock.
+    """Builds a request for every product on sale, for one period, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
@@ -202,7 +199,7 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
             number,
             PriceRequest(
                 product_id=product_id,
-                current_stock=AMPLE if math.isnan(stock) else stock,
+                current_stock=None if math.isnan(stock) else stock,
                 day_of_week=get_args(Weekday)[day.weekday()],
                 date=day,
             ),
@@ -369,30 +366,26 @@ def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> It
     first, last = min(decisions["date"]), max(decisions["date"])
     days = f"{first}" if first == last else f"{first} to {last}"
     if not applied:
-        yield f"prices of {days}, logged as tried out and judged by nobody; --applied true for those on the shelf"
+        yield f"prices of {days}, logged as only looked at; with --applied true they count as charged"
         return
     yield f"prices of {days}, logged as applied: once their sales are in, monitor compares them"
     if last < today:
         yield f"that is before {today}: monitor takes such decisions for a replay, by which nobody is called"
 
 
-def _summary(decisions: pd.DataFrame) -> Iterator[str]:
-    """Yields summary lines on the decisions."""
+def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
+    """Yields summary lines on the decisions; a price within a `step` of the current one, currency units, is held."""
     if decisions.empty:
         return
-    known = decisions[decisions["current_price"].notna()]
-    change = known["recommended_price"] / known["current_price"] - 1
     sources = decisions["source"].value_counts(normalize=True)
     yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
-    if len(known):
-        up, down = (change > 1e-9).mean(), (change < -1e-9).mean()
-        yield f"price changes: {up:.0%} up, {down:.0%} down, median {change.median():+.1%}"
+    change = (decisions["recommended_price"] - decisions["current_price"]).dropna()
+    up, down = (int((change * way > step - _EDGE).sum()) for way in (1, -1))
+    yield f"{up} prices rise, {down} fall and {len(change) - up - down} are held, of {len(change)} with a current one"
     strangers = decisions[decisions["reasons"].str.split().map(lambda codes: "unknown_product" in codes)]
     if len(strangers):
         first = strangers.iloc[0]
-        near = first["nearest_product_id"]
-        meant = f", perhaps {near!r} is meant" if isinstance(near, str) and near else ""
-        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}{meant}"
+        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
 
 

@@ -4,13 +4,14 @@ import datetime as dt
 from collections.abc import Mapping
 
 import mlflow
+import numpy as np
 
 from pricing.config import ConfigFile
 from pricing.config_models import PriceMovesConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.registry.gates import Verdict, price_moves_gate
-from pricing.registry.price_moves import PriceMoves, golden_requests, measure_moves, sample_requests
+from pricing.registry.price_moves import PriceMoves, golden_requests, list_prices, measure_moves, sample_requests
 from pricing.registry.version import LoadedVersion
 from pricing.served_config import served_config
 
@@ -52,6 +53,7 @@ def judge_moves(
         requests,
         _served(candidate, file, name=names["candidate"]),
         None if champion is None else _served(champion, file, name=names["champion"]),
+        listed=list_prices(np.array([request.product_id for request in requests]), candidate.facts, facts),
         today=last,
         without="" if champion is not None else without,
     )

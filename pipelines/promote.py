@@ -55,11 +55,13 @@ from pricing.registry.promotion import (
     rejected,
 )
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
-from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
+from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, next_lines, run_main
 from pricing.runtime.inputs import fingerprint
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
 from pricing.served_config import kept_settings
 from simulation.market import simulated_sales
+
+_OF_FORECASTS = ("beats_naive", "against_champion", "bias", "coverage")  # gates, or how their names begin
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,7 +115,10 @@ def _promote(argv: Sequence[str] | None) -> int:
         model = config.registry.model_name
         if options.check:
             return _checked(requested, verdicts, model=model, table=table)
-        return _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
+        code = _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
+        if code == 0:
+            print(next_lines("serve", config=options.config, page=artifact_place(run, "promotion.md")))
+        return code
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -194,10 +199,12 @@ def _judge(
     refused = [rejection.verdict(number)] if rejection is not None else []
     limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
+    theirs = _units(incumbent) if isinstance(incumbent, LoadedVersion) else {}
+    strange = bool(theirs) and _units(challenger).keys().isdisjoint(theirs)
     states = state_gates(
         number=number,
         challenger=challenger.meta["state_date"],
-        champion=champion.tags.get("state_date") if champion else None,
+        champion=champion.tags.get("state_date") if champion and not strange else None,
         parity=challenger.meta["checks"].get("parity"),
         limits=limits,
     )
@@ -207,6 +214,8 @@ def _judge(
     baselines = baseline_gates(challenger.backtest, limits, holds_only=holds)
     if champion is None or incumbent is None:
         return [*refused, *baselines, known, *states, golden]
+    if strange:  # of another shop: nothing else of the two can be compared
+        return [*refused, *baselines, known, *states, golden, products_gate((), theirs, limits)]
     known_error = production_error(access, champion, config=config)
     against = _against(challenger, champion, incumbent, known_error, number=number, options=options, limits=limits)
     if champion.weights == challenger.weights_hash:
@@ -244,7 +253,7 @@ def _against(
         settings = challenger.config.demand, incumbent.config.demand
         if not comparable(challenger.backtest, incumbent.backtest, settings=settings):
             if _same_settings(challenger, incumbent):
-                return [*known, not_compared_gate(limits, production=known_error)]
+                return [*known, not_compared_gate(known_error)]
             figures = _refitted(challenger, incumbent, options=options)
     except SourceError as error:
         if not options.force:
@@ -330,9 +339,11 @@ def _decide(
         print(f"refused: version {requested.to} {_because(verdicts)}; the champion stays {stays}", file=sys.stderr)
         for verdict in failed(verdicts):
             print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
+        if any(verdict.name.startswith(_OF_FORECASTS) for verdict in failed(verdicts)):
+            told = f"the model card of version {requested.to}, its description in MLflow's pages, says where it errs"
+            print(f"{told}; more history, or sales mended by what etl's page lists, may pass", file=sys.stderr)
         until = "the champion goes on" if requested.expected else "serving prices by rule until there is a champion"
-        instead = "more history or another training may pass, and --force true --reason WORDS promotes it all the same"
-        print(f"{until}; {instead}", file=sys.stderr)
+        print(f"{until}; --force true --reason WORDS promotes it all the same", file=sys.stderr)
         return EXIT_REFUSED
     try:
         entry = move(access.registry, access.audit, requested)

@@ -227,7 +227,7 @@ def refreshed(
     if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
-    demand, checked = encoded_alike(demand, panel, before=version.demand, limit=config.registry.gates.parity)
+    checked = parity(demand, panel)
     kept, whole = version.demand.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     last_price = carry_last_price(
@@ -322,18 +322,12 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     recurring = new.recurring if whole else old.recurring
     carried = replace(new, recurring=recurring, **columns)
     carried = carried.planned(old.promotions, deliveries=old.planned_deliveries)
-    remembered = old.jumps()
-    if remembered is None and not whole:  # packed by an earlier release: its delivery gaps are copied
-        return carried.with_deliveries()
     rows = expand(panel, ids)
     if not whole:
         rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
-    jumps = stock_jumps(rows)
-    if remembered is not None:
-        periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
-        since = carry_jumps(remembered[at_old], rows, periods=periods, since=kept.dates[0])
-        jumps = np.where((in_old & ~(in_new & whole))[:, None], since, jumps)
-    return carried.with_jumps(jumps)
+    periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
+    since = carry_jumps(old.jumps()[at_old], rows, periods=periods, since=kept.dates[0])
+    return carried.with_jumps(np.where((in_old & ~(in_new & whole))[:, None], since, stock_jumps(rows)))
 
 
 def carry_last_price(
@@ -348,8 +342,8 @@ def carry_last_price(
 ) -> Array:
     """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
 
-    So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one, or in a
-    version packed by an earlier release, has what the history says; NaN until its rows agree for long enough.
+    So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one has what
+    the history says; NaN until its rows agree for long enough.
 
     Args:
         old: Facts before the refresh.
@@ -414,31 +408,6 @@ class Parity:
     difference: float
     from_scratch: bool
     products: int
-
-
-def encoded_alike(
-    carried: DemandModel, panel: Panel, *, before: DemandModel, limit: float
-) -> tuple[DemandModel, "Parity"]:
-    """Returns the refreshed model, and how its states compare with states encoded anew.
-
-    Where states carried forward differ from those of the same past encoded from scratch, as an earlier release's do
-    once features are computed otherwise, the past is encoded from scratch.
-
-    Args:
-        carried: The model after the refresh.
-        panel: The sales it was refreshed with.
-        before: The model before it.
-        limit: Largest difference that the gate `parity` passes.
-    """
-    checked = parity(carried, panel)
-    if not checked.from_scratch or checked.difference <= limit:
-        return carried, checked
-    print(
-        f"states carried forward differ by {checked.difference:.1e} from that past encoded anew (allowed: {limit:g}), "
-        "as those of an earlier release may; encoding the whole history anew"
-    )
-    anew = before.refresh(panel, rebuild=True)
-    return anew, parity(anew, panel)
 
 
 def covers(panel: Panel, model: DemandModel) -> bool:

@@ -20,7 +20,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import rejected
 from pricing.registry.rejections import REJECTED
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_REFUSED, job_options, notice, positive, run_main
+from pricing.runtime.cli import EXIT_REFUSED, job_options, notice, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -54,13 +54,9 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
         common = ["--config", str(settings)]
         read = [*common, "--output", str(panel), *_given(options, "sales", "quarantine")]
         start("pipelines.etl", read, run=run, keep=held)
-        half_life = None if options.recency_half_life is None else f"{options.recency_half_life:g}"
-        done = trained(config, panel, half_life=half_life)
+        done = trained(config, panel)
         if done is None:
             said = ["--source", options.source or options.sales, "--reason", options.reason]
-            said += ["--recency_half_life", half_life] if half_life else []
-            if Registry(model, uri=tracking_uri()).at(CHAMPION) is not None:
-                said += ["--warm_start", CHAMPION]
             start("pipelines.train", [*common, "--sales", str(panel), *said], run=run, keep=held)
             done = child_tags(run, "train")["version"]
         else:
@@ -89,16 +85,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("retrain", "Trains on the newest sales and lets the gates decide whether it is served.")
     options.add_argument("--reason", default="asked for by a person", metavar="WORDS", help="why, for the record")
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
-    options.add_argument(
-        "--recency_half_life",
-        type=positive,
-        metavar="PERIODS",
-        help="let a day count half after so many where that scores no worse; absent: demand.recency_half_life",
-    )
     return options.parse(argv)
 
 
-def trained_already(config: Config, panel: Path, *, half_life: str | None = None) -> str | None:
+def trained_already(config: Config, panel: Path) -> str | None:
     """Returns the number of a version trained on exactly this panel with these settings, or None.
 
     So a retraining interrupted after training continues with the gates, and a repeated trigger costs nothing. Checks
@@ -107,7 +97,6 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
     Args:
         config: The settings.
         panel: Folder of the saved panel.
-        half_life: The requested recency half-life.
     """
     registry = Registry(config.registry.model_name, uri=tracking_uri())
     digest = fingerprint(load_panel(panel))
@@ -120,9 +109,7 @@ def trained_already(config: Config, panel: Path, *, half_life: str | None = None
         if entry is None or not entry.run_id or entry.tags.get("kind") != "train":
             continue  # a refresh reads the sales without training on them
         run = MlflowClient().get_run(entry.run_id)
-        tags = run.data.tags
-        same = tags.get("data_fingerprint") == digest and tags.get("recency_asked") == half_life
-        if same and wanted.items() <= run.data.params.items():
+        if run.data.tags.get("data_fingerprint") == digest and wanted.items() <= run.data.params.items():
             return entry.number
     return None
 

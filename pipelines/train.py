@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import math
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
+from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
@@ -32,21 +32,19 @@ from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
-from pricing.errors import HistoryError, RegistryError, VersionError
+from pricing.errors import HistoryError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER
-from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, load, must_hold_prices, pack
-from pricing.runtime.cli import job_options, positive, run_main
+from pricing.registry.mlflow_registry import Registry
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, must_hold_prices, pack
+from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
 from pricing.runtime.shared_files import job_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipelines.compare_fits import FitChoice
-    from pricing.demand.training import WarmStart
 
 _BATCH = 1000  # metrics that MLflow takes at once
 
@@ -61,7 +59,6 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
     config = load_config(options.config)
     started = time.monotonic()
     with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
-        earlier = _registry(config).find(options.warm_start) if options.warm_start else None
         plans = read_plans(config.data)  # an invalid plan fails before training
         _say(started, "reading sales")
         anchors = sales_anchors(config)
@@ -77,8 +74,6 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
             _say(started, f"note: {note}")
         say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
-        if options.recency_half_life is not None:
-            config = _weighed(panel, config, half_life=options.recency_half_life, say=say)
         anchors = version_anchors(anchors, panel)
         tested = _tested(panel, options.decisions, model=config.registry.model_name, say=say)
         number, scores = learn(
@@ -86,7 +81,6 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
             config,
             anchors=anchors,
             data=data,
-            earlier=earlier,
             tested=tested,
             plans=plans,
             say=say,
@@ -96,7 +90,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
     print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {minutes} min {seconds} s")
-    print(f"run {run.info.run_id} on {tracking_uri()}")
+    print(next_lines("promote", config=options.config, page=artifact_place(run, "model_card.md")))
     return 0
 
 
@@ -106,7 +100,6 @@ def _learn(
     *,
     anchors: Anchors,
     data: Mapping[str, object],
-    earlier: RegisteredVersion | None,
     tested: "NDArray[np.floating] | None",
     plans: Plans,
     say: Callable[[str], None],
@@ -118,7 +111,6 @@ def _learn(
     from pricing.demand.training import train  # noqa: PLC0415
 
     calendar = holiday_calendar(panel, config.data)
-    choice = _start(panel, config, earlier, say=say) if earlier is not None else None
     if panel.dates[-1] >= anchors.since:
         say(f"prices since {anchors.since} may be the platform's own: only price tests among them teach elasticities")
     evaluated = backtest(panel, config.demand, calendar=calendar, live_since=anchors.since, progress=say)
@@ -131,7 +123,6 @@ def _learn(
             config.demand,
             calendar=calendar,
             out_of_fold=evaluated.out_of_fold,
-            start=choice.taken if choice else None,
             tested=tested,
             live_since=anchors.since,
             progress=say,
@@ -148,7 +139,7 @@ def _learn(
             config=config,
             # The gates check the elasticities that will price, not the last fold's.
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
-            origin=Origin(kind="train", data=data, checks={"start": choice.why if choice else "cold"}),
+            origin=Origin(kind="train", data=data),
             anchors=anchors,
             holds_only=must_hold_prices(demand, facts, least=config.registry.gates.identified),
         )
@@ -205,45 +196,6 @@ def _tested(
     return draws.deviation if draws.used else None
 
 
-def _start(
-    panel: Panel, config: Config, entry: RegisteredVersion, *, say: Callable[[str], None]
-) -> "FitChoice[WarmStart]":
-    """Chooses whether to start from a registered version's weights; logs the comparison to the active run."""
-    from pipelines.compare_fits import FitChoice, choose_start  # noqa: PLC0415 - imports TensorFlow
-
-    say(f"comparing a start from version {entry.number} with a blank one")
-    calendar = holiday_calendar(panel, config.data)
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        try:
-            folder = _registry(config).download(entry.number, Path(scratch) / "version")
-            choice: FitChoice[WarmStart] = choose_start(
-                panel, load(folder), config.demand, calendar=calendar, progress=say
-            )
-        # Another library or missing files: a cold start is still possible.
-        except (RegistryError, VersionError) as error:
-            choice = FitChoice(None, f"cold: {error}")
-    mlflow.log_metrics({f"start/{name}": value for name, value in choice.figures.items() if math.isfinite(value)})
-    mlflow.set_tags({"start": choice.why, "start_version": entry.number if choice.taken else "none"})
-    say(choice.why)
-    return choice
-
-
-def _weighed(panel: Panel, config: Config, *, half_life: float, say: Callable[[str], None]) -> Config:
-    """Returns the configuration, with the half-life where that scores no worse on the newest days; logs the choice."""
-    import_tensorflow()
-    from pipelines.compare_fits import choose_half_life  # noqa: PLC0415
-
-    say(f"comparing a half-life of {half_life:g} {panel.period}s with days that all count alike")
-    calendar = holiday_calendar(panel, config.data)
-    found = choose_half_life(panel, config.demand, half_life=half_life, calendar=calendar, progress=say)
-    mlflow.log_metrics({f"recency/{name}": value for name, value in found.figures.items() if math.isfinite(value)})
-    mlflow.set_tags({"recency": found.why, "recency_asked": f"{half_life:g}"})
-    say(found.why)
-    if found.taken is None:
-        return config
-    return config.model_copy(update={"demand": config.demand.model_copy(update={"recency_half_life": half_life})})
-
-
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
@@ -251,17 +203,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--decisions", type=Path, metavar="DIR", help="decision log with price tests; absent: PRICING_HOME/decisions"
     )
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
-    options.add_argument(
-        "--warm_start",
-        metavar="VERSION",
-        help="start from this version's or alias's weights where that scores no worse; absent: from blank ones",
-    )
-    options.add_argument(
-        "--recency_half_life",
-        type=positive,
-        metavar="PERIODS",
-        help="let a day count half after so many where that scores no worse; absent: demand.recency_half_life",
-    )
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
     return options.parse(argv)
 
@@ -279,8 +220,10 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, conf
         from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, panel)
-    card = model_card(version, model=config.registry.model_name)
-    mlflow.log_text(card, "model_card.md")
+    card = ""
+    with dispensable("model_card.md"):
+        card = model_card(version, model=config.registry.model_name)
+        mlflow.log_text(card, "model_card.md")
     registry = _registry(config)
     number = registry.log_version(version.folder, description=card)
     mlflow.set_tag("version", number)

@@ -1,17 +1,14 @@
 """The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
 
-import copy
-import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
-from pricing.config_file import KeyPath, key_comments, key_lines, read_mapping
+from pricing.config_file import key_lines, read_mapping
 from pricing.config_models import (
     DataConfig,
     DecisionConfig,
@@ -22,33 +19,13 @@ from pricing.config_models import (
     ServingConfig,
     TuningConfig,
 )
-from pricing.config_schema import Place, Words, editor_schema, find
+from pricing.config_schema import Words
 from pricing.config_sources import SourcesConfig, known_zone
 from pricing.errors import ConfigError
 from pricing.paths import SETTINGS, plan_file, plan_in_force
 
-_log = logging.getLogger(__name__)
-
-# Keys that versions packed by earlier releases carry, and what does their work now.
-RETIRED: Mapping[KeyPath, str] = {
-    ("decision", "min_gain"): "decision.menu_cost does its work",
-    ("decision", "rule_list_trust"): "a rule keeps the price now",
-    ("decision", "category_list_trust"): "decision.cvar_level does its work",
-}
-# Former name of a key or section → its name now, both as paths such as "decision.menu_cost". Only names belong here: a
-# key whose values mean something else now is retired. A key of `demand` that is renamed is one of `tuning.space`, too.
-FORMER: Mapping[str, str] = {
-    "monitoring.doors": "monitoring.endpoints",
-    "serving.trial": "serving.strategy_test",
-}
-_FRACTION = "int_from_float"  # pydantic's name of the fault that a number is not whole
-_LIMITS = (  # and of those that lie beyond a limit
-    *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
-    *("string_too_short", "string_too_long", _FRACTION),
-)
 DEFAULT_PATH = SETTINGS / "default.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
-SCHEMA_PATH = SETTINGS / "schema.json"
 _PLANS = ("promotions", "events", "deliveries")  # keys of `sources`, and of `data`
 
 
@@ -127,22 +104,20 @@ class Config(ModelConfig):
         return self
 
 
-def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = FORMER) -> Config:
+def load_config(path: str | Path | None = None) -> Config:
     """Reads config/default.yaml and lays the file at `path` over it, key by key.
 
     A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
-    A key that it gives by its former name counts, and a warning names the present one. Where the file says that the
-    panel's period is the week, config/weekly.yaml lies between the two: all that counts periods follows. Plans that
-    `etl --sales sources` keeps count, as `with_source_plans` says.
+    Where the file says that the panel's period is the week, config/weekly.yaml lies between the two: all that counts
+    periods follows. Plans that `etl --sales sources` keeps count, as `with_source_plans` says.
 
     Args:
         path: The user's file, or where there is none of that name, the bare name of one that lies beside the default
             one, such as "small".
-        former: Former name of a key or section → its name now, as paths.
 
     Raises:
         ConfigError: The file is missing or is no YAML mapping; a key is unknown (the nearest known one is
-            named), given twice, or by its former and its present name; a value has the wrong type or is out of range.
+            named) or given twice; a value has the wrong type or is out of range.
 
     Example:
         >>> from pricing.config import load_config
@@ -154,7 +129,7 @@ def load_config(path: str | Path | None = None, *, former: Mapping[str, str] = F
         >>> load_config("mine.yaml").demand.horizon  # weeks
         4
     """
-    return read_config_file(path, former=former).config
+    return read_config_file(path).config
 
 
 @dataclass(frozen=True)
@@ -164,7 +139,7 @@ class ConfigFile:
     Attributes:
         config: The defaults, with what the file gives over them, and the plans that its sources have given.
         path: The file; None for the defaults alone.
-        given: What the file gives, by present names.
+        given: What the file gives.
     """
 
     config: Config
@@ -172,7 +147,7 @@ class ConfigFile:
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str] = FORMER) -> ConfigFile:
+def read_config_file(path: str | Path | None = None) -> ConfigFile:
     """As `load_config`, and keeps apart what the file itself gives.
 
     Raises:
@@ -182,9 +157,9 @@ def read_config_file(path: str | Path | None = None, *, former: Mapping[str, str
     if path is None:
         return ConfigFile(_validated(Config, defaults, str(DEFAULT_PATH)))
     file = _named(Path(path))
-    given = _renamed(read_mapping(file), former, where=str(path))
+    given = read_mapping(file)
     values = merge(_for_period(defaults, given), given)
-    config = with_source_plans(_validated(Config, values, str(path), file=file, former=former))
+    config = with_source_plans(_validated(Config, values, str(path), file=file))
     return ConfigFile(config, file.absolute(), given)
 
 
@@ -205,13 +180,13 @@ def with_source_plans(config: Config) -> Config:
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default values for the period that a configuration names; none where there are none to begin with.
+    """The default values for the period that a configuration names.
 
     Raises:
         ConfigError: Those of the week are missing.
     """
     data = given.get("data")
-    if not defaults or not isinstance(data, Mapping) or data.get("period") != "week":
+    if not isinstance(data, Mapping) or data.get("period") != "week":
         return defaults
     if not WEEKLY_PATH.is_file():
         raise ConfigError(
@@ -221,198 +196,44 @@ def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str,
     return merge(defaults, read_mapping(WEEKLY_PATH))
 
 
-def parse_config(values: dict[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> Config:
+def parse_config(values: dict[str, Any], *, where: str) -> Config:
     """Checks a whole configuration.
 
     Args:
         values: Sections by name.
         where: Names the source in messages.
-        former: As in `load_config`.
 
     Raises:
         ConfigError: As `load_config`.
     """
-    return _validated(Config, _renamed(values, former, where=where), where, former=former)
+    return _validated(Config, values, where)
 
 
-def parse_model_config(values: Mapping[str, Any], *, where: str, former: Mapping[str, str] = FORMER) -> ModelConfig:
-    """Checks the configuration that a model version carries, whichever release of this library packed it.
-
-    A key that it lacks takes the value that its section declares for older files, else the shipped one; former names
-    count; retired keys and sections that no price depends on are left out unread. A value beyond a limit that came
-    later counts as it was packed, and a warning names it.
+def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
+    """Checks the sections that a model version carries: all of their keys, and no others.
 
     Args:
         values: Sections by name.
         where: Names the source in messages.
-        former: As in `load_config`.
 
     Raises:
-        ConfigError: As `load_config`, also for a section that is unknown.
+        ConfigError: As `load_config`.
     """
-    values = _renamed(values, former, where=where, level=logging.DEBUG)  # nobody can edit a version
-    elsewhere = Config.model_fields.keys() - ModelConfig.model_fields.keys()
-    mine = {name: _without_retired(name, section) for name, section in values.items() if name not in elsewhere}
-    shipped = _for_period(_shipped(), mine)
-    return as_packed(_completed(ModelConfig, mine, shipped), where=where)
-
-
-def as_packed(values: Mapping[str, Any], *, where: str) -> ModelConfig:
-    """Checks a version's configuration; what only lies beyond a limit that came later counts as it was packed.
-
-    Refusing it would take a champion out of service with the update of the library that brought the limit. A fraction
-    where a whole number is expected now counts as the next one, as it did when it was packed.
-
-    Args:
-        values: Sections by name, none of their keys missing.
-        where: Names the source in messages.
-
-    Raises:
-        ConfigError: Something else is wrong.
-    """
-    within: Any = values
-    counting: dict[Place, Any] = {}
-    warnings: list[str] = []
-    while faults := _beyond_limits(within):  # again where the next whole number lies beyond a limit
-        for fault in faults:
-            place, nearest = find(Config, fault["loc"]), _nearest(fault)
-            within = _replaced(within, place.keys, nearest)
-            if place not in counting:
-                fraction = fault["type"] == _FRACTION
-                counting[place] = nearest if fraction else fault["input"]
-                counts = f"as {nearest}" if fraction else "as packed"
-                warnings.append(f"{place.path} is {fault['input']}, now limited to {place.may_be}; it counts {counts}")
-    config: Any = _validated(ModelConfig, within, where)
-    for words in warnings:
-        _log.warning("%s: %s", where, words)
-    for place, value in counting.items():
-        config = _replaced(config, place.keys, value)
-    packed: ModelConfig = config
-    return packed
-
-
-def _beyond_limits(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What pydantic finds to lie beyond a limit, and nothing else that may be wrong."""
-    try:
-        ModelConfig.model_validate(values)
-    except ValidationError as error:
-        return [dict(fault) for fault in error.errors() if fault["type"] in _LIMITS]
-    return []
-
-
-def _nearest(fault: Mapping[str, Any]) -> Any:
-    """The value nearest to the one found that keeps the limit; so two that were in order stay so."""
-    found = fault["input"]
-    if fault["type"] == _FRACTION:
-        return math.ceil(found)
-    (limit,) = fault["ctx"].values()
-    match fault["type"]:
-        case "greater_than":
-            return limit + 1 if isinstance(limit, int) else math.nextafter(limit, math.inf)
-        case "less_than":
-            return limit - 1 if isinstance(limit, int) else math.nextafter(limit, -math.inf)
-        case "string_too_short":
-            return found.ljust(limit)
-        case "string_too_long":
-            return found[:limit]
-        case _:
-            return limit
-
-
-def _replaced(part: Any, keys: KeyPath, value: Any) -> Any:
-    """A copy of nested sections, mappings and lists with another value at one place."""
-    if not keys:
-        return value
-    key, *rest = keys
-    if isinstance(part, BaseModel):
-        return part.model_copy(update={str(key): _replaced(getattr(part, str(key)), tuple(rest), value)})
-    if isinstance(part, Mapping):
-        return {**part, key: _replaced(part[key], tuple(rest), value)}
-    items = [_replaced(item, tuple(rest), value) if number == key else item for number, item in enumerate(part)]
-    return tuple(items) if isinstance(part, tuple) else items
-
-
-def _shipped() -> dict[str, Any]:
-    return read_mapping(DEFAULT_PATH) if DEFAULT_PATH.is_file() else {}  # a version's own copy of the code is without
-
-
-def _renamed(
-    values: Mapping[str, Any], former: Mapping[str, str], *, where: str, level: int = logging.WARNING
-) -> dict[str, Any]:
-    """The values under the names that keys and sections have now; each one that is renamed is logged."""
-    renamed: dict[str, Any] = copy.deepcopy(dict(values))
-    for old, new in former.items():
-        *place, name = old.split(".")
-        section = _section(renamed, place)
-        if section is None or name not in section:
-            continue
-        *new_place, new_name = new.split(".")
-        target = _section(renamed, new_place, make=True)
-        if target is None:
-            continue  # no mapping is where one should be, which is refused as such
-        if new_name in target:
-            raise ConfigError(f"{where}: gives both {old} and {new}, which is its name now; take {old} out")
-        target[new_name] = section.pop(name)
-        _log.log(level, "%s: %s is named %s now; the former name is still read, but rename it", where, old, new)
-        above = _section(renamed, place[:-1])
-        if place and not section and above is not None:  # nothing is left of a section that may be known no more
-            del above[place[-1]]
-    return renamed
-
-
-def _section(values: dict[str, Any], path: Sequence[str], *, make: bool = False) -> dict[str, Any] | None:
-    """The mapping at `path`, which is made where nothing is; None where there is no mapping."""
-    for name in path:
-        if make:
-            values.setdefault(name, {})
-        below = values.get(name)
-        if not isinstance(below, dict):
-            return None
-        values = below
-    return values
-
-
-def _without_retired(name: str, section: Any) -> Any:
-    if not isinstance(section, Mapping):
-        return section
-    return {key: value for key, value in section.items() if (name, key) not in RETIRED}
+    return _validated(ModelConfig, values, where)
 
 
 _Checked = TypeVar("_Checked", bound=ModelConfig)
 
 
-def _validated(
-    kind: type[_Checked],
-    values: Mapping[str, Any],
-    where: str,
-    *,
-    file: Path | None = None,
-    former: Mapping[str, str] = FORMER,
-) -> _Checked:
+def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str, *, file: Path | None = None) -> _Checked:
     """The checked configuration; `file` is where its faults are looked up by line."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         lines = key_lines(file.read_text(encoding="utf-8")) if file is not None else {}
-        for old, new in former.items():
-            place, now = tuple(old.split(".")), tuple(new.split("."))
-            n = len(place)
-            lines |= {(*now, *keys[n:]): line for keys, line in lines.items() if keys[:n] == place}
-        words = Words(Config, former=former, retired=RETIRED, lines=lines)
+        words = Words(Config, lines=lines)
         faults = [words.of(dict(fault)) for fault in error.errors()]
         raise ConfigError(f"{where}: " + "; ".join(dict.fromkeys(faults))) from error
-
-
-def _completed(section: type[BaseModel], values: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with every key that the section needs and they lack taken from the shipped ones."""
-    complete = dict(values)
-    for name, about in section.model_fields.items():
-        inner, ours, theirs = about.annotation, complete.get(name), shipped.get(name)
-        if name not in complete and about.is_required() and name in shipped:
-            complete[name] = theirs
-        elif isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(ours, dict):
-            complete[name] = _completed(inner, ours, theirs if isinstance(theirs, dict) else {})
-    return complete
 
 
 def _named(path: Path) -> Path:
@@ -436,9 +257,3 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
     return "choices" not in {*old, *new} and new.get("kind", old.get("kind")) == old.get("kind")
-
-
-def schema_for_editors() -> dict[str, Any]:
-    """The JSON schema of configuration files, which config/schema.json holds."""
-    text = DEFAULT_PATH.read_text(encoding="utf-8")
-    return editor_schema(Config, shipped=read_mapping(DEFAULT_PATH), comments=key_comments(text))

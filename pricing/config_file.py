@@ -85,22 +85,3 @@ def _lines(node: yaml.Node | None, path: KeyPath) -> Iterator[tuple[KeyPath, int
         for number, value in enumerate(node.value):
             yield (*path, number), value.start_mark.line + 1
             yield from _lines(value, (*path, number))
-
-
-def key_comments(text: str) -> dict[KeyPath, str]:
-    """What the comment behind a key says, the lines of comment below it included; keys without one are left out."""
-    ends: dict[int, int] = {}  # line → the column after its last token
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        mark = token.end_mark
-        ends[mark.line] = max(mark.column, ends.get(mark.line, 0))
-    outermost: dict[int, KeyPath] = {}
-    for path, line in key_lines(text).items():
-        outermost.setdefault(line - 1, path)
-    said: dict[KeyPath, str] = {}
-    current: KeyPath | None = None
-    for number, words in enumerate(text.splitlines()):
-        comment = words[ends.get(number, 0) :].strip()
-        current = outermost.get(number, current if comment and words.startswith(" ") else None)
-        if current is not None and comment.startswith("#"):
-            said[current] = " ".join([*([said[current]] if current in said else []), comment.lstrip("# ")])
-    return said

@@ -11,13 +11,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -204,14 +202,6 @@ class StrategyConfig(Section):
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
     )
 
-    @model_serializer(mode="wrap")
-    def _without_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what is null by default: earlier releases, which may read a version, do not take null for it."""
-        fields = type(self).model_fields
-        return {
-            name: value for name, value in plain(self).items() if value is not None or fields[name].default is not None
-        }
-
 
 KeptValue = Annotated[float, Field(ge=0, le=10, description="Worth of a unit kept, fraction of its cost.")]
 
@@ -274,7 +264,6 @@ class DecisionConfig(Section):
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: float = Field(ge=0, le=10_000)
     rule_elasticity: tuple[Annotated[float, Field(gt=1, le=100)], Annotated[float, Field(ge=0, le=100)]]
-    rule_price: Money
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
@@ -396,7 +385,6 @@ class ServingConfig(Section):
     log_sync: bool
     strategy_test: StrategyTestConfig | None
     challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    challenger_shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
     embedded_metrics: str = ""
@@ -439,7 +427,6 @@ class AlarmConfig(Section):
 
 
 MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
-MOST_BEFORE = 12  # earlier windows searched for the beginning of a breach, beyond those of the rules
 
 
 class MonitoringConfig(Section):
@@ -467,14 +454,13 @@ class MonitoringConfig(Section):
     silent_days: Days
     undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
-    recency_least: Annotated[int, Field(ge=0, le=3_660)] = 0
     daily_budget: Annotated[int, Field(ge=0, le=1_000)]
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
     trigger: Literal["none", "local", "ecs", "event"]
     alerts: list[Channel]
     least_severity: dict[Channel, Severity] = {}
-    metrics: list[Literal["cloudwatch", "embedded"]]
+    metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
     alarms: dict[str, AlarmConfig]
 
@@ -482,11 +468,10 @@ class MonitoringConfig(Section):
     def days_looked_at(self) -> int:
         """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
 
-        The windows of drift and of decay with those before them, until the last maturity, and as many days as a
-        decision is made in advance at most.
+        The windows of drift and of decay, until the last maturity, and as many days as a decision is made in advance at
+        most.
         """
-        decay = self.score_window * (self.windows + MOST_BEFORE)
-        return max(self.window, decay, self.maturities[-1]) + MOST_AHEAD
+        return max(self.window, self.score_window * self.windows, self.maturities[-1]) + MOST_AHEAD
 
     @model_validator(mode="after")
     def _consistent(self) -> "MonitoringConfig":

@@ -1,4 +1,4 @@
-"""Says what each key of the configuration may be: in words for an error, and as a JSON schema for editors."""
+"""Say in words what each key of the configuration may be, read from pydantic's JSON schema."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,60 +14,6 @@ from pricing.fileio import redact_url
 Node = dict[str, Any]  # a part of a JSON schema
 _SURE = 0.8  # similarity from which a name is a slip of the pen
 _LIKELY = 0.6
-
-
-def editor_schema(kind: type[BaseModel], *, shipped: Mapping[str, Any], comments: Mapping[KeyPath, str]) -> Node:
-    """Makes the JSON schema of files that are laid over the default configuration: no key in them is required.
-
-    Args:
-        kind: The whole configuration.
-        shipped: The default configuration's values, which become defaults.
-        comments: What is said of each key; becomes its description.
-    """
-    schema = _loosened(kind.model_json_schema())
-    _describe(kind, schema["properties"], schema["$defs"], shipped=shipped, comments=comments)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of pricing",
-        "description": "What a file that is laid over config/default.yaml may hold.",
-        **{name: part for name, part in schema.items() if name not in ("title", "description")},
-    }
-
-
-def _loosened(node: Any) -> Any:
-    """A schema for parts that are merged into others: none of their keys is required, and any alternative may fit."""
-    if isinstance(node, list):
-        return [_loosened(part) for part in node]
-    if not isinstance(node, dict):
-        return node
-    kept = {name: _loosened(part) for name, part in node.items() if name not in ("required", "discriminator")}
-    if "oneOf" in kept:
-        kept["anyOf"] = kept.pop("oneOf")
-    return kept
-
-
-def _describe(
-    kind: type[BaseModel],
-    properties: Node,
-    definitions: Node,
-    *,
-    shipped: Mapping[str, Any],
-    comments: Mapping[KeyPath, str],
-    at: KeyPath = (),
-) -> None:
-    for name, field in kind.model_fields.items():
-        place = (*at, name)
-        node = properties[name]
-        node.pop("title", None)
-        if place in comments:
-            node["description"] = comments[place]
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            own = definitions[section.__name__]["properties"]
-            _describe(section, own, definitions, shipped=shipped.get(name, {}), comments=comments, at=place)
-            node.pop("default", None)
-        elif name in shipped:
-            node["default"] = shipped[name]
 
 
 @cache
@@ -211,14 +157,10 @@ class Words:
 
     Attributes:
         kind: The whole configuration.
-        former: Former name of a key or section → its name now, as paths.
-        retired: Key that is gone → what does its work now.
         lines: Key → its line in the file; empty where there is no file.
     """
 
     kind: type[BaseModel]
-    former: Mapping[str, str]
-    retired: Mapping[KeyPath, str]
     lines: Mapping[KeyPath, int]
 
     def of(self, fault: Mapping[str, Any]) -> str:
@@ -233,8 +175,6 @@ class Words:
     def _sentence(self, fault: Mapping[str, Any], place: Place, *, message: str) -> str:
         found = f"{place.path}: expected {place.may_be}, found {_shown(fault['input'])!r}"
         match fault["type"]:
-            case _ if place.keys in self.retired:
-                found = f"{place.path} is no longer a setting; take it out: {self.retired[place.keys]}"
             case "extra_forbidden":
                 found = f"unknown key {place.path}{self._suggestion(place)}"
             case "missing":
@@ -253,24 +193,17 @@ class Words:
 
     def _suggestion(self, place: Place) -> str:
         """The known key that an unknown one is likely to mean, as the end of a sentence."""
-        above, name = place.path.rpartition(".")[0], str(place.keys[-1])
-        former = {old: f"{old}, which is named {new} now" for old, new in self.former.items()}
-        own = {known: known for known in place.keys_beside}
-        own |= {_leaf(old): words for old, words in former.items() if old.rpartition(".")[0] == above}
-        elsewhere = {_leaf(path): former.get(path, path) for path in (*_paths(self.kind, ""), *former)}
+        name, own = str(place.keys[-1]), place.keys_beside
+        elsewhere = {path.rpartition(".")[2]: path for path in _paths(self.kind, "")}
         if sure := nearest(name, own, cutoff=_SURE):
-            return f"; the nearest known one is {own[sure]}"
+            return f"; the nearest known one is {sure}"
         if name in elsewhere:
             return f"; it belongs elsewhere: {elsewhere[name]}"
         if likely := nearest(name, own, cutoff=_LIKELY):
-            return f"; the nearest known one is {own[likely]}"
+            return f"; the nearest known one is {likely}"
         if other := nearest(name, elsewhere, cutoff=_SURE):
             return f"; the nearest known one is {elsewhere[other]}"
         return f"; known there are {', '.join(own)}" if own else ""
-
-
-def _leaf(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _unknown_kind(context: Mapping[str, Any]) -> str:

@@ -97,14 +97,12 @@ class RequestError(PricingError):
 
 
 class UnknownProductError(RequestError):
-    """A product that no history has, in a request that asks to be refused then (`strict`)."""
+    """A product that is unknown: nothing says how dear it is, or the request asks to be refused then (`strict`)."""
 
-    def __init__(self, product_id: str, *, nearest: str | None) -> None:
-        self.nearest = nearest
-        near = f"; did you mean {nearest}?" if nearest else ""
+    def __init__(self, product_id: str) -> None:
         super().__init__(
-            f"product_id: {product_id!r} is in no history that this version has learnt from{near} "
-            "(without strict it is priced by its category, or keeps its price)"
+            f"product_id: nothing is known of {product_id!r}; a request that is not strict is priced where it gives a "
+            "current_price, list_price, unit_cost or known category"
         )
 
 

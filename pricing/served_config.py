@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pricing.config import ConfigFile, ModelConfig, as_packed, merge
+from pricing.config import ConfigFile, ModelConfig, merge, parse_model_config
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     given = file.given.get("decision") or {}
     packed = own.model_dump(mode="json")
     values = {**packed, "decision": merge(packed["decision"], given)}
-    config = as_packed(values, where=f"{file.path} over version {name}") if given else own
+    config = parse_model_config(values, where=f"{file.path} over version {name}") if given else own
     ignored = _given_differences(own, file, sections=("data", "demand"))
     return ServedConfig(config, _differences(packed, config.model_dump(mode="json")), ignored)
 

@@ -116,7 +116,7 @@ def _check(settings: Settings) -> None:
         PricingError: The web server is not installed, keys are needed and none are given, or the port is taken.
     """
     if importlib.util.find_spec("granian") is None:
-        raise PricingError("granian is not installed; `pricing doctor --needs serving` says what to install")
+        raise PricingError("granian is not installed: install pricing[serving]")
     if settings.decisions_url is not None:
         check_address(settings.decisions_url)
     if settings.keys_needed and not settings.keys:

@@ -26,7 +26,7 @@ from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service
 from serving.settings import Settings, read_settings
-from serving.state_files import FleetFile, HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
 
@@ -60,7 +60,6 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     holdout = HoldoutFile(settings.holdout_file)
     tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
     switches = SwitchFile(settings.switch_file)
-    fleet = FleetFile(settings.fleet_file)
     champion = Champion(settings)
     service = Service(
         settings=settings,
@@ -73,15 +72,13 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
         price_tests=tests,
         switches=switches,
         embedded=embedded,
-        fleet=fleet,
     )
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
     app.extensions["pricing_watch"] = PeriodicTasks([service.tick])
-    authenticator = Authenticator(settings, tasks=lambda: fleet.content.size)
+    authenticator = Authenticator(settings)
     pricing_routes = PricingRoutes(service, authenticator)
-    app.extensions["pricing_shadow"] = pricing_routes.shadow
     app.extensions["pricing_authenticator"] = authenticator
     table = [
         *pricing.endpoints(pricing_routes),
@@ -103,7 +100,6 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
 def close_app(app: Flask) -> None:
     """Stops an application's threads and flushes its decision log."""
     app.extensions["pricing_watch"].close()
-    app.extensions["pricing_shadow"].close()
     service: Service = app.extensions["pricing"]
     service.log.close()
     service.tick(patience=PATIENCE_SECONDS)

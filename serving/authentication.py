@@ -29,13 +29,8 @@ May = Callable[[Mapping[str, Any], str], bool]  # whether a request (its WSGI en
 class Authenticator:
     """Admits or refuses requests by key, scope and rate."""
 
-    def __init__(self, settings: Settings, *, tasks: Callable[[], int] = lambda: 1) -> None:
-        """Initialises it.
-
-        Args:
-            settings: Keys and limits.
-            tasks: How many serving tasks share the traffic, 1 or more: the limits are of all of them together.
-        """
+    def __init__(self, settings: Settings) -> None:
+        """Initialises it with keys and limits."""
         self._keys = settings.keys
         self._needed = settings.keys_needed
         serving = settings.config.serving
@@ -45,15 +40,12 @@ class Authenticator:
                 settings.run_folder / "wrong-keys",
                 per_second=serving.wrong_keys / 60,
                 burst=serving.wrong_keys,
-                tasks=tasks,
             )
             if self._needed
             else None
         )
         self._limit = (
-            RateLimit(
-                settings.run_folder / "rates", per_second=serving.rate_limit, burst=serving.rate_burst, tasks=tasks
-            )
+            RateLimit(settings.run_folder / "rates", per_second=serving.rate_limit, burst=serving.rate_burst)
             if serving.rate_limit
             else None
         )
@@ -140,9 +132,6 @@ class RateLimit:
     Each bucket is one number in a shared file: the moment at which it will be full again (the generic cell rate
     algorithm). Callers whose names hash to the same of 4096 slots share a bucket; two workers that take from one at
     the same instant may both get the same token. Either is harmless.
-
-    Of several tasks behind a balancer that spreads requests evenly each admits its share of the rate and of the burst,
-    of the latter at least one token.
     """
 
     def __init__(
@@ -151,19 +140,17 @@ class RateLimit:
         *,
         per_second: float,
         burst: int,
-        tasks: Callable[[], int] = lambda: 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Opens the file, or makes it.
 
         Args:
             path: The file.
-            per_second: Tokens a second, of all tasks together.
-            burst: Tokens that a bucket holds, of all tasks together.
-            tasks: How many tasks there are, 1 or more.
+            per_second: Tokens a second.
+            burst: Tokens that a bucket holds.
             clock: Seconds.
         """
-        self._per_second, self._burst, self._tasks = per_second, burst, tasks
+        self._interval, self._depth = 1 / per_second, burst / per_second  # seconds
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
         size = _SLOTS * _DOUBLE.size
@@ -179,13 +166,11 @@ class RateLimit:
     def take(self, caller: str, *, tokens: int = 1, owing: bool = False) -> float:
         """Takes tokens and returns 0, or returns the seconds to wait for them; `owing` takes those not there yet."""
         place = int.from_bytes(hashlib.blake2b(caller.encode(), digest_size=8).digest(), "big") % _SLOTS * _DOUBLE.size
-        now, tasks = self._clock(), self._tasks()
-        interval = tasks / self._per_second
-        depth = max(self._burst / self._per_second, interval)  # a share of the burst takes as long to fill as the whole
+        now = self._clock()
         full_at = max(_DOUBLE.unpack_from(self._slots, place)[0], now)
-        after = full_at + tokens * interval
-        if not owing and after - now > depth + 1e-9:
-            return float(after - now - depth)
+        after = full_at + tokens * self._interval
+        if not owing and after - now > self._depth + 1e-9:
+            return float(after - now - self._depth)
         _DOUBLE.pack_into(self._slots, place, after)
         return 0.0
 

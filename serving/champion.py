@@ -213,8 +213,6 @@ class Champion:
         served = Served(pointer.version, pricer, settings, version, arms, products, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
-        for each in (pricer, rules):
-            each.nearest_product(pointer.version)  # makes the index of ids, for which an unknown one would wait else
         return served
 
     def _canary(self, version: LoadedVersion) -> frozenset[str]:
@@ -273,10 +271,8 @@ def open_version(folder: Path) -> LoadedVersion:
 def golden_requests(served: Served) -> tuple[list[PriceRequest], dt.date]:
     """Returns a version's golden requests and the day on which they are priced."""
     if served.version is None:
-        unknown_products = [
-            PriceRequest(product_id="health-check", current_stock=1, day_of_week="Monday", list_price=10.0)
-        ]
-        return unknown_products, dt.date(2026, 1, 1)
+        unknown_product = PriceRequest(product_id="health-check", day_of_week="Monday", list_price=10.0)
+        return [unknown_product], dt.date(2026, 1, 1)
     golden = served.version.meta["golden"]
     requests = [PriceRequest.model_validate(case["request"]) for case in golden["cases"]]
     return requests, dt.date.fromisoformat(golden["today"])

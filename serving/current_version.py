@@ -12,8 +12,8 @@ from pricing.fileio import replace_json
 FollowerState = Literal["starting", "following", "no_champion", "unreachable", "refused", "failed", "unknown_version"]
 BAKED = "baked"
 NO_VERSION = "none"  # the name of what answers where no version does
-_FORMAT = 1  # of pointers; those written before they named it are of this one
-_FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})(-[0-9]{1,9})?")
+_FORMAT = 1  # of pointers
+_FOLDER = re.compile(r"(?P<version>[0-9]{1,20})-(?P<created_ms>[0-9]{1,20})")
 
 _PARTIAL = re.compile(r"\.(?P<folder>[0-9-]+)\.[0-9a-f]{32}\.partial")  # as pricing.registry.mlflow_registry names it
 
@@ -99,18 +99,17 @@ class FollowerPaths:
         return self.home / "versions" / BAKED / "champion.json"
 
 
-def version_folder(version: str, created_ms: int, *, copy: int = 1) -> str:
+def version_folder(version: str, created_ms: int) -> str:
     """The name of the folder that a version is downloaded into: one path component, of digits and hyphens.
 
     Args:
         version: Its number in the registry.
         created_ms: When it was registered, ms since 1970.
-        copy: Counts downloads of the same version, where one before was damaged.
 
     Raises:
         VersionError: The registry's number is none, or the time lies before 1970.
     """
-    name = f"{version}-{created_ms}" if copy == 1 else f"{version}-{created_ms}-{copy}"
+    name = f"{version}-{created_ms}"
     if not is_version_folder(name, version=version, created_ms=created_ms):
         raise VersionError(f"version {version[:40]!r} of {created_ms} cannot name a folder; expected two whole numbers")
     return name
@@ -138,8 +137,8 @@ def read_pointer(path: Path) -> Pointer | None:
     """
     try:
         values = json.loads(path.read_bytes())
-        if values.get("format", _FORMAT) != _FORMAT:
-            raise ValueError(f"it is of format {values['format']}, expected {_FORMAT}")
+        if values.get("format") != _FORMAT:
+            raise ValueError(f"it is of format {values.get('format')}, expected {_FORMAT}")
         pointer = Pointer(str(values["version"]), int(values["created_ms"]), str(values["folder"]))
         if not is_version_folder(pointer.folder, version=pointer.version, created_ms=pointer.created_ms):
             expected = f"{pointer.version}-{pointer.created_ms}"[:60]

@@ -1,4 +1,4 @@
-"""Look at the platform's database on and on: the switches, the files that tasks share, the tasks that are alive.
+"""Look at the platform's database on and on: the switches, the files that tasks share.
 
 It stands beside the registry, not behind it: a thread of the follower's process, which no call of MLflow holds up.
 """
@@ -6,17 +6,14 @@ It stands beside the registry, not behind it: a thread of the follower's process
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pricing.errors import RegistryError
 from pricing.runtime.shared_state import actor
-from serving.notices import served_name
 from serving.settings import Settings
 
 if TYPE_CHECKING:
     from pricing.runtime.shared_files import SharedFiles
-    from serving.fleet import Heartbeat
     from serving.shared_files_watch import SharedFilesWatch
     from serving.switch_watch import SwitchWatch
 
@@ -58,7 +55,7 @@ class DatabaseWatch:
         return self._thread.is_alive()
 
     def join(self) -> None:
-        """Waits, not for long, until the other tasks were told that this one ends."""
+        """Waits, not for long, for the end of its last look."""
         self._thread.join(LEAVE_SECONDS)
 
     def shared(self) -> "SharedFiles | None":
@@ -79,15 +76,9 @@ class DatabaseWatch:
                 look()
         finally:
             self._looked.set()
-        heartbeat = self._opened(self._heartbeat) if self._settings.knows_others else None
-        if heartbeat is not None:
-            heartbeat.beat()
-            looks.append(heartbeat.beat)
         while not self._stop.wait(LOOK_SECONDS):
             for look in looks:
                 look()
-        if heartbeat is not None:
-            heartbeat.leave()
 
     def _opened(self, make: Callable[[], Opened]) -> Opened | None:
         try:
@@ -119,16 +110,3 @@ class DatabaseWatch:
         settings = self._settings
         documents = SharedDocuments(settings.shared_url or "", model=settings.config.registry.model_name)
         return SharedFiles(settings.home, documents, who=actor())
-
-    def _heartbeat(self) -> "Heartbeat":
-        from pricing.registry.task_record import TaskRecord  # noqa: PLC0415 - as above
-        from serving.fleet import Heartbeat  # noqa: PLC0415
-
-        settings = self._settings
-        return Heartbeat(
-            TaskRecord(settings.database_url, model=settings.config.registry.model_name),
-            path=settings.fleet_file,
-            run=settings.run_id,
-            task=settings.task,
-            version=partial(served_name, settings),
-        )

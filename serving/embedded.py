@@ -94,7 +94,7 @@ class Embedded:
         self, now: float, state: list[tuple[str, tuple[str, ...], Any]], *, version: str, gauges: dict[str, float]
     ) -> None:
         values: dict[str, float | dict[str, Any]] = {**self._added(state), **gauges}
-        units = dict.fromkeys((*REPORTED, "Tasks", "TasksOnOtherVersion"), "Count") | {"LatencyMs": "Milliseconds"}
+        units = dict.fromkeys(REPORTED, "Count") | {"LatencyMs": "Milliseconds"}
         line = {
             "_aws": {
                 "Timestamp": int(now * 1000),

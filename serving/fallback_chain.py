@@ -1,7 +1,7 @@
 """Price with fallbacks: challenger, champion, its rules, rules without facts. Holds the service's only broad except."""
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
@@ -43,12 +43,7 @@ class FallbackChain:
         return answers if answers is not None else self._by_rule(served, asked, held)
 
     def attempt(
-        self,
-        served: Served,
-        asked: list[PriceRequest],
-        *,
-        held: Container[str] | None = None,
-        arms: Mapping[str, str] | None = None,
+        self, served: Served, asked: list[PriceRequest], *, held: Container[str] | None = None
     ) -> list[DetailedDecision] | None:
         """Prices by `served`; returns None where that fails for a reason that the caller cannot fix.
 
@@ -56,15 +51,13 @@ class FallbackChain:
             served: The version, or the rules.
             asked: The requests, priced in one pass.
             held: Products that are held out; the current list by default.
-            arms: Product → strategy that a strategy test assigned to it; those of `served` by default.
 
         Raises:
             RequestError: A request contradicts itself or names an unknown strategy.
         """
         held = self._service.holdout.content if held is None else held
-        arms = served.arms if arms is None else arms
-        if arms:
-            asked = [with_assigned_strategy(arms, item) for item in asked]
+        if served.arms:
+            asked = [with_assigned_strategy(served.arms, item) for item in asked]
         return self._tried(served.pricer, asked, held, name=f"version {served.name}")
 
     def _tried(

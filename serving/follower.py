@@ -21,7 +21,6 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.objects import open_store
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import redact_text, replace_json
-from pricing.registry import files
 from pricing.registry.rest import ElsewhereError, RestRegistry, can_read
 from pricing.registry.version import load
 from serving.champion import VERSION_ERRORS
@@ -44,7 +43,6 @@ from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
-from serving.version_files import VersionFiles
 
 if TYPE_CHECKING:
     from pricing.runtime.shared_files import SharedFiles
@@ -183,7 +181,6 @@ class Follower:
         places: FollowerPaths,
         options: FollowerOptions,
         verify: Callable[[Path], int] | None = None,
-        check: Callable[[Path], object] = files.read,
         advice: Callable[[], str] = lambda: "no version is champion: train one and promote it",
         known: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -194,15 +191,12 @@ class Follower:
         self._reminded_at = -math.inf
         self._verify = verify or verify_version
         self._clock = clock
-        self._watch = partial(VersionFiles, check=check, clock=clock)
         self._places = places
         self._status = places.status
         self._keep = options.keep
         self._uses_challenger = options.uses_challenger
         self._pinned = options.pinned
         self._guard = VerificationGuard(places.versions / "verifying.json")
-        self._files: dict[str, VersionFiles] = {}  # folder's name → its files, of the versions that are pointed at
-        self._damaged: set[str] = set()  # names of folders
         self._pointer = self._last_good(places.pointer)
         if self._pointer is not None and self._pinned not in (None, self._pointer.version):
             self._pointer = None  # nor do the workers serve it: another version is pinned
@@ -214,17 +208,11 @@ class Follower:
         self._delete_partial_downloads()
 
     def poll(self) -> FollowerStatus:
-        """Reads the aliases once and updates the pointers; never raises for a fault of registry or version.
-
-        A version that is pointed at and whose files are damaged is downloaded again, into another folder.
-        """
-        self._look_for_damage()
+        """Reads the aliases once and updates the pointers; never raises for a fault of registry or version."""
         try:
             entry = self._registry.at("champion")
         except RegistryError as error:
-            damage = "the version on disk is damaged, and " if self._is_damaged(self._pointer) else ""
-            detail = f"{damage}{error}"
-            return self._publish(replace(self.following, state="unreachable", attempted=True, detail=detail))
+            return self._publish(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
         following = self._follow_champion(entry) if self._pinned is None else self._keep_pinned(self._pinned, entry)
         if not self._uses_challenger:
             return following
@@ -238,9 +226,9 @@ class Follower:
     def _follow_challenger(self, entry: ListedVersion | None, now: FollowerStatus) -> FollowerStatus:
         """Points at the challenger where there is one that can be served; its faults do not affect the champion."""
         champion = self._pointer
-        if entry is None or (champion and _identity(entry) == (champion.version, champion.created_ms)):
+        if entry is None or _names(champion, entry):
             return self._no_challenger(now)
-        if not self._follows(entry, self._challenger):
+        if not _names(self._challenger, entry):
             try:
                 if self._refusal(entry) is not None:
                     return self._no_challenger(now)
@@ -267,7 +255,7 @@ class Follower:
         if entry is None:
             return self._without_champion(replace(now, state="no_champion", champion=None))
         now = replace(now, champion=entry.number)
-        if self._follows(entry, self._pointer):
+        if _names(self._pointer, entry):
             return self._publish(replace(now, state="following", served=entry.number))
         return self._publish(self._attempt(entry, now))
 
@@ -279,7 +267,7 @@ class Follower:
         )
         if named != self.following.champion or not self.following.attempted:
             _log.info("version %s is pinned (PRICING_VERSION); the champion is %s", number, named or "none")
-        if self._pointer is not None and not self._is_damaged(self._pointer):
+        if self._pointer is not None:
             return self._publish(replace(now, state="following", served=number))
         try:
             entry = self._registry.version(number)
@@ -289,34 +277,6 @@ class Follower:
             detail = f"version {number}, which PRICING_VERSION pins, does not exist; {self._answering()}"
             return self._publish(replace(now, state="unknown_version", detail=detail))
         return self._publish(self._attempt(entry, now))
-
-    def _follows(self, entry: ListedVersion, pointer: Pointer | None) -> bool:
-        """Whether a pointer names a version, of which whole files are on disk."""
-        return (
-            pointer is not None
-            and _identity(entry) == (pointer.version, pointer.created_ms)
-            and not self._is_damaged(pointer)
-        )
-
-    def _is_damaged(self, pointer: Pointer | None) -> bool:
-        return pointer is not None and pointer.folder in self._damaged
-
-    def _look_for_damage(self) -> None:
-        for pointer in (self._pointer, self._challenger):
-            if pointer is None or self._is_damaged(pointer):
-                continue
-            try:
-                watched = self._files.get(pointer.folder)
-                if watched is None:  # it could not be read at the start
-                    watched = self._watch(self._places.versions / pointer.folder)
-                    self._files[pointer.folder] = watched
-                fault = watched.fault()
-            except OSError as error:
-                _log.error("version %s on disk cannot be checked: %s", pointer.version, error)
-                continue
-            if fault is not None:
-                _log.error("version %s is damaged on disk, and fetched anew: %s", pointer.version, fault)
-                self._damaged.add(pointer.folder)
 
     def _without_champion(self, now: FollowerStatus) -> FollowerStatus:
         """Says what answers instead and what to do, in the log again and again."""
@@ -387,71 +347,56 @@ class Follower:
         name = version_folder(entry.number, entry.created_ms)
         self._guard.admit(name)
         self._places.versions.mkdir(parents=True, exist_ok=True)
-        copies = {
-            path.name
-            for path in self._downloaded()
-            if is_version_folder(path.name, version=entry.number, created_ms=entry.created_ms)
-        }
-        for found in sorted(copies - self._damaged, reverse=True):
+        folder = self._places.versions / name
+        if folder in self._downloaded():
             try:
-                return self._verified(entry, found)
+                return self._verified(entry)
             except VersionError as error:
                 _log.error("version %s on disk cannot be served, and is fetched anew: %s", entry.number, error)
-                self._damaged.add(found)
-        copy = 1
-        while os.path.lexists(self._places.versions / name):
-            copy += 1
-            name = version_folder(entry.number, entry.created_ms, copy=copy)
-        self._registry.download(entry.number, self._places.versions / name)
+                shutil.rmtree(folder, ignore_errors=True)
+        self._registry.download(entry.number, folder)
         try:
-            return self._verified(entry, name)
+            return self._verified(entry)
         except VersionError:
-            shutil.rmtree(self._places.versions / name, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _verified(self, entry: ListedVersion, name: str) -> Pointer:
-        """Verifies a version in a folder of the versions' own, and begins to watch its files.
+    def _verified(self, entry: ListedVersion) -> Pointer:
+        """Verifies a version in a folder of the versions' own.
 
         Raises:
             VersionError: It must not be served.
             OSError: A file cannot be read or written.
         """
-        folder = self._places.versions / name
-        watched = self._watch(folder)
+        name = version_folder(entry.number, entry.created_ms)
         try:
-            with self._guard.verifying(version_folder(entry.number, entry.created_ms)):
-                requests = self._verify(folder)
+            with self._guard.verifying(name):
+                requests = self._verify(self._places.versions / name)
         except VersionError:
             raise
         except VERSION_ERRORS as error:
             raise VersionError(f"it cannot answer here ({type(error).__name__}: {error})") from error
         _log.info("version %s answered %d golden requests", entry.number, requests)
-        self._files[name] = watched
         return Pointer(version=entry.number, created_ms=entry.created_ms, folder=name)
 
     def _reasons(self) -> dict[str, str]:
         return {number: refusal.why for (number, _), refusal in self._refused.items()}
 
     def _last_good(self, path: Path) -> Pointer | None:
-        """Verifies the version of an earlier run's pointer; where that fails it is downloaded again.
-
-        Nothing is deleted here but the pointer itself: what it names was read from a file.
-        """
+        """Verifies the version of an earlier run's pointer; where that fails it is downloaded again."""
         pointer = None
         try:
             pointer = read_pointer(path)
             if pointer is not None:
                 pointed_folder(path, pointer)
                 self._guard.admit(version_folder(pointer.version, pointer.created_ms))
-                self._verified(_Listed(pointer.version, pointer.created_ms), pointer.folder)
+                self._verified(_Listed(pointer.version, pointer.created_ms))
             return pointer
         except OSError as error:
             _log.error("%s cannot be verified: %s", path, error)
             return pointer
         except VersionError as error:
             _log.error("the version on disk cannot be served: %s", redact_text(str(error)))
-        if pointer is not None:
-            self._damaged.add(pointer.folder)
         self._remove(path)
         return None
 
@@ -484,7 +429,7 @@ class Follower:
             _log.error("%s cannot be swept: %s", self._places.versions, error)
 
     def _delete_old_versions(self) -> None:
-        """Deletes damaged and the oldest downloaded versions; a worker that still maps one can go on using it."""
+        """Deletes the oldest downloaded versions; a worker that still maps one can go on using it."""
         try:
             newest_first = sorted(self._downloaded(), key=lambda path: path.stat().st_mtime, reverse=True)
         except OSError as error:  # the switch is valid all the same
@@ -492,11 +437,8 @@ class Follower:
             return
         pointed = {pointer.folder for pointer in (self._pointer, self._challenger) if pointer}
         others = [path for path in newest_first if path.name not in pointed]
-        whole = [path for path in others if path.name not in self._damaged]
-        for folder in {*others} - {*whole[: self._keep - 1]}:
+        for folder in others[self._keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
-        self._damaged &= pointed
-        self._files = {name: watched for name, watched in self._files.items() if name in pointed}
 
     def _publish(self, following: FollowerStatus) -> FollowerStatus:
         if following.detail:
@@ -517,6 +459,10 @@ class Follower:
 
 def _identity(entry: ListedVersion) -> tuple[str, int]:
     return entry.number, entry.created_ms
+
+
+def _names(pointer: Pointer | None, entry: ListedVersion) -> bool:
+    return pointer is not None and (pointer.version, pointer.created_ms) == _identity(entry)
 
 
 class _LazyRegistry:

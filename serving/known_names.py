@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from pricing.decision.nearest_product import NearestProduct
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.switches import Scope
 from pricing.errors import PricingError, nearest
@@ -32,8 +31,7 @@ def unknown_name(scope: Scope, name: str, *, environment: Mapping[str, str]) -> 
     known = sorted({str(one) for one in (facts.product_ids if scope == "product" else facts.categories)})
     if name in known:
         return None
-    near = NearestProduct(known).of(name) if scope == "product" else None
-    near = near or _nearest(name, known)
+    near = _nearest(name, known)
     if near is not None:
         return f"the version served here knows no {scope} {name!r}; did you mean {near!r}?"
     some = f"; it knows {', '.join(known[:SHOWN])}" + (" and more" if len(known) > SHOWN else "")

@@ -29,8 +29,6 @@ COUNTERS = {
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
     "pricing_challenger_failures": ("Requests that the challenger failed to price.", ()),
-    "pricing_shadow": ("Prices by the challenger that were logged and never answered.", ("version",)),
-    "pricing_shadow_left_out": ("Requests that found no room in the challenger's queue.", ()),
     "pricing_edge_fallbacks": ("Prices given by rule because the model's answer failed.", ()),
 }
 GAUGES = {

@@ -8,7 +8,7 @@ from pricing.fileio import redact_url
 from pricing.paths import CHECKOUT, SQLITE
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import leaves
-from serving.current_version import NO_VERSION, Pointer, read_pointer
+from serving.current_version import Pointer, read_pointer
 from serving.settings import Settings, is_loopback
 
 _TRAIN = "make train SALES=…" if CHECKOUT else "pricing train --sales …"
@@ -45,12 +45,6 @@ def last_served(settings: Settings) -> tuple[Pointer, bool] | None:
         if pointer is not None and settings.pinned in (None, pointer.version):
             return pointer, baked
     return None
-
-
-def served_name(settings: Settings) -> str:
-    """The name of the version that this machine's workers answer by, or soon will; "none" where rules do."""
-    found = last_served(settings)
-    return NO_VERSION if found is None else found[0].version
 
 
 def _configuration(settings: Settings) -> str:

@@ -37,9 +37,6 @@ class ProblemBody(BaseModel):
     detail: str = Field(description="What is wrong, in one sentence.")
     errors: list[Fault] = Field(description="Every fault, as far as the request could be read; of many, the first.")
     request_id: str | None = Field(default=None, description="Names the request in the service's logs.")
-    nearest_product_id: str | None = Field(
-        default=None, description="Where a product is unknown: the known id that was probably meant."
-    )
 
 
 class ProblemError(Exception):
@@ -52,10 +49,8 @@ class ProblemError(Exception):
         *,
         errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
-        nearest_product_id: str | None = None,
     ) -> None:
         super().__init__(detail)
-        self.nearest_product_id = nearest_product_id
         self.headers = dict(headers or {})
         self.status = status
         self.detail = detail
@@ -70,7 +65,6 @@ class ProblemError(Exception):
             detail=self.detail,
             errors=self.errors,
             request_id=request_id,
-            nearest_product_id=self.nearest_product_id,
         ).model_dump(mode="json", exclude_none=True)
 
 
@@ -115,7 +109,7 @@ def from_request_error(error: RequestError) -> ProblemError:
     text = str(error)
     if isinstance(error, UnknownProductError):
         fault = Fault(field="product_id", problem=text.removeprefix("product_id: "))
-        return ProblemError(HTTPStatus.NOT_FOUND, text, errors=[fault], nearest_product_id=error.nearest)
+        return ProblemError(HTTPStatus.NOT_FOUND, text, errors=[fault])
     name = re.split(r"\W", text, maxsplit=1)[0]
     rest = text.removeprefix(name)
     if name not in PriceRequest.model_fields and not rest.startswith(":"):

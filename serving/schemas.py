@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
 from serving.current_version import FollowerState, FollowerStatus
-from serving.fleet import FleetState
 from serving.problems import ProblemBody
 
 
@@ -53,6 +52,11 @@ _DOUBTS = (
     "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
 )
 
+_WHY = (
+    "Why the price stays, a sentence whose subject it is, as in the model card; empty where the price may move by the "
+    "elasticity, in a version that is not holds_only."
+)
+
 
 class Product(BaseModel):
     """What the served version knows of a product."""
@@ -76,6 +80,7 @@ class Product(BaseModel):
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
     doubts: str = Field(description=_DOUBTS)
+    why: str = Field(description=_WHY)
 
 
 class Products(BaseModel):
@@ -116,6 +121,7 @@ class Elasticity(BaseModel):
     moves: int = Field(description=_MOVES)
     prices: int = Field(description=_PRICES)
     doubts: str = Field(description=_DOUBTS)
+    why: str = Field(description=_WHY)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
     competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")
@@ -210,28 +216,6 @@ class SwitchedPrices(BaseModel):
     everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
 
 
-class AliveTask(BaseModel):
-    """A serving task that is alive."""
-
-    task: str = Field(description="Its name (PRICING_TASK, or its host's name).")
-    model_version: str = Field(description='The version that it serves; "none" where rules answer.')
-    seen_seconds_ago: float = Field(description="Time since it last told of itself.")
-
-
-class FleetInfo(BaseModel):
-    """The serving tasks that answer together, as the platform's database last told."""
-
-    state: FleetState = Field(
-        description="known; stale while the database does not answer, and the tasks last known count on; starting "
-        "before the first look; off where no database was given (PRICING_DATABASE_URL): this task counts as alone."
-    )
-    tasks: int = Field(description="Tasks alive in the last 30 s, this one among them: they share the rate limits.")
-    versions: dict[str, int] = Field(description="Version → how many tasks serve it.")
-    on_other_version: int = Field(description="Tasks that serve another version than this one.")
-    members: list[AliveTask] | None = Field(description="Each of them; told to keys of scope admin alone.")
-    detail: str | None = Field(description="Why the database was not read; told to keys of scope admin alone.")
-
-
 class ModelInfo(BaseModel):
     """What answers now."""
 
@@ -256,7 +240,6 @@ class ModelInfo(BaseModel):
         "the run of etl; where they lay is told to keys of scope admin alone."
     )
     following: Follow
-    fleet: FleetInfo
     switches: SwitchedPrices
     configuration: Configuration
     keys: Keys

@@ -16,7 +16,7 @@ from serving.log_upload import UploadStatus, read_upload_status
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import FleetFile, HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
 
 # States of the follower in which the newest champion may not be what is served.
 FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed", "unknown_version")
@@ -38,7 +38,6 @@ class Service:
         price_tests: The plan of price tests.
         switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
-        fleet: The serving tasks that are alive.
     """
 
     settings: Settings
@@ -51,7 +50,6 @@ class Service:
     price_tests: WatchedFile[Plan]
     switches: SwitchFile
     embedded: Embedded
-    fleet: FleetFile
     _first_attempt: threading.Event = field(default_factory=threading.Event)
     _ticking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -110,7 +108,6 @@ class Service:
         self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
         self.switches.reload()
         self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
-        self.fleet.reload()
         status = self.log.status()
         self.metrics.set("pricing_log_issued", to=status.issued)
         self.metrics.set("pricing_log_written", to=status.written)
@@ -123,11 +120,9 @@ class Service:
             self.metrics.set("pricing_challenger_workers", self.champion.challenger.name, to=1)
         self.exchange.publish()
         served = self.champion.served
-        tasks, others = self.tasks()
         gauges = {"LogFailing": float(status.failure is not None)}
         if self.settings.config.serving.embedded_metrics:
             gauges |= version_gauges(served.name, self.champion.following) | self._upload_gauges()
-            gauges |= {"Tasks": float(tasks), "TasksOnOtherVersion": float(others)} if tasks else {}
         if served.version is not None:
             gauges["StateAgeDays"] = float((self.now().date() - served.version.demand.state_date).days)
         self.embedded.write_if_due(self.counts, version=served.name, gauges=gauges)
@@ -146,11 +141,6 @@ class Service:
             "UploadFailing": float(status.failure is not None),
             "UploadDropped": float(status.dropped),
         }
-
-    def tasks(self) -> tuple[int, int]:
-        """How many serving tasks are alive (0: not known), and how many serve another version than this worker."""
-        fleet = self.fleet.content
-        return len(fleet.tasks), fleet.others(self.champion.served.name)
 
     def counts(self) -> list[tuple[str, tuple[str, ...], Any]]:
         """The metrics of all workers of this run."""

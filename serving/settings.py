@@ -44,7 +44,6 @@ class Settings:
         decisions_url: Where the follower uploads the decision log, a folder or an s3:// address; None for nowhere.
         pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
         task: The name of this service among those that serve together.
-        knows_others: Whether it tells of itself, and reads of the others, in the database: one was given.
     """
 
     config: Config
@@ -62,7 +61,6 @@ class Settings:
     decisions_url: str | None = None
     pinned: str | None = None
     task: str = "task"
-    knows_others: bool = False
 
     @property
     def decisions_folder(self) -> Path:
@@ -107,19 +105,14 @@ class Settings:
         return self.run_folder / "upload.json"
 
     @property
-    def fleet_file(self) -> Path:
-        """The file where the follower keeps which serving tasks are alive."""
-        return self.run_folder / "fleet.json"
-
-    @property
     def stopping_file(self) -> Path:
         """The file whose presence says that the service is about to stop; see `serving.__main__`."""
         return self.run_folder / "stopping"
 
     @property
     def uses_challenger(self) -> bool:
-        """Whether the challenger prices a share of the products, or shadows the champion."""
-        return self.config.serving.challenger_share > 0 or self.config.serving.challenger_shadow > 0
+        """Whether the challenger prices a share of the products."""
+        return self.config.serving.challenger_share > 0
 
     @property
     def places(self) -> FollowerPaths:
@@ -182,7 +175,6 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
         decisions_url=uploads_url(environment),
         pinned=_pinned(environment),
         task=task_name(environment),
-        knows_others=bool(run_id and given_database_url(environment)),
     )
 
 

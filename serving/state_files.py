@@ -8,7 +8,6 @@ from typing import Generic, Literal, TypeVar
 from pricing.decision.assignment import read_held
 from pricing.decision.switches import NO_SWITCHES, Switches, read_switches
 from pricing.errors import SourceError
-from serving.fleet import ALONE, Fleet, read_fleet
 
 FileState = Literal["none", "read", "unreadable"]
 Content = TypeVar("Content")
@@ -31,7 +30,6 @@ class WatchedFile(Generic[Content]):
         empty: Content,
         what: str,
         keeps: bool = False,
-        quiet: bool = False,
     ) -> None:
         """Reads the file for the first time.
 
@@ -41,9 +39,8 @@ class WatchedFile(Generic[Content]):
             empty: The content of a missing or unreadable file.
             what: What the file is, for the log.
             keeps: Whether the last content stays while the file is missing or unreadable.
-            quiet: Whether a change is no news: the file is written all the time.
         """
-        self._keeps, self._quiet = keeps, quiet
+        self._keeps = keeps
         self._path, self._read, self._empty, self._what = path, read, empty, what
         self._seen: tuple[int, int] | None = None
         self.content = empty
@@ -67,8 +64,7 @@ class WatchedFile(Generic[Content]):
         self._seen = mark
         try:
             self.content, self.state = self._read(self._path), "read"
-            if not self._quiet:
-                _log.info("%s was read: %s", self._path, self._what)
+            _log.info("%s was read: %s", self._path, self._what)
         except (OSError, ValueError, KeyError, TypeError, SourceError) as error:
             self.content, self.state = self._last(), "unreadable"
             self.faults += 1
@@ -88,13 +84,6 @@ class HoldoutFile(WatchedFile[frozenset[str]]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, read=read_held, empty=frozenset(), what="list of held-out products")
-
-
-class FleetFile(WatchedFile[Fleet]):
-    """The serving tasks that are alive, as the follower last read them from the database; those last known stay."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, read=read_fleet, empty=ALONE, what="list of serving tasks", keeps=True, quiet=True)
 
 
 class SwitchFile(WatchedFile[Switches]):

@@ -1,15 +1,17 @@
-"""Write a training run's artifacts: plots, the sensitivity analysis, SHAP explanations."""
+"""Write a training run's artifacts: plots, the sensitivity analysis, SHAP explanations. One that fails is left out."""
 
 import io
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.reports.forecast_plots import forecast_plots
-from pipelines.reports.price_plots import price_plots
+from pipelines.reports import dispensable
+from pipelines.reports.forecast_plots import FORECAST_PLOTS
+from pipelines.reports.price_plots import PRICE_PLOTS
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pipelines.reports.shap_plots import shap_plots
 from pricing.data.panel import Panel
@@ -29,20 +31,34 @@ def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> 
         mlflow.log_artifacts(scratch)
 
 
-def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, panel: Panel) -> None:
-    """Writes the artifacts of `log_artifacts` to a folder."""
+def write_artifacts(
+    folder: Path,
+    frame: pd.DataFrame,
+    *,
+    version: LoadedVersion,
+    panel: Panel,
+    forecast_plots: Mapping[str, Callable[[pd.DataFrame], Figure]] = FORECAST_PLOTS,
+) -> None:
+    """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
     plots, tables = folder / "plots", folder / "sensitivity"
     plots.mkdir(parents=True)
     tables.mkdir()
-    found = analyse(version, panel)
-    curves = {name: _png(figure) for name, figure in price_plots(found)}
-    drawn = {**{name: _png(figure) for name, figure in forecast_plots(frame)}, **curves, **dict(shap_plots(version))}
-    for name, image in drawn.items():
-        (plots / f"{name}.png").write_bytes(image)
-    for name in ("summary", "products", "categories"):
-        getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
-    title = f"How demand answers to price, as of {version.demand.state_date}"
-    (tables / "sensitivity.html").write_text(sensitivity_page(found, curves, title=title), encoding="utf-8")
+    for name, draw in forecast_plots.items():
+        with dispensable(f"plots/{name}.png"):
+            (plots / f"{name}.png").write_bytes(_png(draw(frame)))
+    with dispensable("sensitivity/"):
+        found, curves = analyse(version, panel), {}
+        for name, draw_prices in PRICE_PLOTS.items():
+            with dispensable(f"plots/{name}.png"):
+                curves[name] = _png(draw_prices(found))
+                (plots / f"{name}.png").write_bytes(curves[name])
+        for name in ("summary", "products", "categories"):
+            getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
+        title = f"How demand answers to price, as of {version.demand.state_date}"
+        (tables / "sensitivity.html").write_text(sensitivity_page(found, curves, title=title), encoding="utf-8")
+    with dispensable("plots/shap_*.png"):
+        for name, image in shap_plots(version):
+            (plots / f"{name}.png").write_bytes(image)
 
 
 def _png(figure: Figure) -> bytes:

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from pipelines.reports.etl_figures import OLD_DAYS, Count, Figures
+from pipelines.reports.etl_figures import OLD_DAYS, Count, Figures, Products
 from pipelines.reports.etl_report import EtlReport, Found, Saved, Task
 from pipelines.reports.html_parts import (
     bar,
@@ -18,6 +18,7 @@ from pipelines.reports.html_parts import (
     table,
     text_cell,
 )
+from pricing.demand.grades import GRADES, why_held
 from pricing.demand.learnability import REASONS
 
 SHOWN = 50  # rows of a table; the JSON document beside the page has all
@@ -333,7 +334,7 @@ def _table(figures: Figures) -> str:
     rows = [
         [
             text_cell(every.product_id[at], below=every.category[at]),
-            text_cell(GRADE_WORDS[every.grade[at]], below=every.reason[at].replace("_", " ")),
+            text_cell(GRADE_WORDS[every.grade[at]], below=_why(every, at)),
             number_cell(every.units[at], shown=f"{every.units[at]:,.0f}"),
             number_cell(every.rows[at]),
             number_cell(every.gaps[at]),
@@ -353,6 +354,10 @@ def _table(figures: Figures) -> str:
         f"<h2>Products</h2><p class='soft'>{which} Runs are in {figures.period}s.</p>{table(heads, rows, sorts=True)}"
         f"{_left_out(figures.products, len(rows), 'products')}"
     )
+
+
+def _why(every: Products, at: int) -> str:
+    return why_held(GRADES.index(every.grade[at]), moves=every.usable[at], fortnights=every.fortnights[at])
 
 
 def _notes(figures: Figures) -> str:

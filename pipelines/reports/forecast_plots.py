@@ -1,7 +1,5 @@
 """Plot a backtest: forecast fans, calibration, and error by horizon and product class."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,18 +16,6 @@ FANS = 6
 TICKS = 5
 LEVELS = np.linspace(0.05, 0.95, 19)
 _CLASS_COLOURS = dict(zip(CLASSES, (ORANGE, "#56B4E9", "#CC79A7"), strict=True))
-
-
-def forecast_plots(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Yields every plot of a backtest with its name.
-
-    Args:
-        frame: One row per product, cutoff and step, from `evaluation.described`.
-    """
-    yield "forecast_fans", draw_fans(frame)
-    yield "calibration", draw_calibration(frame)
-    yield "error_by_step", draw_by_step(frame)
-    yield "error_by_class", draw_by_class(frame)
 
 
 def draw_fans(frame: pd.DataFrame) -> Figure:
@@ -161,3 +147,11 @@ def draw_by_class(frame: pd.DataFrame) -> Figure:
 
 def _baseline_label(frame: pd.DataFrame) -> str:
     return f"baseline ({baseline_words(frame.groupby('cutoff')['baseline'].first().tolist())})"
+
+
+FORECAST_PLOTS = {  # name → what draws it of the evaluation frame, from `evaluation.described`
+    "forecast_fans": draw_fans,
+    "calibration": draw_calibration,
+    "error_by_step": draw_by_step,
+    "error_by_class": draw_by_class,
+}

@@ -9,13 +9,14 @@ import pandas as pd
 from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
 from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
-from pricing.demand.baselines import FLAT_PERIODS, NAIVE, baseline_words, baselines_of
+from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
 from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
 from pricing.markdown_text import escape_markdown
 from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
+    elasticity_knowledge,
     shares_by_grade,
     shown_elasticities,
     unit_shares,
@@ -81,7 +82,7 @@ def _units(version: LoadedVersion) -> str:
 def _scores(figures: Mapping[str, Any]) -> str:
     rows = [f"| known until | {_COLUMNS} |", f"|{'---|' * 8}"]
     for fold in figures["folds"]:
-        rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold.get("baseline", NAIVE)]))
+        rows.append(_score_row(str(fold["cutoff"]), fold, names=[fold["baseline"]]))
     rows.append(_score_row("**all folds**", figures, names=baselines_of(figures)))
     lines = [*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures), *figures.get("history", [])]
     gains = [f"{line[0].upper()}{line[1:]}." for line in lines]
@@ -231,18 +232,20 @@ def _shared(version: LoadedVersion) -> str:
 
 
 def _unknown(version: LoadedVersion) -> str:
-    """Lists the best-selling products whose elasticity comes from the prior only."""
+    """Lists the best-selling products whose elasticity comes from the prior only, and why their prices stay."""
     shares = unit_shares(version.demand, version.facts)
     order = np.argsort(-shares, kind="stable")
     unknown = order[version.demand.grade[order] == PRIOR_ONLY]
     if not len(unknown):
         return ""
+    largest = unknown[:_NAMED]
     named = [
-        f"{escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units)"
-        for row in unknown[:_NAMED]
+        f"- The price of {escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units) {why}."
+        for row, why in zip(largest, elasticity_knowledge(version.demand, largest)["why"], strict=True)
     ]
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    return f"Prior only, the largest first: {', '.join(named)}{more}. Price tests, moves of cost or more history tell."
+    more = [f"- And {len(unknown) - _NAMED} more."] if len(unknown) > _NAMED else []
+    head = "Prior only, the largest first; price tests, moves of cost or more history tell:"
+    return "\n".join([head, "", *named, *more])
 
 
 def _at_limit(version: LoadedVersion) -> str:

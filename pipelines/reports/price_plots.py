@@ -1,7 +1,5 @@
 """Plot price sensitivity: elasticities by category, slopes over the price level, demand curves of a few products."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,13 +14,6 @@ CATEGORIES = 20  # most categories drawn, by profit
 DOTS = 60  # most products drawn per category
 FACETS = 6  # most categories with slopes over price
 PRODUCTS = 4  # most products with curves
-
-
-def price_plots(found: Sensitivity) -> Iterator[tuple[str, Figure]]:
-    """Yields every plot of a sensitivity analysis with its name; their size is bounded for any number of products."""
-    yield "elasticity_by_category", draw_by_category(found)
-    yield "elasticity_by_price", draw_by_price(found)
-    yield "price_demand_profit", draw_curves(found)
 
 
 def draw_by_category(found: Sensitivity) -> Figure:
@@ -134,3 +125,10 @@ def _label_outer(axes: list[Axes], *, columns: int, x: str, y: str) -> None:
             ax.set_ylabel(y, fontsize=9)
         if place + columns >= len(axes):
             ax.set_xlabel(x, fontsize=9)
+
+
+PRICE_PLOTS = {  # name → what draws it, in a size that is bounded for any number of products
+    "elasticity_by_category": draw_by_category,
+    "elasticity_by_price": draw_by_price,
+    "price_demand_profit": draw_curves,
+}

@@ -63,8 +63,9 @@ class Sensitivity:
     Attributes:
         summary: One row per product: its elasticity with its interval, as it is shown everywhere
             (`registry.version.shown_elasticities`), units and profit at list price on ordinary days, whether it comes
-            from the product's own history or its category's, the elasticity's grade, and what the competitor's price
-            does to demand, NaN where that is unknown; where products share elasticities, whose and by how many.
+            from the product's own history or its category's, the elasticity's grade, why the price stays, and what the
+            competitor's price does to demand, NaN where that is unknown; where products share elasticities, whose and
+            by how many.
         products: One row per product, context and price level, for at most `CURVES` products: units, money, and the
             local slope of the demand curve.
         categories: One row per category, context and price level, over all its products.
@@ -394,6 +395,7 @@ def _products(found: Sensitivity, shown: int) -> str:
             _interval(row),
             "its own" if row["source"] == "model" else "its category",
             str(row["grade"]).replace("_", " ") + _shared_cell(row),
+            str(row["why"]),
             _competitor_cell(row),
             f"{row['list_price']:,.2f}",
             f"{row['units']:,.2f} ({row['units_low']:,.2f} to {row['units_high']:,.2f})",
@@ -401,8 +403,8 @@ def _products(found: Sensitivity, shown: int) -> str:
         ]
         for _, row in found.summary.nlargest(shown, "profit").iterrows()
     ]
-    head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "competitor +1 %", "list price"]
-    return _html_table([*head, "units a period", "profit a period"], rows)
+    head = ["product", "category", "elasticity", "80 % interval", "history", "grade", "the price", "competitor +1 %"]
+    return _html_table([*head, "list price", "units a period", "profit a period"], rows)
 
 
 def _shared_cell(row: "pd.Series[Any]") -> str:

@@ -17,7 +17,7 @@ from pipelines.reports.canvas import BLACK, BLUE, DPI, GREY, RED, grid, titled
 from pipelines.reports.sensitivity import spread_over
 from pricing.arrays import Floats, Ints
 from pricing.data.net_price import margin_of
-from pricing.decision.explanation import GUARDRAILS, PLENTY, PRICE_TEST, Explanation, Quantity, Told, explain
+from pricing.decision.explanation import GUARDRAILS, PRICE_TEST, Explanation, Quantity, Told, explain
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.registry.version import LoadedVersion, shown_elasticities
 
@@ -107,7 +107,7 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
         requests.append(
             PriceRequest(
                 product_id=str(facts.product_ids[row]),
-                current_stock=stock if np.isfinite(stock) else PLENTY,
+                current_stock=stock if np.isfinite(stock) else None,
                 day_of_week=get_args(Weekday)[date.weekday()],
                 date=date,
                 is_promo=bool(rng.random() < PROMOTED),
@@ -156,15 +156,14 @@ def _inputs(
         "price": recommended / facts.price[row],
         "cost": 1 - margin_of(listed, facts.unit_cost[row], tax_rate=facts.tax_rates()[row]),
         "list_price": listed / facts.price[row],
-        "stock": [min(request.current_stock, PLENTY) for request in requests]
-        / np.maximum(facts.typical_units[row], 0.1),
+        "stock": facts.stock[row] / np.maximum(facts.typical_units[row], 0.1),
         "competitor": facts.comp_price[row] / listed,
         "promotion": [float(request.is_promo) for request in requests],
         "season": [one.decision.date.weekday() for one in explained],
         "strategy": [0.0] * len(requests),
         "guardrails": [0.0] * len(requests),
     }
-    return np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)
+    return np.array([columns[name] for name in names], dtype=np.float64).reshape(len(names), len(requests)).T
 
 
 def _rows(version: LoadedVersion, requests: Sequence[PriceRequest]) -> Ints:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ SERIES = (
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
 PARENTS = "parent_ids"  # an array that only panels with parents have
-FORMAT = 2
-READABLE = (1, 2)  # 1 knew no tax and no ages of competitors' prices: all were of their day
+FORMAT = 2  # of saved panels: no other is read
 HEADER = "panel.json"
 _ARRAYS = (*STATICS, "dates", *SERIES)
 
@@ -158,9 +157,6 @@ class Panel:
         return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)}, parent_ids=parents)
 
 
-"""Increased whenever folders saved before can no longer be read."""
-
-
 def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] = np.save) -> None:
     """Write the panel to a draft folder and rename it into place; an existing panel is replaced.
 
@@ -227,16 +223,6 @@ def is_panel(folder: str | Path) -> bool:
     return (Path(folder) / HEADER).is_file()
 
 
-_NEW_IN_2 = ("comp_price_age", "tax_rate")
-
-
-def _untaxed_and_of_their_day(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What format 1 did not say."""
-    comp_price = arrays["comp_price"]
-    age = np.where(np.isnan(comp_price), comp_price, np.float32(0))
-    return {"comp_price_age": age, "tax_rate": np.zeros(comp_price.shape, np.float32)}
-
-
 def _event(name: str, first: str, last: str, category: str, *numbers: str) -> Event:
     before, after, overlay = numbers
     days = np.datetime64(first, "D"), np.datetime64(last, "D")
@@ -252,14 +238,11 @@ def load_panel(folder: str | Path) -> Panel:
     place = Path(folder)
     try:
         header = json.loads((place / HEADER).read_text(encoding="utf-8"))
-        for what, known in (("format", READABLE), ("contract", (CONTRACT_VERSION,))):
-            if header[what] not in known:
-                raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known[-1]}; run etl again")
-        new = _NEW_IN_2 if header["format"] == 1 else ()
+        for what, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
+            if header[what] != known:
+                raise SourceError(f"{place}: is a panel of {what} {header[what]}, expected {known}; run etl again")
         names = (*_ARRAYS, PARENTS) if header.get(PARENTS) else _ARRAYS
-        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names if name not in new}
-        if new:
-            arrays |= _untaxed_and_of_their_day(arrays)
+        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names}
         shape = (len(arrays["product_ids"]), len(arrays["dates"]))
         wrong = [name for name in SERIES if arrays[name].shape != shape]
         if wrong:
@@ -268,8 +251,8 @@ def load_panel(folder: str | Path) -> Panel:
             period=header["period"],
             notes=tuple(header["notes"]),
             holidays_given=header["holidays_given"],
-            lineage=header.get("lineage", {}),
-            events=tuple(_event(*values) for values in header.get("events", ())),  # panels saved before had none
+            lineage=header["lineage"],
+            events=tuple(_event(*values) for values in header["events"]),
             **arrays,
         )
     except FileNotFoundError as error:

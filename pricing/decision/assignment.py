@@ -127,7 +127,7 @@ def read_holdout(path: Path) -> Holdout | None:
     """
     try:
         document = json.loads(path.read_bytes())
-        held, priced = _products(document["held"]), _products(document.get("priced", []))
+        held, priced = _products(document["held"]), _products(document["priced"])
         began = document.get("began")
         return Holdout(held, priced, None if began is None else dt.date.fromisoformat(began))
     except FileNotFoundError:

@@ -133,7 +133,6 @@ class ResolvedRequest(NamedTuple):
         level: Usual units a period at list price; NaN where nothing says.
         margin: As `ResolvedBatch.margin`.
         comp_price_age: As `ResolvedBatch.comp_price_age`.
-        nearest_product_id: Of an unknown product: the known id nearest to its own; None where none is near.
     """
 
     current_price: float
@@ -165,7 +164,6 @@ class ResolvedRequest(NamedTuple):
     reasons: int
     level: float
     margin: float
-    nearest_product_id: str | None
 
     @property
     def operations(self) -> Operations:
@@ -191,7 +189,7 @@ class PricingContext:
         cost_sd: Standard deviation of the doubt about the cost; 0 where it is known, or assumed without doubt.
         cost_assumed: True where the configured margin stands in for a cost that nobody gave.
         comp_price: The competitor's price; NaN where unknown or too old.
-        stock: Units on hand; infinite where they set no limit.
+        stock: Units on hand; infinite where unknown, so that they set no limit.
         last_price: Price that the sales history says was charged last (`last_price.last_prices`); NaN where unknown.
         anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price that a person has ever charged; NaN where unknown.

@@ -42,7 +42,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # The drivers that are no fields of a request: what is known of demand; of demand itself, the price; what comes last.
 ELASTICITY, PRICE, GUARDRAILS, PRICE_TEST = "elasticity", "price", "guardrails", "price_test"
 SWITCH = "switch"  # of a price that a person has frozen or given: alone, whatever the others would be
-PLENTY = 1e9  # units that no product sells
 ORDINARY_WEEKDAY = 2  # Wednesday
 NEAR_WEEKS = 4  # before and after, in which a Wednesday without an event is looked for
 UNIT_DIGITS = 4  # significant digits of units
@@ -423,8 +422,9 @@ def _of_price(whole: PriceRequest, decided: DetailedDecision, pricer: Pricer, *,
     """The request beside a situation that gives no reason to change the price."""
     usual, now = pricer.usual(whole, today=today), _now(decided, pricer)
     step = pricer.policy.config.price_step
-    absent: dict[str, dict[str, Any]] = {"stock": {"current_stock": max(PLENTY, whole.current_stock)}}
-    absent["stock"]["next_delivery"] = None
+    absent: dict[str, dict[str, Any]] = {}
+    if whole.current_stock is not None:
+        absent["stock"] = {"current_stock": None, "next_delivery": None}
     cost = round(_usual_cost(decided, usual, now=now), _money_digits(step, now))
     if abs(cost - decided.unit_cost) > step / 2:
         absent["cost"] = {"unit_cost": cost}
@@ -501,9 +501,12 @@ def _on(date: dt.date) -> dict[str, Any]:
 
 
 def _written(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:
-    """What a request left to be filled in, written out: its day, what is planned, the competitor that counted."""
-    competitor = {"comp_price": decided.decision.comp_price_used, "comp_price_age": None}
-    return _on(decided.date) | _planned(request, decided, pricer) | competitor
+    """What a request left to be filled in, written out: its day, what is planned, list price and competitor's price.
+
+    With a list price every mixture of two requests can be priced, also where one's product is unknown.
+    """
+    prices = {"list_price": decided.list_price, "comp_price": decided.decision.comp_price_used, "comp_price_age": None}
+    return _on(decided.date) | _planned(request, decided, pricer) | prices
 
 
 def _planned(request: PriceRequest, decided: DetailedDecision, pricer: Pricer) -> dict[str, Any]:
@@ -659,7 +662,7 @@ class _Words:
 
     def _stock(self) -> str:
         whole, baseline = self.situation.whole, self.situation.baseline
-        other = "plenty" if baseline.current_stock >= PLENTY else _stocked(baseline)
+        other = "plenty" if baseline.current_stock is None else _stocked(baseline)
         short = (
             ", expected to run out before the next delivery," if "stock_short" in self.decided.decision.reasons else ""
         )
@@ -745,6 +748,8 @@ def _percent(share: float) -> str:
 def _stocked(request: PriceRequest, *, planned: bool = False) -> str:
     stock, kind = request.current_stock, "planned delivery" if planned else "delivery"
     delivery = f" until the {kind} on {request.next_delivery}" if request.next_delivery else ""
+    if stock is None:
+        return f"unknown size{delivery}"
     return (
         f"{stock:,.0f} unit{'' if stock == 1 else 's'}{delivery}"
         if stock == round(stock)

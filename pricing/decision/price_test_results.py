@@ -97,7 +97,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]], *, plan: Plan
     for row, decisions in last.items():
         for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
             record = decisions[column]
-            test = record.get("test")
+            test = record["test"]
             if not test:
                 continue
             over = -(-(_end(record, plan) - first).days // step)  # the first period that begins after the test
@@ -121,13 +121,9 @@ def _day(moment: str) -> dt.date:
 
 
 def _end(record: Mapping[str, Any], plan: Plan) -> dt.date:
-    """The first day after a record's test; where the log lacks it, the first day after the week of the draw."""
-    test = record["test"]
-    planned = plan.find(str(test["name"]))
-    if planned is not None:
-        return planned.end
-    day = _day(record["date"])
-    return _day(test["end"]) if "end" in test else day + dt.timedelta(days=7 - day.weekday())
+    """The first day after a record's test."""
+    planned = plan.find(str(record["test"]["name"]))
+    return _day(record["test"]["end"]) if planned is None else planned.end
 
 
 def _week(day: dt.date) -> int:

@@ -33,7 +33,7 @@ from pricing.decision.single_request import ALL_BUT_STOCK, PreparedRequest, Sing
 from pricing.decision.strategies import Policy
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand, DemandGrid
-from pricing.errors import RequestError
+from pricing.errors import RequestError, UnknownProductError
 
 PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 FEW = 4  # requests that are priced faster one after the other than in one pass
@@ -113,6 +113,7 @@ class Pricer:
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
+            UnknownProductError: Nothing says how dear a product is, or it is unknown and its request strict.
 
         Example:
             >>> import datetime as dt
@@ -180,7 +181,7 @@ class Pricer:
             for place, answer in zip(free, priced, strict=True):
                 answers[place] = answer
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
-        asked = [requests[place] for place, _ in taken]
+        asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
         kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
         for (place, switch), request, answer in zip(taken, asked, kept, strict=True):
             answers[place] = self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
@@ -203,6 +204,16 @@ class Pricer:
             self._frozen = found
         return self._frozen
 
+    def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
+        """The request; its list price is the one that a person gave where nothing else says how dear the product is."""
+        try:
+            self._resolver.resolve_one(request, today=today)
+        except UnknownProductError:
+            if switch.price is None or request.strict:
+                raise
+            return request.model_copy(update={"list_price": switch.price})
+        return request
+
     def _overridden(
         self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
     ) -> DetailedDecision:
@@ -215,7 +226,7 @@ class Pricer:
         floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
         price = given if switch.below_cost else max(given, floor)
         try:
-            units = min(self.demand_at([request], [price], today=today)[0], request.current_stock)
+            units = min(self.demand_at([request], [price], today=today)[0], request.stock_limit)
         except RequestError:  # nothing says how much sells, as the reasons say
             units = 0.0
         units = units if math.isfinite(units) else 0.0
@@ -229,7 +240,7 @@ class Pricer:
         prepared = self._prepare(single, request, today)
         choice = None
         if prepared is not None and not (tests.tests and tests.draw(request.product_id, prepared.request.date)):
-            choice = single.choose(prepared, request.current_stock, keep=request.product_id in held)
+            choice = single.choose(prepared, request.stock_limit, keep=request.product_id in held)
         if prepared is None or choice is None:
             return self._together([request], today, held, tests)[0]
         resolved, summary = prepared.request, prepared.summary.tolist()
@@ -446,10 +457,6 @@ class Pricer:
         """
         self._resolver.require_known(request)
 
-    def nearest_product(self, product_id: str) -> str | None:
-        """The known product id nearest to an unknown one; None where none is near."""
-        return self._resolver.nearest_product(product_id)
-
     def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
         """As `Resolver.planned_delivery`: what a request that is silent about deliveries is given."""
         return self._resolver.planned_delivery(request, date)
@@ -548,9 +555,8 @@ class Pricer:
         confidence = np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence)
         if not unknown.any():
             return choices._replace(confidence=confidence)
-        nothing = (batch.reasons & BIT["price_level_unknown"]) > 0
         return choices._replace(
-            confidence=np.where(nothing, 0.0, confidence),
+            confidence=confidence,
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
@@ -584,9 +590,8 @@ class Pricer:
                 decision_id=new_id(),
                 comp_price_used=_number(used),
                 comp_price_age=_number(age),
-                nearest_product_id=nearest,
             )
-            for price, confidence, low, high, units, margin, place, bits, strategy, (used, age), nearest in zip(
+            for price, confidence, low, high, units, margin, place, bits, strategy, (used, age) in zip(
                 choices.price.tolist(),
                 choices.confidence.tolist(),
                 choices.low.tolist(),
@@ -597,7 +602,6 @@ class Pricer:
                 (choices.reasons | batch.reasons).tolist(),
                 batch.context.strategy.tolist(),
                 zip(batch.context.comp_price.tolist(), batch.comp_price_age.tolist(), strict=True),
-                batch.nearest_product_ids,
                 strict=True,
             )
         ]

@@ -67,28 +67,26 @@ class ProductFacts:
         categories: Category of each product.
         price: Price charged last.
         last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN where no price was charged
-            for long enough yet, and in a version that was packed without.
+            for long enough yet.
         list_price: Regular price.
         unit_cost: Cost of a unit without tax, given or assumed.
         cost_assumed: True where the configured margin stands in for a cost.
         stock: Units left when the last period ended: the last count, at most COUNTED periods ago, less what sold since;
             NaN where there is none.
         comp_price: The competitor's newest price (`told_comp_price`); NaN where there is none, or none any more.
-        comp_price_date: The day on which that was seen; NaT where unknown, as in a version that was packed without.
-        tax_rate: Tax that prices include now, a fraction of the net price; 0 in a version that was packed without, NaN
-            where the newest rows alone do not show the product, or it was never given one while others were.
+        comp_price_date: The day on which that was seen; NaT where unknown.
+        tax_rate: Tax that prices include now, a fraction of the net price; NaN where the newest rows alone do not show
+            the product, or it was never given one while others were.
         seen_low: Lowest price that a person ever charged or set; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.
-        stock_jumps: (product, bytes) `cadence.stock_jumps` as bits, from which the next three are learnt; no bytes in a
-            version that was packed without.
+        stock_jumps: (product, bytes) `cadence.stock_jumps` as bits, from which the next three are learnt.
         delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
         last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
         deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
         last_change: First day of the period in which the price last changed; NaT where it never did.
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
-        anchor_price: Regular price as a person set it last, which no price of the platform's own moves; NaN in a
-            version that was packed without.
+        anchor_price: Regular price as a person set it last, which no price of the platform's own moves.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
         promotions: Planned promotions of these products that were not over.
         planned_deliveries: Planned deliveries of these products that were to come.
@@ -225,21 +223,14 @@ class ProductFacts:
             self, promotions=promotions.after(self.state_date), planned_deliveries=deliveries.after(self.state_date)
         )
 
-    def with_deliveries(self) -> "ProductFacts":
-        """The facts with `deliveries` worked out anew from the gaps and the last delivery."""
-        since = periods_since(self.last_delivery, self.state_date, period=self.period)
-        return replace(self, deliveries=next_deliveries(self.delivery_gaps, since))
-
     def tax_rates(self) -> Floats:
         """(product,) `tax_rate`, and the highest of its category in place of an unknown one, which answers assume."""
         category = np.unique(self.categories, return_inverse=True)[1]
         highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
 
-    def jumps(self) -> Bools | None:
-        """(product, LOOK_BACK) as `cadence.stock_jumps` finds them; None in a version that was packed without."""
-        if not self.stock_jumps.shape[1]:
-            return None
+    def jumps(self) -> Bools:
+        """(product, LOOK_BACK) as `cadence.stock_jumps` finds them."""
         return np.unpackbits(self.stock_jumps, axis=1, count=LOOK_BACK).astype(np.bool_)
 
     def with_jumps(self, jumps: Bools) -> "ProductFacts":
@@ -418,7 +409,7 @@ class Typical(NamedTuple):
     """What is usual in a category; the medians of its products, of the tax rate the highest.
 
     Attributes:
-        list_price: Regular price; None where unknown.
+        list_price: Regular price; None where unknown, and over all products: it would be that of something else.
         units: Units a period; NaN where unknown.
         margin: Fraction of the net list price above a cost that is really known; NaN where none is.
         tax_rate: Highest tax of its products, of all where none of its own is known: with any lower one a price could
@@ -442,7 +433,7 @@ def typical(facts: ProductFacts | None) -> dict[str, Typical]:
     order = np.argsort(facts.categories, kind="stable")
     names, first = np.unique(facts.categories[order], return_index=True)
     parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
-    return {name: _usual(part) for name, part in {**parts, "": columns}.items()}
+    return {name: _usual(part) for name, part in parts.items()} | {"": _usual(columns)._replace(list_price=None)}
 
 
 def _values(numbers: Floats) -> Iterator[float | None]:

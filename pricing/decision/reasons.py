@@ -35,7 +35,7 @@ def _stronger(name: str) -> tuple[str, ...]:
 
 
 REASONS: dict[str, str] = {
-    "unknown_product": "the product is not in the model's history; nearest_product_id is the id that was perhaps meant",
+    "unknown_product": "the product is not in the model's history",
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails, and "
     "the confidence is that of the price kept",
     "held": "no allowed price promises enough more than the current one",
@@ -52,7 +52,7 @@ REASONS: dict[str, str] = {
     "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
-    "delivery_planned": "the request does not say when the next delivery comes; stock is to last until the planned one",
+    "delivery_planned": "the request does not say when the next delivery comes; the planned one counts",
     "stock_short": "stock is expected to run out before the next delivery, and a price that is not kept allows for it",
     "no_stock": "there is no stock; priced as it will be once there is",
     "no_model": "no model version is loaded; a rule answered",
@@ -64,7 +64,6 @@ REASONS: dict[str, str] = {
     "cost_assumed": "no cost is known; the configured margin stands in for it",
     "tax_rate_assumed": "no tax rate is known of the product; the highest of its category or of all stands in",
     "list_price_assumed": "no list price is known; it was taken from the other prices of the request or the category",
-    "price_level_unknown": "nothing says how dear the product is; the configured price answers, with confidence 0",
     "demand_unknown": "nothing says how much sells; units and margin are left at 0",
     "current_price_unknown": "no current price is known; the list price stands in for it",
     "comp_price_stale": "the competitor's price is older than decision.comp_price_max_age and was not used",

@@ -1,6 +1,7 @@
 """A price request and the decision that answers it: one schema for serving, batch pricing, the pyfunc and the log."""
 
 import datetime as dt
+import math
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satur
 Source = Literal["model", "category", "rule", "override"]
 Text = Annotated[str, Field(max_length=200)]
 Money = Annotated[float, Field(ge=1e-4, le=1e9, allow_inf_nan=False)]
+Stock = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Age = Annotated[float, Field(ge=0, le=LONGEST_AGE, allow_inf_nan=False)]
 
 
@@ -66,7 +68,8 @@ class PriceRequest(BaseModel):
     """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
 
     Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
-    units. `day_of_week` may be left out where `date` is given. `strict` is written out only where it is set.
+    units, and moves no price where it is unknown: null or left out. `day_of_week` may be left out where `date` is
+    given. `strict` is written out only where it is set.
 
     A `comp_price` that is left out is the newest one that the model version knows; null is no competitor. A
     `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
@@ -75,7 +78,9 @@ class PriceRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_contract_first)
 
     product_id: Annotated[str, Field(min_length=1, max_length=200)]
-    current_stock: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+    current_stock: Stock | None = Field(
+        default=None, description="Units on hand; 0 is none. Null or left out: unknown, and then stock moves no price."
+    )
     date: Day | None = None  # stands before the weekday, which is taken from it
     day_of_week: Weekday = Field(
         default_factory=_weekday_of, validate_default=True, description="May be left out where date is given."
@@ -120,6 +125,11 @@ class PriceRequest(BaseModel):
         return age
 
     @property
+    def stock_limit(self) -> float:
+        """Units that can be sold at most: the stock, infinite where it is unknown."""
+        return math.inf if self.current_stock is None else self.current_stock
+
+    @property
     def asks_newest_comp_price(self) -> bool:
         """Whether the competitor's price is left out, and not null: the newest one known is meant."""
         return self.comp_price is None and "comp_price" not in self.model_fields_set
@@ -140,10 +150,7 @@ def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 class Decision(BaseModel):
-    """The price given, what it rests on, and what had to give way.
-
-    `nearest_product_id` is written out only where the product is unknown and another id is near.
-    """
+    """The price given, what it rests on, and what had to give way."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -164,9 +171,4 @@ class Decision(BaseModel):
         default=None,
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "
         "be used; null without any.",
-    )
-    nearest_product_id: str | None = Field(
-        default=None,
-        exclude_if=_is_none,
-        description="Of an unknown product: the known id that was probably meant. Absent where none is near.",
     )

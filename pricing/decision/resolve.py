@@ -15,7 +15,6 @@ from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_a
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext, ResolvedRequest
-from pricing.decision.nearest_product import NearestProduct
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
@@ -31,7 +30,7 @@ _NAN = float("nan")
 _INF = float("inf")
 _WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
 _FLAGS = ("current_known", "cost_assumed", "is_promo")
-_NO_NUMBERS = ("category_name", "date", "deliveries", "nearest_product_id")
+_NO_NUMBERS = ("category_name", "date", "deliveries")
 _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
@@ -54,7 +53,6 @@ class ResolvedBatch:
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
-        nearest_product_ids: Of each unknown product, the known id nearest to its own; None where none is near.
         draws: What a price test asks of each request; None outside tests.
     """
 
@@ -66,7 +64,6 @@ class ResolvedBatch:
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
-    nearest_product_ids: list[str | None]
     draws: Sequence[Draw | None] = ()
 
     def take(self, rows: Ints) -> "ResolvedBatch":
@@ -80,7 +77,6 @@ class ResolvedBatch:
             reasons=self.reasons[rows],
             dates=[self.dates[row] for row in rows],
             categories=[self.categories[row] for row in rows],
-            nearest_product_ids=[self.nearest_product_ids[row] for row in rows],
             draws=[self.draws[row] for row in rows] if self.draws else (),
         )
 
@@ -102,12 +98,10 @@ class Resolver:
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
         self._no_model = demand is None
         self._products = known_products(demand, facts)
-        self._near = NearestProduct(list(self._products))
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
         self._dates: dict[tuple[dt.date, str, dt.date | None], tuple[dt.date, bool]] = {}
         self._holidays: dict[dt.date, bool] = {}
-        self._nearest: dict[str, str | None] = {}
 
     def resolve(
         self,
@@ -127,7 +121,7 @@ class Resolver:
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
-            UnknownProductError: The product of a strict request is unknown.
+            UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
         """
         resolved = [self.resolve_one(request, today=today) for request in requests]
         batch = self._batch(resolved)
@@ -184,20 +178,17 @@ class Resolver:
         list_price = request.list_price or known.list_price
         if list_price is None:
             reasons |= BIT["list_price_assumed"]
-            at_margin = price_at_margin(cost, margin, tax_rate=tax_rate) if cost else comp_price
+            at_margin = price_at_margin(cost, margin, tax_rate=tax_rate) if cost else None
             list_price = price or at_margin or usual.list_price
             if list_price is None:
-                reasons |= BIT["price_level_unknown"]
-                list_price = self._policy.config.rule_price
+                raise UnknownProductError(request.product_id)
         if cost is None:
             cost = cost_at_margin(list_price, margin, tax_rate=tax_rate)
         if price is None:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
-        nearest = None
         if known.row < 0:
             reasons |= self._unknown(known, category)
-            nearest = self.nearest_product(request.product_id) if known is UNKNOWN_PRODUCT else None
         is_promo = request.is_promo
         if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
             is_promo, reasons = True, reasons | BIT["promotion_planned"]
@@ -215,7 +206,7 @@ class Resolver:
             cost_assumed=cost_assumed,
             comp_price=comp_price or _NAN,
             comp_price_age=comp_price_age,
-            stock=request.current_stock,
+            stock=request.stock_limit,
             last_price=known.last_price,
             anchor_price=known.anchor_price,
             seen_low=known.seen_low,
@@ -235,7 +226,6 @@ class Resolver:
             reasons=reasons,
             level=usual.units if known.units is None else known.units,
             margin=margin_of(list_price, cost, tax_rate=tax_rate) if cost_assumed else usual.margin,
-            nearest_product_id=nearest,
         )
 
     def _competitor(self, request: PriceRequest, known: KnownProduct, day: dt.date) -> tuple[float | None, float]:
@@ -259,17 +249,11 @@ class Resolver:
             UnknownProductError: It is one.
         """
         if request.strict and self._products and request.product_id not in self._products:
-            raise UnknownProductError(request.product_id, nearest=self.nearest_product(request.product_id))
+            raise UnknownProductError(request.product_id)
 
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
         return self._products.get(request.product_id, UNKNOWN_PRODUCT).category or request.category or ""
-
-    def nearest_product(self, product_id: str) -> str | None:
-        """The known product id nearest to an unknown one; None where none is near."""
-        if product_id not in self._nearest:
-            _remember(self._nearest, product_id, self._near.of(product_id))
-        return self._nearest[product_id]
 
     def _unknown(self, known: KnownProduct, category: str) -> int:
         """Reason bits of a product that demand does not know; facts alone may know it, or its category."""
@@ -282,7 +266,7 @@ class Resolver:
 
     def _batch(self, resolved: Sequence[ResolvedRequest]) -> ResolvedBatch:
         columns = dict(zip(ResolvedRequest._fields, zip(*resolved, strict=True), strict=True))
-        categories, dates, deliveries, nearest = (columns.pop(name) for name in _NO_NUMBERS)
+        categories, dates, deliveries = (columns.pop(name) for name in _NO_NUMBERS)
         numbers = dict(zip(columns, np.array(list(columns.values()), dtype=np.float64), strict=True))
         whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
         flags = {name: numbers[name] > 0 for name in _FLAGS}
@@ -325,7 +309,6 @@ class Resolver:
             reasons=whole["reasons"],
             dates=list(dates),
             categories=list(categories),
-            nearest_product_ids=list(nearest),
         )
 
     def _days_since_change(self, known: KnownProduct, date: dt.date, price: float | None) -> float:

@@ -40,10 +40,12 @@ class Outcome(BaseModel):
     strategy: str | None = Field(description="The strategy that chose the price; null where the price was given.")
     allowed: bool = Field(description="Whether the guardrails allow the price.")
     demand: Spread = Field(description="Units that shoppers would buy if stock were ample.")
-    units: Spread = Field(description="Units sold, no more than the stock.")
+    units: Spread = Field(description="Units sold, no more than the stock where it is known.")
     revenue: Spread = Field(description="Net of tax.")
     margin: Spread = Field(description="Profit over the cost of the units sold, net of tax.")
-    stock_out: float = Field(description="Chance that the stock is gone before the next delivery.")
+    stock_out: float | None = Field(
+        description="Chance that the stock is gone before the next delivery; null where it is unknown."
+    )
 
 
 class Simulation(BaseModel):
@@ -116,7 +118,7 @@ def outcomes(
     Args:
         tried: The prices.
         demand_at: Demand of one request at prices (1, candidate), ascending.
-        stock: Units on hand.
+        stock: Units on hand; infinite where unknown.
         unit_cost: Cost of a unit without tax.
         tax_rate: Tax that prices include, a fraction of the net price.
     """
@@ -126,8 +128,9 @@ def outcomes(
     mean = np.maximum(grid.until[0] / unit, 1e-9)  # (node, candidate)
     size = np.broadcast_to(grid.until_size[0], mean.shape)
     low, high = (unit * _quantile(mean, size, grid.weight, level) for level in INTERVAL)
-    sold, gone = np.zeros(len(prices)), np.ones(len(prices))
-    if stock > 0:
+    wanted = unit * (grid.weight @ mean)
+    sold, gone = np.minimum(wanted, stock), np.ones(len(prices))
+    if 0 < stock < np.inf:
         there = np.full_like(mean, in_steps(np.array([stock]), np.array([unit]))[0])
         sold = np.minimum(unit * (grid.weight @ expected_sales(mean, size=size, stock=there)), stock)
         last = np.maximum(np.ceil(there) - 1, 0.0)  # sold out: demand exceeds all units but the last
@@ -135,7 +138,7 @@ def outcomes(
     made = []
     for one in tried:
         place = int(np.searchsorted(prices, one.price))
-        demand = Spread(mean=unit * float(grid.weight @ mean[:, place]), low=float(low[place]), high=float(high[place]))
+        demand = Spread(mean=float(wanted[place]), low=float(low[place]), high=float(high[place]))
         units = Spread(mean=float(sold[place]), low=min(demand.low, stock), high=min(demand.high, stock))
         made.append(
             Outcome(
@@ -146,7 +149,7 @@ def outcomes(
                 units=units,
                 revenue=_times(units, net_price(one.price, tax_rate)),
                 margin=_times(units, unit_profit(one.price, unit_cost, tax_rate=tax_rate)),
-                stock_out=float(gone[place]),
+                stock_out=float(gone[place]) if stock < np.inf else None,
             )
         )
     return made

@@ -84,8 +84,7 @@ def read(path: Path, strategy_test: StrategyTestConfig) -> dict[str, str]:
         return {}
     if not isinstance(values, dict):
         return {}
-    known = values.get("strategy_test", values.get("trial"))  # the latter is the former name
-    if known != strategy_test.model_dump(mode="json"):
+    if values.get("strategy_test") != strategy_test.model_dump(mode="json"):
         return {}
     products = values.get("products")
     if not isinstance(products, dict) or not all(isinstance(arm, str) for arm in products.values()):

@@ -41,6 +41,7 @@ _CANDIDATES = {"candidate_price": "price", "candidate_units": "units", "candidat
 COLUMNS = ("at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, *_CANDIDATES, "test")
 _DELETED = "archive-kept-since"  # a file beside the notes
 _DAY = re.compile(r"day=(?P<day>\d{4}-\d{2}-\d{2})")
+_NOTED = re.compile(r"(\d+) (\d+) (\d+) (\d{4}-\d{2}-\d{2})")  # a line of a note
 _FILE = re.compile(r"decisions-[\w.-]+-\d{12}\.parquet")  # what `serving.compact` writes
 
 
@@ -52,13 +53,13 @@ class Moved:
         first: Number of the first.
         last: Number of the last.
         segment: First number of the segment that they were in.
-        day: The day on which they were made, YYYY-MM-DD; empty in notes of earlier releases.
+        day: The day on which they were made, YYYY-MM-DD.
     """
 
     first: int
     last: int
     segment: int
-    day: str = ""
+    day: str
 
 
 def default_archive(folder: Path) -> Path:
@@ -136,13 +137,9 @@ def read_note(folder: Path, worker: str) -> set[Moved]:
 
 
 def _moved(line: str) -> Moved | None:
-    """One line of a note; None where it was torn. Older lines have no day, the oldest no segment either."""
-    words = line.split()
-    numbers, day = words[:3], words[3] if len(words) == 4 else ""
-    if not 2 <= len(words) <= 4 or not all(map(str.isdigit, numbers)) or (day and not _DAY.fullmatch(f"day={day}")):
-        return None
-    first, last, *segment = map(int, numbers)
-    return Moved(first, last, segment[0] if segment else first, day)
+    """One line of a note; None where it was torn."""
+    found = _NOTED.fullmatch(line)
+    return found and Moved(int(found[1]), int(found[2]), int(found[3]), found[4])
 
 
 def _note(folder: Path, worker: str) -> Path:
@@ -172,7 +169,7 @@ def first_tested_day(where: str | Path) -> dt.date | None:
     """
     for day, files in reversed(archive_days(where)):
         for frame in files.read(("test",)):
-            if "test" not in frame or frame["test"].notna().any():  # files of earlier releases do not say
+            if frame["test"].notna().any():
                 return dt.date.fromisoformat(day)
     return None
 
@@ -184,15 +181,11 @@ class DayOfArchive:
     store: "FileSystem"
     paths: tuple[str, ...]
 
-    def read(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator["pd.DataFrame"]:
-        """Yields each file's decisions with those of the columns that it has; `line` in any case where some are absent.
-
-        Args:
-            columns: What is wanted.
-            optional: Of them, those that files of earlier releases lack and that are missed in none.
+    def read(self, columns: Sequence[str]) -> Iterator["pd.DataFrame"]:
+        """Yields the columns of each file's decisions.
 
         Raises:
-            SourceError: A file does not belong to an archive, or what reads it is missing.
+            SourceError: A file does not belong to an archive, or lacks a column, or what reads it is missing.
         """
         for path in self.paths:
             try:
@@ -202,11 +195,13 @@ class DayOfArchive:
 
                 with self.store.open_input_file(path) as opened:
                     file = parquet.ParquetFile(opened)
-                    there = set(file.schema_arrow.names)
-                    if "line" not in there:
-                        raise SourceError(f"{path}: is no file of an archive of decisions (no column line)")
-                    absent = set(columns) - there - set(optional)
-                    table = file.read([*(name for name in columns if name in there), *(["line"] if absent else [])])
+                    absent = sorted({"line", *columns} - set(file.schema_arrow.names))
+                    if absent:
+                        raise SourceError(
+                            f"{path}: is no file of an archive of decisions of this format (no column "
+                            f"{', '.join(absent)}); start a new archive"
+                        )
+                    table = file.read(list(columns))
                 yield table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None)
             except (OSError, ImportError, ValueError, KeyError) as error:
                 raise SourceError(f"{path}: cannot be read as an archive of decisions ({error})") from error
@@ -299,9 +294,9 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
             **record["decision"],
             **{name: value for name, value in record.items() if name not in ("request", "decision", "candidates")},
             **{name: record["candidates"].get(key) for name, key in _CANDIDATES.items()},
-            "unit": record["candidates"].get("unit", 1.0),
+            "unit": record["candidates"].get("unit"),
             "reasons": " ".join(record["decision"]["reasons"]),
-            "test": (record.get("test") or {}).get("name"),
+            "test": (record["test"] or {}).get("name"),
             "line": json.dumps(record, ensure_ascii=False),
         }
         for record in records

@@ -6,14 +6,13 @@ run of one process. It numbers its decisions from 1 and keeps the last number is
 disk.
 
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
-`category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `candidates` (`price`, ascending, and
-`units` expected at each over the requested period; in newer lines also `size` of the negative binomial that has the
-forecast's mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no
-shop: by a challenger beside the champion, or by a batch that was not applied), `strategy_test` (strategy test and arm,
-or null) and, in newer lines, `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for
-this price, before the guardrails, and in still newer ones the test's `end`, the first day after it. The newest ones
-have `tax_rate`, and say by `comp_price` null in the request that it named no competitor, where earlier lines leave out
-what is null.
+`category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `tax_rate`, `candidates` (`price`,
+ascending, `units` expected at each over the requested period, `size` of the negative binomial that has the forecast's
+mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no shop: by a
+batch that was not applied), `strategy_test` (strategy test and arm, or null)
+and `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for this price, before the
+guardrails, and the test's `end`, the first day after it. A null `comp_price` in the request says that it named no
+competitor. There is one schema: a line of another counts as damaged.
 """
 
 import datetime as dt
@@ -48,9 +47,10 @@ from pricing.decision_log.uploads import (
 )
 from pricing.errors import SourceError
 
-SCHEMA = 2  # 1 had the field `strategy_test` under the name `trial`
+SCHEMA = 2
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
-REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "candidates", "shadow", "strategy_test"}
+REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "tax_rate", "candidates", "shadow"}
+REQUIRED |= {"strategy_test", "test"}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
@@ -150,7 +150,7 @@ class LogReading:
 
     Attributes:
         records: Decisions in the order of `at`; their `candidates` have the ends of the 80 % interval, `q10` and `q90`,
-            where the segment carries sizes and SciPy is installed.
+            where there are sizes and SciPy is installed.
         damaged: Lines that are no whole record of a known schema.
         lost: Decisions that were numbered and cannot be read, including damaged ones.
         pending: Decisions of running workers that have not reached the disk yet.
@@ -495,14 +495,11 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def decode_line(line: bytes) -> dict[str, Any] | None:
-    """The record of one line; None where it is damaged or of an unknown schema."""
+    """The record of one line; None where it is damaged or of another schema."""
     try:
         record = json.loads(line)
     except ValueError:
         return None
-    if isinstance(record, dict) and record.get("schema") == 1 and "trial" in record:
-        record["strategy_test"] = record.pop("trial")
-        record["schema"] = SCHEMA
     whole = isinstance(record, dict) and record.keys() >= REQUIRED and record["schema"] == SCHEMA
     sound = whole and isinstance(record["sequence"], int) and isinstance(record["at"], str)
     return record if sound else None
@@ -558,7 +555,7 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
     except ImportError:
         return
     lengths = [len(candidates["units"]) for candidates in counted]
-    unit = np.repeat([float(candidates.get("unit", 1.0)) for candidates in counted], lengths)
+    unit = np.repeat([float(candidates["unit"]) for candidates in counted], lengths)
     mean = np.maximum(np.concatenate([candidates["units"] for candidates in counted]) / unit, 1e-9)
     size = np.maximum(np.concatenate([candidates["size"] for candidates in counted]), 1e-9)
     for name, level in LEVELS.items():
@@ -568,11 +565,11 @@ def add_intervals(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _has_sizes(candidates: Any) -> bool:
-    """Whether there is a size for every price, and all are numbers; older lines have none, and a unit of 1."""
+    """Whether there is a size for every price, and all are numbers."""
     if not isinstance(candidates, dict) or "q10" in candidates:
         return False
     units, size = candidates.get("units"), candidates.get("size")
     if not isinstance(units, list) or not isinstance(size, list) or not units or len(units) != len(size):
         return False
-    unit = candidates.get("unit", 1.0)
+    unit = candidates.get("unit", 0.0)
     return all(isinstance(value, int | float) for value in (*units, *size, unit)) and unit > 0

@@ -125,11 +125,6 @@ def backtest(
     return Backtest(frame, figures, found)
 
 
-def fold_wape(model: DemandModel, *, past: Panel, panel: Panel, fold: Fold) -> float:
-    """WAPE of a model on the scored periods of a fold, as a fraction; arguments as of `evaluate`."""
-    return float(evaluation.figures(evaluate(model, past=past, panel=panel, fold=fold))["wape"])
-
-
 def evaluate(
     model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: LevelForecasts | None = None
 ) -> pd.DataFrame:

@@ -160,8 +160,8 @@ def baseline_words(names: Sequence[str]) -> str:
 
 
 def baselines_of(figures: Mapping[str, Any]) -> list[str]:
-    """The baseline of each fold of `Backtest.figures`; seasonal naive in versions from before there was another."""
-    return [fold.get("baseline", NAIVE) for fold in figures.get("folds") or []] or [NAIVE]
+    """The baseline of each fold of `Backtest.figures`; seasonal naive where no row could be scored."""
+    return [fold["baseline"] for fold in figures["folds"]] or [NAIVE]
 
 
 def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:

@@ -65,7 +65,7 @@ def prior_weights(periods: int, *, context: int, trees: bool = True) -> Floats:
 
 
 def network_only(products: int) -> Combination:
-    """Return a combination with all weight on the network, as in versions packed before combinations existed."""
+    """Return a combination with all weight on the network."""
     weights = np.zeros((len(CLASSES) + 1, len(FORECASTERS)))
     weights[:, 0] = 1.0
     return Combination(

@@ -20,7 +20,6 @@ _COUNTED = 512  # stock up to which the score is summed count by count; above, t
 _NO_TAIL = 1e-7  # probability of selling out below which the stock does not change the score
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
 VOLUME_CLASSES = CLASSES
-TARGET = "sales given shelf"  # what is scored
 
 
 def probability_transform(
@@ -352,9 +351,9 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     Returns:
         Those of `scores`, `rows` scored, `censored` (sold-out rows), `left_out` (rows not scored), `always_sold_out`
         (products that sold out in every row: their demand forecasts cannot be judged), the same scores per fold in
-        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `target` names what is scored; versions
-        made before sold-out rows were scored have none. `baseline` tells whether the baseline was `naive`, `flat`,
-        `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are the best in hindsight.
+        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `baseline` tells whether the baseline was
+        `naive`, `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are the best in
+        hindsight.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
@@ -366,7 +365,6 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     result["censored"] = int(frame["censored"].sum())
     result["left_out"] = len(frame) - len(scored)
     result["always_sold_out"] = int(frame.groupby("product_id")["censored"].all().sum())
-    result["target"] = TARGET
     result["folds"] = [
         {
             "cutoff": str(pd.Timestamp(str(cutoff)).date()),

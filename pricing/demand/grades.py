@@ -20,6 +20,14 @@ FLAGS = ("few_moves", "trend", "dip_after_cut", "kinds_disagree", "at_limit", "m
 FEW_MOVES, TREND, DIP_AFTER_CUT, KINDS_DISAGREE, AT_LIMIT, MOVED_TOGETHER = (1 << n for n in range(len(FLAGS)))
 FALSIFIED = TREND | DIP_AFTER_CUT | KINDS_DISAGREE  # failed tests of the identifying assumptions
 
+# In words, those that can hold a price; the first that applies is told.
+_AGAINST = {
+    TREND: "demand moved before it did",
+    DIP_AFTER_CUT: "shoppers laid in when it was low",
+    KINDS_DISAGREE: "moves of different kinds tell different elasticities",
+    AT_LIMIT: "what they tell ends at a limit, which is no finding",
+}
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -53,6 +61,27 @@ def blank_evidence(products: int) -> Evidence:
 def flag_names(flags: int) -> tuple[str, ...]:
     """Names of the bits that are set."""
     return tuple(name for n, name in enumerate(FLAGS) if flags >> n & 1)
+
+
+def why_held(grade: int, *, moves: int, fortnights: int, flags: int = 0) -> str:
+    """Say in a sentence, whose subject is a product's price, why it stays; empty where it may move by its elasticity.
+
+    Args:
+        grade: Of the product, index into GRADES.
+        moves: Price changes in its history, without the platform's own.
+        fortnights: With moves that can be learnt from.
+        flags: Objections to the estimate, as in `Evidence`; 0 before there is one.
+    """
+    if grade != PRIOR_ONLY:
+        return ""
+    if not moves:
+        return "stays: it never moved, and only moves can be learnt from"
+    moved = f"stays: it moved {moves} time{'s' if moves > 1 else ''}"
+    if fortnights < LEAST_CLUSTERS:
+        plural = "" if fortnights == 1 else "s"
+        return f"{moved}, in {fortnights} fortnight{plural} that can be learnt from, and {LEAST_CLUSTERS} are needed"
+    against = next((words for flag, words in _AGAINST.items() if flags & flag), "")
+    return f"{moved}, but {against or 'too little sold then to tell its effect from chance'}"
 
 
 def grade_products(evidence: Evidence, *, category_grade: Grades, category: Ints) -> Grades:

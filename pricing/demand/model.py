@@ -75,7 +75,7 @@ class DemandModel:
         combination: Combination of the forecasters.
         encoded: States.
         competitor: What the competitor's price does to demand, estimated apart from the forecast, which reads that
-            price too; None in a model from before it was estimated.
+            price too; None where it was not estimated.
     """
 
     product_ids: Strings

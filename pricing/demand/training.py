@@ -87,7 +87,6 @@ def train(
     *,
     calendar: Calendar | None = None,
     out_of_fold: OutOfFold | None = None,
-    start: WarmStart | None = None,
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
@@ -99,7 +98,6 @@ def train(
         config: The demand section.
         calendar: Holidays of the periods after the panel; none when absent.
         out_of_fold: Estimates from a backtest; the default level error and prior combination weights when absent.
-        start: See `fit`.
         tested: The draws of price tests; see `identify`.
         live_since: First period whose prices may be the platform's own; None if people set all prices.
         progress: Called with a sentence about each step.
@@ -109,9 +107,7 @@ def train(
         TrainingError: The network did not converge.
     """
     check_length(len(panel.dates), period=panel.period)
-    trained = fit(
-        panel, config, calendar=calendar, start=start, tested=tested, live_since=live_since, progress=progress
-    )
+    trained = fit(panel, config, calendar=calendar, tested=tested, live_since=live_since, progress=progress)
     if out_of_fold is None:
         return trained.model
     model = replace(trained.model, level_error=out_of_fold.width.level_error)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
-from pricing.demand.baselines import NAIVE, NAMES, baseline_words, baselines_of
+from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.demand.combination import CLASSES
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
@@ -27,14 +27,14 @@ class Verdict:
     Attributes:
         name: The gate, such as "beats_naive".
         figure: What was measured; None where nothing was.
-        threshold: The limit; a pair is a lower and an upper one.
-        passed: Whether the gate passed; False where nothing was measured.
+        threshold: The limit; a pair is a lower and an upper one. None where the gate only says something.
+        passed: Whether the gate passed; False where nothing was measured, True where it only says something.
         sentence: The same in words.
     """
 
     name: str
     figure: float | None
-    threshold: float | tuple[float, float]
+    threshold: float | tuple[float, float] | None
     passed: bool
     sentence: str
 
@@ -58,17 +58,13 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 
     Args:
         figures: `Backtest.figures`: `wape`, `wape_baseline`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
-            `folds`, `elasticity`. Where `wape_baseline` is absent, as in versions from before there were two baselines,
-            `wape_naive` takes its place.
+            `folds`, `elasticity`.
         limits: The thresholds.
         holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
     """
     elasticity = figures.get("elasticity") or {}
     bias = _number(figures.get("bias"))
-    if "wape_baseline" in figures:
-        key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
-    else:
-        key, whose = "wape_naive", f"the {NAMES[NAIVE]} forecast's"
+    key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
     beats = _at_most(
         "beats_naive",
         None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(key)),
@@ -107,7 +103,7 @@ def _allow_sampling_error(verdict: Verdict, figures: Mapping[str, Any], limits: 
 
 
 def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Rows that sold out, and all rows, of a backtest; 0 and 0 in versions that did not count them."""
+    """Rows that sold out, and all rows, of a backtest; 0 and 0 where they are not counted."""
     censored, rows, left_out = (_number(figures.get(name)) for name in ("censored", "rows", "left_out"))
     return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
 
@@ -128,7 +124,7 @@ def _note_sold_out(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Reports whether prices may rest on the elasticities; never fails: a version that holds prices is useful, too.
+    """Says whether prices may rest on the elasticities; never fails: a version that holds prices is useful, too.
 
     Args:
         share: Share of the units whose elasticity is known from more than a prior.
@@ -142,7 +138,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
         return verdict
     else:
         said = f"prices move all the same: it was not packed as {HOLDS_ONLY}, and only a training decides that anew"
-    return replace(verdict, passed=True, sentence=f"{verdict.sentence}; {said}")
+    return _only_said(verdict, f"{verdict.sentence}; {said}")
 
 
 @dataclass(frozen=True)
@@ -211,7 +207,7 @@ def champion_gates(
     ]
 
 
-def not_compared_gate(limits: GatesConfig, *, production: ProductionError | None) -> Verdict:
+def not_compared_gate(production: ProductionError | None) -> Verdict:
     """Says that a champion with the challenger's own settings cannot be compared with it on folds, and refuses nothing.
 
     Refitted on the challenger's folds it would be the challenger, and the ratio 1 whatever either is worth. What the
@@ -221,7 +217,7 @@ def not_compared_gate(limits: GatesConfig, *, production: ProductionError | None
     if production is not None:
         decayed = "so that it is in decay" if production.factor > 1 else "so that it is not in decay"
         said = f"{said}; {production.words()}, {decayed}"
-    return Verdict("against_champion", None, limits.champion_ratio, True, said)
+    return Verdict("against_champion", None, None, True, said)
 
 
 def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -285,6 +281,12 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     verdict = _at_least("products", share, limits.products, words)
     if not unknown:
         return verdict
+    if len(unknown) == len(units):
+        said = (
+            "it has none of them, so the champion is of another shop: train this shop's model anew under a name of its "
+            "own, with `registry: {model_name: NAME}` in a file given as --config to every job"
+        )
+        return replace(verdict, sentence=f"{verdict.sentence}; {said}")
     more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     lacks = f"it lacks {len(unknown)} of {len(units)}: {', '.join(unknown[:_NAMED])}{more}"
     asked = "" if verdict.passed else "; were the sales complete?"
@@ -319,7 +321,8 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
 def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     """Judges how far a promotion would move prices, from the champion's and from those charged last.
 
-    The figure is the one that is closest to its limit, or furthest beyond it; the sentence has them all.
+    Where the price charged last is a cut, the way back to list price is no move. The figure is the one that is closest
+    to its limit, or furthest beyond it; the sentence has them all.
 
     Args:
         moves: What both price.
@@ -336,7 +339,7 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
         found += [(median, limits.median), (high, limits.p95)]
         said.append(f"from {words} median {_say(median)}, 95th percentile {_say(high)}")
     if not found:
-        return Verdict("price_moves", None, limits.p95, True, "no product has a price to compare with")
+        return Verdict("price_moves", None, None, True, "no product has a price to compare with")
     figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
     passed = all(measured <= allowed for measured, allowed in found)
     sentence = (
@@ -371,7 +374,7 @@ def comparable(
         other: The other version's.
         settings: Theirs, in this order: equal cutoffs do not imply equal scored periods.
     """
-    if len({(demand.gap, demand.horizon) for demand in settings}) > 1 or one.get("target") != other.get("target"):
+    if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False
     prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
     return prints[0] is not None and prints[0] == prints[1] and _cutoffs(one) == _cutoffs(other)
@@ -400,6 +403,10 @@ def _by_volume(
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key))
             yield _at_most(f"{name}_{volume}", ratio, limit, f"{volume}-volume products: {words}")
+
+
+def _only_said(verdict: Verdict, sentence: str) -> Verdict:
+    return replace(verdict, threshold=None, passed=True, sentence=sentence)
 
 
 def _ratio(figure: Any, base: Any) -> float | None:
@@ -441,7 +448,7 @@ def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: boo
         return verdict
     if not holds_only:
         return replace(verdict, sentence=f"{verdict.sentence}; {_NEXT}")
-    return replace(verdict, passed=True, sentence=f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
+    return _only_said(verdict, f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
 
 
 _NEXT = (

@@ -45,13 +45,13 @@ class Verification:
 
 
 def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
-    """Chooses requests that cover a version: products over the whole list, a stock-out, unknown products."""
+    """Chooses requests that cover a version: products over the whole list, no and unknown stock, unknown products."""
     rows = np.unique(np.linspace(0, len(demand.product_ids) - 1, num=PRODUCTS).astype(int))
     category = str(demand.categories[0])
     requests = [
         PriceRequest(
             product_id=str(demand.product_ids[row]),
-            current_stock=(0.0, 5.0, 50.0, 500.0)[place % 4],
+            current_stock=(0.0, 5.0, 50.0, None)[place % 4],
             day_of_week=_weekday(today + dt.timedelta(days=place)),
             is_promo=place % 3 == 2,
         )
@@ -95,33 +95,29 @@ def compare(prices: RequestPricer, recorded: Mapping[str, Any], *, where: str) -
 
     Args:
         prices: What answers the requests.
-        recorded: What `record` returned. The reader of a former format may add `compared`, the FIELDS that are
-            compared, where this library answers the others by another method than the one that packed it, and
-            `given_otherwise`, reasons of which the same is true: answers that carry one are priced, but not compared.
+        recorded: What `record` returned.
         where: Names the version in messages.
 
     Raises:
         VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was
             recorded for a field or at all, or this library cannot read the requests.
     """
-    fields, given_otherwise = tuple(recorded.get("compared", FIELDS)), set(recorded.get("given_otherwise", ()))
     try:
         if len(recorded["cases"]) > MOST_REQUESTS:
             raise VersionError(
                 f"{where}: carries {len(recorded['cases']):,} golden requests, and {MOST_REQUESTS} are the most; "
-                "pack the model again"
+                "train again"
             )
         today = dt.date.fromisoformat(recorded["today"])
         cases = [(PriceRequest.model_validate(case["request"]), case["decision"]) for case in recorded["cases"]]
     except (KeyError, TypeError, ValueError) as error:
         raise VersionError(
-            f"{where}: its golden requests cannot be read ({' '.join(str(error).split())}); "
-            "install the library that packed it, or train again"
+            f"{where}: its golden requests cannot be read ({' '.join(str(error).split())}); train again"
         ) from error
     if not cases:
         raise VersionError(f"{where}: carries no golden request: nothing shows that it prices as it did; train again")
     for request, expected in cases:
-        lacking = [field for field in fields if field not in expected]
+        lacking = [field for field in FIELDS if field not in expected]
         if lacking:
             raise VersionError(
                 f"{where}: the golden request for {request.product_id} has no recorded {', '.join(lacking)}: nothing "
@@ -135,10 +131,8 @@ def compare(prices: RequestPricer, recorded: Mapping[str, Any], *, where: str) -
             (decision,) = prices.price([request], today=today)
             tries.append((time.perf_counter() - start) * 1000)
         latencies.append(min(tries))
-        if given_otherwise.intersection(decision.reasons):
-            continue
         found = decision.model_dump(mode="json")
-        for field in fields:
+        for field in FIELDS:
             if not _same(found[field], expected[field]):
                 raise VersionError(
                     f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "

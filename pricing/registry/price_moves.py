@@ -8,13 +8,14 @@ from typing import Protocol, get_args
 import numpy as np
 
 from pricing.arrays import Floats, Strings
+from pricing.data.features import FULL_PROMO_CUT
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.markdown_text import escape_markdown
 
 SEED = 7  # of the sample: the same products each time
-AHEAD = 28  # periods of usual sales that stand in the shelves of a sampled product: ample, and nothing to be cleared
 P95 = 0.95
+DEEPEST_CUT = 0.75  # of the regular price; a price further below it is of another unit or pack, and no cut
 
 
 def beyond_most(sizes: Floats) -> float:
@@ -42,6 +43,7 @@ class PriceMoves:
     Attributes:
         product_ids: The product of each request.
         charged: What production charged last: the current price of the request.
+        regular: The regular price where `charged` is a cut, else `charged`.
         champion: The champion's price; NaN where there is no champion to compare with.
         candidate: The price after the promotion.
         without: Why there is no champion to compare with; empty where there is one.
@@ -49,13 +51,22 @@ class PriceMoves:
 
     product_ids: tuple[str, ...]
     charged: Floats
+    regular: Floats
     champion: Floats
     candidate: Floats
     without: str = ""
 
+    def moved(self, before: Floats) -> Floats:
+        """(request,) how far the candidate's price lies from the one before, in logs; the end of a cut is no move."""
+        return np.abs(self._beyond(self.candidate) - self._beyond(before))
+
+    def _beyond(self, prices: Floats) -> Floats:
+        """(request,) log of each price over the nearest one between the price charged last and the regular one."""
+        return np.asarray(np.log(prices / np.clip(prices, self.charged, self.regular)))
+
     def sizes(self, before: Floats) -> Floats:
-        """(product,) each product's largest |ln(candidate's price / price before)|, where both are known."""
-        logs = np.abs(np.log(self.candidate / before))
+        """(product,) each product's largest move from the prices before, where both are known."""
+        logs = self.moved(before)
         known = np.isfinite(logs)
         _, product = np.unique(np.array(self.product_ids)[known], return_inverse=True)
         found = np.zeros(int(product.max(initial=-1)) + 1)
@@ -64,21 +75,21 @@ class PriceMoves:
 
     def worst(self, count: int) -> list[int]:
         """The places of the requests whose prices would move furthest, the furthest first."""
-        size = np.fmax(np.abs(np.log(self.candidate / self.champion)), np.abs(np.log(self.candidate / self.charged)))
+        size = np.fmax(self.moved(self.champion), self.moved(self.charged))
         order = np.argsort(-np.nan_to_num(size), kind="stable")
         return [int(place) for place in order[:count]]
 
     def table(self, count: int) -> str:
         """The prices that would move furthest, as a Markdown table."""
-        lines = ["| product | last charged | champion | candidate | factor |", "|---|---|---|---|---|"]
+        lines = ["| product | last charged | regular | champion | candidate | factor |", "|---|---|---|---|---|---|"]
         for place in self.worst(count):
-            charged, champion, candidate = (
-                float(values[place]) for values in (self.charged, self.champion, self.candidate)
+            charged, regular, champion, candidate = (
+                float(values[place]) for values in (self.charged, self.regular, self.champion, self.candidate)
             )
             before = charged if np.isnan(champion) else champion
             shown = "–" if np.isnan(champion) else f"{champion:g}"
             factor, name = f"× {candidate / before:.3g}", escape_markdown(self.product_ids[place])
-            lines.append(f"| {name} | {charged:g} | {shown} | {candidate:g} | {factor} |")
+            lines.append(f"| {name} | {charged:g} | {regular:g} | {shown} | {candidate:g} | {factor} |")
         return "\n".join(lines)
 
 
@@ -87,6 +98,7 @@ def measure_moves(
     candidate: SamplePricer,
     champion: SamplePricer | None,
     *,
+    listed: Floats,
     today: dt.date,
     without: str = "",
 ) -> PriceMoves:
@@ -96,14 +108,18 @@ def measure_moves(
         requests: See `sample_requests` and `golden_requests`; each with a current price.
         candidate: Prices as after the promotion.
         champion: Prices as before it; None where there is nothing to compare with.
+        listed: (request,) list prices, as `list_prices` finds them.
         today: The day on which they are priced.
         without: Why there is no champion.
     """
     after = candidate.price(requests, today=today)
     before = champion.price(requests, today=today) if champion is not None else None
+    charged = np.array([request.current_price or np.nan for request in requests], np.float64)
+    cut = 1 - charged / listed
     return PriceMoves(
         product_ids=tuple(request.product_id for request in requests),
-        charged=np.array([request.current_price or np.nan for request in requests], np.float64),
+        charged=charged,
+        regular=np.where((cut >= FULL_PROMO_CUT) & (cut <= DEEPEST_CUT), listed, charged),
         champion=np.array(
             [np.nan] * len(requests) if before is None else [decision.recommended_price for decision in before],
             np.float64,
@@ -116,21 +132,31 @@ def measure_moves(
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the price that production charged last; NaN where nothing tells.
 
-    The champion's word comes first, since newer sales are what may be at fault; in a version of an earlier release it
-    is the last price of its history.
+    The champion's word comes first, since newer sales are what may be at fault.
     """
+    return _first_known(product_ids, candidate, champion, names=("last_price", "price"))
+
+
+def list_prices(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
+    """(product,) the list price, by the champion where it has one; NaN where nothing tells."""
+    return _first_known(product_ids, candidate, champion, names=("list_price",))
+
+
+def _first_known(
+    product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None, *, names: tuple[str, ...]
+) -> Floats:
     found = np.full(len(product_ids), np.nan)
     for facts in (champion, candidate):
         if facts is not None and len(facts.product_ids):
-            for prices in (facts.last_price, facts.price):
-                found = np.where(np.isnan(found), _of(product_ids, facts, prices), found)
+            for name in names:
+                found = np.where(np.isnan(found), _of(product_ids, facts, getattr(facts, name)), found)
     return found
 
 
 def sample_requests(
     candidate: ProductFacts, champion: ProductFacts | None, *, size: int, day: dt.date
 ) -> list[PriceRequest]:
-    """Plain requests for products on sale at the price charged last: for all of them, or a sample within categories.
+    """Plain requests for products on sale at the price charged last, stock unknown: for all, or within categories.
 
     Args:
         candidate: Facts of the version to be promoted.
@@ -147,7 +173,6 @@ def sample_requests(
     return [
         PriceRequest(
             product_id=str(candidate.product_ids[row]),
-            current_stock=max(round(float(units[row]) * AHEAD), 1),
             day_of_week=weekday,
             current_price=float(charged[row]),
         )

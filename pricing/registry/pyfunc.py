@@ -54,20 +54,19 @@ class PricingModel(PythonModel):
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
         requests = [_request(row, place) for place, row in enumerate(rows)]
         decisions = self._pricer.price(requests, today=today)
-        found = [(decision.model_dump(mode="json"), decision.nearest_product_id) for decision in decisions]
-        return pd.DataFrame([{**fields, "nearest_product_id": nearest} for fields, nearest in found])
+        return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
 
 
 def signature() -> ModelSignature:
-    """The model signature: a request's fields, three of them required, as input, a decision's fields as output.
+    """The model signature: a request's fields, two of them required, as input, a decision's fields as output.
 
     Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
     are declared.
     """
-    needed: dict[str, str | AnyType] = {"product_id": "string", "current_stock": _NUMBER, "day_of_week": "string"}
+    needed = {"product_id": "string", "day_of_week": "string"}
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
-        "tax_rate": _NUMBER,
+        **dict.fromkeys(("current_stock", "tax_rate"), _NUMBER),
         **dict.fromkeys(("is_promo", "is_holiday", "strict"), "boolean"),
         **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
     }
@@ -78,7 +77,6 @@ def signature() -> ModelSignature:
     outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
     outputs += [ColSpec("string", name) for name in words]
     outputs += [ColSpec("double", name, required=False) for name in ("comp_price_used", "comp_price_age")]
-    outputs += [ColSpec("string", "nearest_product_id", required=False)]
     outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
     params = ParamSchema([ParamSpec("today", "string", "")])
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)

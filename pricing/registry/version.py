@@ -13,23 +13,24 @@ import pricing
 from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
-from pricing.data.panel import CONTRACT_VERSION, STEP_DAYS
+from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.competitor import LEAST_MOVES
-from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names
+from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
-from pricing.registry.former_formats import FORMAT, READERS, readable, upgrade
 from pricing.registry.golden import Verification
+
+FORMAT = 6  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in price tests tell how demand answers to price",
     "own_history": "the product's own price changes tell how demand answers to price",
     "category": "the product's own price changes tell too little, so its elasticity is that of its category",
-    "prior_only": "no price change tells how demand answers to price, so the price stays, or goes back to list price "
-    "from above, but for stock and guardrails",
+    "prior_only": "too little tells how demand answers to price, so the price stays, or goes back to list price from "
+    "above, but for stock and guardrails",
 }
 HOLDS_ONLY_MEANING = (
     "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, but for "
@@ -38,9 +39,7 @@ HOLDS_ONLY_MEANING = (
 
 ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 
-# What a header must say, and what it stands for when it does not say it.
-_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")
-_ABSENT: dict[str, Any] = {"parent": None, "data": {}, "checks": {}}
+_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")  # what a header must say
 _MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
 # What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
 _OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
@@ -110,16 +109,22 @@ def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[A
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
-    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas). A row of −1 is a product that the
-    model does not know.
+    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` is `grades.why_held`. A row of
+    −1 is a product that the model does not know.
     """
     known, evidence = rows >= 0, demand.evidence
-    doubts = [", ".join(flag_names(int(flags))) for flags in np.where(known, evidence.flags[rows], 0)]
+    grade, moves, prices, fortnights, flags = (
+        np.where(known, column[rows], 0)
+        for column in (demand.grade, evidence.moves, evidence.prices, evidence.clusters, evidence.flags)
+    )
+    each = list(zip(grade.tolist(), moves.tolist(), fortnights.tolist(), flags.tolist(), strict=True))
+    why = [why_held(of, moves=number, fortnights=of_them, flags=bits) for of, number, of_them, bits in each]
     return {
-        "grade": np.array(GRADES)[np.where(known, demand.grade[rows], PRIOR_ONLY)],
-        "moves": np.where(known, evidence.moves[rows], 0),
-        "prices": np.where(known, evidence.prices[rows], 0),
-        "doubts": np.array(doubts, dtype=np.str_),
+        "grade": np.array(GRADES)[grade],
+        "moves": moves,
+        "prices": prices,
+        "doubts": np.array([", ".join(flag_names(bits)) for *_, bits in each], dtype=np.str_),
+        "why": np.array(why, dtype=np.str_),
     }
 
 
@@ -195,8 +200,7 @@ class LoadedVersion:
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
         backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
-        anchors: The regular prices that no price of the platform's own moves. A version packed without any has the list
-            prices that it knew on its last day, and no prices seen.
+        anchors: The regular prices that no price of the platform's own moves.
     """
 
     folder: Path
@@ -246,7 +250,7 @@ def pack(
     backtest: Mapping[str, Any],
     origin: Origin,
     holds_only: bool,
-    anchors: Anchors | None = None,
+    anchors: Anchors,
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
 
@@ -262,7 +266,7 @@ def pack(
         origin: What the version was computed from.
         holds_only: Whether no price may rest on its elasticities; see `must_hold_prices`. A refresh learns
             none, so it passes its parent's unchanged.
-        anchors: The regular prices in force; absent, they are the list prices of `facts`.
+        anchors: The regular prices in force.
 
     Raises:
         VersionError: A part that cannot be written, or that answers otherwise once it is read back.
@@ -298,7 +302,7 @@ def pack(
     arrays = {
         **{f"demand/{name}": array for name, array in demand.to_arrays().items()},
         **{f"facts/{name}": array for name, array in facts.to_arrays().items()},
-        **{f"anchors/{name}": array for name, array in (anchors.to_arrays() if anchors else {}).items()},
+        **{f"anchors/{name}": array for name, array in anchors.to_arrays().items()},
     }
     files.write(folder, header=header, documents=documents, arrays=arrays)
     return load(folder)
@@ -312,16 +316,15 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         check: Compares every file with its checksum; a process that maps what another one has checked may not.
 
     Raises:
-        VersionError: The folder holds no version, a file is missing or damaged, or the version belongs to
-            a format that this library cannot read or to another data contract; says which and what to do.
+        VersionError: The folder holds no version, a file is missing or damaged, or the version is of
+            another format or data contract: train again.
     """
     folder = Path(folder)
     header = files.read_header(folder)
     _accept(header, where=folder)
     content = files.read(folder, check=check)
     try:
-        content = upgrade(content)
-        _check_parts(content.header, where=folder)
+        _check_parts(header, where=folder)
         documents = content.documents
         _check_periods(documents["demand"], where=folder)
         return LoadedVersion(
@@ -329,20 +332,14 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
             demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
             facts=ProductFacts.from_arrays(_part(content.arrays, "facts"), documents["facts"]),
             config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
-            meta={**_ABSENT, **content.header},
+            meta=header,
             backtest=documents["backtest"],
-            anchors=_anchors(content),
+            anchors=Anchors.from_arrays(_part(content.arrays, "anchors")),
         )
     except ConfigError as error:
-        packer = header.get("library")
-        raise VersionError(
-            f"{error}; pricing {packer} packed it, and this is pricing {pricing.__version__}: "
-            f"install the one that packed it, or train again"
-        ) from error
+        raise VersionError(f"{error}; {_packed_by(header)}; train again") from error
     except _OF_BAD_PARTS as error:
-        raise VersionError(
-            f"{folder}: cannot be read by this library: {first_line(error)}; pack the model again"
-        ) from error
+        raise VersionError(f"{folder}: cannot be read by this library: {first_line(error)}; train again") from error
 
 
 def _priced_by(demand: DemandModel, *, holds_only: bool) -> DemandModel:
@@ -354,74 +351,48 @@ def read_anchors(folder: str | Path) -> Anchors:
     """Reads a version's anchors alone, whichever library packed it: they must outlive an update of the library.
 
     Raises:
-        VersionError: The folder holds no version, a file is missing or damaged, or it knows no list prices.
+        VersionError: The folder holds no version, a file is missing or damaged, or it holds no anchors.
     """
     content = files.read(Path(folder))
     try:
-        return _anchors(_upgraded(content))
+        return Anchors.from_arrays(_part(content.arrays, "anchors"))
     except (KeyError, ValueError) as error:
-        raise VersionError(f"{folder}: holds no list prices that this library can read: {error}") from error
+        raise VersionError(f"{folder}: holds no anchors that this library can read: {error}") from error
 
 
 def read_backtest(folder: str | Path) -> dict[str, Any]:
-    """Reads the figures of a version's walk-forward backtest alone, whichever library packed it; no checksum is taken.
+    """Reads the figures of a version's walk-forward backtest alone; no checksum is taken.
 
     Raises:
-        VersionError: The folder holds no version, a file is missing, or it holds no backtest.
+        VersionError: The folder holds no version, one of another format or contract, or no backtest.
     """
     content = files.read(Path(folder), check=False)
+    _accept(content.header, where=Path(folder))
     try:
-        backtest: dict[str, Any] = _upgraded(content).documents["backtest"]
+        backtest: dict[str, Any] = content.documents["backtest"]
     except KeyError as error:
-        raise VersionError(f"{folder}: holds no backtest that this library can read: {error}") from error
+        raise VersionError(f"{folder}: holds no backtest; train again") from error
     return backtest
 
 
-def _upgraded(content: files.Files) -> files.Files:
-    """The content in the present format; one of a format that has no reader as it is."""
-    return upgrade(content) if readable(content.header.get("format")) else content
-
-
-def _anchors(content: files.Files) -> Anchors:
-    stored = _part(content.arrays, "anchors")
-    if stored:
-        return Anchors.from_arrays(stored)
-    facts, about = _part(content.arrays, "facts"), content.documents["facts"]
-    known = np.isfinite(facts["list_price"])
-    state_date = np.datetime64(about["state_date"], "D")
-    list_price = facts["list_price"][known].astype(np.float32)
-    unseen = np.full(len(list_price), np.nan, np.float32)
-    return Anchors(
-        since=state_date + np.timedelta64(STEP_DAYS[about["period"]], "D"),
-        product_ids=facts["product_ids"][known],
-        dates=np.full(len(list_price), state_date),
-        list_price=list_price,
-        seen_low=unseen,
-        seen_high=unseen,
-    )
-
-
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a version of an unknown format or of another contract."""
-    library, contract = str(header.get("library")), header.get("contract")
-    oldest = min(READERS, default=FORMAT)
-    refused = {
-        f"format {header.get('format')}": "" if readable(header.get("format")) else f"formats {oldest} to {FORMAT}",
-        f"data contract {contract}": "" if contract == CONTRACT_VERSION else f"data contract {CONTRACT_VERSION}",
-    }
-    for found, known in refused.items():
-        if known:
+    """Refuses, by name, a version of another format or contract."""
+    for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
+        if header.get(name) != known:
             raise VersionError(
-                f"{where}: has {found} and was packed by pricing {library}; this is pricing {pricing.__version__}, "
-                f"which reads {known}; {_mended(library)}"
+                f"{where}: has {name} {header.get(name)}, expected {known}; {_packed_by(header)}; train again"
             )
+
+
+def _packed_by(header: Mapping[str, Any]) -> str:
+    return f"pricing {header.get('library')} packed it, and this is pricing {pricing.__version__}"
 
 
 def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
     """Refuses, by name, a header of the present format that lacks a part."""
     missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
     if missing:
-        raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; pack the model again")
+        raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; train again")
 
 
 def _check_periods(meta: Mapping[str, Any], *, where: Path) -> None:
@@ -432,14 +403,8 @@ def _check_periods(meta: Mapping[str, Any], *, where: Path) -> None:
             shown = repr(value)[:40]
             raise VersionError(
                 f"{where}: demand.json says {name} {shown}, expected a whole number from 1 to {_MOST_PERIODS:,}; "
-                "pack the model again"
+                "train again"
             )
-
-
-def _mended(library: str) -> str:
-    if library == pricing.__version__:  # a release in the making changes under one number
-        return "other code of the same number packed it: use that code (its run names the commit), or train again"
-    return f"install pricing {library}, or train again"
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

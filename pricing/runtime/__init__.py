@@ -1,1 +1,10 @@
-"""Shared by all programs: the command line, and the MLflow run around a job."""
+"""Shared by all programs: the command line, and the MLflow run around a job.
+
+Programs that use MLflow or Evidently import this package before those: both would report how they are used to their
+makers, and read once, when they are imported, whether they may.
+"""
+
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "1")  # Evidently's

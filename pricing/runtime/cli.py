@@ -8,9 +8,10 @@ import io
 import logging
 import math
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from pricing.errors import NO_SALES, PricingError, nearest
-from pricing.paths import pricing_home
+from pricing.paths import CHECKOUT, pricing_home
 
 if TYPE_CHECKING:
     from pricing.runtime.alerts import AlertFinding
@@ -34,6 +35,8 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
+_WITHOUT_SALES = ("price", "promote", "history")  # jobs that take no sales
+_MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable of make
 
 
 @dataclass
@@ -209,6 +212,45 @@ def _switch(word: str) -> bool:
     if word.lower() in _FALSE:
         return False
     raise argparse.ArgumentTypeError(f"expected true or false, found {word!r}")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """How jobs are started by hand.
+
+    Attributes:
+        given: Options that this run was given and others take as well: sales, config, quarantine.
+        checkout: True where jobs are targets of `make`, False where only the command `pricing` is.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    checkout: bool = True
+
+    def job(self, name: str, /, **options: str) -> str:
+        """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
+        kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
+        words = {**kept, **options}.items()
+        if self.checkout:
+            made = [f"{_MADE[key]}={shlex.quote(value)}" for key, value in words if key in _MADE]
+            rest = " ".join(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words if key not in _MADE)
+            return " ".join([f"make {name.replace('_', '-')}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
+        return " ".join([f"pricing {name}", *(f"--{key} {shlex.quote(value)}" for key, value in words)])
+
+    def tool(self, name: str) -> str:
+        """Returns the command that starts `serve` or `doctor`."""
+        return f"make {name}" if self.checkout else f"pricing {name}"
+
+
+def next_lines(job: str, *, config: str | None, page: str) -> str:
+    """Says in two lines which job comes next, as a person types it here, and which page to look at before.
+
+    Args:
+        job: Its name, as in `pricing JOB`.
+        config: The configuration file that this job was given.
+        page: Where the page is.
+    """
+    line = CommandLine({"config": config} if config else {}, checkout=CHECKOUT)
+    return f"next:    {line.job(job)}\nlook at: {page}"
 
 
 def job_options(job: str, description: str, *, sales: bool = True, needs_sales: bool = True) -> Options:

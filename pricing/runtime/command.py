@@ -71,7 +71,7 @@ WATCH = {
     "holdout": Job("monitoring.holdout"),
     "alarms": Job("monitoring.alarms"),
 }
-HELP = {"doctor": Job("pricing.runtime.doctor"), "config_schema": Job("pricing.runtime.config_schema")}
+HELP = {"doctor": Job("pricing.runtime.doctor")}
 SECTIONS = {
     "Build models (extra training)": BUILD,
     "Answer requests (extra serving)": ANSWER,
@@ -132,8 +132,7 @@ def start(name: str, job: Job, *, words: Sequence[str]) -> int:
         if error.name is None or error.name.partition(".")[0] in _OURS:
             raise
         click.echo(
-            f"error: {name} needs the package {error.name}, which is not installed; "
-            f"`pricing doctor --needs {_extra(name)}` says what to install",
+            f"error: {name} needs the package {error.name}, which is not installed: install pricing[{_extra(name)}]",
             err=True,
         )
         return EXIT_KNOWN_ERROR

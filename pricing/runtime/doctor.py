@@ -1,26 +1,20 @@
 """Says what is missing on this machine, and what to do about each thing.
 
 Every line is `ok`, `missing` or `problem`. Exit code 0 when nothing that is needed is missing, else 2. What only some
-people need, such as Docker or an extra that was not asked for, is shown and changes nothing.
+people need, such as Docker, is shown and changes nothing. Packages are pip's: it installs what an extra needs.
 """
 
 import argparse
 import ctypes
-import importlib.metadata
+import importlib.util
 import os
-import shlex
 import shutil
 import sys
 import tempfile
-import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from typing import Literal
 
 from pricing import __version__
 from pricing.errors import ConfigError, PricingError
@@ -29,7 +23,6 @@ from pricing.paths import CHECKOUT, CODE, SETTINGS, SQLITE, pricing_home, tracki
 from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
 from pricing.runtime.shared_state import given_database_url
 
-BASE = "base"
 OPTIONAL_PROGRAMS = {
     "docker": (("docker",), "builds the images and runs `docker compose`; install Docker Engine if you want them"),
     "chromium": (
@@ -61,66 +54,30 @@ class CheckResult:
         return redact_text(words)
 
 
-@dataclass(frozen=True)
-class Declared:
-    """What the package says that it needs.
-
-    Attributes:
-        python: The versions of Python that it runs on.
-        packages: The requirements of `base` and of each extra, without those of the extras that it includes.
-        includes: The other extras that an extra includes.
-    """
-
-    python: SpecifierSet
-    packages: Mapping[str, Sequence[Requirement]]
-    includes: Mapping[str, Sequence[str]]
-
-    def with_included(self, extras: Iterable[str]) -> set[str]:
-        """The extras, the base, and whatever they include."""
-        found = {BASE}
-        pending = list(extras)
-        while pending:
-            extra = pending.pop()
-            if extra not in found:
-                found.add(extra)
-                pending += self.includes.get(extra, ())
-        return found
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Looks and prints; returns the exit code."""
     return run_main(_doctor, argv)
 
 
 def _doctor(argv: Sequence[str] | None) -> int:
-    known = declared()
-    options = _options(argv, extras=sorted(set(known.packages) - {BASE}))
-    return report(findings(known, needs=options.needs or ["serving"], config=options.config), show=print)
+    return report(findings(_options(argv).config), show=print)
 
 
-def _options(argv: Sequence[str] | None, *, extras: Sequence[str]) -> argparse.Namespace:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = Options("pricing doctor", "Says what is missing on this machine, and what to do.")
-    options.add_argument(
-        "--needs", action="append", choices=extras, help="an extra that this machine needs; absent: serving"
-    )
     options.add_argument("--config", metavar="FILE", help="a configuration to check; absent: PRICING_CONFIG's, if any")
     return options.parse(argv)
 
 
-def findings(known: Declared, *, needs: Collection[str], config: str | None) -> Iterator[CheckResult]:
+def findings(config: str | None) -> Iterator[CheckResult]:
     """Looks at everything, one after another.
 
     Args:
-        known: What the package needs.
-        needs: The extras that this machine needs.
         config: The configuration file; None for that of PRICING_CONFIG, or the default one.
     """
-    needed = known.with_included(needs)
     yield CheckResult("ok", f"pricing {__version__} in {CODE}")
-    yield python_finding(sys.version_info[:3], known.python)
-    yield from package_findings(known, needed=needed, version_of=installed_version)
-    if installed_version("lightgbm") is not None:
-        yield openmp_finding(ctypes.CDLL, needed="training" in needed)
+    if _is_installed("lightgbm"):
+        yield openmp_finding(ctypes.CDLL)
     given = config or os.environ.get("PRICING_CONFIG") or None
     settings, found = config_finding(given)
     yield found
@@ -147,128 +104,18 @@ def report(found: Iterable[CheckResult], *, show: Callable[[str], None]) -> int:
     return 0
 
 
-def declared() -> Declared:
-    """Reads what the package needs, from a checkout's pyproject.toml or an installed package's metadata.
-
-    Raises:
-        PricingError: There is neither, as in an image that the packages were copied into.
-    """
-    if CHECKOUT:
-        project = tomllib.loads((CODE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return from_project(project)
-    try:
-        return from_metadata(importlib.metadata.metadata("pricing"))
-    except importlib.metadata.PackageNotFoundError as error:
-        raise PricingError(
-            "pricing is neither installed nor run from a checkout, so nothing says what it needs; `pip install .` in a "
-            "checkout installs it"
-        ) from error
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
-def from_project(project: Mapping[str, Any]) -> Declared:
-    """Reads the table `project` of a pyproject.toml."""
-    groups = {BASE: project["dependencies"], **project["optional-dependencies"]}
-    parsed = {name: [Requirement(line) for line in lines] for name, lines in groups.items()}
-    return _declared(project["requires-python"], parsed)
-
-
-def from_metadata(metadata: "importlib.metadata.PackageMetadata") -> Declared:
-    """Reads an installed package's metadata, where each requirement's marker says of which extra it is."""
-    lines = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
-    base = [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]
-    groups = {BASE: base}
-    for extra in metadata.get_all("Provides-Extra") or []:
-        mine = [line for line in lines if line.marker is not None and line.marker.evaluate({"extra": extra})]
-        groups[extra] = [line for line in mine if line not in base]
-    return _declared(metadata["Requires-Python"], groups)
-
-
-def _declared(python: str, groups: Mapping[str, Sequence[Requirement]]) -> Declared:
-    return Declared(
-        python=SpecifierSet(python),
-        packages={name: [line for line in lines if line.name != "pricing"] for name, lines in groups.items()},
-        includes={
-            name: [extra for line in lines if line.name == "pricing" for extra in sorted(line.extras)]
-            for name, lines in groups.items()
-        },
-    )
-
-
-def python_finding(version: tuple[int, int, int], wanted: SpecifierSet) -> CheckResult:
-    """Whether a version of Python is one that the package runs on."""
-    shown = ".".join(map(str, version))
-    if shown in wanted:
-        return CheckResult("ok", f"Python {shown}")
-    return CheckResult(
-        "problem", f"Python {shown} is outside {wanted}", "make an environment with another one and install there"
-    )
-
-
-def package_findings(
-    known: Declared,
-    *,
-    needed: Collection[str],
-    version_of: Callable[[str], str | None],
-    prefix: Path = Path(sys.prefix),
-) -> Iterator[CheckResult]:
-    """One line for the packages of the base and of each extra that are there, are missing, and are of a wrong version.
-
-    Args:
-        known: What the package needs.
-        needed: The extras, and the base, that the exit code counts.
-        version_of: Gives a package's installed version; None where it is not installed.
-        prefix: The folder of the environment.
-    """
-    for extra, lines in known.packages.items():
-        title = "packages of the base" if extra == BASE else f"packages of [{extra}]"
-        found = {line: version_of(line.name) for line in lines}
-        absent = [line for line, version in found.items() if version is None]
-        wrong = {
-            line: version
-            for line, version in found.items()
-            if version and not line.specifier.contains(version, prereleases=True)
-        }
-        if absent:
-            names = ", ".join(line.name for line in absent)
-            yield CheckResult(
-                "missing", f"{title}: {names}", how_to_install(absent, prefix=prefix), needed=extra in needed
-            )
-        for line, version in wrong.items():
-            text = f"{title}: {line.name} {version} is outside {line.specifier}"
-            yield CheckResult("problem", text, how_to_install([line], prefix=prefix), needed=extra in needed)
-        if not absent and not wrong:
-            yield CheckResult("ok", f"{title}: all {len(lines)}")
-
-
-def how_to_install(lines: Sequence[Requirement], *, prefix: Path) -> str:
-    """The command that installs packages: pip, or `make install` for the environment that make keeps to the lock files.
-
-    Args:
-        lines: What to install.
-        prefix: The folder of the environment.
-    """
-    if CHECKOUT and prefix == CODE / ".venv":
-        return "rm -f .venv/locked.json && make install"
-    words = " ".join(shlex.quote(f"{line.name}{line.specifier}") for line in lines)
-    return f"{shlex.quote(sys.executable)} -m pip install {words}"
-
-
-def installed_version(name: str) -> str | None:
-    """A package's installed version; None where it is not installed."""
-    try:
-        return importlib.metadata.version(canonicalize_name(name))
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def openmp_finding(load: Callable[[str], object], *, needed: bool) -> CheckResult:
+def openmp_finding(load: Callable[[str], object]) -> CheckResult:
     """Whether the system has the OpenMP library that LightGBM is linked with and does not bring."""
     name = "libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1"
     try:
         load(name)
     except OSError:
         advice = "brew install libomp" if sys.platform == "darwin" else "apt-get install libgomp1"
-        return CheckResult("missing", f"{name}, without which LightGBM cannot be imported", advice, needed=needed)
+        return CheckResult("missing", f"{name}, without which LightGBM cannot be imported", advice)
     return CheckResult("ok", f"{name} for LightGBM")
 
 
@@ -309,7 +156,7 @@ def tracking_findings(uri: str, *, model_name: str | None) -> Iterator[CheckResu
         uri: Of the tracking store.
         model_name: The registered model; None where no configuration says it, so that it is not looked for.
     """
-    if installed_version("mlflow-skinny") is None and installed_version("mlflow") is None:
+    if not _is_installed("mlflow"):
         return
     shown = redact_url(uri)
     path = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
@@ -409,9 +256,7 @@ def program_finding(name: str, commands: Sequence[str], *, use: str, which: Call
 
 
 def _unchecked(what: str, error: ImportError) -> CheckResult:
-    return CheckResult(
-        "problem", f"{what}: cannot be looked at without {error.name}", "install the packages named above"
-    )
+    return CheckResult("problem", f"{what}: cannot be looked at without {error.name}", "install it, or its extra")
 
 
 if __name__ == "__main__":

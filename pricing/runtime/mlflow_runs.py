@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient
@@ -165,6 +166,14 @@ def name_run(words: str) -> None:
     run = mlflow.active_run()
     if run is not None:
         MlflowClient().update_run(run.info.run_id, name=words)
+
+
+def artifact_place(run: Run, name: str) -> str:
+    """Where a person finds an artifact of a run: its path on this machine, or the run that has it in MLflow's pages."""
+    address = urlsplit(run.info.artifact_uri)
+    if address.scheme in ("", "file"):
+        return str(Path(url2pathname(address.path)) / name)
+    return f"{name} of run {run.info.run_id} on {redact_url(tracking_uri())}"
 
 
 def child_environment(run: Run) -> dict[str, str]:

@@ -25,12 +25,10 @@ from serving.champion import Served
 from serving.hot_path import encode
 from serving.problems import ProblemError
 from serving.schemas import (
-    AliveTask,
     Competitor,
     Configuration,
     Difference,
     Elasticity,
-    FleetInfo,
     Keys,
     ModelInfo,
     Product,
@@ -86,10 +84,8 @@ class Catalogue:
         if served.version is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
         if row is None:
-            nearest = served.pricer.nearest_product(product_id)
-            near = f"; did you mean {nearest}?" if nearest else ""
-            text = f"version {served.name} does not know product {product_id[:200]!r}{near}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text, nearest_product_id=nearest)
+            text = f"version {served.name} does not know product {product_id[:200]!r}"
+            raise ProblemError(HTTPStatus.NOT_FOUND, text)
         return elasticity_of(served.name, served.version, row)
 
     def model(self) -> ModelInfo:
@@ -110,27 +106,9 @@ class Catalogue:
             backtest=None if version is None else version.backtest.get("figures", version.backtest),
             data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
             following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
-            fleet=self._fleet(addresses=self._may(request.environ, "admin")),
             switches=self._switches(),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
-        )
-
-    def _fleet(self, *, addresses: bool) -> FleetInfo:
-        """The tasks that are alive; their names, which are hosts', only if `addresses`."""
-        fleet, now = self._service.fleet.content, self._service.now().timestamp()
-        tasks, others = self._service.tasks()
-        members = [
-            AliveTask(task=one.task, model_version=one.version, seen_seconds_ago=round(max(now - one.seen_at, 0.0), 1))
-            for one in fleet.tasks
-        ]
-        return FleetInfo(
-            state=fleet.state(now, expected=self._service.settings.knows_others),
-            tasks=max(tasks, 1),
-            versions=fleet.versions or {self._service.champion.served.name: 1},
-            on_other_version=others,
-            members=members if addresses else None,
-            detail=fleet.detail if addresses else None,
         )
 
     def _switches(self) -> SwitchedPrices:

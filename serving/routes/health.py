@@ -115,11 +115,6 @@ class HealthRoutes:
             extra.append(
                 metrics.gauge("pricing_switches", "Switches of a person that are in force.", count, action=action)
             )
-        tasks, others = service.tasks()
-        if tasks:
-            extra.append(metrics.gauge("pricing_tasks", "Serving tasks that are alive, this one among them.", tasks))
-            told = "Serving tasks that serve another version than this one."
-            extra.append(metrics.gauge("pricing_tasks_on_other_version", told, others))
         age = state_age(service.champion.served, service.now().date())
         if age is not None:
             extra.append(metrics.gauge("pricing_state_age_days", "Days since the last day the model has read.", age))

@@ -16,7 +16,6 @@ from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint
 from serving.authentication import Authenticator, Charge
-from serving.challenger import ShadowPricer
 from serving.champion import Served
 from serving.fallback_chain import FallbackChain, version_for
 from serving.hot_path import encode, items_with_names_given_twice, parse
@@ -76,11 +75,6 @@ class PricingRoutes:
         self._authenticator = authenticator
         self._answers = FallbackChain(service)
         self._pricing_lock = threading.Lock()
-        self.shadow = ShadowPricer(
-            self._price_in_shadow,
-            share=service.settings.config.serving.challenger_shadow,
-            left_out=lambda count: service.metrics.count("pricing_shadow_left_out", by=count),
-        )
 
     def get_price(self) -> bytes:
         """Flask's view of `one`."""
@@ -167,7 +161,7 @@ class PricingRoutes:
     def record(
         self, served: Served, asked: list[PriceRequest], detailed: list[DetailedDecision], *, bodies: list[bytes]
     ) -> None:
-        """Logs and counts decisions, and queues the requests for shadow pricing; `bodies` are the responses."""
+        """Logs and counts decisions; `bodies` are the responses."""
         at = self._service.now()
         strategy_test = self._service.settings.config.serving.strategy_test
         name, challenger = strategy_test.name if strategy_test else "", served.name if served.canary else ""
@@ -182,29 +176,6 @@ class PricingRoutes:
         self._service.metrics.decisions(
             (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
         )
-        shadowing = self._service.champion.challenger
-        if shadowing is not None and served is not shadowing:
-            self.shadow.enqueue(shadowing, asked)
-
-    def _price_in_shadow(self, challenger: Served, asked: list[PriceRequest]) -> None:
-        """Prices by the challenger for the log only, with the strategies that the champion's strategy test assigned."""
-        arms = self._service.champion.served.arms
-        try:
-            answers = self._answers.attempt(challenger, asked, arms=arms)
-        except RequestError:  # the challenger's configuration may lack a strategy
-            if len(asked) > 1:
-                for item in asked:
-                    self._price_in_shadow(challenger, [item])
-                return
-            answers = None
-        metrics = self._service.metrics
-        if answers is None:
-            metrics.count("pricing_challenger_failures", by=len(asked))
-            return
-        at = self._service.now()
-        pairs = zip(asked, answers, strict=True)
-        self._service.log.append([LogEntry.of(item, answer, at=at, shadow=True) for item, answer in pairs])
-        metrics.count("pricing_shadow", challenger.name, by=len(asked))
 
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
         """Reads the body's requests; an invalid item becomes the error to return in its place."""

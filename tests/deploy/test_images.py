@@ -1,4 +1,4 @@
-"""Images are built once, recorded by digest, copied unchanged, trusted by signature; what changes and releases say."""
+"""Images are built once, recorded by digest, copied unchanged, trusted by signature."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy import changes, images, release_notes
+from deploy import images
 from deploy.environment import environment_named, with_images
 
 ROOT = Path(__file__).parents[2]
@@ -266,123 +266,3 @@ def test_the_command_line_prints_what_deploy_takes(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out.splitlines()
     assert {f"words={record.words()}", f"jobs={HERE}/jobs", f"jobs_digest={record.digests['jobs']}"} <= set(said)
     assert images.main(["words", "--record", str(tmp_path / "none.json")]) == 1
-
-
-BEFORE: dict[str, dict[str, Any]] = {
-    "pricing-staging-serving": {
-        "Resources": {
-            "Service": {"Type": "AWS::ECS::Service", "Properties": {"DesiredCount": 1, "Tags": [{"Key": "a"}]}},
-            "Data": {"Type": "AWS::S3::Bucket", "Properties": {}},
-            "Same": {"Type": "AWS::SNS::Topic", "Properties": {"A": 1}},
-        }
-    }
-}
-
-
-def test_a_change_of_templates_is_told_resource_by_resource() -> None:
-    after = json.loads(json.dumps(BEFORE))
-    resources = after["pricing-staging-serving"]["Resources"]
-    resources["Service"]["Properties"] |= {"DesiredCount": 2, "Tags": [{"Key": "b"}]}
-    del resources["Data"]
-    resources["New"] = {"Type": "AWS::SQS::Queue"}
-
-    text = changes.markdown(BEFORE, after)
-
-    assert "<b>pricing-staging-serving</b>: 3 resources" in text
-    assert "| + | `AWS::SQS::Queue` | `New` |  |" in text
-    assert "| − | `AWS::S3::Bucket` | `Data` | **holds data** |" in text
-    assert "| ~ | `AWS::ECS::Service` | `Service` | `DesiredCount`, `Tags[0].Key` |" in text
-    assert "Same" not in text
-
-
-def test_equal_templates_change_nothing_and_a_long_change_is_cut() -> None:
-    many = {"s": {"Resources": {f"R{place:05d}": {"Type": "AWS::SNS::Topic"} for place in range(3000)}}}
-
-    assert "No template changes." in changes.markdown(BEFORE, BEFORE)
-    assert len(changes.markdown({}, many)) < 65_536
-    assert "cut here" in changes.markdown({}, many)
-
-
-def checkout(folder: Path, code: str) -> Path:
-    (folder / "deploy").mkdir(parents=True)
-    (folder / "deploy" / "app.py").write_text(code)
-    return folder
-
-
-def test_a_checkout_makes_its_templates_by_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENV", "staging")  # which would leave production out
-    code = """
-import json, os, pathlib
-folder = pathlib.Path(os.environ["CDK_OUTDIR"])
-folder.mkdir()
-(folder / "one.template.json").write_text(json.dumps({"ENV": os.environ.get("ENV")}))
-"""
-
-    assert changes.synthesised(checkout(tmp_path / "a", code), tmp_path / "out") == {"one": {"ENV": None}}
-    assert changes.synthesised(tmp_path / "without", tmp_path / "none") == {}
-    with pytest.raises(changes.ChangeError, match="cannot be made"):
-        changes.synthesised(checkout(tmp_path / "b", "raise SystemExit('broken')"), tmp_path / "broken")
-
-
-def test_a_commit_that_there_is_not_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert changes.main(["--since", "no-such-commit"]) == 2
-    assert "no-such-commit: cannot be checked out" in capsys.readouterr().err
-
-
-def test_a_commit_is_checked_out_for_the_time_of_the_block_alone(tmp_path: Path) -> None:
-    with changes.checked_out("HEAD", tmp_path) as folder:
-        assert (folder / "deploy").is_dir()
-
-    assert not folder.exists()
-
-
-CHANGELOG = """\
-# Changelog
-
-## Unreleased
-
-## 0.3.0 - 2026-12-01
-
-### Added
-
-- A thing.
-
-## [0.2.0]
-
-First.
-
-## 0.1.0
-"""
-
-
-@pytest.mark.parametrize(
-    ("tag", "package", "text"),
-    [
-        ("v0.3.0", '__version__ = "0.3.0"', "### Added\n\n- A thing.\n"),
-        ("v0.2.0", '__version__ = "0.2.0"', "First.\n"),
-    ],
-)
-def test_the_notes_of_a_release_are_its_section(tag: str, package: str, text: str) -> None:
-    assert release_notes.notes(tag, changelog=CHANGELOG, package=package) == text
-
-
-@pytest.mark.parametrize(
-    ("tag", "package", "complaint"),
-    [
-        ("v0.4.0", '__version__ = "0.4.0"', "has no section 0.4.0"),
-        ("v0.4.0", '__version__ = "0.3.0"', "the sources are version 0.3.0"),
-        ("v0.1.0", '__version__ = "0.1.0"', "nothing stands under 0.1.0"),
-        ("0.3.0", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
-        ("v0.3.0; rm -rf /", '__version__ = "0.3.0"', "expected a tag such as v0.3.0"),
-        ("v0.3.0", "", "expected __version__"),
-    ],
-)
-def test_a_release_that_is_not_ready_is_refused(tag: str, package: str, complaint: str) -> None:
-    with pytest.raises(release_notes.ReleaseError, match=complaint):
-        release_notes.notes(tag, changelog=CHANGELOG, package=package)
-
-
-def test_this_repositorys_version_has_a_section() -> None:
-    version = release_notes.version_of(release_notes.PACKAGE.read_text(encoding="utf-8"))
-
-    assert release_notes.main([f"v{version}"]) == 0

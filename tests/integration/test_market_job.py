@@ -86,7 +86,7 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
     roll_forward(market, platform, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {
-        *("product_id", "current_stock", "current_price", "day_of_week", "date")
+        *("product_id", "current_price", "day_of_week", "date")
     }
     for panel in seen:
         assert panel.cost_assumed.all()

@@ -210,7 +210,7 @@ def test_the_pyfunc_of_a_folder_names_the_hash_of_its_weights(tracked: Registry,
     (where / "registered_model_meta").unlink()
     version = load(where / "artifacts" / "version")
 
-    request = {"product_id": "x", "current_stock": 1.0, "day_of_week": "Friday"}
+    request = {"product_id": "x", "day_of_week": "Friday", "list_price": 9.5}
     answer = mlflow.pyfunc.load_model(str(where)).predict(pd.DataFrame([request]))
 
     assert answer["model_version"].tolist() == [version.weights_hash[:12]]

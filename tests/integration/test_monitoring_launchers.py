@@ -137,7 +137,7 @@ def forgotten(handle: str) -> str:
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        (JobRequest("retrain", "error grew", half_life=28.0), ["--reason", "error grew", "--recency_half_life", "28"]),
+        (JobRequest("retrain", "error grew"), ["--reason", "error grew"]),
         (JobRequest("refresh", "states are old"), []),
     ],
 )
@@ -173,8 +173,6 @@ def test_a_task_that_ecs_has_forgotten_and_no_run_tells_of_has_neither_failed_no
     assert door.ended(handle) is None
     with pytest.raises(DeliveryError, match=f"the end of {handle.split()[0]} is unknown"):
         door.ended(forgotten(handle))
-    with pytest.raises(DeliveryError, match="ECS does not know its task any more"):
-        door.ended(forgotten(handle).split()[1])  # as earlier releases noted it
 
 
 def stopped(*codes):
@@ -251,12 +249,12 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
     door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
-    handle = door.start(JobRequest("retrain", "error grew", half_life=42.0))
+    handle = door.start(JobRequest("retrain", "error grew"))
 
     (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
     event = json.loads(message["Body"])
     assert event["detail-type"] == "pricing retrain"
-    assert event["detail"] == {"action": "retrain", "reason": "error grew", "recency_half_life": "42", **GIVEN}
+    assert event["detail"] == {"action": "retrain", "reason": "error grew", **GIVEN}
     assert door.wait(handle) is True
 
 
@@ -401,8 +399,7 @@ entry_points:
     parameters:
       reason: {type: string, default: ""}
       sales: {type: string, default: ""}
-      recency_half_life: {type: string, default: ""}
-    command: "python job.py {reason} {sales} {recency_half_life}"
+    command: "python job.py {reason} {sales}"
   refresh:
     command: "python -c 'raise SystemExit(3)'"
 """
@@ -425,11 +422,11 @@ def project(tmp_path, monkeypatch):
 def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
     door = LocalLauncher(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(JobRequest("retrain", "error grew; it's 0.6 > 0.4", half_life=28.0))
+    handle = door.start(JobRequest("retrain", "error grew; it's 0.6 > 0.4"))
 
     assert door.wait(handle) is True
-    reason, sales, half_life, run = (project / "ran.txt").read_text().split("|")
-    assert (reason, sales, half_life) == ("error grew; it's 0.6 > 0.4", "my sales.csv", "28")
+    reason, sales, run = (project / "ran.txt").read_text().split("|")
+    assert (reason, sales) == ("error grew; it's 0.6 > 0.4", "my sales.csv")
     assert run not in ("", "that of the monitoring run")
     assert LocalLauncher(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
 

@@ -1,5 +1,6 @@
 """A regime change of the simulated market, and nobody there: what the platform notices, does and says."""
 
+import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
@@ -13,12 +14,16 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from benchmarks.monitoring_market import Learnt, Shop
 from monitoring.__main__ import main as monitor
 from pipelines import promote, refresh, train
-from pricing.config import load_config
+from pipelines.market_platform import price_requests
+from pipelines.refresh import carry_facts
+from pricing.arrays import Floats
+from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
+from pricing.decision.pricer import Pricer
+from pricing.decision_log.format import LogEntry
 from pricing.decision_log.writer import LogWriter
 from pricing.demand import evaluation
 from pricing.demand.backtest import evaluate
@@ -26,7 +31,7 @@ from pricing.demand.folds import Fold
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
-from simulation.rollforward import roll_forward
+from simulation.rollforward import Requests, roll_forward
 from tests.kit.mlflow_jobs import FOREIGN, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -36,6 +41,32 @@ QUICK = {
     **{"steps": 40, "demand_steps": 10, "price_steps": 5, "rounds": 1},
 }
 NIGHTS, AFTER = 18, 10
+RECENT = np.timedelta64(70, "D")  # enough for the states' tail
+
+
+class Shop:
+    """A version as a policy of the market: prices each morning and logs, carries its states forward each night."""
+
+    def __init__(self, history: pd.DataFrame, config: Config, version: LoadedVersion) -> None:
+        self._sales, self._config = history, config
+        self._model, self._facts = version.demand, version.facts
+        self.entries: list[LogEntry] = []
+        self.nights: list[pd.DataFrame] = []
+
+    def __call__(self, requests: Requests) -> Floats:
+        today: dt.date = requests.date.astype("datetime64[D]").item()
+        at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
+        asked = price_requests(requests)
+        detailed = Pricer(self._model, self._facts, self._config, version="1").price_detailed(asked, today=today)
+        self.entries += [LogEntry(request=one, at=at, **a._asdict()) for one, a in zip(asked, detailed, strict=True)]
+        return np.array([one.decision.recommended_price for one in detailed])
+
+    def night(self, rows: pd.DataFrame) -> None:
+        self.nights.append(rows)
+        self._sales = pd.concat([self._sales, rows], ignore_index=True)
+        recent = build_panel(self._sales[self._sales["date"] > self._sales["date"].max() - RECENT], self._config.data)
+        self._facts = carry_facts(self._facts, recent, recent, kept=recent, whole=False)
+        self._model = self._model.refresh(recent)
 
 
 class Post:
@@ -110,11 +141,10 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     assert promote.main(["--config", config]) == 0
     registry = Registry("pricing", uri=mlflow.get_tracking_uri())
     first = load(registry.download("1", home / "first" / "version"))
-    shop = Shop(market, load_config(config), Learnt(first.demand, first.facts, dict(first.backtest)), who="nobody")
-    nights: list[pd.DataFrame] = []
-    days, night = NIGHTS + AFTER + 1, lambda rows: _night(shop, rows, nights)
-    roll_forward(market, shop, days=days, refresh=night, every=1, max_move=None)  # moves are the shop's own affair
-    frame = pd.concat([market.frame(), *nights[:NIGHTS]], ignore_index=True)
+    shop = Shop(market.frame(), load_config(config), first)
+    days = NIGHTS + AFTER + 1
+    roll_forward(market, shop, days=days, refresh=shop.night, every=1, max_move=None)  # moves are the shop's own affair
+    frame = pd.concat([market.frame(), *shop.nights[:NIGHTS]], ignore_index=True)
     frame.to_parquet(sales)
     until = frame["date"].max().date()
     writer = LogWriter(home / "home" / "decisions")
@@ -138,11 +168,9 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     assert abs(np.datetime64(alert["since"], "D") - change.astype("datetime64[D]")) <= np.timedelta64(7, "D")
     (job,) = _runs("retrain")
     assert (job.data.tags["reason"], job.data.tags["verdict"]) == (outcome["reason"], "promoted")
-    asked = _runs("monitor")[-1].data.tags.get("recency_half_life")  # none where no calm week shows the beginning
-    assert _runs("train")[0].data.tags.get("recency_asked") == asked
     data = load_config(config).data
     known = build_panel(frame, data)
-    panel = build_panel(pd.concat([frame, *nights[NIGHTS:]], ignore_index=True), data)
+    panel = build_panel(pd.concat([frame, *shop.nights[NIGHTS:]], ignore_index=True), data)
     before, after = (
         wape(load(registry.download(number, home / number / "version")), known=known, panel=panel)
         for number in ("2", "3")
@@ -155,11 +183,6 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     assert report["outcome"]["action"] == "none"
     assert "decayed is unknown" in report["explanation"]  # the new champion has decided nothing yet
     assert len(_runs("retrain")) == 1
-
-
-def _night(shop: Shop, rows: pd.DataFrame, nights: list[pd.DataFrame]) -> None:
-    nights.append(rows)
-    shop.night(rows)
 
 
 def _runs(job: str) -> list[mlflow.entities.Run]:

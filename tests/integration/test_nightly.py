@@ -275,7 +275,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
 ) -> None:
     crown(home)
     jobs.codes["monitoring"] = 2
-    jobs.found = {"outcome": outcome, "reason": "error grew", "recency_half_life": "28"}
+    jobs.found = {"outcome": outcome, "reason": "error grew"}
 
     assert night() == 2
 
@@ -283,7 +283,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
     ((status, verdict),) = nights()
     assert (status, verdict.startswith(says)) == ("FAILED", True)
     if outcome == "retrain":
-        assert jobs.words("pipelines.retrain")[-2:] == ["--recency_half_life", "28"]
+        assert jobs.words("pipelines.retrain")[-2:] == ["--reason", "error grew"]
 
 
 @pytest.mark.parametrize("code", [nightly.PAGE, 2])

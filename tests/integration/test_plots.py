@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.reports.forecast_plots import FANS, draw_fans, forecast_plots
-from pipelines.reports.price_plots import CATEGORIES, PRODUCTS, price_plots
+from pipelines.reports.artifacts import write_artifacts
+from pipelines.reports.forecast_plots import FANS, FORECAST_PLOTS, draw_fans
+from pipelines.reports.price_plots import CATEGORIES, PRICE_PLOTS, PRODUCTS
 from pipelines.reports.sensitivity import Sensitivity, analyse
 from pricing.registry.version import load
 from tests.kit.versions import shared_panel, shared_version
@@ -63,7 +65,7 @@ def panels(figure: Figure) -> int:
 
 @pytest.mark.parametrize("name", ODD)
 def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
-    drawn = dict(forecast_plots(ODD[name]))
+    drawn = {plot: draw(ODD[name]) for plot, draw in FORECAST_PLOTS.items()}
 
     assert list(drawn) == NAMES
     for figure in drawn.values():
@@ -84,7 +86,7 @@ def found() -> Sensitivity:
 
 
 def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
-    drawn = dict(price_plots(found()))
+    drawn = {name: draw(found()) for name, draw in PRICE_PLOTS.items()}
 
     assert list(drawn) == ["elasticity_by_category", "elasticity_by_price", "price_demand_profit"]
     assert panels(drawn["price_demand_profit"]) == 3 * PRODUCTS
@@ -100,7 +102,35 @@ def test_many_categories_make_no_endless_plot() -> None:
     alone = pd.concat([summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
     wide = many.drop_duplicates(["category", "context", "ratio"])
 
-    drawn = dict(price_plots(replace(tables, categories=wide, summary=alone)))
+    drawn = {name: draw(replace(tables, categories=wide, summary=alone)) for name, draw in PRICE_PLOTS.items()}
 
     assert len(drawn["elasticity_by_category"].axes[0].get_yticks()) == CATEGORIES
     assert drawn["elasticity_by_category"].get_figheight() < 15
+
+
+def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_frame: pd.DataFrame) -> Figure:
+        figure = Figure()
+        figure.add_subplot().plot([1, 2], [1, 2, 3])  # matplotlib raises: the lengths differ
+        return figure
+
+    plots = {"broken": broken, "error_by_class": FORECAST_PLOTS["error_by_class"]}
+
+    write_artifacts(tmp_path, frame(), version=load(shared_version()), panel=shared_panel(), forecast_plots=plots)
+
+    drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert drawn >= {"error_by_class", *PRICE_PLOTS, "shap_summary_price"}
+    assert "broken" not in drawn
+    assert "plots/broken.png" in capsys.readouterr().out
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_an_analysis_that_fails_leaves_the_other_plots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = shared_panel().select(np.arange(3))  # the history of too few products
+
+    write_artifacts(tmp_path, frame(), version=load(shared_version()), panel=other)
+
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} >= {*FORECAST_PLOTS, "shap_summary_price"}
+    assert len(caplog.records) == 1

@@ -71,21 +71,19 @@ def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_pa
     assert decisions["model_version"].unique().tolist() == ["version"]
 
 
-def test_products_that_nobody_knows_are_named_with_those_that_were_meant(
+def test_products_that_nobody_knows_keep_their_price_or_are_refused_where_none_is_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requests = requests_file(tmp_path, product_id=[PRODUCTS[0].lower(), PRODUCTS[1], "zzz"])
-    output = tmp_path / "prices.csv"
+    requests = requests_file(tmp_path, product_id=["ghost", PRODUCTS[1], "zzz"], list_price=[9.5, None, None])
+    output, rejects = tmp_path / "prices.csv", tmp_path / "bad.csv"
+    version = ("--version", shared_version(), "--today", "2024-01-02")
 
-    code = run("--requests", requests, "--version", shared_version(), "--output", output, "--today", "2024-01-02")
+    code = run("--requests", requests, "--output", output, "--rejects", rejects, *version)
 
     assert code == 0
-    said = (
-        f"2 row(s) name a product unknown to the model, first {PRODUCTS[0].lower()!r}, perhaps {PRODUCTS[0]!r} is meant"
-    )
-    assert said in capsys.readouterr().out
-    near = pd.read_csv(output)["nearest_product_id"]
-    assert [near[0], *near.isna()[1:]] == [PRODUCTS[0], True, True]
+    assert "1 row(s) name a product unknown to the model, first 'ghost'" in capsys.readouterr().out
+    assert pd.read_csv(output)["recommended_price"][0] == 9.5
+    assert pd.read_csv(rejects)["row"].tolist() == [3]
 
 
 def test_without_requests_every_product_on_sale_is_priced_for_today(
@@ -148,16 +146,16 @@ def log(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("options", "applied"),
     [
-        ((), True),
-        (("--version", CHAMPION), True),
+        ((), False),
         (("--version", "1"), False),
         (("--version", "1", "--applied", "true"), True),
+        (("--applied", "true"), True),
         (("--applied", "false"), False),
-        (("--applied", ""), True),  # as `mlflow run` passes what is not given
+        (("--applied", ""), False),  # as `mlflow run` passes what is not given
     ],
 )
-def test_decisions_are_logged_as_applied_where_the_champion_prices_or_a_person_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], applied: bool
+def test_decisions_are_logged_as_applied_where_a_person_says_so(
+    tmp_path: Path, options: tuple[str, ...], applied: bool
 ) -> None:
     number = champion(tmp_path)
 
@@ -170,7 +168,15 @@ def test_decisions_are_logged_as_applied_where_the_champion_prices_or_a_person_s
     assert [line["shadow"] for line in lines] == [not applied] * 3
     assert {line["decision"]["model_version"] for line in lines} == {number}
     assert len(read_decisions(tmp_path / "home" / "decisions").records) == 3 * applied
-    assert ("logged as applied" if applied else "logged as tried out") in capsys.readouterr().out
+
+
+def test_prices_within_a_step_of_the_current_ones_are_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"current_price": [9.996, 10.004, 10.0], "list_price": [10.0] * 3, "unit_cost": [6.0] * 3}
+    requests = requests_file(tmp_path, product_id=["x", "y", "z"], **given)  # nobody knows them: the price is kept
+
+    run("--requests", requests, "--version", shared_version(), "--output", tmp_path / "prices.csv")
+
+    assert "0 prices rise, 0 fall and 3 are held, of 3" in capsys.readouterr().out
 
 
 def test_a_batch_holds_out_and_tests_the_products_that_serving_would(tmp_path: Path) -> None:
@@ -265,6 +271,7 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     present[1, -RECENT:-1], units[1, -RECENT:-1] = False, np.nan
     present[1, -1], units[1, -1] = True, 3.0
     stock = np.full_like(panel.stock, 50.0)
+    stock[2] = np.nan
 
     asked, gone = requests_for_all_products(
         ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock))
@@ -274,6 +281,17 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     assert gone == 1
     assert panel.product_ids[0] not in stocks
     assert stocks[panel.product_ids[1]] == 47.0
+    assert stocks[panel.product_ids[2]] is None
+
+
+@pytest.mark.parametrize("stock", [{}, {"current_stock": [None, 40]}], ids=["no column", "an empty cell"])
+def test_in_a_table_a_stock_that_is_not_given_is_unknown(stock: dict[str, Any]) -> None:
+    rows = pd.DataFrame({"product_id": ["apple", "bread"], "day_of_week": ["Friday"] * 2, **stock})
+
+    requests, bad = read_requests(rows)
+
+    assert not bad
+    assert requests[0][1].current_stock is None
 
 
 def test_in_a_table_an_empty_cell_is_no_competitor_and_an_absent_column_the_newest_one_known() -> None:

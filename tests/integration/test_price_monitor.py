@@ -64,9 +64,9 @@ def scored(folder: Path) -> pd.DataFrame:
 def test_prices_of_a_file_are_seen_by_monitoring_once_their_sales_are_in(
     tmp_path: Path, shop: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert price(["--output", "first.csv"]) == 0
-    assert price(["--output", "prices.csv"]) == 0  # the last one counts
-    assert price(["--version", "1", "--output", "tried.csv"]) == 0  # and what is only tried out counts for nothing
+    assert price(["--output", "first.csv", "--applied", "true"]) == 0
+    assert price(["--output", "prices.csv", "--applied", "true"]) == 0  # the last one counts
+    assert price(["--output", "tried.csv"]) == 0  # and what is only tried out counts for nothing
     prices = pd.read_csv("prices.csv")
 
     waiting = look(tmp_path, shop)
@@ -95,7 +95,7 @@ def test_a_held_out_product_keeps_its_price_and_counts_for_no_figure_of_pricing(
 ) -> None:
     held = str(shop["product_id"].iloc[0])
     write_holdout(holdout_file(tmp_path / "home"), Holdout(frozenset({held}), frozenset()))
-    assert price(["--output", "prices.csv"]) == 0
+    assert price(["--output", "prices.csv", "--applied", "true"]) == 0
 
     found = look(tmp_path, charged(shop, pd.read_csv("prices.csv")))
 

@@ -137,20 +137,6 @@ def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Sho
     assert days == 136 or not np.array_equal(np.delete(facts.delivery_gaps, 5, axis=0), before.delivery_gaps)
 
 
-def test_a_version_that_remembers_no_jumps_of_stock_keeps_its_gaps_until_it_reads_a_whole_history(whole: Panel) -> None:
-    panel = restocked(whole.through(whole.dates[149]), since=112, every=3)
-    new, past = span(panel, 120, 150), panel.through(panel.dates[119])
-    old = replace(ProductFacts.from_panel(past), stock_jumps=np.zeros((12, 0), np.uint8))
-
-    kept = refresh.carry_facts(old, span(panel, 115, 150), new, kept=span(panel, 85, 120), whole=False)
-    read = refresh.carry_facts(old, span(panel, 115, 150), panel, kept=span(panel, 85, 120), whole=True)
-
-    np.testing.assert_array_equal(kept.delivery_gaps, old.delivery_gaps)
-    assert kept.jumps() is None
-    assert (kept.last_delivery > old.last_delivery)[~np.isnat(old.last_delivery)].all()
-    np.testing.assert_array_equal(read.delivery_gaps, ProductFacts.from_panel(panel).delivery_gaps)
-
-
 def test_a_product_without_new_rows_keeps_its_tax_and_the_competitors_price_with_its_day(whole: Panel) -> None:
     panel = whole.through(whole.dates[149])
     taxed = np.full_like(panel.tax_rate, 0.07)
@@ -198,28 +184,6 @@ def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unkno
     facts = refresh.carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
 
     assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11
-
-
-def test_states_that_were_encoded_by_an_earlier_rule_are_encoded_anew_from_a_whole_history(
-    whole: Panel, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = make_demand(whole.through(whole.dates[149]))
-    checkpoint = model.encoded.checkpoint
-    memory = replace(checkpoint.memory, sums=1.01 * checkpoint.memory.sums)
-    former = replace(model, encoded=replace(model.encoded, checkpoint=replace(checkpoint, memory=memory)))
-    panel = whole.through(whole.dates[159])
-
-    mended, checked = refresh.encoded_alike(former.refresh(panel), panel, before=former, limit=1e-5)
-    said = capsys.readouterr().out
-    plain, usual = refresh.encoded_alike(model.refresh(panel), panel, before=model, limit=1e-5)
-
-    assert "encoding the whole history anew" in said
-    assert checked.from_scratch
-    assert checked.difference <= 1e-5
-    np.testing.assert_allclose(mended.encoded.state.hidden, plain.encoded.state.hidden, atol=1e-5)
-    assert usual.difference <= 1e-5
-    assert not capsys.readouterr().out
-    assert refresh.parity(former.refresh(panel), panel).difference > 1e-5, "carried forward alone, they would differ"
 
 
 @pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])

@@ -233,7 +233,7 @@ def _served_prices_are_the_librarys(shop: Shop, tmp_path: Path) -> None:
             "day_of_week": "Friday",
             "comp_price": 20,
         },
-        {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "comp_price": None},
+        {"product_id": "nobody knows", "current_stock": 0, "day_of_week": "Monday", "list_price": 9.5},
         {
             "product_id": str(version.demand.product_ids[1]),
             "current_stock": 3.5,

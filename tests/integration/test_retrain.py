@@ -95,7 +95,7 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     settings = str(here.folder / "tiny.yaml")
     words = ("--sales", _until(sales, here.folder / "new.csv", days=122), "--config", settings)
 
-    learning = "comparing a start from version 1"
+    learning = "fold 1 of"
     for stage, after, by in (("etl", None, signal.SIGTERM), ("train", learning, signal.SIGKILL)):
         code = _cut_off(here, stage, *words, by=by, after=after)
 
@@ -117,17 +117,6 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     assert "version 2 was trained on just these sales with these settings" in last.out
     assert here.aliases() == {"champion": "2", "challenger": "2", "previous": "1"}
     assert _status(here, "retrain") == ["FINISHED", *["FAILED"] * 4, "FINISHED"]
-    _compared_with_the_champions_weights(here)
-
-
-def _compared_with_the_champions_weights(here: JobFolder) -> None:
-    (cold,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "1"]
-    (second,) = [run for run in here.runs(job="train") if run.data.tags.get("version") == "2"]
-    assert "start" not in cold.data.tags, "there was no champion to start from"
-    figures = second.data.metrics
-    warm = figures["start/warm_wape"] <= figures["start/cold_wape"]
-    assert second.data.tags["start"].startswith("warm: WAPE" if warm else "cold: WAPE")
-    assert second.data.tags["start_version"] == ("1" if warm else "none")
 
 
 @pytest.mark.slow
@@ -135,16 +124,12 @@ def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Pa
     settings = str(write_config(here.folder / "tiny.yaml"))
     old = _until(sales, here.folder / "old.csv", days=110)
 
-    done = here.run("pipelines.retrain", "--sales", old, "--config", settings, "--recency_half_life", "60")
+    done = here.run("pipelines.retrain", "--sales", old, "--config", settings)
 
     assert done.code == 0, done.err
     assert "left to a person" in done.out
     assert here.aliases() == {"challenger": "1"}
     (train,) = here.runs(job="train")
-    figures, tags = train.data.metrics, train.data.tags
-    assert tags["recency_asked"] == "60"
-    better = "recent" if figures["recency/recent_wape"] <= figures["recency/alike_wape"] else "alike"
-    assert tags["recency"].startswith(f"{better}: WAPE")
     assert train.data.tags["sales"] == old
 
 
@@ -157,8 +142,8 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> N
     assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
 
 
-@pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %", "recency_half_life": "45"}, {}])
-def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_says(
+@pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %"}, {}])
+def test_a_night_retrains_with_the_reason_that_monitorings_run_says(
     here: JobFolder, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
@@ -178,8 +163,7 @@ def test_a_night_retrains_with_the_reason_and_half_life_that_monitorings_run_say
     night._retrain_if_due(source="sales.csv")
 
     reason = found.get("reason", "monitoring found decay")
-    half_life = ("--recency_half_life", "45") if found else ()
-    assert asked == [("pipelines.retrain", "--sales", "panel", "--source", "sales.csv", "--reason", reason, *half_life)]
+    assert asked == [("pipelines.retrain", "--sales", "panel", "--source", "sales.csv", "--reason", reason)]
 
 
 @pytest.mark.parametrize(
@@ -208,15 +192,6 @@ def test_a_retraining_says_what_its_promotion_says(
 
     (run,) = here.runs(job="retrain")
     assert run.data.tags["verdict"] == verdict
-
-
-@pytest.mark.parametrize("half_life", ["0", "-3", "inf", "soon"])
-def test_a_half_life_that_is_none_is_refused_by_name(
-    here: JobFolder, capsys: pytest.CaptureFixture[str], half_life: str
-) -> None:
-    assert retrain.main(["--recency_half_life", half_life]) == 2
-
-    assert "--recency_half_life: " in capsys.readouterr().err
 
 
 def test_a_second_retraining_is_refused_while_one_runs(here: JobFolder) -> None:

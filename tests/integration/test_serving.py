@@ -88,7 +88,7 @@ class Service:
         return self
 
     def version(self) -> str:
-        return str(self.call("/get_price", REQUEST)[1]["model_version"])
+        return str(self.call("/get_price", {**REQUEST, "list_price": 5.0})[1]["model_version"])
 
     def following(self) -> dict[str, Any]:
         return dict(self.call("/model")[1]["following"])

@@ -29,6 +29,7 @@ from pricing.data.build import build_panel
 from pricing.decision.explanation import GROUPS, Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.demand.grades import PRIOR_ONLY
 from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
 from tests.kit.versions import make_version, shared_version
@@ -70,9 +71,10 @@ def request(name: str, product: str = "P00003") -> PriceRequest:
 
 
 def written_out(asked: PriceRequest, pricer: Pricer) -> PriceRequest:
-    """The request with the competitor's price that counts where it names none: the newest that the version knows."""
-    (decision,) = pricer.price([asked], today=TODAY)
-    return asked.model_copy(update={"comp_price": decision.comp_price_used})
+    """The request with the list price and the competitor's price that count where it names none."""
+    (decided,) = pricer.price_detailed([asked], today=TODAY)
+    counted = {"list_price": decided.list_price, "comp_price": decided.decision.comp_price_used}
+    return asked.model_copy(update=counted)
 
 
 class Untold:
@@ -210,6 +212,16 @@ def test_products_without_stock_competitor_or_sales_are_drawn_too() -> None:
     drawn = dict(shap_plots(replace(version(), facts=bare)))
 
     assert "shap_summary_price" in drawn
+
+
+def test_a_sample_in_which_no_driver_moves_a_price_has_no_plots_of_prices(tmp_path: Path) -> None:
+    frame = simulate(MarketConfig(products=9, days=150, seed=3)).frame()
+    frame["price"] = frame.groupby("product_id")["price"].transform("first").round(2)
+    panel = build_panel(frame[["date", "product_id", "units_sold", "price"]], load_config().data)
+
+    drawn = dict(shap_plots(make_version(tmp_path / "version", panel=panel, grade=PRIOR_ONLY, holds_only=True)))
+
+    assert list(drawn) == ["shap_summary_demand", "shap_waterfall_demand"]
 
 
 def test_a_weekly_version_is_analysed_and_explained_like_a_daily_one(tmp_path: Path) -> None:

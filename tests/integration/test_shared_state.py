@@ -23,7 +23,6 @@ from pricing.registry.documents import DocumentChangedError, SharedDocuments
 from pricing.runtime.shared_files import SharedFiles
 from serving.shared_files_watch import SharedFilesWatch
 from tests.kit.servers import postgres as postgres_server
-from tests.unit import test_monitoring_store as store_rules
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,
     test_a_corrected_day_replaces_what_was_known_of_it,
@@ -109,27 +108,6 @@ def test_of_two_processes_that_claim_at_once_one_starts_the_job(
     assert ready == ["ready"] * 2
     assert sorted(answers) == ["none", "retrain"]
     assert len(opened().running()) == 1
-
-
-def test_two_runs_that_take_over_the_same_file_at_once_copy_it_once(postgres: str, model: str, tmp_path: Path) -> None:
-    path = tmp_path / "monitoring.db"
-    former = MonitoringStore(path)
-    former.write_outcomes(store_rules.outcomes(28), maturities=[1, 7, 28], now=NOW)
-    former.ended(
-        former.started(action="retrain", cause="decay", reason="", handle="x", now=NOW), succeeded=True, now=NOW
-    )
-    together = threading.Barrier(2)
-
-    def take_over(_: int) -> MonitoringStore:
-        together.wait()
-        return MonitoringStore(path, url=postgres, model=model)
-
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(take_over, range(2))
-
-    assert one.daily().to_dict("records") == former.daily().to_dict("records")
-    assert other.past(now=NOW) == former.past(now=NOW)
-    assert other.write_outcomes(store_rules.outcomes(28), maturities=[1, 7, 28], now=NOW).new == 0
 
 
 def test_a_memory_whose_outcomes_are_being_written_lets_jobs_be_claimed(

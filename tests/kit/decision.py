@@ -144,7 +144,7 @@ def resolved_request(context: PricingContext, row: int = 0) -> ResolvedRequest:
         "deliveries": (),
         "reasons": 0,
     }
-    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4, nearest_product_id=None)
+    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4)
 
 
 def without_guardrail(guardrails: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small world for monitoring's tests and benchmarks: a shop of known demand, and a pricing model of known quality."""
+"""A small world for monitoring's tests: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
 import json
@@ -57,7 +57,7 @@ class World:
 
 @dataclass(frozen=True)
 class Truth:
-    """What only the benchmark knows.
+    """What only the test knows.
 
     Attributes:
         mean: (product, day) expected demand at the price charged.
@@ -212,7 +212,7 @@ def backtest_figures(
         figures.append(
             {
                 "cutoff": str(panel.dates[window.start - 1]),
-                "wape": float(np.abs(error[clean]).sum() / sold),
+                "wape_mean": float(np.abs(error[clean]).sum() / sold),
                 "wape_naive": float(naive[:, window][clean].sum() / sold),
                 "bias": float(error[clean].sum() / sold),
             }
@@ -224,14 +224,14 @@ def backtest_figures(
             product = np.nonzero(kept)[0]
             weeks.append(
                 {
-                    "wape": float(np.abs(error[kept]).sum() / units),
+                    "wape_mean": float(np.abs(error[kept]).sum() / units),
                     "wape_mean_se": ratio_error(np.abs(error[kept]), actual[kept], group=product),
                     "wape_naive": float(naive[:, window][kept].sum() / units),
                     "bias": float(error[kept].sum() / units),
                     "bias_se": ratio_error(error[kept], actual[kept], group=product),
                 }
             )
-    means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape", "wape_naive", "bias")}  # type: ignore[arg-type]
+    means = {key: float(np.mean([fold[key] for fold in figures])) for key in ("wape_mean", "wape_naive", "bias")}  # type: ignore[arg-type]
     return {**means, "coverage_80": 0.8, "coverage_95": 0.95, "folds": figures, "weeks": weeks}
 
 

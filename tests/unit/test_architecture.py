@@ -39,16 +39,10 @@ FOLLOWER = "serving.follower"
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
     "tests.integration.test_demand_benchmark",
-    "tests.integration.test_monitoring_false_alarms",
-    "tests.integration.test_monitoring_unattended",
-    "tests.integration.test_open_load",
-    "tests.unit.test_burst_page",
-    "tests.unit.test_demand_page",
+    "tests.unit.test_demand_tables",
     "tests.unit.test_forecast_benchmark",
     "tests.unit.test_foreign_market",
     "tests.unit.test_judged_confidence",
-    "tests.unit.test_provenance",
-    "tests.unit.test_walkthrough",
 }
 # Heavy library → the modules that may import it; a name that ends in a dot stands for all below it.
 DOORS = {

@@ -439,12 +439,3 @@ def test_the_parameters_of_a_strategy_are_those_of_the_configuration() -> None:
     made = make_strategies(config(strategy="own", strategies=asked).decision.strategies)
 
     assert made == {"own": KINDS["clearance"](days=None, kept_value=0.1), "near": KINDS["match"](ratio=0.9)}
-
-
-def test_a_strategy_is_packed_without_what_is_null_by_default() -> None:
-    strategies = config(strategies={"margin": {}, "clearance": {"days": None}}).decision.model_dump()["strategies"]
-
-    assert strategies == {
-        "margin": {"kind": "margin", "kept_value": 1.0},
-        "clearance": {"kind": "clearance", "days": None, "kept_value": 0.3},
-    }

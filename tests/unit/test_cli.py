@@ -3,6 +3,8 @@ import logging
 import os
 import signal
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,17 @@ def test_a_level_of_mlflows_logging_in_any_case_is_taken_and_none_ends_the_job(
         assert logging.getLogger("mlflow").level == level
     finally:
         logging.getLogger("mlflow").setLevel(before)
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "true 1"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "false 1")])
+@pytest.mark.parametrize("program", ["pipelines", "monitoring"])
+def test_programs_forbid_telemetry_before_mlflow_is_imported_unless_a_person_allows_it(
+    program: str, given: dict[str, str], found: str
+) -> None:
+    names = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    look = f"import os, sys, {program}; print(*(os.environ[name] for name in {names}), 'mlflow' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", look], env=kept | given, capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == f"{found} False"

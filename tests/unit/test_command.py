@@ -123,7 +123,7 @@ def test_a_job_whose_packages_are_not_installed_says_which_and_what_to_do(
     assert code == 2
     error = capsys.readouterr().err
     assert "train needs the package no_such_library" in error
-    assert "`pricing doctor --needs training`" in error
+    assert "install pricing[training]" in error
 
 
 def test_a_module_of_ours_that_is_gone_is_a_bug_and_keeps_its_traceback(

@@ -4,7 +4,6 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from pydantic import ValidationError
 from monitoring.evaluate import competitors_stale
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.panel import HEADER, load_panel, save_panel
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -188,20 +186,6 @@ def test_a_price_that_is_too_old_is_unknown_to_all_that_learns_and_said_so() -> 
     assert_array_equal(np.isnan(panel.comp_price), np.isnan(panel.comp_price_age))
     assert "comp_price is older than 14 days (data.comp_price_max_age) on 7 rows: unknown there." in panel.notes
     assert ProductFacts.from_panel(panel).comp_price_date[0] == np.datetime64("2026-03-08")
-
-
-def test_a_panel_saved_before_there_were_ages_and_taxes_is_read_as_of_its_day_and_untaxed(tmp_path: Path) -> None:
-    panel = build_panel(sales(comp_price=[4.5] * 27 + [np.nan], comp_price_age=2, tax_rate=0.2), load_config().data)
-    save_panel(panel, tmp_path / "panel")
-    header = json.loads((tmp_path / "panel" / HEADER).read_text())
-    (tmp_path / "panel" / HEADER).write_text(json.dumps(header | {"format": 1}))
-    for name in ("tax_rate", "comp_price_age"):
-        (tmp_path / "panel" / f"{name}.npy").unlink()
-
-    again = load_panel(tmp_path / "panel")
-
-    assert_array_equal(again.tax_rate, np.zeros((1, 28)))
-    assert_array_equal(again.comp_price_age[0], [0.0] * 27 + [np.nan])
 
 
 @pytest.mark.parametrize(("share", "level"), [(0.1, "note"), (0.4, "warning")])

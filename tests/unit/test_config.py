@@ -1,5 +1,3 @@
-import copy
-import logging
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -7,11 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 import pricing.config
-from pricing.config import DEFAULT_PATH, FORMER, WEEKLY_PATH, Config, load_config, parse_config, parse_model_config
-from pricing.config_file import key_comments
+from pricing.config import DEFAULT_PATH, WEEKLY_PATH, Config, load_config, parse_model_config
+from pricing.config_file import key_lines
 from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
 from pricing.errors import ConfigError
 
@@ -52,11 +49,13 @@ def test_the_period_alone_makes_everything_that_counts_periods_weekly(tmp_path: 
 
 def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     weekly = yaml.safe_load(WEEKLY_PATH.read_text())
-    said = key_comments(DEFAULT_PATH.read_text())
+    lines = DEFAULT_PATH.read_text().splitlines()
     counting = {
         keys
-        for keys, words in said.items()
-        if "periods" in words and keys[0] in ("data", "demand") and keys not in {("data", "period"), ("demand", "gap")}
+        for keys, line in key_lines("\n".join(lines)).items()
+        if "periods" in lines[line - 1]
+        and keys[0] in ("data", "demand")
+        and keys not in {("data", "period"), ("demand", "gap")}
     }
     counting -= {("demand", "recency_half_life")}  # off
 
@@ -71,17 +70,6 @@ def test_what_the_file_gives_wins_over_what_follows_from_the_period(tmp_path: Pa
     assert config.data.zero_window == 8
 
 
-def test_the_former_name_of_the_period_makes_all_weekly_too(tmp_path: Path) -> None:
-    assert load_config(written(tmp_path, "data: {grain: week}"), former=RENAMED) == load_config("weekly")
-
-
-def test_a_weekly_version_takes_the_weekly_value_for_a_key_that_it_lacks() -> None:
-    values = load_config("weekly").model_dump(mode="json", include={"data", "demand", "decision"})
-    del values["demand"]["horizon"]
-
-    assert parse_model_config(values, where="version/config.json").demand.horizon == 4
-
-
 def test_a_week_without_its_defaults_is_refused_and_not_taken_for_days(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,19 +78,6 @@ def test_a_week_without_its_defaults_is_refused_and_not_taken_for_days(
     with pytest.raises(ConfigError, match=r"weekly\.yaml is missing, which holds the defaults of data\.period week"):
         load_config(written(tmp_path, "data: {period: week}"))
     assert load_config(written(tmp_path, "data: {period: day}")) == load_config()
-
-
-def test_a_weekly_version_needs_no_defaults_where_its_own_copy_of_the_code_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = load_config("weekly").model_dump(mode="json", include={"data", "demand", "decision"})
-    monkeypatch.setattr(pricing.config, "DEFAULT_PATH", tmp_path / "default.yaml")
-    monkeypatch.setattr(pricing.config, "WEEKLY_PATH", tmp_path / "weekly.yaml")
-    values["decision"]["guardrails"]["max_move"] = 10.0  # nor for a value beyond a limit
-
-    config = parse_model_config(values, where="version/config.json")
-
-    assert (config.data.period, config.decision.guardrails.max_move) == ("week", 10.0)
 
 
 def test_a_bare_name_is_that_of_a_configuration_beside_the_default_one() -> None:
@@ -182,121 +157,10 @@ def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Pat
     assert len(str(failure.value)) < 300  # the fault, and not the whole section
 
 
-def is_known(path: str) -> bool:
-    """Whether the configuration has a key or section at a path such as "data.period"."""
-    section: Any = Config
-    for name in path.split("."):
-        if not (isinstance(section, type) and issubclass(section, BaseModel) and name in section.model_fields):
-            return False
-        section = section.model_fields[name].annotation
-    return True
-
-
 def written(folder: Path, text: str) -> Path:
     path = folder / "mine.yaml"
     path.write_text(text)
     return path
-
-
-# A key renamed within its section, one moved to another, a section that went, a key moved to another level.
-RENAMED = {
-    "data.grain": "data.period",
-    "decision.look_ahead": "demand.horizon",
-    "watching": "monitoring",
-    "serving.api.limit": "serving.batch_limit",
-}
-
-
-def test_former_names_lead_to_names_that_are_known_and_are_not_known_themselves() -> None:
-    assert [is_known("data.period"), is_known("monitoring"), is_known("data.grain")] == [True, True, False]
-    assert [new for new in FORMER.values() if not is_known(new)] == []
-    assert [old for old in FORMER if is_known(old)] == []
-
-
-def test_a_former_key_counts_and_a_warning_names_the_present_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = written(
-        tmp_path,
-        "data: {grain: week}\ndecision: {look_ahead: 9}\nwatching: {window: 5}\nserving: {api: {limit: 77}}\n",
-    )
-
-    config = load_config(path, former=RENAMED)
-
-    assert (config.data.period, config.demand.horizon, config.serving.batch_limit) == ("week", 9, 77)
-    assert config.monitoring == load_config("weekly").monitoring.model_copy(update={"window": 5})
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", f"{path}: {old} is named {new} now; the former name is still read, but rename it")
-        for old, new in RENAMED.items()
-    ]
-
-
-def test_present_names_are_taken_as_they_are_and_without_a_word(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = written(tmp_path, "data: {period: week}\nmonitoring: {window: 5}\n")
-
-    assert load_config(path, former=RENAMED) == load_config(path)
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize(
-    ("text", "old", "new"),
-    [
-        ("data: {grain: week, period: week}", r"data\.grain", r"data\.period"),
-        ("decision: {look_ahead: 9}\ndemand: {horizon: 9}", r"decision\.look_ahead", r"demand\.horizon"),
-        ("watching: {window: 5}\nmonitoring: {min_rows: 5}", "watching", "monitoring"),
-    ],
-)
-def test_a_key_that_is_given_by_both_names_is_refused_and_both_are_named(
-    tmp_path: Path, text: str, old: str, new: str
-) -> None:
-    path = written(tmp_path, text)
-
-    with pytest.raises(
-        ConfigError, match=rf"mine\.yaml: gives both {old} and {new}, which is its name now; take {old}"
-    ):
-        load_config(path, former=RENAMED)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (
-            "data: {grian: week}",
-            r"unknown key data\.grian; the nearest known one is data\.grain, .* named data\.period",
-        ),
-        ("data: {grain: month}", r"data\.period: .*found 'month'"),
-        ("decision: {look_ahead: 9}\ndemand: 3", r"demand: .*found 3"),
-        ("watching: 3", r"monitoring: .*found 3"),
-        ("serving: {api: {limit: 77, colour: red}}", r"unknown key serving\.api"),
-    ],
-)
-def test_what_is_wrong_beside_a_former_name_is_refused_as_ever(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        load_config(written(tmp_path, text), former=RENAMED)
-
-
-def test_a_version_that_carries_former_keys_is_read_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
-    values["data"]["grain"] = values["data"].pop("period")
-    del values["demand"]["horizon"]
-    values["decision"]["look_ahead"] = 9
-    before = copy.deepcopy(values)
-
-    with caplog.at_level(logging.INFO):
-        config = parse_model_config(values, where="version/config.json", former=RENAMED)
-
-    assert (config.data.period, config.demand.horizon) == ("day", 9)
-    assert caplog.records == []
-    assert values == before
-
-
-def test_a_whole_configuration_is_read_by_its_former_keys() -> None:
-    values = load_config().model_dump(mode="json")
-    values["watching"] = values.pop("monitoring")
-
-    assert parse_config(values, where="here", former=RENAMED) == load_config()
 
 
 def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path: Path) -> None:
@@ -377,7 +241,7 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
             "registry.gates: coverage_80: its low end 0.9 lies above its high end 0.8 (line 1)",
         ),
         (
-            "monitoring: {doors: {webhook_url: 3}}",
+            "monitoring: {endpoints: {webhook_url: 3}}",
             "monitoring.endpoints.webhook_url: expected a text, found 3 (line 1)",
         ),
         (
@@ -398,20 +262,9 @@ def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, te
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (
-            "monitoring: {dors: {}}",
-            "monitoring.dors; the nearest known one is monitoring.doors, which is named monitoring.endpoints now",
-        ),
-        (
-            "serving: {trail: null}",
-            "serving.trail; the nearest known one is serving.trial, which is named serving.strategy_test now",
-        ),
         ("decision: {max_move: 0.1}", "decision.max_move; it belongs elsewhere: decision.guardrails.max_move"),
         ("guardrails: {max_move: 0.1}", "guardrails; it belongs elsewhere: decision.guardrails"),
-        (
-            "serving: {doors: {}}",
-            "serving.doors; it belongs elsewhere: monitoring.doors, which is named monitoring.endpoints now",
-        ),
+        ("serving: {endpoints: {}}", "serving.endpoints; it belongs elsewhere: monitoring.endpoints"),
         ("demand: {min_hystory: 9}", "demand.min_hystory; the nearest known one is min_history"),
         ("demand: {max_moves: 9}", "demand.max_moves; the nearest known one is decision.guardrails.max_move"),
         (
@@ -463,111 +316,29 @@ def test_every_number_has_limits() -> None:
     assert len(found) > 90
 
 
-def test_a_versions_value_beyond_a_limit_that_came_later_counts_as_packed(caplog: pytest.LogCaptureFixture) -> None:
-    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
-    values["decision"]["guardrails"]["max_move"] = 10.0
-    values["decision"]["guardrails"]["band"] = [0.7, 50.0]
-    values["decision"]["strategies"]["margin"]["kept_value"] = 11.0
-
-    decision = parse_model_config(values, where="version/config.json").decision
-
-    assert (decision.guardrails.max_move, decision.guardrails.band) == (10.0, (0.7, 50.0))
-    assert decision.strategies["margin"] == load_config().decision.strategies["margin"].model_copy(
-        update={"kept_value": 11.0}
-    )
-    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert any("version/config.json: decision.guardrails.max_move is 10.0, now limited to" in words for words in warned)
-    assert len(warned) == 3
-
-
-def packed_with(place: str, value: Any) -> dict[str, Any]:
-    """What a version carries, with another value at one place."""
-    values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
-    part: Any = values
-    *above, last = place.split(".")
-    for key in above:
-        part = part[key]
-    part[last] = value
-    return values
-
-
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("key", "value", "said"),
     [
-        ("decision.strategies.outlet", {"kind": "margin", "kept_value": 20.0}),
-        ("decision.strategies.outlet", {"kind": "clearance", "kept_value": 0.1, "days": 400}),
-        ("decision.strategies.outlet", {"kind": "revenue", "days": 400}),
-        ("decision.strategies.outlet", {"kind": "match", "ratio": 12.0}),
-        ("decision.strategies.clearance", {"kind": "margin", "kept_value": 20.0}),
-        ("decision.guardrails.comp_band", [0.9, 50.0]),
-        ("decision.guardrails.ladder", [10.0, 2e9]),
-        ("decision.target_margin", {"toys": 1.0}),
-        ("data.margin", {"default": 0.3, "toys": 1.0}),
-        ("data.country", "Wonderland!"),
-        ("demand.elasticity_limits", [-200.0, -0.5]),
-        ("demand.seed", 2**32),
+        ("colour", 1, r"unknown key demand\.colour"),
+        ("seed", 2**32, r"demand\.seed: expected a whole number"),
+        ("horizon", None, r"demand\.horizon: is missing"),
     ],
 )
-def test_a_limit_that_came_later_takes_no_version_out_of_service_wherever_it_lies(
-    place: str, value: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    config: Any = parse_model_config(packed_with(place, value), where="version/config.json")
-
-    served = config.model_dump(mode="json")
-    for key in place.split("."):
-        served = served[key]
-    assert (value.items() <= served.items()) if isinstance(value, dict) else served == value
-    (warned,) = (record.getMessage() for record in caplog.records)
-    assert warned.startswith(f"version/config.json: {place}")
-    assert warned.endswith("it counts as packed")
-
-
-@pytest.mark.parametrize(("days", "counting"), [(10.5, 11), (365.5, 366), (366.5, 367)])
-def test_a_versions_fraction_where_a_whole_number_is_expected_now_counts_as_the_next_one(
-    days: float, counting: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    values = packed_with("decision.strategies.clearance.days", days)
-
-    clearance = parse_model_config(values, where="version/config.json").decision.strategies["clearance"]
-
-    assert clearance.days == counting
-    assert [record.getMessage() for record in caplog.records] == [
-        f"version/config.json: decision.strategies.clearance.days is {days}, now limited to a whole number of at least "
-        f"1 and at most 366, or null; it counts as {counting}"
-    ]
-
-
-def test_two_values_beyond_limits_that_agree_with_each_other_go_on_to_agree() -> None:
-    values = packed_with("decision.guardrails.band", [0.7, 50.0])
-    values["decision"]["guardrails"]["min_advertised"] = 5.0  # above the shipped band, below the version's own
-
-    assert parse_model_config(values, where="version/config.json").decision.guardrails.min_advertised == 5.0
-
-
-def test_only_what_is_wrong_is_named_where_a_version_is_refused() -> None:
-    values = packed_with("decision.strategies.outlet", {"kind": "margin", "kept_value": 20.0, "days": "soon"})
-
-    with pytest.raises(ConfigError) as failure:
-        parse_model_config(values, where="version/config.json")
-
-    assert str(failure.value) == (
-        "version/config.json: decision.strategies.outlet.days: expected a whole number of at least 1 and at most 366, "
-        "or null, found 'soon'"
-    )
-
-
-def test_a_versions_value_of_a_wrong_kind_is_refused_beside_one_beyond_a_limit() -> None:
+def test_a_version_of_other_settings_is_refused_by_the_key(key: str, value: int | None, said: str) -> None:
     values = load_config().model_dump(mode="json", include={"data", "demand", "decision"})
-    values["decision"]["guardrails"] |= {"max_move": 10.0, "min_days": "often"}
+    demand = {**values["demand"], key: value}
+    if value is None:
+        del demand[key]
 
-    with pytest.raises(ConfigError, match=r"min_days: expected a whole number .*found 'often'"):
-        parse_model_config(values, where="version/config.json")
+    assert parse_model_config(values, where="version/config.json").demand == load_config().demand
+    with pytest.raises(ConfigError, match=rf"version/config\.json: {said}"):
+        parse_model_config({**values, "demand": demand}, where="version/config.json")
 
 
-@pytest.mark.parametrize("key", ["registry: {keep_days: 100}", "serving: {log_days: 132}"])
+@pytest.mark.parametrize("key", ["registry: {keep_days: 40}", "serving: {log_days: 55}"])
 def test_nothing_is_deleted_that_monitoring_still_looks_at(tmp_path: Path, key: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(key)
 
-    with pytest.raises(ConfigError, match="is less than the 133 days that monitoring looks back"):
+    with pytest.raises(ConfigError, match="is less than the 56 days that monitoring looks back"):
         load_config(path)

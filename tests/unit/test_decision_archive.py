@@ -303,18 +303,6 @@ def test_a_gap_inside_a_moved_segment_stays_a_loss(tmp_path: Path, deleted: bool
     assert (len(told.records), told.lost, told.elsewhere) == (4, 2, 0)
 
 
-def test_a_note_of_old_with_the_ends_of_a_segment_alone_is_still_read(tmp_path: Path) -> None:
-    folder = tmp_path / "decisions"
-    filled(folder)
-    compact(folder, to=str(tmp_path / "far"))
-    (note,) = folder.glob("*.archived")
-    note.write_text("1 6\n")
-
-    reading = read_decisions(folder)
-
-    assert (reading.lost, reading.elsewhere) == (0, 6)
-
-
 LATER = NOON + dt.timedelta(days=60)
 
 
@@ -359,7 +347,10 @@ def test_monitoring_reads_the_same_decisions_from_the_archive_as_from_the_log(tm
     folder = tmp_path / "decisions"
     log = writer(folder)
     for day in (dt.timedelta(days=number) for number in range(3)):
-        log.append([replace(entry(day.days, at=NOON + day), date=NOON.date() + day)])
+        made = entry(day.days, at=NOON + day)
+        stock = made.request.current_stock if day else None
+        asked = made.request.model_copy(update={"current_stock": stock})
+        log.append([replace(made, request=asked, date=NOON.date() + day)])
     log.close()
     before, _ = load_decisions(folder, now=LATER)
 
@@ -391,38 +382,17 @@ def test_monitoring_opens_the_wanted_days_alone_once_the_log_is_large(
     assert not {"log_lost", "log_elsewhere"} & {finding.code for finding in findings}
 
 
-def test_files_of_an_earlier_release_are_read_by_their_lines(tmp_path: Path) -> None:
+def test_a_file_that_lacks_a_column_is_refused_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "decisions"
     filled(folder, days=1)
     compact(folder, to=str(default_archive(folder)))
     (file,) = default_archive(folder).rglob("*.parquet")
-    frame = pd.read_parquet(file, partitioning=None)
-    frame.drop(columns=["candidate_price", "candidate_units", "candidate_size", "unit", "test"]).to_parquet(file)
+    pd.read_parquet(file, partitioning=None).drop(columns=["unit", "test"]).to_parquet(file)
 
-    found, findings = load_decisions(folder, now=LATER)
-
-    assert found["decision_id"].tolist() == ["d-1", "d-2"]
-    assert [finding.code for finding in findings] == ["not_applied"]
-    assert read_decisions(folder, tested=True).records == read_decisions(folder).records
-
-
-def test_files_of_a_release_without_ages_of_competitors_prices_are_read_by_column(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "decisions"
-    filled(folder, days=1)
-    compact(folder, to=str(default_archive(folder)))
-    (file,) = default_archive(folder).rglob("*.parquet")
-    frame = pd.read_parquet(file, partitioning=None)
-    frame.drop(columns=["comp_price_used", "comp_price_age", "tax_rate"]).to_parquet(file)
-    taken: list[object] = []
-    monkeypatch.setattr(decisions, "_take_lines", lambda found, lines: taken.append(lines))
-
-    found, _ = load_decisions(folder, now=LATER)
-
-    assert found["decision_id"].tolist() == ["d-2"]  # of two of one day the one in force: lines would give both
-    assert found["comp_price_age"].isna().all()
-    assert taken == []
+    with pytest.raises(SourceError, match=r"no column unit.*; start a new archive"):
+        load_decisions(folder, now=LATER)
+    with pytest.raises(SourceError, match=r"no column test.*; start a new archive"):
+        read_decisions(folder, tested=True)
 
 
 def test_training_opens_no_day_before_the_first_price_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

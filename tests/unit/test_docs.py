@@ -1,7 +1,6 @@
 """What the documents name exists."""
 
 import ast
-import json
 import re
 from pathlib import Path
 
@@ -11,14 +10,11 @@ import yaml
 from pricing.data.contract import COLUMNS
 from pricing.decision.reasons import REASONS
 from pricing.runtime.command import JOBS
-from tests.kit.serving import open_app
-from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))
 DOTTED = re.compile(r"`((?:pricing|pipelines|serving|monitoring)\.[\w.]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-REQUEST = re.compile(r"curl -s http://127\.0\.0\.1:8080(/\w+) [^']*'Content-Type: application/json' -d '([^']*)'")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -59,17 +55,8 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_every_request_that_the_readme_shows_is_answered(tmp_path: Path) -> None:
-    shown = REQUEST.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-
-    with open_app(tmp_path, version=shared_version()) as shop:
-        answers = {route: shop.client.post(route, json=json.loads(body)).status_code for route, body in shown}
-
-    assert answers == {"/get_price": 200, "/explain": 200, "/simulate": 200}
-
-
-def test_the_readme_and_the_data_contract_name_the_same_columns() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_document_and_the_data_contract_name_the_same_columns() -> None:
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     table = text[text.index("| column |") :].partition("\n\n")[0]
 
     named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
@@ -93,12 +80,13 @@ def test_jobs_are_called_by_commands_that_work_without_conda(document: Path) -> 
     assert "python -m pipelines." not in text
 
 
-def test_decisions_are_numbered_one_by_one_and_each_says_why_and_what_would_change_it() -> None:
+def test_decisions_are_numbered_in_order_and_each_says_why_and_what_would_change_it() -> None:
     text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
     entries = re.findall(r"^## (.*)\n([^#]*)", text, re.MULTILINE)
     said = ("*Decision.*", "*Reason.*", "*What would change our mind.*")
 
-    assert [heading.partition(". ")[0] for heading, _ in entries] == [str(n + 1) for n in range(len(entries))]
+    numbers = [int(heading.partition(". ")[0]) for heading, _ in entries]
+    assert numbers == sorted(set(numbers))  # the number of an entry that went is not given again
     assert [heading for heading, words in entries if re.findall(r"\*[A-Z][a-z ]+\.\*", words) != [*said]] == []
 
 
@@ -106,15 +94,6 @@ def test_every_job_is_a_target_of_make_and_listed() -> None:
     listed = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
     assert {name.replace("_", "-") for name in JOBS} - listed == set()
-
-
-def test_the_trace_names_every_stage() -> None:
-    named = DOTTED.findall((ROOT / "docs" / "trace.md").read_text(encoding="utf-8"))
-
-    packages = {".".join(name.split(".")[:2]) for name in named}
-
-    assert packages >= {"pricing.data", "pricing.demand", "pricing.decision", "pricing.registry"}
-    assert {name.split(".")[0] for name in named} == {"pricing", "pipelines", "serving", "monitoring"}
 
 
 def test_a_name_that_is_gone_is_found() -> None:

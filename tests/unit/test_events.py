@@ -1,6 +1,5 @@
 """Named events of a history and of the time after it: which they are, on which days, and what a user may add."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,15 +185,6 @@ def test_a_saved_panel_keeps_its_events(tmp_path: Path) -> None:
     save_panel(panel, tmp_path / "panel")
 
     assert load_panel(tmp_path / "panel").events == panel.events
-
-
-def test_a_panel_that_was_saved_by_an_earlier_release_has_no_events(tmp_path: Path) -> None:
-    save_panel(make_panel(products=2, periods=60), tmp_path / "panel")
-    header = json.loads((tmp_path / "panel" / "panel.json").read_text())
-    del header["events"]
-    (tmp_path / "panel" / "panel.json").write_text(json.dumps(header))
-
-    assert load_panel(tmp_path / "panel").events == ()
 
 
 @pytest.mark.parametrize(

@@ -448,10 +448,11 @@ def test_a_planned_promotion_is_explained_as_one() -> None:
     assert "promotion" in {driver.name for driver in explanation.drivers}
 
 
-def test_an_unknown_product_is_explained_too(pricer: Pricer) -> None:
-    asked = request(product_id="stranger", list_price=10, unit_cost=6)
+@pytest.mark.parametrize("against", [None, request(unit_cost=None)], ids=["what it is now", "a known product"])
+def test_an_unknown_product_is_explained_too(pricer: Pricer, against: PriceRequest | None) -> None:
+    asked = request(product_id="stranger", current_price=10, unit_cost=None)
 
-    explanation = explain(asked, pricer, today=TODAY)
+    explanation = explain(asked, pricer, today=TODAY, against=against)
 
     assert explanation.value == pricer.price([asked], today=TODAY)[0].recommended_price
     assert printed(explanation) == difference(explanation)
@@ -536,7 +537,9 @@ def test_explain_over_http_names_guardrails_elasticity_and_its_limits(shop: Serv
 def test_explain_says_in_words_how_well_the_elasticity_is_known(
     shop: ServingApp, product: str, grade: str | None
 ) -> None:
-    answer = shop.client.post("/explain", json={"request": {**REQUEST, "product_id": product}}).get_json()
+    answer = shop.client.post(
+        "/explain", json={"request": {**REQUEST, "product_id": product, "list_price": 9}}
+    ).get_json()
 
     meaning = None if grade is None else {"code": grade, "meaning": MEANINGS[grade]}
     assert answer["grade"] == meaning
@@ -579,7 +582,7 @@ def test_a_question_that_cannot_be_understood_is_refused_by_name(
 
 def test_without_a_model_explaining_demand_says_why_it_cannot(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
-        answer = shop.client.post("/explain", json={"request": REQUEST, "of": "demand"})
+        answer = shop.client.post("/explain", json={"request": {**REQUEST, "list_price": 9}, "of": "demand"})
 
     assert answer.status_code == 422
     assert "nothing says how much" in answer.get_json()["detail"]

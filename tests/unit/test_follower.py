@@ -14,7 +14,6 @@ from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
 from pricing.registry.rest import ElsewhereError
-from pricing.registry.task_record import TaskRecord
 from serving.current_version import (
     FollowerPaths,
     FollowerStatus,
@@ -24,7 +23,6 @@ from serving.current_version import (
     write_pointer,
 )
 from serving.database_watch import DatabaseWatch
-from serving.fleet import read_fleet
 from serving.follower import (
     REMIND_SECONDS,
     RETRY_SECONDS,
@@ -37,7 +35,6 @@ from serving.follower import (
 )
 from serving.settings import read_settings
 from serving.switch_watch import SwitchWatch
-from serving.version_files import CHECKSUM_SECONDS
 from tests.kit.serving import settings_in
 
 
@@ -110,17 +107,6 @@ def follower(
     )
 
 
-def checking(registry: FakeRegistry, home: Path, *, clock: Clock | None = None, challenger: bool = False) -> Follower:
-    """A follower whose versions have no checksums: what is verified is what is compared."""
-
-    def check(folder: Path) -> None:
-        if (folder / "version.json").read_text() not in ("7", "8"):
-            raise VersionError("version.json is damaged")
-
-    options = FollowerOptions("run", 3, challenger)
-    return Follower(registry, places=places(home), options=options, verify=verify, check=check, clock=clock or Clock())
-
-
 def places(home: Path) -> FollowerPaths:
     return FollowerPaths(home, "registry", home / "follower.json")
 
@@ -138,19 +124,6 @@ def test_the_champion_is_fetched_verified_and_pointed_at(tmp_path: Path) -> None
     assert following.attempted
     assert pointed(tmp_path) == Pointer("7", 1, "7-1")
     assert read_follower_status(tmp_path / "follower.json") == following
-
-
-def test_a_pointer_that_former_code_wrote_is_followed(tmp_path: Path) -> None:
-    one = follower(FakeRegistry(ListedVersion("7")), tmp_path)
-    one.poll()
-    place = places(tmp_path).pointer
-    written = json.loads(place.read_text())
-    place.write_text(json.dumps({"version": "7", "created_ms": 1, "folder": "7-1"}))
-
-    following = follower(FakeRegistry(down=True), tmp_path).poll()
-
-    assert written == {"format": 1, "version": "7", "created_ms": 1, "folder": "7-1"}
-    assert following.served == "7"
 
 
 def test_a_pointer_of_another_format_is_refused_and_written_anew(tmp_path: Path) -> None:
@@ -292,7 +265,7 @@ def test_half_downloads_of_earlier_runs_are_deleted_at_the_start_and_nothing_els
         f".9-1.{'d' * 32}.partial",
         "7-1",
     ]
-    half = versions / f".7-1-2.{'c' * 32}.partial"
+    half = versions / f".7-1.{'c' * 32}.partial"
     for folder in (half, versions / kept[0], versions / kept[1], versions / "7-1", tmp_path / "elsewhere"):
         folder.mkdir(parents=True)
         (folder / "x.npy").write_bytes(b"1")
@@ -585,11 +558,10 @@ def test_a_link_among_the_versions_is_neither_served_nor_followed_when_versions_
     one = follower(registry, home, keep=1)
     served_before = one.following.served
 
-    one.poll()
+    following = one.poll()
 
     assert served_before is None
-    assert pointed(home) == Pointer("7", 1, "7-1-2")
-    assert registry.downloads == ["7"]
+    assert (following.state, following.served, pointed(home)) == ("failed", None, None)
     assert (decoy / "version.json").read_text() == "7"
 
 
@@ -604,84 +576,18 @@ def test_a_number_of_the_registry_that_is_none_names_no_folder(tmp_path: Path, n
     assert registry.downloads == []
 
 
-def spoil(folder: Path) -> None:
+@pytest.mark.parametrize("alias", ["champion", "challenger"])
+def test_a_version_damaged_on_disk_is_fetched_anew_at_the_next_start(tmp_path: Path, alias: str) -> None:
+    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
+    follower(registry, tmp_path, challenger=True).poll()
+    folder = places(tmp_path).versions / {"champion": "7-1", "challenger": "8-1"}[alias]
     (folder / "version.json").write_text("66 and longer")
 
+    following = follower(registry, tmp_path, challenger=True).poll()
 
-def test_a_version_damaged_on_disk_is_fetched_anew_into_another_folder(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    spoil(places(tmp_path).versions / "7-1")
-
-    following = one.poll()
-
-    assert (following.state, following.served) == ("following", "7")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
-    assert registry.downloads == ["7", "7"]
-    assert [path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()] == ["7-1-2"]
-    spoil(places(tmp_path).versions / "7-1-2")
-    one.poll()
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
-
-
-def test_a_challenger_damaged_on_disk_is_fetched_anew(tmp_path: Path) -> None:
-    one = checking(FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8")), tmp_path, challenger=True)
-    one.poll()
-    spoil(places(tmp_path).versions / "8-1")
-
-    following = one.poll()
-
-    assert following.challenger == "8"
-    assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1-2")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1")
-
-
-def test_damage_is_told_while_the_registry_is_away_and_mended_when_it_is_back(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    spoil(places(tmp_path).versions / "7-1")
-
-    registry.down = True
-    away = one.poll()
-    kept = pointed(tmp_path)
-    registry.down = False
-    one.poll()
-
-    assert away.detail == "the version on disk is damaged, and registry: connection refused"
-    assert kept == Pointer("7", 1, "7-1")
-    assert pointed(tmp_path) == Pointer("7", 1, "7-1-2")
-
-
-def test_files_written_anew_with_what_they_held_are_no_damage(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"))
-    one = checking(registry, tmp_path)
-    one.poll()
-    (places(tmp_path).versions / "7-1" / "version.json").write_text("7")
-
-    one.poll()
-
-    assert registry.downloads == ["7"]
-
-
-def test_damage_that_shows_in_no_size_and_no_time_is_found_by_checksums_within_ten_minutes(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(ListedVersion("7")), Clock()
-    one = checking(registry, tmp_path, clock=clock)
-    one.poll()
-    path = places(tmp_path).versions / "7-1" / "version.json"
-    before = path.stat()
-    path.write_text("6")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    clock.now = CHECKSUM_SECONDS - 1
-    one.poll()
-    early = list(registry.downloads)
-    clock.now = CHECKSUM_SECONDS
-    one.poll()
-
-    assert early == ["7"]
-    assert registry.downloads == ["7", "7"]
+    assert (following.state, following.served, following.challenger) == ("following", "7", "8")
+    assert registry.downloads == ["7", "8", folder.name[0]]
+    assert (folder / "version.json").read_text() == folder.name[0]
 
 
 def test_a_version_at_which_the_follower_ended_twice_is_refused(tmp_path: Path) -> None:
@@ -762,17 +668,6 @@ def test_a_pinned_version_outlives_a_restart_without_a_registry_and_the_alias_co
 
     assert (away.state, away.served) == ("unreachable", "7")
     assert (free.state, free.pinned, free.served) == ("following", None, "9")
-
-
-def test_a_damaged_pinned_version_is_fetched_anew(tmp_path: Path) -> None:
-    registry, clock = FakeRegistry(ListedVersion("9"), others={"7": ListedVersion("7")}), Clock()
-    one = follower(registry, tmp_path, clock=clock, pinned="7")
-    one.poll()
-    one._damaged.add("7-1")
-
-    now = one.poll()
-
-    assert (now.state, now.served, registry.downloads) == ("following", "7", ["7", "7"])
 
 
 @pytest.mark.parametrize("value", ["champion", "0", "-1", "7.0", "07", "٧", "9" * 20])
@@ -870,28 +765,6 @@ def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
     stop.set()
     database.join()
     assert "record of switches" in caplog.text
-    assert "record of serving tasks" in caplog.text
-
-
-def test_a_task_tells_of_itself_from_its_start_to_its_end(tmp_path: Path) -> None:
-    url, stop = f"sqlite:///{tmp_path / 'shared.db'}", threading.Event()
-    settings = settings_in(tmp_path, PRICING_DATABASE_URL=url, PRICING_RUN_ID="run", PRICING_TASK="serving-1")
-    write_pointer(settings.places.pointer, Pointer("7", 1, "7-1"))
-    settings.run_folder.mkdir(parents=True, exist_ok=True)
-
-    database = DatabaseWatch(settings, stop=stop)
-    while not settings.fleet_file.exists():
-        assert database._thread.is_alive()
-        time.sleep(0.01)
-    fleet = read_fleet(settings.fleet_file)
-    stop.set()
-    database.join()
-
-    record = TaskRecord(url, model=settings.config.registry.model_name)
-    left = record.beat(run="other", task="serving-2", version="7")
-    record.close()
-    assert [(one.task, one.version, one.own) for one in fleet.tasks] == [("serving-1", "7", True)]
-    assert [one.task for one in left] == ["serving-2"]
 
 
 def test_a_service_is_not_ready_before_what_a_person_has_switched_is_known(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import forecast, forecast_page
+from benchmarks import forecast
 from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
 from benchmarks.forecast_scores import (
     ATOMS,
@@ -25,7 +25,6 @@ from benchmarks.forecast_scores import (
     ranked_probability,
 )
 from benchmarks.forecasters import SEARCH, _History
-from benchmarks.provenance import Provenance
 from pricing.data.contract import check
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.baselines import chosen
@@ -186,12 +185,12 @@ def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def forecasts(frame: pd.DataFrame, quantiles: Any, *, point: bool = False) -> Forecasts:
+def forecasts(frame: pd.DataFrame, quantiles: Any) -> Forecasts:
     """A competitor that forecasts the given quantiles of every row, in another order of rows."""
     values = np.broadcast_to(np.asarray(quantiles, float), (len(frame), len(LEVELS)))
     keys = frame[["product_id", "cutoff", "date"]]
-    whole = keys.assign(**dict(zip(QUANTILES, values.T, strict=True)), point=point)
-    return Forecasts(whole.sample(frac=1.0, random_state=1), {"seconds": 1})
+    whole = keys.assign(**dict(zip(QUANTILES, values.T, strict=True)))
+    return Forecasts(whole.sample(frac=1.0, random_state=1), block(frame.assign(lightgbm=0.0), lightgbm=1.0))
 
 
 def block(frame: pd.DataFrame, *, lightgbm: float) -> pd.DataFrame:
@@ -221,15 +220,6 @@ def test_forecasts_are_multiplied_with_the_units() -> None:
     np.testing.assert_allclose(ten["lightgbm_inside"], once["lightgbm_inside"])
 
 
-def test_a_point_forecast_scores_its_absolute_error_and_has_no_interval() -> None:
-    frame = judged()
-
-    found = joined(frame, forecasts(frame, [4.0] * 7, point=True), name="ets", factor=1.0)
-
-    np.testing.assert_allclose(found["ets_crps"], np.abs(frame["actual"] - 4.0), atol=1e-9)
-    assert found["ets_inside"].isna().all()
-
-
 def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
     frame = judged().assign(actual=0.0)
     few = forecasts(frame, [0.0, 0.0, 0.02, 0.04, 0.1, 0.3, 0.4])
@@ -247,7 +237,7 @@ def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
 def test_folds_to_choose_on_are_none_of_the_judged_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["forecast", "m5", "nowhere.parquet", "--back", "56"])
+    monkeypatch.setattr("sys.argv", ["forecast", "m5=nowhere.parquet", "--back", "56"])
 
     with pytest.raises(SystemExit):
         forecast.main()
@@ -301,7 +291,7 @@ def test_a_sold_out_row_is_not_scored() -> None:
 
     found = judge(frame, block(frame, lightgbm=1.0))
 
-    assert (found["rows"], found["censored"]) == (125, 1)
+    assert found["rows"] == 125
     assert found["scores"]["ours"]["wape"] < 1.0
 
 
@@ -332,49 +322,34 @@ def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool)
 
 
 def document() -> dict[str, Any]:
-    """What one run finds."""
+    """One data set's and variant's judgement."""
     frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.2, lightgbm_inside=0.8)
-    settings = {"horizon": 7, "step": 7, "folds": 3, "min_history": 50}
-    about = {"lightgbm": {"seconds": 3}}
-    own = {"data": "tafeng", "variant": "x10", "settings": settings, "products": 6, "seconds": 5, "about": about}
+    own = {"data": SETS["tafeng"].title, "variant": "units × 10", "size": "6 × 3 × 7 (7)", "seconds": 5}
     return own | judge(frame, block(frame, lightgbm=9.0))
 
 
-def test_a_run_writes_its_rows_leaves_others_and_counts_how_often_it_was_scored(tmp_path: Path) -> None:
-    made = Provenance("abc1234", {})
-    forecast_page.write(document() | {"data": "m5"}, made, folder=tmp_path)
+def test_the_tables_hold_this_model_the_chosen_baseline_and_every_competitor_with_its_differences() -> None:
+    row = document()
+    scores, more = row["scores"], row["differences"]
 
-    for _ in range(2):
-        forecast_page.write(document(), made, folder=tmp_path)
+    (line,) = forecast.verdicts([row]).splitlines()[2:]
 
-    page = (tmp_path / "forecast.md").read_text(encoding="utf-8")
-    assert page.count("| Walmart store-items, daily (M5) | units × 10 | 6 × 3 × 7 (7) |") == 1
-    assert page.count("| Ta Feng grocer, daily | units × 10 | 6 × 3 × 7 (7) |") == 1
-    assert "| 1 × |" in page
-    assert "| 2 × |" in page
-    assert "who may use the data is not clear" in page
-    assert "AutoETS" in page
+    assert line.startswith("| Ta Feng grocer, daily | units × 10 | 6 × 3 × 7 (7) |")
+    chosen_at = f"{forecast.pair(scores['naive'])} | {forecast.interval(more['chosen'], 'wape')}"
+    assert f"| seasonal naive | {chosen_at} |" in line
+    assert f"| {forecast.pair(scores['lightgbm'])} |" in line
+    assert forecast.volumes([row]).splitlines()[2].startswith("| Ta Feng grocer, daily | units × 10 | mid | ")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "words"), [(-0.2, -0.1, "better"), (0.1, 0.2, "worse"), (-0.1, 0.1, "not told apart")]
-)
-def test_a_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float, words: str) -> None:
-    more = {"wape": 0.0, "wape_low": low, "wape_high": high, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
-
-    assert forecast_page.verdict(more) == f"WAPE {words}, CRPS not told apart"
-
-
-def test_the_page_says_which_aims_are_missed_and_by_how_much() -> None:
+def test_the_tables_say_which_aims_are_missed_and_by_how_much() -> None:
     more = {"wape": 0.0, "wape_low": -0.1, "wape_high": 0.1, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
-    good = {"data": "m5", "variant": "whole", "differences": {"chosen": more}}
+    good = {"data": "M5", "variant": "as it is", "differences": {"chosen": more}}
     good["scores"] = {"ours": {"bias": 0.01, "coverage_80": 0.8}}
-    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "x10"}
+    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "units × 10"}
     bad["scores"] = {"ours": {"bias": -0.103, "coverage_80": 0.872}}
 
-    lines = forecast_page.missed([good, bad])
+    lines = forecast.missed([good, bad]).splitlines()
 
-    assert forecast_page.missed([good]) == ["Every aim is met."]
     assert [line.split(" | ")[1:] for line in lines[2:]] == [
         ["units × 10", "WAPE above the chosen baseline's, at the interval's lower end", "0.014 |"],
         ["units × 10", "absolute bias above 3%", "0.073 |"],

@@ -44,7 +44,7 @@ def test_a_good_backtest_passes_every_baseline() -> None:
     ("changes", "gate"),
     [
         ({"wape": 0.51}, "beats_naive"),
-        ({"by_volume": volumes(low={"wape": 0.6, "wape_naive": 0.5})}, "beats_naive_low"),
+        ({"by_volume": volumes(low={"wape": 0.6, "wape_baseline": 0.5})}, "beats_naive_low"),
         ({"bias": -0.25}, "bias"),
         ({"bias": 0.25}, "bias"),
         ({"coverage_80": 0.5}, "coverage_80"),
@@ -74,7 +74,7 @@ def test_where_every_row_sold_out_nothing_was_measured() -> None:
     assert names(elsewhere) == []
 
 
-@pytest.mark.parametrize("missing", ["wape", "wape_naive", "bias", "coverage_80", "coverage_95", "elasticity"])
+@pytest.mark.parametrize("missing", ["wape", "wape_baseline", "bias", "coverage_80", "coverage_95", "elasticity"])
 @pytest.mark.parametrize("how", ["absent", "null", "nan"])
 def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
     values = {"absent": without(figures(), missing), "null": figures(**{missing: None})}
@@ -134,13 +134,6 @@ def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one()
     assert (verdict.name, verdict.figure) == ("beats_naive", None)
 
 
-def test_a_backtest_from_before_the_flat_median_is_held_against_seasonal_naive() -> None:
-    verdict = baseline_gates(figures(), LIMITS)[0]
-
-    assert verdict.figure == pytest.approx(0.8)
-    assert "the seasonal naive forecast's" in verdict.sentence
-
-
 def test_a_refusal_for_elasticities_at_a_limit_names_the_limits_and_what_to_do() -> None:
     (verdict,) = failed(baseline_gates(figures(elasticity={"share_sane": 0.5, "limits": [-20.0, -0.2]}), LIMITS))
 
@@ -153,8 +146,7 @@ def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() 
 
     sane = next(verdict for verdict in verdicts if verdict.name == "elasticity_sane")
     assert names(verdicts) == []
-    assert (sane.figure, sane.threshold) == (0.1, 0.9)
-    assert "holds_only: no price rests on it" in sane.sentence
+    assert (sane.figure, sane.threshold) == (0.1, None)
 
 
 def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
@@ -162,20 +154,21 @@ def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "holds_only", "words"),
+    ("share", "holds_only", "threshold"),
     [
-        (0.5, False, "needed at least 0.1"),
-        (0.05, True, "promoted as holds_only: it forecasts, and prices stay"),
-        (0.05, False, "prices move all the same: it was not packed as holds_only"),
+        (0.5, False, LIMITS.identified),
+        (0.05, True, None),
+        (0.05, False, None),
     ],
 )
-def test_too_little_known_refuses_no_version_and_is_said(share: float, holds_only: bool, words: str) -> None:
+def test_too_little_known_refuses_no_version_and_is_only_said(
+    share: float, holds_only: bool, threshold: float | None
+) -> None:
     verdict = identified_gate(share, LIMITS, holds_only=holds_only)
 
     assert verdict.passed
-    assert verdict.figure == share
-    assert words in verdict.sentence
-    assert ("holds_only" in verdict.sentence) is (share < LIMITS.identified)
+    assert (verdict.figure, verdict.threshold) == (share, threshold)
+    assert ("holds_only" in verdict.sentence) is (threshold is None)
 
 
 def test_a_volume_class_without_products_is_not_judged() -> None:
@@ -251,7 +244,6 @@ def test_what_the_champion_sells_most_of_must_be_known(known: str, share: float,
 
     assert verdict.figure == pytest.approx(share)
     assert verdict.passed is passes
-    assert ("were the sales complete?" in verdict.sentence) is not passes
 
 
 def test_where_no_units_are_known_each_product_counts_alike() -> None:
@@ -278,7 +270,6 @@ def test_only_the_same_data_and_folds_compare() -> None:
     assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"), settings=same)
     assert not comparable(scored(None), scored(None), settings=same)
     assert not comparable(figures(), figures(), settings=same)
-    assert not comparable({**scored("a"), "target": "sales given shelf"}, scored("a"), settings=same)
 
 
 @pytest.mark.parametrize("name", ["gap", "horizon"])
@@ -326,7 +317,7 @@ def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ra
 
 
 def test_what_cannot_be_compared_says_so_and_gives_no_figure() -> None:
-    plain, decayed, sound = (not_compared_gate(LIMITS, production=known) for known in (None, aged(1.4), aged(1.1)))
+    plain, decayed, sound = (not_compared_gate(known) for known in (None, aged(1.4), aged(1.1)))
 
     assert all(verdict.passed and verdict.figure is None for verdict in (plain, decayed, sound))
     assert "refitted on these folds it is the challenger" in plain.sentence

@@ -9,6 +9,7 @@ from pricing.demand.endogeneity import UNTESTED, FalsificationTest, Falsificatio
 from pricing.demand.grades import (
     AT_LIMIT,
     CATEGORY,
+    DIP_AFTER_CUT,
     FEW_MOVES,
     FLAGS,
     KINDS_DISAGREE,
@@ -20,6 +21,7 @@ from pricing.demand.grades import (
     flag_names,
     grade_categories,
     grade_products,
+    why_held,
 )
 
 GOOD = {"moves": 40, "clusters": 20, "prices": 12, "left": 0.2, "left_own": 0.25, "left_tested": 1.0, "flags": 0}
@@ -54,6 +56,19 @@ def grades(*products: dict[str, float], category: int) -> list[int]:
 )
 def test_a_grade_is_what_the_evidence_earns(changes: dict[str, float], category: int, expected: int) -> None:
     assert grades(changes, {}, category=category)[0] == expected
+
+
+@pytest.mark.parametrize("grade", range(4))
+def test_only_a_price_that_no_elasticity_moves_is_told_why_it_stays(grade: int) -> None:
+    assert bool(why_held(grade, moves=3, fortnights=2)) == (grade == PRIOR_ONLY)
+
+
+def test_each_cause_for_which_a_price_stays_is_told_apart() -> None:
+    objections = (0, TREND, DIP_AFTER_CUT, KINDS_DISAGREE, AT_LIMIT)
+    causes = [{"moves": 0, "fortnights": 0}, {"moves": 1, "fortnights": 1}, {"moves": 9, "fortnights": 3}]
+    causes += [{"moves": 9, "fortnights": 4, "flags": flags} for flags in objections]
+
+    assert len({why_held(PRIOR_ONLY, **cause) for cause in causes}) == len(causes)
 
 
 def test_products_without_evidence_are_their_categorys_at_best() -> None:

@@ -15,6 +15,7 @@ from pricing.decision_log.objects import FolderStore, ObjectStore, open_store
 from pricing.decision_log.uploads import list_uploads
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError, SourceError
+from pricing.runtime.shared_state import task_name
 from serving import log_upload
 from serving.log_upload import LogUpload, Uploading, read_upload_status
 from tests.kit.serving import NOW, open_app, settings_in
@@ -479,3 +480,13 @@ def test_a_disk_that_fails_is_a_failure_that_is_told_and_ends_no_thread(
 
     assert "Stale file handle" in (found.failure or "")
     assert (found.failures, again.failure) == (1, None)
+
+
+def test_a_task_s_name_is_that_of_its_host_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "ip-10/0 é")
+
+    assert task_name({}) == "ip-10-0--"
+    assert task_name({"PRICING_TASK": "a.b_c-1"}) == "a.b_c-1"
+    for bad in ("a/b", "a b", "é", "x" * 101):
+        with pytest.raises(ConfigError, match="PRICING_TASK: expected up to 100 of letters"):
+            task_name({"PRICING_TASK": bad})

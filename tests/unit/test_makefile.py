@@ -23,7 +23,7 @@ def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     [
         (("serve",), "python -m serving --config 'my.yaml'"),
         (("image",), "python -m serving.follower --bake --config 'my.yaml'"),
-        (("doctor",), "doctor --needs training --config 'my.yaml'"),
+        (("doctor",), "doctor --config 'my.yaml'"),
         (("promote",), "-P 'config=my.yaml'"),
         (("train", "SALES=simulated"), "-P 'config=my.yaml'"),
         (("price-test",), "-P 'config=my.yaml'"),
@@ -99,7 +99,6 @@ def test_the_name_of_the_experiment_reaches_mlflow_in_one_word(
             ("rollout", "ENV=staging", "ARGS=--digest sha256:1"),
             "deploy.rollout --environment 'staging' --digest sha256:1",
         ),
-        (("changes", "BASE=abc"), "deploy.changes --since 'abc'"),
         (("access", "ENV=staging", "REPOSITORY=shop/pricing"), "ENV='staging' REPOSITORY='shop/pricing'"),
         (("lock", "UPGRADE=yes"), "uv pip compile --upgrade --quiet"),
         (("smoke-image",), "python3 -m deploy.smoke_image 'pricing-serving'"),

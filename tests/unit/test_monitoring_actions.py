@@ -14,7 +14,7 @@ from monitoring.__main__ import weekly_figures
 from monitoring.decisions import load_decisions, tabulate
 from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import evaluate_decisions, metrics, rules, situation
-from monitoring.launchers import embedded, job_launcher
+from monitoring.launchers import job_launcher
 from monitoring.performance import Breach
 from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, weekly_page
@@ -93,18 +93,6 @@ def test_nothing_is_started_unless_it_is_due(store, action):
     actions.start(PolicyOutcome(action, "", "nothing"), launcher=launcher, store=store, now=NOW)
 
     assert launcher.started == []
-
-
-@pytest.mark.parametrize(("step_days", "periods"), [(1, 42.0), (7, 6.0)])
-def test_a_half_life_is_handed_over_in_periods_and_only_to_a_retraining(store, step_days, periods):
-    launcher = Door()
-
-    actions.start(replace(RETRAIN, half_life_days=42), launcher=launcher, store=store, now=NOW, step_days=step_days)
-
-    assert launcher.order.half_life == periods
-    assert launcher.order.parameters == {"reason": RETRAIN.reason, "recency_half_life": f"{periods:g}"}
-    assert replace(launcher.order, action="refresh").parameters == {}
-    assert replace(launcher.order, half_life=None).parameters == {"reason": RETRAIN.reason}
 
 
 def test_a_due_job_is_started_with_its_reason_and_remembered(store):
@@ -359,16 +347,6 @@ def test_the_log_door_writes_one_line(caplog):
     assert "\n" not in line.getMessage()
 
 
-def test_embedded_metrics_are_one_json_line_that_names_each_metric():
-    line = embedded({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
-
-    document = json.loads(line)
-    assert document["wape"] == 0.4
-    (directive,) = document["_aws"]["CloudWatchMetrics"]
-    assert directive["Metrics"] == [{"Name": "wape"}]
-    assert document["_aws"]["Timestamp"] == 1717210800000
-
-
 def test_the_configuration_names_its_doors(tmp_path):
     assert job_launcher(CONFIG, parameters={}, folder=tmp_path) is None
     assert [type(launcher) for launcher in alert_notifiers(CONFIG)] == [LogNotifier]
@@ -567,7 +545,7 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
     writer.append(entries(panel, truth, days=range(50, 60), version="2"))
     writer.close()
     decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
-    promised = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
+    promised = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}
 
     old = evaluate_decisions(panel, decisions, findings, champion=ChampionRecord("1", promised), config=CONFIG)
     new = evaluate_decisions(

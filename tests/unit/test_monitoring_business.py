@@ -234,13 +234,6 @@ def test_an_assignment_survives_writing_and_a_damaged_file_is_an_error(tmp_path)
             read_holdout(path)
 
 
-def test_a_list_by_hand_need_only_name_who_is_held(tmp_path):
-    path = tmp_path / "holdout.json"
-    path.write_text('{"held": ["a"]}')
-
-    assert read_holdout(path) == Holdout(frozenset({"a"}), frozenset())
-
-
 def test_small_strata_hold_out_the_share_in_total():
     strata = {f"P{number}": f"c{number % 1000}" for number in range(4000)}
 

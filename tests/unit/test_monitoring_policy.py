@@ -16,7 +16,6 @@ RULES = Rules(
     max_state_age=28,
     silent_days=3,
     fallback_share=0.25,
-    recency_least=28,
 )
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CALM = Situation(
@@ -100,29 +99,6 @@ def test_each_case_leads_to_its_action(name, seen, done, action, cause):
 
     assert (outcome.action, outcome.cause) == (action, cause)
     assert outcome.reason
-
-
-@pytest.mark.parametrize(
-    ("days", "least", "half_life"), [(7, 28, 28), (14, 28, 28), (21, 28, 42), (None, 28, None), (21, 0, None)]
-)
-def test_a_retraining_after_a_change_of_known_beginning_weighs_the_days_since(days, least, half_life):
-    seen = replace(CALM, decayed=(True, True, True), breach_days=days)
-
-    outcome = decide(seen, JobHistory(), replace(RULES, recency_least=least))
-
-    assert (outcome.action, outcome.half_life_days) == ("retrain", half_life)
-    assert (f"it began {days} days ago, so a day should count half after {half_life}" in outcome.reason) is (
-        half_life is not None
-    )
-
-
-def test_only_a_retraining_weighs_days():
-    seen = replace(CALM, decayed=(True, True, True), breach_days=21)
-
-    for now, past in (({"state_age": 9}, {}), ({}, {"retrained": ago(days=3)}), ({}, {"started_today": 2})):
-        outcome = decide(replace(seen, **now), replace(JobHistory(), **past), RULES)
-
-        assert (outcome.action != "retrain", outcome.half_life_days) == (True, None)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def made():
 @pytest.fixture(scope="module")
 def seen(made):
     decisions, findings = tabulated(made)
-    figures = {"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}
+    figures = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}
     return evaluate_decisions(PANEL, decisions, findings, champion=ChampionRecord("3", figures), config=CONFIG)
 
 
@@ -77,7 +77,7 @@ def test_a_verdict_says_how_far_off_it_is(seen):
 def _band():
     from monitoring.performance import band  # noqa: PLC0415
 
-    return band({"wape": 0.4, "wape_naive": 0.6, "bias": 0.0}, CONFIG)
+    return band({"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}, CONFIG)
 
 
 @pytest.mark.parametrize("code", sorted(actions.TOLD))

@@ -13,14 +13,15 @@ from monitoring.decisions import tabulate
 from monitoring.evaluate import drift_window, evaluate_decisions, rules, situation
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import REPLAY, weekly_page
-from monitoring.todo import CommandLine, tasks
+from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
+from pricing.runtime.cli import CommandLine
 from tests.kit.monitoring_world import World, build, entries, read
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
-PROMISED = {"wape": 0.45, "wape_naive": 0.6, "bias": 0.0}
+PROMISED = {"wape_mean": 0.45, "wape_naive": 0.6, "bias": 0.0}
 CHAMPION = ChampionRecord("3", PROMISED)
 IDLE = ActionResult("nothing was started")
 CALM = PolicyOutcome("none", "all is well", "nothing")

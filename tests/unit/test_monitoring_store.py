@@ -236,56 +236,6 @@ def test_a_damaged_memory_is_one_clear_error(tmp_path):
         MonitoringStore(path)
 
 
-# The tables of a file from before it said its format, as they were made then.
-FORMER = """
-create table outcome (
-    product_id text, period text, maturity integer, decision_id text, units_sold real, charged real, forecast real,
-    written_at text, primary key (product_id, period, maturity)
-) without rowid;
-create table job (
-    id integer primary key, action text, cause text, reason text, started_at text, ended_at text, succeeded integer,
-    handle text
-);
-create table alert (key text primary key, sent_at text);
-insert into outcome values ('A', '2024-05-20', 1, 'a', 5.0, 9.0, 4.0, '2024-05-21T03:00:00+00:00');
-insert into job values (1, 'retrain', 'decay', 'why', '2024-05-30T03:00:00+00:00', '2024-05-30T04:00:00+00:00', 1, '');
-insert into alert values ('late', '2024-06-01T02:00:00+00:00');
-"""
-
-
-def format_of(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("pragma user_version").fetchone()[0]
-
-
-def test_a_file_that_former_code_wrote_is_taken_over_with_all_it_remembers(tmp_path):
-    path = tmp_path / "monitoring.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FORMER)
-    before = format_of(path)
-
-    store = MonitoringStore(path)
-
-    assert (before, format_of(path)) == (0, 2)
-    assert store.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
-    assert store.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
-
-
-def test_a_database_takes_over_once_what_a_file_remembers(tmp_path):
-    path, url = tmp_path / "monitoring.db", f"sqlite:///{tmp_path / 'pricing.db'}"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FORMER)
-
-    first = MonitoringStore(path, url=url, model="shop")
-    job = first.started(action="refresh", cause="decay", reason="", handle="", now=NOW)
-    second = MonitoringStore(path, url=url, model="shop")
-
-    assert second.write_outcomes(outcomes(1), maturities=[1], now=NOW).new == 1  # of two, A was known
-    assert second.past(now=NOW).retrained == dt.datetime(2024, 5, 30, 3, tzinfo=dt.UTC)
-    assert second.running() == [(job, "", NOW)]
-    assert MonitoringStore(path).running() == []
-
-
 def test_shops_that_share_a_database_share_no_memory(tmp_path):
     url = f"sqlite:///{tmp_path / 'pricing.db'}"
     one, other = (MonitoringStore(tmp_path / "none.db", url=url, model=model) for model in ("one", "other"))
@@ -301,15 +251,19 @@ def test_shops_that_share_a_database_share_no_memory(tmp_path):
     assert other.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW).new == 6
 
 
-def test_a_database_of_a_later_release_is_refused(tmp_path):
-    url = f"sqlite:///{tmp_path / 'pricing.db'}"
-    MonitoringStore(tmp_path / "none.db", url=url, model="shop")
-    with closing(sqlite3.connect(tmp_path / "pricing.db")) as connection:
-        connection.execute("update monitoring_format set format = 3")
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("found", [1, 3])
+def test_a_memory_of_another_format_is_refused_and_left_as_it_is(tmp_path, shared, found):
+    path = tmp_path / "monitoring.db"
+    options = {"url": f"sqlite:///{path}", "model": "shop"} if shared else {}
+    MonitoringStore(path, **options)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("update monitoring_format set format = ?", [found])
         connection.commit()
 
-    with pytest.raises(SourceError, match=r"PRICING_DATABASE_URL\): is monitoring's memory of format 3, expected 2"):
-        MonitoringStore(tmp_path / "none.db", url=url, model="shop")
+    for _ in range(2):
+        with pytest.raises(SourceError, match=rf"is monitoring's memory of format {found}, expected 2; start a new"):
+            MonitoringStore(path, **options)
 
 
 def test_a_database_that_is_away_is_one_clear_error_without_the_password(tmp_path):
@@ -318,15 +272,3 @@ def test_a_database_that_is_away_is_one_clear_error_without_the_password(tmp_pat
 
     assert "hush" not in str(found.value)
     assert len(str(found.value).splitlines()) == 1
-
-
-def test_a_file_of_a_later_release_is_refused_and_left_as_it_is(tmp_path):
-    path = tmp_path / "monitoring.db"
-    MonitoringStore(path)
-    with closing(sqlite3.connect(path)) as store:
-        store.execute("pragma user_version = 3")
-
-    with pytest.raises(SourceError, match=r"monitoring\.db: is monitoring's memory of format 3, expected 2 at most"):
-        MonitoringStore(path)
-
-    assert format_of(path) == 3

@@ -7,9 +7,10 @@ from monitoring.actions import ActionResult, compose
 from monitoring.decisions import NO_DECISIONS, tabulate
 from monitoring.evaluate import evaluate_decisions
 from monitoring.policy import Finding, PolicyOutcome
-from monitoring.todo import CommandLine, Task, tasks
+from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
+from pricing.runtime.cli import CommandLine
 from tests.kit.monitoring_world import World, build
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -52,13 +53,13 @@ def test_where_all_is_well_there_is_nothing_to_do(seen):
 def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
     lost = replace(seen, findings=[Finding("log_lost", "warning", "5 decision(s) never reached the log")])
 
-    first, second = listed(lost, RETRAIN, replace(IDLE, by_hand=True), job_options={"recency_half_life": "56"})
+    first, second = listed(lost, RETRAIN, replace(IDLE, by_hand=True))
 
     assert first == Task(
         "Train a new model, and promote it",
         "error 0.6, backtest 0.4",
         (
-            "make retrain SALES=sales.csv CONFIG=my.yaml ARGS='-P recency_half_life=56'",
+            "make retrain SALES=sales.csv CONFIG=my.yaml",
             "make promote CONFIG=my.yaml",
         ),
     )

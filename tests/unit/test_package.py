@@ -15,13 +15,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import pricing
-from pricing.runtime.doctor import BASE, from_project
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 PACKAGES = ("pricing", "pipelines", "serving", "monitoring", "simulation")
 # Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
+BASE = "base"
 SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}
 OF_MLFLOW_RUN = {"setuptools", "uv"}  # with which `mlflow run` builds environments of a checkout; nothing imports them
 
@@ -33,8 +33,9 @@ def requirements(name: str) -> dict[str, Requirement]:
 
 
 def ranges(groups: tuple[str, ...]) -> dict[str, SpecifierSet]:
-    declared = from_project(PROJECT)
-    return {canonicalize_name(line.name): line.specifier for group in groups for line in declared.packages[group]}
+    declared = {BASE: PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    lines = [Requirement(line) for group in groups for line in declared[group]]
+    return {canonicalize_name(line.name): line.specifier for line in lines if line.name != "pricing"}
 
 
 def locked(name: str) -> dict[str, set[str]]:
@@ -111,8 +112,8 @@ def test_every_module_lies_in_a_package_that_is_built() -> None:
 
 def test_the_settings_are_built_in_where_an_installed_library_reads_them() -> None:
     assert SETUPTOOLS["package-dir"] == {"pricing.defaults": "config"}
-    assert SETUPTOOLS["package-data"]["pricing.defaults"] == ["*.yaml", "schema.json"]
-    assert all(path.suffix == ".yaml" or path.name == "schema.json" for path in (ROOT / "config").iterdir())
+    assert SETUPTOOLS["package-data"]["pricing.defaults"] == ["*.yaml"]
+    assert all(path.suffix == ".yaml" for path in (ROOT / "config").iterdir())
 
 
 def test_the_version_is_that_of_the_library() -> None:

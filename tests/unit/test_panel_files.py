@@ -102,16 +102,6 @@ def test_a_damaged_panel_is_refused(panel: Panel, tmp_path: Path) -> None:
         load_panel(tmp_path / "panel")
 
 
-def test_a_panel_saved_before_events_were_kept_is_read_without_any(panel: Panel, tmp_path: Path) -> None:
-    save_panel(panel, tmp_path / "panel")
-    header = tmp_path / "panel" / "panel.json"
-    former = json.loads(header.read_text())
-    del former["events"]
-    header.write_text(json.dumps(former))
-
-    assert load_panel(tmp_path / "panel").events == ()
-
-
 @pytest.mark.parametrize(("what", "known"), [("format", FORMAT), ("contract", CONTRACT_VERSION)])
 def test_a_panel_of_another_format_or_contract_is_refused_by_name(
     panel: Panel, tmp_path: Path, what: str, known: int

@@ -24,7 +24,7 @@ from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion, load
 from serving.routes.catalogue import elasticity_of
 from tests.kit.demand_fakes import make_model, make_panel
-from tests.kit.versions import shared_panel, shared_version
+from tests.kit.versions import FIGURES, shared_panel, shared_version
 
 CONFIG = DataConfig(
     period="day",
@@ -263,10 +263,8 @@ def test_the_service_says_whose_elasticity_a_product_has() -> None:
 def test_card_and_page_say_which_series_share_an_elasticity() -> None:
     found = analyse(version(), shared_panel())
     page = sensitivity_page(found, {}, title="t")
-    scores = {"wape": 0.3, "wape_naive": 0.4, "coverage_80": 0.8, "coverage_95": 0.95}
-    figures = {**scores, "bias": 0.0, "folds": [{"cutoff": "2024-01-01", **scores}], "by_volume": {"low": scores}}
 
-    card = model_card(replace(version(), backtest=figures), model="pricing")
+    card = model_card(replace(version(), backtest=FIGURES), model="pricing")
 
     assert "is shared by 3 series of the &lt;tea&gt;." in card
     assert found.summary["shared_by"].tolist()[:4] == [3, 3, 3, 1]

@@ -1,5 +1,6 @@
 import dataclasses
 import datetime as dt
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pricing.registry.price_moves import (
     PriceMoves,
     golden_requests,
     last_charged,
+    list_prices,
     measure_moves,
     sample_requests,
 )
@@ -28,6 +30,7 @@ def moves(*factors: float, champion: tuple[float, ...] | None = None) -> PriceMo
     return PriceMoves(
         product_ids=tuple(f"P{place}" for place in range(len(factors))),
         charged=np.full(len(factors), 10.0),
+        regular=np.full(len(factors), 10.0),
         champion=10.0 * np.array(before),
         candidate=10.0 * np.array(factors),
     )
@@ -70,7 +73,7 @@ def test_the_refusal_says_what_moves_and_by_how_much() -> None:
         LIMITS.p95,
     )
     assert "furthest: P18 10 → 600, P19 10 → 580, P17 10 → 568" in verdict.sentence
-    assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 600 | × 60 |"
+    assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 10 | 600 | × 60 |"
 
 
 def test_a_products_name_is_no_markup_in_the_table() -> None:
@@ -89,12 +92,56 @@ def test_a_product_asked_for_twice_counts_once() -> None:
 
 
 def test_without_any_price_to_compare_with_the_gate_says_so() -> None:
-    nothing = PriceMoves(("P1",), np.array([np.nan]), np.array([np.nan]), np.array([5.0]))
+    unknown = np.array([np.nan])
+    nothing = PriceMoves(("P1",), unknown, unknown, unknown, np.array([5.0]))
 
     verdict = price_moves_gate(nothing, LIMITS)
 
     assert (verdict.passed, verdict.figure) == (True, None)
     assert "no product has a price to compare with" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("charged", "listed", "champion", "candidate", "moved"),
+    [
+        (4.0, 10.0, np.nan, 10.0, 0.0),  # back to list price
+        (4.0, 10.0, np.nan, 7.0, 0.0),  # part of the way
+        (4.0, 10.0, 4.0, 10.0, 0.0),  # also where the champion would keep the cut
+        (4.0, 10.0, 10.0, 4.0, 0.0),  # or where only the champion would end it
+        (4.0, 10.0, np.nan, 11.0, np.log(1.1)),  # beyond it, from there
+        (4.0, 10.0, np.nan, 3.0, np.log(4 / 3)),  # a deeper cut, from the cut
+        (9.5, 10.0, np.nan, 10.0, np.log(10 / 9.5)),  # too little to be a cut
+        (10.0, 10.0, np.nan, 1000.0, np.log(100)),  # cents
+        (10.0, 1000.0, np.nan, 1000.0, np.log(100)),  # list prices in cents, too: no cut is so deep
+        (10.0, 8.0, np.nan, 8.0, np.log(10 / 8)),  # charged above list price
+        (10.0, np.nan, np.nan, 12.0, np.log(1.2)),  # no list price
+    ],
+)
+def test_a_move_is_measured_from_the_regular_price_where_the_last_one_was_a_cut(
+    charged: float, listed: float, champion: float, candidate: float, moved: float
+) -> None:
+    class Fixed:
+        def __init__(self, price: float) -> None:
+            self.decided = SimpleNamespace(recommended_price=price)
+
+        def price(self, requests: list[PriceRequest], *, today: dt.date) -> list[Any]:
+            return [self.decided] * len(requests)
+
+    request = PriceRequest(product_id="apple", current_stock=5, day_of_week="Monday", current_price=charged)
+    before = None if np.isnan(champion) else Fixed(champion)
+
+    found = measure_moves([request], Fixed(candidate), before, listed=np.array([listed]), today=TODAY)
+
+    assert found.sizes(found.charged).tolist() == pytest.approx([moved])
+    if before is not None:
+        assert found.sizes(found.champion).tolist() == pytest.approx([moved])
+
+
+def test_list_prices_are_the_champions_where_it_knows_the_product() -> None:
+    ids = np.array(["apple", "bread", "new"])
+    candidate = facts(product_ids=ids, list_price=np.full(3, 1000.0))
+
+    assert list_prices(ids, candidate, facts()).tolist() == [10.0, 10.0, 1000.0]
 
 
 def test_the_defaults_are_what_the_largest_move_allows() -> None:
@@ -161,5 +208,7 @@ def test_a_night_in_another_unit_is_refused_whoever_was_champion() -> None:
 
     for champion, refused in ((before, night), (None, night), (before, sound)):
         candidate = after if refused is night else before
-        verdict = price_moves_gate(measure_moves(requests, candidate, champion, today=TODAY), LIMITS)
+        listed = list_prices(np.array([request.product_id for request in requests]), night, sound if champion else None)
+        found = measure_moves(requests, candidate, champion, listed=listed, today=TODAY)
+        verdict = price_moves_gate(found, LIMITS)
         assert verdict.passed is (refused is sound)

@@ -145,23 +145,23 @@ def test_draws_come_back_from_the_log_where_the_price_was_charged(tmp_path: Path
     assert set(draws.name[0]) == {"spring", ""}
 
 
-def test_decisions_of_former_times_and_of_the_shadow_are_no_draws(tmp_path: Path) -> None:
+def test_decisions_without_a_draw_late_ones_and_the_shadow_are_no_draws(tmp_path: Path) -> None:
     _, records = logged(tmp_path)
-    old = [{name: value for name, value in one.items() if name != "test"} for one in records]
+    plain = [{**one, "test": None} for one in records]
     shadow = [{**one, "shadow": True} for one in records]
     late = [{**one, "at": "2026-01-01T00:00:00.000+00:00"} for one in records]
     dates = np.datetime64(MONDAY) + np.arange(21)
     panel = panel_of(np.array(["apple"]), dates, units=np.ones((1, 21)), price=np.full((1, 21), 10.0))
 
-    assert all(find_draws(panel, some).logged == 0 for some in (old, shadow, late))
+    assert all(find_draws(panel, some).logged == 0 for some in (plain, shadow, late))
 
 
 def decision(
-    date: dt.date, price: float, *, at: dt.date | None = None, test: PriceTest | None = None, end: bool = True
+    date: dt.date, price: float, *, at: dt.date | None = None, test: PriceTest | None = None
 ) -> dict[str, Any]:
     """A line of the log for apple; the draw is that of `test`."""
     draw = test.draw("apple", date) if test else None
-    line = draw and {"name": draw.test, "deviation": draw.deviation} | ({"end": str(draw.end)} if end else {})
+    line = draw and {"name": draw.test, "deviation": draw.deviation, "end": str(draw.end)}
     made = dt.datetime.combine(at or date, dt.time(9), dt.UTC).isoformat(timespec="milliseconds")
     return {
         "product_id": "apple", "date": str(date), "at": made, "shadow": False, "test": line,
@@ -215,16 +215,15 @@ def test_a_decision_outside_the_test_ends_a_draw_and_one_before_the_sales_goes_o
 
 
 @pytest.mark.parametrize(
-    ("plan", "end", "until"),
+    ("plan", "until"),
     [
-        (NO_TESTS, True, 28),
-        (NO_TESTS, False, 14),  # of a log without ends only the week drawn for is certain
-        (Plan((SPRING,)), False, 28),
-        (Plan((SPRING,)).without("spring", after=days_after(17)), True, 17),
+        (NO_TESTS, 28),
+        (Plan((SPRING,)), 28),
+        (Plan((SPRING,)).without("spring", after=days_after(17)), 17),
     ],
 )
-def test_a_decision_is_in_force_no_longer_than_its_test(plan: Plan, end: bool, until: int) -> None:
-    records = [decision(days_after(8), 9.5, test=SPRING, end=end)]
+def test_a_decision_is_in_force_no_longer_than_its_test(plan: Plan, until: int) -> None:
+    records = [decision(days_after(8), 9.5, test=SPRING)]
 
     draws = found([9.5] * 35, records, plan=plan)
 

@@ -1,7 +1,6 @@
 """What the last days of a history say of each product."""
 
 import datetime as dt
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,12 +227,6 @@ def test_the_prices_seen_are_those_of_rows() -> None:
     facts = ProductFacts.from_panel(panel(price=price, present=present))
 
     assert (facts.seen_low[0], facts.seen_high[0]) == (8.0, 12.5)
-
-
-def test_facts_without_jumps_of_stock_know_none() -> None:
-    facts = ProductFacts.from_panel(panel(products=2))
-
-    assert replace(facts, stock_jumps=np.zeros((2, 0), np.uint8)).jumps() is None
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:

@@ -77,14 +77,6 @@ def test_a_file_that_contradicts_what_a_version_carries_is_refused_and_both_are_
         served_config(packed(endings=[0.49]), file, name="3")
 
 
-def test_a_file_can_be_laid_over_a_version_with_a_value_that_is_beyond_a_later_limit(tmp_path: Path) -> None:
-    file = given(tmp_path, "decision: {menu_cost: 0.01}")
-
-    decision = served_config(packed(max_move=10.0), file, name="3").config.decision
-
-    assert (decision.guardrails.max_move, decision.menu_cost) == (10.0, 0.01)
-
-
 def test_a_job_that_touches_no_setting_of_a_version_says_which_ones_it_keeps(tmp_path: Path) -> None:
     file = given(tmp_path, "decision: {guardrails: {max_move: 0.2, min_days: 0}}\nregistry: {auto_promote: true}")
 

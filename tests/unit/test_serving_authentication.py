@@ -12,6 +12,7 @@ from serving.settings import is_loopback
 from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
+PRICED = {**REQUEST, "list_price": 5.0}  # enough for a price without a version
 SHOP_KEY, ADMIN_KEY = "shop-0123456789abcdef", "admin-0123456789abcdef"
 KEYS = {
     "PRICING_KEYS": "required",
@@ -60,7 +61,7 @@ def test_a_key_opens_what_its_scopes_say(tmp_path: Path, path: str, key: str | N
 
 def test_a_key_that_is_not_needed_is_ignored(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
-        answer = shop.client.post("/get_price", json=REQUEST, headers={"X-API-Key": "whatever"})
+        answer = shop.client.post("/get_price", json=PRICED, headers={"X-API-Key": "whatever"})
 
     assert answer.status_code == 200
 
@@ -135,28 +136,6 @@ def test_a_bucket_gives_its_burst_then_its_rate(tmp_path: Path) -> None:
     assert later == [0.0, pytest.approx(0.5)]
 
 
-def test_tasks_share_a_bucket_s_rate_and_burst_as_many_as_are_alive(tmp_path: Path) -> None:
-    clock, alive = Clock(), [1]
-    limit = RateLimit(tmp_path / "rates", per_second=2, burst=8, tasks=lambda: alive[0], clock=clock)
-
-    alone = [limit.take("shop") for _ in range(9)].count(0.0)
-    clock.now += 100
-    alive[0] = 4
-    burst = [limit.take("shop") for _ in range(3)]
-    clock.now += 2.0  # a share of two a second is one in two seconds
-    later = [limit.take("shop"), limit.take("shop")]
-
-    assert alone == 8
-    assert burst == [0.0, 0.0, pytest.approx(2.0)]
-    assert later == [0.0, pytest.approx(2.0)]
-
-
-def test_of_many_tasks_each_still_admits_one_request(tmp_path: Path) -> None:
-    limit = RateLimit(tmp_path / "rates", per_second=2, burst=3, tasks=lambda: 100, clock=Clock())
-
-    assert [limit.take("shop"), limit.take("shop")] == [0.0, pytest.approx(50.0)]
-
-
 def test_callers_have_buckets_of_their_own_that_workers_share(tmp_path: Path) -> None:
     clock = Clock()
     one, two = (RateLimit(tmp_path / "rates", per_second=1, burst=1, clock=clock) for _ in range(2))
@@ -170,7 +149,7 @@ def test_over_the_limit_the_answer_says_when_to_come_back(tmp_path: Path) -> Non
     config = tmp_path / "limits.yaml"
     config.write_text("serving: {rate_limit: 0.01, rate_burst: 2}")
     with open_app(tmp_path, environment={"PRICING_CONFIG": str(config)}) as shop:
-        answers = [shop.price() for _ in range(3)]
+        answers = [shop.price(**PRICED) for _ in range(3)]
         health = shop.client.get("/health/live")
         metrics = shop.client.get("/metrics")
 
@@ -200,10 +179,10 @@ def test_wrong_keys_are_logged_without_the_key_and_limited_by_address(
     config.write_text("serving: {wrong_keys: 2}")
     wrong, right = {"X-API-Key": "wrong-0123456789abcdef"}, {"X-API-Key": SHOP_KEY}
     with open_app(tmp_path, environment={**KEYS, "PRICING_CONFIG": str(config)}) as shop:
-        tries = [shop.client.post("/get_price", json=REQUEST, headers=wrong).status_code for _ in range(4)]
-        good = shop.client.post("/get_price", json=REQUEST, headers=right).status_code
+        tries = [shop.client.post("/get_price", json=PRICED, headers=wrong).status_code for _ in range(4)]
+        good = shop.client.post("/get_price", json=PRICED, headers=right).status_code
         elsewhere = shop.client.post(
-            "/get_price", json=REQUEST, headers=wrong, environ_overrides={"REMOTE_ADDR": "10.9.8.7"}
+            "/get_price", json=PRICED, headers=wrong, environ_overrides={"REMOTE_ADDR": "10.9.8.7"}
         ).status_code
 
     assert tries == [401, 401, 429, 429]
@@ -264,6 +243,6 @@ def test_with_keys_or_where_none_are_wanted_proxies_and_names_are_free(
 ) -> None:
     headers = {"X-API-Key": SHOP_KEY, "X-Forwarded-For": "10.1.2.3", "Host": "prices.example"}
     with open_app(tmp_path, environment=environment) as shop:
-        answer = shop.client.post("/get_price", json=REQUEST, headers=headers)
+        answer = shop.client.post("/get_price", json=PRICED, headers=headers)
 
     assert answer.status_code == 200

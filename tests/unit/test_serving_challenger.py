@@ -1,4 +1,4 @@
-"""The challenger: a share of the products, the others' shadow, and faults that nobody notices."""
+"""The challenger: a share of the products, and faults that nobody notices."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ def versions(shop: ServingApp) -> dict[str, str]:
 
 def logged(shop: ServingApp) -> list[dict[str, Any]]:
     shop.service.log.flush()
-    return read_decisions(shop.settings.decisions_folder, shadow=True).records
+    return read_decisions(shop.settings.decisions_folder).records
 
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_without_a_share_or_a_challenger_the_champion_answers_everything(tmp_pat
 def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tried(tmp_path, challenger_share=0.4, challenger_shadow=1.0) as shop:
+    with tried(tmp_path, challenger_share=0.4) as shop:
         broken(monkeypatch)
         answers = [shop.price(product_id=one) for one in PRODUCTS]
         page = shop.client.get("/metrics").text
@@ -116,26 +116,6 @@ def test_a_challenger_that_cannot_be_loaded_is_not_tried(tmp_path: Path, damage:
         found = versions(shop)
 
     assert set(found.values()) == {"7"}
-
-
-def test_the_shadow_is_logged_and_never_answered(tmp_path: Path) -> None:
-    with tried(tmp_path, challenger_shadow=1.0) as shop:
-        found = versions(shop)
-        dry = shop.client.post("/get_price?dry_run=true", json=REQUEST).status_code
-        deadline = time.monotonic() + 10
-        while len(logged(shop)) < 2 * len(PRODUCTS) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        records = logged(shop)
-        page = shop.client.get("/metrics").text
-        answered = read_decisions(shop.settings.decisions_folder).records
-
-    assert set(found.values()) == {"7"}
-    assert dry == 200
-    assert len(answered) == len(PRODUCTS)
-    shadows = [record for record in records if record["shadow"]]
-    assert sorted(record["product_id"] for record in shadows) == PRODUCTS
-    assert {record["decision"]["model_version"] for record in shadows} == {"8"}
-    assert 'pricing_shadow_total{version="8"} 12.0' in page
 
 
 def greedless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,44 +146,6 @@ def test_no_callers_error_is_a_failure_of_the_challenger(tmp_path: Path, monkeyp
     assert "error" in decisions[0]
     assert [decision["model_version"] for decision in decisions[1:]] == ["7", "8"]
     assert "pricing_challenger_failures_total 1.0" in after
-
-
-def test_a_request_that_the_challenger_refuses_takes_no_other_from_the_shadow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with tried(tmp_path, challenger_shadow=1.0) as shop:
-        greedless(monkeypatch)
-        items = [{**REQUEST, "product_id": product} for product in PRODUCTS]
-        items[3]["strategy"] = "clearance"
-        shop.client.post("/get_prices", json={"requests": items})
-        records = shadowed(shop, len(PRODUCTS) - 1)
-        page = shop.client.get("/metrics").text
-
-    assert [record["product_id"] for record in records] == [one for one in PRODUCTS if one != PRODUCTS[3]]
-    assert "pricing_challenger_failures_total 1.0" in page
-
-
-def shadowed(shop: ServingApp, count: int) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 10
-    records: list[dict[str, Any]] = []
-    while len(records) < count and time.monotonic() < deadline:
-        time.sleep(0.01)
-        records = [record for record in logged(shop) if record["shadow"]]
-    return sorted(records, key=lambda record: str(record["product_id"]))
-
-
-def test_the_shadow_prices_under_the_strategy_that_the_strategy_test_dealt(tmp_path: Path) -> None:
-    strategy_test = {"name": "spring", "share": 1.0, "strategies": ["revenue", "clearance"]}
-    with tried(tmp_path, challenger_shadow=1.0, strategy_test=strategy_test) as shop:
-        for one in PRODUCTS:
-            shop.price(product_id=one)
-        shadow = {record["product_id"]: record["decision"]["strategy"] for record in shadowed(shop, len(PRODUCTS))}
-        answered = {
-            record["product_id"]: record["decision"]["strategy"] for record in logged(shop) if not record["shadow"]
-        }
-
-    assert shadow == answered
-    assert set(shadow.values()) == {"revenue", "clearance"}
 
 
 def test_a_promoted_challenger_is_no_challenger_any_more(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_workers_serve_a_pinned_version_and_no_other(tmp_path: Path) -> None:
     for version, served in (("7", "7"), ("8", "none")):
         home = tmp_path / version
         with open_app(home, version=shared_version(), environment={"PRICING_VERSION": version}) as shop:
-            assert shop.price().get_json()["model_version"] == served
+            assert shop.price(list_price=5.0).get_json()["model_version"] == served
 
 
 def test_a_baked_version_that_is_pinned_is_served_before_a_newer_one_on_the_disk(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_pin_on_a_version_that_does_not_exist_is_told_and_keeps_the_task_from_
         following = FollowerStatus("now", "unknown_version", True, champion="9", detail=detail, pinned="66")
         replace_json(shop.settings.places.status, asdict(following))
         ready, model = (shop.client.get(path) for path in ("/health/ready", "/model"))
-        priced = shop.price()
+        priced = shop.price(list_price=5.0)
 
     assert ready.status_code == 503
     assert "unknown_version: the version that PRICING_VERSION pins does not exist" in ready.get_json()["detail"]

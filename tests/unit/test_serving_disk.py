@@ -22,7 +22,7 @@ def test_a_version_damaged_since_it_was_verified_is_fetched_anew(tmp_path: Path)
     assert pointed(tmp_path) is None
     assert restarted.poll().state == "following"
     assert registry.downloads == ["7", "7"]
-    assert (places(tmp_path).versions / "7-1-2" / "version.json").read_text() == "7"
+    assert (places(tmp_path).versions / "7-1" / "version.json").read_text() == "7"
 
 
 def test_a_sound_version_is_not_fetched_again_after_a_restart(tmp_path: Path) -> None:
@@ -40,17 +40,6 @@ def test_a_pointer_to_a_folder_that_is_gone_leads_to_another_download(tmp_path: 
 
     assert follower(registry, tmp_path).poll().served == "7"
     assert registry.downloads == ["7"]
-
-
-def test_a_worker_indexes_the_ids_of_a_version_before_it_serves_it(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path / "home")
-    point_at(settings, shared_version(), version="7")
-
-    served = Champion(settings).served
-
-    assert served.rules is not None
-    for pricer in (served.pricer, served.rules):
-        assert "_index" in vars(pricer._resolver._near)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", None])

@@ -340,7 +340,7 @@ def test_what_is_frozen_given_and_ended_is_on_record(url: str, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--product", "p1"), "knows no product 'p1'; did you mean 'P00001'?"),
+        (("--product", "p00001"), "knows no product 'p00001'; did you mean 'P00001'?"),
         (("--product", "socks"), "knows no product 'socks'. Nothing was changed"),
         (("--category", "Toiletry"), "knows no category 'Toiletry'; it knows "),
     ],

@@ -241,8 +241,8 @@ def test_a_category_is_that_of_the_history_else_that_of_the_request(pricer: Pric
     sources = [
         one.source
         for one in priced(
-            pricer, switches, request(known), request("stranger", category=CATEGORY), request("stranger"),
-            request(known, category="elsewhere"),
+            pricer, switches, request(known), request("stranger", category=CATEGORY),
+            request("stranger", list_price=5.0), request(known, category="elsewhere"),
         )
     ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from pricing.demand.grades import (
     TESTED,
     TREND,
     blank_evidence,
+    why_held,
 )
 from pricing.demand.model import DemandModel
 from pricing.registry import files
@@ -119,6 +120,7 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
         "moves": [7, 0],
         "prices": [0, 0],
         "doubts": ["trend, at_limit", ""],
+        "why": ["", why_held(PRIOR_ONLY, moves=0, fortnights=0)],
     }
 
 

@@ -1,0 +1,26 @@
+"""The demos of the README on a fresh clone of HEAD: each ends with prices, and leaves a model to serve.
+
+The first one, `make demo`, is a step of its own in `.ci/run`, where it meets a machine without `.venv`.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.person import on_a_fresh_clone
+
+PRICE = re.compile(r"^ +\S.*: [\d.]+ before, [\d.]+ now", re.MULTILINE)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("options", ["DATA=market", "SOURCES=database"])
+def test_a_demo_ends_with_prices_and_a_model_to_serve(tmp_path: Path, options: str) -> None:
+    person = on_a_fresh_clone(tmp_path / "clone")
+
+    printed = person.runs(f"make demo {options}")
+
+    assert len(PRICE.findall(printed)) == 3
+    with person.serving(f"make serve-demo {options}") as service:
+        service.wait_for()

@@ -1,0 +1,75 @@
+"""Every command of the README, on a fresh clone of HEAD: they do what it says and answer what it shows."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journeys.person import ROOT, on_a_fresh_clone
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(make|curl|\.venv/bin/\w+) ")  # the other blocks are drawings and output
+ELSEWHERE = "make demo"  # test_demos.py
+TOLERANCES = {"confidence": 0.1, "expected_units": 0.15, "expected_margin": 0.15}  # what another processor may change
+
+pytestmark = pytest.mark.slow
+
+
+def commands(block: str) -> Iterator[str]:
+    """Each command of a block; one goes on over lines while a quote is open."""
+    command = ""
+    for line in block.splitlines():
+        command += line + "\n"
+        if command.partition("#")[0].count("'") % 2 == 0:
+            yield command.partition("#")[0].strip() if "\n" not in command.strip() else command.strip()
+            command = ""
+
+
+def blocks() -> Iterator[tuple[list[str], dict[str, Any] | None]]:
+    """The commands of each block, and the answer that is shown of the last one, if any."""
+    found = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    for place, (language, text) in enumerate(found):
+        following = found[place + 1] if place + 1 < len(found) else ("", "")
+        if language == "python":
+            yield [f".venv/bin/python - <<'END'\n{text}END"], None
+        elif not language and COMMAND.match(text):
+            yield list(commands(text)), json.loads(following[1]) if following[0] == "json" else None
+
+
+def test_every_command_does_what_the_readme_says(tmp_path: Path) -> None:
+    person = on_a_fresh_clone(tmp_path / "clone")
+    shown = 0
+    with ExitStack() as until_the_end:
+        for lines, answer in blocks():
+            printed = ""
+            for command in lines:
+                if command.endswith(" serve"):
+                    until_the_end.enter_context(person.serving(command)).wait_for()
+                elif not command.startswith(ELSEWHERE):
+                    printed = person.runs(command.replace(":8080", f":{person.port}"))
+            if answer is not None:
+                shown += 1
+                compare(json.loads(printed), answer)
+
+    assert shown > 0
+    experiments = {one.experiment_id: one.name for one in person.client.search_experiments()}
+    runs = person.client.search_runs(list(experiments))
+    assert {experiments[run.info.experiment_id] for run in runs} == {"pricing"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert not (person.folder / "mlruns").exists()
+
+
+def compare(found: dict[str, Any], shown: dict[str, Any]) -> None:
+    """The price and why are those shown; what another processor may change is near it."""
+    assert found.keys() == shown.keys()
+    for name, value in shown.items():
+        if name in TOLERANCES:
+            assert found[name] == pytest.approx(value, rel=TOLERANCES[name]), name
+        elif name == "price_range":
+            assert found[name] == pytest.approx(value, rel=0.05)
+        elif name != "decision_id":
+            assert found[name] == value, name

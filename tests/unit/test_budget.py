@@ -1,0 +1,61 @@
+"""How much there is to own: lines and files of each part stay below ceilings, which only ever fall."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = re.compile(r"\.(py|sql|html|jinja)$")
+PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation", "deploy")
+# All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
+# from one part to another moves both ceilings; one that deletes lowers them.
+LINES = {
+    "pricing": 0,
+}
+TOTALS = {"product": 0, "product files": 0, "Markdown in docs": 0, "settings": 0, "Makefile targets": 0}
+
+
+def tracked(pattern: re.Pattern[str]) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if pattern.search(name) and (ROOT / name).is_file()]
+
+
+def lines(names: list[str]) -> int:
+    return sum((ROOT / name).read_bytes().count(b"\n") for name in names)
+
+
+def below(part: str, names: list[str]) -> list[str]:
+    inner = [f"{other}/" for other in LINES if other.startswith(f"{part}/")]
+    return [name for name in names if name.startswith(f"{part}/") and not name.startswith(tuple(inner))]
+
+
+def leaves(settings: object) -> int:
+    return sum(map(leaves, settings.values())) if isinstance(settings, dict) and settings else 1
+
+
+@pytest.mark.parametrize("part", LINES)
+def test_no_part_grows(part: str) -> None:
+    assert lines(below(part, tracked(CODE))) <= LINES[part]
+
+
+def test_the_whole_does_not_grow() -> None:
+    code = [name for name in tracked(CODE) if name.startswith(tuple(f"{part}/" for part in PRODUCT))]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = {
+        "product": lines(code),
+        "product files": sum(name.endswith(".py") for name in code),
+        "Markdown in docs": lines(tracked(re.compile(r"^docs/.*\.md$"))),
+        "settings": leaves(yaml.safe_load((ROOT / "config" / "default.yaml").read_text(encoding="utf-8"))),
+        "Makefile targets": len(re.findall(r"^[a-z-]+:.*##", makefile, re.MULTILINE)),
+    }
+
+    assert {name: number for name, number in found.items() if number > TOTALS[name]} == {}
+
+
+def test_every_line_of_the_product_belongs_to_a_part() -> None:
+    assert {name.split("/")[0] for name in tracked(CODE) if name.startswith(tuple(f"{p}/" for p in PRODUCT))} <= set(
+        LINES
+    )
