@@ -13,9 +13,29 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 0,
+    "pricing": 1_668,
+    "pricing/data": 5_284,
+    "pricing/demand": 7_457,
+    "pricing/decision": 6_053,
+    "pricing/decision_log": 1_743,
+    "pricing/registry": 3_370,
+    "pricing/runtime": 2_312,
+    "etl": 1_861,
+    "pipelines": 8_042,
+    "serving": 6_725,
+    "monitoring": 5_407,
+    "simulation": 2_956,
+    "deploy": 5_061,
+    "benchmarks": 3_313,
+    "tests": 49_090,
 }
-TOTALS = {"product": 0, "product files": 0, "Markdown in docs": 0, "settings": 0, "Makefile targets": 0}
+TOTALS = {
+    "product": 57_939,
+    "product files": 290,
+    "Markdown in docs": 3_952,
+    "settings": 211,
+    "Makefile targets": 51,
+}
 
 
 def tracked(pattern: re.Pattern[str]) -> list[str]:
