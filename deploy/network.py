@@ -72,7 +72,7 @@ class Network(Construct):
         pairs = [
             (self.balancer, self.serving, SERVING_PORT, "requests and readiness"),
             (self.serving, self.mlflow, MLFLOW_PORT, "the follower"),
-            (self.serving, self.database, DATABASE_PORT, "switches, and which tasks are alive"),
+            (self.serving, self.database, DATABASE_PORT, "switches"),
             (self.jobs, self.mlflow, MLFLOW_PORT, "runs and models"),
             (self.jobs, self.database, DATABASE_PORT, "promotions and switches"),
             (self.jobs, self.files, FILES_PORT, "what jobs remember"),

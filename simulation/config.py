@@ -7,7 +7,7 @@ from pricing.errors import ConfigError
 FIRST_DAY = "2023-03-01"
 HOLIDAYS = ("01-01", "02-14", "05-01", "07-04", "10-31", "11-11", "12-24", "12-25", "12-31")  # month-day, every year
 DEVELOPMENT_SEEDS = tuple(range(20))  # markets for development and tuning
-# Markets for evaluation only; 120 to 124 are used for new products (benchmarks/cold_start.py).
+# Markets for evaluation only; 120 to 124 were used for new products.
 HELD_OUT_SEEDS = (*range(100, 120), *range(125, 145))
 
 

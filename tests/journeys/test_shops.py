@@ -28,7 +28,6 @@ class Walk:
         prices: The table that `pricing price` wrote.
         model: What the service said of its version.
         why: Product → what the service said of its elasticity.
-        outcomes: What monitoring found of her requests once their sales were in.
     """
 
     person: Person
@@ -137,7 +136,9 @@ def test_prices_that_never_moved_stay_and_every_product_says_why(person: Person)
     last = frame.groupby("product_id")["price"].last()
     assert walked.model["holds_only"]
     assert [one["recommended_price"] for one in walked.answers] == [last[one["product_id"]] for one in walked.asked]
+    assert all("elasticity_unidentified" in one["reasons"] for one in walked.answers)
     assert {one["grade"] for one in walked.why.values()} == {"prior_only"}
+    assert all(one["why"] for one in walked.why.values())
 
 
 def test_a_shop_that_knows_no_stock_is_priced_as_with_plenty(person: Person) -> None:
@@ -168,6 +169,7 @@ def test_a_weekly_shop_gets_prices(person: Person) -> None:
     walked = walk(person, frame, settings={"data": {"period": "week"}}, asks={})
 
     check(walked, frame)
+    assert (walked.model["period"], walked.model["horizon"]) == ("week", 4)
 
 
 def test_a_second_shop_has_a_registered_model_of_its_own(person: Person) -> None:

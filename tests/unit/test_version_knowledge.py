@@ -113,7 +113,7 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     count = len(demand.product_ids)
     evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | AT_LIMIT))
 
-    columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]))
+    columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
 
     assert {name: column.tolist() for name, column in columns.items()} == {
         "grade": ["tested", "prior_only"],
