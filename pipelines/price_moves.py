@@ -9,9 +9,8 @@ import numpy as np
 from pricing.config import ConfigFile
 from pricing.config_models import PriceMovesConfig
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import PriceRequest
 from pricing.registry.gates import Verdict, price_moves_gate
-from pricing.registry.price_moves import PriceMoves, golden_requests, list_prices, measure_moves, sample_requests
+from pricing.registry.price_moves import PriceMoves, list_prices, measure_moves, sample_requests
 from pricing.registry.version import LoadedVersion
 from pricing.served_config import served_config
 
@@ -28,7 +27,7 @@ def judge_moves(
     limits: PriceMovesConfig,
     without: str = "there is no champion to compare with",
 ) -> tuple[Verdict, str]:
-    """Prices a sample of the catalogue and the golden requests by both versions, and judges how far prices move.
+    """Prices a sample of the catalogue by both versions, and judges how far prices move.
 
     Both price with the settings that they are served with, but without `serving.largest_jump`: it would hide how far
     the version itself goes.
@@ -46,9 +45,7 @@ def judge_moves(
     """
     facts = champion.facts if champion is not None else None
     last = max(version.demand.state_date for version in (candidate, champion) if version is not None)
-    cases = [PriceRequest.model_validate(case["request"]) for case in candidate.meta["golden"]["cases"]]
     requests = sample_requests(candidate.facts, facts, size=limits.products, day=last + dt.timedelta(days=1))
-    requests += golden_requests(cases, candidate.facts, facts)
     moves = measure_moves(
         requests,
         _served(candidate, file, name=names["candidate"]),

@@ -343,7 +343,7 @@ def _decide(
             told = f"the model card of version {requested.to}, its description in MLflow's pages, says where it errs"
             print(f"{told}; more history, or sales mended by what etl's page lists, may pass", file=sys.stderr)
         until = "the champion goes on" if requested.expected else "serving prices by rule until there is a champion"
-        print(f"{until}; --force true --reason WORDS promotes it all the same", file=sys.stderr)
+        print(f"{until}; what each gate asks for: docs/held.md", file=sys.stderr)
         return EXIT_REFUSED
     try:
         entry = move(access.registry, access.audit, requested)

@@ -75,8 +75,8 @@ def why_held(grade: int, *, moves: int, fortnights: int, flags: int = 0) -> str:
     if grade != PRIOR_ONLY:
         return ""
     if not moves:
-        return "stays: no person ever moved it, and only such moves can be learnt from"
-    moved = f"stays: it moved {moves} time{'s' if moves > 1 else ''}"
+        return "stays, but for stock and cost: no person ever moved it, and only such moves can be learnt from"
+    moved = f"stays, but for stock and cost: it moved {moves} time{'s' if moves > 1 else ''}"
     if fortnights < LEAST_CLUSTERS:
         plural = "" if fortnights == 1 else "s"
         return f"{moved}, in {fortnights} fortnight{plural} that can be learnt from, and {LEAST_CLUSTERS} are needed"

@@ -1,4 +1,4 @@
-"""How far a promotion would move prices: a sample of the catalogue and the golden requests, before and after it."""
+"""How far a promotion would move prices: a sample of the catalogue, before and after it."""
 
 import datetime as dt
 import math
@@ -105,7 +105,7 @@ def measure_moves(
     """Prices the requests before and after a promotion.
 
     Args:
-        requests: See `sample_requests` and `golden_requests`; each with a current price.
+        requests: See `sample_requests`; each with a current price.
         candidate: Prices as after the promotion.
         champion: Prices as before it; None where there is nothing to compare with.
         listed: (request,) list prices, as `list_prices` finds them.
@@ -178,19 +178,6 @@ def sample_requests(
         )
         for row in rows
     ]
-
-
-def golden_requests(
-    cases: list[PriceRequest], candidate: ProductFacts, champion: ProductFacts | None
-) -> list[PriceRequest]:
-    """The golden requests at the price charged last; a stranger's at its list price."""
-    ids = np.array([request.product_id for request in cases])
-    charged = last_charged(ids, candidate, champion).tolist()
-    priced = [
-        (request, request.current_price or (price if price == price else request.list_price))  # noqa: PLR0124 - NaN
-        for request, price in zip(cases, charged, strict=True)
-    ]
-    return [request.model_copy(update={"current_price": price}) for request, price in priced if price]
 
 
 def _stratified(rows: np.ndarray, categories: Strings, *, size: int) -> list[int]:

@@ -13,7 +13,6 @@ from pricing.decision.request import PriceRequest
 from pricing.registry.gates import price_moves_gate
 from pricing.registry.price_moves import (
     PriceMoves,
-    golden_requests,
     last_charged,
     list_prices,
     measure_moves,
@@ -179,24 +178,6 @@ def test_the_sample_is_the_catalogue_on_sale_or_a_part_of_each_category() -> Non
     assert part == sample_requests(known, None, size=40, day=TODAY)
     assert len(part) == 40
     assert sum(int(request.product_id[1:]) < 100 for request in part) == 10
-
-
-def test_golden_requests_are_asked_at_the_prices_charged_last() -> None:
-    asked: dict[str, Any] = {"current_stock": 5, "day_of_week": "Monday"}
-    cases = [
-        PriceRequest(product_id="apple", **asked),
-        PriceRequest(product_id="bread", current_price=3.0, **asked),
-        PriceRequest(product_id="stranger", list_price=12.0, **asked),
-        PriceRequest(product_id="nothing known", **asked),
-    ]
-
-    found = golden_requests(cases, facts(last_price=np.full(3, 7.0)), None)
-
-    assert [(request.product_id, request.current_price) for request in found] == [
-        ("apple", 7.0),
-        ("bread", 3.0),
-        ("stranger", 12.0),
-    ]
 
 
 def test_a_night_in_another_unit_is_refused_whoever_was_champion() -> None:
