@@ -51,7 +51,7 @@ def good(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         return 401, {"detail": "a key is needed"}
     if path == "/products":
         return 200, {"products": [{"product_id": "A", "price": 10.0, "stock": 5.0, "comp_price": None}]}
-    if body["current_stock"] < 0:
+    if (body["current_stock"] or 0) < 0:
         return 422, {"detail": "current_stock"}
     decision = {"recommended_price": 10.5, "price_range": [10.0, 11.0], "source": "model", "reasons": []}
     return 200, {**decision, "model_version": "7"}
