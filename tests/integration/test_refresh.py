@@ -85,18 +85,6 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
             np.testing.assert_array_equal(values[5], before.facts.to_arrays()[name][5], err_msg=name)
 
 
-def test_new_rows_in_another_unit_stop_a_refresh(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
-    dates, panel = shop.whole.dates, shop.panel(153)
-    cents = replace(panel, price=np.where(panel.dates >= dates[150], panel.price * 100, panel.price))
-
-    assert refresh.main(["--sales", shop.sales(153, first=150, panel=cents)]) == 2
-
-    run = mlflow.search_runs(search_all_experiments=True, filter_string="tags.job = 'refresh'", output_format="list")[0]
-    assert run.data.tags["quality_findings"].startswith("price_unit stop")
-    assert len(shop.registry.versions()) == 1
-
-
 def test_sound_new_rows_give_no_finding(shop: Shop) -> None:
     shop.add(panel=launched(shop.panel(150), row=5, day=140), alias="champion")
 
