@@ -21,7 +21,7 @@ from tests.kit.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PRICING = ROOT / ".venv" / "bin" / "pricing"
-SECONDS = 900
+SECONDS = 1800
 OURS = ("MLFLOW_", "PRICING_", "MAKE", "MFLAGS", "SALES", "CONFIG", "ARGS", "PYTHONPATH", "VIRTUAL_ENV", "PORT")
 
 

@@ -16,7 +16,7 @@ COMMAND = re.compile(r"(make|curl|\.venv/bin/\w+) ")  # the other blocks are dra
 ELSEWHERE = "make demo"  # test_demos.py
 TOLERANCES = {"confidence": 0.1, "expected_units": 0.15, "expected_margin": 0.15}  # what another processor may change
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def commands(block: str) -> Iterator[str]:

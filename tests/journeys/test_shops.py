@@ -11,7 +11,7 @@ import yaml
 from tests.journeys.person import PRICING, ROOT, Person, in_a_folder
 from tests.journeys.shops import sales, write
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PAGES = {"model_card.md", "plots", "sensitivity"}
 
