@@ -74,7 +74,12 @@ def test_the_wheel_holds_every_module_and_the_settings_and_nothing_else(installe
     with zipfile.ZipFile(installed.wheel) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
-    assert names == modules | settings | {"pricing/py.typed"}
+    beside = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("etl/sql/*.sql", "pipelines/reports/*.html")
+        for path in ROOT.glob(kind)
+    }
+    assert names == modules | settings | beside | {"pricing/py.typed"}
     assert f"-{pricing.__version__}-" in installed.wheel.name
 
 
