@@ -97,7 +97,7 @@ class Panel:
             recurrence can be learnt from it; False when a calendar said so.
         notes: What was derived, filled or counted on the way, one sentence each.
         events: Named events of its periods and of those to come; those of one day in order of precedence.
-        lineage: What its rows were made from, such as the manifest's id; empty where they were given as one table.
+        lineage: What its rows were made from, such as the state of `etl`; empty where they were given as one table.
         parent_ids: (product,) the product of which each is the series of a store or channel, its own id where it is
             none; series of one parent share their elasticity. None where no product has a parent.
     """
