@@ -263,7 +263,7 @@ def _carried(start: WarmStart, model: DemandModel, past: Panel) -> WarmStart | N
 
     None (start anew) if the categories differ, since the network has no embedding for a new one.
     """
-    if start.identified is None or not np.array_equal(np.unique(past.categories), model.categories):
+    if not np.array_equal(np.unique(past.categories), model.categories):
         return None
     grown = add_products(model, past)
     shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)

@@ -42,15 +42,15 @@ HOLIDAY_PERIODS = 420
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Warm start of a training: an earlier model's weights, given elasticities, or both.
+    """Where a fold's training starts: at the weights and elasticities of the fold before.
 
     Attributes:
-        weights: Of a network of the same shape; None for initial weights.
-        identified: Elasticities of the panel's products; None to estimate them.
+        weights: Of a network of the same shape.
+        identified: Elasticities of the panel's products.
     """
 
-    weights: Weights | None
-    identified: Identified | None
+    weights: Weights
+    identified: Identified
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def fit(
     say = progress or (lambda _: None)
     check_history(panel)
     categories, category = np.unique(panel.categories, return_inverse=True)
-    weights = with_draw(start.weights) if start is not None and start.weights is not None else None
+    weights = with_draw(start.weights) if start is not None else None
     identified = start.identified if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
     norms = initial_norms(panel, category=category, units=units, config=config)
