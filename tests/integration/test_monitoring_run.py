@@ -21,6 +21,7 @@ from pricing.data.panel import Panel, save_panel
 from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
+from pricing.registry.version import FORMAT
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import World, backtest_figures, build, entries, without
 from tests.kit.panels import panel_frame
@@ -54,7 +55,7 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     """Registers a champion with the backtest of a model that knows the world before its change."""
     panel, truth = build(World(**{**world.__dict__, "change_day": None, "days": 300}))
     files.write(
-        home / "version", header={"format": 1}, documents={"backtest": backtest_figures(panel, truth)}, arrays={}
+        home / "version", header={"format": FORMAT}, documents={"backtest": backtest_figures(panel, truth)}, arrays={}
     )
     client = MlflowClient()
     run = client.create_run(client.get_experiment_by_name("pricing").experiment_id)
