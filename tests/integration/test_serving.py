@@ -35,6 +35,7 @@ MODEL = "pricing"
 REQUEST = {
     "product_id": "P00004", "current_stock": 500, "day_of_week": "Friday", "comp_price": 5, "date": "2023-08-04",
 }  # fmt: skip
+BY_RULE = {**REQUEST, "list_price": 5.0}  # known without any version
 DAMAGED = "3"
 SERVED_WITHIN = 10.0
 PATIENCE = 60.0  # seconds a loaded machine may take for what is not being measured
@@ -88,7 +89,7 @@ class Service:
         return self
 
     def version(self) -> str:
-        return str(self.call("/get_price", {**REQUEST, "list_price": 5.0})[1]["model_version"])
+        return str(self.call("/get_price", BY_RULE)[1]["model_version"])
 
     def following(self) -> dict[str, Any]:
         return dict(self.call("/model")[1]["following"])
@@ -201,29 +202,6 @@ def test_a_registry_that_never_answers_delays_no_restart(service: Service, tmp_p
         assert service.version() == "7"
         wait_for(lambda: service.following()["state"] == "unreachable")
         assert "127.0.0.1" not in json.dumps(service.call("/health/ready"))
-
-
-def test_a_version_damaged_on_disk_is_mended_and_served_by_a_worker_that_starts_meanwhile(
-    service: Service, uri: str
-) -> None:
-    service.environment["PRICING_NEEDS_MODEL"] = "true"
-    promote(uri, "1")
-    service.start().ready()
-    (folder,) = {path.parents[2] for path in service.home.glob("versions/*/*/arrays/facts/price.npy")}
-    promoted = (folder.parent / "champion.json").read_text()
-    path = folder / "arrays" / "facts" / "price.npy"
-    path.write_bytes(path.read_bytes()[:-8])
-    for web in web_servers(service):
-        for pid, command in children(web):
-            if "spawn_main" in command:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    wait_for(lambda: (folder.parent / "champion.json").read_text() != promoted)
-    service.ready()
-
-    wait_for(lambda: {service.version() for _ in range(20)} == {"1"})
-    assert service.following()["state"] == "following"
 
 
 def test_the_service_is_not_ready_before_the_champion_is_there(service: Service, uri: str) -> None:
@@ -407,7 +385,7 @@ def test_no_fault_makes_an_answer_wrong_or_missing(service: Service, uri: str, d
 
 def test_stopping_writes_every_decision_out(service: Service, uri: str) -> None:
     service.start().ready()
-    ids = {service.call("/get_price", REQUEST)[1]["decision_id"] for _ in range(50)}
+    ids = {service.call("/get_price", BY_RULE)[1]["decision_id"] for _ in range(50)}
 
     code = service.stop()
 
@@ -452,7 +430,7 @@ def test_workers_that_die_again_and_again_are_replaced(service: Service) -> None
                         os.kill(pid, signal.SIGKILL)
         time.sleep(1)
 
-    wait_for(lambda: service.call("/get_price", REQUEST)[0] == 200)
+    wait_for(lambda: service.call("/get_price", BY_RULE)[0] == 200)
     assert service.stop() == 0
 
 
@@ -466,7 +444,7 @@ def test_a_client_that_sends_nothing_keeps_nobody_waiting(service: Service) -> N
             connection.sendall(sent)
 
         assert service.call("/health/live")[0] == 200
-        assert service.call("/get_price", REQUEST)[0] == 200
+        assert service.call("/get_price", BY_RULE)[0] == 200
 
 
 def test_a_service_that_others_can_reach_needs_keys(tmp_path: Path) -> None:
