@@ -32,6 +32,7 @@ from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
+from pricing.demand.table import DemandTable
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import BAND
 from simulation.protocol import SimulatedMarket
@@ -73,9 +74,9 @@ def carried(
     """A model as a policy through the code that serves; its states are carried forward at each refresh."""
     state = {"model": model}
 
-    def forward(panel: Panel) -> DemandModel:
+    def forward(panel: Panel) -> DemandTable:
         state["model"] = state["model"].refresh(panel)
-        return state["model"]
+        return state["model"].table()
 
     platform = Platform(market, config, forward, frame=history, max_move=MAX_MOVE, withhold=withhold)
     return PolicyEntry(platform, platform.refresh)
@@ -91,7 +92,7 @@ def measure(name: str, seed: int, plan: Plan) -> Measured:
     panel = build_panel(without(history, plan.withhold), config.data)
     truth = market.truth.elasticity[np.searchsorted(market.product_ids, panel.product_ids)]
     model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
-    own, low, high = model.elasticity(np.arange(len(truth)))
+    own, low, high = model.table().elasticities(np.arange(len(truth)))
     reference = reference_elasticities(history)
     theirs = reference["elasticity"].reindex(panel.product_ids).fillna(reference["elasticity"].mean()).to_numpy()
 

@@ -203,11 +203,11 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
         # A person's word: answers may go there at once, however far it is from what was charged.
         last_price=np.where(_differ(facts.product_ids, version.anchors, anchors), facts.anchor_price, facts.last_price),
     )
-    listed = _moved(version.demand.list_price, version.demand.product_ids, version.anchors, anchors)
+    listed = _moved(version.learner.list_price, version.demand.product_ids, version.anchors, anchors)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         packed = pack(
             Path(scratch) / "version",
-            demand=replace(version.demand, list_price=listed.astype(np.float32)),
+            demand=replace(version.learner, list_price=listed.astype(np.float32)),
             facts=facts,
             config=version.config,
             backtest=version.backtest,

@@ -66,7 +66,7 @@ def known_events(version: LoadedVersion) -> tuple[Event, ...] | None:
             read_sales(where)
     except SourceError as error:
         print(f"note: {error}; the events that the version knows go on, no newer ones are learnt of")
-        return version.demand.norms.lifts.events() if version.demand.norms.lifts else ()
+        return version.demand.lifts.events() if version.demand.lifts else ()
     return None
 
 

@@ -84,7 +84,7 @@ def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
     """
     if not set(version.demand.product_ids) & set(market.product_ids):
         raise VersionError(f"{version.folder}: knows none of this market's products; train it on market.frame()")
-    return Platform(market, version.config, version.demand.refresh)
+    return Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
 
 
 def run_policies(

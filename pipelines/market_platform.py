@@ -55,7 +55,6 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
         "category": requests.category,
         "unit_cost": requests.unit_cost,
         "list_price": requests.list_price,
-        "is_holiday": np.full(len(requests), requests.is_holiday),
         "next_delivery": requests.next_delivery.astype("datetime64[D]"),  # NaT becomes None
     }
     columns = {
@@ -207,9 +206,6 @@ class TrueElasticityDemand:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no lifts: events have no effect here."""
         return ()
-
-    def single(self, *, candidates: int) -> None:
-        """Returns None: there is no single-request fast path."""
 
 
 def true_elasticity_demand(market: SimulatedMarket, panel: Panel) -> TrueElasticityDemand:

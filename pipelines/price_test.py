@@ -28,7 +28,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
 from pricing.demand.grades import GRADES
-from pricing.demand.model import DemandModel
+from pricing.demand.table import DemandTable
 from pricing.errors import NO_SALES, ConfigError, HistoryError, RegistryError, nearest
 from pricing.markdown_text import escape_markdown
 from pricing.paths import pricing_home, tracking_uri
@@ -213,7 +213,7 @@ def _check_choice(options: argparse.Namespace) -> None:
         raise UsageError(f"--grade: expected some of {', '.join(GRADES)}, found {wrong[0]!r}")
 
 
-def choose_products(options: argparse.Namespace, products: Sequence[str], model: DemandModel | None) -> list[str]:
+def choose_products(options: argparse.Namespace, products: Sequence[str], model: DemandTable | None) -> list[str]:
     """Returns the products to test: named, drawn at random, or of some grades of `model`.
 
     Raises:
@@ -233,7 +233,7 @@ def choose_products(options: argparse.Namespace, products: Sequence[str], model:
     if model is None:
         return []
     grades = _words(options.grade)
-    graded = zip(model.product_ids.tolist(), model.grade.tolist(), strict=True)
+    graded = zip(model.product_ids.tolist(), model.grade.tolist(), strict=False)  # after products come categories
     return sorted(one for one, grade in graded if GRADES[grade] in grades and one in known)
 
 
@@ -259,7 +259,7 @@ def weekly_statistics(panel: Panel) -> WeeklyStatistics:
     return WeeklyStatistics(mean, earned.mean(axis=1), noise)
 
 
-def expected_result(panel: Panel, test: PriceTest, *, model: DemandModel | None, config: ModelConfig) -> ExpectedResult:
+def expected_result(panel: Panel, test: PriceTest, *, model: DemandTable | None, config: ModelConfig) -> ExpectedResult:
     """Computes the expected cost and precision of a test from recent sales.
 
     Random log price changes with standard deviation d cost ½ e (e − 1) d² of profit around the best price, with e the
@@ -270,7 +270,7 @@ def expected_result(panel: Panel, test: PriceTest, *, model: DemandModel | None,
     rows = np.flatnonzero(np.isin(panel.product_ids, sorted(test.prices)) & (recent.units > 0))
     elasticity = np.full(len(rows), config.demand.elasticity_start)
     if model is not None:
-        known = dict(zip(model.product_ids.tolist(), model.norms.elasticity.tolist(), strict=True))
+        known = dict(zip(model.product_ids.tolist(), model.elasticity.tolist(), strict=False))
         names = panel.product_ids[rows].tolist()
         elasticity = np.array([known.get(one, config.demand.elasticity_start) for one in names])
     size = np.abs(elasticity)
@@ -314,7 +314,7 @@ def _report(options: argparse.Namespace, plan: Plan) -> None:
     print(f"{len(plan.tests)} price test(s) in {output}")
 
 
-def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandModel | None) -> str:
+def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, model: DemandTable | None) -> str:
     """Returns a Markdown report with the cost and the estimated elasticity of each test."""
     draws = find_draws(panel, records, plan=plan)
     rows = [
@@ -347,14 +347,14 @@ def report(panel: Panel, plan: Plan, records: Sequence[dict[str, object]], *, mo
     return "\n".join([*rows, "", left_out, ""])
 
 
-def _by_model(model: DemandModel, test: PriceTest, panel: Panel) -> str:
+def _by_model(model: DemandTable, test: PriceTest, panel: Panel) -> str:
     """Returns the model's mean elasticity of a test's products, weighted by units sold."""
     units = dict(zip(panel.product_ids.tolist(), weekly_statistics(panel).units.tolist(), strict=True))
     rows = [row for row, one in enumerate(model.product_ids.tolist()) if one in test.prices]
     weights = np.array([units.get(str(model.product_ids[row]), 0.0) for row in rows])
     if not weights.sum():
         return "unknown"
-    return f"{np.average(model.norms.elasticity[rows], weights=weights):+.2f}"
+    return f"{np.average(model.elasticity[rows], weights=weights):+.2f}"
 
 
 def _shown(estimate: Estimate, form: str) -> str:
@@ -396,7 +396,7 @@ def _sales(options: argparse.Namespace, config: ModelConfig) -> tuple[Panel, Pro
     return panel, ProductFacts.from_panel(panel, anchors=version_anchors(anchors, panel))
 
 
-def _model(options: argparse.Namespace) -> DemandModel:
+def _model(options: argparse.Namespace) -> DemandTable:
     """Loads the demand model of --version, or else of the champion."""
     version: str | None = options.version
     if version is not None and Path(version).is_dir():

@@ -160,7 +160,7 @@ def accepted_past(config: Config) -> Panel | None:
         return None
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         try:
-            return load(registry.download(champion.number, Path(scratch) / "version")).demand.encoded.tail
+            return load(registry.download(champion.number, Path(scratch) / "version")).learner.encoded.tail
         except (RegistryError, VersionError) as error:
             _log.warning("sales are compared with their own past only: %s", error)
             return None

@@ -85,7 +85,7 @@ def _refresh(argv: Sequence[str] | None) -> int:
                 options.sales,
                 version.config.data,
                 quarantine=options.quarantine,
-                past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
+                past=version.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
                 anchors=anchors,
                 events=known_events(version),
             )
@@ -196,15 +196,15 @@ def refreshed(
     if earlier is not None:
         mlflow.set_tag("version", earlier)
         return RefreshResult(earlier, found=True)
-    demand = version.demand.refresh(panel, rebuild=rebuild)
-    unchanged = _same(demand.to_arrays(), version.demand.to_arrays()) and _same(
+    demand = version.learner.refresh(panel, rebuild=rebuild)
+    unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(
         planned.to_arrays(), version.facts.to_arrays()
     )
     if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
     checked = parity(demand, panel)
-    kept, whole = version.demand.encoded.tail, covers(panel, demand)
+    kept, whole = version.learner.encoded.tail, covers(panel, demand)
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     last_price = carry_last_price(
         planned,

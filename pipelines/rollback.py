@@ -63,7 +63,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
                     options.sales,
                     version.config.data.model_copy(update={"quality": config.data.quality}),
                     quarantine=options.quarantine,
-                    past=version.demand.encoded.tail,  # newer rows alone do not show which prices were discounts
+                    past=version.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
                     anchors=anchors,
                     events=known_events(version),
                 )

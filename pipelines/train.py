@@ -141,7 +141,7 @@ def _learn(
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data),
             anchors=anchors,
-            holds_only=must_hold_prices(demand, facts, least=config.registry.gates.identified),
+            holds_only=must_hold_prices(demand.table(), facts, least=config.registry.gates.identified),
         )
         if version.holds_only:
             say(HOLDS_ONLY_MEANING)

@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from pydantic import ValidationError
 
 from pricing.config import load_config
-from pricing.decision.context import SINGLE
 from pricing.decision.price_grid import NEAR, PriceGrid
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.fileio import redact_url
@@ -134,10 +134,10 @@ def _entry(action: str, options: argparse.Namespace, *, step: float, now: dt.dat
 
 
 def _check_payable(price: float, *, step: float) -> None:
-    grid = PriceGrid(step)
-    if abs(grid.payable(price, SINGLE) - price) <= NEAR * step:
+    grid, given = PriceGrid(step), np.array(price)
+    if abs(float(grid.payable(given)) - price) <= NEAR * step:
         return
-    beside = [each for each in (grid.below(price, SINGLE), grid.above(price, SINGLE)) if each > 0]
+    beside = [each for each in (float(grid.below(given)), float(grid.above(given))) if each > 0]
     raise UsageError(
         f"--price {_money(price)}: nobody can pay that, as prices are multiples of {_money(step)} "
         f"(decision.price_step); the nearest: {' and '.join(map(_money, beside))}"

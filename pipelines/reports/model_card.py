@@ -47,7 +47,7 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
 def _head(version: LoadedVersion) -> str:
     meta = version.meta
     facts = version.facts
-    trees = ", combined with boosted trees for the level," if version.demand.combination.booster.size else ""
+    trees = ", combined with boosted trees for the level," if version.learner.combination.booster.size else ""
     return (
         f"# Demand and price model, {meta['products']} products\n\n"
         f"A global LSTM demand model{trees} over "
@@ -63,7 +63,7 @@ def _head(version: LoadedVersion) -> str:
 
 def _units(version: LoadedVersion) -> str:
     """Describes the sales units (counted or by weight), which decide the likelihood."""
-    demand = version.demand
+    demand = version.learner
     count, products = int(demand.counted.sum()), len(demand.counted)
     steps, numbers = np.unique(demand.norms.unit[demand.counted], return_counts=True)
     said = []
@@ -159,7 +159,7 @@ def _price(version: LoadedVersion) -> str:
 
 def _events(version: LoadedVersion) -> str:
     """Returns the table of event lifts, largest first, each with the category of the largest effect."""
-    lifts = version.demand.norms.lifts
+    lifts = version.demand.lifts
     if lifts is None or not (lifts.sd > 0).any():
         return ""
     clear = np.where(lifts.sd > 0, np.abs(lifts.value) > _CLEAR * lifts.sd, False)
@@ -204,7 +204,7 @@ def _known(version: LoadedVersion) -> str:
     demand, facts = version.demand, version.facts
     rows = ["| grade | products | units | meaning |", "|---|---|---|---|"]
     for name, share in shares_by_grade(demand, facts).items():
-        count = int((demand.grade == GRADES.index(name)).sum())
+        count = int((demand.grade[: len(demand.product_ids)] == GRADES.index(name)).sum())
         rows.append(f"| {name} | {count} | {share:.0%} | {MEANINGS[name]} |")
     parts = [
         "## What is known of each elasticity",

@@ -14,7 +14,6 @@ from pricing.arrays import Floats, Ints, Strings
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import Panel
 from pricing.demand.curve import SOURCES
-from pricing.demand.model import DemandModel
 from pricing.demand.sensitivity import (
     CONTEXTS,
     ORDINARY,
@@ -25,6 +24,7 @@ from pricing.demand.sensitivity import (
     contexts,
     read_curves,
 )
+from pricing.demand.table import DemandTable
 from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor, shown_elasticities
 
 Columns = Mapping[str, Floats | NDArray[np.bool_]]
@@ -147,7 +147,7 @@ def spread_over(size: Floats, *, count: int) -> Ints:
 def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int) -> pd.DataFrame:
     facts, demand = version.facts, version.demand
     row = _rows_of(demand.product_ids, facts.product_ids)
-    own = (row >= 0) & (demand.own()[row])
+    own = (row >= 0) & (demand.own[row])
     units, shown = curves.demand(), shown_elasticities(demand, row).values()
     return pd.DataFrame(
         {
@@ -167,7 +167,7 @@ def _summary(version: LoadedVersion, curves: Curves, names: Strings, *, at: int)
     )
 
 
-def _sharing(demand: DemandModel, rows: Ints, product_ids: Strings) -> dict[str, NDArray[Any]]:
+def _sharing(demand: DemandTable, rows: Ints, product_ids: Strings) -> dict[str, NDArray[Any]]:
     """Columns (row,) of whose elasticity each product has and how many have it in common; none where each its own."""
     parents, count = demand.sharing()
     if not (count > 1).any():
@@ -179,7 +179,7 @@ def _sharing(demand: DemandModel, rows: Ints, product_ids: Strings) -> dict[str,
     }
 
 
-def competitor_columns(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+def competitor_columns(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
     """Columns (row,) of what the competitor's price does to the demand of products `rows`; NaN where unknown."""
     shown = [shown_competitor(demand, row) for row in rows.tolist()]
     effects = np.array([(one.effect, one.low, one.high, one.moves) for one in shown], np.float64).reshape(-1, 4)

@@ -93,10 +93,18 @@ class EventLifts:
 
     def rows(self, dates: Days) -> Floats:
         """(row, date) the same by category, the last row for an unknown one."""
-        step = self.dates[1] - self.dates[0]
-        at = (dates.astype(self.dates.dtype) - self.dates[0]) // step
+        return self.at(np.arange(len(self.by_period))[:, None], dates)
+
+    def at(self, row: Ints, dates: Days) -> Floats:
+        """(…) log units that the events of a period add, by rows (…) and dates (…); 0 outside the calendar."""
+        at = (dates - self.dates[0]) // (self.dates[1] - self.dates[0])
         inside = (at >= 0) & (at < len(self.dates))
-        return np.where(inside, self.by_period[:, np.clip(at, 0, len(self.dates) - 1)], np.float32(0.0))
+        return np.where(inside, self.by_period[row, np.clip(at, 0, len(self.dates) - 1)], np.float32(0.0))
+
+    def since(self, date: np.datetime64) -> "EventLifts":
+        """Return the lifts of the periods from a date on."""
+        cut = int(np.searchsorted(self.dates, date))
+        return replace(self, dates=self.dates[cut:], by_period=self.by_period[:, cut:])
 
     def on(self, date: np.datetime64, *, row: int, period: Period) -> list[Lift]:
         """List the lifts of the events whose windows contain a period, largest first; row −1 is an unknown category."""

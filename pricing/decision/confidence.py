@@ -1,8 +1,5 @@
 """How sure a decision is: the chance that one price earns at least as much as another, over the model's nodes."""
 
-import math
-import operator
-from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -16,7 +13,7 @@ NO_STEP = 0.005  # a limit nearer than this fraction of the price leaves a held 
 CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 
-def chance_at_least(gain: Floats, *, weight: Floats) -> Floats | float:
+def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     """The chance that a gain is not negative, from its values at a few weighted nodes.
 
     A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
@@ -29,8 +26,6 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats | float:
     Returns:
         (…,) chances; 1 where every node gains exactly nothing.
     """
-    if gain.ndim == 1:
-        return _chance_of_one(gain.tolist(), weight=weight.tolist())
     mean = gain @ weight
     around = gain - mean[..., None]
     width = np.sqrt((around * around) @ weight)
@@ -66,22 +61,6 @@ def normal_chance(deviation: Floats) -> Floats:
     return np.asarray(1 / odd)
 
 
-def _chance_of_one(gains: Sequence[float], *, weight: Sequence[float]) -> float:
-    """`chance_at_least` of one gain in Python numbers: a handful of nodes is not worth a dozen array operations."""
-    mean = sum(map(operator.mul, gains, weight))
-    around = [gain - mean for gain in gains]
-    variance = sum(map(operator.mul, map(operator.mul, around, around), weight))
-    width = math.sqrt(variance * (1 - KEPT * KEPT)) + 1e-3 * TINY
-    chance = 0.0
-    first, third, fifth = _ODD
-    for gap, part in zip(around, weight, strict=True):
-        z = (KEPT * gap + mean + TINY) / width
-        z = 8.0 if z > 8.0 else -8.0 if z < -8.0 else z
-        square = z * z
-        chance += part / (1 + math.exp(-z * (first + square * (third + square * fifth))))
-    return min(chance, 1.0)
-
-
 def deviation_at(level: float) -> float:
     """The standard normal's deviation that is passed with chance `level`."""
     return -NormalDist().inv_cdf(level)
@@ -93,10 +72,9 @@ def shortfall(level: float) -> float:
     return 0.0 if level >= 1 else normal.pdf(normal.inv_cdf(level)) / level
 
 
-def calibrated(chance: Floats | float, pairs: list[tuple[float, float]]) -> Floats | float:
+def calibrated(chance: Floats, pairs: list[tuple[float, float]]) -> Floats:
     """Maps raw confidence through a rising piecewise linear table of [raw, calibrated]; none changes nothing."""
     if not pairs:
         return chance
     raw, true = zip(*pairs, strict=True)
-    mapped = np.interp(chance, raw, true)
-    return float(mapped) if isinstance(chance, float) else mapped
+    return np.asarray(np.interp(chance, raw, true))

@@ -13,7 +13,6 @@ from pricing.decision.price_tests import Draw
 from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
 from pricing.decision.resolve import ResolvedBatch
-from pricing.demand.curve import DemandGrid
 
 SUMMARY = 9  # candidates that the decision log keeps of each decision
 
@@ -56,7 +55,7 @@ def summarised(candidates: int) -> NDArray[np.intp]:
     return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
 
 
-def details(batch: ResolvedBatch, choices: Choices[DemandGrid], decisions: list[Decision]) -> list[DetailedDecision]:
+def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
     """Adds to each decision of a batch the figures behind it."""
     prices = choices.candidates.prices
     chosen = summarised(prices.shape[1])

@@ -1,24 +1,20 @@
-"""The guardrails: between which prices a decision may move, which of them set each limit, and which had to give way.
-
-Every rule stands here once, for a single request and for a batch; see `context.Operations`.
-"""
+"""The guardrails: between which prices a decision may move, which of them set each limit, and which had to give way."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import Guardrails
 from pricing.data.net_price import price_at_margin
-from pricing.decision.context import Context, Flag, Number, Operations, Whole
+from pricing.decision.context import PricingContext
 from pricing.decision.reasons import AT, GAVE_WAY, GUARDRAILS
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 EDGE = 1e-9  # relative; what floating point may lose at a limit
 _INF = np.inf
-_AT: list[int] = AT.tolist()
-_GAVE_WAY: list[int] = GAVE_WAY.tolist()
-NO_PRICE_POINT = _GAVE_WAY[NUMBER["price_rung"]]  # reason bit: no price point lies between the limits
+NO_PRICE_POINT = int(GAVE_WAY[NUMBER["price_rung"]])  # reason bit: no price point lies between the limits
 
 
 class Limits(NamedTuple):
@@ -32,33 +28,28 @@ class Limits(NamedTuple):
         gave_way: (request,) reason bits of the guardrails that had to give way.
     """
 
-    low: Number
-    high: Number
-    low_by: Whole
-    high_by: Whole
-    gave_way: Whole
+    low: Floats
+    high: Floats
+    low_by: Ints
+    high_by: Ints
+    gave_way: Ints
 
-    def holds(self, prices: Number) -> Flag:
+    def holds(self, prices: Floats) -> Bools:
         """Whether prices lie between the limits, as far as floating point can tell."""
-        return (prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE))
+        return np.asarray((prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE)))
 
-    def reasons(self, price: Number, *, stays: Flag, operations: Operations) -> Whole:
+    def reasons(self, price: Floats, *, stays: Bools) -> Ints:
         """Reason bits of the guardrails that gave way, and of those at which a price stands.
 
         Args:
             price: (request,) the price charged.
             stays: (request,) whether it is the current price for another reason than a limit.
-            operations: Of the context.
         """
-        moves = operations.negate(stays)
-        return (
-            self.gave_way
-            | ((price <= self.low) & moves) * operations.pick(_AT, self.low_by)
-            | ((price >= self.high) & moves) * operations.pick(_AT, self.high_by)
-        )
+        at_low, at_high = (price <= self.low) & ~stays, (price >= self.high) & ~stays
+        return np.asarray(self.gave_way | at_low * AT[self.low_by] | at_high * AT[self.high_by])
 
 
-def limits(context: Context, config: Guardrails, *, largest_jump: float | None = None) -> Limits:
+def limits(context: PricingContext, config: Guardrails, *, largest_jump: float | None = None) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
@@ -71,26 +62,25 @@ def limits(context: Context, config: Guardrails, *, largest_jump: float | None =
         config: The guardrails.
         largest_jump: Largest distance from the last price charged, a fraction of it; None: any.
     """
-    operations = context.operations
-    where, maximum, minimum = operations.where, operations.maximum, operations.minimum
-    low, high = _least_cost(context, largest_jump, operations), _INF
-    low_by = high_by = NUMBER["cost"]
-    gave_way: Whole = 0
-    for name, asked_low, asked_high in _guardrails(context, config, operations, largest_jump=largest_jump):
+    where = np.where
+    low, high = _least_cost(context, largest_jump), np.full(len(context), _INF)
+    low_by = high_by = np.full(len(context), NUMBER["cost"])
+    gave_way = np.zeros(len(context), np.int64)
+    for name, asked_low, asked_high in _guardrails(context, config, largest_jump=largest_jump):
         number = NUMBER[name]
         meets = (asked_low <= high * (1 + EDGE)) & (asked_high >= low * (1 - EDGE))
-        least, most = minimum(asked_low, high), maximum(asked_high, low)
+        least, most = np.minimum(asked_low, high), np.maximum(asked_high, low)
         raises, lowers = meets & (least > low), meets & (most < high)
-        gave_way = gave_way | operations.negate(meets) * _GAVE_WAY[number]
+        gave_way = gave_way | ~meets * GAVE_WAY[number]
         low, low_by = where(raises, least, low), where(raises, number, low_by)
         high, high_by = where(lowers, most, high), where(lowers, number, high_by)
         if name in ("largest_jump", "band"):
-            below = operations.negate(meets) & (asked_high < low) & (low_by == NUMBER["cost"])
+            below = ~meets & (asked_high < low) & (low_by == NUMBER["cost"])
             high, high_by = where(below, low, high), where(below, NUMBER["cost"], high_by)
     return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way)
 
 
-def _least_cost(context: Context, largest_jump: float | None, operations: Operations) -> Number:
+def _least_cost(context: PricingContext, largest_jump: float | None) -> Floats:
     """The cost, with tax, that no price undercuts: nothing where it is only assumed and beyond the largest jump.
 
     An assumed cost is a share of the list price, and is wrong wherever that is.
@@ -99,14 +89,14 @@ def _least_cost(context: Context, largest_jump: float | None, operations: Operat
     if largest_jump is None:
         return cost
     beyond = context.cost_assumed & (cost > context.last_price * (1 + largest_jump))
-    return operations.where(beyond, 0.0, cost)
+    return np.where(beyond, 0.0, cost)
 
 
 def _guardrails(
-    context: Context, config: Guardrails, operations: Operations, *, largest_jump: float | None
-) -> Iterator[tuple[str, Number, Number]]:
+    context: PricingContext, config: Guardrails, *, largest_jump: float | None
+) -> Iterator[tuple[str, Floats, Floats]]:
     """Every guardrail but the cost that is on, strongest first, and what it asks for; infinite where it has no say."""
-    where, isfinite = operations.where, operations.isfinite
+    where, isfinite, free = np.where, np.isfinite, np.full(len(context), _INF)
     if largest_jump is not None:
         low, high = context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
         yield "largest_jump", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
@@ -115,9 +105,9 @@ def _guardrails(
     low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
     yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
     if config.min_margin:
-        yield "min_margin", price_at_margin(context.unit_cost, config.min_margin, tax_rate=context.tax_rate), _INF
+        yield "min_margin", price_at_margin(context.unit_cost, config.min_margin, tax_rate=context.tax_rate), free
     if config.min_advertised is not None:
-        yield "min_advertised", where(context.is_promo, context.list_price * config.min_advertised, -_INF), _INF
+        yield "min_advertised", where(context.is_promo, context.list_price * config.min_advertised, -_INF), free
     if config.min_days:
         fixed = context.current_known & (context.days_since_change < config.min_days)
         yield "min_days", where(fixed, context.current_price, -_INF), where(fixed, context.current_price, _INF)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats
+from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
-from pricing.decision.context import BATCH, Context, Flag, Number, Operations, PricingContext, Whole
+from pricing.decision.context import PricingContext
 from pricing.decision.guardrails import NO_PRICE_POINT, NUMBER, Limits, limits
 
 SLACK = 1e-9  # steps of price; what floating point may lose
@@ -40,17 +40,17 @@ class PriceGrid:
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
-    def above(self, prices: Number, operations: Operations = BATCH) -> Number:
-        """See PricePoints; of one number with `context.SINGLE`."""
-        return operations.maximum(operations.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit
+    def above(self, prices: Floats) -> Floats:
+        """See PricePoints."""
+        return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
 
-    def below(self, prices: Number, operations: Operations = BATCH) -> Number:
-        """See PricePoints; of one number with `context.SINGLE`."""
-        return operations.floor(prices * self.per_unit + SLACK) / self.per_unit
+    def below(self, prices: Floats) -> Floats:
+        """See PricePoints."""
+        return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
-    def payable(self, prices: Number, operations: Operations = BATCH) -> Number:
-        """The whole step nearest to each price, at least one; of one number with `context.SINGLE`."""
-        return operations.maximum(operations.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit
+    def payable(self, prices: Floats) -> Floats:
+        """The whole step nearest to each price, at least one."""
+        return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 
     def nearest(self, prices: Floats) -> Floats:
         """See PricePoints."""
@@ -115,7 +115,7 @@ class PriceEndings:
 
 
 class CandidatePrices(NamedTuple):
-    """The candidate prices of a batch, or of a single request (then without the axis of requests).
+    """The candidate prices of a batch.
 
     Attributes:
         prices: (request, candidate) ascending. All are allowed, except perhaps the current price.
@@ -123,15 +123,22 @@ class CandidatePrices(NamedTuple):
         current: (request,) column of the current price.
         allowed: (request,) whether the current price may be charged.
         nearest: (request,) column of the allowed price nearest to the current one: its own column if allowed.
-        all_allowed: Whether every current price may be charged.
     """
 
     prices: Floats
     limits: Limits
-    current: Whole
-    allowed: Flag
-    nearest: Whole
-    all_allowed: bool
+    current: Ints
+    allowed: Bools
+    nearest: Ints
+
+    def at(self, column: Ints) -> Floats:
+        """(request,) the prices in a column each."""
+        return np.asarray(self.prices[np.arange(len(column)), column])
+
+    def put_forbidden(self, values: Any, value: Any) -> None:
+        """Puts a value in (request, candidate) `values` wherever the current price may not be charged."""
+        rows = np.flatnonzero(~self.allowed)
+        values[rows, self.current[rows]] = value
 
 
 class CandidateGrid:
@@ -156,46 +163,29 @@ class CandidateGrid:
         first = np.floor(low / step + 1e-9) if low < 0 < high else low / step  # so that list price is one of them
         self.ratios = np.exp(step * (first + np.arange(ratios)))
 
-    @property
-    def whole_steps(self) -> bool:
-        """Whether any whole step is a price: no ladder and no endings, which only batches can have."""
-        return self._points is None
-
-    def candidates(self, context: Context, *, anchor: Floats | None = None) -> CandidatePrices:
+    def candidates(self, context: PricingContext, *, anchor: Floats | None = None) -> CandidatePrices:
         """Makes the candidates of every request; its outermost allowed prices are the limits themselves.
 
         Args:
             context: What each request is priced under.
             anchor: (request,) a further price to consider where the guardrails allow it; NaN for none.
         """
-        operations = context.operations
         # A current price that nobody can pay, such as 5.445, can only be kept as the whole step beside it.
-        current = self.grid.payable(context.current_price, operations)
+        current = self.grid.payable(context.current_price)
         limit = self._limits_in_steps(context)
         allowed = limit.holds(current)  # with a tolerance, which is not to lead out of the limits
-        within = operations.minimum(operations.maximum(current, limit.low), limit.high)
-        current = operations.where(allowed, within, current)
-        prices = operations.column(context.list_price) * self.ratios
-        if anchor is not None:
-            further = operations.column(operations.where(np.isnan(anchor), context.list_price, anchor))
-            prices = np.concatenate([prices, further], axis=-1)
-        if self._points is None or not isinstance(context, PricingContext):
+        current = np.where(allowed, np.clip(current, limit.low, limit.high), current)
+        further = context.list_price if anchor is None else np.where(np.isnan(anchor), context.list_price, anchor)
+        prices = np.concatenate([context.list_price[:, None] * self.ratios, further[:, None]], axis=1)
+        if self._points is None:
             prices = self.grid.nearest(prices)
         else:
             prices, limit, on_point = self._on_price_points(self._points, prices, limit, current)
             allowed = allowed & on_point
-        column = operations.column
-        full = np.empty((*prices.shape[:-1], prices.shape[-1] + 1))
-        inside = full[..., :-1]
-        np.maximum(prices, column(limit.low), out=inside)
-        np.minimum(inside, column(limit.high), out=inside)
-        full[..., -1] = current
-        full.sort(axis=-1)
-        place = operations.rank(full, current, "left")
-        if not operations.any(operations.negate(allowed)):
-            return CandidatePrices(full, limit, place, allowed, nearest=place, all_allowed=True)
-        nearest = _nearest_allowed(full, place, allowed, operations)
-        return CandidatePrices(full, limit, place, allowed, nearest=nearest, all_allowed=False)
+        full = np.concatenate([np.clip(prices, limit.low[:, None], limit.high[:, None]), current[:, None]], axis=1)
+        full.sort(axis=1)
+        place = (full < current[:, None]).sum(axis=1)
+        return CandidatePrices(full, limit, place, allowed, nearest=_nearest_allowed(full, place, allowed))
 
     def allows(self, prices: Floats, candidates: CandidatePrices) -> Bools:
         """(price,) which of some prices the guardrails of one request allow.
@@ -229,33 +219,26 @@ class CandidateGrid:
         toward = np.where(prices > home, np.maximum(below, home), np.minimum(above, home))
         return np.where(prices == home, home, toward)
 
-    def _limits_in_steps(self, context: Context) -> Limits:
+    def _limits_in_steps(self, context: PricingContext) -> Limits:
         """The guardrails' limits, moved inwards to whole steps.
 
         Where none lies between them: to the one of the two steps beside them that cost, largest jump and bands allow;
         where they allow both or neither, down where the upper end's guardrail is the stronger one, if that covers the
         cost, else up.
         """
-        operations = context.operations
         limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
-        low, high = self.grid.above(limit.low, operations), self.grid.below(limit.high, operations)
+        low, high = self.grid.above(limit.low), self.grid.below(limit.high)
         empty = low > high
         gave_way = limit.gave_way
-        if operations.any(empty):
-            where = operations.where
+        if empty.any():
+            where = np.where
             bands = limits(context, self._bands, largest_jump=self._largest_jump)
             lower, upper = bands.holds(high), bands.holds(low)
             down = where(lower == upper, limit.high_by < limit.low_by, lower)
             low = where(empty & down & (high >= context.cost_floor), high, low)
             high = where(empty, low, high)
             gave_way = gave_way | (empty & (limit.low < limit.high)) * NO_PRICE_POINT
-        return Limits(
-            low=low,
-            high=high,
-            low_by=limit.low_by,
-            high_by=limit.high_by,
-            gave_way=gave_way,
-        )
+        return limit._replace(low=low, high=high, gave_way=gave_way)
 
     def _on_price_points(
         self, points: PricePoints, prices: Floats, limit: Limits, current: Floats
@@ -281,14 +264,15 @@ class CandidateGrid:
         return prices, limit, gives_way | on_point
 
 
-def _nearest_allowed(prices: Floats, place: Whole, allowed: Flag, operations: Operations) -> Whole:
+def _nearest_allowed(prices: Floats, place: Ints, allowed: Bools) -> Ints:
     """(request,) the column nearest to the current price's, which is in `place`; that itself where it is allowed."""
-    at, last = operations.at, prices.shape[-1] - 1
-    here = at(prices, place)
-    below, above = operations.maximum(place - 1, 0), operations.minimum(place + 1, last)
-    down, up = here - at(prices, below), at(prices, above) - here
+    if allowed.all():
+        return place
+    rows, last = np.arange(len(place)), prices.shape[1] - 1
+    below, above = np.maximum(place - 1, 0), np.minimum(place + 1, last)
+    down, up = prices[rows, place] - prices[rows, below], prices[rows, above] - prices[rows, place]
     lower = (place > 0) & ((down <= up) | (place == last))
-    return operations.where(allowed, place, operations.where(lower, below, above))
+    return np.where(allowed, place, np.where(lower, below, above))
 
 
 def price_points(config: DecisionConfig) -> PricePoints | None:

@@ -4,11 +4,10 @@ import copy
 import datetime as dt
 import math
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from pricing.data.net_price import with_tax
 from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.context import PricingContext
-from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details, summarised
+from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
 from pricing.decision.guardrails import EDGE
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
@@ -29,15 +28,13 @@ from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
-from pricing.decision.single_request import ALL_BUT_STOCK, PreparedRequest, SingleRequest
 from pricing.decision.strategies import Policy
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
-from pricing.demand.curve import Demand, DemandGrid
+from pricing.demand.curve import Demand
+from pricing.demand.table import DemandTable
 from pricing.errors import RequestError, UnknownProductError
 
 PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
-FEW = 4  # requests that are priced faster one after the other than in one pass
-PREPARED = 1000  # requests that are kept prepared, the ones last asked for: about 10 MB of a worker's memory
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
@@ -46,28 +43,11 @@ _SOFT: dict[str, object] = {
     **{"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None},
     **{"comp_band": None, "endings": [], "ladder": []},
 }
-_Pass = tuple[Sequence[int], ResolvedBatch, Choices[DemandGrid]]  # with the places of its requests in the batch
-
-
-class Usual(NamedTuple):
-    """What is usual of a product; None where nothing says.
-
-    Attributes:
-        margin: Fraction of the net list price that is usual above cost in its category.
-        comp_price: The competitor's price when the history ended.
-    """
-
-    margin: float | None
-    comp_price: float | None
+_Pass = tuple[Sequence[int], ResolvedBatch, Choices]  # with the places of its requests in the batch
 
 
 class Pricer:
-    """Prices requests with one model version.
-
-    Between calls it keeps caches only: of the calendar, and of the PREPARED requests that were priced last, so that one
-    that comes again, be it with another stock, costs less. What it answers does not depend on them. Several threads may
-    price at once: each step on a cache is atomic, so that at worst two of them work out the same.
-    """
+    """Prices requests with one model version. A request is answered alone as in any batch; several threads may ask."""
 
     def __init__(
         self,
@@ -97,10 +77,6 @@ class Pricer:
         self._guarded, self._keeping = True, False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
-        chosen = summarised(config.decision.candidates)
-        single = demand.single(candidates=config.decision.candidates) if demand else None
-        self._single = SingleRequest(single, self.policy, summary=chosen) if single else None
-        self._prepared: OrderedDict[Hashable, PreparedRequest] = OrderedDict()
         self._frozen: Pricer | None = None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
@@ -128,8 +104,6 @@ class Pricer:
             4.99 rule ['held', 'elasticity_unidentified', 'no_model', 'demand_unknown']
             5.5 rule ['elasticity_unidentified', 'no_model', 'demand_unknown', 'at_cost', 'gave_way_max_move']
         """
-        if len(requests) <= FEW:
-            return [answer.decision for answer in self.price_detailed(requests, today=today)]
         decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
         for places, batch, choices in self._passes(requests, today):
             for place, decision in zip(places, self._decisions(batch, choices), strict=True):
@@ -159,9 +133,6 @@ class Pricer:
         """
         if switches:
             return self._under_switches(requests, today, held, tests, switches)
-        if self._single is not None and len(requests) <= FEW:
-            with np.errstate(all="ignore"):  # figures that are no numbers are not used
-                return [self._one(self._single, request, today, held, tests) for request in requests]
         return self._together(requests, today, held, tests)
 
     def _under_switches(
@@ -200,7 +171,7 @@ class Pricer:
         if self._frozen is None:
             found = copy.copy(self)
             found.policy = Policy(_without(self.policy.config, _SOFT), largest_jump=self.policy.largest_jump)
-            found._single, found._keeping = None, True
+            found._keeping = True
             self._frozen = found
         return self._frozen
 
@@ -233,59 +204,6 @@ class Pricer:
         now = self._resolver.resolve_one(request, today=today)
         kept = kept._replace(current_price=now.current_price if now.current_known else None)
         return as_overridden(kept, price=price, units=units, raised=price > given)
-
-    def _one(
-        self, single: SingleRequest, request: PriceRequest, today: dt.date, held: Container[str], tests: Plan
-    ) -> DetailedDecision:
-        prepared = self._prepare(single, request, today)
-        choice = None
-        if prepared is not None and not (tests.tests and tests.draw(request.product_id, prepared.request.date)):
-            choice = single.choose(prepared, request.stock_limit, keep=request.product_id in held)
-        if prepared is None or choice is None:
-            return self._together([request], today, held, tests)[0]
-        resolved, summary = prepared.request, prepared.summary.tolist()
-        decision = Decision(
-            recommended_price=choice.price,
-            confidence=min(round(choice.confidence, 4), SUREST),
-            price_range=(choice.low, choice.high),
-            expected_units=choice.units,
-            expected_margin=choice.margin,
-            source="rule" if choice.doubtful else _SOURCES[choice.source],
-            reasons=list(codes(choice.reasons | resolved.reasons)),
-            strategy=self.policy.names[resolved.strategy],
-            model_version=self.version,
-            decision_id=self._new_id(),
-            comp_price_used=_number(resolved.comp_price),
-            comp_price_age=_number(resolved.comp_price_age),
-        )
-        return DetailedDecision(
-            decision=decision,
-            date=resolved.date,
-            category=resolved.category_name or None,
-            current_price=resolved.current_price if resolved.current_known else None,
-            list_price=resolved.list_price,
-            unit_cost=resolved.unit_cost,
-            tax_rate=resolved.tax_rate,
-            candidate_prices=summary[0],
-            candidate_units=summary[1],
-            candidate_sizes=summary[2],
-            unit=choice.grid.unit,
-        )
-
-    def _prepare(self, single: SingleRequest, request: PriceRequest, today: dt.date) -> PreparedRequest | None:
-        """The request prepared, from the cache where all but its stock was asked for already."""
-        given = request.model_fields_set
-        silent = ("is_promo" in given, "comp_price" in given, "next_delivery" in given)
-        key = (today, *silent, *ALL_BUT_STOCK(request))
-        prepared = self._prepared.pop(key, None)
-        if prepared is None:
-            prepared = single.prepare(self._resolver.resolve_one(request, today=today))
-            if prepared is None:
-                return None
-        self._prepared[key] = prepared  # as the last one
-        if len(self._prepared) > PREPARED:
-            self._prepared.popitem(last=False)
-        return prepared
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
@@ -383,60 +301,34 @@ class Pricer:
         low, high = (np.clip(price, limit.low, limit.high) for price in arms)
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
 
-    def prices(
-        self,
-        requests: Sequence[PriceRequest],
-        *,
-        today: dt.date,
-        held: Container[str] = frozenset(),
-        tests: Plan = NO_TESTS,
-    ) -> list[float]:
-        """The prices of `price_detailed` alone, in less time: for requests that are variations of one another.
-
-        Raises:
-            RequestError: As `price`.
-        """
-        found = [0.0] * len(requests)
-        for places, _, choices in self._passes(requests, today, held, tests):
-            for place, price in zip(places, choices.price.tolist(), strict=True):
-                found[place] = price
-        return found
-
-    def unguarded(self, *, demand: Demand | None) -> "Pricer":
+    def unguarded(self) -> "Pricer":
         """The same with guardrails so wide that they seldom bind, to tell what they do.
 
         The band around the list price is twice as wide, its candidates those of the real one and more; below cost
         nothing is sold; all other guardrails are off.
-
-        Args:
-            demand: Stands in for this pricer's.
         """
         found = copy.copy(self)
         found.policy = Policy(_unguarded(self.policy.config))
-        found._demand, found._single, found._frozen, found._guarded = demand, None, None, False
+        found._frozen, found._guarded = None, False
         return found
 
-    @property
-    def demand(self) -> Demand | None:
-        """What sells at which price; None where only rules answer."""
-        return self._demand
+    def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
+        """The log of the units expected over the requested period at a price, as terms that add up to it.
 
-    def usual(self, request: PriceRequest, *, today: dt.date) -> Usual:
-        """What is usual of a request's product, beside which its own figures can be held.
+        Returns:
+            As `DemandTable.terms`; where no table knows the product or its category, `level` and `price` alone.
 
         Raises:
-            RequestError: As `price`.
+            RequestError: As `price`; or nothing says how much sells.
         """
-        resolved, facts = self._resolver.resolve_one(request, today=today), self._facts
-        comp_price = np.nan
-        if facts is not None and len(facts.product_ids):
-            row = min(int(np.searchsorted(facts.product_ids, request.product_id)), len(facts.product_ids) - 1)
-            if facts.product_ids[row] == request.product_id:
-                comp_price = float(facts.comp_price[row])
-        return Usual(
-            margin=None if np.isnan(resolved.margin) else resolved.margin,
-            comp_price=None if np.isnan(comp_price) else comp_price,
+        batch = self._resolver.resolve([request], today=today)
+        if isinstance(self._demand, DemandTable) and _known(batch).all():
+            found = self._demand.terms(batch.offers, np.array([price]))
+            return {name: float(term[0]) for name, term in found.items()}
+        (units,), (usual,) = (
+            self.demand_at([request], [at], today=today) for at in (price, float(batch.context.list_price[0]))
         )
+        return {"level": math.log(usual), "price": math.log(units / usual)}
 
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
         """Units expected over the requested period at one given price for each request, stock apart.
@@ -456,10 +348,6 @@ class Pricer:
             UnknownProductError: It is one.
         """
         self._resolver.require_known(request)
-
-    def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
-        """As `Resolver.planned_delivery`: what a request that is silent about deliveries is given."""
-        return self._resolver.planned_delivery(request, date)
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
         """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
@@ -535,11 +423,11 @@ class Pricer:
             passes += [(rows[part].tolist(), *rest) for part, *rest in self._parts(batch.take(rows))]
         return passes
 
-    def _by_model(self, demand: Demand, batch: ResolvedBatch) -> Choices[DemandGrid]:
+    def _by_model(self, demand: Demand, batch: ResolvedBatch) -> Choices:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
             return choose(batch.context, partial(demand.grid, batch.offers), self.policy)
 
-    def _by_rule(self, batch: ResolvedBatch) -> Choices[DemandGrid]:
+    def _by_rule(self, batch: ResolvedBatch) -> Choices:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short.
 
         Of a product that nobody knows, not even by its category, the confidence is that of a prior alone.
@@ -573,7 +461,7 @@ class Pricer:
             elasticity=elasticity,
         )
 
-    def _decisions(self, batch: ResolvedBatch, choices: Choices[DemandGrid]) -> list[Decision]:
+    def _decisions(self, batch: ResolvedBatch, choices: Choices) -> list[Decision]:
         source = np.where(choices.doubtful, RULE, choices.source).tolist()
         names, version, new_id = self.policy.names, self.version, self._new_id
         return [

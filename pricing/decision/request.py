@@ -106,7 +106,6 @@ class PriceRequest(BaseModel):
         description="Days since comp_price was seen; 0 where it is left out. Only beside a comp_price.",
     )
     list_price: Money | None = None
-    is_holiday: bool | None = None
     next_delivery: Day | None = Field(
         default=None,
         description="Left out: the planned one that the model version knows. Null, or none planned: as history tells.",

@@ -4,17 +4,17 @@ import datetime as dt
 from bisect import bisect_right
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
-from pricing.data.calendar import holidays_for, resolve_date
+from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.context import PricingContext, ResolvedRequest
+from pricing.decision.context import PricingContext
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
@@ -24,8 +24,6 @@ from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 _NAN = float("nan")
 _INF = float("inf")
 _WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
@@ -36,6 +34,52 @@ _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 _HOLDOUT = BIT["holdout"]
+
+
+class ResolvedRequest(NamedTuple):
+    """A single request, complete: what its price is chosen under, and what demand is asked for.
+
+    Attributes are those of `PricingContext` and `demand.curve.Offers`, and besides:
+        product: Row among the demand's products; -1 where it does not know the product.
+        category: Row among the demand's categories; -1 where it does not know the category.
+        category_name: Empty where unknown.
+        date: First day of the period priced.
+        day: The same, in days since 1970.
+        deliveries: Equally likely values of `periods`, ascending; empty where it is certain.
+        reasons: Reason bits of what had to be assumed.
+        level: Usual units a period at list price; NaN where nothing says.
+        margin: As `ResolvedBatch.margin`.
+        comp_price_age: As `ResolvedBatch.comp_price_age`.
+    """
+
+    current_price: float
+    current_known: bool
+    list_price: float
+    unit_cost: float
+    tax_rate: float
+    cost_sd: float
+    cost_assumed: bool
+    comp_price: float
+    comp_price_age: float
+    stock: float
+    last_price: float
+    anchor_price: float
+    seen_low: float
+    seen_high: float
+    is_promo: bool
+    days_since_change: float
+    target_margin: float | None
+    strategy: int
+    product: int
+    category: int
+    category_name: str
+    date: dt.date
+    day: int
+    periods: int
+    deliveries: tuple[int, ...]
+    reasons: int
+    level: float
+    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +136,6 @@ class Resolver:
         self._step_days = STEP_DAYS[self._period]
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
-        self._recurring = facts.recurring if facts else None
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
@@ -100,8 +143,6 @@ class Resolver:
         self._products = known_products(demand, facts)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
-        self._dates: dict[tuple[dt.date, str, dt.date | None], tuple[dt.date, bool]] = {}
-        self._holidays: dict[dt.date, bool] = {}
 
     def resolve(
         self,
@@ -220,7 +261,6 @@ class Resolver:
             category_name=category,
             date=date,
             day=date.toordinal() - _UNIX,
-            is_holiday=self._holiday_on(date) if request.is_holiday is None else request.is_holiday,
             periods=deliveries[(len(deliveries) - 1) // 2],
             deliveries=deliveries if deliveries[0] < deliveries[-1] else (),
             reasons=reasons,
@@ -296,7 +336,6 @@ class Resolver:
             list_price=numbers["list_price"],
             comp_price=numbers["comp_price"],
             is_promo=numbers["is_promo"],
-            is_holiday=numbers["is_holiday"],
             periods=whole["periods"],
             deliveries=_deliveries(deliveries, whole["periods"]),
         )
@@ -391,28 +430,14 @@ class Resolver:
         return number
 
     def _date_of(self, request: PriceRequest, today: dt.date) -> tuple[dt.date, bool]:
-        key = (today, request.day_of_week, request.date)
-        answer = self._dates.get(key)
-        if answer is None:
-            answer = resolve_date(
-                request.day_of_week,
-                request.date,
-                today=today,
-                state_date=self._state_date,
-                horizon=self._config.demand.horizon,
-                period=self._period,
-            )
-            _remember(self._dates, key, answer)
-        return answer
-
-    def _holiday_on(self, date: dt.date) -> bool:
-        answer = self._holidays.get(date)
-        if answer is None:
-            days = np.array([date], dtype="datetime64[D]")
-            country = self._config.data.country
-            answer = bool(holidays_for(days, recurring=self._recurring, country=country, period=self._period)[0])
-            _remember(self._holidays, date, answer)
-        return answer
+        return resolve_date(
+            request.day_of_week,
+            request.date,
+            today=today,
+            state_date=self._state_date,
+            horizon=self._config.demand.horizon,
+            period=self._period,
+        )
 
 
 def _with_draws(batch: ResolvedBatch, draws: Sequence[Draw | None]) -> ResolvedBatch:
@@ -428,10 +453,3 @@ def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:
         return None
     each = [values or (int(certain),) * DELIVERIES for values, certain in zip(given, periods, strict=True)]
     return np.array(each, dtype=np.int64)
-
-
-def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    """Keeps an answer, and forgets them all when there are more than any honest caller asks for."""
-    if len(cache) > 10_000:
-        cache.clear()
-    cache[key] = value

@@ -1,14 +1,12 @@
 """What sells when stock may run out: expected sales of a negative binomial demand, in closed form and NumPy only."""
 
 import math
-from typing import Protocol
 
 import numpy as np
 
-from pricing.arrays import Floats
+from pricing.arrays import Bools, Floats, Ints
 from pricing.decision.confidence import normal_chance
-from pricing.decision.context import Flag, Number, Whole
-from pricing.demand.curve import Curve, DemandGrid
+from pricing.demand.curve import DemandGrid
 
 LARGEST_SIZE = 1e6  # beyond it a negative binomial is Poisson to six digits
 TABLE = 40  # means at which a request's expected sales are worked out before interpolating
@@ -107,33 +105,7 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
     return q, mass, above
 
 
-class Sales(Protocol):
-    """Expected sales at every candidate of a batch, or of a single request (then without the axis of requests)."""
-
-    @property
-    def weight(self) -> Floats:
-        """(node,) probabilities of the nodes."""
-        ...
-
-    @property
-    def stock(self) -> Number:
-        """(request,) units on hand; 0 counts as what it will be once there is some: no limit."""
-        ...
-
-    def logs(self) -> Floats:
-        """(request, node, candidate) log of the expected sales until the next delivery; the caller's own to modify."""
-        ...
-
-    def first(self, column: Whole) -> Number:
-        """(request,) expected sales in the requested period at one candidate a request."""
-        ...
-
-    def runs_out(self, column: Whole) -> Flag:
-        """(request,) whether stock is expected to cut sales short at one candidate a request."""
-        ...
-
-
-class BatchSales:
+class Sales:
     """Expected sales of a batch over a grid of demand, until the next delivery and in the requested period.
 
     Exact means are worked out at a few points a request, evenly spaced in log mean, and the share of demand that is
@@ -186,21 +158,21 @@ class BatchSales:
             self.until[self._short] = served
 
     def logs(self) -> Floats:
-        """See Sales."""
+        """(request, node, candidate) log of the expected sales until the next delivery; the caller's to modify."""
         return np.asarray(np.log(np.maximum(self.until, NOTHING)))
 
-    def first(self, column: Whole) -> Number:
-        """See Sales."""
+    def first(self, column: Ints) -> Floats:
+        """(request,) expected sales in the requested period at one candidate a request."""
         demand = self._first[np.arange(len(self._first)), :, column]  # (request, node)
         if len(self._short):
             demand[self._short] *= self._served(1, demand[self._short])
-        return demand @ self.weight
+        return np.asarray(demand @ self.weight)
 
-    def runs_out(self, column: Whole) -> Flag:
-        """See Sales."""
+    def runs_out(self, column: Ints) -> Bools:
+        """(request,) whether stock is expected to cut sales short at one candidate a request."""
         rows = np.arange(len(self.until))
         sold, wanted = self.until[rows, :, column] @ self.weight, self._demand[rows, :, column] @ self.weight
-        return sold < SHORT * wanted
+        return np.asarray(sold < SHORT * wanted)
 
     def _served(self, kind: int, mean: Floats) -> Floats:
         """The share of demand that is served; the first axis of `mean` runs over the requests that are short."""
@@ -218,104 +190,6 @@ class BatchSales:
         share: Floats = self._table[kind].take(left)
         share += place
         return share
-
-
-class SalesByStock:
-    """Demand of a single request at its candidates, from which the expected sales of any stock follow.
-
-    All that does not depend on the stock is worked out once, since a product is asked for again when its stock has
-    changed.
-
-    Attributes:
-        curve: The demand.
-        weight: (node,) probabilities of the nodes.
-        largest: Log of the units expected until the next delivery at the lowest price, by the most hopeful node.
-        enough: Units of stock from which on it sets no limit.
-    """
-
-    def __init__(self, curve: Curve, weight: Floats) -> None:
-        self.curve, self.weight = curve, weight
-        self._shift = math.log(curve.unit)  # chance counts in what counts as one
-        self.largest = max(curve.until[:, 0].tolist())
-        most = math.exp(self.largest - self._shift)
-        self.enough = curve.unit * (most + AMPLE * math.sqrt(most + most * most / curve.until_size))
-        self._table: tuple[Floats, Floats, Floats] | None = None
-
-    def within(self, stock: float) -> "SingleSales":
-        """Expected sales with `stock` units on hand."""
-        if stock <= 0 or not stock < self.enough:
-            return SingleSales(self, stock)
-        logs, means, sizes = self._table = self._table or self._points()
-        units = stock / self.curve.unit
-        shares = expected_sales(means, size=sizes, stock=np.array([[units], [units]]))
-        shares /= means
-        return SingleSales(self, stock, logs=logs, shares=shares)
-
-    def _points(self) -> tuple[Floats, Floats, Floats]:
-        """(2, point) log means, means in what counts as one, and (2, 1) sizes: until the delivery, in the period."""
-        curve, shift = self.curve, self._shift
-        until = _table_ends(self.largest - shift, min(curve.until[:, -1].tolist()) - shift)
-        first = _table_ends(max(curve.first[:, 0].tolist()) - shift, min(curve.first[:, -1].tolist()) - shift)
-        bottoms, steps = np.array([until, first]).T[:, :, None]  # (2, 1) each
-        logs = bottoms + steps * _POINTS
-        sizes = np.array([[min(curve.until_size, LARGEST_SIZE)], [min(curve.first_size, LARGEST_SIZE)]])
-        return logs + shift, np.exp(logs), sizes
-
-
-class SingleSales:
-    """Expected sales of a single request: as `BatchSales`, over the logs of demand.
-
-    Attributes:
-        weight: (node,) probabilities of the nodes.
-        stock: Units on hand.
-        ample: Whether they set no limit.
-    """
-
-    def __init__(
-        self, demand: SalesByStock, stock: float, *, logs: Floats | None = None, shares: Floats | None = None
-    ) -> None:
-        """The sales of a demand with ample stock, or with the `shares` of it that are served at some `logs` of demand.
-
-        Args:
-            demand: The demand.
-            stock: Units on hand.
-            logs: (2, point) of demand until the delivery, and in the requested period.
-            shares: (2, point) likewise.
-        """
-        self._curve, self.weight, self.stock = demand.curve, demand.weight, stock
-        self._shares: Floats | None = None
-        self.ample = shares is None
-        if logs is not None and shares is not None:
-            self._shares = np.interp(demand.curve.until, logs[0], shares[0])
-            self._first = logs[1], shares[1]
-
-    def logs(self) -> Floats:
-        """See Sales."""
-        if self._shares is None:
-            return self._curve.until.astype(np.float64)
-        return np.asarray(np.log(np.maximum(self._shares, NOTHING)) + self._curve.until)
-
-    def first(self, column: Whole) -> Number:
-        """See Sales."""
-        logs = self._curve.first[:, column]
-        demand = np.exp(logs).astype(np.float64)
-        if self._shares is not None:
-            demand *= np.interp(logs, *self._first)
-        return float(demand @ self.weight)
-
-    def runs_out(self, column: Whole) -> Flag:
-        """See Sales."""
-        if self._shares is None:
-            return False
-        demand = np.exp(self._curve.until[:, column]).astype(np.float64)
-        return bool((demand * self._shares[:, column]) @ self.weight < SHORT * (demand @ self.weight))
-
-
-def _table_ends(top: float, bottom: float) -> tuple[float, float]:
-    """Lowest point and step of a table between two log means; as in `BatchSales`."""
-    top = max(top, math.log(_LEAST_MEAN))
-    bottom = min(max(bottom, math.log(_LEAST_MEAN), top - _RANGE), top - 0.01)
-    return bottom, (top - bottom) / (TABLE - 1)
 
 
 def _skew(ratio: Floats, logs: Floats) -> Floats:

@@ -11,7 +11,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import AnyStrategyConfig, DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
 from pricing.decision.confidence import deviation_at, shortfall
-from pricing.decision.context import Context, Flag, PricingContext, Whole
+from pricing.decision.context import PricingContext
 from pricing.decision.price_grid import CandidateGrid, CandidatePrices
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING
@@ -45,18 +45,15 @@ class Strategy(ABC):
     Attributes:
         kind: Its name in the configuration.
         needs_elasticity: Whether the direction of a price change depends on the elasticity.
-        only_units: Whether nothing but the units sold is worth anything. Only then is a single request decided without
-            a batch.
         days: Days it looks ahead where no delivery is given; None uses the deliveries learnt from history.
     """
 
     kind: ClassVar[str]
     needs_elasticity: ClassVar[bool] = True
-    only_units: ClassVar[bool] = True
     days: int | None = None
 
     @abstractmethod
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
+    def worth(self, context: PricingContext, prices: Floats, *, target_weight: float) -> LinearObjective:
         """The objective at each of `prices` (request, candidate)."""
 
     def anchor(self, context: PricingContext) -> Floats:
@@ -79,14 +76,13 @@ class Margin(Strategy):
     kind: ClassVar[str] = "margin"
     kept_value: float = 1.0
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
+    def worth(self, context: PricingContext, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        column = context.operations.column
-        cost, tax_rate = column(context.unit_cost), column(context.tax_rate)
+        cost, tax_rate = context.unit_cost[:, None], context.tax_rate[:, None]
         per_unit = unit_profit(prices, self.kept_value * cost, tax_rate=tax_rate)
         if context.target_margin is None:
             return LinearObjective(per_unit, kept=self.kept_value)
-        gap = margin_of(prices, cost, tax_rate=tax_rate) - column(context.target_margin)
+        gap = margin_of(prices, cost, tax_rate=tax_rate) - context.target_margin[:, None]
         penalty = np.where(np.isnan(gap), 0.0, target_weight * gap * gap * net_price(prices, tax_rate))
         return LinearObjective(per_unit - penalty, kept=self.kept_value)
 
@@ -97,9 +93,9 @@ class Revenue(Strategy):
 
     kind: ClassVar[str] = "revenue"
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
+    def worth(self, context: PricingContext, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        return LinearObjective(net_price(prices, context.operations.column(context.tax_rate)))
+        return LinearObjective(net_price(prices, context.tax_rate[:, None]))
 
 
 @dataclass(frozen=True)
@@ -111,11 +107,10 @@ class Clearance(Strategy):
     days: int | None = 14
     kept_value: float = 0.3
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
+    def worth(self, context: PricingContext, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        column = context.operations.column
-        kept = self.kept_value * column(context.unit_cost)
-        return LinearObjective(unit_profit(prices, kept, tax_rate=column(context.tax_rate)), kept=self.kept_value)
+        kept = self.kept_value * context.unit_cost[:, None]
+        return LinearObjective(unit_profit(prices, kept, tax_rate=context.tax_rate[:, None]), kept=self.kept_value)
 
 
 @dataclass(frozen=True)
@@ -123,18 +118,16 @@ class Match(Strategy):
     """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: ClassVar[str] = "match"
-    only_units: ClassVar[bool] = False  # the price itself is to be near the competitor's
     ratio: float = 1.0
 
-    def worth(self, context: Context, prices: Floats, *, target_weight: float) -> LinearObjective:
+    def worth(self, context: PricingContext, prices: Floats, *, target_weight: float) -> LinearObjective:
         """See Strategy."""
-        column = context.operations.column
         known = np.isfinite(context.comp_price)
-        target = column(np.where(known, context.comp_price * self.ratio, context.list_price))
-        profit = unit_profit(prices, column(context.unit_cost), tax_rate=column(context.tax_rate))
+        target = np.where(known, context.comp_price * self.ratio, context.list_price)[:, None]
+        profit = unit_profit(prices, context.unit_cost[:, None], tax_rate=context.tax_rate[:, None])
         return LinearObjective(
-            np.where(column(known), 0.0, profit),
-            np.where(column(known), -np.abs(np.log(prices / target)), 0.0),
+            np.where(known[:, None], 0.0, profit),
+            np.where(known[:, None], -np.abs(np.log(prices / target)), 0.0),
             np.where(known, 0, BIT["no_comp_price"]),
             np.where(known, 0.0, 1.0),
         )
@@ -174,13 +167,11 @@ class Policy:
         self._kinds: tuple[Strategy, ...] = tuple(self.strategies.values())
         self._anchored = [n for n, kind in enumerate(self._kinds) if type(kind).anchor is not Strategy.anchor]
 
-    def anchor(self, context: PricingContext) -> Floats | None:
-        """(request,) the price that a strategy wants to see among the candidates; None where no one wants any."""
-        anchors: Floats | None = None
+    def anchor(self, context: PricingContext) -> Floats:
+        """(request,) the price that its strategy wants to see among the candidates; NaN for none."""
+        anchors = np.full(len(context), np.nan)
         for number in self._anchored:
-            if number in context.strategy:
-                rest = np.nan if anchors is None else anchors
-                anchors = np.where(context.strategy == number, self._kinds[number].anchor(context), rest)
+            anchors = np.where(context.strategy == number, self._kinds[number].anchor(context), anchors)
         return anchors
 
     def rests_on_elasticity(self, context: PricingContext) -> Bools:
@@ -222,15 +213,15 @@ class Objective(NamedTuple):
     """
 
     fixed: tuple[Floats, Floats] | None
-    reasons: Whole
-    home: Whole
+    reasons: Ints
+    home: Ints
     worst: tuple[Floats, ...]
     likely: tuple[Floats, ...]
-    rests_on_elasticity: Flag
+    rests_on_elasticity: Bools
 
 
 def objective_of(
-    context: Context, candidates: CandidatePrices, worth: LinearObjective, *, rests_on_elasticity: Flag
+    context: PricingContext, candidates: CandidatePrices, worth: LinearObjective, *, rests_on_elasticity: Bools
 ) -> Objective:
     """Holds the worth of every candidate against that of the price nearest to list price.
 
@@ -240,19 +231,18 @@ def objective_of(
         worth: Of each candidate.
         rests_on_elasticity: As in `Objective`.
     """
-    operations = context.operations
-    column, prices = operations.column, candidates.prices
-    home = operations.argmin(np.abs(np.log(prices / column(context.list_price))))
+    rows = np.arange(len(context))
+    home = np.abs(np.log(candidates.prices / context.list_price[:, None])).argmin(axis=1)
 
     def half_logs(per_unit: Floats) -> Floats:
         half = np.log(np.maximum(per_unit, NOTHING))
-        half -= column(operations.at(half, home))
+        half -= half[rows, home][:, None]
         half *= 0.5
         return half
 
     worst: tuple[Floats, ...]
-    if operations.any(context.cost_sd):
-        doubt = column(worth.kept * context.cost_sd)
+    if context.cost_sd.any():
+        doubt = (worth.kept * context.cost_sd)[:, None]
         worst, likely = (
             tuple(half_logs(worth.per_unit - side * width * doubt) for side in (1.0, -1.0))
             for width in (COST_WIDTH, 1.0)
@@ -261,7 +251,7 @@ def objective_of(
         worst = likely = (half_logs(worth.per_unit),)
     return Objective(
         fixed=None if isinstance(worth.fixed, float) else (worth.fixed, worth.per_unit),
-        reasons=worth.reasons,
+        reasons=np.broadcast_to(worth.reasons, len(context)),
         home=home,
         worst=worst,
         likely=likely,

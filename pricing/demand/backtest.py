@@ -25,7 +25,7 @@ from pricing.demand.intervals import (
     with_measured_width,
     with_quantiles,
 )
-from pricing.demand.level_forecasts import LevelForecasts
+from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel, add_products
 from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, WarmStart, fit
@@ -130,11 +130,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """Build the evaluation frame of one fold: forecasts given what a request on that day would contain.
 
-    That is the price really charged, the promotion, the holiday, the competitor's price, and the opening stock, which
-    bounds sales and is no input of the forecast; nothing else of the scored days is read. `levels` holds the
-    forecasters' own forecasts, shown beside the combined one; computed when absent.
+    That is the price really charged, the promotion, the competitor's price, and the opening stock, which bounds sales
+    and is no input of the forecast; nothing else of the scored days is read. `levels` holds the forecasters' own
+    forecasts, shown beside the combined one; computed when absent.
     """
-    paths = (levels or model.levels()).paths
+    paths, table = (levels or model.levels()).paths, model.table()
     begin = int(np.searchsorted(panel.dates, fold.first))
     end = int(np.searchsorted(panel.dates, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
@@ -152,11 +152,10 @@ def evaluate(
             list_price=panel.list_price[rows, at],
             comp_price=panel.comp_price[rows, at],
             is_promo=panel.is_promo[rows, at],
-            is_holiday=panel.is_holiday[rows, at],
             periods=np.ones(len(rows), np.int64),
         )
         price = panel.price[rows, at]
-        grid = model.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
+        grid = table.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
         forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D"))
         there = min(ahead, model.horizon) - 1
@@ -249,7 +248,7 @@ def _with_direct(
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:
     """Return the elasticities' mean, mean standard deviation, and share of estimates not at a limit."""
-    mean = model.elasticity(np.arange(len(model.product_ids)))[0]
+    mean = model.table().elasticities(np.arange(len(model.product_ids)))[0]
     return {
         "mean": float(mean.mean()),
         "sd_mean": float(model.elasticity_sd.mean()),

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data.lifts import Lift
@@ -23,7 +23,6 @@ class Offers:
         list_price: (request,) regular price in currency units; reference price of a product without a history.
         comp_price: (request,) the competitor's price; NaN when it is not known.
         is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
-        is_holiday: (request,) 1.0 on a holiday, else 0.0.
         periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1; where that
             is uncertain, the median.
         deliveries: (request, DELIVERIES) equally likely values of `periods`, ascending; None where all are certain.
@@ -35,7 +34,6 @@ class Offers:
     list_price: Floats
     comp_price: Floats
     is_promo: Floats
-    is_holiday: Floats
     periods: Ints
     deliveries: Ints | None = None
 
@@ -78,85 +76,6 @@ class DemandGrid:
     unit: Floats | float = 1.0
 
 
-class Offer(Protocol):
-    """Demand covariates of one request, as plain numbers; see `Offers`."""
-
-    @property
-    def product(self) -> int:
-        """Row among the demand's products."""
-        ...
-
-    @property
-    def day(self) -> int:
-        """First day of the period to price, in days since 1970."""
-        ...
-
-    @property
-    def periods(self) -> int:
-        """Periods until the next delivery, at least 1."""
-        ...
-
-    @property
-    def deliveries(self) -> tuple[int, ...]:
-        """DELIVERIES equally likely values of `periods`, ascending; empty where it is certain."""
-        ...
-
-    @property
-    def list_price(self) -> float:
-        """Regular price in currency units."""
-        ...
-
-    @property
-    def comp_price(self) -> float:
-        """The competitor's price; NaN when it is not known."""
-        ...
-
-    @property
-    def is_promo(self) -> bool:
-        """Whether the offer is advertised."""
-        ...
-
-    @property
-    def is_holiday(self) -> bool:
-        """Whether the period is a holiday."""
-        ...
-
-
-class Curve(NamedTuple):
-    """Log demand of one request at its candidates; see `DemandGrid`.
-
-    Attributes:
-        until: (node, candidate) log of the units expected until the next delivery.
-        first: (node, candidate) log of the units expected in the requested period.
-        until_size: Size of the negative binomial of `until`.
-        first_size: Size of the negative binomial of `first`.
-        source: Index into SOURCES.
-        grade: Index into `grades.GRADES`.
-        unit: Counting unit, in the units of demand and stock.
-    """
-
-    until: Floats
-    first: Floats
-    until_size: float
-    first_size: float
-    source: int
-    grade: int
-    unit: float = 1.0
-
-
-class Single(Protocol):
-    """Demand of one known product at a time: the single-request fast path."""
-
-    @property
-    def weight(self) -> Floats:
-        """(node,) probabilities that sum to 1."""
-        ...
-
-    def curve(self, offer: Offer, prices: Floats) -> Curve | None:
-        """Demand at `prices` (candidate,), ascending, in currency units; None where `Demand.grid` must be used."""
-        ...
-
-
 class Demand(Protocol):
     """A demand model: how much would sell at which price."""
 
@@ -179,8 +98,4 @@ class Demand(Protocol):
 
         The largest lift comes first.
         """
-        ...
-
-    def single(self, *, candidates: int) -> Single | None:
-        """Return the fast path for single requests at `candidates` prices each; None if there is none."""
         ...

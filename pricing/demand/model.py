@@ -1,32 +1,28 @@
-"""The served demand model: weights, states, elasticities and scales as plain arrays. NumPy only."""
+"""The demand model as it learns: weights, states, elasticities and scales, from which a version's table is written."""
 
 import datetime as dt
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats, Ints, Strings, below, flatten
+from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, has_own_history
-from pricing.data.lifts import EventLifts, Lift
+from pricing.data.lifts import EventLifts
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.demand import forecast
 from pricing.demand.combination import Combination, combined_factor, extend_combination, own_noise
 from pricing.demand.competitor import CompetitorEffects
-from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.forecast import ForecastSettings, Reader, open_reader
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
-from pricing.demand.level_forecasts import LevelForecasts, forecast_levels
-from pricing.demand.product_parameters import Priors, ProductAttributes, build_product_parameters, typical
-from pricing.demand.single_request import SingleDemand
+from pricing.demand.levels import BEYOND, FIRST, LevelForecasts, Reader, forecast_levels, network_forecast
+from pricing.demand.product_parameters import Priors, build_product_parameters, typical
 from pricing.demand.state import Encoded, State, add_blank_states, carry, encode_panel, expand
+from pricing.demand.table import DemandTable
 from pricing.errors import HistoryError, VersionError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
@@ -104,27 +100,18 @@ class DemandModel:
         """Date of the last period encoded in the states."""
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
-    @cached_property
+    @property
     def _reader(self) -> Reader:
-        attributes = ProductAttributes(self.category, self.elasticity_sd, self.list_price, self.own(), self.grade)
         parameters = build_product_parameters(
-            self.encoded.state, norms=self.norms, priors=self.priors, attributes=attributes, weights=self.weights
+            self.encoded.state, norms=self.norms, priors=self.priors, category=self.category, weights=self.weights
         )
-        settings = ForecastSettings(
+        return Reader(
             weights=self.weights,
+            parameters=parameters,
             period=self.period,
             start=self.encoded.tail.dates[-1],
             horizon=self.horizon,
             holidays=self.holidays,
-            level_error=self.level_error,
-            products=len(self.product_ids),
-            elasticity_limits=self.elasticity_limits,
-            lifts=self._lifts_ahead(),
-            group=np.concatenate([self.category, np.arange(len(self.priors.level))]),
-        )
-        factor, narrow = self.combination.factor, self.combination.narrow
-        return open_reader(
-            parameters, settings, factor=np.asarray(factor, np.float32), narrow=np.asarray(narrow, np.float32)
         )
 
     @property
@@ -133,15 +120,68 @@ class DemandModel:
         parents = self.encoded.tail.parent_ids
         return self.product_ids if parents is None else parents
 
-    def sharing(self) -> tuple[Strings, Ints]:
-        """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""
-        _, place, count = np.unique(self.parent_ids, return_inverse=True, return_counts=True)
-        return self.parent_ids, count[place]
+    def table(self) -> DemandTable:
+        """Write the table that a version serves; see `table.DemandTable`."""
+        reader, tail, count = self._reader, self.encoded.tail, len(self.priors.level)
+        parameters, products = reader.parameters, len(self.product_ids)
+        periods, first = self.horizon + BEYOND[self.period], FIRST[self.period]
+        nothing = np.full(count, np.nan, np.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a product without a competitor has no usual price of his
+            rival_usual = np.nanmedian(tail.comp_price, axis=1)
+        gap = np.concatenate([rival_usual / self.norms.usual_price, nothing])
+        network = network_forecast(reader, gap=gap, periods=periods)
+        # The level is known best where the product was lately sold, so there the curves of all elasticities meet.
+        weekend = features.weekends(reader.dates(periods), period=self.period)
+        strength = parameters.elasticity[:, None] * (1.0 + parameters.weekend[:, None] * weekend)
+        profile = parameters.profile[:, features.weekdays(reader.dates(periods), period=self.period)]
+        levels = parameters.level[:, None] + profile + network.mean + parameters.recent_price[:, None] * strength
+        ahead = np.minimum(np.arange(1, periods + 1), self.combination.factor.shape[1] - 1)
+        levels[:products] += self.combination.factor[:, ahead]
+        log_size = network.log_size[:, :first].mean(axis=1)
+        log_size[:products] += self.combination.narrow
+        rival = 0.0 if self.competitor is None else np.maximum(np.nan_to_num(self.competitor.mean), 0.0)
+        columns = {
+            "levels": levels,
+            "reference": np.concatenate([self.norms.usual_price * np.exp(parameters.recent_price[:products]), nothing]),
+            "list_price": np.concatenate([self.list_price, nothing]),
+            "size": np.exp(log_size),
+            "elasticity": parameters.elasticity,
+            "elasticity_sd": np.concatenate([self.elasticity_sd, self.priors.elasticity_sd]),
+            "weekend": parameters.weekend,
+            "promotion": network.lift[:, :first].mean(axis=1),
+            "rival": np.concatenate([np.broadcast_to(rival, products), np.zeros(count)]),
+            "rival_usual": np.concatenate([rival_usual, nothing]),
+        }
+        lifts = self.norms.lifts
+        return DemandTable(
+            product_ids=self.product_ids,
+            categories=self.categories,
+            parent_ids=self.parent_ids,
+            category=self.category,
+            period=self.period,
+            horizon=self.horizon,
+            state_date=self.state_date,
+            level_error=self.level_error,
+            elasticity_limits=self.elasticity_limits,
+            unit=parameters.unit,
+            lifts=None if lifts is None else lifts.since(tail.dates[-1]),
+            grade=np.concatenate([self.grade, np.minimum(self.priors.grade, CATEGORY)]),
+            own=has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period),
+            evidence=self.evidence,
+            competitor=self.competitor,
+            **{name: values.astype(np.float32) for name, values in columns.items()},
+        )
 
     def levels(self) -> LevelForecasts:
-        """Compute the forecasters' levels; see `level_forecasts.forecast_levels`."""
+        """Compute the forecasters' levels; see `levels.forecast_levels`."""
         return forecast_levels(
-            self._reader, encoded=self.encoded, norms=self.norms, category=self.category, combination=self.combination
+            self._reader,
+            memory=self.encoded.state.memory,
+            tail=self.encoded.tail,
+            norms=self.norms,
+            category=self.category,
+            combination=self.combination,
         )
 
     def combined(self, levels: LevelForecasts, *, weights: Floats, dispersion: Floats) -> "DemandModel":
@@ -167,56 +207,9 @@ class DemandModel:
         )
         return replace(self, combination=combination)
 
-    def _lifts_ahead(self) -> Floats | None:
-        if self.norms.lifts is None or not self.norms.lifts.by_period.any():
-            return None
-        return self.norms.lifts.rows(self._dates_ahead(self.encoded.tail.dates[-1]))
-
     def _dates_ahead(self, start: np.datetime64) -> NDArray[np.datetime64]:
         """Dates of `holidays` for states as of `start`."""
         return start + np.arange(len(self.holidays)) * np.timedelta64(STEP_DAYS[self.period], "D")
-
-    def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
-        """Lifts of a category by named events in the period that begins on `date`; see `curve.Demand.events_on`."""
-        lifts = self.norms.lifts
-        row = category if category >= 0 else len(self.categories)
-        return [] if lifts is None else lifts.on(np.datetime64(date), row=row, period=self.period)
-
-    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        """Compute demand at candidate prices; see `curve.DemandGrid`."""
-        return forecast.grid(self._reader, offers, prices)
-
-    def single(self, *, candidates: int) -> SingleDemand:
-        """Return the fast path for single requests; see `curve.Demand.single`."""
-        return SingleDemand(self._reader, candidates=candidates)
-
-    def elasticity(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
-        """Mean, low and high of the 80 % interval at list price for products `rows`; (row,) each.
-
-        Averaged over a week without promotion or holiday, and over the products of one parent, whose list prices may
-        differ: it is one number for all of them.
-        """
-        weekend = self.norms.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
-        slopes = self._slopes(rows) * (1.0 + weekend)[:, None]  # (row, node)
-        logs = np.log(-slopes)
-        middle, width = logs.mean(axis=1), NormalDist().inv_cdf(0.9) * logs.std(axis=1)
-        return slopes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
-
-    def _slopes(self, rows: Ints) -> Floats:
-        """(row, node) slopes at list price, geometric means over the products of each parent."""
-        if self.encoded.tail.parent_ids is None:
-            return forecast.slopes(self._reader, rows)
-        wanted, place = np.unique(self.parent_ids[rows], return_inverse=True)
-        members = np.flatnonzero(np.isin(self.parent_ids, wanted))
-        parent = np.searchsorted(wanted, self.parent_ids[members])
-        sums = np.zeros((len(wanted), forecast.NODES))
-        np.add.at(sums, parent, np.log(-forecast.slopes(self._reader, members)))
-        means: Floats = -np.exp(sums / np.bincount(parent)[:, None])[place]
-        return means
-
-    def own(self) -> NDArray[np.bool_]:
-        """(product,) whether its own history is long enough not to fall back on its category."""
-        return has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period)
 
     def weights_hash(self) -> str:
         """SHA-256 of the network's weights; refreshing does not change it."""

@@ -9,7 +9,6 @@ from pricing.arrays import Floats, Ints
 from pricing.data.ewma import Norms, forecast_inputs
 from pricing.demand import forward
 from pricing.demand.forward import Weights
-from pricing.demand.grades import CATEGORY
 from pricing.demand.state import State
 
 
@@ -30,44 +29,20 @@ class Priors:
 
 
 @dataclass(frozen=True)
-class ProductAttributes:
-    """Product parameters besides states and scales.
-
-    Attributes:
-        category: (product,) row of its category.
-        elasticity_sd: (product,) standard deviation of its elasticity.
-        list_price: (product,) its last list price, in currency units.
-        own: (product,) whether its own history is used and not its category.
-        grade: (product,) how well its elasticity is identified, index into `grades.GRADES`.
-    """
-
-    category: Ints
-    elasticity_sd: Floats
-    list_price: Floats
-    own: NDArray[np.bool_]
-    grade: Ints
-
-
-@dataclass(frozen=True)
 class ProductParameters:
     """Parameters of products, then categories, then the unknown category; one row each.
 
     `level` is the log of units as in `units_sold`, not in multiples of the counting unit `unit`.
     """
 
-    usual_price: Floats
-    list_price: Floats
     unit: Floats
     level: Floats
     profile: Floats
     summary: Floats
     prepared: Floats
     elasticity: Floats
-    elasticity_sd: Floats
     weekend: Floats
     recent_price: Floats
-    own: NDArray[np.bool_]
-    grade: Ints
 
 
 def typical(values: Floats, category: Ints, *, count: int) -> Floats:
@@ -78,30 +53,23 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
 
 
 def build_product_parameters(
-    state: State, *, norms: Norms, priors: Priors, attributes: ProductAttributes, weights: Weights
+    state: State, *, norms: Norms, priors: Priors, category: Ints, weights: Weights
 ) -> ProductParameters:
-    """Build the parameter table, once for a version."""
+    """Build the parameters of every row; `category` is the (product,) row of each product's category."""
     level, profile, summary, recent = forecast_inputs(state.memory, norms=norms)
-    prepared = forward.prepare(weights, state.hidden, attributes.category)
-    category, count = attributes.category, len(priors.level)
+    prepared, count = forward.prepare(weights, state.hidden, category), len(priors.level)
 
     def stack(own: Floats, category: Floats) -> Floats:
         return np.concatenate([own, category], dtype=np.float32)
 
     unit = np.concatenate([norms.unit, priors.unit]).astype(np.float64)
-    nothing = np.full(count, np.nan, np.float32)
     return ProductParameters(
-        usual_price=stack(norms.usual_price, nothing),
-        list_price=stack(attributes.list_price, nothing),
         unit=unit,
         level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
         profile=stack(profile, typical(profile, category, count=count)),
         summary=stack(summary, typical(summary, category, count=count)),
         prepared=stack(prepared, typical(prepared, category, count=count)),
         elasticity=stack(norms.elasticity, priors.elasticity),
-        elasticity_sd=stack(attributes.elasticity_sd, priors.elasticity_sd),
         weekend=stack(norms.weekend, typical(norms.weekend, category, count=count)),
         recent_price=stack(recent, np.zeros(count)),
-        own=np.concatenate([attributes.own, np.zeros(count, bool)]),
-        grade=np.concatenate([attributes.grade, np.minimum(priors.grade, CATEGORY)]),
     )

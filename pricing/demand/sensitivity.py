@@ -23,14 +23,12 @@ class DemandContext:
         name: Name in tables.
         weekdays: Monday 0; days of a week to average over. Not used on a weekly panel.
         is_promo: Whether the offer is advertised.
-        is_holiday: Whether the days are holidays.
         gap: Competitor's price over list price; None for its last known price.
     """
 
     name: str
     weekdays: tuple[int, ...] = (0, 1, 2, 3, 4)
     is_promo: bool = False
-    is_holiday: bool = False
     gap: float | None = None
 
 
@@ -39,7 +37,6 @@ CONTEXTS = (
     ORDINARY,
     DemandContext("weekend", weekdays=(5, 6)),
     DemandContext("promotion", is_promo=True),
-    DemandContext("holiday", is_holiday=True),
     DemandContext("competitor 10 % below", gap=0.9),
     DemandContext("competitor 10 % above", gap=1.1),
 )
@@ -184,7 +181,6 @@ def _offers(selection: ProductSelection, days: Days, context: DemandContext) -> 
         list_price=np.repeat(selection.list_price, count),
         comp_price=np.repeat(comp_price, count),
         is_promo=np.full(rows, float(context.is_promo)),
-        is_holiday=np.full(rows, float(context.is_holiday)),
         periods=np.ones(rows, np.int64),
     )
 

@@ -24,7 +24,7 @@ from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
-from pricing.demand.level_forecasts import LevelForecasts
+from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.product_parameters import Priors

@@ -9,7 +9,7 @@ import re
 import shutil
 import tokenize
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pricing.errors import RegistryError, VersionError
 HEADER = "version.json"
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
 _NAME = re.compile(_PATH)
-_FILE = re.compile(rf"(arrays/{_PATH}\.npy|[a-z_]+\.json)")
+_FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
 # What a version may ask of whoever reads it. One of 10,000 products has about 100 files, 21 MB in all, 20 kB of JSON in
@@ -42,7 +42,7 @@ class Files:
     Attributes:
         header: `version.json`: what the version is, and the checksum of every other file.
         documents: Name without its suffix → the JSON beside the header.
-        arrays: Path under `arrays/` without its suffix → array, mapped read-only from disk.
+        arrays: Path without its suffix → array, mapped read-only from disk.
     """
 
     header: dict[str, Any]
@@ -66,10 +66,10 @@ def write(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
-    (partial / "arrays").mkdir(parents=True)
+    partial.mkdir(parents=True)
     try:
         for name, array in arrays.items():
-            path = partial / "arrays" / f"{_checked(name)}.npy"
+            path = partial / f"{_checked(name)}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             _save(path, np.asarray(array), name=name)
         for name, document in documents.items():
@@ -110,11 +110,12 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read(folder: Path, *, check: bool = True) -> Files:
+def read(folder: Path, *, parts: Sequence[str] | None = None, check: bool = True) -> Files:
     """Reads a version's folder; arrays are mapped, not copied.
 
     Args:
         folder: Where `version.json` lies.
+        parts: Folders and files beside the header to read, without suffix; None for all. The others are not opened.
         check: Compares every file with its checksum. A process that maps a folder which another process
             of the same machine has checked may leave it out.
 
@@ -127,13 +128,15 @@ def read(folder: Path, *, check: bool = True) -> Files:
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, checksum in sorted(header["files"].items()):
+        if parts is not None and name.split("/")[0].split(".")[0] not in parts:
+            continue
         path = folder / name
         if check and _sha256(path) != checksum:
             raise VersionError(f"{folder}: {name} is damaged (its checksum differs); fetch the version again")
         if path.suffix == ".json":
             documents[path.stem] = _read_json(path)
         else:
-            arrays[name.removeprefix("arrays/").removesuffix(".npy")] = _load(path)
+            arrays[name.removesuffix(".npy")] = _load(path)
     return Files(header=header, documents=documents, arrays=arrays)
 
 

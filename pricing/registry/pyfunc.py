@@ -67,7 +67,7 @@ def signature() -> ModelSignature:
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
         **dict.fromkeys(("current_stock", "tax_rate"), _NUMBER),
-        **dict.fromkeys(("is_promo", "is_holiday", "strict"), "boolean"),
+        **dict.fromkeys(("is_promo", "strict"), "boolean"),
         **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
     }
     numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")

@@ -19,11 +19,12 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.demand.competitor import LEAST_MOVES
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
+from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 from pricing.registry.golden import Verification
 
-FORMAT = 6  # of a version's files: no other is read
+FORMAT = 1  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in price tests tell how demand answers to price",
@@ -39,6 +40,8 @@ HOLDS_ONLY_MEANING = (
 
 ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 
+REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
+_SERVED = ("table", "products", "anchors", "backtest", "config")
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")  # what a header must say
 _MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
 # What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
@@ -46,15 +49,14 @@ _OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, Recu
 Kind = Literal["train", "refresh"]
 
 
-def shown_elasticities(demand: DemandModel, rows: Ints) -> dict[str, Floats]:
+def shown_elasticities(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
     """The elasticities of products `rows` as columns (row,), rounded: the one number that every place shows.
 
-    It is that of `DemandModel.elasticity`: at list price, averaged over a week without promotion or holiday and over
-    what the model takes for possible; `low` and `high` are the ends of its 80 % interval. A row of −1 is a product that
-    the model does not know, with NaN. The slope of a demand curve at some price is another number, and is called slope.
+    It is that of `DemandTable.elasticities`, averaged over a week and over what the model takes for possible; `low` and
+    `high` are the ends of its 80 % interval. A row of −1 is a product that the model does not know, with NaN.
     """
     known = rows >= 0
-    names, ends = ("elasticity", "low", "high"), demand.elasticity(np.where(known, rows, 0))
+    names, ends = ("elasticity", "low", "high"), demand.elasticities(np.where(known, rows, 0))
     return {
         name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
         for name, values in zip(names, ends, strict=True)
@@ -80,7 +82,7 @@ class ShownCompetitor:
     words: str
 
 
-def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
+def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     """What the competitor's price does to the demand of the product in a row, −1 for one that is not known."""
     found = demand.competitor
     if found is None or row < 0:
@@ -105,7 +107,7 @@ def shown_competitor(demand: DemandModel, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low_end, high_end, moves, words)
 
 
-def elasticity_knowledge(demand: DemandModel, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
+def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
     """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
@@ -132,7 +134,7 @@ def elasticity_knowledge(demand: DemandModel, rows: Ints, *, holds_only: bool) -
     }
 
 
-def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
+def unit_shares(demand: DemandTable, facts: ProductFacts) -> Floats:
     """(product,) share of the units sold recently, in the demand model's order.
 
     A product that has not been on sale recently weighs 0; where all weigh 0, all count the same.
@@ -147,33 +149,27 @@ def unit_shares(demand: DemandModel, facts: ProductFacts) -> Floats:
     return np.asarray(units / max(float(units.sum()), 1e-300))
 
 
-def shares_by_grade(demand: DemandModel, facts: ProductFacts) -> dict[str, float]:
+def shares_by_grade(demand: DemandTable, facts: ProductFacts) -> dict[str, float]:
     """Share of the units per grade, highest grade first; all 0 without products."""
     shares = unit_shares(demand, facts)
-    found = np.bincount(demand.grade, weights=shares, minlength=len(GRADES)) if len(shares) else np.zeros(len(GRADES))
-    return {name: float(found[grade]) for grade, name in reversed(tuple(enumerate(GRADES)))}
+    found = [float(shares[demand.grade[: len(shares)] == grade].sum()) for grade in range(len(GRADES))]
+    return {name: found[grade] for grade, name in reversed(tuple(enumerate(GRADES)))}
 
 
-def identified_share(demand: DemandModel, facts: ProductFacts) -> float:
+def identified_share(demand: DemandTable, facts: ProductFacts) -> float:
     """Share of the units whose elasticity is known from more than a prior, 0…1."""
-    return float(unit_shares(demand, facts)[demand.grade != PRIOR_ONLY].sum())
+    return float(unit_shares(demand, facts)[demand.grade[: len(demand.product_ids)] != PRIOR_ONLY].sum())
 
 
-def must_hold_prices(demand: DemandModel, facts: ProductFacts, *, least: float) -> bool:
+def must_hold_prices(demand: DemandTable, facts: ProductFacts, *, least: float) -> bool:
     """Whether a version of these parts must be `holds_only`: no price may rest on its elasticities.
 
     Args:
-        demand: The demand model.
+        demand: The demand table.
         facts: Facts about its products.
         least: Least identified share of the units at which prices may move (`registry.gates.identified`).
     """
     return identified_share(demand, facts) < least
-
-
-def without_grades(demand: DemandModel) -> DemandModel:
-    """The same model with all elasticities graded *prior only*: what a `holds_only` version prices with."""
-    priors = replace(demand.priors, grade=np.full_like(demand.priors.grade, PRIOR_ONLY))
-    return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY), priors=priors)
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ class LoadedVersion:
 
     Attributes:
         folder: Where it was read from.
-        demand: What sells at which price.
+        demand: The table of what sells at which price.
         facts: What is known of each product at the state's date.
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
@@ -208,7 +204,7 @@ class LoadedVersion:
     """
 
     folder: Path
-    demand: DemandModel
+    demand: DemandTable
     facts: ProductFacts
     config: ModelConfig
     meta: dict[str, Any]
@@ -224,6 +220,16 @@ class LoadedVersion:
     def holds_only(self) -> bool:
         """Whether no price rests on its elasticities: it forecasts, and prices stay, but for stock and guardrails."""
         return bool(self.meta["holds_only"])
+
+    @cached_property
+    def learner(self) -> DemandModel:
+        """What the version learnt with, to carry it forward: weights and states, which no price needs.
+
+        Raises:
+            VersionError: A file is missing or damaged.
+        """
+        content = files.read(self.folder, parts=(REFRESH, "learner"))
+        return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
         """What answers requests by this version.
@@ -275,8 +281,8 @@ def pack(
     Raises:
         VersionError: A part that cannot be written, or that answers otherwise once it is read back.
     """
-    folder = Path(folder)
-    pricer = Pricer(_priced_by(demand, holds_only=holds_only), facts, config, version="golden")
+    folder, table = Path(folder), demand.table()
+    pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
     header = {
         "format": FORMAT,
         "contract": CONTRACT_VERSION,
@@ -291,29 +297,27 @@ def pack(
         "period": demand.period,
         "horizon": demand.horizon,
         "products": len(demand.product_ids),
-        "identified": round(identified_share(demand, facts), 6),
+        "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
         "golden": golden.record(
-            pricer, golden.choose_requests(demand, today=demand.state_date), today=demand.state_date
+            pricer, golden.choose_requests(table, today=demand.state_date), today=demand.state_date
         ),
     }
     documents = {
         "backtest": backtest,
         "config": config.model_dump(mode="json", include=set(ModelConfig.model_fields)),
-        "demand": demand.meta(),
-        "facts": facts.meta(),
+        "table": table.meta(),
+        "products": facts.meta(),
+        "learner": demand.meta(),
     }
-    arrays = {
-        **{f"demand/{name}": array for name, array in demand.to_arrays().items()},
-        **{f"facts/{name}": array for name, array in facts.to_arrays().items()},
-        **{f"anchors/{name}": array for name, array in anchors.to_arrays().items()},
-    }
+    parts: dict[str, Any] = {"table": table, "products": facts, "anchors": anchors, REFRESH: demand}
+    arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.to_arrays().items()}
     files.write(folder, header=header, documents=documents, arrays=arrays)
     return load(folder)
 
 
 def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
-    """Reads a version; its arrays stay on disk, mapped read-only.
+    """Reads a version but for what it learnt with; its arrays stay on disk, mapped read-only.
 
     Args:
         folder: Where `version.json` lies.
@@ -326,15 +330,15 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
     folder = Path(folder)
     header = files.read_header(folder)
     _accept(header, where=folder)
-    content = files.read(folder, check=check)
+    content = files.read(folder, parts=_SERVED, check=check)
     try:
         _check_parts(header, where=folder)
         documents = content.documents
-        _check_periods(documents["demand"], where=folder)
+        _check_periods(documents["table"], where=folder)
         return LoadedVersion(
             folder=folder,
-            demand=DemandModel.from_arrays(_part(content.arrays, "demand"), documents["demand"]),
-            facts=ProductFacts.from_arrays(_part(content.arrays, "facts"), documents["facts"]),
+            demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
+            facts=ProductFacts.from_arrays(_part(content.arrays, "products"), documents["products"]),
             config=parse_model_config(documents["config"], where=f"{folder}/config.json"),
             meta=header,
             backtest=documents["backtest"],
@@ -346,9 +350,9 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
         raise VersionError(f"{folder}: cannot be read by this library: {first_line(error)}; train again") from error
 
 
-def _priced_by(demand: DemandModel, *, holds_only: bool) -> DemandModel:
-    """What a version's prices rest on."""
-    return without_grades(demand) if holds_only else demand
+def _priced_by(demand: DemandTable, *, holds_only: bool) -> DemandTable:
+    """What a version's prices rest on: of a `holds_only` one, elasticities that are all graded *prior only*."""
+    return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY)) if holds_only else demand
 
 
 def read_anchors(folder: str | Path) -> Anchors:
@@ -357,7 +361,7 @@ def read_anchors(folder: str | Path) -> Anchors:
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or it holds no anchors.
     """
-    content = files.read(Path(folder))
+    content = files.read(Path(folder), parts=("anchors",))
     try:
         return Anchors.from_arrays(_part(content.arrays, "anchors"))
     except (KeyError, ValueError) as error:
@@ -370,7 +374,7 @@ def read_backtest(folder: str | Path) -> dict[str, Any]:
     Raises:
         VersionError: The folder holds no version, one of another format or contract, or no backtest.
     """
-    content = files.read(Path(folder), check=False)
+    content = files.read(Path(folder), parts=("backtest",), check=False)
     _accept(content.header, where=Path(folder))
     try:
         backtest: dict[str, Any] = content.documents["backtest"]
@@ -401,14 +405,12 @@ def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
 
 def _check_periods(meta: Mapping[str, Any], *, where: Path) -> None:
     """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
-    for name in ("horizon", "own_periods"):
-        value = meta[name]
-        if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
-            shown = repr(value)[:40]
-            raise VersionError(
-                f"{where}: demand.json says {name} {shown}, expected a whole number from 1 to {_MOST_PERIODS:,}; "
-                "train again"
-            )
+    value = meta["horizon"]
+    if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
+        raise VersionError(
+            f"{where}: table.json says horizon {repr(value)[:40]}, expected a whole number from 1 to "
+            f"{_MOST_PERIODS:,}; train again"
+        )
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

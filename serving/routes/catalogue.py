@@ -4,14 +4,13 @@ import datetime as dt
 import math
 from collections import Counter
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flask import request
 from numpy.typing import NDArray
 
 from pricing.decision.strategies import KINDS
-from pricing.demand.curve import Offers
 from pricing.registry.version import (
     LoadedVersion,
     elasticity_knowledge,
@@ -165,7 +164,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         elasticity=shown["elasticity"],
         low=shown["low"],
         high=shown["high"],
-        source=_source(version, row) if len(siblings) == 1 else _source_of_all(version, siblings),
+        source="model" if version.demand.own[siblings].any() else "category",  # of siblings one long history suffices
         parent_id=str(parents[row]) if len(siblings) > 1 else None,
         shared_by=int(shared_by[row]),
         **_known_of(version, np.array([row]))[0],
@@ -191,29 +190,6 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[st
 
 def _rounded_shares(version: LoadedVersion) -> dict[str, float]:
     return {name: round(share, 4) for name, share in shares_by_grade(version.demand, version.facts).items()}
-
-
-def _source(version: LoadedVersion, row: int) -> Literal["model", "category"]:
-    """Whether an elasticity comes from the product's own history or, while that is short, its category's."""
-    listed = np.array([float(version.facts.list_price[row])])
-    day = np.array([version.demand.state_date], dtype="datetime64[D]")
-    one, nothing = np.ones(1), np.zeros(1)
-    offers = Offers(
-        product=np.array([row]),
-        category=np.array([-1]),
-        date=day,
-        list_price=listed,
-        comp_price=np.array([np.nan]),
-        is_promo=nothing,
-        is_holiday=nothing,
-        periods=one.astype(int),
-    )
-    return "model" if version.demand.grid(offers, listed[None]).source[0] == 0 else "category"
-
-
-def _source_of_all(version: LoadedVersion, rows: NDArray[np.integer]) -> Literal["model", "category"]:
-    """The same of an elasticity that products share: one long history suffices."""
-    return "model" if version.demand.own()[rows].any() else "category"
 
 
 def state_age(served: Served, today: dt.date) -> int | None:

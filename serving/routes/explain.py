@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Explanation, Told, explain, explain_switched, unit_digits
+from pricing.decision.explanation import Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import OF_GUARDRAILS, REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
@@ -25,8 +25,8 @@ from serving.service import Service
 
 NOTE = (
     "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
-    "something else were changed. Exact Shapley values, then guardrails and price test; as printed, the effects add up "
-    "to value − baseline_value."
+    "something else were changed. Of a price the steps of its decision, of demand the terms of its sum; as printed, "
+    "the effects add up to value − baseline_value."
 )
 
 
@@ -34,12 +34,9 @@ Computed = TypeVar("Computed", Explanation, Simulation)
 
 
 class ExplainRequest(Strict):
-    """What to explain, and against what."""
+    """What to explain."""
 
     request: PriceRequest
-    against: PriceRequest | None = Field(
-        default=None, description="Another request to compare with; by default the price charged now is the start."
-    )
     of: Literal["price", "demand"] = Field(
         default="price", description="demand: units over the requested period at the request's recommended price."
     )
@@ -49,8 +46,8 @@ class DriverBody(BaseModel):
     """One driver and what it does."""
 
     name: str = Field(
-        description="cost, elasticity, list_price, current_price, stock, competitor, promotion, season, strategy, "
-        "product, price, guardrails or price_test."
+        description="Of a price target, stock, guardrails, price_test or switch; of demand season, events, price, "
+        "promotion or competitor."
     )
     effect: float = Field(description="In currency, or in units for demand.")
     sentence: str
@@ -65,11 +62,9 @@ class ExplainAnswer(BaseModel):
     summary: str = Field(description="From where to where, in a sentence.")
     value: float = Field(description="The price, or the units over the requested period.")
     baseline_value: float = Field(
-        description="What it starts from: the price charged now, the units at that price on an ordinary day, or what "
-        "the other request gives."
+        description="What it starts from: the price charged now, or the units of a mean day at the usual price."
     )
-    baseline: PriceRequest = Field(description="The situation that it starts from, or the other request.")
-    drivers: list[DriverBody] = Field(description="Largest effect first.")
+    drivers: list[DriverBody] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
     elasticity: Elasticity | None = Field(description="Null when the model does not know the product.")
@@ -125,28 +120,16 @@ class ExplainRoutes:
         tests, switches = self._service.price_tests.content, self._service.switches.content.at(now)
 
         def explained(served: Served) -> Explanation:
-            request = _explicable(asked.request, served)
-            against = _explicable(asked.against, served) if asked.against else None
-            told = _told(served, request.product_id)
-            if served.pricer.switch_of(request, switches) is not None:
-                return explain_switched(
-                    request,
-                    served.pricer,
-                    today=now.date(),
-                    switches=switches,
-                    against=against,
-                    quantity=asked.of,
-                    told=told,
-                )
+            request = with_assigned_strategy(served.arms, asked.request)
             return explain(
                 request,
                 served.pricer,
                 today=now.date(),
-                against=against,
                 quantity=asked.of,
                 held=held,
                 tests=tests,
-                told=told,
+                switches=switches,
+                told=_told(served, request.product_id),
             )
 
         served, explanation = self._as_priced(asked.request.product_id, explained)
@@ -188,16 +171,6 @@ class ExplainRoutes:
             raise from_request_error(error) from error
 
 
-def _explicable(asked: PriceRequest, served: Served) -> PriceRequest:
-    """The request as it is priced, but not strict any more: an explanation prices products of its own making beside it.
-
-    Raises:
-        UnknownProductError: It is strict, and its product unknown.
-    """
-    served.pricer.require_known(asked)
-    return with_assigned_strategy(served.arms, asked).model_copy(update={"strict": False})
-
-
 def _told(served: Served, product_id: str) -> Told:
     """What the served version tells of a product's demand."""
     row, version = find_row(served, product_id), served.version
@@ -217,7 +190,6 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
         summary=explanation.summary,
         value=explanation.value,
         baseline_value=explanation.baseline_value,
-        baseline=explanation.baseline,
         drivers=[
             DriverBody(name=driver.name, effect=driver.effect, sentence=driver.sentence)
             for driver in explanation.drivers

@@ -93,7 +93,7 @@ def walk(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any], asks:
 
 
 def check(walked: Walk, frame: pd.DataFrame) -> None:
-    """Holds of every shop: a price for each product inside the guardrails, by the model or held, and pages to look at."""
+    """Holds of every shop: a price for each product inside the guardrails, by model or held, and pages to look at."""
     last = frame.sort_values("date").groupby("product_id")["price"].last()
     assert len(walked.answers) == len(walked.prices) == len(last)
     for asked, answer in zip(walked.asked, walked.answers, strict=True):

@@ -1,0 +1,304 @@
+"""The table that a version serves: levels and parameters of every product, and the demand that follows. NumPy only."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
+from pricing.data import features
+from pricing.data.lifts import EventLifts, Lift
+from pricing.data.panel import STEP_DAYS, Period
+from pricing.demand.competitor import CompetitorEffects
+from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.grades import Evidence, Grades
+from pricing.errors import VersionError
+
+NODES = 8
+# Quadrature with equally likely nodes: normal quantiles of the elasticity, scaled to variance 1, each paired with a
+# quantile of the level and a time of the next delivery, ordered to be nearly uncorrelated.
+_QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(NODES)])
+ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
+LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
+DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
+WEIGHT = np.full(NODES, 1.0 / NODES)
+WIDEST = 1.5  # cap on the standard deviation of the log elasticity
+POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
+STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
+WEEK: dict[Period, int] = {"day": 7, "week": 1}  # periods; look-ahead past the table repeats its last week
+
+
+@dataclass(frozen=True)
+class DemandTable:
+    """Demand of every product as a function of price, as of a date: what a version serves.
+
+    Rows are products, then categories, then the unknown category. With W 1 on weekends, a period's log units are
+
+        level + events + elasticity · (1 + weekend · W) · log(price / reference) + promotion · draw
+            + rival · log(competitor's price / his usual price) + level error · node.
+
+    A term whose input is not known is 0.
+
+    Attributes:
+        product_ids: (product,) sorted.
+        categories: (category,) sorted.
+        parent_ids: (product,) the parent whose elasticity each shares; its own id without one.
+        category: (product,) row among the categories; one past the end where it is unknown.
+        period: The grain.
+        horizon: Periods after the state's date up to which the state is not stale.
+        state_date: Last period that the levels rest on.
+        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
+        elasticity_limits: Lowest and highest plausible elasticity.
+        levels: (row, period) log units of the periods after the state's date, at the reference price: no promotion, the
+            competitor at his usual price, holidays in, named events out.
+        lifts: Of named events; None without any.
+        reference: (row,) price at which the level is known best; NaN where it is the request's list price.
+        list_price: (row,) from which a promotion's cut is measured; NaN likewise.
+        unit: (row,) counting unit, in the units of demand.
+        size: (row,) of the negative binomial of one period.
+        elasticity: (row,) posterior means.
+        elasticity_sd: (row,) posterior standard deviations.
+        weekend: (row,) relative change of the elasticity on weekends.
+        promotion: (row,) log units that a full promotion adds beyond its price.
+        rival: (row,) elasticity in the competitor's price, 0 or more.
+        rival_usual: (row,) the competitor's usual price; NaN where unknown.
+        grade: (row,) how well each elasticity is identified, index into `grades.GRADES`.
+        own: (product,) whether its own history is used and not its category's.
+        evidence: Behind each product's elasticity, and objections to it.
+        competitor: What the competitor's price does to demand, with its uncertainty; None where it was not estimated.
+    """
+
+    product_ids: Strings
+    categories: Strings
+    parent_ids: Strings
+    category: Ints
+    period: Period
+    horizon: int
+    state_date: dt.date
+    level_error: tuple[float, float]
+    elasticity_limits: tuple[float, float]
+    levels: Floats
+    lifts: EventLifts | None
+    reference: Floats
+    list_price: Floats
+    unit: Floats
+    size: Floats
+    elasticity: Floats
+    elasticity_sd: Floats
+    weekend: Floats
+    promotion: Floats
+    rival: Floats
+    rival_usual: Floats
+    grade: Grades
+    own: Bools
+    evidence: Evidence
+    competitor: CompetitorEffects | None = None
+
+    @cached_property
+    def _nodes(self) -> Floats:
+        """(row, node) elasticities: log-normal with the given mean, clipped to the limits."""
+        spread = np.minimum(self.elasticity_sd / np.abs(self.elasticity), WIDEST)
+        factor = np.exp(spread[:, None] * ELASTICITY_Z)
+        factor /= factor.mean(axis=1, keepdims=True)
+        return np.asarray(np.clip(self.elasticity[:, None] * factor, *self.elasticity_limits), np.float32)
+
+    @cached_property
+    def _shift(self) -> Floats:
+        """(step, node) level deviations in log units; the mean of demand over the nodes is unchanged."""
+        step = np.arange(STALE_HORIZONS * self.horizon + 1)
+        shift = np.sqrt(self.level_error[0] ** 2 + self.level_error[1] ** 2 * step)[:, None] * LEVEL_Z
+        return np.asarray(shift - np.log(np.exp(shift).mean(axis=1, keepdims=True)), np.float32)
+
+    @cached_property
+    def _weekly(self) -> bool:
+        """Whether any elasticity differs on weekends."""
+        return self.period == "day" and bool(self.weekend.any())
+
+    @cached_property
+    def _first_day(self) -> int:
+        return int(np.datetime64(self.state_date, "D").astype(np.int64))
+
+    def rows(self, offers: Offers) -> Ints:
+        """(request,) row of each: its product's, else its category's, last the unknown category's."""
+        products = len(self.product_ids)
+        other = np.where(offers.category >= 0, products + offers.category, len(self.levels) - 1)
+        return np.where(offers.product >= 0, offers.product, other)
+
+    def steps(self, dates: Days) -> Ints:
+        """(request,) periods from the state's date."""
+        days = dates.astype("datetime64[D]", copy=False).view(np.int64) - self._first_day
+        return days // STEP_DAYS[self.period]
+
+    def ahead(self, rows: Ints, first: Ints, periods: int) -> Floats:
+        """(request, period) log units at the reference price, named events in, from each request's first period on."""
+        week, last = WEEK[self.period], self.levels.shape[1]
+        at = first[:, None] + np.arange(-1, periods - 1)
+        at = np.where(at < last, np.where(at < 0, at % week, at), last - week + (at - last) % week)
+        return np.asarray(self.levels[rows[:, None], at] + self.events(rows, first, periods))
+
+    def events(self, rows: Ints, first: Ints, periods: int) -> Floats | float:
+        """(request, period) log units that named events add; 0.0 where the table knows of none."""
+        if self.lifts is None or not self.lifts.by_period.any():
+            return 0.0
+        days = self._first_day + (first[:, None] + np.arange(periods)) * STEP_DAYS[self.period]
+        groups = np.append(self.category, np.arange(len(self.categories) + 1))[rows]
+        return self.lifts.at(groups[:, None], days.view("datetime64[D]"))
+
+    def weekends(self, first: Ints, periods: int) -> Bools:
+        """(request, period) whether each period is a day of a weekend, from each request's first period on."""
+        days = self._first_day + first[:, None] + np.arange(periods)
+        return np.asarray(((days + 3) % 7 >= features.SATURDAY) & (self.period == "day"))
+
+    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
+        """Compute demand at candidate prices; see `curve.DemandGrid`.
+
+        The nodes' curves meet at the reference price. The same request gives the same figures in every batch: sums over
+        periods run in their order, and nothing else crosses requests.
+        """
+        rows, first = self.rows(offers), self.steps(offers.date)
+        periods, until = np.maximum(offers.periods, 1), offers.deliveries
+        most = int((periods if until is None else until[:, -1]).max(initial=1))
+        units = np.exp(self.ahead(rows, first, max(most, int(periods.max(initial=1)))))
+        step = np.clip(first, 1, len(self._shift) - 1)
+        away = self._away(rows, offers, prices)
+        power = self._nodes[rows][:, :, None] * away[:, None, :]
+        rest = self._shift[step] + self._rival(rows, offers.comp_price)[:, None]
+        advertised = offers.is_promo > 0
+        lift = self._drawn(rows, offers, prices)[:, None, :] if advertised.any() else None
+        ends = periods[:, None] if until is None else until[:, DELIVERY]  # (request, 1 or node)
+        effect = _effect(power, rest, lift)
+        total = np.take_along_axis(np.cumsum(units, axis=1), ends - 1, axis=1)[:, :, None]
+        gain = self.weekend[rows]
+        if self._weekly:
+            weekend = self.weekends(first, units.shape[1])
+            stronger = _effect(power * (1.0 + gain)[:, None, None], rest, lift)
+            part = np.take_along_axis(np.cumsum(units * weekend, axis=1), ends - 1, axis=1)[:, :, None]
+            sold = (total - part) * effect + part * stronger
+            now = units[:, :1, None] * np.where(weekend[:, :1, None], stronger, effect)
+        else:
+            sold, now = total * effect, units[:, :1, None] * effect
+        # Size of a sum of independent periods, from its variance: Σ m² / r = M² / R.
+        count = (periods - 1)[:, None]
+        mean, squares = (np.take_along_axis(np.cumsum(each, axis=1), count, axis=1)[:, 0] for each in (units, units**2))
+        size = self.size[rows]
+        return DemandGrid(
+            first=now,
+            until=sold,
+            first_size=size,
+            until_size=size * mean**2 / np.maximum(squares, 1e-12),
+            weight=WEIGHT,
+            source=np.where(self.own[np.maximum(offers.product, 0)] & (offers.product >= 0), 0, 1),
+            grade=self.grade[rows],
+            unit=self.unit[rows],
+        )
+
+    def terms(self, offers: Offers, prices: Floats) -> dict[str, Floats]:
+        """Split the log of the units expected in the first period, at prices (request,), into terms that add up to it.
+
+        Returns:
+            (request,) each: `level` of a mean day of the week after the state's date at the reference price, and what
+            `season`, `events`, `price`, `promotion` and `competitor` add to it.
+        """
+        rows, first = self.rows(offers), self.steps(offers.date)
+        level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
+        events = np.broadcast_to(self.events(rows, first, 1), (len(rows), 1))[:, 0]
+        away = self._away(rows, offers, prices[:, None])
+        power = self._nodes[rows] * away * (1.0 + self.weekend[rows, None] * self.weekends(first, 1))
+        step = np.clip(first, 1, len(self._shift) - 1)
+        return {
+            "level": level,
+            "season": self.ahead(rows, first, 1)[:, 0] - events - level,
+            "events": events,
+            "price": np.log(np.exp(power + self._shift[step]) @ WEIGHT),
+            "promotion": self._drawn(rows, offers, prices[:, None])[:, 0],
+            "competitor": self._rival(rows, offers.comp_price),
+        }
+
+    def _away(self, rows: Ints, offers: Offers, prices: Floats) -> Floats:
+        """(request, candidate) log of prices over the reference price; over list price where there is none."""
+        return np.log(prices / _known(self.reference[rows], offers.list_price)[:, None]).astype(np.float32)
+
+    def _drawn(self, rows: Ints, offers: Offers, prices: Floats) -> Floats:
+        """(request, candidate) log units that a promotion adds beyond its price: only where the price is really cut."""
+        listed = _known(self.list_price[rows], offers.list_price)[:, None]
+        most = (offers.is_promo * self.promotion[rows])[:, None]
+        return (features.promo_effect_share(prices, listed) * most).astype(np.float32)
+
+    def _rival(self, rows: Ints, comp_price: Floats) -> Floats:
+        """(request,) log units that the competitor's price adds; 0 where it, or his usual one, is not known."""
+        gap = np.log(comp_price / self.rival_usual[rows])
+        return np.where(np.isfinite(gap), self.rival[rows] * np.clip(gap, -1.0, 1.0), 0.0).astype(np.float32)
+
+    def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
+        """Lifts of a category by named events in the period that begins on `date`; see `curve.Demand.events_on`."""
+        row = category if category >= 0 else len(self.categories)
+        return [] if self.lifts is None else self.lifts.on(np.datetime64(date), row=row, period=self.period)
+
+    def elasticities(self, rows: Ints) -> tuple[Floats, Floats, Floats]:
+        """Mean, low and high of the 80 % interval of products `rows`, averaged over a week; (row,) each."""
+        weekend = self.weekend[rows] * (2 / 7 if self.period == "day" else 0.0)
+        nodes = self._nodes[rows] * (1.0 + weekend)[:, None]
+        logs = np.log(-nodes)
+        middle, width = logs.mean(axis=1), NormalDist().inv_cdf(0.9) * logs.std(axis=1)
+        return nodes.mean(axis=1), -np.exp(middle + width), -np.exp(middle - width)
+
+    def sharing(self) -> tuple[Strings, Ints]:
+        """(product,) the parent of each, and by how many products its elasticity is shared; itself and 1 without."""
+        _, place, count = np.unique(self.parent_ids, return_inverse=True, return_counts=True)
+        return self.parent_ids, count[place]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything but the scalars of `meta`, as named arrays without objects."""
+        return flatten({field.name: getattr(self, field.name) for field in fields(self)})
+
+    def meta(self) -> dict[str, Any]:
+        """Return the scalars that `to_arrays` leaves out, ready for JSON."""
+        return {name: getattr(self, name) for name in _SCALARS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandTable":
+        """Rebuild the table from `to_arrays` and `meta`; the arrays may be memory-mapped and are not modified.
+
+        Raises:
+            VersionError: An array or a number is missing.
+        """
+        try:
+            lifts, rival = below(arrays, "lifts"), below(arrays, "competitor")
+            low, high = meta["elasticity_limits"]
+            base, growth = meta["level_error"]
+            return cls(
+                period=meta["period"],
+                horizon=int(meta["horizon"]),
+                state_date=dt.date.fromisoformat(str(meta["state_date"])),
+                level_error=(float(base), float(growth)),
+                elasticity_limits=(float(low), float(high)),
+                lifts=EventLifts(**lifts) if lifts else None,
+                evidence=Evidence(**below(arrays, "evidence")),
+                competitor=CompetitorEffects(**rival) if rival else None,
+                **{field.name: arrays[field.name] for field in fields(cls) if field.name not in {*_SCALARS, *_PARTS}},
+            )
+        except (KeyError, TypeError) as error:
+            raise VersionError(f"the demand table's arrays are not complete: {error}") from error
+
+
+_SCALARS = ("period", "horizon", "state_date", "level_error", "elasticity_limits")
+_PARTS = ("lifts", "evidence", "competitor")
+
+
+def _known(price: Floats, otherwise: Floats) -> Floats:
+    """(request,) the table's own price; the request's list price where it has none."""
+    return np.where(np.isfinite(price), price, otherwise)
+
+
+def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
+    """(request, node, candidate) factor of price and node on units at the reference price."""
+    log = power + rest[:, :, None]
+    if lift is not None:
+        log += lift
+    np.clip(log, -POWER_LIMIT, POWER_LIMIT, out=log)
+    return np.exp(log, out=log)
