@@ -166,7 +166,7 @@ class Sales:
         demand = self._first[np.arange(len(self._first)), :, column]  # (request, node)
         if len(self._short):
             demand[self._short] *= self._served(1, demand[self._short])
-        return np.asarray(demand @ self.weight)
+        return np.asarray((demand * self.weight).sum(axis=1))
 
     def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short at one candidate a request."""
