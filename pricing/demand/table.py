@@ -26,6 +26,9 @@ _QUANTILES = np.asarray([NormalDist().inv_cdf((i + 0.5) / NODES) for i in range(
 ELASTICITY_Z = _QUANTILES / _QUANTILES.std()
 LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
 DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
+# Half of the nodes take demand as exponential in the price, whose elasticity grows with it, half as of constant
+# elasticity: the two most common forms, Box–Cox powers 1 and 0 (Box and Cox 1964).
+EXPONENTIAL = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,)
 WEIGHT = np.full(NODES, 1.0 / NODES)
 WIDEST = 1.5  # cap on the standard deviation of the log elasticity
 POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
@@ -166,7 +169,7 @@ class DemandTable:
         units = np.exp(self.ahead(rows, first, max(most, int(periods.max(initial=1)))))
         step = np.clip(first, 1, len(self._shift) - 1)
         away = self._away(rows, offers, prices)
-        power = self._nodes[rows][:, :, None] * away[:, None, :]
+        power = self._nodes[rows][:, :, None] * _bent(away)
         rest = self._shift[step] + self._rival(rows, offers.comp_price)[:, None]
         advertised = offers.is_promo > 0
         lift = self._drawn(rows, offers, prices)[:, None, :] if advertised.any() else None
@@ -207,7 +210,7 @@ class DemandTable:
         rows, first = self.rows(offers), self.steps(offers.date)
         level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
         events = np.broadcast_to(self.events(rows, first, 1), (len(rows), 1))[:, 0]
-        away = self._away(rows, offers, prices[:, None])
+        away = _bent(self._away(rows, offers, prices[:, None]))[:, :, 0]
         power = self._nodes[rows] * away * (1.0 + self.weekend[rows, None] * self.weekends(first, 1))
         step = np.clip(first, 1, len(self._shift) - 1)
         return {
@@ -293,6 +296,11 @@ _PARTS = ("lifts", "evidence", "competitor")
 def _known(price: Floats, otherwise: Floats) -> Floats:
     """(request,) the table's own price; the request's list price where it has none."""
     return np.where(np.isfinite(price), price, otherwise)
+
+
+def _bent(away: Floats) -> Floats:
+    """(request, node, candidate) price ratios in each node's form, from their logs (request, candidate)."""
+    return np.stack([away, np.expm1(away)], axis=1)[:, EXPONENTIAL]
 
 
 def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
