@@ -237,6 +237,3 @@ class TrueDemand:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no event."""
         return ()
-
-    def single(self, *, candidates: int) -> None:
-        """Offers no single-request fast path."""

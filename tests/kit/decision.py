@@ -2,7 +2,6 @@
 
 import copy
 import datetime as dt
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.context import PricingContext, ResolvedRequest
+from pricing.decision.context import PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY
@@ -65,9 +64,6 @@ class ConstantElasticity:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no event."""
         return ()
-
-    def single(self, *, candidates: int) -> None:
-        """Offers no single-request fast path."""
 
 
 def facts(**columns: Any) -> ProductFacts:
@@ -125,26 +121,6 @@ def pricing_context(**columns: Any) -> PricingContext:
     filled = {name: np.full(length, column) for name, column in (values | columns).items() if name != "target_margin"}
     target = columns.get("target_margin")
     return PricingContext(**filled, target_margin=None if target is None else np.full(length, target))
-
-
-def resolved_request(context: PricingContext, row: int = 0) -> ResolvedRequest:
-    """One request of a batch as a single one, about a product that the model knows on a day of no matter."""
-    named = {field.name: getattr(context, field.name) for field in fields(context)}
-    named |= {"target_margin": None, "product": np.array([0]), "category": np.array([0]), "category_name": ""}
-    values = {
-        name: column[row % len(column)].item() if isinstance(column, np.ndarray) else column
-        for name, column in named.items()
-        if name not in {"keep", "test_base", "test_draw"}
-    }
-    rest = {
-        "comp_price_age": float("nan"),
-        "day": 20_000,
-        "is_holiday": False,
-        "periods": 7,
-        "deliveries": (),
-        "reasons": 0,
-    }
-    return ResolvedRequest(**values, **rest, date=TODAY, level=1.0, margin=0.4)
 
 
 def without_guardrail(guardrails: dict[str, Any], name: str) -> dict[str, Any]:

@@ -8,78 +8,72 @@ import numpy as np
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.context import PricingContext
-from pricing.demand import forecast, forward
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.forecast import Reader
+from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
 
 POINTS = 40
 
 
-def plain_grid(reader: Reader, offers: Offers, prices: np.ndarray) -> DemandGrid:
-    """`forecast.grid`, computed for one request after the other."""
-    parts = [_one(reader, offers, row, prices[row]) for row in range(len(prices))]
+def plain_grid(table: DemandTable, offers: Offers, prices: np.ndarray) -> DemandGrid:
+    """`DemandTable.grid`, computed for one request after the other by the formula in its docstring."""
+    parts = [_one(table, offers, row, prices[row]) for row in range(len(prices))]
     first, until, first_size, until_size, source, grade = map(np.array, zip(*parts, strict=True))
-    return DemandGrid(first, until, first_size, until_size, forecast.WEIGHT, source, grade)
+    return DemandGrid(first, until, first_size, until_size, WEIGHT, source, grade)
 
 
-def _one(reader: Reader, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
-    parameters, kernel = reader.parameters, reader.weights["from_known/kernel"]
+def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
     product, category = int(offers.product[number]), int(offers.category[number])
-    row = product if product >= 0 else reader.products + category if category >= 0 else len(parameters.level) - 1
-    start = int((offers.date[number] - reader.start) / np.timedelta64(1, "D")) // STEP_DAYS[reader.period]
-    usual, listed = (
+    products = len(table.product_ids)
+    row = product if product >= 0 else products + category if category >= 0 else len(table.levels) - 1
+    group = len(table.categories) if row == len(table.levels) - 1 else row - products
+    group = int(table.category[product]) if product >= 0 else group
+    reference, listed = (
         float(price) if math.isfinite(price) else float(offers.list_price[number])
-        for price in (parameters.usual_price[row], parameters.list_price[row])
+        for price in (table.reference[row], table.list_price[row])
     )
-    gap, gap_known = (
-        part[0] for part in features.competitor_gap(offers.comp_price[number : number + 1], np.array([usual]))
-    )
+    start = int((offers.date[number] - np.datetime64(table.state_date)) / np.timedelta64(STEP_DAYS[table.period], "D"))
     periods = int(offers.periods[number])
     deliveries = [periods] * 4 if offers.deliveries is None else offers.deliveries[number].tolist()
-    ahead = deliveries[-1]
-    steps = np.arange(start, start + ahead)[None]
-    days, weekday = forecast._calendar_part(reader, steps)
-    profile = parameters.profile[row][weekday[0]]
-    hidden = (reader.own[row] + (gap * kernel[forecast.GAP_ROW] + gap_known * kernel[forecast.GAP_ROW + 1]))[None, None]
-    hidden = hidden + days + profile[None, :, None] * kernel[forecast.PROFILE_ROW]
-    given = reader.holidays[min(max(start, 0), len(reader.holidays) - 1)]
-    hidden[0, 0] += np.float32(offers.is_holiday[number] - given) * kernel[forecast.HOLIDAY_ROW]
-    mean, lift, log_size = (part[0] for part in forward.heads(reader.weights, hidden))
-    base = parameters.level[row] + profile + mean
-
-    counted = min(max(start, 1), forecast.STALE_HORIZONS * reader.horizon)
-    level_sd = np.sqrt(reader.level_error[0] ** 2 + reader.level_error[1] ** 2 * counted)
-    shift = level_sd * forecast.LEVEL_Z
-    shift = (shift - np.log(np.exp(shift).mean())).astype(np.float32)
-    x = np.log(prices / usual).astype(np.float32)
+    week, last = 7 if table.period == "day" else 1, table.levels.shape[1]
+    log_units, weekend = [], []
+    for step in range(start, start + deliveries[-1]):
+        while step > last:
+            step -= week  # noqa: PLW2901 - the last week again
+        while step < 1:
+            step += week  # noqa: PLW2901 - before the table: the first week
+        log_units.append(float(table.levels[row, step - 1]))
+    for ahead in range(deliveries[-1]):
+        date = offers.date[number] + np.timedelta64(ahead * STEP_DAYS[table.period], "D")
+        if table.lifts is not None:
+            log_units[ahead] += float(table.lifts.rows(np.array([date]))[group, 0])
+        weekend.append(table.period == "day" and date.astype(object).weekday() >= 5)
+    counted = min(max(start, 1), 4 * table.horizon)
+    shift = math.sqrt(table.level_error[0] ** 2 + table.level_error[1] ** 2 * counted) * LEVEL_Z
+    shift -= np.log(np.exp(shift).mean())
+    spread = np.exp(min(table.elasticity_sd[row] / -table.elasticity[row], 1.5) * ELASTICITY_Z)
+    elasticity = np.clip(table.elasticity[row] * spread / spread.mean(), *table.elasticity_limits)
+    away = np.log(prices / reference)
     draw = np.clip((1.0 - prices / listed) / features.FULL_PROMO_CUT, 0.0, 1.0) * offers.is_promo[number]
-    plain, size = np.exp(base), np.exp(log_size)
-    day = offers.date[number].astype("datetime64[D]").astype(int)
-    weekend = np.array([(day + 3 + k) % 7 >= 5 and reader.period == "day" for k in range(ahead)], float)
-    share = (plain * weekend)[:periods].sum() / plain[:periods].sum()
-    gain = float(parameters.weekend[row])
+    apart = math.log(offers.comp_price[number] / table.rival_usual[row])
+    rival = float(table.rival[row]) * min(max(apart, -1.0), 1.0) if math.isfinite(apart) else 0.0
     first, until = [], []
-    spread = np.exp(
-        min(parameters.elasticity_sd[row] / -parameters.elasticity[row], forecast.WIDEST) * forecast.ELASTICITY_Z
-    )
-    spread /= spread.mean()
-    for node in range(forecast.NODES):
-        elasticity = max(min(parameters.elasticity[row] * spread[node], -0.2), -20.0)
-        away = x - parameters.recent_price[row]
-        form = (np.exp(away) - 1) if forecast.FORM[node] else away
-        turned = elasticity * form + parameters.elasticity[row] * parameters.recent_price[row]
-        effect, today = (
-            np.exp(np.clip(turned * (1 + gain * part) + shift[node], -forecast.POWER_LIMIT, forecast.POWER_LIMIT))
-            for part in (share, weekend[0])
-        )
-        units = np.exp(base)[:, None]
-        if offers.is_promo[number]:
-            units = np.exp(base[:, None] + lift[:, None] * draw)
-        first.append(units[0].astype(np.float32) * today)
-        until.append(units[: deliveries[forecast.DELIVERY[node]]].sum(axis=0).astype(np.float32) * effect)
-    plain, size = plain[:periods], size[:periods]
-    until_size = plain.sum() ** 2 / max((plain**2 / size).sum(), 1e-12)
-    return first, until, size[0], until_size, 0 if parameters.own[row] and product >= 0 else 1, parameters.grade[row]
+    for node in range(len(WEIGHT)):
+        bent = np.exp(away) - 1 if EXPONENTIAL[node] else away
+        days = [
+            math.exp(log)
+            * np.exp(
+                elasticity[node] * bent * (1 + float(table.weekend[row]) * on_weekend)
+                + float(table.promotion[row]) * draw
+                + rival
+                + shift[node]
+            )
+            for log, on_weekend in zip(log_units, weekend, strict=True)
+        ]
+        first.append(days[0])
+        until.append(sum(days[: deliveries[DELIVERY[node]]]))
+    units, size = np.exp(log_units[:periods]), float(table.size[row])
+    source = 0 if product >= 0 and table.own[product] else 1
+    return first, until, size, size * units.sum() ** 2 / (units**2).sum(), source, table.grade[row]
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:

@@ -30,15 +30,13 @@ def pricer() -> Pricer:
 
 
 def requests(count: int, *, seed: int = 0) -> list[PriceRequest]:
-    """All kinds: promotions, holidays, hardly any stock, unknown products with and without a category, other prices."""
+    """All kinds: promotions, hardly any stock, unknown products with and without a category, other prices."""
     rng = np.random.default_rng(seed)
     demand = version().demand
     made = []
     for number in range(count):
         known = rng.random() < 0.85
         more: dict[str, object] = {} if known else {"list_price": 9.5, "category": str(demand.categories[0])}
-        if rng.random() < 0.2:
-            more["is_holiday"] = bool(rng.random() < 0.5)
         if rng.random() < 0.2:
             more["current_price"] = round(float(rng.uniform(1, 20)), 2)
         made.append(
@@ -68,11 +66,22 @@ def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
 
         fast = version().demand.grid(batch.offers, prices)
 
-        slow = plain_grid(version().demand._reader, batch.offers, prices)
+        slow = plain_grid(version().demand, batch.offers, prices)
         for name in ("first", "until", "first_size", "until_size"):
             # Single precision: NumPy and BLAS round single numbers and arrays differently in the last places.
-            np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5)
+            np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5, atol=1e-9)
         assert fast.source.tolist() == slow.source.tolist()
+
+
+def test_a_request_is_answered_alone_as_in_any_batch() -> None:
+    asked, today = requests(300, seed=9), version().demand.state_date
+
+    together = pricer().price(asked, today=today)
+
+    backwards = pricer().price(asked[::-1], today=today)[::-1]
+    alone = [pricer().price([one], today=today)[0] for one in asked]
+    without_id = [[one.model_dump(exclude={"decision_id"}) for one in each] for each in (together, backwards, alone)]
+    assert without_id[0] == without_id[1] == without_id[2]
 
 
 def test_demand_of_a_batch_is_that_of_its_requests_in_single_precision() -> None:
@@ -81,16 +90,16 @@ def test_demand_of_a_batch_is_that_of_its_requests_in_single_precision() -> None
 
     fast = version().demand.grid(batch.offers, prices)
 
-    slow = plain_grid(version().demand._reader, batch.offers, prices)
+    slow = plain_grid(version().demand, batch.offers, prices)
     for name in ("first", "until", "first_size", "until_size"):
-        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2e-5)
+        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2e-5, atol=1e-9)
 
 
 def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
     asked = requests(150, seed=5)
     batch = resolved(asked, version().demand.state_date)
     found: Choices = choose(batch.context, lambda prices: version().demand.grid(batch.offers, prices), pricer().policy)
-    slow = plain_grid(version().demand._reader, batch.offers, found.candidates.prices)
+    slow = plain_grid(version().demand, batch.offers, found.candidates.prices)
 
     close, moved = 0, 0
     for row in range(len(asked)):
