@@ -336,10 +336,14 @@ class Pricer:
         Raises:
             RequestError: As `price`; or nothing says how much of a product sells.
         """
-        demand_at = self._demand_at(self._resolver.resolve(requests, today=today))
-        grid = demand_at(np.asarray(prices, dtype=np.float64)[:, None])
-        units: list[float] = (grid.first[:, :, 0] @ grid.weight).tolist()
-        return units
+        batch = self._resolver.resolve(requests, today=today)
+        known, units = _known(batch), np.empty(len(requests))
+        for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
+            if len(rows):
+                grid = self._demand_at(batch.take(rows))(np.asarray(prices, dtype=np.float64)[rows, None])
+                units[rows] = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
+        found: list[float] = units.tolist()
+        return found
 
     def require_known(self, request: PriceRequest) -> None:
         """Refuses a strict request for a product that is not known, as pricing it does.
