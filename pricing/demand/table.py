@@ -175,19 +175,19 @@ class DemandTable:
         lift = self._drawn(rows, offers, prices)[:, None, :] if advertised.any() else None
         ends = periods[:, None] if until is None else until[:, DELIVERY]  # (request, 1 or node)
         effect = _effect(power, rest, lift)
-        total = np.take_along_axis(np.cumsum(units, axis=1), ends - 1, axis=1)[:, :, None]
+        request, sums = np.arange(len(rows)), np.cumsum(units, axis=1)
+        total = sums[request[:, None], ends - 1][:, :, None]
         gain = self.weekend[rows]
         if self._weekly:
             weekend = self.weekends(first, units.shape[1])
             stronger = _effect(power * (1.0 + gain)[:, None, None], rest, lift)
-            part = np.take_along_axis(np.cumsum(units * weekend, axis=1), ends - 1, axis=1)[:, :, None]
+            part = np.cumsum(units * weekend, axis=1)[request[:, None], ends - 1][:, :, None]
             sold = (total - part) * effect + part * stronger
             now = units[:, :1, None] * np.where(weekend[:, :1, None], stronger, effect)
         else:
             sold, now = total * effect, units[:, :1, None] * effect
         # Size of a sum of independent periods, from its variance: Σ m² / r = M² / R.
-        count = (periods - 1)[:, None]
-        mean, squares = (np.take_along_axis(np.cumsum(each, axis=1), count, axis=1)[:, 0] for each in (units, units**2))
+        mean, squares = (each[request, periods - 1] for each in (sums, np.cumsum(units * units, axis=1)))
         size = self.size[rows]
         return DemandGrid(
             first=now,
@@ -308,5 +308,6 @@ def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
     log = power + rest[:, :, None]
     if lift is not None:
         log += lift
-    np.clip(log, -POWER_LIMIT, POWER_LIMIT, out=log)
+    np.maximum(log, -POWER_LIMIT, out=log)
+    np.minimum(log, POWER_LIMIT, out=log)
     return np.exp(log, out=log)
