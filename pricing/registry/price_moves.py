@@ -3,14 +3,15 @@
 import datetime as dt
 import math
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 
 from pricing.arrays import Floats, Strings
 from pricing.data.features import FULL_PROMO_CUT
+from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.markdown_text import escape_markdown
 
 SEED = 7  # of the sample: the same products each time
@@ -26,14 +27,6 @@ def beyond_most(sizes: Floats) -> float:
     """
     passing = max(math.floor((1 - P95) * len(sizes) + 1e-9), 1)
     return float(np.sort(sizes)[::-1][passing]) if len(sizes) > passing else 0.0
-
-
-class SamplePricer(Protocol):
-    """The pricer's interface."""
-
-    def price(self, requests: "list[PriceRequest]", *, today: dt.date) -> list[Decision]:
-        """One decision per request, in order."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +88,8 @@ class PriceMoves:
 
 def measure_moves(
     requests: list[PriceRequest],
-    candidate: SamplePricer,
-    champion: SamplePricer | None,
+    candidate: Pricer,
+    champion: Pricer | None,
     *,
     listed: Floats,
     today: dt.date,

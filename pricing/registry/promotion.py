@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
@@ -11,58 +11,11 @@ from pricing.registry.audit import Action, Audit, AuditEntry, LockedRecord
 from pricing.registry.gates import HOLDS_ONLY
 from pricing.registry.rejections import Rejection, rejections
 
+if TYPE_CHECKING:
+    from pricing.registry.mlflow_registry import RegisteredVersion, Registry
+
 REJECTED_TAGS = ("rejected", "rejected_by", "rejected_at")  # of a version that was rolled back from: why, who, when
 _log = logging.getLogger(__name__)
-
-
-class Version(Protocol):
-    """The fields of a registered version that a promotion needs."""
-
-    @property
-    def number(self) -> str:
-        """Its number."""
-        ...
-
-    @property
-    def weights(self) -> str:
-        """The hash of its weights."""
-        ...
-
-
-class PromotionRegistry(Protocol):
-    """The methods of the registry that a promotion needs."""
-
-    def identity(self) -> str:
-        """Distinguishes this registry's model from others of its name."""
-        ...
-
-    def aliases(self) -> dict[str, str]:
-        """Alias → version number."""
-        ...
-
-    def find(self, reference: str) -> Version:
-        """The version that a number or an alias names."""
-        ...
-
-    def versions(self) -> Sequence[Version]:
-        """Every version there is."""
-        ...
-
-    def set_alias(self, alias: str, number: str) -> None:
-        """Sets an alias to a version."""
-        ...
-
-    def remove_alias(self, alias: str) -> None:
-        """Removes an alias."""
-        ...
-
-    def tag(self, number: str, tags: Mapping[str, str]) -> None:
-        """Sets tags on a version."""
-        ...
-
-    def untag(self, number: str, names: Sequence[str]) -> None:
-        """Removes tags from a version."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +45,7 @@ class PromotionRequest:
     run_id: str | None = None
 
 
-def move(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest) -> AuditEntry:
+def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
     """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
@@ -148,13 +101,13 @@ def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str],
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
 
-def rejected(registry: PromotionRegistry, audit: Audit, version: Version) -> Rejection | None:
+def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> Rejection | None:
     """Why a version is promoted by force alone: it was rolled back from, or its weights were; None for others."""
     versions = {each.number: each.weights for each in registry.versions()}
     return rejections(audit.entries(registry.identity()), versions).of(version.number, version.weights)
 
 
-def record_refusal(registry: PromotionRegistry, audit: Audit, requested: PromotionRequest) -> AuditEntry:
+def record_refusal(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
     """Records that the gates refused a request."""
     target = registry.find(requested.to)
     with audit.locked(registry.identity()) as locked:
@@ -162,7 +115,7 @@ def record_refusal(registry: PromotionRegistry, audit: Audit, requested: Promoti
         return locked.append(replace(_entry(requested, requested.expected, target), outcome="refused"))
 
 
-def record_manual_change(registry: PromotionRegistry, audit: Audit, *, who: str, at: str) -> AuditEntry | None:
+def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: str) -> AuditEntry | None:
     """Compares the champion with the record, and records a change that was made by hand.
 
     Returns:
@@ -190,7 +143,7 @@ def _record_manual_change(locked: LockedRecord, aliases: dict[str, str], *, who:
     )
 
 
-def _entry(requested: PromotionRequest, champion: str | None, target: Version) -> AuditEntry:
+def _entry(requested: PromotionRequest, champion: str | None, target: "RegisteredVersion") -> AuditEntry:
     return AuditEntry(
         at=requested.at,
         who=requested.who,
@@ -207,7 +160,7 @@ def _entry(requested: PromotionRequest, champion: str | None, target: Version) -
 
 
 def _previous(
-    registry: PromotionRegistry, locked: LockedRecord, aliases: dict[str, str], *, target: Version
+    registry: "Registry", locked: LockedRecord, aliases: dict[str, str], *, target: "RegisteredVersion"
 ) -> str | None:
     """The version for the alias `previous` once the target is champion; None where there is none."""
     for alias in (CHAMPION, PREVIOUS):
@@ -222,7 +175,7 @@ def _previous(
     return earlier_champion(entries, versions, weights=target.weights)
 
 
-def _show_rejections(registry: PromotionRegistry, locked: LockedRecord) -> None:
+def _show_rejections(registry: "Registry", locked: LockedRecord) -> None:
     """Tags what the record rejects, and takes the alias challenger from it.
 
     The record alone decides what is rejected, so a registry that does not answer now holds no rollback up.
@@ -249,7 +202,7 @@ def _show_rejections(registry: PromotionRegistry, locked: LockedRecord) -> None:
         _log.warning("what was rolled back from is recorded, but not tagged: %s", error)
 
 
-def _restore(registry: PromotionRegistry, before: dict[str, str]) -> None:
+def _restore(registry: "Registry", before: dict[str, str]) -> None:
     for alias in (CHAMPION, PREVIOUS):
         try:
             if alias in before:

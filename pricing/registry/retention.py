@@ -3,51 +3,13 @@
 import datetime as dt
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from pricing.errors import RegistryError
-from pricing.registry.audit import AuditEntry
-from pricing.registry.mlflow_registry import RegisteredVersion
+from pricing.registry.audit import Audit, AuditEntry
+from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 
 MOST = 30  # versions deleted at once: a month of nights, so that a long history goes within days and no night lasts
 _log = logging.getLogger(__name__)
-
-
-class Versions(Protocol):
-    """The methods of the registry that retention needs."""
-
-    def identity(self) -> str:
-        """Distinguishes this registry's model from others of its name."""
-        ...
-
-    def aliases(self) -> dict[str, str]:
-        """Alias → version number."""
-        ...
-
-    def versions(self) -> Sequence[RegisteredVersion]:
-        """Every version there is, oldest first."""
-        ...
-
-    def delete(self, number: str) -> None:
-        """Deletes a version and its files."""
-        ...
-
-
-class Entries(Protocol):
-    """A locked record."""
-
-    def entries(self) -> list[AuditEntry]:
-        """Every entry, oldest first."""
-        ...
-
-
-class Record(Protocol):
-    """The record of promotions."""
-
-    def locked(self, registry: str) -> AbstractContextManager[Entries]:
-        """Locks it, so that nothing is promoted meanwhile."""
-        ...
 
 
 def outdated(
@@ -84,7 +46,7 @@ def outdated(
     ]
 
 
-def delete_outdated(registry: Versions, record: Record, *, before: dt.datetime) -> list[str]:
+def delete_outdated(registry: Registry, record: Audit, *, before: dt.datetime) -> list[str]:
     """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
 
     Each goes under the record's lock, so that nothing is promoted meanwhile, which is released before the next: others
