@@ -171,7 +171,7 @@ def _steps(
 ) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     price, reasons = decided.decision.recommended_price, decided.decision.reasons
-    now = decided.current_price or pricer.policy.candidate_grid.grid.default(decided.list_price)
+    now = decided.current_price or float(pricer.policy.candidate_grid.grid.default(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
     start = now if decided.test is None else decided.test.base

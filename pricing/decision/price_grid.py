@@ -59,9 +59,9 @@ class PriceGrid:
         points /= self.per_unit
         return points
 
-    def default(self, list_price: float) -> float:
+    def default(self, list_price: Floats) -> Floats:
         """The price that stands in for an unknown current one: that nearest to list price, at least one step."""
-        return max(round(list_price * self.per_unit), 1) / self.per_unit
+        return np.maximum(self.nearest(list_price), 1 / self.per_unit)
 
 
 class PriceLadder:

@@ -178,7 +178,7 @@ class Pricer:
     def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
         """The request; its list price is the one that a person gave where nothing else says how dear the product is."""
         try:
-            self._resolver.resolve_one(request, today=today)
+            self._resolver.resolve([request], today=today)
         except UnknownProductError:
             if switch.price is None or request.strict:
                 raise
@@ -201,8 +201,8 @@ class Pricer:
         except RequestError:  # nothing says how much sells, as the reasons say
             units = 0.0
         units = units if math.isfinite(units) else 0.0
-        now = self._resolver.resolve_one(request, today=today)
-        kept = kept._replace(current_price=now.current_price if now.current_known else None)
+        now = self._resolver.resolve([request], today=today).context
+        kept = kept._replace(current_price=float(now.current_price[0]) if now.current_known[0] else None)
         return as_overridden(kept, price=price, units=units, raised=price > given)
 
     def _together(

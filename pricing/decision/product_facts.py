@@ -1,10 +1,9 @@
 """What is known of each product on the day the history ends: prices, cost, stock, and when deliveries come."""
 
-import datetime as dt
-import math
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ from pricing.decision.cadence import (
     stock_jumps,
 )
 from pricing.decision.last_price import anchor_moves, last_prices
-from pricing.demand.curve import Demand
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
@@ -334,122 +332,25 @@ def _typical_units(panel: Panel) -> Floats:
     return np.where(drawn > 0, units / np.maximum(drawn, 1e-9), np.nan)
 
 
-class KnownProduct(NamedTuple):
-    """What history knows of a product, as Python values, which a single request looks up fastest; None where nothing.
+def typical(facts: ProductFacts | None) -> tuple[list[str], Floats]:
+    """What is usual in a category: medians of its products, of the tax rate the highest.
 
-    Attributes:
-        row: Row among the demand's products; -1 where it does not know the product.
-        category: Empty where unknown.
-        price: Price charged last.
-        list_price: Regular price.
-        unit_cost: Cost of a unit.
-        cost_assumed: Whether the configured margin stands in for the cost.
-        tax_rate: Tax that prices include.
-        comp_price: The competitor's last known price.
-        comp_price_date: The day on which that was seen.
-        units: Usual units a period.
-        anchor_price: Regular price that a person last set; NaN where unknown.
-        seen_low: Lowest price ever charged; NaN where unknown.
-        seen_high: Highest price ever charged; NaN where unknown.
-        last_price: Price charged last, as `ProductFacts.last_price`; NaN where unknown.
-        place: Row among the facts; -1 where they do not know the product.
-        last_change: The day on which the price last changed.
+    Returns:
+        Names of the categories, first the empty one for all products, and (category, 4) of each: list price, NaN over
+        all products, as it would be that of something else; units a period; the fraction of the net list price above a
+        cost that is really known; and the highest tax of its products, of all where none of its own is known: with any
+        lower one a price could lie below net cost. NaN where unknown.
     """
-
-    row: int
-    category: str = ""
-    price: float | None = None
-    list_price: float | None = None
-    unit_cost: float | None = None
-    cost_assumed: bool = False
-    tax_rate: float | None = None
-    comp_price: float | None = None
-    comp_price_date: dt.date | None = None
-    units: float | None = None
-    anchor_price: float = math.nan
-    seen_low: float = math.nan
-    seen_high: float = math.nan
-    last_price: float = math.nan
-    place: int = -1
-    last_change: dt.date | None = None
-
-
-UNKNOWN_PRODUCT = KnownProduct(row=-1)
-
-
-def known_products(demand: Demand | None, facts: ProductFacts | None) -> dict[str, KnownProduct]:
-    """Everything that is known of each product, by product id."""
-    rows = {name: row for row, name in enumerate(demand.product_ids.tolist() if demand else ())}
-    known = {name: KnownProduct(row=row) for name, row in rows.items()}
     if facts is None:
-        return known
-    columns = {
-        "category": facts.categories.tolist(),
-        "price": _values(facts.price),
-        "list_price": _values(facts.list_price),
-        "unit_cost": _values(facts.unit_cost),
-        "cost_assumed": facts.cost_assumed.tolist(),
-        "tax_rate": _values(facts.tax_rate),
-        "comp_price": _values(facts.comp_price),
-        "comp_price_date": facts.comp_price_date.tolist(),
-        "units": _values(facts.typical_units),
-        "anchor_price": facts.anchor_price.tolist(),
-        "seen_low": facts.seen_low.tolist(),
-        "seen_high": facts.seen_high.tolist(),
-        "last_price": facts.last_price.tolist(),
-        "place": range(len(facts.product_ids)),
-        "last_change": facts.last_change.tolist(),
-    }
-    for name, *values in zip(facts.product_ids.tolist(), *columns.values(), strict=True):
-        known[name] = KnownProduct(row=rows.get(name, -1), **dict(zip(columns, values, strict=True)))
-    return known
-
-
-class Typical(NamedTuple):
-    """What is usual in a category; the medians of its products, of the tax rate the highest.
-
-    Attributes:
-        list_price: Regular price; None where unknown, and over all products: it would be that of something else.
-        units: Units a period; NaN where unknown.
-        margin: Fraction of the net list price above a cost that is really known; NaN where none is.
-        tax_rate: Highest tax of its products, of all where none of its own is known: with any lower one a price could
-            lie below net cost.
-    """
-
-    list_price: float | None
-    units: float
-    margin: float
-    tax_rate: float = 0.0
-
-
-def typical(facts: ProductFacts | None) -> dict[str, Typical]:
-    """What is usual in each category, and over all products under the empty name."""
-    if facts is None:
-        return {"": Typical(list_price=None, units=np.nan, margin=np.nan)}
+        return [""], np.array([[np.nan, np.nan, np.nan, 0.0]])
     tax_rate = facts.tax_rates()
     margin = margin_of(facts.list_price, facts.unit_cost, tax_rate=tax_rate)
     margin = np.where(facts.cost_assumed, np.nan, margin)
-    columns = np.stack([facts.list_price, facts.typical_units, margin, tax_rate], axis=1)
-    order = np.argsort(facts.categories, kind="stable")
-    names, first = np.unique(facts.categories[order], return_index=True)
-    parts = dict(zip(names.tolist(), np.split(columns[order], first[1:]), strict=True))
-    return {name: _usual(part) for name, part in parts.items()} | {"": _usual(columns)._replace(list_price=None)}
-
-
-def _values(numbers: Floats) -> Iterator[float | None]:
-    return (None if math.isnan(number) else number for number in numbers.tolist())
-
-
-def _usual(columns: Floats) -> Typical:
-    price, units, margin = (_median(column) for column in columns.T[:-1])
-    return Typical(
-        list_price=None if math.isnan(price) else price,
-        units=units,
-        margin=margin,
-        tax_rate=float(columns[:, -1].max(initial=0.0)),
-    )
-
-
-def _median(column: Floats) -> float:
-    known = column[np.isfinite(column)]
-    return float(np.median(known)) if len(known) else np.nan
+    columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
+    names = [name for name in np.unique(facts.categories).tolist() if name]
+    groups = [np.ones(len(columns), np.bool_), *(facts.categories == name for name in names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a category of which nothing is known
+        found = np.array([[*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)] for rows in groups])
+    found[0, 0] = np.nan
+    return ["", *names], found

@@ -2,13 +2,14 @@
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Days, Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
@@ -17,69 +18,17 @@ from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext
 from pricing.decision.price_grid import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
-from pricing.decision.product_facts import UNKNOWN_PRODUCT, KnownProduct, ProductFacts, known_products, typical
+from pricing.decision.product_facts import ProductFacts, typical
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
 
-_NAN = float("nan")
-_INF = float("inf")
-_WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
-_FLAGS = ("current_known", "cost_assumed", "is_promo")
-_NO_NUMBERS = ("category_name", "date", "deliveries")
 _DAY = np.dtype("datetime64[D]")
 _UNIX = dt.date(1970, 1, 1).toordinal()
-_ASSUMED = BIT["cost_assumed"]
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 _HOLDOUT = BIT["holdout"]
-
-
-class ResolvedRequest(NamedTuple):
-    """A single request, complete: what its price is chosen under, and what demand is asked for.
-
-    Attributes are those of `PricingContext` and `demand.curve.Offers`, and besides:
-        product: Row among the demand's products; -1 where it does not know the product.
-        category: Row among the demand's categories; -1 where it does not know the category.
-        category_name: Empty where unknown.
-        date: First day of the period priced.
-        day: The same, in days since 1970.
-        deliveries: Equally likely values of `periods`, ascending; empty where it is certain.
-        reasons: Reason bits of what had to be assumed.
-        level: Usual units a period at list price; NaN where nothing says.
-        margin: As `ResolvedBatch.margin`.
-        comp_price_age: As `ResolvedBatch.comp_price_age`.
-    """
-
-    current_price: float
-    current_known: bool
-    list_price: float
-    unit_cost: float
-    tax_rate: float
-    cost_sd: float
-    cost_assumed: bool
-    comp_price: float
-    comp_price_age: float
-    stock: float
-    last_price: float
-    anchor_price: float
-    seen_low: float
-    seen_high: float
-    is_promo: bool
-    days_since_change: float
-    target_margin: float | None
-    strategy: int
-    product: int
-    category: int
-    category_name: str
-    date: dt.date
-    day: int
-    periods: int
-    deliveries: tuple[int, ...]
-    reasons: int
-    level: float
-    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +89,11 @@ class Resolver:
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
         self._no_model = demand is None
-        self._products = known_products(demand, facts)
+        self._modelled, self._known = _rows(demand), _rows(facts)
+        self._facts = _blank_last(facts)
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
-        self._typical = typical(facts)
+        names, self._typical = typical(facts)
+        self._typical_rows = {name: row for row, name in enumerate(names)}
 
     def resolve(
         self,
@@ -152,7 +103,7 @@ class Resolver:
         held: Container[str] = frozenset(),
         tests: Plan = NO_TESTS,
     ) -> ResolvedBatch:
-        """Resolves a batch of requests.
+        """Resolves a batch: every number by the request's own word first, then the facts', then what can be concluded.
 
         Args:
             requests: What is asked.
@@ -164,123 +115,139 @@ class Resolver:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
             UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
         """
-        resolved = [self.resolve_one(request, today=today) for request in requests]
-        batch = self._batch(resolved)
-        keep = np.where((batch.reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        if held:
-            keep[[request.product_id in held for request in requests]] = _HOLDOUT
-        if keep.any():
-            batch = replace(batch, context=replace(batch.context, keep=keep))
-        if not tests.tests:
-            return batch
-        draws = [
-            None if request.product_id in held else self._draw(request.product_id, one, tests)
-            for request, one in zip(requests, resolved, strict=True)
+        for request in requests:
+            self.require_known(request)
+        product, place = (
+            np.array([rows.get(request.product_id, -1) for request in requests])
+            for rows in (self._modelled, self._known)
+        )
+        known = {name: column[place] for name, column in self._facts.items()}
+        categories = [
+            category or request.category or ""
+            for category, request in zip(known["categories"].tolist(), requests, strict=True)
         ]
-        return _with_draws(batch, draws) if any(draws) else batch
+        usual = self._typical[[self._typical_rows.get(category, 0) for category in categories]].T
+        usual_list, usual_units, usual_margin, usual_tax = usual
+        margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
+        group = np.array([self._groups.get(category, -1) for category in categories])
+        days = [self._date_of(request, today) for request in requests]
+        dates, stale = [date for date, _ in days], np.array([old for _, old in days])
+        date = np.array(dates, "datetime64[D]")
+        reasons = self._unknown(product, place, group, categories) | stale * BIT["stale_state"]
 
-    def _draw(self, product_id: str, resolved: ResolvedRequest, tests: Plan) -> Draw | None:
-        """What a test asks, unless somebody else moved the price: further than test and platform together would."""
-        draw = tests.draw(product_id, resolved.date)
-        if draw is None or resolved.is_promo:
-            return None
-        most = self._policy.config.guardrails.max_move
-        reach = _INF if most is None else draw.reach + np.log1p(most)
-        return draw if abs(np.log(resolved.current_price / draw.base)) <= reach + NEAR else None
-
-    def resolve_one(self, request: PriceRequest, *, today: dt.date) -> ResolvedRequest:
-        """Every number of one request: its own word first, then the facts', then what can be concluded.
-
-        Raises:
-            RequestError: As `resolve`.
-        """
-        known = self._products.get(request.product_id, UNKNOWN_PRODUCT)
-        self.require_known(request)
-        category = self.category_of(request)
-        date, stale = self._date_of(request, today)
-        reasons = BIT["stale_state"] if stale else 0
-        price = request.current_price or known.price
-        cost = request.unit_cost
-        if cost is None:
-            cost = known.unit_cost
-            if cost is None or known.cost_assumed:
-                reasons |= BIT["cost_assumed"]
-        usual = self._typical.get(category, self._typical[""])
-        margin = self._margin.get(category, self._usual_margin)
-        tax_rate = request.tax_rate
-        if tax_rate is None:
-            tax_rate = known.tax_rate
-            if tax_rate is None:
-                tax_rate = usual.tax_rate
-                reasons |= BIT["tax_rate_assumed"] if tax_rate else 0
-        comp_price, comp_price_age = self._competitor(request, known, today if stale else date)
-        if comp_price_age > self._policy.config.comp_price_max_age:
-            comp_price, reasons = None, reasons | BIT["comp_price_stale"]
-        list_price = request.list_price or known.list_price
-        if list_price is None:
-            reasons |= BIT["list_price_assumed"]
-            at_margin = price_at_margin(cost, margin, tax_rate=tax_rate) if cost else None
-            list_price = price or at_margin or usual.list_price
-            if list_price is None:
-                raise UnknownProductError(request.product_id)
-        if cost is None:
-            cost = cost_at_margin(list_price, margin, tax_rate=tax_rate)
-        if price is None:
-            reasons |= BIT["current_price_unknown"]
-        group = self._groups.get(category, -1)
-        if known.row < 0:
-            reasons |= self._unknown(known, category)
-        is_promo = request.is_promo
-        if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
-            is_promo, reasons = True, reasons | BIT["promotion_planned"]
-        strategy = self._strategy_of(request)
-        deliveries, said = self._ahead(request, known, date, self._policy.days[strategy])
-        reasons |= said
-        cost_assumed = reasons & _ASSUMED > 0
-        return ResolvedRequest(
-            current_price=price or self._policy.candidate_grid.grid.default(list_price),
-            current_known=price is not None,
-            list_price=list_price,
+        given_cost = _given(requests, "unit_cost")
+        cost = _first(given_cost, known["unit_cost"])
+        assumed = np.isnan(given_cost) & (np.isnan(cost) | known["cost_assumed"])
+        tax_rate = _first(_given(requests, "tax_rate"), known["tax_rate"])
+        reasons |= (np.isnan(tax_rate) & (usual_tax > 0)) * BIT["tax_rate_assumed"]
+        tax_rate = _first(tax_rate, usual_tax)
+        price = _first(_given(requests, "current_price"), known["price"])
+        listed = _first(_given(requests, "list_price"), known["list_price"])
+        reasons |= np.isnan(listed) * BIT["list_price_assumed"]
+        listed = _first(listed, price, price_at_margin(cost, margin, tax_rate=tax_rate), usual_list)
+        if np.isnan(listed).any():
+            raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
+        cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
+        reasons |= assumed * BIT["cost_assumed"] | np.isnan(price) * BIT["current_price_unknown"]
+        comp_price, age = self._competitor(requests, known, np.where(stale, np.datetime64(today, "D"), date))
+        old = age > self._policy.config.comp_price_max_age
+        reasons |= old * BIT["comp_price_stale"]
+        comp_price = np.where(old, np.nan, comp_price)
+        planned = np.array([self._promoted(request, day) for request, day in zip(requests, dates, strict=True)])
+        reasons |= planned * BIT["promotion_planned"]
+        is_promo = planned | np.array([request.is_promo for request in requests])
+        strategy = np.array([self._strategy_of(request) for request in requests])
+        ahead = [
+            self._ahead(request, where, day, self._policy.days[number])
+            for request, where, day, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
+        ]
+        deliveries = np.array([periods for periods, _ in ahead])
+        reasons |= np.array([said for _, said in ahead])
+        grid = self._policy.candidate_grid.grid
+        targets = self._policy.config.target_margin
+        keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
+        keep[[request.product_id in held for request in requests]] = _HOLDOUT
+        context = PricingContext(
+            current_price=_first(price, grid.default(listed)),
+            current_known=~np.isnan(price),
+            list_price=listed,
             unit_cost=cost,
             tax_rate=tax_rate,
-            cost_sd=self._config.data.margin_sd * net_price(list_price, tax_rate) if cost_assumed else 0.0,
-            cost_assumed=cost_assumed,
-            comp_price=comp_price or _NAN,
-            comp_price_age=comp_price_age,
-            stock=request.stock_limit,
-            last_price=known.last_price,
-            anchor_price=known.anchor_price,
-            seen_low=known.seen_low,
-            seen_high=known.seen_high,
+            cost_sd=assumed * self._config.data.margin_sd * net_price(listed, tax_rate),
+            cost_assumed=assumed,
+            comp_price=comp_price,
+            stock=np.array([request.stock_limit for request in requests]),
+            last_price=known["last_price"],
+            anchor_price=known["anchor_price"],
+            seen_low=known["seen_low"],
+            seen_high=known["seen_high"],
             is_promo=is_promo,
             days_since_change=self._days_since_change(known, date, price),
-            target_margin=self._policy.config.target_margin.get(category),
+            target_margin=np.array([targets.get(category, np.nan) for category in categories]) if targets else None,
             strategy=strategy,
-            product=known.row,
-            category=group,
-            category_name=category,
-            date=date,
-            day=date.toordinal() - _UNIX,
-            periods=deliveries[(len(deliveries) - 1) // 2],
-            deliveries=deliveries if deliveries[0] < deliveries[-1] else (),
-            reasons=reasons,
-            level=usual.units if known.units is None else known.units,
-            margin=margin_of(list_price, cost, tax_rate=tax_rate) if cost_assumed else usual.margin,
+            keep=keep,
         )
+        offers = Offers(
+            product=product,
+            category=group,
+            date=date,
+            list_price=listed,
+            comp_price=comp_price,
+            is_promo=is_promo.astype(np.float64),
+            periods=deliveries[:, (DELIVERIES - 1) // 2],
+            deliveries=deliveries,
+        )
+        batch = ResolvedBatch(
+            context=context,
+            offers=offers,
+            level=_first(known["typical_units"], usual_units),
+            margin=np.where(assumed, margin_of(listed, cost, tax_rate=tax_rate), usual_margin),
+            comp_price_age=age,
+            reasons=reasons,
+            dates=dates,
+            categories=categories,
+        )
+        return self._with_draws(batch, requests, held, tests) if tests.tests else batch
 
-    def _competitor(self, request: PriceRequest, known: KnownProduct, day: dt.date) -> tuple[float | None, float]:
-        """The competitor's price that a request gives, or means by giving none, and its age in days; NaN without any.
+    def _with_draws(
+        self, batch: ResolvedBatch, requests: Sequence[PriceRequest], held: Container[str], tests: Plan
+    ) -> ResolvedBatch:
+        """The batch with what price tests ask.
+
+        One asks nothing where somebody else moved the price further than test and platform together would.
+        """
+        most = self._policy.config.guardrails.max_move
+        draws: list[Draw | None] = []
+        for request, date, price, is_promo in zip(
+            requests, batch.dates, batch.context.current_price.tolist(), batch.context.is_promo.tolist(), strict=True
+        ):
+            draw = None if is_promo or request.product_id in held else tests.draw(request.product_id, date)
+            if draw is not None and most is not None:
+                far = abs(np.log(price / draw.base)) > draw.reach + np.log1p(most) + NEAR
+                draw = None if far else draw
+            draws.append(draw)
+        if not any(draws):
+            return batch
+        base = np.array([draw.base if draw else np.nan for draw in draws])
+        factor = np.array([draw.deviation if draw else np.nan for draw in draws])
+        return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
+
+    def _competitor(
+        self, requests: Sequence[PriceRequest], known: Mapping[str, NDArray[Any]], day: Days
+    ) -> tuple[Floats, Floats]:
+        """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
 
         Args:
-            request: The request.
+            requests: What is asked.
             known: Of its product.
-            day: The day priced; where the state is stale, and the day priced lies in the past for it, today.
+            day: (request,) the day priced; where the state is stale, and it lies in the past for it, today.
         """
-        if request.comp_price is not None:
-            return request.comp_price, request.comp_price_age or 0.0
-        if known.comp_price is None or known.comp_price_date is None or not request.asks_newest_comp_price:
-            return None, _NAN
-        return known.comp_price, max(float((day - known.comp_price_date).days), 0.0)
+        given, age = _given(requests, "comp_price"), np.nan_to_num(_given(requests, "comp_price_age"))
+        asks = np.array([request.asks_newest_comp_price for request in requests])
+        newest = asks & np.isfinite(known["comp_price"]) & ~np.isnat(known["comp_price_date"])
+        seen = np.maximum((day - known["comp_price_date"]).astype(np.float64), 0.0)
+        age = np.where(newest, seen, np.where(np.isnan(given), np.nan, age))
+        return np.where(newest, known["comp_price"], given), age
 
     def require_known(self, request: PriceRequest) -> None:
         """Refuses a strict request for an unknown product; while no product is known, none is refused.
@@ -288,81 +255,40 @@ class Resolver:
         Raises:
             UnknownProductError: It is one.
         """
-        if request.strict and self._products and request.product_id not in self._products:
+        known = request.product_id in self._modelled or request.product_id in self._known
+        if request.strict and not known and (self._modelled or self._known):
             raise UnknownProductError(request.product_id)
 
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
-        return self._products.get(request.product_id, UNKNOWN_PRODUCT).category or request.category or ""
+        return str(self._facts["categories"][self._known.get(request.product_id, -1)]) or request.category or ""
 
-    def _unknown(self, known: KnownProduct, category: str) -> int:
-        """Reason bits of a product that demand does not know; facts alone may know it, or its category."""
+    def _unknown(self, product: Ints, place: Ints, group: Ints, categories: Sequence[str]) -> Ints:
+        """(request,) reason bits of products that demand does not know; facts may know them, or their category."""
         if not self._no_model:
-            return BIT["unknown_product"] if category in self._groups else _UNKNOWN
-        reasons = BIT["no_model"]
-        if self._products and known is UNKNOWN_PRODUCT:
-            reasons |= BIT["unknown_product"] if category and category in self._typical else _UNKNOWN
-        return reasons
+            return np.where(product >= 0, 0, np.where(group >= 0, BIT["unknown_product"], _UNKNOWN))
+        if not self._known:
+            return np.full(len(product), BIT["no_model"])
+        typical = np.array([bool(category) and category in self._typical_rows for category in categories])
+        stranger = np.where(typical, BIT["unknown_product"], _UNKNOWN)
+        return BIT["no_model"] | np.where(place >= 0, 0, stranger)
 
-    def _batch(self, resolved: Sequence[ResolvedRequest]) -> ResolvedBatch:
-        columns = dict(zip(ResolvedRequest._fields, zip(*resolved, strict=True), strict=True))
-        categories, dates, deliveries = (columns.pop(name) for name in _NO_NUMBERS)
-        numbers = dict(zip(columns, np.array(list(columns.values()), dtype=np.float64), strict=True))
-        whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
-        flags = {name: numbers[name] > 0 for name in _FLAGS}
-        context = PricingContext(
-            current_price=numbers["current_price"],
-            current_known=flags["current_known"],
-            list_price=numbers["list_price"],
-            unit_cost=numbers["unit_cost"],
-            tax_rate=numbers["tax_rate"],
-            cost_sd=numbers["cost_sd"],
-            cost_assumed=flags["cost_assumed"],
-            comp_price=numbers["comp_price"],
-            stock=numbers["stock"],
-            last_price=numbers["last_price"],
-            anchor_price=numbers["anchor_price"],
-            seen_low=numbers["seen_low"],
-            seen_high=numbers["seen_high"],
-            is_promo=flags["is_promo"],
-            days_since_change=numbers["days_since_change"],
-            target_margin=numbers["target_margin"] if self._policy.config.target_margin else None,
-            strategy=whole["strategy"],
-        )
-        offers = Offers(
-            product=whole["product"],
-            category=whole["category"],
-            date=whole["day"].view(_DAY),
-            list_price=numbers["list_price"],
-            comp_price=numbers["comp_price"],
-            is_promo=numbers["is_promo"],
-            periods=whole["periods"],
-            deliveries=_deliveries(deliveries, whole["periods"]),
-        )
-        return ResolvedBatch(
-            context=context,
-            offers=offers,
-            level=numbers["level"],
-            margin=numbers["margin"],
-            comp_price_age=numbers["comp_price_age"],
-            reasons=whole["reasons"],
-            dates=list(dates),
-            categories=list(categories),
+    def _days_since_change(self, known: Mapping[str, NDArray[Any]], date: Days, price: Floats) -> Floats:
+        """(request,) days since the price changed; 0 for a change that the history does not show, maybe today's."""
+        last = known["price"]
+        since = (date - known["last_change"]).astype(np.float64)
+        since = np.where(np.isnat(known["last_change"]), np.inf, since)
+        return np.where(
+            np.isnan(price) | np.isnan(last), np.inf, np.where(abs(price - last) > 1e-6 * price, 0.0, since)
         )
 
-    def _days_since_change(self, known: KnownProduct, date: dt.date, price: float | None) -> float:
-        """Days since the price last changed; 0 for a change that the history does not show, which may be today's."""
-        if price is None or known.price is None or self._state_date is None:
-            return _INF
-        if abs(price - known.price) > 1e-6 * price:
-            return 0.0
-        return _INF if known.last_change is None else (date - known.last_change).days
-
-    def _promoted(self, product_id: str, date: dt.date) -> bool:
-        """Whether a promotion is planned on a day of the period that begins on `date`."""
+    def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
+        """Whether a promotion is planned in the period that begins on `date`, and the request does not say."""
+        if not self._planned or "is_promo" in request.model_fields_set:
+            return False
         day = date.toordinal() - _UNIX
         end = day + self._step_days - 1
-        return any(first <= end and day <= last for first, last in self._planned.get(product_id, ()))
+        return any(first <= end and day <= last for first, last in self._planned.get(request.product_id, ()))
 
     def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
         """The first planned delivery after a request's day; None where there is none within the horizon.
@@ -379,32 +305,28 @@ class Resolver:
             return None
         return days[place]
 
-    def _ahead(
-        self, request: PriceRequest, known: KnownProduct, date: dt.date, days: int | None
-    ) -> tuple[tuple[int, ...], int]:
+    def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int]:
         """As `_periods`, within the horizon, and reason bits of that; a silent request takes the plan's delivery."""
         planned = self.planned_delivery(request, date) if request.asks_planned_delivery else None
         reasons = 0 if planned is None else BIT["delivery_planned"]
         next_delivery = request.next_delivery if planned is None else planned
-        periods, horizon = self._periods(next_delivery, known, date, days), self._config.demand.horizon
+        periods, horizon = self._periods(next_delivery, place, date, days), self._config.demand.horizon
         if periods[-1] > horizon:
             reasons |= 0 if next_delivery is None else BIT["delivery_beyond_horizon"]
-            periods = tuple(min(each, horizon) for each in periods)
+            periods = [min(each, horizon) for each in periods]
         return periods, reasons
 
-    def _periods(
-        self, next_delivery: dt.date | None, known: KnownProduct, date: dt.date, days: int | None
-    ) -> tuple[int, ...]:
+    def _periods(self, next_delivery: dt.date | None, place: int, date: dt.date, days: int | None) -> list[int]:
         """Periods to look ahead: to the next delivery, as the strategy says, as history tells, or to the next review.
 
         Args:
             next_delivery: As the request names it, or a plan where the request is silent.
-            known: Of its product.
+            place: Row of its product among the facts; −1 where they do not know it.
             date: First day of the period priced.
             days: That the strategy looks ahead where no delivery is named.
 
         Returns:
-            One value where it is certain, else equally likely ones, ascending.
+            DELIVERIES equally likely values, ascending; all the same where it is certain.
 
         Raises:
             RequestError: The delivery named comes before the period priced.
@@ -412,15 +334,15 @@ class Resolver:
         if next_delivery is not None:
             if next_delivery < date:
                 raise RequestError(f"next_delivery {next_delivery} is past when {date} comes, which is priced")
-            return (max(-(-(next_delivery - date).days // self._step_days), 1),)
+            return [max(-(-(next_delivery - date).days // self._step_days), 1)] * DELIVERIES
         if days is not None:
-            return (-(-days // self._step_days),)
-        if self._deliveries is not None and self._state_date is not None and known.place >= 0:
+            return [-(-days // self._step_days)] * DELIVERIES
+        if self._deliveries is not None and self._state_date is not None and place >= 0:
             after = min(max((date - self._state_date).days // self._step_days, 1), AHEAD) - 1
-            ahead: list[int] = self._deliveries[known.place, after].tolist()
+            ahead: list[int] = self._deliveries[place, after].tolist()
             if ahead[0] != UNKNOWN:
-                return tuple(ahead)
-        return (self._review,)
+                return ahead
+        return [self._review] * DELIVERIES
 
     def _strategy_of(self, request: PriceRequest) -> int:
         number = self._policy.number.get(request.strategy or self._default)
@@ -440,16 +362,36 @@ class Resolver:
         )
 
 
-def _with_draws(batch: ResolvedBatch, draws: Sequence[Draw | None]) -> ResolvedBatch:
-    """The batch with what price tests ask."""
-    base = np.array([draw.base if draw else _NAN for draw in draws])
-    factor = np.array([draw.deviation if draw else _NAN for draw in draws])
-    return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
+def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:
+    """Product → its row."""
+    return {} if known is None else {name: row for row, name in enumerate(known.product_ids.tolist())}
 
 
-def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:
-    """(request, DELIVERIES) from what each request says; None where every one is certain."""
-    if not any(given):
-        return None
-    each = [values or (int(certain),) * DELIVERIES for values, certain in zip(given, periods, strict=True)]
-    return np.array(each, dtype=np.int64)
+def _given(requests: Sequence[PriceRequest], name: str) -> Floats:
+    """(request,) a field of each; NaN where it is not given."""
+    return np.array([getattr(request, name) for request in requests], np.float64)
+
+
+def _first(*columns: Floats) -> Floats:
+    """(request,) of several columns the first that is known."""
+    found, *others = columns
+    for other in others:
+        found = np.where(np.isnan(found), other, found)
+    return found
+
+
+def _blank_last(facts: ProductFacts | None) -> dict[str, NDArray[Any]]:
+    """The facts' columns with a blank row at the end, which row −1 finds."""
+    blank: dict[str, Any] = {"categories": "", "cost_assumed": False, "comp_price_date": "NaT", "last_change": "NaT"}
+    names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "typical_units", "last_price")
+    blank |= dict.fromkeys((*names, "anchor_price", "seen_low", "seen_high"), np.nan)
+    kinds: dict[str, Any] = {
+        "categories": np.str_,
+        "cost_assumed": np.bool_,
+        "comp_price_date": _DAY,
+        "last_change": _DAY,
+    }
+    return {
+        name: np.append([] if facts is None else getattr(facts, name), np.array([value], kinds.get(name, np.float64)))
+        for name, value in blank.items()
+    }
