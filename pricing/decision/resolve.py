@@ -391,7 +391,7 @@ def _blank_last(facts: ProductFacts | None) -> dict[str, NDArray[Any]]:
         "comp_price_date": _DAY,
         "last_change": _DAY,
     }
-    return {
-        name: np.append([] if facts is None else getattr(facts, name), np.array([value], kinds.get(name, np.float64)))
-        for name, value in blank.items()
-    }
+    blanks = {name: np.array([value], kinds.get(name, np.float64)) for name, value in blank.items()}
+    if facts is None:
+        return blanks
+    return {name: np.append(getattr(facts, name), one) for name, one in blanks.items()}
