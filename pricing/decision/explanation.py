@@ -11,7 +11,7 @@ import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.price_grid import NEAR
-from pricing.decision.price_tests import NO_TESTS, Plan
+from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import BINDS
 from pricing.decision.request import PriceRequest
@@ -101,6 +101,15 @@ class Explanation:
     drivers: tuple[Driver, ...]
 
 
+class _Undrawn(Plan):
+    """The same price tests with every product in the arm `stay`."""
+
+    def draw(self, product_id: str, date: dt.date) -> Draw | None:
+        """As `Plan.draw`, without a deviation."""
+        found = super().draw(product_id, date)
+        return None if found is None else found._replace(arm="stay", deviation=0.0)
+
+
 def explain(
     request: PriceRequest,
     pricer: Pricer,
@@ -186,7 +195,8 @@ def _steps(
         )
     settled = price
     if decided.test is not None:
-        (settled,) = (one.recommended_price for one in pricer.price([at], today=today))
+        undrawn = pricer.price_detailed([request], today=today, held=held, tests=_Undrawn(tests.tests))
+        settled = undrawn[0].decision.recommended_price
     effects = {"target": target - start, "stock": short - target, "guardrails": settled - short}
     if decided.test is not None:
         effects["price_test"] = price - settled

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, prior_demand, prior_elasticity
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.stock import BatchSales
+from pricing.decision.stock import Sales
 from tests.kit.decision import TODAY, config
 
 USUAL = (2.5, 0.8)
@@ -53,4 +53,4 @@ def sold(*, level: float, stock: float) -> np.ndarray:
         periods=np.array([3]),
         elasticity=np.array([[2.5], [0.8]]),
     )
-    return BatchSales(belief, np.array([stock])).until
+    return Sales(belief, np.array([stock])).until

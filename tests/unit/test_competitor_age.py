@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from monitoring.evaluate import competitors_stale
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, request_fields
@@ -148,16 +147,6 @@ def test_the_log_tells_a_null_from_a_price_left_out() -> None:
     assert PriceRequest.model_validate(null["request"]).asks_newest_comp_price is False
     assert (absent["decision"]["comp_price_used"], absent["decision"]["comp_price_age"]) == (8.0, 7.0)
     assert (aged["decision"]["comp_price_used"], aged["tax_rate"]) == (9.0, 0.0)
-
-
-def test_an_explanation_names_no_competitor_that_did_not_count() -> None:
-    fields: dict[str, Any] = {"strategy": "margin", "comp_price": 5.0}
-
-    fresh = explain(ask(**fields, comp_price_age=1), pricer(), today=TODAY, against=ask(comp_price=None))
-    stale = explain(ask(**fields, comp_price_age=30), pricer(), today=TODAY, against=ask(comp_price=None))
-
-    assert "competitor" in {driver.name for driver in fresh.drivers}
-    assert "competitor" not in {driver.name for driver in stale.drivers}
 
 
 DAYS = pd.date_range("2026-03-02", periods=28)

@@ -164,9 +164,8 @@ def test_the_network_reads_the_same_whatever_unit_sales_are_written_in() -> None
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("stock", [3.0, 25.0, 400.0])
-@pytest.mark.parametrize("together", [False, True])
-def test_a_price_does_not_depend_on_the_unit_of_sales_and_stock(scale: float, stock: float, together: bool) -> None:
-    here, there = (price(factor, stock=factor * stock, together=together) for factor in (1.0, scale))
+def test_a_price_does_not_depend_on_the_unit_of_sales_and_stock(scale: float, stock: float) -> None:
+    here, there = (price(factor, stock=factor * stock) for factor in (1.0, scale))
 
     for ours, theirs in zip(here, there, strict=True):
         assert theirs.recommended_price == pytest.approx(ours.recommended_price, rel=1e-3)
@@ -177,20 +176,20 @@ def test_a_price_does_not_depend_on_the_unit_of_sales_and_stock(scale: float, st
 
 
 @cache
-def price(scale: float, *, stock: float, together: bool) -> list[Decision]:
-    """Decisions of a model whose sales and stock are written in another unit: alone one by one, or as one batch."""
+def price(scale: float, *, stock: float) -> list[Decision]:
+    """Decisions of a model whose sales and stock are written in another unit."""
     panel = make_panel(products=3, periods=80)
     factor = np.float32(scale)
     panel = replace(panel, units_sold=factor * panel.units_sold, stock=factor * panel.stock)
     norms = make_norms(panel)
     model: DemandModel = make_model(panel, norms=replace(norms, unit=np.full_like(norms.unit, scale)))
-    pricer = Pricer(model, ProductFacts.from_panel(panel), load_config(), version="1")
+    pricer = Pricer(model.table(), ProductFacts.from_panel(panel), load_config(), version="1")
     day = model.state_date + dt.timedelta(days=3)
     asked = [
         PriceRequest(product_id=str(name), current_stock=stock, day_of_week=day.strftime("%A"), date=day)
         for name in panel.product_ids
     ]
-    return pricer.price(asked * 20, today=day)[:3] if together else [pricer.price([one], today=day)[0] for one in asked]
+    return pricer.price(asked, today=day)
 
 
 def test_products_that_only_ever_sell_one_amount_tell_a_step_together() -> None:

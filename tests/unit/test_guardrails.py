@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
-from pricing.decision.context import BATCH, SINGLE, Context
 from pricing.decision.guardrails import NUMBER, limits
 from pricing.decision.price_grid import CandidateGrid, PriceEndings, PriceGrid, PriceLadder
 from pricing.decision.reasons import GUARDRAILS, REASONS, codes
 from pricing.errors import ConfigError
-from tests.kit.decision import config, pricing_context, resolved_request
+from tests.kit.decision import config, pricing_context
 
 money = st.floats(0.02, 1e6)
 
@@ -122,7 +120,7 @@ def test_a_price_at_the_end_of_the_largest_jump_says_so() -> None:
 
     limit = grid.candidates(pricing_context(last_price=8.0)).limits
 
-    reasons = limit.reasons(np.array([10.4]), stays=np.array([False]), operations=BATCH)
+    reasons = limit.reasons(np.array([10.4]), stays=np.array([False]))
     assert codes(int(reasons[0])) == ("jump_limited",)
 
 
@@ -175,18 +173,17 @@ def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, b
     cents = lists * 100 // math.gcd(share, 100)  # such that its share is whole cents, too
     list_price, edge = cents / 100, cents * share // 100 / 100
     band = [share / 100, 4.0] if share < 100 else [0.05, share / 100]
-    batch = pricing_context(
+    context = pricing_context(
         list_price=list_price, current_price=edge, seen_low=edge, seen_high=edge, unit_cost=0.001, days_since_change=1.0
     )
     decision = config(guardrails={"band": band, by: {"min_days": 7, "seen": 0.0}[by]}).decision
 
-    for context in (batch, resolved_request(batch)):
-        candidates = CandidateGrid(decision).candidates(context)
-        for found in (limits(context, decision.guardrails), candidates.limits):
-            assert (found.low <= found.high) & found.holds(edge)
-            assert found.gave_way == 0
-            assert (found.low, found.high) == pytest.approx((edge, edge))
-        assert candidates.all_allowed
+    candidates = CandidateGrid(decision).candidates(context)
+    for found in (limits(context, decision.guardrails), candidates.limits):
+        assert (found.low <= found.high) & found.holds(np.array([edge]))
+        assert found.gave_way == 0
+        assert (found.low[0], found.high[0]) == pytest.approx((edge, edge))
+    assert candidates.allowed.all()
 
 
 def test_guardrails_that_miss_each_other_by_more_than_rounding_do_not_meet() -> None:
@@ -370,7 +367,7 @@ def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() 
     every = config(guardrails={**fractions, "min_days": 7, "comp_band": [0.9, 1.1]})
     page = (Path(__file__).parents[2] / "docs" / "guardrails.md").read_text()
 
-    asked = guardrails._guardrails(pricing_context(), every.decision.guardrails, BATCH, largest_jump=0.3)
+    asked = guardrails._guardrails(pricing_context(), every.decision.guardrails, largest_jump=0.3)
     laid = [name for name, *_ in asked]
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
@@ -403,66 +400,3 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
         assert low * (1 - 1e-9) - 1e-9 <= candidates.limits.low[0]
         assert candidates.limits.high[0] <= high * (1 + 1e-9) + 1e-9
-
-
-@given(
-    guardrails=st.fixed_dictionaries(
-        {},
-        optional={
-            "min_margin": st.sampled_from([0.1, 0.4]),
-            "min_advertised": st.sampled_from([0.8, 1.1]),
-            "min_days": st.just(7),
-            "max_move": st.sampled_from([0.001, 0.05]),
-            "seen": st.sampled_from([0.0, 0.1]),
-            "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001]]),
-        },
-    ),
-    columns=st.fixed_dictionaries(
-        {"list_price": st.floats(0.05, 50), "unit_cost": st.floats(0.01, 60), "current_price": st.floats(0.05, 50)},
-        optional={
-            "anchor_price": st.floats(0.05, 50),
-            "seen_low": st.floats(0.05, 50),
-            "seen_high": st.floats(0.05, 50),
-            "comp_price": st.floats(0.05, 50),
-            "days_since_change": st.sampled_from([0.0, 6.0, 7.0]),
-            "is_promo": st.booleans(),
-            "current_known": st.booleans(),
-            "cost_assumed": st.booleans(),
-            "last_price": st.floats(0.05, 50),
-        },
-    ),
-    largest_jump=st.sampled_from([None, 0.3, 0.05]),
-)
-def test_a_single_request_has_the_limits_and_candidates_of_a_batch(
-    guardrails: dict[str, Any], columns: dict[str, Any], largest_jump: float | None
-) -> None:
-    grid = CandidateGrid(config(guardrails=guardrails).decision, largest_jump=largest_jump)
-    batch = pricing_context(**columns)
-
-    ours, theirs = grid.candidates(resolved_request(batch)), grid.candidates(batch)
-
-    assert ours.prices.tolist() == theirs.prices[0].tolist()
-    assert list(ours.limits) == [values[0] for values in theirs.limits]
-    assert (ours.current, ours.nearest, ours.allowed) == (theirs.current[0], theirs.nearest[0], theirs.allowed[0])
-    for price in ours.prices[[0, ours.current, -1]]:
-        found = ours.limits.reasons(float(price), stays=False, operations=SINGLE)
-        assert found == theirs.limits.reasons(np.array([price]), stays=np.array([False]), operations=BATCH)[0]
-
-
-def test_a_guardrail_that_is_added_holds_for_a_single_request_and_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = guardrails._guardrails
-
-    def with_one_more(context: Context, *rest: Any, **named: Any) -> Iterator[tuple[str, Any, Any]]:
-        yield from before(context, *rest, **named)
-        yield "comp_band", context.list_price * 1.05, context.list_price * 1.1
-
-    monkeypatch.setattr(guardrails, "_guardrails", with_one_more)
-    grid, batch = CandidateGrid(config().decision), pricing_context(list_price=np.array([10.0, 20.0]))
-
-    single, together = grid.candidates(resolved_request(batch, 1)), grid.candidates(batch)
-
-    assert (single.limits.low, single.limits.high) == (21.0, 22.0)
-    assert (together.limits.low[1], together.limits.high[1]) == (21.0, 22.0)
-    reason = single.limits.reasons(21.0, stays=False, operations=SINGLE)
-    assert codes(reason) == ("at_comp_band",)
-    assert together.limits.reasons(together.limits.low, stays=np.zeros(2, bool), operations=BATCH).tolist()[1] == reason

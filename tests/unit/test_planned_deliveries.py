@@ -16,7 +16,6 @@ from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.calendar_tables import read_deliveries
 from pricing.data.deliveries import Deliveries
-from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, request_fields
@@ -24,7 +23,7 @@ from pricing.decision.resolve import Resolver
 from pricing.decision_log.format import LogEntry
 from pricing.errors import PlanError, SourceError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
-from tests.kit.demand_fakes import make_model, make_panel
+from tests.kit.demand_fakes import make_panel
 
 DAY = dt.date(2025, 3, 7)
 HORIZON = load_config().demand.horizon
@@ -126,25 +125,6 @@ def test_a_silent_request_is_priced_as_one_that_names_the_first_planned_day(
     assert set(silent.reasons) - {"delivery_planned"} == set(written.reasons)
 
 
-def test_a_planned_delivery_is_priced_alike_singly_and_in_a_batch_and_its_denial_is_kept_apart() -> None:
-    panel = make_panel()
-    last = panel.dates[-1].astype("M8[D]")
-    plan = deliveries(str(last + 2), product="P0")
-    by = Pricer(make_model(panel), ProductFacts.from_panel(panel).planned(deliveries=plan), config(), version="1")
-    day, today = (last + 1).astype(dt.date), last.astype(dt.date)
-    asked, denied = ask("P0", day=day, current_stock=50.0), ask("P0", day=day, current_stock=50.0, next_delivery=None)
-
-    singly = [by.price([request], today=today)[0] for request in (asked, denied, asked)]
-    together = by.price([asked, denied] * 3, today=today)
-
-    assert ["delivery_planned" in decision.reasons for decision in singly] == [True, False, True]
-    assert ["stock_short" in decision.reasons for decision in singly] == [False, True, False]
-    assert singly[0].recommended_price < singly[1].recommended_price, "the stock is to last for one day, not a week"
-    for decision, alone in zip(together, singly[:2] * 3, strict=True):
-        assert decision.recommended_price == alone.recommended_price
-        assert decision.reasons == alone.reasons
-
-
 def test_in_a_row_of_a_table_an_empty_cell_leaves_the_delivery_to_the_plan() -> None:
     assert request_fields({"next_delivery": None}) == {}
 
@@ -160,36 +140,6 @@ def test_the_log_tells_a_null_from_a_delivery_left_out() -> None:
 
     assert PriceRequest.model_validate(absent).asks_planned_delivery
     assert not PriceRequest.model_validate(null).asks_planned_delivery
-
-
-def test_an_explanation_names_the_planned_delivery() -> None:
-    by = pricer(deliveries("2025-03-20"))
-
-    planned, named = (
-        explain(ask(current_stock=20.0, **more), by, today=TODAY)
-        for more in ({}, {"next_delivery": dt.date(2025, 3, 20)})
-    )
-
-    def of_stock(explanation: Any) -> list[tuple[float, str]]:
-        return [(one.effect, one.sentence) for one in explanation.drivers if one.name == "stock"]
-
-    ((effect, sentence),) = of_stock(planned)
-    assert "20 units until the planned delivery on 2025-03-20" in sentence
-    assert effect != 0
-    assert of_stock(named) == [(effect, sentence.replace("planned delivery", "delivery"))]
-
-
-def test_no_mixture_of_two_requests_takes_a_delivery_that_neither_has_ahead() -> None:
-    friday = ask("apple", current_stock=20.0)
-    wednesday = ask("cocoa", day=dt.date(2025, 3, 5), current_stock=20.0)
-    plan = deliveries("2025-03-06")  # ahead of apple on Wednesday, whom nobody asks for then
-
-    with_plan_, without = (
-        explain(friday, pricer(one), today=TODAY, against=wednesday) for one in (plan, Deliveries.none())
-    )
-
-    assert {one.name for one in without.drivers} >= {"product", "season"}
-    assert [(one.name, one.exact) for one in with_plan_.drivers] == [(one.name, one.exact) for one in without.drivers]
 
 
 def test_a_plan_of_deliveries_comes_along_and_what_is_over_does_not() -> None:

@@ -148,25 +148,6 @@ def test_without_a_plan_a_silent_request_is_one_without_promotion() -> None:
     assert silent.model_dump(exclude={"decision_id"}) == loud.model_dump(exclude={"decision_id"})
 
 
-def test_a_planned_promotion_is_priced_alike_singly_and_in_a_batch() -> None:
-    panel = make_panel()
-    day = (panel.dates[-1] + 3).astype("M8[D]")
-    plan = Promotions(np.array(["P0"]), np.array([day]), np.array([day]))
-    known = ProductFacts.from_panel(panel).planned(plan)
-    by = Pricer(make_model(panel), known, config(), version="1")
-    asked = ask("P0", date=day.astype(dt.date), day_of_week=day.astype(dt.date).strftime("%A"))
-
-    (single,) = by.price([asked], today=panel.dates[-1].astype(dt.date))
-    batch = by.price([asked] * 6, today=panel.dates[-1].astype(dt.date))
-    written = by.price([asked.model_copy(update={"is_promo": True})], today=panel.dates[-1].astype(dt.date))[0]
-    denied = by.price([asked.model_copy(update={"is_promo": False})], today=panel.dates[-1].astype(dt.date))[0]
-
-    assert "promotion_planned" in single.reasons
-    assert "promotion_planned" not in denied.reasons, "that the request says so itself is part of what is kept"
-    assert {decision.recommended_price for decision in batch} == {single.recommended_price}
-    assert written.recommended_price == single.recommended_price
-
-
 def test_product_then_category_then_rule_each_labelled() -> None:
     asked = [ask(), ask("fig", category="fruit", list_price=10.0), ask("saw", category="tools", list_price=10.0)]
 
@@ -412,18 +393,6 @@ def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: i
     assert "at_min_days" in new.reasons
 
 
-def test_holidays_come_from_the_request_then_from_history_then_from_the_country() -> None:
-    by_history = Resolver(None, facts(recurring=("date:3:7",)), config(), pricer().policy)
-    by_country = Resolver(None, facts(recurring=None), config(), pricer().policy)
-    independence = dt.date(2025, 7, 4)
-
-    flags = by_history.resolve([ask(), ask(is_holiday=False), ask(date=dt.date(2025, 3, 14))], today=TODAY)
-    fourth = by_country.resolve([ask(date=independence)], today=TODAY)
-
-    assert flags.offers.is_holiday.tolist() == [1.0, 0.0, 0.0]
-    assert fourth.offers.is_holiday.tolist() == [1.0]
-
-
 def test_details_carry_what_the_log_needs() -> None:
     (detail,) = pricer().price_detailed([ask()], today=TODAY)
 
@@ -468,7 +437,6 @@ OPTIONAL = st.fixed_dictionaries(
         "category": st.sampled_from(["fruit", "tools", ""]),
         "strategy": st.sampled_from(["margin", "revenue", "clearance", "match"]),
         "is_promo": st.booleans(),
-        "is_holiday": st.booleans(),
         "next_delivery": st.dates(dt.date(2031, 1, 1), dt.date(2100, 1, 1)),
     },
 )
@@ -574,7 +542,7 @@ def test_money_that_nobody_asks_for_is_refused(field: str, price: float) -> None
 def test_an_absurd_price_is_answered_in_numbers(by: str, fields: dict[str, float]) -> None:
     panel = make_panel()
     facts_ = ProductFacts.from_panel(panel)
-    answering = Pricer(make_model(panel) if by == "model" else None, facts_, config(), version="7")
+    answering = Pricer(make_model(panel).table() if by == "model" else None, facts_, config(), version="7")
 
     for stock in (3.0, 1e9):
         (detail,) = answering.price_detailed([ask("P0", current_stock=stock, **fields)], today=dt.date(2024, 4, 1))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.decision.stock import BatchSales, chance_above, expected_sales
+from pricing.decision.stock import Sales, chance_above, expected_sales
 from pricing.demand.curve import DemandGrid
 
 
@@ -87,7 +87,7 @@ def test_the_expected_sales_of_a_batch_interpolate_to_half_a_percent() -> None:
         until = level * ratio ** -np.linspace(1.2, 4.5, 8)[:, None]
         grid = grid_of(until, size=size, first=until / 7)
 
-        sales = BatchSales(grid, np.array([stock]))
+        sales = Sales(grid, np.array([stock]))
 
         direct = expected_sales(until, size=np.full_like(until, size), stock=np.full_like(until, stock))
         assert np.abs(sales.until[0] / direct - 1).max() < 5e-3
@@ -99,7 +99,7 @@ def test_the_expected_sales_of_a_batch_interpolate_to_half_a_percent() -> None:
 def test_ample_stock_leaves_demand_as_it_is_and_copies_nothing() -> None:
     grid = grid_of(np.array([[9.0, 5.0]]), size=4.0)
 
-    sales = BatchSales(grid, np.array([np.inf]))
+    sales = Sales(grid, np.array([np.inf]))
 
     assert sales.until is grid.until
 
@@ -109,7 +109,7 @@ def test_only_short_requests_are_limited() -> None:
     sizes = np.full(2, 5.0)
     grid = DemandGrid(until, until, sizes, sizes, np.ones(1), np.zeros(2, dtype=int), np.full(2, 2))
 
-    sales = BatchSales(grid, np.array([10.0, np.inf]))
+    sales = Sales(grid, np.array([10.0, np.inf]))
 
     assert (sales.until[0] < 10.01).all()
     assert (sales.until[1] == 50.0).all()
@@ -120,7 +120,7 @@ def test_only_short_requests_are_limited() -> None:
 def test_the_largest_demand_of_a_request_is_served_as_exactly_as_any_point_of_the_table(stock: float) -> None:
     until = np.array([[24.0, 6.0, 2.0]])
 
-    served = BatchSales(grid_of(until, size=4.0), np.array([stock])).until[0, 0]
+    served = Sales(grid_of(until, size=4.0), np.array([stock])).until[0, 0]
 
     ends = np.array([24.0, 2.0])
     assert served[[0, 2]] == pytest.approx(

@@ -17,7 +17,6 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin, unit_profit, with_tax
 from pricing.data.panel import SERIES, Panel
-from pricing.decision.explanation import explain
 from pricing.decision.price_grid import CandidateGrid
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
@@ -268,15 +267,6 @@ def test_a_price_that_a_person_gave_below_cost_and_tax_is_raised_to_them() -> No
 
     assert answer.decision.recommended_price == pytest.approx(7.2)
     assert {"overridden", "at_cost"} <= set(answer.decision.reasons)
-
-
-def test_an_explanation_names_the_tax_where_two_requests_differ_in_it() -> None:
-    by = pricer(tax_rate=0.2, scale=1.2)
-
-    found = explain(ask(tax_rate=0.07), by, today=TODAY, against=ask(tax_rate=0.25))
-
-    (driver,) = [one for one in found.drivers if one.name == "cost"]
-    assert driver.sentence.startswith("The tax rate of 7 %, rather than 25 %, lowers the price by")
 
 
 def test_what_a_shop_earned_is_net_of_tax_and_its_discounts_are_of_prices_paid() -> None:

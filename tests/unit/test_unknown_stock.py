@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricing.decision.explanation import explain
-from pricing.decision.pricer import FEW, Pricer
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.registry.version import load
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
@@ -17,7 +17,7 @@ from tests.kit.versions import shared_version
 
 AMPLE = 1e9
 BY_RULE = Pricer(None, facts(), config(), version="none")
-BY_BATCH = Pricer(ConstantElasticity(elasticities=(1.6, 2.5)), facts(), config(), version="1")
+BY_MODEL = Pricer(ConstantElasticity(elasticities=(1.6, 2.5)), facts(), config(), version="1")
 
 
 def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:
@@ -26,7 +26,6 @@ def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:
 
 @cache
 def by_version() -> Pricer:
-    """Decides single requests by the fast path."""
     return load(shared_version()).pricer(version="7")
 
 
@@ -36,9 +35,8 @@ def told(decision: Decision) -> dict[str, Any]:
 
 @settings(deadline=None)  # the first example builds a version
 @given(
-    kind=st.sampled_from(["version", "batch", "rule"]),
+    kind=st.sampled_from(["version", "model", "rule"]),
     product=st.sampled_from(["known", "ghost"]),
-    number=st.sampled_from([1, FEW + 1]),
     strategy=st.sampled_from(["margin", "revenue", "clearance", "match"]),
     fields=st.fixed_dictionaries(
         {},
@@ -50,24 +48,22 @@ def told(decision: Decision) -> dict[str, Any]:
         },
     ),
 )
-def test_unknown_stock_is_priced_as_ample_stock_alone_and_in_a_batch(
-    kind: str, product: str, number: int, strategy: str, fields: dict[str, Any]
-) -> None:
-    by = {"batch": BY_BATCH, "rule": BY_RULE}.get(kind) or by_version()
+def test_unknown_stock_is_priced_as_ample_stock(kind: str, product: str, strategy: str, fields: dict[str, Any]) -> None:
+    by = {"model": BY_MODEL, "rule": BY_RULE}.get(kind) or by_version()
     known = "P00001" if kind == "version" else "apple"
     asked = {"product_id": known if product == "known" else product, "list_price": 10.0, "strategy": strategy, **fields}
 
     absent, null, ample = (
-        [told(decision) for decision in by.price([ask(**asked, **stock)] * number, today=TODAY)]
+        told(by.price([ask(**asked, **stock)], today=TODAY)[0])
         for stock in ({}, {"current_stock": None}, {"current_stock": AMPLE})
     )
 
     assert absent == null == ample
-    assert not {"stock_short", "no_stock"} & set(absent[0]["reasons"])
+    assert not {"stock_short", "no_stock"} & set(absent["reasons"])
 
 
 def test_stock_zero_is_known_and_said() -> None:
-    empty, unknown = BY_BATCH.price([ask(current_stock=0), ask()], today=TODAY)
+    empty, unknown = BY_MODEL.price([ask(current_stock=0), ask()], today=TODAY)
 
     assert "no_stock" in empty.reasons
     assert empty.expected_units == 0.0
@@ -75,18 +71,17 @@ def test_stock_zero_is_known_and_said() -> None:
 
 
 def test_a_simulation_with_unknown_stock_sells_what_is_demanded_and_gives_no_chance_of_running_out() -> None:
-    (outcome,) = BY_BATCH.simulate(ask(), today=TODAY, prices=[9.0]).outcomes
+    (outcome,) = BY_MODEL.simulate(ask(), today=TODAY, prices=[9.0]).outcomes
 
     assert outcome.units == outcome.demand
     assert outcome.stock_out is None
 
 
 def test_no_explanation_names_a_stock_that_is_unknown() -> None:
-    unknown, known = (explain(ask(**stock), BY_BATCH, today=TODAY) for stock in ({}, {"current_stock": 5}))
+    unknown, known = (explain(ask(**stock), BY_MODEL, today=TODAY) for stock in ({}, {"current_stock": 5}))
 
     assert "stock" not in {driver.name for driver in unknown.drivers}
     assert "stock" in {driver.name for driver in known.drivers}
-    assert explain(ask(), BY_BATCH, today=TODAY, against=ask(current_stock=5)).drivers[0].name == "stock"
 
 
 @pytest.mark.parametrize("stock", [-1, float("nan"), float("inf"), "many"])
