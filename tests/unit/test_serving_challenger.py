@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,14 @@ def logged(shop: ServingApp) -> list[dict[str, Any]]:
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Version 8 fails whatever it is asked."""
-    price = Pricer.price_detailed
 
-    def fails(self: Pricer, *args: Any, **more: Any) -> Any:
+    def fails(price: Any, self: Pricer, *args: Any, **more: Any) -> Any:
         if self.version == "8":
             raise ZeroDivisionError
         return price(self, *args, **more)
 
-    monkeypatch.setattr(Pricer, "price_detailed", fails)
+    for name in ("price", "price_detailed"):
+        monkeypatch.setattr(Pricer, name, partialmethod(partial(fails, getattr(Pricer, name))))
 
 
 def test_a_share_of_the_products_is_answered_by_the_challenger_for_good(tmp_path: Path) -> None:

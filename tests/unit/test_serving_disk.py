@@ -46,7 +46,7 @@ def test_a_pointer_to_a_folder_that_is_gone_leads_to_another_download(tmp_path: 
 def test_a_worker_serves_no_version_with_a_damaged_array(tmp_path: Path, content: bytes | None) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(shared_version(), folder)
-    array = folder / "arrays" / "facts" / "list_price.npy"
+    array = folder / "products" / "list_price.npy"
     whole = bytearray(array.read_bytes())
     whole[-1] ^= 0xFF
     array.write_bytes(bytes(whole) if content is None else content)

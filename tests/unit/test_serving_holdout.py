@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pricing.decision.single_request import SingleRequest
 from tests.kit.serving import REQUEST, ServingApp, as_explained, open_app
 from tests.kit.versions import shared_version
 
@@ -124,7 +123,7 @@ def test_a_request_is_held_out_by_one_list_though_another_comes_meanwhile(
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(SingleRequest, "choose", fails)
+    monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", fails)
 
     decision = shop.price(**DEAR).get_json()
 
@@ -143,21 +142,8 @@ def test_an_explanation_of_a_held_product_is_of_the_price_that_it_gets(shop: Ser
     assert answer["decision"] == as_explained(given, decision_id=answer["decision"]["decision_id"])
     if of == "price":
         assert answer["value"] == given["recommended_price"]
-        moved = {driver["name"] for driver in answer["drivers"] if abs(driver["effect"]) > 1e-9}
-        assert moved <= {"current_price", "list_price", "cost", "history"}
+        assert answer["drivers"] == []
     assert "holdout" in {reason["code"] for reason in answer["reasons"]}
-
-
-def test_a_product_compared_with_a_held_one_is_explained_by_the_model(shop: ServingApp) -> None:
-    hold(shop, held("P00002"))
-    request = {**REQUEST, **DEAR}
-
-    answer = shop.client.post("/explain", json={"request": request, "against": {**request, "product_id": "P00002"}})
-
-    body = answer.get_json()
-    assert "holdout" not in {reason["code"] for reason in body["reasons"]}
-    assert body["baseline_value"] == shop.price(**DEAR, product_id="P00002").get_json()["recommended_price"]
-    assert body["value"] == shop.price(**DEAR).get_json()["recommended_price"]
 
 
 def test_a_simulation_says_that_a_product_is_held_out(shop: ServingApp) -> None:

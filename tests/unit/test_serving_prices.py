@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.single_request import SingleRequest
 from pricing.decision_log.format import read_decisions
 from pricing.registry.version import load
 from serving import problems
@@ -460,10 +459,7 @@ def test_a_query_that_is_not_known_is_refused(shop: ServingApp, query: str) -> N
 def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(SingleRequest, "choose", fail)
+    monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", _broken)
 
     decision = shop.price().get_json()
 
@@ -477,7 +473,7 @@ def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
     version = shop.service.champion.served.version
     assert version is not None
     row = int(np.argmax(version.facts.unit_cost))
-    monkeypatch.setattr(SingleRequest, "choose", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", _broken)
 
     decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
 
