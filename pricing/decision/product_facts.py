@@ -201,7 +201,7 @@ class ProductFacts:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
-        """Puts together again what `to_arrays` and `meta` took apart; columns of REFRESHED may be missing, and are empty.
+        """Puts together again what `to_arrays` and `meta` took apart; columns of REFRESHED that are missing are empty.
 
         Raises:
             KeyError: An array or a field is missing.
