@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pricing
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Floats, Ints, below
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION
@@ -228,9 +228,13 @@ class LoadedVersion:
         Raises:
             VersionError: A file is missing or damaged.
         """
-        meta = self._refresh.documents["learner"]
-        _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
-        return DemandModel.from_arrays(_part(self._refresh.arrays, REFRESH), meta)
+        arrays = _part(self._refresh.arrays, REFRESH)
+        try:
+            meta = self._refresh.documents["learner"]
+            _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
+            return DemandModel.from_arrays(arrays, meta)
+        except _OF_BAD_PARTS as error:
+            raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
     def whole_facts(self) -> ProductFacts:
         """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`).
@@ -436,5 +440,4 @@ def _check_periods(meta: Mapping[str, Any], *names: str, where: Path) -> None:
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
     """A part's arrays as plain views of the mapped ones: indexing a memmap itself takes twice as long."""
-    found = {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
-    return {name: array.view(np.ndarray) for name, array in found.items()}
+    return {name: array.view(np.ndarray) for name, array in below(arrays, part).items()}
