@@ -15,10 +15,9 @@ from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
-from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.runtime.cli import job_options, run_main
-from tests.kit.closed_loop import OPTIONAL, LoopResult, Shop, TrueDemand, run_nights
+from tests.kit.closed_loop import OPTIONAL, Learnt, LoopResult, Shop, TrueDemand, run_nights
 
 HISTORY, NIGHTS, LAST = 364, 60, 10
 FIRST_SEED = 300
@@ -54,14 +53,14 @@ def measure(name: str, config: Config, *, seed: int, products: int) -> dict[str,
     columns, margin, anchored, exact = SETTINGS[name]
     shop = draw_shop(seed=seed, products=products, margin=margin)
 
-    def learn(panel: Panel, _: Anchors) -> Demand:
+    def learn(panel: Panel, _: Anchors) -> Learnt:
         if exact:
             return TrueDemand(shop)
         from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
 
         return train(panel, config.demand)
 
-    def refresh(demand: Demand, panel: Panel) -> Demand:
+    def refresh(demand: Learnt, panel: Panel) -> Learnt:
         return demand.refresh(panel) if isinstance(demand, DemandModel) else demand
 
     nights = run_nights(

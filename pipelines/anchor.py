@@ -193,7 +193,7 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
     Raises:
         RegistryError: The registry refuses.
     """
-    facts = version.facts.anchored(anchors)
+    facts = version.whole_facts().anchored(anchors)
     list_price = _moved(facts.list_price, version.facts.product_ids, version.anchors, anchors)
     ratio = list_price / facts.list_price
     facts = replace(

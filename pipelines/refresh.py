@@ -185,7 +185,8 @@ def refreshed(
     """
     started, panel = time.perf_counter(), loaded.panel
     anchors = anchors.extended(panel)
-    planned = with_plan(version.facts, version.config.data)
+    known = version.whole_facts()
+    planned = with_plan(known, version.config.data)
     tags = {
         _FINGERPRINT: log_data(panel, sales=sales),
         _REBUILT: str(rebuild).lower(),
@@ -197,9 +198,7 @@ def refreshed(
         mlflow.set_tag("version", earlier)
         return RefreshResult(earlier, found=True)
     demand = version.learner.refresh(panel, rebuild=rebuild)
-    unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(
-        planned.to_arrays(), version.facts.to_arrays()
-    )
+    unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(planned.to_arrays(), known.to_arrays())
     if unchanged and not version.anchors.differing(anchors):
         mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None

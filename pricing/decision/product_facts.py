@@ -50,7 +50,9 @@ _ARRAYS = (
     "typical_units",
     "anchor_price",
 )
+REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
 _PROMOTIONS, _DELIVERIES = "promotions/", "planned_deliveries/"
+_NOT_READ = np.zeros(0, np.uint8)
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
 
@@ -197,7 +199,7 @@ class ProductFacts:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
-        """Puts together again what `to_arrays` and `meta` took apart.
+        """Puts together again what `to_arrays` and `meta` took apart; columns of REFRESHED that are missing are empty.
 
         Raises:
             KeyError: An array or a field is missing.
@@ -210,7 +212,7 @@ class ProductFacts:
             recurring=None if recurring is None else tuple(recurring),
             promotions=Promotions(**promotions) if promotions else Promotions.none(),
             planned_deliveries=Deliveries(**deliveries) if deliveries else Deliveries.none(),
-            **{name: arrays[name] for name in _ARRAYS},
+            **{name: arrays.get(name, _NOT_READ) if name in REFRESHED else arrays[name] for name in _ARRAYS},
         )
 
     def planned(self, promotions: Promotions | None = None, *, deliveries: Deliveries | None = None) -> "ProductFacts":

@@ -14,9 +14,8 @@ from pricing.demand.combination import FORECASTERS, Combination
 from pricing.demand.forward import Weights
 from pricing.demand.product_parameters import ProductParameters
 
-# Rows of the network's `known` input as `features.known_features` lays them out: 8 waves, 4 holidays, gap, known,
-# step; then the profile and the summary.
-GAP_ROW = 12
+# Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
+# step, after it the summary follows.
 PROFILE_ROW = 15
 CHUNK = 5000  # rows computed at a time
 FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which promotion lift and size are averaged

@@ -3,8 +3,8 @@
 import datetime as dt
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,23 +27,7 @@ from pricing.errors import HistoryError, VersionError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
 
-ARRAYS = (
-    "product_ids",
-    "categories",
-    "category",
-    "weights",
-    "norms",
-    "counted",
-    "elasticity_sd",
-    "grade",
-    "evidence",
-    "list_price",
-    "priors",
-    "holidays",
-    "combination",
-    "encoded",
-    "competitor",
-)
+_COLUMNS = ("product_ids", "categories", "category", "counted", "elasticity_sd", "grade", "list_price", "holidays")
 
 
 @dataclass(frozen=True)
@@ -270,23 +254,13 @@ class DemandModel:
 
     def factor_of(self, rows: Ints, state: State) -> Floats:
         """(row, step) `combination.factor` of products `rows`, recomputed with other states."""
-        evidence = Evidence(**{name: values[rows] for name, values in vars(self.evidence).items()})
-        encoded = self.encoded
+        encoded = replace(self.encoded, state=state, tail=self.encoded.tail.select(rows))
         some = replace(
             self,
-            product_ids=self.product_ids[rows],
             category=self.category[rows],
             norms=self.norms.take(rows),
-            counted=self.counted[rows],
-            elasticity_sd=self.elasticity_sd[rows],
-            grade=self.grade[rows],
-            evidence=evidence,
-            list_price=self.list_price[rows],
             combination=extend_combination(self.combination, rows),
-            competitor=None,
-            encoded=replace(
-                encoded, state=state, checkpoint=state, tail=encoded.tail.select(rows), digest=encoded.digest[rows]
-            ),
+            encoded=encoded,
         )
         return some.with_levels().combination.factor
 
@@ -307,7 +281,7 @@ class DemandModel:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything but the scalars of `meta`, as named arrays without objects."""
-        return flatten({name: getattr(self, name) for name in ARRAYS})
+        return flatten({field.name: getattr(self, field.name) for field in fields(self)})
 
     def meta(self) -> dict[str, Any]:
         """Return the scalars that `to_arrays` leaves out, ready for JSON."""
@@ -328,33 +302,33 @@ class DemandModel:
         Raises:
             VersionError: An array or a number is missing.
         """
+        rival = below(arrays, "competitor")
         try:
+            tail, (low, high), (base, growth) = meta["tail"], meta["elasticity_limits"], meta["level_error"]
             return cls(
                 period=meta["period"],
                 horizon=int(meta["horizon"]),
                 own_periods=int(meta["own_periods"]),
-                level_error=(float(meta["level_error"][0]), float(meta["level_error"][1])),
-                elasticity_limits=_limits(meta["elasticity_limits"]),
+                level_error=(float(base), float(growth)),
+                elasticity_limits=(float(low), float(high)),
                 combination=Combination(**below(arrays, "combination")),
-                product_ids=arrays["product_ids"],
-                categories=arrays["categories"],
-                category=arrays["category"],
-                elasticity_sd=arrays["elasticity_sd"],
-                grade=arrays["grade"],
                 evidence=Evidence(**below(arrays, "evidence")),
-                list_price=arrays["list_price"],
-                holidays=arrays["holidays"],
-                weights=dict(below(arrays, "weights")),
+                weights=below(arrays, "weights"),
                 norms=_norms(below(arrays, "norms")),
-                counted=arrays["counted"],
                 priors=Priors(**below(arrays, "priors")),
-                competitor=_competitor(below(arrays, "competitor")),
+                competitor=CompetitorEffects(**rival) if rival else None,
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
                     checkpoint=_state(below(arrays, "encoded/checkpoint")),
-                    tail=_tail(below(arrays, "encoded/tail"), meta),
+                    tail=Panel(
+                        period=meta["period"],
+                        notes=tuple(tail["notes"]),
+                        holidays_given=bool(tail["holidays_given"]),
+                        **below(arrays, "encoded/tail"),
+                    ),
                     digest=arrays["encoded/digest"],
                 ),
+                **{name: arrays[name] for name in _COLUMNS},
             )
         except (KeyError, TypeError) as error:
             raise VersionError(f"the demand model's arrays are not complete: {error}") from error
@@ -461,21 +435,5 @@ def _norms(arrays: dict[str, Any]) -> Norms:
     return Norms(**own, lifts=EventLifts(**lifts) if lifts else None)
 
 
-def _competitor(arrays: dict[str, Any]) -> CompetitorEffects | None:
-    return CompetitorEffects(**arrays) if arrays else None
-
-
-def _tail(arrays: dict[str, Any], meta: Mapping[str, Any]) -> Panel:
-    about = meta["tail"]
-    return Panel(
-        period=meta["period"], notes=tuple(about["notes"]), holidays_given=bool(about["holidays_given"]), **arrays
-    )
-
-
 def _state(arrays: dict[str, NDArray[Any]]) -> State:
     return State(memory=EwmaState(**below(arrays, "memory")), hidden=arrays["hidden"], cell=arrays["cell"])
-
-
-def _limits(pair: Sequence[float]) -> tuple[float, float]:
-    low, high = pair
-    return float(low), float(high)

@@ -1,5 +1,6 @@
 """Encode each product's past: from scratch, by new periods, or again from a checkpoint. NumPy only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,8 @@ def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> St
         return state
     if products > CHUNK and len(panel.dates) > LONG:
         parts = [np.arange(begin, min(begin + CHUNK, products)) for begin in range(0, products, CHUNK)]
-        return _joined([_advance_some(weights, panel, norms=norms, state=state, rows=rows) for rows in parts])
+        each = (_advance_some(weights, panel, norms=norms, state=state, rows=rows) for rows in parts)
+        return _each(lambda *some: np.concatenate(some), *each)
     past, memory = features.past_features(panel, norms=norms, memory=state.memory)
     _, (hidden, cell) = forward.encode(weights, past.inputs, state=(state.hidden, state.cell))
     return State(memory, hidden, cell)
@@ -65,9 +67,10 @@ def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State,
     return advance(weights, panel.select(rows), norms=theirs, state=own)
 
 
-def _joined(parts: list[State]) -> State:
-    memory = {name: np.concatenate([getattr(part.memory, name) for part in parts]) for name in vars(parts[0].memory)}
-    hidden, cell = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hidden", "cell"))
+def _each(combine: Callable[..., Floats], *states: State) -> State:
+    """Combine the arrays of several states one by one."""
+    memory = {name: combine(*(getattr(one.memory, name) for one in states)) for name in vars(states[0].memory)}
+    hidden, cell = (combine(*(getattr(one, name) for one in states)) for name in ("hidden", "cell"))
     return State(EwmaState(**memory), hidden, cell)
 
 
@@ -162,11 +165,7 @@ def encode_unread(
         merged[rows] = new
         return merged
 
-    memory = {name: put(old, getattr(fresh.memory, name)) for name, old in vars(encoded.checkpoint.memory).items()}
-    sums = encoded.digest.copy()
-    sums[rows] = digest(theirs)
-    hidden, cell = put(encoded.checkpoint.hidden, fresh.hidden), put(encoded.checkpoint.cell, fresh.cell)
-    return State(EwmaState(**memory), hidden, cell), sums
+    return _each(put, encoded.checkpoint, fresh), put(encoded.digest, digest(theirs))
 
 
 def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:

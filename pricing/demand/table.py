@@ -300,7 +300,7 @@ def _known(price: Floats, otherwise: Floats) -> Floats:
 
 def _bent(away: Floats) -> Floats:
     """(request, node, candidate) price ratios in each node's form, from their logs (request, candidate)."""
-    return np.stack([away, np.expm1(away)], axis=1)[:, EXPONENTIAL]
+    return np.stack([away, np.expm1(np.minimum(away, POWER_LIMIT))], axis=1)[:, EXPONENTIAL]
 
 
 def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,9 @@ MOST_FILES = 1_000
 MOST_BYTES = 4_000_000_000  # of all its files
 MOST_JSON_BYTES = 20_000_000  # of one document
 MOST_LEVELS = 50  # of lists and objects inside one another
-_MOST_ARRAY_HEADER = 10_000  # bytes, NumPy's own limit
+# NumPy begins every array that a version may hold with this. It excludes archives and pickles, which `np.load` would
+# open too, and headers of more than 64 kB.
+_MAGIC = b"\x93NUMPY\x01\x00"
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,11 @@ def _checked(name: str) -> str:
 
 
 def _save(path: Path, array: NDArray[Any], *, name: str) -> None:
-    if array.dtype.kind not in _PLAIN_KINDS or array.dtype.names:
-        raise VersionError(f"array {name!r} holds {array.dtype}; a version keeps plain numbers, strings and dates only")
-    with path.open("wb") as handle:
-        np.lib.format.write_array(handle, array, version=None, allow_pickle=False)
+    try:
+        _accept_dtype(array.dtype)
+    except ValueError as error:
+        raise VersionError(f"array {name!r}: {error}") from error
+    np.save(path, array, allow_pickle=False)
 
 
 def _accept_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
@@ -223,29 +226,25 @@ def _accept_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    """Maps an array whose header says what its file holds: NumPy's reader of any file would also open archives."""
+    """Maps an array of plain numbers, strings or dates."""
     try:
         with path.open("rb") as handle:
-            shape, fortran_order, dtype = _array_header(handle)
-            offset, held = handle.tell(), path.stat().st_size
-        if dtype.kind not in _PLAIN_KINDS or dtype.names:
-            raise ValueError(f"it holds {dtype}, and a version keeps plain numbers, strings and dates only")
-        if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize != held:
-            raise ValueError(f"its header says {shape} of {dtype}, and {held - offset:,} bytes follow")
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran_order else "C")
+            if handle.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError("it does not begin as one does")
+        with np.errstate(over="raise"):  # of a shape whose size is no number of bytes
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        _accept_dtype(array.dtype)
     except (  # EOFError: nothing in it, as a power cut leaves files; the others come from a header made to harm
         *(OSError, ValueError, TypeError, EOFError),
-        *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError, OverflowError),
+        *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError, ArithmeticError),
     ) as error:
         raise VersionError(f"{path}: is no plain array ({error}); fetch the version again") from error
+    return array
 
 
-def _array_header(handle: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(handle)
-    if version != (1, 0):  # which NumPy writes for every array that a version may hold
-        raise ValueError(f"its format is {version}, expected (1, 0)")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(handle, max_header_size=_MOST_ARRAY_HEADER)
-    return shape, fortran_order, dtype
+def _accept_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in _PLAIN_KINDS or dtype.names:
+        raise ValueError(f"it holds {dtype}, and a version keeps plain numbers, strings and dates only")
 
 
 def _json_bytes(value: Any) -> bytes:

@@ -74,8 +74,8 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
 def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
     """Prices the requests and returns both as JSON, for a version to store.
 
-    One by one, as `compare` does: where stock is all but certain to sell out, prices hardly differ in what they earn,
-    and a batch's single precision moves the confidence by more than the tolerance.
+    One by one, as `compare` does: BLAS may round a batch otherwise, and where stock is all but certain to sell out that
+    moves the confidence by more than the tolerance.
     """
     decisions = [decision for request in requests for decision in prices.price([request], today=today)]
     return {

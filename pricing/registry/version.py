@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pricing
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Floats, Ints, below
 from pricing.config import ModelConfig, parse_model_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import REFRESHED, ProductFacts
 from pricing.demand.competitor import LEAST_MOVES
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
@@ -228,8 +228,25 @@ class LoadedVersion:
         Raises:
             VersionError: A file is missing or damaged.
         """
-        content = files.read(self.folder, parts=(REFRESH, "learner"))
-        return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
+        arrays = _part(self._refresh.arrays, REFRESH)
+        try:
+            meta = self._refresh.documents["learner"]
+            _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
+            return DemandModel.from_arrays(arrays, meta)
+        except _OF_BAD_PARTS as error:
+            raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
+
+    def whole_facts(self) -> ProductFacts:
+        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`).
+
+        Raises:
+            VersionError: A file is missing or damaged.
+        """
+        return replace(self.facts, **_part(self._refresh.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
+
+    @cached_property
+    def _refresh(self) -> files.Files:
+        return files.read(self.folder, parts=(REFRESH, "learner"))
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
         """What answers requests by this version.
@@ -310,8 +327,15 @@ def pack(
         "products": facts.meta(),
         "learner": demand.meta(),
     }
-    parts: dict[str, Any] = {"table": table, "products": facts, "anchors": anchors, REFRESH: demand}
-    arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.to_arrays().items()}
+    known = facts.to_arrays()
+    parts = {
+        "table": table.to_arrays(),
+        "products": {name: array for name, array in known.items() if name not in REFRESHED},
+        "anchors": anchors.to_arrays(),
+        REFRESH: demand.to_arrays(),
+        f"{REFRESH}/facts": {name: known[name] for name in REFRESHED},
+    }
+    arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
     files.write(folder, header=header, documents=documents, arrays=arrays)
     return load(folder)
 
@@ -334,7 +358,7 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
     try:
         _check_parts(header, where=folder)
         documents = content.documents
-        _check_periods(documents["table"], where=folder)
+        _check_periods(documents["table"], "horizon", where=folder / "table.json")
         return LoadedVersion(
             folder=folder,
             demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
@@ -403,17 +427,17 @@ def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; train again")
 
 
-def _check_periods(meta: Mapping[str, Any], *, where: Path) -> None:
+def _check_periods(meta: Mapping[str, Any], *names: str, where: Path) -> None:
     """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
-    value = meta["horizon"]
-    if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
-        raise VersionError(
-            f"{where}: table.json says horizon {repr(value)[:40]}, expected a whole number from 1 to "
-            f"{_MOST_PERIODS:,}; train again"
-        )
+    for name in names:
+        value = meta[name]
+        if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
+            raise VersionError(
+                f"{where} says {name} {repr(value)[:40]}, expected a whole number from 1 to {_MOST_PERIODS:,}; "
+                "train again"
+            )
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
     """A part's arrays as plain views of the mapped ones: indexing a memmap itself takes twice as long."""
-    found = {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
-    return {name: array.view(np.ndarray) for name, array in found.items()}
+    return {name: array.view(np.ndarray) for name, array in below(arrays, part).items()}

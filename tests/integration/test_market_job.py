@@ -151,7 +151,6 @@ def test_injected_elasticities_are_those_of_the_truth() -> None:
             list_price=list_price,
             comp_price=np.full(many, np.nan),
             is_promo=none,
-            is_holiday=none,
             periods=np.full(many, 5),
         ),
         prices,

@@ -358,14 +358,14 @@ def test_rollback_with_new_rows_alone_derives_them_as_in_the_whole_history(shop:
     promote.main([])
     rows = panel_frame(_since(shop.panel(160), 140)).drop(columns=["list_price"])
     rows.to_csv(shop.folder / "new.csv", index=False)
-    past = shop.fetch(first).demand.encoded.tail
+    past = shop.fetch(first).learner.encoded.tail
     anchors, data = shop.fetch("champion").anchors, load_config().data
     known, blind = build_panel(rows, data, past=past, anchors=anchors), build_panel(rows, data)
     assert not np.array_equal(known.list_price, blind.list_price, equal_nan=True)
 
     assert rollback.main(["--sales", str(shop.folder / "new.csv")]) == 0
 
-    tail = shop.fetch("champion").demand.encoded.tail
+    tail = shop.fetch("champion").learner.encoded.tail
     new = np.isin(tail.dates, known.dates)
     np.testing.assert_allclose(tail.list_price[:, new], known.list_price)
     np.testing.assert_array_equal(tail.is_promo[:, new], known.is_promo)
@@ -553,13 +553,13 @@ def test_a_record_that_does_not_answer_changes_nothing(
 
 def test_a_damaged_version_is_never_promoted(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.add()
-    (array,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version/arrays/facts/price.npy")
+    (array,) = shop.folder.glob("mlruns/*/models/*/artifacts/artifacts/version/products/price.npy")
     array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
 
     code = promote.main(["--force", "true", "--reason", "hurry"])
 
     assert code == 2
-    assert "arrays/facts/price.npy is damaged" in capsys.readouterr().err
+    assert "products/price.npy is damaged" in capsys.readouterr().err
     assert "champion" not in shop.registry.aliases()
 
 
@@ -591,7 +591,7 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
 
     assert everything.meta["checks"]["parity_from_scratch"]
     assert not rows.meta["checks"]["parity_from_scratch"]
-    np.testing.assert_allclose(rows.demand.encoded.state.hidden, everything.demand.encoded.state.hidden, atol=1e-6)
+    np.testing.assert_allclose(rows.learner.encoded.state.hidden, everything.learner.encoded.state.hidden, atol=1e-6)
     for name in ("product_ids", "categories", "price", "list_price", "unit_cost", "stock", "last_change"):
         np.testing.assert_array_equal(rows.facts.to_arrays()[name], everything.facts.to_arrays()[name], err_msg=name)
     assert rows.facts.recurring == everything.facts.recurring

@@ -114,7 +114,7 @@ def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: p
     assert refresh.main(write(spoilt)) == 0
 
     version = shop.fetch("challenger")
-    tail = version.demand.encoded.tail
+    tail = version.learner.encoded.tail
     row = int(np.flatnonzero(tail.product_ids == product)[0])
     assert tail.present[:, -1].sum() == len(tail.product_ids) - 1
     assert not tail.present[row, -1]

@@ -80,9 +80,9 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
 
     version = shop.fetch("challenger")
     assert list(version.facts.product_ids) == list(shop.whole.product_ids)
-    for name, values in version.facts.to_arrays().items():
-        if name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
-            np.testing.assert_array_equal(values[5], before.facts.to_arrays()[name][5], err_msg=name)
+    facts, known = version.whole_facts(), before.whole_facts()
+    for name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
+        np.testing.assert_array_equal(getattr(facts, name)[5], getattr(known, name)[5], err_msg=name)
 
 
 def test_sound_new_rows_give_no_finding(shop: Shop) -> None:
@@ -109,11 +109,11 @@ def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Sho
     panel = launched(restocked(shop.panel(days), since=125, every=3), row=5, day=135)
     known = panel.through(panel.dates[134]).select(np.flatnonzero(np.arange(12) != 5))
     shop.add(panel=known, alias="champion")
-    before = shop.fetch("champion").facts
+    before = shop.fetch("champion").whole_facts()
 
     assert refresh.main(["--sales", shop.sales(days, first=135 - ago, panel=panel)]) == 0
 
-    facts, whole = shop.fetch("challenger").facts, ProductFacts.from_panel(panel)
+    facts, whole = shop.fetch("challenger").whole_facts(), ProductFacts.from_panel(panel)
     for name in ("stock_jumps", "delivery_gaps", "last_delivery", "deliveries"):
         np.testing.assert_array_equal(getattr(facts, name), getattr(whole, name), err_msg=name)
     assert days == 136 or not np.array_equal(np.delete(facts.delivery_gaps, 5, axis=0), before.delivery_gaps)
@@ -178,7 +178,7 @@ def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
     version = shop.fetch("challenger")
     scratch = make_demand(shop.panel(150)).refresh(panel, rebuild=True)
     plain = make_demand(shop.panel(150)).refresh(shop.panel(160), rebuild=True)
-    np.testing.assert_allclose(version.demand.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
+    np.testing.assert_allclose(version.learner.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
     assert np.abs(scratch.encoded.state.hidden - plain.encoded.state.hidden).max() > 1e-3, "the correction matters"
 
 
@@ -412,7 +412,7 @@ def test_the_lifts_of_coming_events_are_known_after_a_refresh(shop: Shop) -> Non
     assert refresh.main(["--sales", shop.sales(160, panel=replace(panel, events=feasts))]) == 0
 
     version = shop.fetch("challenger")
-    lifts = version.demand.norms.lifts
+    lifts = version.learner.norms.lifts
     assert lifts.rows(np.array([coming - 1, coming, coming + 1]))[0] == pytest.approx([0.15, 0.3, 0.0])
     assert len(lifts.dates) - 1 == int((panel.dates[-1] - lifts.dates[0]) // np.timedelta64(1, "D")) + 419
     assert version.meta["checks"]["parity"] < 1e-5

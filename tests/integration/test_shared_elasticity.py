@@ -53,11 +53,11 @@ def test_stores_of_a_product_are_trained_as_one_and_a_new_one_joins_it() -> None
     for model in (shared, refreshed):
         assert model.product_ids.tolist() == alone.product_ids.tolist()
         assert len(np.unique(model.norms.elasticity)) == 3
-        shown = model.elasticity(np.arange(15))[0].reshape(3, 5)
+        shown = model.table().elasticities(np.arange(15))[0].reshape(3, 5)
         np.testing.assert_array_equal(shown, np.repeat(shown[:, :1], 5, axis=1))
         assert (np.diff(model.grade.reshape(3, 5)) == 0).all()
     assert len(np.unique(alone.norms.elasticity)) == 15
     assert np.abs(shared.norms.elasticity - truth).mean() < 0.8 * np.abs(alone.norms.elasticity - truth).mean()
     new = refreshed.product_ids.tolist().index("tea@web")
-    assert not refreshed.own()[new]
+    assert not refreshed.table().own[new]
     assert refreshed.norms.elasticity[new] == refreshed.norms.elasticity[new - 1]

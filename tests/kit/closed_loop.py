@@ -20,6 +20,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.curve import Demand, DemandGrid, Offers
 from pricing.demand.grades import GRADES
+from pricing.demand.model import DemandModel
 
 NEEDED = ("date", "product_id", "units_sold", "price")
 OPTIONAL = ("list_price", "unit_cost", "comp_price", "stock", "is_promo")
@@ -134,8 +135,9 @@ class LoopResult:
         return move
 
 
-Learn = Callable[[Panel, Anchors], Demand]
-Refresh = Callable[[Demand, Panel], Demand]
+Learnt = Demand | DemandModel
+Learn = Callable[[Panel, Anchors], Learnt]
+Refresh = Callable[[Learnt, Panel], Learnt]
 
 
 def run_nights(
@@ -177,7 +179,8 @@ def run_nights(
     prices, decisions = [], []
     for day in range(history, history + nights):
         facts = ProductFacts.from_panel(panel, anchors=anchors if anchored else None)
-        answers = Pricer(demand, facts, config, version="loop").price(
+        served = demand.table() if isinstance(demand, DemandModel) else demand
+        answers = Pricer(served, facts, config, version="loop").price(
             _requests(shop, day, stocked="stock" in columns), today=(START + day).item()
         )
         decisions.append(answers)

@@ -48,9 +48,11 @@ def make_panel(*, products: int = 5, periods: int = 90, seed: int = 0) -> Panel:
     )
 
 
-def make_weights(*, units: int = 8, categories: int = 2, seed: int = 1) -> dict[str, np.ndarray]:
+def make_weights(
+    *, units: int = 8, categories: int = 2, scale: float = 0.2, rng: np.random.Generator | None = None
+) -> dict[str, np.ndarray]:
     """Weights of the right shapes, small and random."""
-    rng = np.random.default_rng(seed)
+    rng = rng or np.random.default_rng(1)
     shapes = {
         "lstm_cell/kernel": (PAST, 4 * units),
         "lstm_cell/recurrent_kernel": (units, 4 * units),
@@ -63,7 +65,7 @@ def make_weights(*, units: int = 8, categories: int = 2, seed: int = 1) -> dict[
         "heads/kernel": (32, 3),
         "heads/bias": (3,),
     }
-    return {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def make_norms(panel: Panel) -> Norms:

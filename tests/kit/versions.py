@@ -15,7 +15,6 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.ewma import Norms
-from pricing.data.features import KNOWN, PAST
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
@@ -27,8 +26,7 @@ from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, pack
 from simulation.config import MarketConfig
 from simulation.market import simulate
-
-UNITS, HIDDEN, EMBEDDING = 8, 32, 4
+from tests.kit.demand_fakes import make_weights
 
 
 @cache
@@ -65,23 +63,11 @@ def make_panel(*, products: int = 12, days: int = 150, seed: int = 3) -> Panel:
     return build_panel(simulate(MarketConfig(products=products, days=days, seed=seed)).frame(), load_config().data)
 
 
-def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units: int = UNITS) -> DemandModel:
+def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units: int = 8) -> DemandModel:
     rng = np.random.default_rng(seed)
     categories, category = np.unique(panel.categories, return_inverse=True)
     count = len(panel.product_ids)
-    shapes = {
-        "lstm_cell/kernel": (PAST, 4 * units),
-        "lstm_cell/recurrent_kernel": (units, 4 * units),
-        "lstm_cell/bias": (4 * units,),
-        "from_state/kernel": (units, HIDDEN),
-        "from_state/bias": (HIDDEN,),
-        "from_known/kernel": (KNOWN, HIDDEN),
-        "from_category/kernel": (EMBEDDING, HIDDEN),
-        "category_embedding/embeddings": (len(categories) + 1, EMBEDDING),
-        "heads/kernel": (HIDDEN, 3),
-        "heads/bias": (3,),
-    }
-    weights = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    weights = make_weights(units=units, categories=len(categories), scale=0.1, rng=rng)
     norms = Norms(
         usual_price=np.nanmedian(panel.price, axis=1).astype(np.float32),
         unit=np.ones(len(panel.product_ids), np.float32),
@@ -127,7 +113,7 @@ def make_version(
     panel: Panel | None = None,
     seed: int = 1,
     config: Config | None = None,
-    units: int = UNITS,
+    units: int = 8,
     grade: int = OWN_HISTORY,
     holds_only: bool = False,
     data: Mapping[str, object] | None = None,

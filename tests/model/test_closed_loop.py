@@ -1,6 +1,5 @@
 """Sixty nights of the real loop on the needed columns: train, pack, refresh, price, sell."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,10 @@ from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.curve import Demand
 from pricing.demand.model import DemandModel
 from pricing.demand.training import train
-from pricing.registry.version import Origin, load, pack
-from tests.kit.closed_loop import LoopResult, Shop, run_nights
+from pricing.registry.version import Origin, pack
+from tests.kit.closed_loop import Learnt, LoopResult, Shop, run_nights
 from tests.model.test_network import TINY
 
 PRODUCTS = 10
@@ -41,33 +39,25 @@ def config() -> Config:
 def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> LoopResult:
     folder = tmp_path_factory.mktemp("loop") / "version"
 
-    def learn(panel: Panel, anchors: Anchors) -> Demand:
-        return served(train(panel, config.demand), panel, anchors, config=config, folder=folder)
+    def learn(panel: Panel, anchors: Anchors) -> DemandModel:
+        version = pack(
+            folder,
+            demand=train(panel, config.demand),
+            facts=ProductFacts.from_panel(panel, anchors=anchors),
+            config=config,
+            backtest={"wape": 0.4},
+            origin=Origin(kind="train", data={}),
+            holds_only=False,
+            anchors=anchors,
+        )
+        assert version.anchors.same(anchors)
+        return version.learner
 
-    return run_nights(small_shop(), config, learn=learn, refresh=refreshed, history=364)
+    def refresh(demand: Learnt, panel: Panel) -> DemandModel:
+        assert isinstance(demand, DemandModel)
+        return demand.refresh(panel)
 
-
-def served(demand: DemandModel, panel: Panel, anchors: Anchors, *, config: Config, folder: Path) -> DemandModel:
-    """The model as it is served: packed into a version, with the anchors, and read back."""
-    facts = ProductFacts.from_panel(panel, anchors=anchors)
-    pack(
-        folder,
-        demand=demand,
-        facts=facts,
-        config=config,
-        backtest={"wape": 0.4},
-        origin=Origin(kind="train", data={}),
-        holds_only=False,
-        anchors=anchors,
-    )
-    version = load(folder)
-    assert version.anchors.same(anchors)
-    return version.demand
-
-
-def refreshed(demand: Demand, panel: Panel) -> Demand:
-    assert isinstance(demand, DemandModel)
-    return demand.refresh(panel)
+    return run_nights(small_shop(), config, learn=learn, refresh=refresh, history=364)
 
 
 @pytest.mark.slow

@@ -154,7 +154,8 @@ def whole(scale: float) -> tuple[dict[str, float], np.ndarray, list[Decision]]:
         PriceRequest(product_id=str(name), current_stock=scale * stock, day_of_week=day.strftime("%A"), date=day)
         for name, stock in zip(facts.product_ids, np.resize([3.0, 20.0, 90.0], 12), strict=True)
     ]
-    return found.figures, model.norms.elasticity, Pricer(model, facts, config, version="1").price(asked, today=day)
+    decisions = Pricer(model.table(), facts, config, version="1").price(asked, today=day)
+    return found.figures, model.norms.elasticity, decisions
 
 
 def test_amounts_by_weight_have_intervals_between_whole_units() -> None:

@@ -18,7 +18,6 @@ from pricing.demand.combination import (
     prior_weights,
     volume_rows,
 )
-from pricing.demand.curve import Offers
 from pricing.demand.forecast_weights import choose_weights
 from tests.kit.demand_fakes import make_model, make_panel
 
@@ -145,39 +144,15 @@ def test_the_combined_level_is_the_weighted_mean_of_the_forecasters(shares: list
     np.testing.assert_array_equal(factor[:, 0], factor[:, 1])
 
 
-def test_a_models_forecast_is_the_combined_one_alone_and_in_a_batch() -> None:
-    panel = make_panel(products=4, periods=80)
-    model = make_model(panel)
-    rng = np.random.default_rng(3)
-    factor = rng.normal(0, 0.4, (4, 29)).astype(np.float32)
+def test_a_models_levels_are_the_combined_ones_and_beyond_the_horizon_the_last_step_stands() -> None:
+    model = make_model(make_panel(products=4, periods=80))
+    factor = np.random.default_rng(3).normal(0, 0.4, (4, 29)).astype(np.float32)
     moved = replace(model, combination=replace(model.combination, factor=factor))
-    day = model.encoded.tail.dates[-1] + np.timedelta64(5, "D")
-    offers = Offers(
-        product=np.arange(4), category=model.category, date=np.full(4, day), list_price=np.full(4, 10.0),
-        comp_price=np.full(4, np.nan), is_promo=np.zeros(4), is_holiday=np.zeros(4), periods=np.full(4, 1),
-    )  # fmt: skip
 
-    plain, combined = (one.grid(offers, np.full((4, 1), 10.0)) for one in (model, moved))
+    added = moved.table().levels - model.table().levels
 
-    ratio = combined.first / plain.first  # (product, node, price)
-    np.testing.assert_allclose(ratio, np.broadcast_to(np.exp(factor[:, 5])[:, None, None], ratio.shape), rtol=1e-4)
-
-
-def test_beyond_the_horizon_the_last_step_stands() -> None:
-    panel = make_panel(products=2, periods=80)
-    model = make_model(panel)
-    factor = np.zeros((2, 29), np.float32)
-    factor[:, -1] = 0.7
-    moved = replace(model, combination=replace(model.combination, factor=factor))
-    offers = Offers(
-        product=np.arange(2), category=model.category,
-        date=np.full(2, model.encoded.tail.dates[-1] + np.timedelta64(60, "D")), list_price=np.full(2, 10.0),
-        comp_price=np.full(2, np.nan), is_promo=np.zeros(2), is_holiday=np.zeros(2), periods=np.full(2, 1),
-    )  # fmt: skip
-
-    plain, late = (one.grid(offers, np.full((2, 1), 10.0)) for one in (model, moved))
-
-    np.testing.assert_allclose(late.first / plain.first, np.exp(0.7), rtol=1e-4)
+    np.testing.assert_allclose(added[:4], np.hstack([factor[:, 1:], np.repeat(factor[:, -1:], 7, axis=1)]), atol=1e-5)
+    assert not added[4:].any()
 
 
 def test_a_new_product_has_no_factor_and_the_weights_of_all() -> None:

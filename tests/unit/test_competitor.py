@@ -14,7 +14,7 @@ from pricing.demand.competitor import LEAST_MOVES, CompetitorEffects, _regress
 from pricing.demand.model import DemandModel, add_products
 from pricing.registry.version import load, shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
-from tests.kit.serving import REQUEST, open_app
+from tests.kit.serving import open_app
 from tests.kit.versions import make_demand, shared_panel, shared_version
 
 
@@ -136,7 +136,7 @@ def with_effects(demand: DemandModel) -> DemandModel:
 
 
 def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
-    demand = with_effects(make_demand(shared_panel()))
+    demand = with_effects(make_demand(shared_panel())).table()
 
     said = [shown_competitor(demand, row).words for row in (0, 1, 2, 3, 4)]
 
@@ -154,7 +154,7 @@ def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
 
 
 def test_the_report_counts_what_is_known() -> None:
-    demand = with_effects(make_demand(shared_panel()))
+    demand = with_effects(make_demand(shared_panel())).table()
     every = pd.DataFrame(competitor_columns(demand, np.arange(12)))
 
     assert competitor_words(every) == (
@@ -187,10 +187,6 @@ def test_the_service_says_what_the_competitor_does_to_demand(tmp_path: Path) -> 
         served = shop.service.champion.served
         assert served.version is not None
         elasticity = shop.client.get("/products/P00001/elasticity").get_json()
-        answer = shop.client.post("/explain", json={"request": {**REQUEST, "comp_price": 8.0}}).get_json()
 
     words = shown_competitor(load(shared_version()).demand, 0).words
     assert elasticity["competitor"] == {"effect": None, "low": None, "high": None, "moves": 0, "words": words}
-    assert [driver["sentence"].endswith(words) for driver in answer["drivers"] if driver["name"] == "competitor"] == [
-        True
-    ]

@@ -165,7 +165,7 @@ def test_events_whose_file_is_gone_go_on_as_the_version_knows_them(
     known = (Event("Fair", np.datetime64("2024-01-01"), np.datetime64("2024-01-01")),)
     version: Any = SimpleNamespace(
         config=SimpleNamespace(data=DATA.model_copy(update={"events": str(path)})),
-        demand=SimpleNamespace(norms=SimpleNamespace(lifts=SimpleNamespace(events=lambda: known))),
+        demand=SimpleNamespace(lifts=SimpleNamespace(events=lambda: known)),
     )
 
     there = known_events(version)

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from pricing.data.panel import Event
 from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
 from pricing.demand.state import encode_panel, span
+from pricing.demand.table import DemandTable
 from tests.kit.demand_fakes import make_model, make_panel
 
 START = np.datetime64("2024-01-01")
@@ -152,8 +152,6 @@ def test_a_newer_calendar_changes_nothing_that_was_encoded() -> None:
     assert_array_equal(again.by_period, newer.by_period)
 
 
-# ------------------------------------------------------------------------------------------------ the demand model
-
 PANEL = make_panel()
 EVENTS = (event("Feast", 30), event("Feast", 95), event("Fair", 85, 86), event("School", 80, 120, overlay=True))
 
@@ -166,78 +164,39 @@ def lifted(model: DemandModel, *, panel: object = PANEL, tail: int = 20) -> Dema
 
 
 PLAIN = make_model(PANEL)
-MODEL = lifted(PLAIN)
+LIFTED = lifted(PLAIN)
+TABLE = LIFTED.table()
 
 
-def offers(row: int, *, category: int = -1, days: int = 1, periods: int = 1) -> Offers:
-    return Offers(
+def lift(row: int, *, days: int, category: int = -1) -> float:
+    """Log units that the table's events add to a request's first period."""
+    asked = Offers(
         product=np.array([row]),
         category=np.array([category]),
         date=np.array([PANEL.dates[-1] + days]),
         list_price=np.array([10.0]),
         comp_price=np.array([np.nan]),
         is_promo=np.zeros(1),
-        is_holiday=np.zeros(1),
-        periods=np.array([periods]),
+        periods=np.array([1]),
     )
-
-
-def units(model: DemandModel, row: int, *, days: int, category: int = -1) -> float:
-    grid = model.grid(offers(row, category=category, days=days), np.array([[10.0]]))
-    return float((grid.first[0, :, 0] * grid.weight).sum())
+    tables = (TABLE, replace(TABLE, lifts=None))
+    lifted, silent = (table.grid(asked, np.array([[10.0]])).first[0, :, 0].mean() for table in tables)
+    return float(np.log(lifted / silent))
 
 
 @pytest.mark.parametrize(("row", "category", "group"), [(0, -1, 0), (1, -1, 1), (-1, 0, 0), (-1, 1, 1), (-1, -1, 2)])
 def test_a_forecast_has_the_lift_of_its_day_and_category(row: int, category: int, group: int) -> None:
-    silent = replace(MODEL.norms.lifts, by_period=np.zeros_like(MODEL.norms.lifts.by_period))
-    without = replace(MODEL, norms=replace(MODEL.norms, lifts=silent))
-
     for days in (1, 5, 6, 7, 40):
-        ratio = units(MODEL, row, days=days, category=category) / units(without, row, days=days, category=category)
-
-        assert np.log(ratio) == pytest.approx(MODEL.norms.lifts.by_period[group, 89 + days], abs=1e-4)
+        expected = LIFTED.norms.lifts.by_period[group, 89 + days]
+        assert lift(row, days=days, category=category) == pytest.approx(expected, abs=1e-4)
 
 
 def test_beyond_the_calendar_and_before_the_state_nothing_is_lifted() -> None:
-    silent = replace(MODEL.norms.lifts, by_period=np.zeros_like(MODEL.norms.lifts.by_period))
-    without = replace(MODEL, norms=replace(MODEL.norms, lifts=silent))
-
-    for days in (200, -3):
-        assert units(MODEL, 0, days=days) == pytest.approx(units(without, 0, days=days), rel=1e-6)
-
-
-@pytest.mark.parametrize("days", [1, 2, 4, 6, 30, 60])
-@pytest.mark.parametrize("deliveries", [(), (1, 3, 5, 9)])
-@pytest.mark.parametrize("promo", [False, True])
-def test_one_request_alone_is_lifted_as_a_batch_is(days: int, deliveries: tuple[int, ...], promo: bool) -> None:
-    prices = np.linspace(8.0, 11.0, 16)
-    one = MODEL.single(candidates=16)
-    for row in range(5):
-        batch = replace(
-            offers(row, days=days, periods=3),
-            is_promo=np.array([float(promo)]),
-            deliveries=np.array([deliveries]) if deliveries else None,
-        )
-        alone = SimpleNamespace(
-            product=row,
-            day=int((PANEL.dates[-1] + days).astype("datetime64[D]").astype(int)),
-            periods=3,
-            deliveries=deliveries,
-            list_price=10.0,
-            comp_price=float("nan"),
-            is_promo=promo,
-            is_holiday=False,
-        )
-
-        grid, curve = MODEL.grid(batch, prices[None]), one.curve(alone, prices)
-
-        assert curve is not None
-        assert_allclose(np.exp(curve.first), grid.first[0], rtol=1e-4)
-        assert_allclose(np.exp(curve.until), grid.until[0], rtol=1e-4)
+    assert [lift(0, days=days) for days in (200, -3)] == [0, 0]
 
 
 def test_an_event_pulls_no_level_up() -> None:
-    norms = MODEL.norms
+    norms = LIFTED.norms
     busy = replace(PANEL, units_sold=(PANEL.units_sold * np.exp(norms.lifts.of(PANEL.dates))).astype(np.float32))
 
     plain, _ = past_features(PANEL, norms=replace(norms, lifts=None))
@@ -249,23 +208,20 @@ def test_an_event_pulls_no_level_up() -> None:
     assert np.abs(pulled.level - plain.level).max() > 0.1
 
 
-def test_a_model_comes_back_from_its_arrays_with_its_lifts() -> None:
-    again = DemandModel.from_arrays(MODEL.to_arrays(), MODEL.meta())
+def test_a_model_and_its_table_come_back_from_their_arrays_with_their_lifts() -> None:
+    again = DemandModel.from_arrays(LIFTED.to_arrays(), LIFTED.meta())
+    table = DemandTable.from_arrays(TABLE.to_arrays(), TABLE.meta())
 
-    assert again.norms.lifts is not None
-    for name, values in vars(MODEL.norms.lifts).items():
-        assert_array_equal(getattr(again.norms.lifts, name), values)
-    assert units(again, 0, days=6) == units(MODEL, 0, days=6)
+    for found, lifts in ((again.norms.lifts, LIFTED.norms.lifts), (table.lifts, TABLE.lifts)):
+        for name, values in vars(lifts).items():
+            assert_array_equal(getattr(found, name), values)
 
 
-def test_a_model_of_an_earlier_release_has_no_lifts() -> None:
-    arrays = {name: values for name, values in MODEL.to_arrays().items() if "/lifts/" not in name}
+def test_a_model_without_events_has_no_lifts() -> None:
+    again = DemandModel.from_arrays(PLAIN.to_arrays(), PLAIN.meta())
 
-    again = DemandModel.from_arrays(arrays, MODEL.meta())
-
-    assert again.norms.lifts is None
     assert again.refresh(PANEL).norms.lifts is None
-    assert again.events_on(dt.date(2024, 4, 5), category=0) == []
+    assert again.table().events_on(dt.date(2024, 4, 5), category=0) == []
 
 
 def test_states_carried_forward_across_events_equal_those_encoded_from_scratch() -> None:
@@ -297,16 +253,16 @@ def test_new_products_get_the_lifts_of_their_category() -> None:
     names = np.array(["P0", "P00", "P1", "P2", "P3", "P4", "Q"])
     longer = replace(PANEL.select(rows), product_ids=names, categories=np.array(["a", "b", "b", "a", "b", "a", "new"]))
 
-    grown = MODEL.refresh(longer)
+    grown = LIFTED.refresh(longer)
 
     assert grown.norms.lifts.category.tolist() == [0, 1, 1, 0, 1, 0, 2]
     assert grown.category.tolist() == grown.norms.lifts.category.tolist()
 
 
-def test_the_model_names_the_events_of_a_day() -> None:
+def test_the_table_names_the_events_of_a_day() -> None:
     day = (PANEL.dates[0] + 95).astype(dt.date)
 
-    found = MODEL.events_on(day, category=0)
+    found = TABLE.events_on(day, category=0)
 
     assert {lift.name for lift in found} == {"Feast", "School"}
-    assert MODEL.events_on(day, category=-1)[0].value in MODEL.norms.lifts.value[2]
+    assert TABLE.events_on(day, category=-1)[0].value in LIFTED.norms.lifts.value[2]

@@ -111,8 +111,10 @@ def test_the_card_names_estimates_at_a_limit() -> None:
 
 
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:
-    feast = replace(version(), demand=with_feast(version().demand, date="2023-08-04"), backtest=FIGURES)
-    weak = replace(version(), demand=with_feast(version().demand, date="2023-08-04", lift=0.01), backtest=FIGURES)
+    feast, weak = (
+        replace(version(), demand=with_feast(version().learner, date="2023-08-04", lift=lift).table(), backtest=FIGURES)
+        for lift in (0.3, 0.01)
+    )
     first = version().demand.categories[0]
 
     assert f"| Feast | 3 × | +16 % ± 7 % | +35 % ± 8 % | +0 % ± 6 % | {first} +35 % ± 8 % |" in model_card(

@@ -172,9 +172,9 @@ def test_all_series_of_a_product_show_one_elasticity_whatever_their_list_prices(
     model = chain_model(make_panel())
     model = replace(model, list_price=np.array([8.0, 10.0, 10.0, 10.0, 13.0], np.float32))
 
-    mean, low, high = model.elasticity(np.arange(5))
+    mean, low, high = model.table().elasticities(np.arange(5))
 
-    for values, alone in zip((mean, low, high), model.elasticity(np.array([2])), strict=True):
+    for values, alone in zip((mean, low, high), model.table().elasticities(np.array([2])), strict=True):
         assert values[0] == values[2] == values[4] == alone[0] != values[1]
 
 
@@ -189,7 +189,7 @@ def test_a_new_store_of_a_known_product_takes_the_products_elasticity() -> None:
     assert grown.grade[5] == TESTED
     assert grown.evidence.moves[5] == 40
     assert grown.parent_ids.tolist() == ["Q", "P1", "Q", "P3", "Q", "Q"]
-    assert grown.sharing()[1].tolist() == [4, 1, 4, 1, 4, 4]
+    assert grown.table().sharing()[1].tolist() == [4, 1, 4, 1, 4, 4]
 
 
 @pytest.mark.parametrize("parent", ["R", None])
@@ -226,7 +226,7 @@ def test_a_refresh_keeps_the_parents_that_elasticities_were_estimated_with(rebui
 
     for one in (carried, again, loaded):
         assert one.parent_ids.tolist() == ["Q", "P1", "Q", "P3", "Q", "Q"]
-    assert len({float(value) for value in loaded.elasticity(np.array([0, 2, 4, 5]))[0]}) == 1
+    assert len({float(value) for value in loaded.table().elasticities(np.array([0, 2, 4, 5]))[0]}) == 1
 
 
 def test_a_model_without_parents_has_no_array_of_them() -> None:
@@ -242,14 +242,9 @@ def version() -> LoadedVersion:
     """The shared version, whose first three products are series of one."""
     made = load(shared_version())
     demand, shared = made.demand, [0, 1, 2]
-    ids = demand.product_ids.astype("<U20")
-    ids[shared] = "the <tea>"
-    elasticity = demand.norms.elasticity.copy()
-    elasticity[shared], sd = elasticity[0], demand.elasticity_sd.copy()
-    sd[shared] = sd[0]
-    encoded = replace(demand.encoded, tail=replace(demand.encoded.tail, parent_ids=ids))
-    norms = replace(demand.norms, elasticity=elasticity)
-    return replace(made, demand=replace(demand, encoded=encoded, norms=norms, elasticity_sd=sd))
+    ids, elasticity, sd = demand.product_ids.astype("<U20"), demand.elasticity.copy(), demand.elasticity_sd.copy()
+    ids[shared], elasticity[shared], sd[shared] = "the <tea>", elasticity[0], sd[0]
+    return replace(made, demand=replace(demand, parent_ids=ids, elasticity=elasticity, elasticity_sd=sd))
 
 
 def test_the_service_says_whose_elasticity_a_product_has() -> None:

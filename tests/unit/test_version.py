@@ -58,14 +58,15 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     loaded = load(version.folder)
 
     for part, original in (
-        (loaded.demand.to_arrays(), demand.to_arrays()),
-        (loaded.facts.to_arrays(), facts.to_arrays()),
+        (loaded.demand, demand.table()),
+        (loaded.learner, demand),
+        (loaded.whole_facts(), facts),
     ):
-        assert part.keys() == original.keys()
-        for name in part:
-            np.testing.assert_array_equal(part[name], original[name])
-    assert loaded.demand.meta() == demand.meta()
-    assert loaded.facts.meta() == facts.meta()
+        arrays, expected = part.to_arrays(), original.to_arrays()
+        assert arrays.keys() == expected.keys()
+        for name in arrays:
+            np.testing.assert_array_equal(arrays[name], expected[name])
+        assert part.meta() == original.meta()
     assert loaded.config.model_dump() == load_config().model_dump(include={"data", "demand", "decision"})
     assert loaded.weights_hash == demand.weights_hash()
     assert loaded.backtest["wape"] == 0.40
@@ -111,7 +112,7 @@ def test_loading_needs_none_of_the_heavy_libraries(version: LoadedVersion) -> No
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("at", ["version.json", "backtest.json", "config.json", "arrays/facts/price.npy"])
+@pytest.mark.parametrize("at", ["version.json", "backtest.json", "config.json", "products/price.npy"])
 def test_a_changed_byte_is_found(copy: Path, at: str) -> None:
     content = bytearray((copy / at).read_bytes())
     place = content.rindex(b"1") if at.endswith("json") else len(content) - 3
@@ -123,10 +124,22 @@ def test_a_changed_byte_is_found(copy: Path, at: str) -> None:
 
 
 def test_a_missing_file_is_named(copy: Path) -> None:
-    (copy / "arrays" / "facts" / "price.npy").unlink()
+    (copy / "products" / "price.npy").unlink()
 
-    with pytest.raises(VersionError, match=r"arrays/facts/price\.npy is missing"):
+    with pytest.raises(VersionError, match=r"products/price\.npy is missing"):
         load(copy)
+
+
+def test_prices_need_nothing_that_only_a_refresh_reads(copy: Path) -> None:
+    for path in every_file(copy / "refresh"):
+        path.write_bytes(b"damaged")
+
+    loaded = load(copy)
+
+    assert loaded.verify().requests > 0
+    for read in (lambda: loaded.learner, loaded.whole_facts):
+        with pytest.raises(VersionError, match=r"refresh/.* is damaged"):
+            read()
 
 
 def test_a_folder_without_a_header_is_no_version(tmp_path: Path) -> None:
@@ -143,10 +156,10 @@ def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path
 
 
 def test_a_pickled_array_is_refused_even_with_the_right_checksum(copy: Path) -> None:
-    path = copy / "arrays" / "facts" / "price.npy"
+    path = copy / "products" / "price.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     listed = json.loads((copy / files.HEADER).read_text())["files"]
-    rewrite_header(copy, files={**listed, "arrays/facts/price.npy": files._sha256(path)})
+    rewrite_header(copy, files={**listed, "products/price.npy": files._sha256(path)})
 
     with pytest.raises(VersionError, match="is no plain array"):
         load(copy)

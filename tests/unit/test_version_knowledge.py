@@ -22,7 +22,7 @@ from pricing.demand.grades import (
     blank_evidence,
     why_held,
 )
-from pricing.demand.model import DemandModel
+from pricing.demand.table import DemandTable
 from pricing.registry import files
 from pricing.registry.version import (
     MEANINGS,
@@ -40,12 +40,12 @@ TODAY = dt.date(2023, 8, 1)
 
 
 @cache
-def parts() -> tuple[DemandModel, ProductFacts]:
-    return make_demand(shared_panel()), ProductFacts.from_panel(shared_panel())
+def parts() -> tuple[DemandTable, ProductFacts]:
+    return make_demand(shared_panel()).table(), ProductFacts.from_panel(shared_panel())
 
 
-def graded(*grades: int) -> DemandModel:
-    """The model, its products graded so in turn."""
+def graded(*grades: int) -> DemandTable:
+    """The table, its products graded so in turn."""
     demand = parts()[0]
     return replace(demand, grade=np.resize(np.array(grades, np.int8), len(demand.product_ids)))
 

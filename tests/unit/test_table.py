@@ -1,0 +1,249 @@
+"""The table that a version serves: levels that the model's parts add up to, and a law-abiding curve around them."""
+
+import datetime as dt
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from pricing.demand.curve import Offers
+from pricing.demand.levels import network_forecast
+from pricing.demand.model import DemandModel
+from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
+from pricing.errors import VersionError
+from tests.kit.demand_fakes import make_model, make_panel
+
+PANEL = make_panel()
+MODEL = make_model(PANEL)
+MIXED = MODEL.combined(
+    MODEL.levels(), weights=np.tile([0.3, 0.7, 0.0], (4, 1)), dispersion=np.full(4, -0.2, np.float32)
+)
+RIVAL, DRAW = np.array([0.5, 0.0, 0.3, 1.0, 0.2, 0, 0, 0], np.float32), 0.4
+TABLE = replace(MIXED.table(), rival=RIVAL, promotion=np.full(8, DRAW, np.float32))
+TOMORROW = PANEL.dates[-1] + 1  # a Sunday
+
+
+def weekly() -> DemandModel:
+    weeks = replace(PANEL, period="week", dates=np.datetime64("2024-01-01") + 7 * np.arange(len(PANEL.dates)))
+    return replace(make_model(weeks), period="week", horizon=8)
+
+
+def offers(rows: list[int], **changes: object) -> Offers:
+    count = len(rows)
+    plain = Offers(
+        product=np.asarray(rows),
+        category=np.zeros(count, int),
+        date=np.full(count, TOMORROW),
+        list_price=np.full(count, 10.0),
+        comp_price=np.full(count, np.nan),
+        is_promo=np.zeros(count),
+        periods=np.ones(count, int),
+    )
+    return replace(plain, **changes)
+
+
+def log_units(table: DemandTable, asked: Offers, price: float) -> float:
+    grid = table.grid(asked, np.full((1, 1), price))
+    return float(np.log(grid.weight @ grid.first[0, :, 0]))
+
+
+def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_price() -> None:
+    row, step = 3, np.arange(1, 36)
+    parameters, combination = MIXED._reader.parameters, MIXED.combination
+    usual_rival = np.nanmedian(MIXED.encoded.tail.comp_price, axis=1)
+    gap = np.append(usual_rival / MIXED.norms.usual_price, np.full(3, np.nan)).astype(np.float32)
+    network = network_forecast(MIXED._reader, gap=gap, periods=35)
+    days = PANEL.dates[-1] + step
+    weekday = (days.astype(int) + 3) % 7
+    strength = MIXED.norms.elasticity[row] * (1 + MIXED.norms.weekend[row] * (weekday >= 5))
+
+    expected = (
+        parameters.level[row]
+        + parameters.profile[row][weekday]
+        + network.mean[row]
+        + combination.factor[row, np.minimum(step, 28)]
+        + parameters.recent_price[row] * strength
+    )
+
+    assert np.abs(combination.factor).max() > 0.01
+    assert_allclose(TABLE.levels[row], expected, atol=1e-5)
+    assert TABLE.reference[row] == pytest.approx(10.0 * np.exp(parameters.recent_price[row]), rel=1e-6)
+    log_size = network.log_size[row, :7].mean() + combination.narrow[row]
+    assert TABLE.size[row] == pytest.approx(np.exp(log_size), rel=1e-5)
+    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row, :7].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("table", "week"), [(TABLE, 7), (weekly().table(), 1)])
+def test_look_ahead_past_the_table_repeats_its_last_week(table: DemandTable, week: int) -> None:
+    rows, last = np.arange(8), table.levels.shape[1]
+
+    late = table.ahead(rows, np.full(8, last + 1), 3 * week)
+
+    assert last == table.horizon + week
+    assert_array_equal(late, np.tile(table.levels[:, -week:], 3))
+    assert_array_equal(table.ahead(rows, np.full(8, last - 1), 4)[:, :2], table.levels[:, -2:])
+
+
+def test_a_table_of_weeks_counts_weeks_and_knows_no_weekend() -> None:
+    table = weekly().table()
+    dates = np.datetime64(table.state_date) + 7 * np.arange(1, 4)
+
+    assert table.steps(dates).tolist() == [1, 2, 3]
+    assert table.grid(offers([0], date=dates[:1]), np.array([[10.0]])).first[0].mean() == pytest.approx(
+        np.exp(log_units(table, offers([0], date=dates[:1]), 10.0)), rel=1e-5
+    )
+    assert table.elasticities(np.array([0]))[0][0] == pytest.approx(-2.0, rel=1e-3)
+
+
+def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_price() -> None:
+    asked = offers([1, -1, -1, -1], category=np.array([0, 0, 1, -1]), list_price=np.full(4, 500.0))
+
+    grid = TABLE.grid(asked, np.full((4, 1), 500.0))
+
+    assert TABLE.rows(asked).tolist() == [1, 5, 6, 7]
+    assert grid.source.tolist() == [0, 1, 1, 1]
+    assert np.isnan(TABLE.reference[5:]).all()
+    cheap = replace(asked, list_price=np.full(4, 10.0))
+    assert_allclose(grid.first[1:], TABLE.grid(cheap, np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
+    level = np.log(5.0) + MODEL._reader.parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
+    nobody = network_forecast(MODEL._reader, gap=np.full(8, np.nan, np.float32), periods=35).mean[5:]
+    assert_allclose((TABLE.levels[5:] - nobody)[:, :7].mean(axis=1), level, atol=1e-5)
+
+
+@given(
+    row=st.integers(-1, 4),
+    promo=st.booleans(),
+    periods=st.integers(1, 30),
+    comp=st.one_of(st.none(), st.floats(0.01, 1000)),
+    days=st.integers(-5, 400),
+)
+def test_dearer_never_sells_more(row: int, promo: bool, periods: int, comp: float | None, days: int) -> None:
+    asked = offers(
+        [row],
+        is_promo=np.asarray([float(promo)]),
+        periods=np.asarray([periods]),
+        comp_price=np.asarray([np.nan if comp is None else comp]),
+        date=np.asarray([TOMORROW + days]),
+    )
+
+    grid = TABLE.grid(asked, np.geomspace(3.0, 30.0, 40)[None])
+
+    assert (np.diff(grid.first, axis=2) <= 1e-9).all()
+    assert (np.diff(grid.until, axis=2) <= 1e-9).all()
+    assert np.isfinite(grid.until).all()
+    assert (grid.until >= grid.first - 1e-6).all()
+
+
+@given(row=st.integers(-1, 4), prices=st.tuples(st.floats(0.01, 1000), st.floats(0.01, 1000)))
+def test_a_dearer_competitor_never_lowers_demand_and_an_unknown_one_leaves_it(
+    row: int, prices: tuple[float, float]
+) -> None:
+    low, high = (log_units(TABLE, offers([row], comp_price=np.array([price])), 10.0) for price in sorted(prices))
+    usual = log_units(TABLE, offers([row], comp_price=TABLE.rival_usual[[row]]), 10.0)
+
+    assert low <= high + 1e-6
+    assert log_units(TABLE, offers([row]), 10.0) == pytest.approx(usual, abs=1e-6)
+
+
+def test_a_competitor_a_tenth_dearer_adds_by_his_effect() -> None:
+    dearer = log_units(TABLE, offers([0], comp_price=1.1 * TABLE.rival_usual[[0]]), 10.0)
+
+    assert dearer - log_units(TABLE, offers([0]), 10.0) == pytest.approx(0.5 * np.log(1.1), abs=1e-5)
+    below = replace(MODEL, competitor=None).table()
+    assert not below.rival.any()
+
+
+@pytest.mark.parametrize(("price", "share"), [(10.0, 0.0), (12.0, 0.0), (9.5, 0.5), (9.0, 1.0), (5.0, 1.0)])
+def test_a_promotion_draws_only_where_the_price_is_cut(price: float, share: float) -> None:
+    advertised = log_units(TABLE, offers([0], is_promo=np.ones(1)), price)
+
+    assert advertised - log_units(TABLE, offers([0]), price) == pytest.approx(share * DRAW, abs=1e-5)
+
+
+def test_the_slope_at_the_reference_price_is_the_elasticity_and_stronger_on_weekends() -> None:
+    at = float(TABLE.reference[0])
+
+    def slope(days: int) -> float:
+        asked = offers([0], date=np.array([TOMORROW + days]))
+        return (log_units(TABLE, asked, at * 1.001) - log_units(TABLE, asked, at / 1.001)) / (2 * np.log(1.001))
+
+    sunday, monday = slope(0), slope(1)
+
+    assert monday == pytest.approx(-2.0, abs=0.05)
+    assert sunday == pytest.approx(1.1 * monday, rel=0.02)
+    mean, low, high = TABLE.elasticities(np.arange(5))
+    assert mean[0] == pytest.approx(-2.0 * (1 + 0.1 * 2 / 7), rel=1e-3)
+    assert ((low < mean) & (mean < high) & (high < 0)).all()
+
+
+def test_nodes_are_of_mean_zero_variance_one_uncorrelated_and_leave_expected_demand() -> None:
+    unsure = replace(TABLE, level_error=(1.0, 0.0), elasticity_sd=np.full(8, 1e-6, np.float32))
+    asked, at = offers([0]), float(TABLE.reference[0])
+
+    sure = log_units(replace(unsure, level_error=(0.0, 0.0)), asked, at)
+
+    assert log_units(unsure, asked, at) == pytest.approx(sure, abs=1e-5)
+    assert abs(ELASTICITY_Z.mean()) < 1e-12
+    assert ELASTICITY_Z.std() == pytest.approx(1.0)
+    assert sorted(LEVEL_Z) == pytest.approx(sorted(ELASTICITY_Z))
+    assert abs(np.corrcoef(ELASTICITY_Z, LEVEL_Z)[0, 1]) < 0.05
+
+
+def test_a_stale_state_is_less_sure_of_its_level() -> None:
+    spread = [
+        np.log(TABLE.grid(offers([0], date=np.array([TOMORROW + days])), np.array([[10.0]])).first).std()
+        for days in (0, 150)
+    ]
+
+    assert spread[1] > spread[0]
+
+
+@pytest.mark.parametrize("price", [1e-300, 1e-4, 10.0, 1e6, 1e300])
+def test_no_price_overflows_though_nothing_is_known_of_an_elasticity(price: float) -> None:
+    lost = replace(TABLE, elasticity_sd=np.full(8, 1e6, np.float32))
+
+    assert np.isfinite(lost.grid(offers([0, -1], is_promo=np.ones(2)), np.full((2, 1), price)).until).all()
+    assert np.isfinite(lost.elasticities(np.arange(5))).all()
+
+
+@given(row=st.integers(-1, 4), price=st.floats(1.0, 50.0), promo=st.booleans(), days=st.integers(0, 60))
+def test_terms_add_up_to_the_units_expected(row: int, price: float, promo: bool, days: int) -> None:
+    asked = offers(
+        [row], is_promo=np.array([float(promo)]), comp_price=np.array([8.0]), date=np.array([TOMORROW + days])
+    )
+
+    terms = TABLE.terms(asked, np.array([price]))
+
+    assert sum(float(term[0]) for term in terms.values()) == pytest.approx(log_units(TABLE, asked, price), abs=1e-4)
+
+
+def test_arrays_and_meta_give_the_same_table_again() -> None:
+    arrays = TABLE.to_arrays()
+
+    again = DemandTable.from_arrays(arrays, TABLE.meta())
+
+    assert again.to_arrays().keys() == arrays.keys()
+    assert all(array.dtype != object for array in arrays.values())
+    prices, asked = np.tile(np.geomspace(7, 13, 9), (3, 1)), offers([0, 1, -1])
+    assert_array_equal(again.grid(asked, prices).until, TABLE.grid(asked, prices).until)
+    assert (again.state_date, again.meta()) == (dt.date(2024, 3, 30), TABLE.meta())
+    for name in ("levels", "grade", "evidence/left"):
+        with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
+            DemandTable.from_arrays({key: value for key, value in arrays.items() if key != name}, TABLE.meta())
+
+
+def test_a_table_carried_forward_equals_the_one_encoded_from_scratch() -> None:
+    longer = make_panel(periods=120)
+    until = make_model(longer.through(longer.dates[89]))
+
+    carried, fresh = until.refresh(longer).table(), until.refresh(longer, rebuild=True).table()
+
+    assert carried.meta() == fresh.meta()
+    for name, values in fresh.to_arrays().items():
+        if values.dtype.kind == "f":
+            assert_allclose(carried.to_arrays()[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+        else:
+            assert_array_equal(carried.to_arrays()[name], values)
