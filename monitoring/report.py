@@ -42,12 +42,6 @@ STYLE = f"""
 .pm td:first-child {{ overflow-wrap: anywhere; }}
 .pm .box {{ background: var(--fill); border-left: 4px solid var(--soft); padding: .6rem 1rem; border-radius: 4px; }}
 """
-ACTION_WORDS = {
-    "none": "Nothing for now",
-    "refresh": "The model is due to be carried forward to the newest sales",
-    "retrain": "A new model is due",
-    "page": "A person is needed",
-}
 REPLAY = (
     "Every decision here was made after the days it prices: a replay. Its figures are shown, but nobody is called for "
     "them and nothing is started."

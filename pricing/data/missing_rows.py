@@ -1,6 +1,5 @@
 """Handle periods without a row and runs of zeros that may be stock-outs, as configured. Causal."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import lgamma, log
 
@@ -114,16 +113,6 @@ def handle_missing_rows(
         filled=counted,
         notes=tuple(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any()),
     )
-
-
-def counts_told(notes: Iterable[str]) -> dict[str, int]:
-    """Product-periods that a panel's notes say were taken for zeros, left unknown, or doubted zeros (0 where none)."""
-    found = dict.fromkeys(_MEANT, 0)
-    for note in notes:
-        for name, words in _MEANT.items():
-            if note.endswith(words):
-                found[name] += int(note.partition(" ")[0].replace(",", ""))
-    return found
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
