@@ -2,9 +2,9 @@
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,60 +26,11 @@ from pricing.errors import RequestError, UnknownProductError
 
 _NAN = float("nan")
 _INF = float("inf")
-_WHOLE = ("strategy", "product", "category", "day", "periods", "reasons")
-_FLAGS = ("current_known", "cost_assumed", "is_promo")
-_NO_NUMBERS = ("category_name", "date", "deliveries")
-_DAY = np.dtype("datetime64[D]")
+_CONTEXT = {field.name for field in fields(PricingContext)} - {"keep", "test_base", "test_draw"}
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _ASSUMED = BIT["cost_assumed"]
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 _HOLDOUT = BIT["holdout"]
-
-
-class ResolvedRequest(NamedTuple):
-    """A single request, complete: what its price is chosen under, and what demand is asked for.
-
-    Attributes are those of `PricingContext` and `demand.curve.Offers`, and besides:
-        product: Row among the demand's products; -1 where it does not know the product.
-        category: Row among the demand's categories; -1 where it does not know the category.
-        category_name: Empty where unknown.
-        date: First day of the period priced.
-        day: The same, in days since 1970.
-        deliveries: Equally likely values of `periods`, ascending; empty where it is certain.
-        reasons: Reason bits of what had to be assumed.
-        level: Usual units a period at list price; NaN where nothing says.
-        margin: As `ResolvedBatch.margin`.
-        comp_price_age: As `ResolvedBatch.comp_price_age`.
-    """
-
-    current_price: float
-    current_known: bool
-    list_price: float
-    unit_cost: float
-    tax_rate: float
-    cost_sd: float
-    cost_assumed: bool
-    comp_price: float
-    comp_price_age: float
-    stock: float
-    last_price: float
-    anchor_price: float
-    seen_low: float
-    seen_high: float
-    is_promo: bool
-    days_since_change: float
-    target_margin: float | None
-    strategy: int
-    product: int
-    category: int
-    category_name: str
-    date: dt.date
-    day: int
-    periods: int
-    deliveries: tuple[int, ...]
-    reasons: int
-    level: float
-    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +63,11 @@ class ResolvedBatch:
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
-        return ResolvedBatch(
-            context=self.context.take(rows),
-            offers=self.offers.take(rows),
-            level=self.level[rows],
-            margin=self.margin[rows],
-            comp_price_age=self.comp_price_age[rows],
-            reasons=self.reasons[rows],
-            dates=[self.dates[row] for row in rows],
-            categories=[self.categories[row] for row in rows],
-            draws=[self.draws[row] for row in rows] if self.draws else (),
-        )
+        arrays = {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
+        lists = {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories")}
+        draws = [self.draws[row] for row in rows] if self.draws else ()
+        columns: dict[str, Any] = arrays | lists
+        return ResolvedBatch(context=self.context.take(rows), offers=self.offers.take(rows), draws=draws, **columns)
 
 
 class Resolver:
@@ -130,7 +75,6 @@ class Resolver:
 
     def __init__(self, demand: Demand | None, facts: ProductFacts | None, config: ModelConfig, policy: Policy) -> None:
         self._config, self._policy = config, policy
-        self._default = policy.config.strategy
         self._margin, self._usual_margin = config.data.margin, config.data.margin.get("default", 0.0)
         self._period = facts.period if facts else config.data.period
         self._step_days = STEP_DAYS[self._period]
@@ -164,7 +108,7 @@ class Resolver:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
             UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
         """
-        resolved = [self.resolve_one(request, today=today) for request in requests]
+        resolved = [self._columns(request, today) for request in requests]
         batch = self._batch(resolved)
         keep = np.where((batch.reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
         if held:
@@ -179,25 +123,33 @@ class Resolver:
         ]
         return _with_draws(batch, draws) if any(draws) else batch
 
-    def _draw(self, product_id: str, resolved: ResolvedRequest, tests: Plan) -> Draw | None:
+    def _draw(self, product_id: str, columns: Mapping[str, Any], tests: Plan) -> Draw | None:
         """What a test asks, unless somebody else moved the price: further than test and platform together would."""
-        draw = tests.draw(product_id, resolved.date)
-        if draw is None or resolved.is_promo:
+        draw = tests.draw(product_id, columns["date"])
+        if draw is None or columns["is_promo"]:
             return None
         most = self._policy.config.guardrails.max_move
         reach = _INF if most is None else draw.reach + np.log1p(most)
-        return draw if abs(np.log(resolved.current_price / draw.base)) <= reach + NEAR else None
+        return draw if abs(np.log(columns["current_price"] / draw.base)) <= reach + NEAR else None
 
-    def resolve_one(self, request: PriceRequest, *, today: dt.date) -> ResolvedRequest:
-        """Every number of one request: its own word first, then the facts', then what can be concluded.
+    def _columns(self, request: PriceRequest, today: dt.date) -> dict[str, Any]:
+        """Everything of one request by column: its own word first, then the facts', then what can be concluded.
 
         Raises:
             RequestError: As `resolve`.
         """
         known = self._products.get(request.product_id, UNKNOWN_PRODUCT)
-        self.require_known(request)
+        if request.strict and self._products and known is UNKNOWN_PRODUCT:
+            raise UnknownProductError(request.product_id)
         category = self.category_of(request)
-        date, stale = self._date_of(request, today)
+        date, stale = resolve_date(
+            request.day_of_week,
+            request.date,
+            today=today,
+            state_date=self._state_date,
+            horizon=self._config.demand.horizon,
+            period=self._period,
+        )
         reasons = BIT["stale_state"] if stale else 0
         price = request.current_price or known.price
         cost = request.unit_cost
@@ -228,16 +180,18 @@ class Resolver:
         if price is None:
             reasons |= BIT["current_price_unknown"]
         group = self._groups.get(category, -1)
-        if known.row < 0:
-            reasons |= self._unknown(known, category)
+        reasons |= self._unknown(known, category)
         is_promo = request.is_promo
         if self._planned and "is_promo" not in request.model_fields_set and self._promoted(request.product_id, date):
             is_promo, reasons = True, reasons | BIT["promotion_planned"]
-        strategy = self._strategy_of(request)
+        strategy = self._policy.number.get(request.strategy or self._policy.config.strategy)
+        if strategy is None:
+            names = ", ".join(self._policy.names)
+            raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {names}")
         deliveries, said = self._ahead(request, known, date, self._policy.days[strategy])
         reasons |= said
         cost_assumed = reasons & _ASSUMED > 0
-        return ResolvedRequest(
+        return dict(  # noqa: C408 - the names of columns
             current_price=price or self._policy.candidate_grid.grid.default(list_price),
             current_known=price is not None,
             list_price=list_price,
@@ -254,13 +208,12 @@ class Resolver:
             seen_high=known.seen_high,
             is_promo=is_promo,
             days_since_change=self._days_since_change(known, date, price),
-            target_margin=self._policy.config.target_margin.get(category),
+            target_margin=self._policy.config.target_margin.get(category, _NAN),
             strategy=strategy,
             product=known.row,
             category=group,
             category_name=category,
             date=date,
-            day=date.toordinal() - _UNIX,
             periods=deliveries[(len(deliveries) - 1) // 2],
             deliveries=deliveries if deliveries[0] < deliveries[-1] else (),
             reasons=reasons,
@@ -282,21 +235,14 @@ class Resolver:
             return None, _NAN
         return known.comp_price, max(float((day - known.comp_price_date).days), 0.0)
 
-    def require_known(self, request: PriceRequest) -> None:
-        """Refuses a strict request for an unknown product; while no product is known, none is refused.
-
-        Raises:
-            UnknownProductError: It is one.
-        """
-        if request.strict and self._products and request.product_id not in self._products:
-            raise UnknownProductError(request.product_id)
-
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
         return self._products.get(request.product_id, UNKNOWN_PRODUCT).category or request.category or ""
 
     def _unknown(self, known: KnownProduct, category: str) -> int:
-        """Reason bits of a product that demand does not know; facts alone may know it, or its category."""
+        """Reason bits of a product that demand does not know, if it does not; facts alone may know it, or its category."""
+        if known.row >= 0:
+            return 0
         if not self._no_model:
             return BIT["unknown_product"] if category in self._groups else _UNKNOWN
         reasons = BIT["no_model"]
@@ -304,51 +250,21 @@ class Resolver:
             reasons |= BIT["unknown_product"] if category and category in self._typical else _UNKNOWN
         return reasons
 
-    def _batch(self, resolved: Sequence[ResolvedRequest]) -> ResolvedBatch:
-        columns = dict(zip(ResolvedRequest._fields, zip(*resolved, strict=True), strict=True))
-        categories, dates, deliveries = (columns.pop(name) for name in _NO_NUMBERS)
-        numbers = dict(zip(columns, np.array(list(columns.values()), dtype=np.float64), strict=True))
-        whole = {name: numbers[name].astype(np.int64) for name in _WHOLE}
-        flags = {name: numbers[name] > 0 for name in _FLAGS}
-        context = PricingContext(
-            current_price=numbers["current_price"],
-            current_known=flags["current_known"],
-            list_price=numbers["list_price"],
-            unit_cost=numbers["unit_cost"],
-            tax_rate=numbers["tax_rate"],
-            cost_sd=numbers["cost_sd"],
-            cost_assumed=flags["cost_assumed"],
-            comp_price=numbers["comp_price"],
-            stock=numbers["stock"],
-            last_price=numbers["last_price"],
-            anchor_price=numbers["anchor_price"],
-            seen_low=numbers["seen_low"],
-            seen_high=numbers["seen_high"],
-            is_promo=flags["is_promo"],
-            days_since_change=numbers["days_since_change"],
-            target_margin=numbers["target_margin"] if self._policy.config.target_margin else None,
-            strategy=whole["strategy"],
-        )
+    def _batch(self, resolved: Sequence[Mapping[str, Any]]) -> ResolvedBatch:
+        columns = {name: [one[name] for one in resolved] for name in resolved[0]}
+        categories, dates, deliveries = (columns.pop(name) for name in ("category_name", "date", "deliveries"))
+        arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+        context = PricingContext(**{name: arrays[name] for name in _CONTEXT})
+        if not self._policy.config.target_margin:
+            context = replace(context, target_margin=None)
         offers = Offers(
-            product=whole["product"],
-            category=whole["category"],
-            date=whole["day"].view(_DAY),
-            list_price=numbers["list_price"],
-            comp_price=numbers["comp_price"],
-            is_promo=numbers["is_promo"],
-            periods=whole["periods"],
-            deliveries=_deliveries(deliveries, whole["periods"]),
+            date=np.array(dates, dtype="datetime64[D]"),
+            is_promo=arrays["is_promo"].astype(np.float64),
+            deliveries=_deliveries(deliveries, arrays["periods"]),
+            **{name: arrays[name] for name in ("product", "category", "list_price", "comp_price", "periods")},
         )
-        return ResolvedBatch(
-            context=context,
-            offers=offers,
-            level=numbers["level"],
-            margin=numbers["margin"],
-            comp_price_age=numbers["comp_price_age"],
-            reasons=whole["reasons"],
-            dates=list(dates),
-            categories=list(categories),
-        )
+        more = {name: arrays[name] for name in ("level", "margin", "comp_price_age", "reasons")}
+        return ResolvedBatch(context=context, offers=offers, dates=dates, categories=categories, **more)
 
     def _days_since_change(self, known: KnownProduct, date: dt.date, price: float | None) -> float:
         """Days since the price last changed; 0 for a change that the history does not show, which may be today's."""
@@ -356,7 +272,7 @@ class Resolver:
             return _INF
         if abs(price - known.price) > 1e-6 * price:
             return 0.0
-        return _INF if known.last_change is None else (date - known.last_change).days
+        return _INF if known.last_change is None else float((date - known.last_change).days)
 
     def _promoted(self, product_id: str, date: dt.date) -> bool:
         """Whether a promotion is planned on a day of the period that begins on `date`."""
@@ -364,14 +280,10 @@ class Resolver:
         end = day + self._step_days - 1
         return any(first <= end and day <= last for first, last in self._planned.get(product_id, ()))
 
-    def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
-        """The first planned delivery after a request's day; None where there is none within the horizon.
+    def _planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
+        """The first planned delivery after a request's day, whose own is in its opening stock; None beyond the horizon.
 
-        A delivery on that day itself is in its opening stock.
-
-        Args:
-            request: What is asked; without a date, its day is the period's first.
-            date: First day of the period priced.
+        The day is that of the request, or the first of the period priced (`date`).
         """
         days = self._planned_deliveries.get(request.product_id, ())
         place = bisect_right(days, date if request.date is None else max(request.date, date))
@@ -383,7 +295,7 @@ class Resolver:
         self, request: PriceRequest, known: KnownProduct, date: dt.date, days: int | None
     ) -> tuple[tuple[int, ...], int]:
         """As `_periods`, within the horizon, and reason bits of that; a silent request takes the plan's delivery."""
-        planned = self.planned_delivery(request, date) if request.asks_planned_delivery else None
+        planned = self._planned_delivery(request, date) if request.asks_planned_delivery else None
         reasons = 0 if planned is None else BIT["delivery_planned"]
         next_delivery = request.next_delivery if planned is None else planned
         periods, horizon = self._periods(next_delivery, known, date, days), self._config.demand.horizon
@@ -421,23 +333,6 @@ class Resolver:
             if ahead[0] != UNKNOWN:
                 return tuple(ahead)
         return (self._review,)
-
-    def _strategy_of(self, request: PriceRequest) -> int:
-        number = self._policy.number.get(request.strategy or self._default)
-        if number is None:
-            known = ", ".join(self._policy.names)
-            raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {known}")
-        return number
-
-    def _date_of(self, request: PriceRequest, today: dt.date) -> tuple[dt.date, bool]:
-        return resolve_date(
-            request.day_of_week,
-            request.date,
-            today=today,
-            state_date=self._state_date,
-            horizon=self._config.demand.horizon,
-            period=self._period,
-        )
 
 
 def _with_draws(batch: ResolvedBatch, draws: Sequence[Draw | None]) -> ResolvedBatch:
