@@ -196,7 +196,7 @@ class Calibration(Section):
 
 
 class StrategyConfig(Section):
-    """Base of a strategy's parameters; `pricing.decision.strategies` has the class of each kind."""
+    """Base of a strategy's parameters; `pricing.decision.strategies` says what each kind maximises."""
 
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."
@@ -207,20 +207,20 @@ KeptValue = Annotated[float, Field(ge=0, le=10, description="Worth of a unit kep
 
 
 class MarginConfig(StrategyConfig):
-    """Profit, drawn to the category's target margin where there is one."""
+    """Profit: price less what a kept unit is worth, drawn to the category's target margin where there is one."""
 
     kind: Literal["margin"]
     kept_value: KeptValue = 1.0
 
 
 class RevenueConfig(StrategyConfig):
-    """Turnover."""
+    """Turnover: units sold times price, net of tax, inside the guardrails and so never below cost."""
 
     kind: Literal["revenue"]
 
 
 class ClearanceConfig(StrategyConfig):
-    """Getting rid of stock by a day."""
+    """Getting rid of stock by a day: profit when what is left over then is worth a fraction of its cost."""
 
     kind: Literal["clearance"]
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
@@ -230,7 +230,7 @@ class ClearanceConfig(StrategyConfig):
 
 
 class MatchConfig(StrategyConfig):
-    """Near a ratio of the competitor's price."""
+    """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: Literal["match"]
     ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")

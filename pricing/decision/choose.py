@@ -14,7 +14,7 @@ from pricing.decision.guardrails import EDGE
 from pricing.decision.price_grid import CandidatePrices
 from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, Sales
-from pricing.decision.strategies import Objective, Policy, objective_of
+from pricing.decision.strategies import Objective, Policy
 from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import CATEGORY as FROM_CATEGORY
 from pricing.demand.grades import PRIOR_ONLY
@@ -22,6 +22,7 @@ from pricing.demand.grades import PRIOR_ONLY
 DemandAt = Callable[[Floats], DemandGrid]
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
+COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost that a price must stand
 
 
 class Choices(NamedTuple):
@@ -93,16 +94,15 @@ def _choose(context: PricingContext, demand_at: DemandAt, policy: Policy, *, wan
     """As `choose`, without draws; `wanted` is the price to charge where the guardrails allow it, NaN for the best."""
     wanted = np.full(len(context), np.nan) if wanted is None else wanted
     kept = np.zeros(len(context), np.int64) if context.keep is None else context.keep
-    anchor = np.where(np.isnan(wanted), policy.anchor(context), wanted)
+    anchor = np.where(np.isnan(wanted), policy.followed(context), wanted)
     candidates = policy.candidate_grid.candidates(context, anchor=anchor)
     grid = demand_at(candidates.prices)
     sales = Sales(grid, context.stock)
-    worth, rests = policy.worth(context, candidates.prices), policy.rests_on_elasticity(context)
-    objective = objective_of(context, candidates, worth, rests_on_elasticity=rests)
+    objective = policy.objective(context, candidates.prices)
     with np.errstate(invalid="ignore"):
-        gains = _gains(sales, objective)
+        gains = _gains(sales, objective, context, candidates.prices)
         best = _best(gains, candidates, policy)
-        unknown = (grid.grade == PRIOR_ONLY) & rests
+        unknown = (grid.grade == PRIOR_ONLY) & objective.rests_on_elasticity
         best = np.where(unknown, _unidentified(best, context, candidates, sales), best)
         best = np.where(kept > 0, candidates.nearest, best)
         asked = np.isfinite(wanted)
@@ -152,8 +152,9 @@ class _Gains(NamedTuple):
     Attributes:
         nodes: (request, node, candidate) what depends on demand.
         mean: (request, candidate) its mean.
-        worst: As `Objective`; nothing where nothing sells at any price.
-        likely: Likewise.
+        worst: One or two of (request, candidate), the part of a unit's worth: where the cost is assumed, at the ends of
+            where it may lie. Nothing where nothing sells at any price, or the price itself is worth something.
+        likely: The same, a standard deviation to either side.
         weight: (node,) probabilities.
     """
 
@@ -174,30 +175,29 @@ def _nodes_at(nodes: Floats, column: Ints) -> Floats:
     return np.asarray(nodes[np.arange(len(column)), :, column])
 
 
-def _gains(sales: Sales, objective: Objective) -> _Gains:
-    worst, likely = objective.worst, objective.likely
+def _gains(sales: Sales, objective: Objective, context: PricingContext, prices: Floats) -> _Gains:
+    home = np.abs(np.log(prices / context.list_price[:, None])).argmin(axis=1)
     nodes = sales.logs()
     nodes *= 0.5
-    dead = np.asarray(sales.until.max(axis=(1, 2)) <= NOTHING)  # where nothing sells no price gains anything
-    if objective.fixed is not None:
-        dead |= _count_fixed_worth(nodes, sales, *objective.fixed)
-    if dead.any():
-        worst, likely = (tuple(part * ~dead[:, None] for part in parts) for parts in (worst, likely))
-    nodes -= _nodes_at(nodes, objective.home)[:, :, None]
+    other = objective.fixed.any(axis=1)
+    if other.any():  # gains in worth where the price itself is worth something, of which there may be no log
+        value = (sales.until * objective.per_unit[:, None, :] + objective.fixed[:, None, :])[other]
+        best = (sales.weight @ value).argmax(axis=1)
+        nodes[other] = relative_gain(value, _nodes_at(value, best)[..., None])
+    nodes -= _nodes_at(nodes, home)[:, :, None]
+    still = other | (sales.until.max(axis=(1, 2)) <= NOTHING)  # where nothing sells no price gains anything
+
+    def of_worth(doubt: Floats | float) -> Floats:
+        half = np.log(np.maximum(objective.per_unit - doubt, NOTHING))
+        return np.asarray((half - _at(half, home)[:, None]) * 0.5 * ~still[:, None])
+
+    doubt = (objective.kept * context.cost_sd)[:, None]
+    widths = (COST_WIDTH, 1.0)
+    if context.cost_sd.any():
+        worst, likely = (tuple(of_worth(side * width * doubt) for side in (1.0, -1.0)) for width in widths)
+    else:
+        worst = likely = (of_worth(0.0),)
     return _Gains(nodes, sales.weight @ nodes, worst, likely, sales.weight)
-
-
-def _count_fixed_worth(nodes: Floats, sales: Sales, fixed: Floats, per_unit: Floats) -> Bools:
-    """Makes `nodes` gains in worth where the price itself is worth something, of which there may be no log.
-
-    Returns:
-        (request,) where that is so.
-    """
-    other = np.asarray(fixed.any(axis=1))
-    value = (sales.until * per_unit[:, None, :] + fixed[:, None, :])[other]
-    best = (sales.weight @ value).argmax(axis=1)
-    nodes[other] = relative_gain(value, value[np.arange(len(best)), :, best][..., None])
-    return other
 
 
 def _best(gains: _Gains, candidates: CandidatePrices, policy: Policy) -> Ints:

@@ -28,12 +28,9 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     """
     mean = gain @ weight
     around = gain - mean[..., None]
-    width = np.sqrt((around * around) @ weight)
-    width *= (1 - KEPT * KEPT) ** 0.5
-    around *= KEPT
-    around += (mean + TINY)[..., None]
-    around /= (width + 1e-3 * TINY)[..., None]
-    return np.minimum(normal_chance(around) @ weight, 1.0)
+    width = np.sqrt((around * around) @ weight) * (1 - KEPT * KEPT) ** 0.5
+    deviation = (around * KEPT + (mean + TINY)[..., None]) / (width + 1e-3 * TINY)[..., None]
+    return np.minimum(normal_chance(deviation) @ weight, 1.0)
 
 
 def relative_gain(new: Floats, old: Floats) -> Floats:
@@ -50,15 +47,8 @@ def normal_chance(deviation: Floats) -> Floats:
     """P(Z ≤ z) to 2e-5: a logistic function of an odd polynomial, fitted to the normal between −4 and 4."""
     z = np.minimum(np.maximum(deviation, -8.0), 8.0)
     square = z * z
-    odd = square * _ODD[2]
-    odd += _ODD[1]
-    odd *= square
-    odd += _ODD[0]
-    odd *= z
-    np.negative(odd, out=odd)
-    np.exp(odd, out=odd)
-    odd += 1
-    return np.asarray(1 / odd)
+    odd = ((square * _ODD[2] + _ODD[1]) * square + _ODD[0]) * z
+    return np.asarray(1 / (np.exp(-odd) + 1))
 
 
 def deviation_at(level: float) -> float:

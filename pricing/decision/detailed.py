@@ -1,11 +1,9 @@
 """A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.choose import Choices
@@ -49,16 +47,10 @@ class DetailedDecision(NamedTuple):
     unit: float = 1.0
 
 
-@cache
-def summarised(candidates: int) -> NDArray[np.intp]:
-    """The indices of the candidates that the log keeps."""
-    return np.linspace(0, candidates - 1, SUMMARY).astype(np.intp)
-
-
 def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
     """Adds to each decision of a batch the figures behind it."""
     prices = choices.candidates.prices
-    chosen = summarised(prices.shape[1])
+    chosen = np.linspace(0, prices.shape[1] - 1, SUMMARY).astype(np.intp)
     first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
     units = weight @ first
     # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
@@ -66,42 +58,24 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     context = batch.context
-    one = np.broadcast_to(choices.grid.unit, len(prices)).tolist()
-    draws = batch.draws or [None] * len(decisions)
-    return [
-        DetailedDecision(
-            decision=decision,
-            date=date,
-            category=category or None,
-            current_price=current if known else None,
-            list_price=list_price,
-            unit_cost=cost,
-            tax_rate=tax,
-            candidate_prices=listed,
-            candidate_units=expected,
-            candidate_sizes=size,
-            test=draw,
-            unit=unit,
-        )
-        for decision, date, category, current, known, list_price, (
-            cost,
-            tax,
-        ), listed, expected, size, draw, unit in zip(
-            decisions,
-            batch.dates,
-            batch.categories,
-            context.current_price.tolist(),
-            context.current_known.tolist(),
-            context.list_price.tolist(),
-            zip(context.unit_cost.tolist(), context.tax_rate.tolist(), strict=True),
-            prices[:, chosen].tolist(),
-            units.tolist(),
-            sizes.tolist(),
-            draws,
-            one,
-            strict=True,
-        )
-    ]
+    columns = (  # in the order of DetailedDecision
+        decisions,
+        batch.dates,
+        (category or None for category in batch.categories),
+        [
+            now if known else None
+            for now, known in zip(context.current_price.tolist(), context.current_known, strict=True)
+        ],
+        context.list_price.tolist(),
+        context.unit_cost.tolist(),
+        context.tax_rate.tolist(),
+        prices[:, chosen].tolist(),
+        units.tolist(),
+        sizes.tolist(),
+        batch.draws or [None] * len(decisions),
+        np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
+    )
+    return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.

@@ -1,7 +1,7 @@
 """The guardrails: between which prices a decision may move, which of them set each limit, and which had to give way."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from pricing.decision.reasons import AT, GAVE_WAY, GUARDRAILS
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 EDGE = 1e-9  # relative; what floating point may lose at a limit
 _INF = np.inf
+# What switches off every guardrail of the configuration but the band and the price points.
+SOFT_OFF: dict[str, Any] = {"min_margin": 0.0, "min_days": 0} | dict.fromkeys(
+    ("min_advertised", "max_move", "seen", "comp_band")
+)
 NO_PRICE_POINT = int(GAVE_WAY[NUMBER["price_rung"]])  # reason bit: no price point lies between the limits
 
 

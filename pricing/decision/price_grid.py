@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig
 from pricing.decision.context import PricingContext
-from pricing.decision.guardrails import NO_PRICE_POINT, NUMBER, Limits, limits
+from pricing.decision.guardrails import NO_PRICE_POINT, NUMBER, SOFT_OFF, Limits, limits
 
 SLACK = 1e-9  # steps of price; what floating point may lose
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
@@ -154,8 +154,7 @@ class CandidateGrid:
         self.grid = PriceGrid(config.price_step)
         self._largest_jump = largest_jump
         self._guardrails = config.guardrails
-        off: dict[str, Any] = dict.fromkeys(("min_advertised", "max_move", "seen", "comp_band"))
-        self._bands = config.guardrails.model_copy(update={**off, "min_margin": 0.0, "min_days": 0})
+        self._bands = config.guardrails.model_copy(update=SOFT_OFF)
         self._points = price_points(config)
         low, high = np.log(config.guardrails.band)
         ratios = config.candidates - 1  # one column is the current price's

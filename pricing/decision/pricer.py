@@ -4,7 +4,7 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import get_args
@@ -21,7 +21,7 @@ from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.context import PricingContext
 from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
-from pricing.decision.guardrails import EDGE
+from pricing.decision.guardrails import EDGE, SOFT_OFF
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
@@ -38,11 +38,6 @@ PASS = 125  # requests that share one pass: more would outgrow the processor's c
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
-# All guardrails of the configuration but cost and band, off.
-_SOFT: dict[str, object] = {
-    **{"min_margin": 0.0, "min_advertised": None, "min_days": 0, "max_move": None, "seen": None},
-    **{"comp_band": None, "endings": [], "ladder": []},
-}
 _Pass = tuple[Sequence[int], ResolvedBatch, Choices]  # with the places of its requests in the batch
 
 
@@ -131,26 +126,14 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
-        if switches:
-            return self._under_switches(requests, today, held, tests, switches)
-        return self._together(requests, today, held, tests)
-
-    def _under_switches(
-        self,
-        requests: Sequence[PriceRequest],
-        today: dt.date,
-        held: Container[str],
-        tests: Plan,
-        switches: Switches,
-    ) -> list[DetailedDecision]:
-        """As `price_detailed`; what no switch is of is priced as ever."""
+        if not switches:
+            return self._together(requests, today, held, tests)
         answers: list[DetailedDecision] = [None] * len(requests)  # type: ignore[list-item]
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
-        if free:
-            priced = self.price_detailed([requests[place] for place in free], today=today, held=held, tests=tests)
-            for place, answer in zip(free, priced, strict=True):
-                answers[place] = answer
+        priced = self._together([requests[place] for place in free], today, held, tests)
+        for place, answer in zip(free, priced, strict=True):
+            answers[place] = answer
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
         kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
@@ -170,7 +153,7 @@ class Pricer:
         """
         if self._frozen is None:
             found = copy.copy(self)
-            found.policy = Policy(_without(self.policy.config, _SOFT), largest_jump=self.policy.largest_jump)
+            found.policy = Policy(_without_soft(self.policy.config), largest_jump=self.policy.largest_jump)
             found._keeping = True
             self._frozen = found
         return self._frozen
@@ -345,14 +328,6 @@ class Pricer:
         found: list[float] = units.tolist()
         return found
 
-    def require_known(self, request: PriceRequest) -> None:
-        """Refuses a strict request for a product that is not known, as pricing it does.
-
-        Raises:
-            UnknownProductError: It is one.
-        """
-        self._resolver.require_known(request)
-
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
         """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
 
@@ -410,92 +385,60 @@ class Pricer:
 
     def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
         everything = range(len(batch.dates))
-        if self._demand is None:
-            return [(everything, batch, self._by_rule(batch))]
-        answered = _known(batch)
-        if answered.all():
-            choices = self._by_model(self._demand, batch)
+        answered = np.zeros(len(batch.dates), np.bool_) if self._demand is None else _known(batch)
+        if self._demand is not None and answered.all():
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
+                choices = choose(batch.context, partial(self._demand.grid, batch.offers), self.policy)
             answered = choices.finite()
             if answered.all():
                 return [(everything, batch, choices)]
             batch = replace(batch, reasons=batch.reasons | ~answered * BIT["model_failed"])
-        others = np.flatnonzero(~answered)
-        part = batch.take(others)
-        passes: list[_Pass] = [(others.tolist(), part, self._by_rule(part))]
-        rows = np.flatnonzero(answered)
-        if len(rows):
-            passes += [(rows[part].tolist(), *rest) for part, *rest in self._parts(batch.take(rows))]
-        return passes
-
-    def _by_model(self, demand: Demand, batch: ResolvedBatch) -> Choices:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-            return choose(batch.context, partial(demand.grid, batch.offers), self.policy)
+        if not answered.any():
+            return [(everything, batch, self._by_rule(batch))]
+        parts = [np.flatnonzero(answered == by_model) for by_model in (False, True)]
+        return [(rows[part].tolist(), *rest) for rows in parts for part, *rest in self._parts(batch.take(rows))]
 
     def _by_rule(self, batch: ResolvedBatch) -> Choices:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short.
 
         Of a product that nobody knows, not even by its category, the confidence is that of a prior alone.
         """
-        level = batch.level
-        unknown = np.isnan(level)
-        context = batch.context
-        if unknown.any():
-            level = np.where(unknown, 1.0, level)
-            context = replace(context, stock=np.where(unknown & (context.stock > 0), np.inf, context.stock))
-        choices = choose(context, self._by_belief(batch, level), self.policy)
+        unknown, context = np.isnan(batch.level), batch.context
+        context = replace(context, stock=np.where(unknown & (context.stock > 0), np.inf, context.stock))
+        choices = choose(context, self._by_belief(batch, np.where(unknown, 1.0, batch.level)), self.policy)
         stranger = (batch.reasons & BIT["unknown_category"]) > 0
-        confidence = np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence)
-        if not unknown.any():
-            return choices._replace(confidence=confidence)
         return choices._replace(
-            confidence=confidence,
+            confidence=np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence),
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
         )
 
     def _by_belief(self, batch: ResolvedBatch, level: Floats) -> DemandAt:
-        context = batch.context
-        elasticity = prior_elasticity(batch.margin, usual=self._usual_elasticity)
         return partial(
             prior_demand,
-            list_price=context.list_price,
+            list_price=batch.context.list_price,
             level=level,
             periods=batch.offers.periods,
-            elasticity=elasticity,
+            elasticity=prior_elasticity(batch.margin, usual=self._usual_elasticity),
         )
 
     def _decisions(self, batch: ResolvedBatch, choices: Choices) -> list[Decision]:
-        source = np.where(choices.doubtful, RULE, choices.source).tolist()
-        names, version, new_id = self.policy.names, self.version, self._new_id
+        columns = {
+            "recommended_price": choices.price.tolist(),
+            "confidence": [min(round(chance, 4), SUREST) for chance in choices.confidence.tolist()],
+            "price_range": zip(choices.low.tolist(), choices.high.tolist(), strict=True),
+            "expected_units": choices.units.tolist(),
+            "expected_margin": choices.margin.tolist(),
+            "source": [_SOURCES[place] for place in np.where(choices.doubtful, RULE, choices.source).tolist()],
+            "reasons": [list(codes(bits)) for bits in (choices.reasons | batch.reasons).tolist()],
+            "strategy": [self.policy.names[number] for number in batch.context.strategy.tolist()],
+            "comp_price_used": map(_number, batch.context.comp_price.tolist()),
+            "comp_price_age": map(_number, batch.comp_price_age.tolist()),
+        }
         return [
-            Decision(
-                recommended_price=price,
-                confidence=min(round(confidence, 4), SUREST),
-                price_range=(low, high),
-                expected_units=units,
-                expected_margin=margin,
-                source=_SOURCES[place],
-                reasons=list(codes(bits)),
-                strategy=names[strategy],
-                model_version=version,
-                decision_id=new_id(),
-                comp_price_used=_number(used),
-                comp_price_age=_number(age),
-            )
-            for price, confidence, low, high, units, margin, place, bits, strategy, (used, age) in zip(
-                choices.price.tolist(),
-                choices.confidence.tolist(),
-                choices.low.tolist(),
-                choices.high.tolist(),
-                choices.units.tolist(),
-                choices.margin.tolist(),
-                source,
-                (choices.reasons | batch.reasons).tolist(),
-                batch.context.strategy.tolist(),
-                zip(batch.context.comp_price.tolist(), batch.comp_price_age.tolist(), strict=True),
-                strict=True,
-            )
+            Decision(model_version=self.version, decision_id=self._new_id(), **dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
         ]
 
 
@@ -509,11 +452,14 @@ def _unguarded(config: DecisionConfig) -> DecisionConfig:
     step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
     more = (config.candidates - 3) // 2
     band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
-    return _without(config, {**_SOFT, "band": band}).model_copy(update={"candidates": config.candidates + 2 * more})
+    config = config.model_copy(update={"candidates": config.candidates + 2 * more})
+    return _without_soft(config, band=band)
 
 
-def _without(config: DecisionConfig, changes: Mapping[str, object]) -> DecisionConfig:
-    return config.model_copy(update={"guardrails": config.guardrails.model_copy(update=dict(changes))})
+def _without_soft(config: DecisionConfig, **changes: object) -> DecisionConfig:
+    """The configuration without guardrails but cost and band, and without price points."""
+    off = {**SOFT_OFF, "endings": [], "ladder": [], **changes}
+    return config.model_copy(update={"guardrails": config.guardrails.model_copy(update=off)})
 
 
 def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:

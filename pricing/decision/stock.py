@@ -42,16 +42,8 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     """
     units = np.maximum(stock, 1.0)
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
-    above *= units - mean
-    above += mean
-    mass *= q
-    mass *= size + units
-    above -= mass
-    np.maximum(above, 0.0, out=above)
-    np.minimum(above, mean, out=above)
-    np.minimum(above, units, out=above)
-    above *= np.minimum(stock, 1.0)
-    return above
+    sales = above * (units - mean) + mean - mass * q * (size + units)
+    return np.asarray(np.minimum(np.minimum(np.maximum(sales, 0.0), mean), units) * np.minimum(stock, 1.0))
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
@@ -68,41 +60,16 @@ def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
 
 def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats, Floats, Floats]:
     """Q and A of `expected_sales`, and P(D' > units) for D' negative binomial of size + 1 and the same p."""
-    # Everything that depends on size and units alone comes from Python's own floats, or these many small arrays would
-    # cost more than the large ones.
     pairs = zip(size.ravel().tolist(), units.ravel().tolist(), strict=True)
     constants = np.array([_constants(*pair) for pair in pairs]).T.reshape(9, *size.shape)
+    at_q, at_p, log_at_q, log_at_p, log_choose, of_q, constant, per, ratio = constants
     total = size + mean
-    chance = np.empty((2, *total.shape))  # q, p
-    np.divide(mean, total, out=chance[0])
-    np.divide(size, total, out=chance[1])
-    q, p = chance
-    logs = np.log(chance)
-    bent = _skew(constants[:2] / chance, constants[2:4] - logs)
-    log_choose, of_q, constant, per, ratio = constants[4:]
-    logs[0] *= units
-    logs[1] *= size
-    mass: Floats = logs[0]
-    mass += logs[1]
-    mass += log_choose
-    np.exp(mass, out=mass)
-    bent *= chance[::-1]
-    spread = bent[0]
-    spread += bent[1]
-    spread += 1
-    np.maximum(spread, 0.0, out=spread)
-    pq = p * q
-    spread /= pq
-    spread *= per
-    np.sqrt(spread, out=spread)
-    distance = of_q * q
-    distance += constant
-    distance *= spread
-    pq *= mass
-    pq *= ratio
-    above = normal_chance(distance)
-    above -= pq
-    return q, mass, above
+    q, p = (np.asarray(part / total, np.float64) for part in (mean, size))
+    log_q, log_p = np.log(q), np.log(p)
+    bent = _skew(at_q / q, log_at_q - log_q) * p + _skew(at_p / p, log_at_p - log_p) * q
+    mass = np.exp(log_q * units + log_p * size + log_choose)
+    spread = np.sqrt(np.maximum(bent + 1, 0.0) / (p * q) * per)
+    return q, mass, normal_chance((of_q * q + constant) * spread) - p * q * mass * ratio
 
 
 class Sales:
@@ -129,8 +96,7 @@ class Sales:
         self.until: Floats = until
         if not len(self._short):
             return
-        everything = len(self._short) == len(stock)
-        rows = slice(None) if everything else self._short
+        rows = self._short
         most_first, least_first = first[:, :, 0].max(axis=1), first[:, :, -1].min(axis=1)
         ends = np.array([[until[:, :, 0].max(axis=1), most_first], [until[:, :, -1].min(axis=1), least_first]])
         ends = np.log(np.maximum(ends[:, :, rows] / unit[rows], _LEAST_MEAN))
@@ -145,17 +111,8 @@ class Sales:
         self._slope = np.empty_like(self._table)
         np.subtract(self._table[:, 1:], self._table[:, :-1], out=self._slope[:, :-1])
         self._bottom, self._per = (bottom + np.log(unit[rows])).astype(np.float32), (1 / step).astype(np.float32)
-        demand = until[rows]
-        served = self._served(0, demand)
-        if served.dtype == demand.dtype:
-            served *= demand
-        else:
-            served = served * demand
-        if everything:
-            self.until = served
-        else:
-            self.until = until.copy()
-            self.until[self._short] = served
+        self.until = until.copy()
+        self.until[rows] *= self._served(0, until[rows])
 
     def logs(self) -> Floats:
         """(request, node, candidate) log of the expected sales until the next delivery; the caller's to modify."""
@@ -193,20 +150,13 @@ class Sales:
 
 
 def _skew(ratio: Floats, logs: Floats) -> Floats:
-    """Peizer and Pratt's g(x) = (1 − x² + 2x log x) / (1 − x)², from x and log x; changes both."""
-    logs *= 2
-    logs -= ratio
-    logs *= ratio
-    logs += 1
-    ratio -= 1
-    ratio *= ratio
-    ratio += 1e-12  # at x = 1 both are 0, and so is g
-    logs /= ratio
-    return logs
+    """Peizer and Pratt's g(x) = (1 − x² + 2x log x) / (1 − x)², from x and log x."""
+    away = ratio - 1
+    return ((logs * 2 - ratio) * ratio + 1) / (away * away + 1e-12)  # at x = 1 both are 0, and so is g
 
 
 def _constants(size: float, units: float) -> tuple[float, ...]:
-    """What `_mass_and_tail` needs of one size and stock: NumPy has no log Γ, and single numbers are Python's strength.
+    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ.
 
     Returns:
         The two ratios that Peizer and Pratt's g is taken of, times q and p; their logarithms; log Γ(size + units + 1) −

@@ -10,7 +10,6 @@ import numpy as np
 from flask import request
 from numpy.typing import NDArray
 
-from pricing.decision.strategies import KINDS
 from pricing.registry.version import (
     LoadedVersion,
     elasticity_knowledge,
@@ -139,7 +138,7 @@ class Catalogue:
         decision = self._service.champion.served.config.decision
         found = []
         for name, settings in decision.strategies.items():
-            description = (KINDS[settings.kind].__doc__ or "").strip().splitlines()[0]
+            description = (type(settings).__doc__ or "").strip().splitlines()[0]
             own = settings.model_dump(exclude_none=True)
             found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
         return Strategies(strategies=found)
