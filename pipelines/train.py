@@ -145,7 +145,7 @@ def _learn(
         )
         if version.holds_only:
             say(HOLDS_ONLY_MEANING)
-        number = _register(version, frame, panel, config=config)
+        number = _register(version, frame, config=config)
     return number, "\n".join(score_lines(figures))
 
 
@@ -215,11 +215,11 @@ def _until(panel: Panel, until: dt.date) -> Panel:
     return panel.select(np.flatnonzero(panel.present.any(axis=1)))
 
 
-def _register(version: LoadedVersion, frame: pd.DataFrame, panel: Panel, *, config: Config) -> str:
+def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:
     if config.registry.plots:
         from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
-        log_artifacts(frame, version, panel)
+        log_artifacts(frame, version)
     card = ""
     with dispensable("model_card.md"):
         card = model_card(version, model=config.registry.model_name)

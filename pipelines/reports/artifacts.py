@@ -14,20 +14,18 @@ from pipelines.reports.forecast_plots import FORECAST_PLOTS
 from pipelines.reports.price_plots import PRICE_PLOTS
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pipelines.reports.shap_plots import shap_plots
-from pricing.data.panel import Panel
 from pricing.registry.version import LoadedVersion
 
 
-def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, panel: Panel) -> None:
+def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
     """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
     Args:
         frame: The evaluation frame, from `evaluation.described`.
         version: The fitted version.
-        panel: The history it was trained on.
     """
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        write_artifacts(Path(scratch), frame, version=version, panel=panel)
+        write_artifacts(Path(scratch), frame, version=version)
         mlflow.log_artifacts(scratch)
 
 
@@ -36,7 +34,6 @@ def write_artifacts(
     frame: pd.DataFrame,
     *,
     version: LoadedVersion,
-    panel: Panel,
     forecast_plots: Mapping[str, Callable[[pd.DataFrame], Figure]] = FORECAST_PLOTS,
 ) -> None:
     """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
@@ -47,12 +44,12 @@ def write_artifacts(
         with dispensable(f"plots/{name}.png"):
             (plots / f"{name}.png").write_bytes(_png(draw(frame)))
     with dispensable("sensitivity/"):
-        found, curves = analyse(version, panel), {}
+        found, curves = analyse(version), {}
         for name, draw_prices in PRICE_PLOTS.items():
             with dispensable(f"plots/{name}.png"):
                 curves[name] = _png(draw_prices(found))
                 (plots / f"{name}.png").write_bytes(curves[name])
-        for name in ("summary", "products", "categories"):
+        for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
         (tables / "sensitivity.html").write_text(sensitivity_page(found, curves, title=title), encoding="utf-8")

@@ -152,7 +152,7 @@ def _price(version: LoadedVersion) -> str:
         "## How demand answers to price\n\nPer cent of demand for one per cent of price, at list price over a week "
         "without promotion or holiday:\n\n"
         + "\n".join(rows)
-        + f"\n\n{competitor}\n\nBy product, context and price level, with curves of demand, revenue and "
+        + f"\n\n{competitor}\n\nBy product and price level, with curves of demand, revenue and "
         "profit: `sensitivity/sensitivity.html` of the run."
     )
 

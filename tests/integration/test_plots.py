@@ -13,8 +13,8 @@ from pipelines.reports.artifacts import write_artifacts
 from pipelines.reports.forecast_plots import FANS, FORECAST_PLOTS, draw_fans
 from pipelines.reports.price_plots import CATEGORIES, PRICE_PLOTS, PRODUCTS
 from pipelines.reports.sensitivity import Sensitivity, analyse
-from pricing.registry.version import load
-from tests.kit.versions import shared_panel, shared_version
+from pricing.registry.version import LoadedVersion, load
+from tests.kit.versions import shared_version
 
 NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
 
@@ -81,14 +81,19 @@ def test_a_few_products_are_drawn_however_many_there_are() -> None:
 
 
 @cache
+def version() -> LoadedVersion:
+    return load(shared_version())
+
+
+@cache
 def found() -> Sensitivity:
-    return analyse(load(shared_version()), shared_panel())
+    return analyse(version())
 
 
 def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
     drawn = {name: draw(found()) for name, draw in PRICE_PLOTS.items()}
 
-    assert list(drawn) == ["elasticity_by_category", "elasticity_by_price", "price_demand_profit"]
+    assert list(drawn) == ["elasticity_by_category", "price_demand_profit"]
     assert panels(drawn["price_demand_profit"]) == 3 * PRODUCTS
     assert all(ax.get_ylabel() for ax in drawn["price_demand_profit"].axes)
     for figure in drawn.values():
@@ -96,16 +101,13 @@ def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
 
 
 def test_many_categories_make_no_endless_plot() -> None:
-    tables = found()
-    many = pd.concat([tables.categories.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
-    summary = tables.summary.assign(category=[f"c{i:03}" for i in range(len(tables.summary))])
-    alone = pd.concat([summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
-    wide = many.drop_duplicates(["category", "context", "ratio"])
+    summary = found().summary
+    many = pd.concat([summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
 
-    drawn = {name: draw(replace(tables, categories=wide, summary=alone)) for name, draw in PRICE_PLOTS.items()}
+    drawn = PRICE_PLOTS["elasticity_by_category"](replace(found(), summary=many))
 
-    assert len(drawn["elasticity_by_category"].axes[0].get_yticks()) == CATEGORIES
-    assert drawn["elasticity_by_category"].get_figheight() < 15
+    assert len(drawn.axes[0].get_yticks()) == CATEGORIES
+    assert drawn.get_figheight() < 15
 
 
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
@@ -118,19 +120,22 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
 
     plots = {"broken": broken, "error_by_class": FORECAST_PLOTS["error_by_class"]}
 
-    write_artifacts(tmp_path, frame(), version=load(shared_version()), panel=shared_panel(), forecast_plots=plots)
+    write_artifacts(tmp_path, frame(), version=version(), forecast_plots=plots)
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert drawn >= {"error_by_class", *PRICE_PLOTS, "shap_summary_price"}
+    assert {path.name for path in (tmp_path / "sensitivity").iterdir()} == {
+        *("summary.parquet", "products.parquet", "sensitivity.html"),
+    }
     assert "broken" not in drawn
     assert "plots/broken.png" in capsys.readouterr().out
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
 def test_an_analysis_that_fails_leaves_the_other_plots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = shared_panel().select(np.arange(3))  # the history of too few products
+    few = replace(version().demand, levels=version().demand.levels[:0])
 
-    write_artifacts(tmp_path, frame(), version=load(shared_version()), panel=other)
+    write_artifacts(tmp_path, frame(), version=replace(version(), demand=few))
 
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} >= {*FORECAST_PLOTS, "shap_summary_price"}
-    assert len(caplog.records) == 1
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(FORECAST_PLOTS)
+    assert len(caplog.records) == 2  # the explanations rest on the same table

@@ -84,7 +84,7 @@ def test_a_weekly_version_is_analysed_and_explained_like_a_daily_one(tmp_path: P
     panel = build_panel(weekly, data)
     made = make_version(tmp_path / "version", panel=panel, config=settings.model_copy(update={"data": data}))
 
-    found = analyse(made, panel)
+    found = analyse(made)
     drawn = dict(shap_plots(made))
 
     assert (found.summary["elasticity"] < 0).all()

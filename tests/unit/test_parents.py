@@ -24,7 +24,7 @@ from pricing.errors import SourceError
 from pricing.registry.version import LoadedVersion, load
 from serving.routes.catalogue import elasticity_of
 from tests.kit.demand_fakes import make_model, make_panel
-from tests.kit.versions import FIGURES, shared_panel, shared_version
+from tests.kit.versions import FIGURES, shared_version
 
 CONFIG = DataConfig(
     period="day",
@@ -256,7 +256,7 @@ def test_the_service_says_whose_elasticity_a_product_has() -> None:
 
 
 def test_card_and_page_say_which_series_share_an_elasticity() -> None:
-    found = analyse(version(), shared_panel())
+    found = analyse(version())
     page = sensitivity_page(found, {}, title="t")
 
     card = model_card(replace(version(), backtest=FIGURES), model="pricing")
@@ -269,7 +269,7 @@ def test_card_and_page_say_which_series_share_an_elasticity() -> None:
 def test_where_nothing_is_shared_neither_card_nor_table_speaks_of_it() -> None:
     plain = load(shared_version())
 
-    found = analyse(plain, shared_panel())
+    found = analyse(plain)
 
     assert "shared_by" not in found.summary
     assert elasticity_of("7", plain, 0).parent_id is None

@@ -1,187 +1,148 @@
-"""How demand answers to price: against closed forms, and against plain finite differences of the model's own curve."""
+"""One demand curve a product: against the table node by node, and as the page shows it."""
 
+import datetime as dt
 from dataclasses import replace
 from functools import cache
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pricing.demand.curve import Offers
-from pricing.demand.model import DemandModel
-from pricing.demand.sensitivity import (
-    CONTEXTS,
-    CUT,
-    ORDINARY,
-    PASS,
-    Curves,
-    DemandContext,
-    ProductSelection,
-    Range,
-    contexts,
-    read_curves,
-)
-from tests.kit.decision import ConstantElasticity
-from tests.kit.demand_fakes import make_model, make_panel
+from pipelines.reports.sensitivity import PASS, Sensitivity, analyse, price_levels, sensitivity_page, spread_over
+from pricing.decision.request import PriceRequest
+from pricing.registry.version import LoadedVersion, load
+from serving.routes.catalogue import elasticity_of
+from tests.kit.versions import shared_version
 
-RATIOS = np.array([0.7, 0.85, 0.95, 1.0, 1.2, 1.35])
-SUNDAY = np.datetime64("2024-03-31")
-PROMOTION = next(context for context in CONTEXTS if context.is_promo)
+PRODUCTS = 12
 
 
 @cache
-def model() -> DemandModel:
-    """With elasticities and intervals of their own, so that a mixed-up row shows."""
-    made = make_model(make_panel())
-    norms = replace(made.norms, elasticity=np.linspace(-1.5, -3.5, 5).astype(np.float32))
-    return replace(made, norms=norms, elasticity_sd=np.linspace(0.2, 0.6, 5).astype(np.float32))
+def version() -> LoadedVersion:
+    return load(shared_version())
 
 
-def selection(products: int = 5) -> ProductSelection:
-    row = np.arange(products)
-    return ProductSelection(row, row % 2, np.linspace(8.0, 12.0, products), np.full(products, np.nan))
+@cache
+def found() -> Sensitivity:
+    return analyse(version())
 
 
-def expected(demand: DemandModel, place: int, price: float, *, context: DemandContext) -> float:
-    """Units a period that one product sells in the week after the state's date, day by day and node by node."""
-    days = [demand.state_date.toordinal() + 1 + ahead for ahead in range(7)]
-    total, count = 0.0, 0
-    for day in days:
-        if (day - 1) % 7 not in context.weekdays:
-            continue
-        these = selection()
-        comp = np.nan if context.gap is None else these.list_price[place] * context.gap
-        offers = Offers(
-            product=these.product[place : place + 1],
-            category=these.category[place : place + 1],
-            date=np.array([day - 719163], dtype="datetime64[D]"),
-            list_price=these.list_price[place : place + 1],
-            comp_price=np.array([comp]),
-            is_promo=np.array([float(context.is_promo)]),
-            is_holiday=np.array([float(context.is_holiday)]),
-            periods=np.array([1]),
-        )
-        grid = demand.grid(offers, np.array([[price]]))
-        total += sum(float(w) * float(u) for w, u in zip(grid.weight, grid.first[0, :, 0], strict=True))
-        count += 1
-    return total / count
+def test_a_curve_is_what_the_pricer_expects_on_the_ordinary_days_of_the_next_week() -> None:
+    pricer, state = version().pricer(version="7"), version().demand.state_date
+    days = [state + dt.timedelta(ahead) for ahead in range(1, 8)]
+    ordinary = [day for day in days if day.weekday() < 5]
+
+    for row in found().products.iloc[::7].itertuples():
+        asked = [PriceRequest(product_id=row.product_id, current_stock=None, date=day) for day in ordinary]
+        units = pricer.demand_at(asked, [row.price] * 5, today=state)
+
+        assert row.units == pytest.approx(np.mean(units), rel=1e-5)
+        assert row.units_low < row.units < row.units_high
 
 
-@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_elasticities_are_the_slopes_of_the_models_own_demand_curve(context: DemandContext) -> None:
-    demand, ratios = model(), np.array([0.8, 0.93, 1.05, 1.2])  # apart from the kinks at list price and 10 % below
+def test_every_product_has_one_row_a_price_level_and_sells_less_where_it_is_dearer() -> None:
+    products, levels = found().products, price_levels((0.7, 1.35))
 
-    found = read_curves(
-        demand, selection(), ratios, after=np.datetime64(demand.state_date), period="day", context=context
-    ).slope()
-
-    for place in range(5):
-        for at, ratio in enumerate(ratios):
-            price, step = selection().list_price[place] * ratio, 0.002
-            dearer, cheaper = (expected(demand, place, price * np.exp(s), context=context) for s in (step, -step))
-            slope = (np.log(dearer) - np.log(cheaper)) / (2 * step)
-            assert found.mean[place, at] == pytest.approx(slope, rel=0.01)
+    assert len(products) == PRODUCTS * len(levels)
+    for product_id, curve in products.groupby("product_id"):
+        assert curve["ratio"].tolist() == levels.tolist(), product_id
+        assert (np.diff(curve["units"]) < 0).all()
 
 
-@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_demand_is_what_the_model_expects_on_the_days_of_the_context(context: DemandContext) -> None:
-    demand = model()
+def test_revenue_and_profit_are_units_times_price_and_margin_after_tax() -> None:
+    facts = replace(version().facts, tax_rate=np.full(PRODUCTS, 0.19))
 
-    found = read_curves(
-        demand, selection(), RATIOS, after=np.datetime64(demand.state_date), period="day", context=context
-    ).demand()
+    products = analyse(replace(version(), facts=facts)).products
 
-    for place in range(5):
-        price = selection().list_price[place] * RATIOS[1]
-        assert found.mean[place, 1] == pytest.approx(expected(demand, place, price, context=context), rel=1e-4)
+    cost = np.repeat(facts.unit_cost, len(products) // PRODUCTS)
+    kept = products["price"] / 1.19
+    assert products["revenue"].to_numpy() == pytest.approx((products["units"] * kept).to_numpy())
+    assert products["profit"].to_numpy() == pytest.approx((products["units"] * (kept - cost)).to_numpy())
 
 
-@given(size=st.floats(0.5, 6), level=st.floats(0.01, 1e4))
-def test_constant_elasticity_is_found_again_at_every_price(size: float, level: float) -> None:
-    demand = ConstantElasticity(elasticities=(size,), level=level)
+def test_the_summary_has_the_elasticity_of_the_service_and_the_curve_at_list_price() -> None:
+    summary, products = found().summary, found().products
+    served = [elasticity_of("7", version(), row) for row in range(PRODUCTS)]
+    listed = products[products["ratio"] == 1.0]
 
-    curves = read_curves(demand, selection(3), RATIOS, after=SUNDAY, period="day")
-
-    for found in vars(curves.slope()).values():
-        assert found == pytest.approx(-size, rel=1e-6)
-    assert curves.demand().mean == pytest.approx(np.tile(level * RATIOS**-size, (3, 1)))
-
-
-@given(first=st.floats(1.1, 4), second=st.floats(1.1, 4))
-def test_the_mean_of_two_truths_answers_as_their_units_do(first: float, second: float) -> None:
-    demand = ConstantElasticity(elasticities=(first, second), weight=(0.25, 0.75))
-
-    found = read_curves(demand, selection(1), RATIOS, after=SUNDAY, period="day").slope()
-
-    sold = np.array([[0.25], [0.75]]) * RATIOS[None, :] ** -np.array([[first], [second]])
-    share = sold / sold.sum(axis=0)
-    assert found.mean[0] == pytest.approx(-(share[0] * first + share[1] * second), rel=0.01)
-    assert (found.low <= found.high).all()
+    shown = summary[["elasticity", "elasticity_low", "elasticity_high"]].to_numpy().tolist()
+    assert shown == [[one.elasticity, one.low, one.high] for one in served]
+    assert summary["grade"].tolist() == [one.grade for one in served]
+    assert summary["price"].tolist() == version().facts.price.tolist()
+    for name in ("units", "units_low", "units_high", "profit"):
+        assert summary[name].tolist() == listed[name].tolist()
 
 
-def test_the_interval_at_list_price_is_the_one_that_the_model_states() -> None:
-    demand = model()
-    rows = np.arange(5)
-    mean, low, high = demand.elasticity(rows)
+def test_a_price_counts_as_seen_between_those_ever_charged() -> None:
+    facts, products = version().facts, found().products
+    levels = len(products) // PRODUCTS
+    low, high = (np.repeat(ends, levels).round(6) for ends in (facts.seen_low, facts.seen_high))
 
-    listed = replace(selection(), list_price=demand.list_price.astype(float))
-
-    found = read_curves(demand, listed, np.array([1.0]), after=np.datetime64(demand.state_date), period="day")
-
-    found_low, found_high = found.slope().low[:, 0], found.slope().high[:, 0]
-    assert found_high / found_low == pytest.approx(high / low, rel=0.01)  # both are log-normal, as wide
-    assert ((found_low < mean) & (mean < found_high)).all()
+    price = products["price"].round(6)
+    assert (products["seen"] == ((price >= low) & (price <= high))).all()
+    assert 0 < products["seen"].mean() < 1
 
 
-def test_a_promotion_makes_demand_steeper_only_where_the_price_is_really_cut() -> None:
-    demand, ratios = model(), np.array([0.8, 0.95, 1.1])
-    after, row = np.datetime64(demand.state_date), np.arange(5)
-    these = ProductSelection(row, row % 2, demand.list_price, np.full(5, np.nan))
+def test_products_beyond_one_pass_and_those_the_table_does_not_know_have_curves_too() -> None:
+    facts = version().facts
+    many = PASS // PRODUCTS + 1
+    ids = np.array([f"{name}-{copy}" for copy in range(many) for name in facts.product_ids.tolist()])
+    columns = {
+        name: np.concatenate([column] * many)
+        for name, column in vars(facts).items()
+        if isinstance(column, np.ndarray) and len(column) == PRODUCTS
+    }
+    strangers = replace(facts, **{**columns, "product_ids": ids, "categories": np.full(len(ids), "")})
 
-    plain, promoted = (
-        read_curves(demand, these, ratios, after=after, period="day", context=context).slope().mean
-        for context in (ORDINARY, PROMOTION)
-    )
+    table = analyse(replace(version(), facts=strangers))
 
-    assert (promoted[:, 1] < plain[:, 1] - 0.5).all()
-    assert promoted[:, [0, 2]] == pytest.approx(plain[:, [0, 2]], rel=1e-3)
-
-
-def test_products_beyond_one_pass_are_read_like_the_others() -> None:
-    demand, count = ConstantElasticity(elasticities=(2.0, 3.0)), PASS + 3
-    row = np.zeros(count, dtype=np.int64)
-    many = ProductSelection(row, row, np.linspace(1.0, 100.0, count), np.full(count, np.nan))
-
-    curves = read_curves(demand, many, RATIOS, after=SUNDAY, period="day")
-
-    assert curves.units.shape == (count, 2, len(RATIOS))
-    assert curves.demand().mean == pytest.approx(np.tile(curves.demand().mean[0], (count, 1)))
+    assert set(table.summary["source"]) == {"category"}
+    assert set(table.summary["category"]) == {"unknown"}
+    units = table.products["units"].to_numpy().reshape(many, -1)
+    assert units == pytest.approx(np.tile(units[0], (many, 1)))
 
 
-def test_a_group_answers_as_its_products_sales_weighted() -> None:
-    units = np.array([[[8.0]], [[2.0]], [[5.0]]])
-    slopes = np.array([[[2.0]], [[4.0]], [[3.0]]])
-    curves = Curves(units, units * np.exp(CUT * slopes), np.ones(1))
+@pytest.mark.parametrize("band", [(0.7, 1.35), (0.5, 1.0), (1.0, 1.2), (0.9, 1.1), (1.0, 1.0), (0.71, 1.33)])
+def test_price_levels_rise_from_end_to_end_and_hold_list_price(band: tuple[float, float]) -> None:
+    levels = price_levels(band)
 
-    together = curves.together(np.array([0, 0, 1]), groups=2)
-
-    assert together.demand().mean[:, 0] == pytest.approx([10.0, 5.0])
-    assert together.slope().mean[:, 0] == pytest.approx([-(0.8 * 2 + 0.2 * 4), -3.0], rel=0.01)
+    assert (levels[0], levels[-1]) == band
+    assert (np.diff(levels) > 0.01).all()
+    assert np.isclose(levels, 1.0).sum() == 1
 
 
-def test_a_loss_turns_an_interval_around() -> None:
-    sold = Range(np.array([10.0]), np.array([8.0]), np.array([13.0]))
+def test_a_sample_holds_the_largest_and_the_smallest_and_no_more_than_asked() -> None:
+    size = np.array([5.0, np.nan, 9.0, 1.0, 7.0])
 
-    lost = sold.times(np.array([-2.0]))
+    assert spread_over(size, count=2).tolist() == [2, 1]
+    assert spread_over(size, count=99).tolist() == [2, 4, 0, 3, 1]
 
-    assert (lost.mean[0], lost.low[0], lost.high[0]) == (-20.0, -26.0, -16.0)
+
+class Text(HTMLParser):
+    """The tags and the cells of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "td":
+            self.cells.append(data)
 
 
-def test_a_weekly_panel_has_no_weekend() -> None:
-    names = [context.name for context in contexts("week")]
+def test_the_page_draws_one_curve_a_product_and_takes_no_name_for_markup() -> None:
+    evil = "</td><script>alert(1)</script>"
+    tables = [frame.assign(product_id=evil + frame["product_id"]) for frame in (found().summary, found().products)]
 
-    assert "weekend" not in names
-    assert names[0] == ORDINARY.name
-    found = read_curves(ConstantElasticity(), selection(2), RATIOS, after=SUNDAY, period="week")
-    assert found.units.shape == (2, 1, len(RATIOS))
+    page = sensitivity_page(Sensitivity(*tables), {"plot_of_it": b"png"}, title=evil)
+
+    text = Text()
+    text.feed(page)
+    assert "script" not in text.tags
+    assert text.tags.count("polyline") == text.tags.count("line") == PRODUCTS
+    assert {*tables[0]["product_id"], "own history"} <= set(text.cells)
+    assert "data:image/png;base64,cG5n" in page
