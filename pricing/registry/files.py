@@ -26,7 +26,7 @@ _NAME = re.compile(_PATH)
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
-# What a version may ask of whoever reads it. One of 10,000 products has about 100 files, 21 MB in all, 20 kB of JSON in
+# What a version may ask of whoever reads it. One of 10,000 products has about 130 files, 30 MB in all, 20 kB of JSON in
 # one file and 6 levels in it: these leave room for a hundred times as much, and for no version that fills a machine.
 MOST_FILES = 1_000
 MOST_BYTES = 4_000_000_000  # of all its files

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pricing.demand.curve import Offers
+from pricing.demand.grades import CATEGORY, TESTED
 from pricing.demand.levels import network_forecast
 from pricing.demand.model import DemandModel
 from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
@@ -106,6 +107,8 @@ def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_p
     assert TABLE.rows(asked).tolist() == [1, 5, 6, 7]
     assert grid.source.tolist() == [0, 1, 1, 1]
     assert np.isnan(TABLE.reference[5:]).all()
+    tested = replace(MODEL, priors=replace(MODEL.priors, grade=np.full(3, TESTED, np.int8))).table()
+    assert tested.grade[5:].tolist() == [CATEGORY] * 3
     cheap = replace(asked, list_price=np.full(4, 10.0))
     assert_allclose(grid.first[1:], TABLE.grid(cheap, np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
     level = np.log(5.0) + MODEL._reader.parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
