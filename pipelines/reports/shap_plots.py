@@ -21,7 +21,7 @@ from pricing.registry.version import LoadedVersion, shown_elasticities
 SAMPLE = 24  # products explained
 PROMOTED = 0.3  # share of the sample explained as on promotion
 SEED = 7
-START = {"price": "the price charged now", "demand": "units of a mean day at the usual price"}
+START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
 
 
 def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:

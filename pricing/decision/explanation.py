@@ -41,7 +41,7 @@ _SENTENCES = {
     "guardrails": "{binding}.",
     "price_test": "The draw of a price test for this week.",
     "switch": "A person has {done}.",
-    "season": "{weekday}, {date}, rather than a mean day of the week after the history.",
+    "season": "{weekday}, {date}, rather than a mean day of the next week.",
     "events": "{events}.",
     "price": "The price of {price}, rather than the usual one.",
     "promotion": "The advertised promotion, beyond its price.",
@@ -85,7 +85,7 @@ class Explanation:
     Attributes:
         quantity: What is explained.
         decision: The request's decision and the figures behind it.
-        baseline_value: The price charged now, or units of a mean day at the usual price. Rounded as `value`.
+        baseline_value: The price charged now, or units of a mean period at the usual price. Rounded as `value`.
         value: The price or demand of the request, as money or units are rounded.
         digits: Decimals of the two and of the effects.
         summary: The two in words.
@@ -292,7 +292,7 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
     """What is explained, in a sentence."""
     before, after = (f"{value:,.{digits}f}" for value in (start, end))
     if quantity == "demand":
-        return f"{after} units are expected at the recommended price, {before} on a mean day at the usual price."
+        return f"{after} units are expected at the recommended price, {before} in a mean period at the usual price."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
