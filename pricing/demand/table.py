@@ -204,7 +204,7 @@ class DemandTable:
         """Split the log of the units expected in the first period, at prices (request,), into terms that add up to it.
 
         Returns:
-            (request,) each: `level` of a mean period of the week after the state's date at the reference price, and what
+            (request,) each: `level` of a mean period of the next week at the reference price, and what
             `season`, `events`, `price`, `promotion` and `competitor` add to it.
         """
         rows, first = self.rows(offers), self.steps(offers.date)
