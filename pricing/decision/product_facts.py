@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,28 +30,6 @@ from pricing.demand.curve import Demand
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-_ARRAYS = (
-    "product_ids",
-    "categories",
-    "price",
-    "last_price",
-    "list_price",
-    "unit_cost",
-    "cost_assumed",
-    "stock",
-    "comp_price",
-    "comp_price_date",
-    "tax_rate",
-    "seen_low",
-    "seen_high",
-    "stock_jumps",
-    "delivery_gaps",
-    "last_delivery",
-    "deliveries",
-    "last_change",
-    "typical_units",
-    "anchor_price",
-)
 _PROMOTIONS, _DELIVERIES = "promotions/", "planned_deliveries/"
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
@@ -242,6 +220,10 @@ class ProductFacts:
         return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
 
 
+_NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
+_ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
+
+
 def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     """(product,) periods from each date to `now`; NaN where there is none."""
     days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
@@ -337,23 +319,11 @@ def _typical_units(panel: Panel) -> Floats:
 class KnownProduct(NamedTuple):
     """What history knows of a product, as Python values, which a single request looks up fastest; None where nothing.
 
-    Attributes:
+    Attributes are those of `ProductFacts`, and besides:
         row: Row among the demand's products; -1 where it does not know the product.
         category: Empty where unknown.
-        price: Price charged last.
-        list_price: Regular price.
-        unit_cost: Cost of a unit.
-        cost_assumed: Whether the configured margin stands in for the cost.
-        tax_rate: Tax that prices include.
-        comp_price: The competitor's last known price.
-        comp_price_date: The day on which that was seen.
-        units: Usual units a period.
-        anchor_price: Regular price that a person last set; NaN where unknown.
-        seen_low: Lowest price ever charged; NaN where unknown.
-        seen_high: Highest price ever charged; NaN where unknown.
-        last_price: Price charged last, as `ProductFacts.last_price`; NaN where unknown.
+        units: As `ProductFacts.typical_units`.
         place: Row among the facts; -1 where they do not know the product.
-        last_change: The day on which the price last changed.
     """
 
     row: int

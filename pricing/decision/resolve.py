@@ -240,7 +240,7 @@ class Resolver:
         return self._products.get(request.product_id, UNKNOWN_PRODUCT).category or request.category or ""
 
     def _unknown(self, known: KnownProduct, category: str) -> int:
-        """Reason bits of a product that demand does not know, if it does not; facts alone may know it, or its category."""
+        """Reason bits of a product that demand does not know: facts alone may know it, or its category."""
         if known.row >= 0:
             return 0
         if not self._no_model:

@@ -2,8 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,15 +79,8 @@ class Simulation(BaseModel):
     outcomes: list[Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A price to try.
-
-    Attributes:
-        price: Above 0.
-        strategy: The strategy that chose it; None where it was given.
-        allowed: Whether the guardrails allow it.
-    """
+class Tried(NamedTuple):
+    """A price to try, the strategy that chose it or None where it was given, and whether the guardrails allow it."""
 
     price: float
     strategy: str | None
