@@ -110,18 +110,20 @@ class Resolver:
         """
         resolved = [self._columns(request, today) for request in requests]
         batch = self._batch(resolved)
+        context, stays = batch.context, [request.product_id in held for request in requests]
         keep = np.where((batch.reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        if held:
-            keep[[request.product_id in held for request in requests]] = _HOLDOUT
+        keep = np.where(stays, _HOLDOUT, keep)
         if keep.any():
-            batch = replace(batch, context=replace(batch.context, keep=keep))
-        if not tests.tests:
-            return batch
+            context = replace(context, keep=keep)
         draws = [
-            None if request.product_id in held else self._draw(request.product_id, one, tests)
-            for request, one in zip(requests, resolved, strict=True)
+            None if kept or not tests.tests else self._draw(request.product_id, one, tests)
+            for request, kept, one in zip(requests, stays, resolved, strict=True)
         ]
-        return _with_draws(batch, draws) if any(draws) else batch
+        if not any(draws):
+            return replace(batch, context=context)
+        base = np.array([draw.base if draw else _NAN for draw in draws])
+        factor = np.array([draw.deviation if draw else _NAN for draw in draws])
+        return replace(batch, context=replace(context, test_base=base, test_draw=factor), draws=draws)
 
     def _draw(self, product_id: str, columns: Mapping[str, Any], tests: Plan) -> Draw | None:
         """What a test asks, unless somebody else moved the price: further than test and platform together would."""
@@ -333,13 +335,6 @@ class Resolver:
             if ahead[0] != UNKNOWN:
                 return tuple(ahead)
         return (self._review,)
-
-
-def _with_draws(batch: ResolvedBatch, draws: Sequence[Draw | None]) -> ResolvedBatch:
-    """The batch with what price tests ask."""
-    base = np.array([draw.base if draw else _NAN for draw in draws])
-    factor = np.array([draw.deviation if draw else _NAN for draw in draws])
-    return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
 
 
 def _deliveries(given: Sequence[tuple[int, ...]], periods: Ints) -> Ints | None:

@@ -13,7 +13,6 @@ from pricing.data.net_price import net_price, unit_profit
 from pricing.decision.choose import DemandAt
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
-from pricing.errors import RequestError
 
 INTERVAL = (0.1, 0.9)
 REACH = 100.0  # times the list price, up or down, within which prices can be tried
@@ -85,18 +84,6 @@ class Tried(NamedTuple):
     price: float
     strategy: str | None
     allowed: bool
-
-
-def check_prices(prices: Sequence[float], *, list_price: float) -> None:
-    """Refuses prices too far from the list price to simulate.
-
-    Raises:
-        RequestError: A price is no number, or lies further from the list price than a hundred times.
-    """
-    low, high = list_price / REACH, list_price * REACH
-    wrong = [price for price in prices if not low <= price <= high]
-    if wrong:
-        raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
 
 
 def outcomes(
