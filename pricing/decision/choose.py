@@ -38,7 +38,6 @@ class Choices(NamedTuple):
         margin: (request,) expected profit on them.
         doubtful: (request,) whether the current price was kept: the confidence of the best one fell below the
             threshold, or `PricingContext.keep` says so.
-        held: (request,) whether the best price is the current one.
         reasons: (request,) reason bits.
         source: (request,) index into the demand's SOURCES.
         candidates: The candidate prices.
@@ -52,7 +51,6 @@ class Choices(NamedTuple):
     units: Floats
     margin: Floats
     doubtful: Bools
-    held: Bools
     reasons: Ints
     source: Ints
     candidates: CandidatePrices
@@ -129,7 +127,6 @@ def _choose(context: PricingContext, demand_at: DemandAt, policy: Policy, *, wan
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         doubtful=doubtful | unknown | (kept > 0),
-        held=held,
         reasons=objective.reasons
         | reasons
         | (grid.grade == FROM_CATEGORY) * BIT["elasticity_from_category"]
@@ -177,7 +174,7 @@ def _nodes_at(nodes: Floats, column: Ints) -> Floats:
 
 def _gains(sales: Sales, objective: Objective, context: PricingContext, prices: Floats) -> _Gains:
     home = np.abs(np.log(prices / context.list_price[:, None])).argmin(axis=1)
-    nodes = sales.logs()
+    nodes = np.log(np.maximum(sales.until, NOTHING))
     nodes *= 0.5
     other = objective.fixed.any(axis=1)
     if other.any():  # gains in worth where the price itself is worth something, of which there may be no log

@@ -48,8 +48,7 @@ def prior_demand(
     mean, sd = elasticity
     sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)
     away = np.clip(np.log(prices / list_price[:, None]), -FURTHEST, FURTHEST)
-    ratio = away[:, None, :]  # (request, 1, candidate)
-    first = np.exp(ratio * -sizes[:, :, None]) * level[:, None, None]
+    first = np.exp(away[:, None, :] * -sizes[:, :, None]) * level[:, None, None]
     doubt = np.full(len(prices), SIZE)
     return DemandGrid(
         first=first,

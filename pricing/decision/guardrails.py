@@ -67,7 +67,9 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
         largest_jump: Largest distance from the last price charged, a fraction of it; None: any.
     """
     where = np.where
-    low, high = _least_cost(context, largest_jump), np.full(len(context), _INF)
+    low, high = context.cost_floor, np.full(len(context), _INF)
+    if largest_jump is not None:  # an assumed cost is a share of the list price, and is wrong wherever that is
+        low = where(context.cost_assumed & (low > context.last_price * (1 + largest_jump)), 0.0, low)
     low_by = high_by = np.full(len(context), NUMBER["cost"])
     gave_way = np.zeros(len(context), np.int64)
     for name, asked_low, asked_high in _guardrails(context, config, largest_jump=largest_jump):
@@ -82,18 +84,6 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
             below = ~meets & (asked_high < low) & (low_by == NUMBER["cost"])
             high, high_by = where(below, low, high), where(below, NUMBER["cost"], high_by)
     return Limits(low=low, high=high, low_by=low_by, high_by=high_by, gave_way=gave_way)
-
-
-def _least_cost(context: PricingContext, largest_jump: float | None) -> Floats:
-    """The cost, with tax, that no price undercuts: nothing where it is only assumed and beyond the largest jump.
-
-    An assumed cost is a share of the list price, and is wrong wherever that is.
-    """
-    cost = context.cost_floor
-    if largest_jump is None:
-        return cost
-    beyond = context.cost_assumed & (cost > context.last_price * (1 + largest_jump))
-    return np.where(beyond, 0.0, cost)
 
 
 def _guardrails(

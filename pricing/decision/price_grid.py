@@ -1,6 +1,7 @@
 """The prices that a decision considers: price points (whole cents, price endings, or a ladder) between the limits."""
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +15,24 @@ SLACK = 1e-9  # steps of price; what floating point may lose
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
 
 
-class PricePoints(Protocol):
+class PricePoints(ABC):
     """A set of allowed prices, ascending without end on both sides."""
 
+    @abstractmethod
     def above(self, prices: Floats) -> Floats:
         """The lowest price point at or above each price; infinite where there is none."""
-        ...
 
+    @abstractmethod
     def below(self, prices: Floats) -> Floats:
         """The highest price point at or below each price; minus infinite, or not above 0, where there is none."""
-        ...
 
     def nearest(self, prices: Floats) -> Floats:
         """The price point nearest to each price; ascending prices give price points that do not descend."""
-        ...
+        below, above = self.below(prices), self.above(prices)
+        return np.where((prices - below <= above - prices) & (below > 0), below, above)
 
 
-class PriceGrid:
+class PriceGrid(PricePoints):
     """Whole multiples of the smallest step of price.
 
     Attributes:
@@ -64,7 +66,7 @@ class PriceGrid:
         return np.maximum(self.nearest(list_price), 1 / self.per_unit)
 
 
-class PriceLadder:
+class PriceLadder(PricePoints):
     """A given list of prices."""
 
     def __init__(self, prices: list[float]) -> None:
@@ -78,13 +80,8 @@ class PriceLadder:
         """See PricePoints."""
         return np.asarray(self._prices[np.searchsorted(self._prices, prices * (1 + SLACK), side="right") - 1])
 
-    def nearest(self, prices: Floats) -> Floats:
-        """See PricePoints."""
-        below, above = self.below(prices), self.above(prices)
-        return np.where(prices - below <= above - prices, below, above)
 
-
-class PriceEndings:
+class PriceEndings(PricePoints):
     """Prices that end in one of a few amounts within a unit, such as .49 and .99 within 1."""
 
     def __init__(self, endings: list[float], *, unit: float, step: float) -> None:
@@ -103,11 +100,6 @@ class PriceEndings:
         """See PricePoints."""
         base = np.floor(prices / self._unit)
         return self._point(base, np.searchsorted(self._endings, prices - base * self._unit + SLACK, side="right") - 1)
-
-    def nearest(self, prices: Floats) -> Floats:
-        """See PricePoints."""
-        below, above = self.below(prices), self.above(prices)
-        return np.where((prices - below <= above - prices) & (below > 0), below, above)
 
     def _point(self, base: Floats, place: NDArray[np.integer]) -> Floats:
         carry, place = np.divmod(place, len(self._endings))
@@ -155,7 +147,12 @@ class CandidateGrid:
         self._largest_jump = largest_jump
         self._guardrails = config.guardrails
         self._bands = config.guardrails.model_copy(update=SOFT_OFF)
-        self._points = price_points(config)
+        given = config.guardrails
+        self._points: PricePoints | None = None  # where any whole step will do
+        if given.ladder:
+            self._points = PriceLadder(given.ladder)
+        elif given.endings:
+            self._points = PriceEndings(given.endings, unit=given.ending_unit, step=config.price_step)
         low, high = np.log(config.guardrails.band)
         ratios = config.candidates - 1  # one column is the current price's
         step = max((high - low) / (ratios - 2), 1e-9)
@@ -272,13 +269,3 @@ def _nearest_allowed(prices: Floats, place: Ints, allowed: Bools) -> Ints:
     down, up = prices[rows, place] - prices[rows, below], prices[rows, above] - prices[rows, place]
     lower = (place > 0) & ((down <= up) | (place == last))
     return np.where(allowed, place, np.where(lower, below, above))
-
-
-def price_points(config: DecisionConfig) -> PricePoints | None:
-    """The ladder or the endings that the guardrails ask for; None when any whole step will do."""
-    limits = config.guardrails
-    if limits.ladder:
-        return PriceLadder(limits.ladder)
-    if limits.endings:
-        return PriceEndings(limits.endings, unit=limits.ending_unit, step=config.price_step)
-    return None

@@ -4,10 +4,10 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source
 from pricing.decision.resolve import ResolvedBatch, Resolver
-from pricing.decision.simulation import Simulation, Tried, check_prices, outcomes
+from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
 from pricing.decision.strategies import Policy
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand
@@ -38,6 +38,7 @@ PASS = 125  # requests that share one pass: more would outgrow the processor's c
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
+T = TypeVar("T")
 _Pass = tuple[Sequence[int], ResolvedBatch, Choices]  # with the places of its requests in the batch
 
 
@@ -99,11 +100,8 @@ class Pricer:
             4.99 rule ['held', 'elasticity_unidentified', 'no_model', 'demand_unknown']
             5.5 rule ['elasticity_unidentified', 'no_model', 'demand_unknown', 'at_cost', 'gave_way_max_move']
         """
-        decided: list[Decision] = [None] * len(requests)  # type: ignore[list-item]
-        for places, batch, choices in self._passes(requests, today):
-            for place, decision in zip(places, self._decisions(batch, choices), strict=True):
-                decided[place] = decision
-        return decided
+        passes = self._passes(requests, today)
+        return _in_order((places, self._decisions(batch, choices)) for places, batch, choices in passes)
 
     def price_detailed(
         self,
@@ -128,18 +126,17 @@ class Pricer:
         """
         if not switches:
             return self._together(requests, today, held, tests)
-        answers: list[DetailedDecision] = [None] * len(requests)  # type: ignore[list-item]
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
         priced = self._together([requests[place] for place in free], today, held, tests)
-        for place, answer in zip(free, priced, strict=True):
-            answers[place] = answer
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
         kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
-        for (place, switch), request, answer in zip(taken, asked, kept, strict=True):
-            answers[place] = self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
-        return answers
+        set_by_hand = [
+            self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
+            for (_, switch), request, answer in zip(taken, asked, kept, strict=True)
+        ]
+        return _in_order([(free, priced), ([place for place, _ in taken], set_by_hand)])
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
         """The switch that counts for a request's product; None where its price is free."""
@@ -191,12 +188,10 @@ class Pricer:
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
     ) -> list[DetailedDecision]:
-        detailed: list[DetailedDecision] = [None] * len(requests)  # type: ignore[list-item]
-        for places, batch, choices in self._passes(requests, today, held, tests):
-            decisions = self._decisions(batch, choices)
-            for place, answer in zip(places, details(batch, choices, decisions), strict=True):
-                detailed[place] = answer
-        return detailed
+        return _in_order(
+            (places, details(batch, choices, self._decisions(batch, choices)))
+            for places, batch, choices in self._passes(requests, today, held, tests)
+        )
 
     def simulate(
         self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
@@ -238,7 +233,10 @@ class Pricer:
             strategies = self.policy.names
         batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
         demand_at, context = self._demand_at(batch), batch.context
-        check_prices(prices, list_price=float(context.list_price[0]))
+        low, high = float(context.list_price[0]) / REACH, float(context.list_price[0]) * REACH
+        wrong = [price for price in prices if not low <= price <= high]
+        if wrong:
+            raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
         candidates = self.policy.candidate_grid.candidates(context)
         allowed = self.policy.candidate_grid.allows(np.asarray(prices, dtype=np.float64), candidates).tolist()
         tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
@@ -290,8 +288,13 @@ class Pricer:
         The band around the list price is twice as wide, its candidates those of the real one and more; below cost
         nothing is sold; all other guardrails are off.
         """
-        found = copy.copy(self)
-        found.policy = Policy(_unguarded(self.policy.config))
+        config, found = self.policy.config, copy.copy(self)
+        low, high = np.log(config.guardrails.band)
+        step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
+        more = (config.candidates - 3) // 2
+        band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
+        config = config.model_copy(update={"candidates": config.candidates + 2 * more})
+        found.policy = Policy(_without_soft(config, band=band))
         found._frozen, found._guarded = None, False
         return found
 
@@ -442,18 +445,14 @@ class Pricer:
         ]
 
 
+def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:
+    """The answers of parts of a batch, each with its places there, in the order of the batch."""
+    placed = {place: answer for places, answers in parts for place, answer in zip(places, answers, strict=True)}
+    return [placed[place] for place in range(len(placed))]
+
+
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _unguarded(config: DecisionConfig) -> DecisionConfig:
-    """The configuration with guardrails that seldom bind; see `Pricer.unguarded`."""
-    low, high = np.log(config.guardrails.band)
-    step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
-    more = (config.candidates - 3) // 2
-    band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
-    config = config.model_copy(update={"candidates": config.candidates + 2 * more})
-    return _without_soft(config, band=band)
 
 
 def _without_soft(config: DecisionConfig, **changes: object) -> DecisionConfig:

@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Days, Floats, Ints, Strings
+from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.deliveries import Deliveries
@@ -28,30 +28,7 @@ from pricing.decision.last_price import anchor_moves, last_prices
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-_ARRAYS = (
-    "product_ids",
-    "categories",
-    "price",
-    "last_price",
-    "list_price",
-    "unit_cost",
-    "cost_assumed",
-    "stock",
-    "comp_price",
-    "comp_price_date",
-    "tax_rate",
-    "seen_low",
-    "seen_high",
-    "stock_jumps",
-    "delivery_gaps",
-    "last_delivery",
-    "deliveries",
-    "last_change",
-    "typical_units",
-    "anchor_price",
-)
 REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
-_PROMOTIONS, _DELIVERIES = "promotions/", "planned_deliveries/"
 _NOT_READ = np.zeros(0, np.uint8)
 _ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
 
@@ -189,13 +166,9 @@ class ProductFacts:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
-        plans = {_PROMOTIONS: self.promotions, _DELIVERIES: self.planned_deliveries}
-        return {name: getattr(self, name) for name in _ARRAYS} | {
-            f"{prefix}{name}": values
-            for prefix, plan in plans.items()
-            for name, values in vars(plan).items()
-            if len(values)
-        }
+        plans = flatten({"promotions": self.promotions, "planned_deliveries": self.planned_deliveries})
+        plans = {name: values for name, values in plans.items() if len(values)}
+        return {name: getattr(self, name) for name in _ARRAYS} | plans
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
@@ -205,7 +178,7 @@ class ProductFacts:
             KeyError: An array or a field is missing.
         """
         recurring = meta["recurring"]
-        promotions, deliveries = _planned(arrays, _PROMOTIONS), _planned(arrays, _DELIVERIES)
+        promotions, deliveries = below(arrays, "promotions"), below(arrays, "planned_deliveries")
         return cls(
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
@@ -242,15 +215,14 @@ class ProductFacts:
         return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
 
 
+_NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
+_ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
+
+
 def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
     """(product,) periods from each date to `now`; NaN where there is none."""
     days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
     return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
-
-
-def _planned(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """The columns of a plan; empty where no array of one is there."""
-    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:

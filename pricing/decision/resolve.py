@@ -61,17 +61,11 @@ class ResolvedBatch:
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
-        return ResolvedBatch(
-            context=self.context.take(rows),
-            offers=self.offers.take(rows),
-            level=self.level[rows],
-            margin=self.margin[rows],
-            comp_price_age=self.comp_price_age[rows],
-            reasons=self.reasons[rows],
-            dates=[self.dates[row] for row in rows],
-            categories=[self.categories[row] for row in rows],
-            draws=[self.draws[row] for row in rows] if self.draws else (),
-        )
+        arrays = {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
+        lists = {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories")}
+        draws = [self.draws[row] for row in rows] if self.draws else ()
+        columns: dict[str, Any] = arrays | lists
+        return ResolvedBatch(context=self.context.take(rows), offers=self.offers.take(rows), draws=draws, **columns)
 
 
 class Resolver:

@@ -2,8 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +13,6 @@ from pricing.data.net_price import net_price, unit_profit
 from pricing.decision.choose import DemandAt
 from pricing.decision.request import Source
 from pricing.decision.stock import chance_above, expected_sales
-from pricing.errors import RequestError
 
 INTERVAL = (0.1, 0.9)
 REACH = 100.0  # times the list price, up or down, within which prices can be tried
@@ -80,31 +78,12 @@ class Simulation(BaseModel):
     outcomes: list[Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A price to try.
-
-    Attributes:
-        price: Above 0.
-        strategy: The strategy that chose it; None where it was given.
-        allowed: Whether the guardrails allow it.
-    """
+class Tried(NamedTuple):
+    """A price to try, the strategy that chose it or None where it was given, and whether the guardrails allow it."""
 
     price: float
     strategy: str | None
     allowed: bool
-
-
-def check_prices(prices: Sequence[float], *, list_price: float) -> None:
-    """Refuses prices too far from the list price to simulate.
-
-    Raises:
-        RequestError: A price is no number, or lies further from the list price than a hundred times.
-    """
-    low, high = list_price / REACH, list_price * REACH
-    wrong = [price for price in prices if not low <= price <= high]
-    if wrong:
-        raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
 
 
 def outcomes(

@@ -114,10 +114,6 @@ class Sales:
         self.until = until.copy()
         self.until[rows] *= self._served(0, until[rows])
 
-    def logs(self) -> Floats:
-        """(request, node, candidate) log of the expected sales until the next delivery; the caller's to modify."""
-        return np.asarray(np.log(np.maximum(self.until, NOTHING)))
-
     def first(self, column: Ints) -> Floats:
         """(request,) expected sales in the requested period at one candidate a request."""
         demand = self._first[np.arange(len(self._first)), :, column]  # (request, node)
