@@ -72,12 +72,7 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
 
 
 def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
-    """Prices the requests and returns both as JSON, for a version to store.
-
-    One by one, as `compare` does: where stock is all but certain to sell out, prices hardly differ in what they earn,
-    and a batch's single precision moves the confidence by more than the tolerance.
-    """
-    decisions = [decision for request in requests for decision in prices.price([request], today=today)]
+    """Prices the requests and returns both as JSON, for a version to store."""
     return {
         "today": today.isoformat(),
         "cases": [
@@ -85,7 +80,7 @@ def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt
                 "request": request.model_dump(mode="json", exclude_none=True),
                 "decision": decision.model_dump(mode="json", include={*FIELDS}),
             }
-            for request, decision in zip(requests, decisions, strict=True)
+            for request, decision in zip(requests, prices.price(requests, today=today), strict=True)
         ],
     }
 
