@@ -72,7 +72,8 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
 
 
 def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
-    """Prices the requests and returns both as JSON, for a version to store."""
+    """Prices the requests one by one, as `compare` does, and returns both as JSON, for a version to store."""
+    decisions = [decision for request in requests for decision in prices.price([request], today=today)]
     return {
         "today": today.isoformat(),
         "cases": [
@@ -80,7 +81,7 @@ def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt
                 "request": request.model_dump(mode="json", exclude_none=True),
                 "decision": decision.model_dump(mode="json", include={*FIELDS}),
             }
-            for request, decision in zip(requests, prices.price(requests, today=today), strict=True)
+            for request, decision in zip(requests, decisions, strict=True)
         ],
     }
 
