@@ -72,11 +72,7 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
 
 
 def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
-    """Prices the requests and returns both as JSON, for a version to store.
-
-    One by one, as `compare` does: BLAS may round a batch otherwise, and where stock is all but certain to sell out that
-    moves the confidence by more than the tolerance.
-    """
+    """Prices the requests one by one, as `compare` does, and returns both as JSON, for a version to store."""
     decisions = [decision for request in requests for decision in prices.price([request], today=today)]
     return {
         "today": today.isoformat(),

@@ -233,13 +233,11 @@ def test_the_weekday_is_taken_from_the_date(shop: ServingApp) -> None:
     assert without["expected_units"] == beside["expected_units"]
 
 
-def test_neither_weekday_nor_date_is_one_fault_that_says_what_to_give(shop: ServingApp) -> None:
+def test_neither_weekday_nor_date_is_one_fault(shop: ServingApp) -> None:
     missing = shop.price(day_of_week=...).get_json()["errors"]
     no_date = shop.price(day_of_week=..., date="2023-13-01").get_json()["errors"]
 
-    assert [(fault["field"], fault["problem"]) for fault in missing] == [
-        ("day_of_week", "is required and missing: give a weekday, or a date, which tells it")
-    ]
+    assert [fault["field"] for fault in missing] == ["day_of_week"]
     assert [fault["field"] for fault in no_date] == ["date"]
 
 
@@ -456,18 +454,7 @@ def test_a_query_that_is_not_known_is_refused(shop: ServingApp, query: str) -> N
     assert shop.client.post(f"/get_price{query}", json=REQUEST).status_code == 422
 
 
-def test_a_version_that_fails_while_pricing_leaves_the_answer_to_the_rules(
-    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", _broken)
-
-    decision = shop.price().get_json()
-
-    assert (decision["source"], decision["model_version"]) == ("rule", "none")
-    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
-
-
-def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
+def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = shop.service.champion.served.version
@@ -479,6 +466,7 @@ def test_the_rules_that_answer_for_a_failing_version_know_its_costs(
 
     assert (decision["source"], decision["model_version"]) == ("rule", "none")
     assert decision["recommended_price"] >= version.facts.unit_cost[row]
+    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
 
 
 def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: ServingApp) -> None:

@@ -430,7 +430,6 @@ def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(sh
 
     assert list(schema["properties"])[:5] == ["product_id", "current_stock", "day_of_week", "comp_price", "is_promo"]
     assert schema["required"] == ["product_id"]
-    assert schema["properties"]["day_of_week"]["description"] == "May be left out where date is given."
 
 
 def test_the_page_for_people_loads_nothing_from_elsewhere(shop: ServingApp) -> None:
