@@ -1,6 +1,5 @@
 """Sixty nights of the real loop on the needed columns: train, pack, refresh, price, sell."""
 
-
 import numpy as np
 import pytest
 
