@@ -302,7 +302,7 @@ class DemandModel:
         Raises:
             VersionError: An array or a number is missing.
         """
-        rival = below(arrays, "competitor")
+        rival, series = below(arrays, "competitor"), dict[str, Any](below(arrays, "encoded/tail"))
         try:
             tail, (low, high), (base, growth) = meta["tail"], meta["elasticity_limits"], meta["level_error"]
             return cls(
@@ -324,7 +324,7 @@ class DemandModel:
                         period=meta["period"],
                         notes=tuple(tail["notes"]),
                         holidays_given=bool(tail["holidays_given"]),
-                        **below(arrays, "encoded/tail"),
+                        **series,
                     ),
                     digest=arrays["encoded/digest"],
                 ),

@@ -160,7 +160,7 @@ def encode_unread(
     scales = norms.take(rows)
     fresh = advance(weights, theirs, norms=scales, state=blank(weights, len(rows), theirs))
 
-    def put(old: Floats, new: Floats) -> Floats:
+    def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
         merged = old.copy()
         merged[rows] = new
         return merged

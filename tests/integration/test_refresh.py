@@ -319,8 +319,8 @@ def test_the_holidays_of_the_days_ahead_are_known_after_a_refresh(shop: Shop) ->
     refresh.main(["--sales", shop.sales(160)])
 
     version = shop.fetch("challenger")
-    assert len(version.demand.holidays) == 420
-    assert 8 <= version.demand.holidays.sum() <= 20, "a year's holidays of the configured country"
+    assert len(version.learner.holidays) == 420
+    assert 8 <= version.learner.holidays.sum() <= 20, "a year's holidays of the configured country"
 
 
 def test_a_refresh_takes_the_promotions_that_are_planned_by_then(
