@@ -26,11 +26,11 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     Returns:
         (…,) chances; 1 where every node gains exactly nothing.
     """
-    mean = gain @ weight
+    mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
     around = gain - mean[..., None]
-    width = np.sqrt((around * around) @ weight) * (1 - KEPT * KEPT) ** 0.5
+    width = np.sqrt((around * around * weight).sum(axis=-1)) * (1 - KEPT * KEPT) ** 0.5
     deviation = (around * KEPT + (mean + TINY)[..., None]) / (width + 1e-3 * TINY)[..., None]
-    return np.minimum(normal_chance(deviation) @ weight, 1.0)
+    return np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0)
 
 
 def relative_gain(new: Floats, old: Floats) -> Floats:

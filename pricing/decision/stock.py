@@ -124,7 +124,7 @@ class Sales:
     def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short at one candidate a request."""
         rows = np.arange(len(self.until))
-        sold, wanted = self.until[rows, :, column] @ self.weight, self._demand[rows, :, column] @ self.weight
+        sold, wanted = ((units[rows, :, column] * self.weight).sum(axis=1) for units in (self.until, self._demand))
         return np.asarray(sold < SHORT * wanted)
 
     def _served(self, kind: int, mean: Floats) -> Floats:
