@@ -30,7 +30,7 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     around = gain - mean[..., None]
     width = np.sqrt((around * around * weight).sum(axis=-1)) * (1 - KEPT * KEPT) ** 0.5
     deviation = (around * KEPT + (mean + TINY)[..., None]) / (width + 1e-3 * TINY)[..., None]
-    return np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0)
+    return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
 
 
 def relative_gain(new: Floats, old: Floats) -> Floats:
