@@ -1,4 +1,4 @@
-"""Write a training run's artifacts: plots, the sensitivity analysis, SHAP explanations. One that fails is left out."""
+"""Write a training run's artifacts: plots, the sensitivity analysis, explanations. One that fails is left out."""
 
 import io
 import tempfile

@@ -41,7 +41,7 @@ _SENTENCES = {
     "guardrails": "{binding}.",
     "price_test": "The draw of a price test for this week.",
     "switch": "A person has {done}.",
-    "season": "{weekday}, {date}, rather than a mean day of the next week.",
+    "season": "{weekday}, {date}, rather than a mean period of the next week.",
     "events": "{events}.",
     "price": "The price of {price}, rather than the usual one.",
     "promotion": "The advertised promotion, beyond its price.",
@@ -85,7 +85,8 @@ class Explanation:
     Attributes:
         quantity: What is explained.
         decision: The request's decision and the figures behind it.
-        baseline_value: The price charged now, or units of a mean period at the usual price. Rounded as `value`.
+        baseline_value: The price charged now (in a price test, that of its start), or units of a
+            mean period at the usual price. Rounded as `value`.
         value: The price or demand of the request, as money or units are rounded.
         digits: Decimals of the two and of the effects.
         summary: The two in words.
@@ -143,11 +144,12 @@ def explain(
     """
     (decided,) = pricer.price_detailed([request], today=today, held=held, tests=tests, switches=switches)
     if quantity == "demand":
-        terms = pricer.terms(request, decided.decision.recommended_price, today=today)
+        priced = request.model_copy(update={"list_price": decided.list_price})  # an override's price stands in for one
+        terms = pricer.terms(priced, decided.decision.recommended_price, today=today)
         start, end = math.exp(terms.pop("level")), 0.0
         end = start * math.exp(sum(terms.values()))
         mean = start if math.isclose(start, end) else (end - start) / math.log(end / start)
-        effects = {name: mean * term for name, term in terms.items() if term}
+        effects = {name: mean * term for name, term in terms.items() if abs(term) > 1e-6}
         digits = unit_digits(start, end)
     else:
         start, effects = _steps(request, decided, pricer, today=today, held=held, tests=tests)
@@ -180,7 +182,7 @@ def _steps(
 ) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     price, reasons = decided.decision.recommended_price, decided.decision.reasons
-    now = decided.current_price or float(pricer.policy.candidate_grid.grid.default(np.array([decided.list_price]))[0])
+    now = decided.current_price or float(pricer.policy.candidate_grid.grid.payable(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
     start = now if decided.test is None else decided.test.base
@@ -294,6 +296,7 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
     if quantity == "demand":
         return f"{after} units are expected at the recommended price, {before} in a mean period at the usual price."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
+    origin = "from which its price test starts" if decided.test is not None else origin
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

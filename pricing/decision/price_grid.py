@@ -61,10 +61,6 @@ class PriceGrid(PricePoints):
         points /= self.per_unit
         return points
 
-    def default(self, list_price: Floats) -> Floats:
-        """The price that stands in for an unknown current one: that nearest to list price, at least one step."""
-        return np.maximum(self.nearest(list_price), 1 / self.per_unit)
-
 
 class PriceLadder(PricePoints):
     """A given list of prices."""

@@ -134,7 +134,7 @@ class Pricer:
         kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
         set_by_hand = [
             self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
-            for (_, switch), request, answer in zip(taken, asked, kept, strict=True)
+            for (_, switch), request, answer in zip(taken, asked, self._as_asked(asked, kept, today), strict=True)
         ]
         return _in_order([(free, priced), ([place for place, _ in taken], set_by_hand)])
 
@@ -181,9 +181,15 @@ class Pricer:
         except RequestError:  # nothing says how much sells, as the reasons say
             units = 0.0
         units = units if math.isfinite(units) else 0.0
-        now = self._resolver.resolve([request], today=today).context
-        kept = kept._replace(current_price=float(now.current_price[0]) if now.current_known[0] else None)
         return as_overridden(kept, price=price, units=units, raised=price > given)
+
+    def _as_asked(
+        self, requests: Sequence[PriceRequest], kept: Sequence[DetailedDecision], today: dt.date
+    ) -> list[DetailedDecision]:
+        """The answers with the current prices of the requests, in whose place others may have been kept."""
+        now = self._resolver.resolve(requests, today=today).context
+        prices = zip(kept, now.current_price.tolist(), now.current_known.tolist(), strict=True)
+        return [one._replace(current_price=price if known else None) for one, price, known in prices]
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
@@ -302,18 +308,21 @@ class Pricer:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
 
         Returns:
-            As `DemandTable.terms`; where no table knows the product or its category, `level` and `price` alone.
+            As `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
 
         Raises:
             RequestError: As `price`; or nothing says how much sells.
         """
         batch = self._resolver.resolve([request], today=today)
         if isinstance(self._demand, DemandTable) and _known(batch).all():
-            found = self._demand.terms(batch.offers, np.array([price]))
-            return {name: float(term[0]) for name, term in found.items()}
-        (units,), (usual,) = (
-            self.demand_at([request], [at], today=today) for at in (price, float(batch.context.list_price[0]))
-        )
+            terms = self._demand.terms(batch.offers, np.array([price]))
+            found = {name: float(term[0]) for name, term in terms.items()}
+            if math.isfinite(sum(found.values())):
+                return found
+        if not batch.level[0] > 0:
+            raise RequestError("nothing says how much of the product sells, so there is nothing to explain")
+        grid = self._by_belief(batch, batch.level)(np.array([[price, float(batch.context.list_price[0])]]))
+        units, usual = (grid.weight @ grid.first[0]).tolist()
         return {"level": math.log(usual), "price": math.log(units / usual)}
 
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:

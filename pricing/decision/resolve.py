@@ -112,7 +112,7 @@ class Resolver:
         for request in requests:
             self.require_known(request)
         product, place = (
-            np.array([rows.get(request.product_id, -1) for request in requests])
+            np.array([rows.get(request.product_id, -1) for request in requests], np.int64)
             for rows in (self._modelled, self._known)
         )
         known = {name: column[place] for name, column in self._facts.items()}
@@ -123,9 +123,9 @@ class Resolver:
         usual = self._typical[[self._typical_rows.get(category, 0) for category in categories]].T
         usual_list, usual_units, usual_margin, usual_tax = usual
         margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
-        group = np.array([self._groups.get(category, -1) for category in categories])
+        group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
         days = [self._date_of(request, today) for request in requests]
-        dates, stale = [date for date, _ in days], np.array([old for _, old in days])
+        dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
         date = np.array(dates, "datetime64[D]")
         reasons = self._unknown(product, place, group, categories) | stale * BIT["stale_state"]
 
@@ -147,22 +147,22 @@ class Resolver:
         old = age > self._policy.config.comp_price_max_age
         reasons |= old * BIT["comp_price_stale"]
         comp_price = np.where(old, np.nan, comp_price)
-        planned = np.array([self._promoted(request, day) for request, day in zip(requests, dates, strict=True)])
+        planned = np.array([self._promoted(*pair) for pair in zip(requests, dates, strict=True)], np.bool_)
         reasons |= planned * BIT["promotion_planned"]
-        is_promo = planned | np.array([request.is_promo for request in requests])
-        strategy = np.array([self._strategy_of(request) for request in requests])
+        is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
+        strategy = np.array([self._strategy_of(request) for request in requests], np.int64)
         ahead = [
             self._ahead(request, where, day, self._policy.days[number])
             for request, where, day, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
         ]
-        deliveries = np.array([periods for periods, _ in ahead])
-        reasons |= np.array([said for _, said in ahead])
+        deliveries = np.array([periods for periods, _ in ahead], np.int64).reshape(-1, DELIVERIES)
+        reasons |= np.array([said for _, said in ahead], np.int64)
         grid = self._policy.candidate_grid.grid
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        keep[[request.product_id in held for request in requests]] = _HOLDOUT
+        keep[np.array([request.product_id in held for request in requests], np.bool_)] = _HOLDOUT
         context = PricingContext(
-            current_price=_first(price, grid.default(listed)),
+            current_price=_first(price, grid.payable(listed)),
             current_known=~np.isnan(price),
             list_price=listed,
             unit_cost=cost,
@@ -237,7 +237,7 @@ class Resolver:
             day: (request,) the day priced; where the state is stale, and it lies in the past for it, today.
         """
         given, age = _given(requests, "comp_price"), np.nan_to_num(_given(requests, "comp_price_age"))
-        asks = np.array([request.asks_newest_comp_price for request in requests])
+        asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
         newest = asks & np.isfinite(known["comp_price"]) & ~np.isnat(known["comp_price_date"])
         seen = np.maximum((day - known["comp_price_date"]).astype(np.float64), 0.0)
         age = np.where(newest, seen, np.where(np.isnan(given), np.nan, age))

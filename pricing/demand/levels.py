@@ -19,7 +19,6 @@ from pricing.demand.product_parameters import ProductParameters
 PROFILE_ROW = 15
 CHUNK = 5000  # rows computed at a time
 FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over which promotion lift and size are averaged
-BEYOND: dict[Period, int] = {"day": 7, "week": 1}  # periods after the horizon that are computed too
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Reader:
         start: The last period encoded in the states.
         horizon: Largest step that the network was trained for; later steps are clipped to it.
         holidays: (period,) holiday flags from `start` on.
+        gap: (row,) the competitor's usual price over the product's; NaN where either is unknown.
     """
 
     weights: Weights
@@ -41,26 +41,32 @@ class Reader:
     start: np.datetime64
     horizon: int
     holidays: Floats
+    gap: Floats
 
     def dates(self, periods: int) -> np.ndarray:
         """The periods after `start`."""
         steps = np.arange(1, periods + 1) * STEP_DAYS[self.period]
         return self.start + steps.astype("timedelta64[D]")
 
-    def known(self, periods: int, *, gap: Floats, step: Ints) -> Floats:
+    def known(self, periods: int, *, rows: slice, step: Ints) -> Floats:
         """(row, period, known) known covariates of the periods after `start`.
+
+        The periods past the horizon, which look-ahead repeats, have no holiday; the competitor is at his usual price.
 
         Args:
             periods: How many.
-            gap: (row,) the competitor's price over usual price; NaN where unknown.
+            rows: Of which.
             step: (period,) periods after the cutoff.
         """
+        gap = self.gap[rows]
         dates, shape = self.dates(periods), (len(gap), periods)
-        window = np.minimum(np.arange(1, periods + 1)[:, None] + np.arange(-1, 3), len(self.holidays) - 1)
+        ahead = np.arange(1, periods + 1)[:, None]
+        window = np.minimum(ahead + np.arange(-1, 3), len(self.holidays) - 1)
+        holiday = np.where(ahead > self.horizon, np.float32(0.0), self.holidays[window])
         log_gap, gap_known = features.competitor_gap(gap, np.ones_like(gap))
         return features.known_features(
             np.broadcast_to(dates, shape),
-            holiday=np.broadcast_to(self.holidays[window], (*shape, 4)),
+            holiday=np.broadcast_to(holiday, (*shape, 4)),
             gap=np.broadcast_to(log_gap[:, None], shape),
             gap_known=np.broadcast_to(gap_known[:, None], shape),
             step=np.broadcast_to(step, shape),
@@ -81,12 +87,11 @@ class NetworkForecast(NamedTuple):
     log_size: Floats
 
 
-def network_forecast(reader: Reader, *, gap: Floats, periods: int) -> NetworkForecast:
+def network_forecast(reader: Reader, *, periods: int) -> NetworkForecast:
     """Run the network's heads over the periods after the states.
 
     Args:
         reader: What the forecasts rest on.
-        gap: (row,) the competitor's price over the usual price; NaN where unknown.
         periods: How many, at least one.
     """
     parameters, kernel = reader.parameters, reader.weights["from_known/kernel"]
@@ -97,7 +102,7 @@ def network_forecast(reader: Reader, *, gap: Floats, periods: int) -> NetworkFor
     for begin in range(0, len(own), CHUNK):
         rows = slice(begin, begin + CHUNK)
         profile = parameters.profile[rows][:, weekday]
-        hidden = reader.known(periods, gap=gap[rows], step=step) @ kernel[:PROFILE_ROW]
+        hidden = reader.known(periods, rows=rows, step=step) @ kernel[:PROFILE_ROW]
         hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
         found[:, rows] = forward.heads(reader.weights, hidden)
     return NetworkForecast(*found)
@@ -129,7 +134,7 @@ def forecast_levels(
 ) -> LevelForecasts:
     """Compute each forecaster's level under the covariates known at the states' date.
 
-    These are the calendar's holidays, no promotion, and the competitor's last price; named events are common to all.
+    These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
 
     Args:
         reader: Of the model.
@@ -142,17 +147,14 @@ def forecast_levels(
     products, horizon, first = len(category), reader.horizon, FIRST[reader.period]
     level, profile, summary, _ = forecast_inputs(memory, norms=norms)
     weekday = features.weekdays(reader.dates(horizon), period=reader.period)
-    gap = tail.comp_price[:, -1] / norms.usual_price
-    every = np.full(len(reader.parameters.level), np.nan, np.float32)
-    every[:products] = gap
-    network = network_forecast(reader, gap=every, periods=horizon)
+    network = network_forecast(reader, periods=horizon)
     paths = np.zeros((len(FORECASTERS), products, horizon), np.float32)
     paths[FORECASTERS.index("network")] = network.mean[:products]
     if combination.booster.size:
         recent, text = _recent(tail, norms), combination.booster.tobytes()
         for begin in range(0, products, CHUNK):
             rows = np.arange(begin, min(begin + CHUNK, products))
-            known = reader.known(horizon, gap=gap[rows], step=np.ones(horizon, np.int64))
+            known = reader.known(horizon, rows=slice(begin, begin + len(rows)), step=np.ones(horizon, np.int64))
             read = booster.TreeInputs(
                 level=np.repeat(level[rows], horizon),
                 profile=profile[rows][:, weekday].ravel(),

@@ -19,10 +19,10 @@ from pricing.demand.combination import Combination, combined_factor, extend_comb
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
-from pricing.demand.levels import BEYOND, FIRST, LevelForecasts, Reader, forecast_levels, network_forecast
+from pricing.demand.levels import FIRST, LevelForecasts, Reader, forecast_levels, network_forecast
 from pricing.demand.product_parameters import Priors, build_product_parameters, typical
 from pricing.demand.state import Encoded, State, add_blank_states, carry, encode_panel, expand
-from pricing.demand.table import DemandTable
+from pricing.demand.table import WEEK, DemandTable
 from pricing.errors import HistoryError, VersionError
 
 NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `own_noise` removes the level's error
@@ -96,7 +96,15 @@ class DemandModel:
             start=self.encoded.tail.dates[-1],
             horizon=self.horizon,
             holidays=self.holidays,
+            gap=np.concatenate([self._rival_usual() / self.norms.usual_price, np.full(len(self.priors.level), np.nan)]),
         )
+
+    def _rival_usual(self) -> Floats:
+        """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found: Floats = np.nanmedian(self.encoded.tail.comp_price, axis=1)
+        return found
 
     @property
     def parent_ids(self) -> Strings:
@@ -108,13 +116,9 @@ class DemandModel:
         """Write the table that a version serves; see `table.DemandTable`."""
         reader, tail, count = self._reader, self.encoded.tail, len(self.priors.level)
         parameters, products = reader.parameters, len(self.product_ids)
-        periods, first = self.horizon + BEYOND[self.period], FIRST[self.period]
+        periods, first = self.horizon + WEEK[self.period], FIRST[self.period]
         nothing = np.full(count, np.nan, np.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a product without a competitor has no usual price of his
-            rival_usual = np.nanmedian(tail.comp_price, axis=1)
-        gap = np.concatenate([rival_usual / self.norms.usual_price, nothing])
-        network = network_forecast(reader, gap=gap, periods=periods)
+        network = network_forecast(reader, periods=periods)
         # The level is known best where the product was lately sold, so there the curves of all elasticities meet.
         weekend = features.weekends(reader.dates(periods), period=self.period)
         strength = parameters.elasticity[:, None] * (1.0 + parameters.weekend[:, None] * weekend)
@@ -135,7 +139,7 @@ class DemandModel:
             "weekend": parameters.weekend,
             "promotion": network.lift[:, :first].mean(axis=1),
             "rival": np.concatenate([np.broadcast_to(rival, products), np.zeros(count)]),
-            "rival_usual": np.concatenate([rival_usual, nothing]),
+            "rival_usual": np.concatenate([self._rival_usual(), nothing]),
         }
         lifts = self.norms.lifts
         return DemandTable(

@@ -42,10 +42,10 @@ class DemandTable:
 
     Rows are products, then categories, then the unknown category. With W 1 on weekends, a period's log units are
 
-        level + events + elasticity · (1 + weekend · W) · log(price / reference) + promotion · draw
-            + rival · log(competitor's price / his usual price) + level error · node.
+        level + events + elasticity · (1 + weekend · W) · φ(log(price / reference)) + promotion · draw
+            + rival · log(competitor's price / his usual price, within e^±1) + level error · node,
 
-    A term whose input is not known is 0.
+    with φ(x) = x at half of the nodes and e^x − 1 at the others. A term whose input is not known is 0.
 
     Attributes:
         product_ids: (product,) sorted.

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import Demand
 from pricing.errors import VersionError
 
@@ -20,14 +21,6 @@ MOST_REQUESTS = 100  # of a version that is read, each priced five times; ours h
 _NUMBERS = ("recommended_price", "confidence", "expected_units", "expected_margin")
 _WORDS = ("source", "strategy")
 FIELDS = (*_NUMBERS, *_WORDS, "price_range")
-
-
-class RequestPricer(Protocol):
-    """The pricer's interface."""
-
-    def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
-        """One decision per request, in order."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
     ]
 
 
-def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
+def record(prices: Pricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
     """Prices the requests one by one, as `compare` does, and returns both as JSON, for a version to store."""
     decisions = [decision for request in requests for decision in prices.price([request], today=today)]
     return {
@@ -86,7 +79,7 @@ def record(prices: RequestPricer, requests: Sequence[PriceRequest], *, today: dt
     }
 
 
-def compare(prices: RequestPricer, recorded: Mapping[str, Any], *, where: str) -> Verification:
+def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> Verification:
     """Prices the golden requests one by one and compares the answers with the recorded ones.
 
     Args:

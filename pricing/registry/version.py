@@ -296,7 +296,7 @@ def pack(
         anchors: The regular prices in force.
 
     Raises:
-        VersionError: A part that cannot be written, or that answers otherwise once it is read back.
+        VersionError: A part that cannot be written.
     """
     folder, table = Path(folder), demand.table()
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")

@@ -54,9 +54,7 @@ def log_units(table: DemandTable, asked: Offers, price: float) -> float:
 def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_price() -> None:
     row, step = 3, np.arange(1, 36)
     parameters, combination = MIXED._reader.parameters, MIXED.combination
-    usual_rival = np.nanmedian(MIXED.encoded.tail.comp_price, axis=1)
-    gap = np.append(usual_rival / MIXED.norms.usual_price, np.full(3, np.nan)).astype(np.float32)
-    network = network_forecast(MIXED._reader, gap=gap, periods=35)
+    network = network_forecast(MIXED._reader, periods=35)
     days = PANEL.dates[-1] + step
     weekday = (days.astype(int) + 3) % 7
     strength = MIXED.norms.elasticity[row] * (1 + MIXED.norms.weekend[row] * (weekday >= 5))
@@ -99,6 +97,30 @@ def test_a_table_of_weeks_counts_weeks_and_knows_no_weekend() -> None:
     assert table.elasticities(np.array([0]))[0][0] == pytest.approx(-2.0, rel=1e-3)
 
 
+def test_a_level_that_no_network_made_does_not_know_the_competitor() -> None:
+    alone = np.tile([0.0, 1.0, 0.0], (4, 1))  # all weight on the EWMA level
+    tail = MODEL.encoded.tail
+    cheaper = replace(MODEL.encoded, tail=replace(tail, comp_price=tail.comp_price * np.float32(0.7)))
+
+    tables = [
+        one.combined(one.levels(), weights=alone, dispersion=np.zeros(4)).table()
+        for one in (MODEL, replace(MODEL, encoded=cheaper))
+    ]
+
+    assert_allclose(tables[0].levels[:5, :28], tables[1].levels[:5, :28], atol=2e-6)
+    assert (tables[0].rival_usual[:5] > tables[1].rival_usual[:5]).any()
+
+
+def test_the_week_that_repeats_has_no_holiday() -> None:
+    flags = np.zeros(100, np.float32)
+    flags[29:36] = 1.0
+
+    feast, none = (replace(MODEL, holidays=one).table().levels for one in (flags, np.zeros(100, np.float32)))
+
+    assert np.array_equal(feast[:, 28:], none[:, 28:])
+    assert not np.array_equal(feast[:, 27], none[:, 27])  # the day before the feast
+
+
 def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_price() -> None:
     asked = offers([1, -1, -1, -1], category=np.array([0, 0, 1, -1]), list_price=np.full(4, 500.0))
 
@@ -112,7 +134,7 @@ def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_p
     cheap = replace(asked, list_price=np.full(4, 10.0))
     assert_allclose(grid.first[1:], TABLE.grid(cheap, np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
     level = np.log(5.0) + MODEL._reader.parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
-    nobody = network_forecast(MODEL._reader, gap=np.full(8, np.nan, np.float32), periods=35).mean[5:]
+    nobody = network_forecast(MODEL._reader, periods=35).mean[5:]
     assert_allclose((TABLE.levels[5:] - nobody)[:, :7].mean(axis=1), level, atol=1e-5)
 
 
