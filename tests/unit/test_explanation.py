@@ -210,6 +210,18 @@ def test_a_price_of_rules_alone_is_explained_by_the_same_steps() -> None:
         explain(asked, rules, today=TODAY, quantity="demand")
 
 
+def test_demand_that_nothing_tells_is_no_explanation_but_a_refusal() -> None:
+    never_sold = Pricer(None, facts(typical_units=np.zeros(3)), config(), version="1")
+    lost = replace(load(shared_version()).demand, levels=np.full_like(load(shared_version()).demand.levels, np.nan))
+
+    with pytest.raises(RequestError):
+        explain(PriceRequest(**AMPLE), never_sold, today=TODAY, quantity="demand")
+    by_rule = Pricer(lost, load(shared_version()).facts, load(shared_version()).config, version="1")
+    told = explain(PriceRequest(**REQUEST), by_rule, today=SHOP_DAY, quantity="demand")
+    assert "model_failed" in told.decision.decision.reasons
+    assert math.isfinite(told.value)
+
+
 def test_every_term_of_demand_is_named_with_its_size() -> None:
     asked = PriceRequest(**{**REQUEST, "date": str(FEAST), "list_price": 10.0, "comp_price": 8.0})
     cut = switch("override", price=0.5, below_cost=True)
