@@ -255,7 +255,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     known = f" and an elasticity{whose} of −{abs(told.elasticity):.2f}" if told.elasticity is not None else ""
     stock = request.current_stock
     return {
-        "strategy": f"What the strategy {decision.strategy} asks for",
+        "strategy": f"What the strategy {decision.strategy} asks for{_beside_competitor(decided, pricer, digits)}",
         "cost": cost,
         "elasticity": known,
         "unidentified": "yes" if "elasticity_unidentified" in reasons else "",
@@ -269,6 +269,15 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "comp_price": f"{decision.comp_price_used or 0.0:,.{digits}f}",
         "competitor": told.competitor,
     }
+
+
+def _beside_competitor(decided: DetailedDecision, pricer: Pricer, digits: int) -> str:
+    """The competitor's price where the strategy follows it."""
+    decision = decided.decision
+    follows = pricer.policy.config.strategies[decision.strategy].kind == "match"
+    if not follows or decision.comp_price_used is None:
+        return ""
+    return f" beside a competitor at {decision.comp_price_used:,.{digits}f}"
 
 
 def _held_by(reasons: Sequence[str]) -> str:
@@ -294,7 +303,8 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
     """What is explained, in a sentence."""
     before, after = (f"{value:,.{digits}f}" for value in (start, end))
     if quantity == "demand":
-        return f"{after} units are expected at the recommended price, {before} in a mean period at the usual price."
+        ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
+        return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
     origin = "from which its price test starts" if decided.test is not None else origin
     if abs(end - start) <= NEAR * start:

@@ -89,7 +89,10 @@ class PriceRequest(BaseModel):
         default=None,
         description="The competitor's price. Left out: the newest one that the model version knows. Null: none.",
     )
-    is_promo: bool = False
+    is_promo: bool = Field(
+        default=False,
+        description="Advertised: draws shoppers where the price is cut, fully from 10 % below list.",
+    )
 
     strategy: Text | None = None
     current_price: Money | None = None

@@ -53,7 +53,10 @@ class Simulation(BaseModel):
 
     product_id: str
     date: dt.date = Field(description="First day of the first period.")
-    periods: int = Field(description="Periods until the next delivery, over which everything is counted.")
+    periods: int = Field(
+        description="Periods until the next delivery, over which everything is counted; where that is uncertain, the "
+        "median of the equally likely times over which it is."
+    )
     current_price: float | None
     list_price: float
     unit_cost: float

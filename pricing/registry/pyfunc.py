@@ -58,17 +58,17 @@ class PricingModel(PythonModel):
 
 
 def signature() -> ModelSignature:
-    """The model signature: a request's fields, two of them required, as input, a decision's fields as output.
+    """The model signature: a request's fields, of which `product_id` is required, as input, a decision's as output.
 
     Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
     are declared.
     """
-    needed = {"product_id": "string", "day_of_week": "string"}
+    needed = {"product_id": "string"}
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
         **dict.fromkeys(("current_stock", "tax_rate"), _NUMBER),
         **dict.fromkeys(("is_promo", "strict"), "boolean"),
-        **dict.fromkeys(("date", "strategy", "category", "next_delivery"), "string"),
+        **dict.fromkeys(("date", "day_of_week", "strategy", "category", "next_delivery"), "string"),
     }
     numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
     words = ("source", "strategy", "model_version", "decision_id")

@@ -34,8 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "above, but for stock and guardrails",
 }
 HOLDS_ONLY_MEANING = (
-    "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, but for "
-    "stock, guardrails and strategies that rest on no elasticity"
+    "the version is holds_only: it knows too little of elasticities, so it forecasts and every price stays, or goes "
+    "back to list price from above, but for stock, guardrails and strategies that rest on no elasticity"
 )
 
 ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
@@ -100,6 +100,7 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
         return ShownCompetitor(None, None, None, moves, words)
     effect, low_end, high_end = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, low, high))
     doubt = ", so perhaps nothing" if low_end <= 0 <= high_end else ""
+    doubt += ", and prices take it for nothing" if effect < 0 else ""
     words = (
         f"A competitor 1 % dearer changes demand by {effect:+.2f} % (80 % interval {low_end:+.2f} to {high_end:+.2f}"
         f"{doubt}; {moves} moves of its price)."

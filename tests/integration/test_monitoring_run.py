@@ -17,7 +17,7 @@ from monitoring.__main__ import main
 from monitoring.policy import JobHistory
 from monitoring.store import MonitoringStore
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
-from pricing.data.panel import Panel, save_panel
+from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
 from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
@@ -55,7 +55,10 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     """Registers a champion with the backtest of a model that knows the world before its change."""
     panel, truth = build(World(**{**world.__dict__, "change_day": None, "days": 300}))
     files.write(
-        home / "version", header={"format": FORMAT}, documents={"backtest": backtest_figures(panel, truth)}, arrays={}
+        home / "version",
+        header={"format": FORMAT, "contract": CONTRACT_VERSION},
+        documents={"backtest": backtest_figures(panel, truth)},
+        arrays={},
     )
     client = MlflowClient()
     run = client.create_run(client.get_experiment_by_name("pricing").experiment_id)

@@ -49,7 +49,7 @@ class Shop:
 
     def __init__(self, history: pd.DataFrame, config: Config, version: LoadedVersion) -> None:
         self._sales, self._config = history, config
-        self._model, self._facts = version.demand, version.facts
+        self._model, self._facts = version.demand, version.whole_facts()
         self.entries: list[LogEntry] = []
         self.nights: list[pd.DataFrame] = []
 
