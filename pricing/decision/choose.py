@@ -101,10 +101,12 @@ def _choose(context: PricingContext, demand_at: DemandAt, policy: Policy, *, wan
         gains = _gains(sales, objective, context, candidates.prices)
         best = _best(gains, candidates, policy)
         unknown = (grid.grade == PRIOR_ONLY) & objective.rests_on_elasticity
-        best = np.where(unknown, _unidentified(best, context, candidates, sales), best)
+        if unknown.any():
+            best = np.where(unknown, _unidentified(best, context, candidates, sales), best)
         best = np.where(kept > 0, candidates.nearest, best)
         asked = np.isfinite(wanted)
-        best = np.where(asked, _nearest_to(np.where(asked, wanted, 1.0), candidates), best)
+        if asked.any():
+            best = np.where(asked, _nearest_to(np.where(asked, wanted, 1.0), candidates), best)
         unknown &= ~asked
         held = best == candidates.current
         confidence = _confidence(gains, best, candidates, policy)

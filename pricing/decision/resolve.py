@@ -4,12 +4,12 @@ import datetime as dt
 from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pricing.arrays import Days, Floats, Ints
+from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
@@ -26,6 +26,12 @@ from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
 
 _DAY = np.dtype("datetime64[D]")
+_KNOWN = (
+    *("price", "last_price", "list_price", "anchor_price", "seen_low", "seen_high", "unit_cost", "cost_assumed"),
+    *("tax_rate", "comp_price", "comp_price_date", "last_change", "typical_units"),
+)
+_GIVEN = ("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
+_FIELDS = attrgetter(*_GIVEN)
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 _HOLDOUT = BIT["holdout"]
@@ -84,7 +90,7 @@ class Resolver:
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
         self._no_model = demand is None
         self._modelled, self._known = _rows(demand), _rows(facts)
-        self._facts = _blank_last(facts)
+        self._facts, self._categories = _numbers(facts), [*(facts.categories.tolist() if facts else ()), ""]
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         names, self._typical = typical(facts)
         self._typical_rows = {name: row for row, name in enumerate(names)}
@@ -115,10 +121,11 @@ class Resolver:
             np.array([rows.get(request.product_id, -1) for request in requests], np.int64)
             for rows in (self._modelled, self._known)
         )
-        known = {name: column[place] for name, column in self._facts.items()}
+        known = dict(zip(_KNOWN, self._facts[place].T, strict=True))  # row −1 is blank
+        given = dict(zip(_GIVEN, _numbers_of(requests).T, strict=True))
         categories = [
-            category or request.category or ""
-            for category, request in zip(known["categories"].tolist(), requests, strict=True)
+            self._categories[row] or request.category or ""
+            for row, request in zip(place.tolist(), requests, strict=True)
         ]
         usual = self._typical[[self._typical_rows.get(category, 0) for category in categories]].T
         usual_list, usual_units, usual_margin, usual_tax = usual
@@ -126,24 +133,24 @@ class Resolver:
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
         days = [self._date_of(request, today) for request in requests]
         dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
-        date = np.array(dates, "datetime64[D]")
+        date = np.array(dates, _DAY)
+        day = date.view(np.int64)
         reasons = self._unknown(product, place, group, categories) | stale * BIT["stale_state"]
 
-        given_cost = _given(requests, "unit_cost")
-        cost = _first(given_cost, known["unit_cost"])
-        assumed = np.isnan(given_cost) & (np.isnan(cost) | known["cost_assumed"])
-        tax_rate = _first(_given(requests, "tax_rate"), known["tax_rate"])
+        cost = _first(given["unit_cost"], known["unit_cost"])
+        assumed = np.isnan(given["unit_cost"]) & (np.isnan(cost) | (known["cost_assumed"] > 0))
+        tax_rate = _first(given["tax_rate"], known["tax_rate"])
         reasons |= (np.isnan(tax_rate) & (usual_tax > 0)) * BIT["tax_rate_assumed"]
         tax_rate = _first(tax_rate, usual_tax)
-        price = _first(_given(requests, "current_price"), known["price"])
-        listed = _first(_given(requests, "list_price"), known["list_price"])
+        price = _first(given["current_price"], known["price"])
+        listed = _first(given["list_price"], known["list_price"])
         reasons |= np.isnan(listed) * BIT["list_price_assumed"]
         listed = _first(listed, price, price_at_margin(cost, margin, tax_rate=tax_rate), usual_list)
         if np.isnan(listed).any():
             raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
         cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
         reasons |= assumed * BIT["cost_assumed"] | np.isnan(price) * BIT["current_price_unknown"]
-        comp_price, age = self._competitor(requests, known, np.where(stale, np.datetime64(today, "D"), date))
+        comp_price, age = self._competitor(requests, given, known, np.where(stale, today.toordinal() - _UNIX, day))
         old = age > self._policy.config.comp_price_max_age
         reasons |= old * BIT["comp_price_stale"]
         comp_price = np.where(old, np.nan, comp_price)
@@ -176,7 +183,7 @@ class Resolver:
             seen_low=known["seen_low"],
             seen_high=known["seen_high"],
             is_promo=is_promo,
-            days_since_change=self._days_since_change(known, date, price),
+            days_since_change=self._days_since_change(known, day, price),
             target_margin=np.array([targets.get(category, np.nan) for category in categories]) if targets else None,
             strategy=strategy,
             keep=keep,
@@ -227,21 +234,21 @@ class Resolver:
         return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
 
     def _competitor(
-        self, requests: Sequence[PriceRequest], known: Mapping[str, NDArray[Any]], day: Days
+        self, requests: Sequence[PriceRequest], given: Mapping[str, Floats], known: Mapping[str, Floats], day: Ints
     ) -> tuple[Floats, Floats]:
         """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
 
         Args:
             requests: What is asked.
-            known: Of its product.
-            day: (request,) the day priced; where the state is stale, and it lies in the past for it, today.
+            given: Its numbers.
+            known: Those of its product.
+            day: (request,) the day priced, since 1970; where the state is stale, and it lies in its past, today.
         """
-        given, age = _given(requests, "comp_price"), np.nan_to_num(_given(requests, "comp_price_age"))
         asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
-        newest = asks & np.isfinite(known["comp_price"]) & ~np.isnat(known["comp_price_date"])
-        seen = np.maximum((day - known["comp_price_date"]).astype(np.float64), 0.0)
-        age = np.where(newest, seen, np.where(np.isnan(given), np.nan, age))
-        return np.where(newest, known["comp_price"], given), age
+        seen = np.maximum(day - known["comp_price_date"], 0.0)
+        newest = asks & np.isfinite(known["comp_price"] + seen)
+        age = np.nan_to_num(given["comp_price_age"]) + 0.0 * given["comp_price"]  # NaN without a price
+        return np.where(newest, known["comp_price"], given["comp_price"]), np.where(newest, seen, age)
 
     def require_known(self, request: PriceRequest) -> None:
         """Refuses a strict request for an unknown product; while no product is known, none is refused.
@@ -255,7 +262,7 @@ class Resolver:
 
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
-        return str(self._facts["categories"][self._known.get(request.product_id, -1)]) or request.category or ""
+        return self._categories[self._known.get(request.product_id, -1)] or request.category or ""
 
     def _unknown(self, product: Ints, place: Ints, group: Ints, categories: Sequence[str]) -> Ints:
         """(request,) reason bits of products that demand does not know; facts may know them, or their category."""
@@ -267,14 +274,11 @@ class Resolver:
         stranger = np.where(typical, BIT["unknown_product"], _UNKNOWN)
         return BIT["no_model"] | np.where(place >= 0, 0, stranger)
 
-    def _days_since_change(self, known: Mapping[str, NDArray[Any]], date: Days, price: Floats) -> Floats:
+    def _days_since_change(self, known: Mapping[str, Floats], day: Ints, price: Floats) -> Floats:
         """(request,) days since the price changed; 0 for a change that the history does not show, maybe today's."""
-        last = known["price"]
-        since = (date - known["last_change"]).astype(np.float64)
-        since = np.where(np.isnat(known["last_change"]), np.inf, since)
-        return np.where(
-            np.isnan(price) | np.isnan(last), np.inf, np.where(abs(price - last) > 1e-6 * price, 0.0, since)
-        )
+        moved = np.abs(price - known["price"]) > 1e-6 * price
+        since = np.where(moved, 0.0, day - known["last_change"] + 0.0 * (price - known["price"]))
+        return np.where(np.isnan(since), np.inf, since)
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
         """Whether a promotion is planned in the period that begins on `date`, and the request does not say."""
@@ -361,9 +365,9 @@ def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:
     return {} if known is None else {name: row for row, name in enumerate(known.product_ids.tolist())}
 
 
-def _given(requests: Sequence[PriceRequest], name: str) -> Floats:
-    """(request,) a field of each; NaN where it is not given."""
-    return np.array([getattr(request, name) for request in requests], np.float64)
+def _numbers_of(requests: Sequence[PriceRequest]) -> Floats:
+    """(request, _GIVEN) fields of each; NaN where one is not given."""
+    return np.array([_FIELDS(request) for request in requests], np.float64).reshape(-1, len(_GIVEN))
 
 
 def _first(*columns: Floats) -> Floats:
@@ -374,18 +378,14 @@ def _first(*columns: Floats) -> Floats:
     return found
 
 
-def _blank_last(facts: ProductFacts | None) -> dict[str, NDArray[Any]]:
-    """The facts' columns with a blank row at the end, which row −1 finds."""
-    blank: dict[str, Any] = {"categories": "", "cost_assumed": False, "comp_price_date": "NaT", "last_change": "NaT"}
-    names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "typical_units", "last_price")
-    blank |= dict.fromkeys((*names, "anchor_price", "seen_low", "seen_high"), np.nan)
-    kinds: dict[str, Any] = {
-        "categories": np.str_,
-        "cost_assumed": np.bool_,
-        "comp_price_date": _DAY,
-        "last_change": _DAY,
-    }
-    blanks = {name: np.array([value], kinds.get(name, np.float64)) for name, value in blank.items()}
-    if facts is None:
-        return blanks
-    return {name: np.append(getattr(facts, name), one) for name, one in blanks.items()}
+def _numbers(facts: ProductFacts | None) -> Floats:
+    """(product + 1, _KNOWN) what is known of each product, dates in days since 1970; the last row blank."""
+    found = np.full((1 if facts is None else len(facts.product_ids) + 1, len(_KNOWN)), np.nan)
+    if facts is not None:
+        for column, name in enumerate(_KNOWN):
+            values = getattr(facts, name)
+            dated = values.dtype.kind == "M"
+            found[:-1, column] = (
+                np.where(np.isnat(values), np.nan, values.astype(_DAY).view(np.int64)) if dated else values
+            )
+    return found

@@ -123,6 +123,8 @@ class Sales:
 
     def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short at one candidate a request."""
+        if not len(self._short):
+            return np.zeros(len(self.until), np.bool_)
         rows = np.arange(len(self.until))
         sold, wanted = ((units[rows, :, column] * self.weight).sum(axis=1) for units in (self.until, self._demand))
         return np.asarray(sold < SHORT * wanted)
