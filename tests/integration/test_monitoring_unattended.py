@@ -49,7 +49,7 @@ class Shop:
 
     def __init__(self, history: pd.DataFrame, config: Config, version: LoadedVersion) -> None:
         self._sales, self._config = history, config
-        self._model, self._facts = version.demand, version.whole_facts()
+        self._learner, self._facts = version.learner, version.whole_facts()
         self.entries: list[LogEntry] = []
         self.nights: list[pd.DataFrame] = []
 
@@ -57,7 +57,9 @@ class Shop:
         today: dt.date = requests.date.astype("datetime64[D]").item()
         at = dt.datetime.combine(today, dt.time(6), tzinfo=dt.UTC)
         asked = price_requests(requests)
-        detailed = Pricer(self._model, self._facts, self._config, version="1").price_detailed(asked, today=today)
+        detailed = Pricer(self._learner.table(), self._facts, self._config, version="1").price_detailed(
+            asked, today=today
+        )
         self.entries += [LogEntry(request=one, at=at, **a._asdict()) for one, a in zip(asked, detailed, strict=True)]
         return np.array([one.decision.recommended_price for one in detailed])
 
@@ -66,7 +68,7 @@ class Shop:
         self._sales = pd.concat([self._sales, rows], ignore_index=True)
         recent = build_panel(self._sales[self._sales["date"] > self._sales["date"].max() - RECENT], self._config.data)
         self._facts = carry_facts(self._facts, recent, recent, kept=recent, whole=False)
-        self._model = self._model.refresh(recent)
+        self._learner = self._learner.refresh(recent)
 
 
 class Post:
@@ -120,7 +122,7 @@ def settings(home: Path, *, webhook: str) -> str:
 def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
     """Error over the days after `known`, by the code that backtests."""
     fold = Fold(known.dates[-1], known.dates[-1] + 1, panel.dates[-1])
-    return float(evaluation.figures(evaluate(version.demand, past=known, panel=panel, fold=fold))["wape_mean"])
+    return float(evaluation.figures(evaluate(version.learner, past=known, panel=panel, fold=fold))["wape_mean"])
 
 
 @pytest.mark.slow
