@@ -146,7 +146,7 @@ def explain(
     if quantity == "demand":
         priced = request.model_copy(update={"list_price": decided.list_price})  # an override's price stands in for one
         terms = pricer.terms(priced, decided.decision.recommended_price, today=today)
-        start, end = math.exp(terms.pop("level")), 0.0
+        start = math.exp(terms.pop("level"))
         end = start * math.exp(sum(terms.values()))
         mean = start if math.isclose(start, end) else (end - start) / math.log(end / start)
         effects = {name: mean * term for name, term in terms.items() if abs(term) > 1e-6}

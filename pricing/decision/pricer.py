@@ -69,7 +69,6 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
-        self._facts = facts
         self._guarded, self._keeping = True, False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)

@@ -34,7 +34,6 @@ _GIVEN = ("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", 
 _FIELDS = attrgetter(*_GIVEN)
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
-_HOLDOUT = BIT["holdout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +158,15 @@ class Resolver:
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
         strategy = np.array([self._strategy_of(request) for request in requests], np.int64)
         ahead = [
-            self._ahead(request, where, day, self._policy.days[number])
-            for request, where, day, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
+            self._ahead(request, where, first, self._policy.days[number])
+            for request, where, first, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
         ]
         deliveries = np.array([periods for periods, _ in ahead], np.int64).reshape(-1, DELIVERIES)
         reasons |= np.array([said for _, said in ahead], np.int64)
         grid = self._policy.candidate_grid.grid
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        keep[np.array([request.product_id in held for request in requests], np.bool_)] = _HOLDOUT
+        keep[np.array([request.product_id in held for request in requests], np.bool_)] = BIT["holdout"]
         context = PricingContext(
             current_price=_first(price, grid.payable(listed)),
             current_known=~np.isnan(price),
@@ -288,15 +287,8 @@ class Resolver:
         end = day + self._step_days - 1
         return any(first <= end and day <= last for first, last in self._planned.get(request.product_id, ()))
 
-    def planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
-        """The first planned delivery after a request's day; None where there is none within the horizon.
-
-        A delivery on that day itself is in its opening stock.
-
-        Args:
-            request: What is asked; without a date, its day is the period's first.
-            date: First day of the period priced.
-        """
+    def _planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
+        """The first planned delivery within the horizon after a request's day, whose own is in its opening stock."""
         days = self._planned_deliveries.get(request.product_id, ())
         place = bisect_right(days, date if request.date is None else max(request.date, date))
         if place == len(days) or (days[place] - date).days > self._config.demand.horizon * self._step_days:
@@ -305,7 +297,7 @@ class Resolver:
 
     def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int]:
         """As `_periods`, within the horizon, and reason bits of that; a silent request takes the plan's delivery."""
-        planned = self.planned_delivery(request, date) if request.asks_planned_delivery else None
+        planned = self._planned_delivery(request, date) if request.asks_planned_delivery else None
         reasons = 0 if planned is None else BIT["delivery_planned"]
         next_delivery = request.next_delivery if planned is None else planned
         periods, horizon = self._periods(next_delivery, place, date, days), self._config.demand.horizon

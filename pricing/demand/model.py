@@ -195,10 +195,6 @@ class DemandModel:
         )
         return replace(self, combination=combination)
 
-    def _dates_ahead(self, start: np.datetime64) -> NDArray[np.datetime64]:
-        """Dates of `holidays` for states as of `start`."""
-        return start + np.arange(len(self.holidays)) * np.timedelta64(STEP_DAYS[self.period], "D")
-
     def weights_hash(self) -> str:
         """SHA-256 of the network's weights; refreshing does not change it."""
         digest = hashlib.sha256()
@@ -342,9 +338,9 @@ def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
     """Update the calendar of future events from the panel; kept where the panel has none."""
     if model.norms.lifts is None:
         return model
-    ahead = model._dates_ahead(panel.dates[-1])
+    until = panel.dates[-1] + np.timedelta64((len(model.holidays) - 1) * STEP_DAYS[model.period], "D")
     lifts = model.norms.lifts.with_calendar(
-        panel.events, since=np.datetime64(model.state_date), until=ahead[-1], period=model.period
+        panel.events, since=np.datetime64(model.state_date), until=until, period=model.period
     )
     return replace(model, norms=replace(model.norms, lifts=lifts))
 

@@ -166,21 +166,19 @@ class DemandTable:
         rows, first = self.rows(offers), self.steps(offers.date)
         periods, until = np.maximum(offers.periods, 1), offers.deliveries
         most = int((periods if until is None else until[:, -1]).max(initial=1))
-        units = np.exp(self.ahead(rows, first, max(most, int(periods.max(initial=1)))))
+        units = np.exp(self.ahead(rows, first, most))
         step = np.clip(first, 1, len(self._shift) - 1)
         away = self._away(rows, offers, prices)
         power = self._nodes[rows][:, :, None] * _bent(away)
         rest = self._shift[step] + self._rival(rows, offers.comp_price)[:, None]
-        advertised = offers.is_promo > 0
-        lift = self._drawn(rows, offers, prices)[:, None, :] if advertised.any() else None
+        lift = self._drawn(rows, offers, prices)[:, None, :] if offers.is_promo.any() else None
         ends = periods[:, None] if until is None else until[:, DELIVERY]  # (request, 1 or node)
         effect = _effect(power, rest, lift)
         request, sums = np.arange(len(rows)), np.cumsum(units, axis=1)
         total = sums[request[:, None], ends - 1][:, :, None]
-        gain = self.weekend[rows]
         if self._weekly:
             weekend = self.weekends(first, units.shape[1])
-            stronger = _effect(power * (1.0 + gain)[:, None, None], rest, lift)
+            stronger = _effect(power * (1.0 + self.weekend[rows])[:, None, None], rest, lift)
             part = np.cumsum(units * weekend, axis=1)[request[:, None], ends - 1][:, :, None]
             sold = (total - part) * effect + part * stronger
             now = units[:, :1, None] * np.where(weekend[:, :1, None], stronger, effect)
