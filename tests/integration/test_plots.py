@@ -13,8 +13,7 @@ from pipelines.reports.artifacts import write_artifacts
 from pipelines.reports.forecast_plots import FANS, FORECAST_PLOTS, draw_fans
 from pipelines.reports.price_plots import CATEGORIES, PRICE_PLOTS, PRODUCTS
 from pipelines.reports.sensitivity import Sensitivity, analyse
-from pricing.registry.version import LoadedVersion, load
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version
 
 NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
 
@@ -81,13 +80,8 @@ def test_a_few_products_are_drawn_however_many_there_are() -> None:
 
 
 @cache
-def version() -> LoadedVersion:
-    return load(shared_version())
-
-
-@cache
 def found() -> Sensitivity:
-    return analyse(version())
+    return analyse(loaded_version())
 
 
 def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
@@ -120,7 +114,7 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
 
     plots = {"broken": broken, "error_by_class": FORECAST_PLOTS["error_by_class"]}
 
-    write_artifacts(tmp_path, frame(), version=version(), forecast_plots=plots)
+    write_artifacts(tmp_path, frame(), version=loaded_version(), forecast_plots=plots)
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert drawn >= {"error_by_class", *PRICE_PLOTS, "shap_summary_price"}
@@ -133,9 +127,9 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
 
 
 def test_an_analysis_that_fails_leaves_the_other_plots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    few = replace(version().demand, levels=version().demand.levels[:0])
+    few = replace(loaded_version().demand, levels=loaded_version().demand.levels[:0])
 
-    write_artifacts(tmp_path, frame(), version=replace(version(), demand=few))
+    write_artifacts(tmp_path, frame(), version=replace(loaded_version(), demand=few))
 
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(FORECAST_PLOTS)
     assert len(caplog.records) == 2  # the explanations rest on the same table

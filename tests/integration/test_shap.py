@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +15,26 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.explanation import explain
 from pricing.demand.grades import PRIOR_ONLY
-from pricing.registry.version import LoadedVersion, load
 from simulation.config import MarketConfig
 from simulation.market import simulate
-from tests.kit.versions import make_version, shared_version
+from tests.kit.versions import loaded_version, make_version
 
 NAMES = ["shap_summary_price", "shap_waterfall_price", "shap_summary_demand", "shap_waterfall_demand"]
 
 
-@cache
-def version() -> LoadedVersion:
-    return load(shared_version())
-
-
 def test_the_sample_is_the_same_each_time_and_does_not_grow_with_the_products() -> None:
-    requests = sample_requests(version())
+    requests = sample_requests(loaded_version())
 
-    assert requests == sample_requests(version())
+    assert requests == sample_requests(loaded_version())
     assert len({request.product_id for request in requests}) == len(requests)
-    assert len(requests) == min(SAMPLE, len(version().facts.product_ids))
+    assert len(requests) == min(SAMPLE, len(loaded_version().facts.product_ids))
 
 
 def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
-    pricer, today = version().pricer(version="7"), version().demand.state_date
-    explained = [explain(request, pricer, today=today, quantity="demand") for request in sample_requests(version())]
+    pricer, today = loaded_version().pricer(version="7"), loaded_version().demand.state_date
+    explained = [
+        explain(request, pricer, today=today, quantity="demand") for request in sample_requests(loaded_version())
+    ]
 
     values = as_shap(load_shap(), explained)
 
@@ -50,10 +45,10 @@ def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_shap_draws_a_summary_and_a_waterfall_of_prices_and_of_demand() -> None:
-    nothing = np.full(len(version().facts.product_ids), np.nan)
-    bare = replace(version().facts, stock=nothing, comp_price=nothing, typical_units=nothing)
+    nothing = np.full(len(loaded_version().facts.product_ids), np.nan)
+    bare = replace(loaded_version().facts, stock=nothing, comp_price=nothing, typical_units=nothing)
 
-    for one in (version(), replace(version(), facts=bare)):
+    for one in (loaded_version(), replace(loaded_version(), facts=bare)):
         drawn = dict(shap_plots(one))
 
         assert list(drawn) == NAMES

@@ -23,7 +23,7 @@ from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
 from pricing.demand.model import DemandModel
 from pricing.demand.product_parameters import Priors
 from pricing.demand.state import encode_panel
-from pricing.registry.version import LoadedVersion, Origin, pack
+from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit.demand_fakes import make_weights
@@ -41,6 +41,11 @@ def shared_version(seed: int = 1) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     make_version(folder / "version", panel=shared_panel(), seed=seed)
     return folder / "version"
+
+
+@cache
+def loaded_version() -> LoadedVersion:
+    return load(shared_version())
 
 
 SCORES = {"wape": 0.3, "wape_naive": 0.4, "wape_baseline": 0.4, "coverage_80": 0.8, "coverage_95": 0.95}

@@ -12,10 +12,10 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.demand.competitor import LEAST_MOVES, CompetitorEffects, _regress
 from pricing.demand.model import DemandModel, add_products
-from pricing.registry.version import load, shown_competitor
+from pricing.registry.version import shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
 from tests.kit.serving import open_app
-from tests.kit.versions import make_demand, shared_panel, shared_version
+from tests.kit.versions import loaded_version, make_demand, shared_panel, shared_version
 
 
 def estimate_from(frame: pd.DataFrame) -> CompetitorEffects:
@@ -188,5 +188,5 @@ def test_the_service_says_what_the_competitor_does_to_demand(tmp_path: Path) -> 
         assert served.version is not None
         elasticity = shop.client.get("/products/P00001/elasticity").get_json()
 
-    words = shown_competitor(load(shared_version()).demand, 0).words
+    words = shown_competitor(loaded_version().demand, 0).words
     assert elasticity["competitor"] == {"effect": None, "low": None, "high": None, "moves": 0, "words": words}

@@ -21,10 +21,10 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
 from pricing.errors import RequestError
-from pricing.registry.version import MEANINGS, load
+from pricing.registry.version import MEANINGS
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.serving import REQUEST, ServingApp, open_app
-from tests.kit.versions import shared_version, with_feast
+from tests.kit.versions import loaded_version, shared_version, with_feast
 
 SHOP_DAY = dt.date(2023, 8, 1)
 FEAST = dt.date(2023, 8, 4)
@@ -43,7 +43,7 @@ class Untold(ConstantElasticity):
 @cache
 def pricer() -> Pricer:
     """A version's whose demand answers to the competitor, to promotions and to a feast."""
-    version = load(shared_version())
+    version = loaded_version()
     table = with_feast(version.learner, date=str(FEAST), lift=0.3).table()
     rows = np.ones(len(table.levels))
     table = replace(table, rival=0.5 * rows, rival_usual=10.0 * rows, promotion=0.3 * rows)
@@ -212,11 +212,11 @@ def test_a_price_of_rules_alone_is_explained_by_the_same_steps() -> None:
 
 def test_demand_that_nothing_tells_is_no_explanation_but_a_refusal() -> None:
     never_sold = Pricer(None, facts(typical_units=np.zeros(3)), config(), version="1")
-    lost = replace(load(shared_version()).demand, levels=np.full_like(load(shared_version()).demand.levels, np.nan))
+    lost = replace(loaded_version().demand, levels=np.full_like(loaded_version().demand.levels, np.nan))
 
     with pytest.raises(RequestError):
         explain(PriceRequest(**AMPLE), never_sold, today=TODAY, quantity="demand")
-    by_rule = Pricer(lost, load(shared_version()).facts, load(shared_version()).config, version="1")
+    by_rule = Pricer(lost, loaded_version().facts, loaded_version().config, version="1")
     told = explain(PriceRequest(**REQUEST), by_rule, today=SHOP_DAY, quantity="demand")
     assert "model_failed" in told.decision.decision.reasons
     assert math.isfinite(told.value)

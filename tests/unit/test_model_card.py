@@ -1,24 +1,18 @@
 """The card of a version: what it says, and in which order."""
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from pipelines.reports.model_card import model_card
 from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, load, shown_elasticities
-from tests.kit.versions import FIGURES, SCORES, shared_version, with_feast
-
-
-@cache
-def version() -> LoadedVersion:
-    return load(shared_version())
+from pricing.registry.version import elasticity_knowledge, shown_elasticities
+from tests.kit.versions import FIGURES, SCORES, loaded_version, with_feast
 
 
 def card(figures: dict[str, Any]) -> str:
-    return model_card(replace(version(), backtest=figures), model="pricing")
+    return model_card(replace(loaded_version(), backtest=figures), model="pricing")
 
 
 def test_steps_stand_in_the_order_of_time() -> None:
@@ -28,7 +22,7 @@ def test_steps_stand_in_the_order_of_time() -> None:
 
 
 def test_the_cards_elasticities_are_those_shown_everywhere() -> None:
-    demand, facts = version().demand, version().facts
+    demand, facts = loaded_version().demand, loaded_version().facts
     shown = shown_elasticities(demand, np.arange(len(demand.product_ids)))
 
     text = card(FIGURES)
@@ -40,7 +34,7 @@ def test_the_cards_elasticities_are_those_shown_everywhere() -> None:
 
 
 def test_a_categorys_name_is_no_markup_in_the_card() -> None:
-    known = version()
+    known = loaded_version()
     named = replace(known.facts, categories=np.full(len(known.facts.categories), "a|b <img src=x>"))
 
     text = model_card(replace(known, facts=named, backtest=FIGURES), model="pricing")
@@ -80,12 +74,12 @@ def test_the_card_names_the_chosen_baseline_the_better_one_in_hindsight_and_the_
 
 
 def test_the_card_tells_the_grades_and_names_the_largest_products_of_which_nothing_is_known() -> None:
-    demand, facts = version().demand, version().facts
+    demand, facts = loaded_version().demand, loaded_version().facts
     order = np.argsort(-facts.typical_units)
     grade = np.full(len(order), OWN_HISTORY, np.int8)
     grade[order[[1, 3]]] = PRIOR_ONLY
 
-    text = model_card(replace(version(), demand=replace(demand, grade=grade), backtest=FIGURES), model="pricing")
+    text = model_card(replace(loaded_version(), demand=replace(demand, grade=grade), backtest=FIGURES), model="pricing")
 
     known = text.split("## What is known of each elasticity")[1].split("##")[0]
     share = facts.typical_units[order[[1, 3]]].sum() / facts.typical_units.sum()
@@ -100,22 +94,26 @@ def test_the_card_tells_the_grades_and_names_the_largest_products_of_which_nothi
 
 
 def test_the_card_names_estimates_at_a_limit() -> None:
-    demand = version().demand
+    demand = loaded_version().demand
     flags = demand.evidence.flags.copy()
     flags[[2, 5]] = AT_LIMIT | TREND
     limited = replace(demand, evidence=replace(demand.evidence, flags=flags))
 
-    text = model_card(replace(version(), demand=limited, backtest=FIGURES), model="pricing")
+    text = model_card(replace(loaded_version(), demand=limited, backtest=FIGURES), model="pricing")
 
     assert f"no finding: {demand.product_ids[2]}, {demand.product_ids[5]}." in text
 
 
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:
     feast, weak = (
-        replace(version(), demand=with_feast(version().learner, date="2023-08-04", lift=lift).table(), backtest=FIGURES)
+        replace(
+            loaded_version(),
+            demand=with_feast(loaded_version().learner, date="2023-08-04", lift=lift).table(),
+            backtest=FIGURES,
+        )
         for lift in (0.3, 0.01)
     )
-    first = version().demand.categories[0]
+    first = loaded_version().demand.categories[0]
 
     assert f"| Feast | 3 × | +16 % ± 7 % | +35 % ± 8 % | +0 % ± 6 % | {first} +35 % ± 8 % |" in model_card(
         feast, model="pricing"
@@ -125,6 +123,6 @@ def test_the_card_names_events_with_what_they_add_to_demand() -> None:
 
 
 def test_the_card_of_a_version_that_holds_only_says_so() -> None:
-    holds = replace(version(), backtest=FIGURES, meta={**version().meta, "holds_only": True})
+    holds = replace(loaded_version(), backtest=FIGURES, meta={**loaded_version().meta, "holds_only": True})
 
     assert "**The version is holds_only:" in model_card(holds, model="pricing")

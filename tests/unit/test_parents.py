@@ -21,10 +21,10 @@ from pricing.data.source import read_sales
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 from pricing.demand.model import DemandModel, add_products
 from pricing.errors import SourceError
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import LoadedVersion
 from serving.routes.catalogue import elasticity_of
 from tests.kit.demand_fakes import make_model, make_panel
-from tests.kit.versions import FIGURES, shared_version
+from tests.kit.versions import FIGURES, loaded_version
 
 CONFIG = DataConfig(
     period="day",
@@ -240,7 +240,7 @@ def test_a_model_without_parents_has_no_array_of_them() -> None:
 @cache
 def version() -> LoadedVersion:
     """The shared version, whose first three products are series of one."""
-    made = load(shared_version())
+    made = loaded_version()
     demand, shared = made.demand, [0, 1, 2]
     ids, elasticity, sd = demand.product_ids.astype("<U20"), demand.elasticity.copy(), demand.elasticity_sd.copy()
     ids[shared], elasticity[shared], sd[shared] = "the <tea>", elasticity[0], sd[0]
@@ -267,7 +267,7 @@ def test_card_and_page_say_which_series_share_an_elasticity() -> None:
 
 
 def test_where_nothing_is_shared_neither_card_nor_table_speaks_of_it() -> None:
-    plain = load(shared_version())
+    plain = loaded_version()
 
     found = analyse(plain)
 

@@ -10,25 +10,19 @@ import pytest
 
 from pipelines.reports.sensitivity import PASS, Sensitivity, analyse, price_levels, sensitivity_page, spread_over
 from pricing.decision.request import PriceRequest
-from pricing.registry.version import LoadedVersion, load
 from serving.routes.catalogue import elasticity_of
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version
 
 PRODUCTS = 12
 
 
 @cache
-def version() -> LoadedVersion:
-    return load(shared_version())
-
-
-@cache
 def found() -> Sensitivity:
-    return analyse(version())
+    return analyse(loaded_version())
 
 
 def test_a_curve_is_what_the_pricer_expects_on_the_ordinary_days_of_the_next_week() -> None:
-    pricer, state = version().pricer(version="7"), version().demand.state_date
+    pricer, state = loaded_version().pricer(version="7"), loaded_version().demand.state_date
     days = [state + dt.timedelta(ahead) for ahead in range(1, 8)]
     ordinary = [day for day in days if day.weekday() < 5]
 
@@ -50,9 +44,9 @@ def test_every_product_has_one_row_a_price_level_and_sells_less_where_it_is_dear
 
 
 def test_revenue_and_profit_are_units_times_price_and_margin_after_tax() -> None:
-    facts = replace(version().facts, tax_rate=np.full(PRODUCTS, 0.19))
+    facts = replace(loaded_version().facts, tax_rate=np.full(PRODUCTS, 0.19))
 
-    products = analyse(replace(version(), facts=facts)).products
+    products = analyse(replace(loaded_version(), facts=facts)).products
 
     cost = np.repeat(facts.unit_cost, len(products) // PRODUCTS)
     kept = products["price"] / 1.19
@@ -62,19 +56,19 @@ def test_revenue_and_profit_are_units_times_price_and_margin_after_tax() -> None
 
 def test_the_summary_has_the_elasticity_of_the_service_and_the_curve_at_list_price() -> None:
     summary, products = found().summary, found().products
-    served = [elasticity_of("7", version(), row) for row in range(PRODUCTS)]
+    served = [elasticity_of("7", loaded_version(), row) for row in range(PRODUCTS)]
     listed = products[products["ratio"] == 1.0]
 
     shown = summary[["elasticity", "elasticity_low", "elasticity_high"]].to_numpy().tolist()
     assert shown == [[one.elasticity, one.low, one.high] for one in served]
     assert summary["grade"].tolist() == [one.grade for one in served]
-    assert summary["price"].tolist() == version().facts.price.tolist()
+    assert summary["price"].tolist() == loaded_version().facts.price.tolist()
     for name in ("units", "units_low", "units_high", "profit"):
         assert summary[name].tolist() == listed[name].tolist()
 
 
 def test_a_price_counts_as_seen_between_those_ever_charged() -> None:
-    facts, products = version().facts, found().products
+    facts, products = loaded_version().facts, found().products
     levels = len(products) // PRODUCTS
     low, high = (np.repeat(ends, levels).round(6) for ends in (facts.seen_low, facts.seen_high))
 
@@ -84,7 +78,7 @@ def test_a_price_counts_as_seen_between_those_ever_charged() -> None:
 
 
 def test_products_beyond_one_pass_and_those_the_table_does_not_know_have_curves_too() -> None:
-    facts = version().facts
+    facts = loaded_version().facts
     many = PASS // PRODUCTS + 1
     ids = np.array([f"{name}-{copy}" for copy in range(many) for name in facts.product_ids.tolist()])
     columns = {
@@ -94,7 +88,7 @@ def test_products_beyond_one_pass_and_those_the_table_does_not_know_have_curves_
     }
     strangers = replace(facts, **{**columns, "product_ids": ids, "categories": np.full(len(ids), "")})
 
-    table = analyse(replace(version(), facts=strangers))
+    table = analyse(replace(loaded_version(), facts=strangers))
 
     assert set(table.summary["source"]) == {"category"}
     assert set(table.summary["category"]) == {"unknown"}

@@ -14,11 +14,10 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.format import read_decisions
-from pricing.registry.version import load
 from serving import problems
 from serving.routes import pricing
 from tests.kit.serving import REQUEST, ServingApp, open_app
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version, shared_version
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
 ) -> None:
     if by != "the model":
         monkeypatch.setattr(shop.service.champion.served.pricer, "price_detailed", _broken)
-    version = load(shared_version())
+    version = loaded_version()
     product = str(version.facts.product_ids[2])
     last = float(version.facts.last_price[2])
 

@@ -14,10 +14,9 @@ from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.strategy_tests import arm_label, extend, read
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
-from pricing.registry.version import load
 from serving.follower import verify_version
 from tests.kit.serving import REQUEST, as_explained, open_app, settings_in
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version, shared_version
 
 STRATEGY_TEST = StrategyTestConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
 STRATA = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(["a", "b", "c"]), max_size=80)
@@ -74,7 +73,7 @@ def test_two_trials_deal_differently() -> None:
 
 
 def test_strata_are_category_and_class_of_volume() -> None:
-    facts = load(shared_version()).facts
+    facts = loaded_version().facts
 
     strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
 
@@ -84,7 +83,7 @@ def test_strata_are_category_and_class_of_volume() -> None:
 
 
 def test_what_was_dealt_is_kept_in_a_file_until_the_strategy_test_is_another(tmp_path: Path) -> None:
-    facts = load(shared_version()).facts
+    facts = loaded_version().facts
     path = tmp_path / "spring.json"
 
     dealt = extend(path, facts, STRATEGY_TEST)

@@ -16,14 +16,13 @@ from pricing.decision import strategy_tests
 from pricing.decision.assignment import Holdout, holdout_file, read_held, read_holdout, write_holdout
 from pricing.errors import RegistryError
 from pricing.registry.documents import Document, DocumentChangedError, SharedDocuments
-from pricing.registry.version import load
 from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url
 from serving.absence import REMIND_SECONDS
 from serving.follower import verify_version
 from serving.shared_files_watch import SharedFilesWatch
 from tests.kit.serving import settings_in
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version, shared_version
 
 STRATEGY_TEST = StrategyTestConfig(name="spring", share=0.5, strategies=["margin", "clearance"])
 NOW = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
@@ -324,7 +323,7 @@ def test_whom_a_task_dealt_while_the_database_was_away_keeps_its_place_and_is_sh
     settings = settings_in(tmp_path / "one", **trial(tmp_path / "one", url))
     away = Away(url, model="pricing")
     files, path = SharedFiles(settings.home, away, who="task"), settings.strategy_test_file
-    facts = load(shared_version()).facts
+    facts = loaded_version().facts
     few = {"P00001": "clearance"}
     text = json.dumps({"strategy_test": STRATEGY_TEST.model_dump(mode="json"), "products": few})
     SharedDocuments(url, model="pricing").replace("trials/spring.json", text, expected=0, who="another")
@@ -350,7 +349,7 @@ def test_a_job_that_prices_files_needs_the_database_only_for_products_that_are_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    away, version = Away(f"sqlite:///{tmp_path / 'pricing.db'}", model="pricing"), load(shared_version())
+    away, version = Away(f"sqlite:///{tmp_path / 'pricing.db'}", model="pricing"), loaded_version()
     columns = ("product_ids", "categories", "typical_units")
     few = replace(version.facts, **{name: getattr(version.facts, name)[:-1] for name in columns})
     read = partial(
@@ -368,7 +367,7 @@ def test_a_job_that_prices_files_needs_the_database_only_for_products_that_are_n
 
 
 def test_products_of_a_draft_count_before_those_of_a_task(tmp_path: Path) -> None:
-    facts = load(shared_version()).facts
+    facts = loaded_version().facts
     draft, local = tmp_path / "draft.json", tmp_path / "local.json"
     for path, products in ((draft, {"P00001": "margin"}), (local, {"P00001": "clearance", "P00002": "clearance"})):
         path.write_text(json.dumps({"strategy_test": STRATEGY_TEST.model_dump(mode="json"), "products": products}))

@@ -15,8 +15,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches, read_switches, write_switches
 from pricing.errors import SourceError, UnknownProductError
-from pricing.registry.version import load
-from tests.kit.versions import shared_panel, shared_version
+from tests.kit.versions import loaded_version, shared_panel
 
 NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
 MORNING = NIGHT + dt.timedelta(hours=5)
@@ -36,7 +35,7 @@ def override(price: float, scope: Any = "product", name: str = PRODUCTS[0], **mo
 
 @pytest.fixture(scope="module")
 def pricer() -> Pricer:
-    return load(shared_version()).pricer(version="7")
+    return loaded_version().pricer(version="7")
 
 
 def request(product: str = PRODUCTS[0], **more: Any) -> PriceRequest:
@@ -137,7 +136,7 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
     ],
 )
 def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, float], charged: float) -> None:
-    version = load(shared_version())
+    version = loaded_version()
     facts = replace(version.facts, last_price=np.full(len(PRODUCTS), 4.99))
     demand = version.demand if of == "a version" else None
     pricer = Pricer(demand, facts, load_config(), version="7", largest_jump=0.3)
@@ -153,7 +152,7 @@ def test_no_soft_guardrail_moves_a_frozen_price() -> None:
     soft = {"comp_band": (0.95, 1.05), "endings": [0.99], "min_margin": 0.5, "max_move": 0.01, "min_days": 400}
     guardrails = config.decision.guardrails.model_copy(update=soft)
     decision = config.decision.model_copy(update={"guardrails": guardrails})
-    version = load(shared_version())
+    version = loaded_version()
     pricer = version.pricer(version="7", config=version.config.model_copy(update={"decision": decision}))
     asked = request("stranger", current_price=9.37, list_price=10.0, unit_cost=6.0, comp_price=2.0, category=CATEGORY)
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
-from pricing.registry.version import load
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
-from tests.kit.versions import shared_version
+from tests.kit.versions import loaded_version
 
 AMPLE = 1e9
 BY_RULE = Pricer(None, facts(), config(), version="none")
@@ -26,7 +25,7 @@ def ask(product_id: str = "apple", **fields: Any) -> PriceRequest:
 
 @cache
 def by_version() -> Pricer:
-    return load(shared_version()).pricer(version="7")
+    return loaded_version().pricer(version="7")
 
 
 def told(decision: Decision) -> dict[str, Any]:
