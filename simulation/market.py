@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pricing.arrays import Bools, Floats, Ints, Strings
 from simulation.config import MarketConfig
-from simulation.protocol import MarketWorld, SimulatedMarket
+from simulation.protocol import MarketWorld, PricingPolicy, SimulatedMarket
 from simulation.supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
 from simulation.truth import Truth
 from simulation.world import World, draw_world, stream
@@ -187,7 +187,12 @@ def simulate(config: MarketConfig | None = None) -> Market:
     config = config or MarketConfig()
     world = draw_world(config)
     supply = draw_supply(world)
-    incumbent = Incumbent(world, supply)
+    return live_through(world, supply, Incumbent(world, supply))
+
+
+def live_through(world: World, supply: Supply, incumbent: PricingPolicy) -> Market:
+    """Simulate the history of a market under an incumbent."""
+    config = world.config
     market = Market(world, supply, Ledger.blank(0, config.days, config.total_products), empty_shelf(world))
     for day in range(config.days):
         market.open_day(market.shelf, day=day)

@@ -171,6 +171,13 @@ class SimulatedMarket(Protocol):
         """
 
 
+class PricingPolicy(Protocol):
+    """The incumbent's policy in the history."""
+
+    def prices(self, day: int, shelf: Shelf) -> Floats:
+        """(product,) prices of the day; must be called once for each day in order."""
+
+
 @runtime_checkable
 class InformedPolicy(Protocol):
     """A policy with access to hidden state: the oracle, and code that scores decisions."""

@@ -168,7 +168,12 @@ def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, u
     believed = np.clip(believed, *BELIEF_BOUNDS)
     markup = np.clip(believed / (believed - 1), *MARKUP_BOUNDS)[category]
     markup = markup * np.exp(constants.list_error * rng.standard_normal(config.total_products))
-    markup = np.maximum(markup, 1.1)
+    return follow_costs(config, rng, markup=np.maximum(markup, 1.1), unit_cost=unit_cost)
+
+
+def follow_costs(config: MarketConfig, rng: np.random.Generator, *, markup: Floats, unit_cost: Floats) -> Floats:
+    """(day, product) list prices: a factor, (product,), on the cost when a review last found that it had moved."""
+    constants = config.constants
     review = rng.integers(0, constants.list_review, config.total_products)
     cost_then = unit_cost[0].copy()
     current = np.round(cost_then * markup, 2)
