@@ -11,7 +11,7 @@ from benchmarks.confidence import BINS
 from benchmarks.demand import PLAIN, REFERENCE, by_grade, difference, section, summary
 from benchmarks.demand_settings import SETTINGS
 from pipelines.market import PLATFORM, STATIC
-from simulation import foreign_config
+from simulation import foreign_config, merchant
 from simulation.config import HELD_OUT_SEEDS
 from simulation.rollforward import PolicyScore
 
@@ -87,8 +87,13 @@ def test_the_tables_tell_every_row_and_grade_and_pool_a_family_by_seed() -> None
 
 
 def test_every_setting_is_judged_on_seeds_of_its_family() -> None:
+    sealed = {
+        "default": HELD_OUT_SEEDS,
+        "foreign": foreign_config.HELD_OUT_SEEDS,
+        "merchant": merchant.HELD_OUT_SEEDS,
+    }
     for setting in SETTINGS.values():
-        held_out = foreign_config.HELD_OUT_SEEDS if setting.family == "foreign" else HELD_OUT_SEEDS
+        held_out = sealed[setting.family]
         assert setting.seeds(development=False) == held_out
         assert not set(setting.seeds(development=True)) & set(held_out)
 
