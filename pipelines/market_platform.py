@@ -201,6 +201,7 @@ class TrueElasticityDemand:
             weight=np.ones(1),
             source=np.where(known, SOURCES.index("model"), SOURCES.index("category")),
             grade=np.where(known, TESTED, CATEGORY),
+            known=np.ones(len(row)),
         )
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:

@@ -125,24 +125,9 @@ class DemandConfig(Section):
     nuisance_folds: int = Field(ge=2, le=50)
     block: int = Field(ge=7, le=366)
     rounds: int = Field(ge=1, le=20)
-    elasticity_start: float = Field(ge=-100, lt=0)
-    control: bool
-    elasticity_prior_sd: float = Field(gt=0, le=100)
-    elasticity_limits: tuple[Annotated[float, Field(ge=-100)], Annotated[float, Field(ge=-100)]]
-    elasticity_sd_factor: float = Field(ge=1, le=100)
     recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
     own_periods: int = Field(ge=1, le=365)
     booster_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100_000
-
-    @model_validator(mode="after")
-    def _start_lies_inside(self) -> "DemandConfig":
-        low, high = self.elasticity_limits
-        if not low < self.elasticity_start < high < 0:
-            raise ValueError(
-                f"elasticity_limits [{low:g}, {high:g}] must ascend, end below 0 and hold elasticity_start "
-                f"{self.elasticity_start:g} between them"
-            )
-        return self
 
 
 class Guardrails(Section):
@@ -175,23 +160,6 @@ class Guardrails(Section):
             raise ValueError("endings and ladder both say which prices are allowed; give one of them")
         if self.endings and max(self.endings) >= self.ending_unit:
             raise ValueError(f"endings: {max(self.endings)} is not below ending_unit {self.ending_unit}")
-        return self
-
-
-class Calibration(Section):
-    """Pairs [raw, calibrated] of confidence, both rising, between which is interpolated; empty changes nothing."""
-
-    moves: list[tuple[float, float]]
-    holds: list[tuple[float, float]]
-
-    @model_validator(mode="after")
-    def _rises(self) -> "Calibration":
-        for name, pairs in (("moves", self.moves), ("holds", self.holds)):
-            for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
-                if next_raw <= raw or next_calibrated < calibrated:
-                    raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
-            if not all(0 <= value <= 1 for pair in pairs for value in pair):
-                raise ValueError(f"{name}: every value must lie between 0 and 1")
         return self
 
 
@@ -253,13 +221,10 @@ class DecisionConfig(Section):
     """Strategies, guardrails and confidence."""
 
     strategy: str
-    candidates: int = Field(ge=8, le=512)
     price_step: Annotated[float, Field(gt=0, le=1e6)]
     confidence_threshold: Share
     menu_cost: float = Field(ge=0, lt=1)
-    cvar_level: float = Field(gt=0, le=1)
-    hold_step: float = Field(ge=0.01, lt=1)
-    range_level: float = Field(gt=0, lt=0.5)
+    step: float = Field(ge=0, le=1)
     review_days: int = Field(ge=1, le=366)
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: float = Field(ge=0, le=10_000)
@@ -267,7 +232,15 @@ class DecisionConfig(Section):
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
-    calibration: Calibration
+    calibration: list[tuple[Share, Share]]
+
+    @field_validator("calibration")
+    @classmethod
+    def _rises(cls, pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
+            if next_raw <= raw or next_calibrated < calibrated:
+                raise ValueError(f"{[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
+        return pairs
 
     @field_validator("strategies", mode="before")
     @classmethod

@@ -15,8 +15,7 @@ from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.findings import Finding
 from pricing.data.panel import Panel
-from pricing.demand.grades import GRADES
-from pricing.demand.learnability import REASONS, learnability
+from pricing.demand.grades import GRADES, gather_evidence, grade_products, why_held
 from pricing.errors import SourceError
 from pricing.fileio import replace_text
 
@@ -48,7 +47,7 @@ def write_page(
 
     Args:
         place: Folder of the panel, beside which the page goes.
-        config: `demand.elasticity_prior_sd` says what price changes must remove.
+        config: What the page's limits are taken from.
         sales: Where the sales came from.
         findings: What the checks found.
         panel: The history; None where the job stopped before there was one.
@@ -96,7 +95,9 @@ def write_page(
 def _taught(panel: Panel, config: Config, *, anchors: Anchors | None) -> dict[str, Any]:
     """What each product's history can teach, those that sell most first, and how many products each grade has."""
     since = anchors.since if anchors is not None and panel.dates[-1] >= anchors.since else None
-    learnt = learnability(panel, prior_sd=config.demand.elasticity_prior_sd, live_since=since)
+    own = None if since is None else np.broadcast_to(panel.dates >= since, panel.present.shape)
+    evidence = gather_evidence(panel, own=own)
+    grade = grade_products(evidence, categories=panel.categories)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)
     order = np.argsort(-units, kind="stable")[:_MOST_PRODUCTS]
     products = [
@@ -105,13 +106,13 @@ def _taught(panel: Panel, config: Config, *, anchors: Anchors | None) -> dict[st
             "category": str(panel.categories[row]),
             "rows": int(panel.present[row].sum()),
             "units": float(units[row]),
-            "prices": int(learnt.prices[row]),
-            "changes": int(learnt.changes[row]),
-            "independent": int(learnt.independent[row]),
-            "grade": GRADES[int(learnt.grade[row])],
-            "why": REASONS.get(str(learnt.reason[row]), ("", "")),
+            "prices": int(evidence.prices[row]),
+            "moves": int(evidence.moves[row]),
+            "fortnights": int(evidence.fortnights[row]),
+            "grade": GRADES[int(grade[row])],
+            "why": why_held(int(grade[row]), moves=int(evidence.moves[row]), fortnights=int(evidence.fortnights[row])),
         }
         for row in order
     ]
-    counts = {GRADES[grade]: int((learnt.grade == grade).sum()) for grade in np.unique(learnt.grade).tolist()[::-1]}
+    counts = {GRADES[one]: int((grade == one).sum()) for one in np.unique(grade).tolist()[::-1]}
     return {"products": products, "counts": counts}

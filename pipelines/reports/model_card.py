@@ -10,7 +10,8 @@ from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines,
 from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
-from pricing.demand.grades import AT_LIMIT, GRADES, PRIOR_ONLY
+from pricing.demand.grades import GRADES, PRIOR_ONLY
+from pricing.demand.shrinkage import PLAUSIBLE
 from pricing.markdown_text import escape_markdown
 from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
@@ -210,7 +211,7 @@ def _known(version: LoadedVersion) -> str:
         "## What is known of each elasticity",
         f"**{HOLDS_ONLY_MEANING.capitalize()}.**" if version.holds_only else "",
     ]
-    parts += ["\n".join(rows), _shared(version), _unknown(version), _at_limit(version)]
+    parts += ["\n".join(rows), _shared(version), _unknown(version), _beyond(version)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -250,15 +251,16 @@ def _unknown(version: LoadedVersion) -> str:
     return "\n".join([head, "", *named, *more])
 
 
-def _at_limit(version: LoadedVersion) -> str:
-    """Lists the products whose elasticity estimate was clipped at a limit."""
-    low, high = version.demand.elasticity_limits
-    at_limit = (version.demand.evidence.flags & AT_LIMIT) > 0
-    if not at_limit.any():
-        return "No estimate ends at a limit."
-    names = [escape_markdown(str(name)) for name in version.demand.product_ids[at_limit]]
+def _beyond(version: LoadedVersion) -> str:
+    """Lists the products whose elasticity is not plausible."""
+    low, high = PLAUSIBLE
+    elasticity = version.demand.elasticity[: len(version.demand.product_ids)]
+    beyond = (elasticity <= low) | (elasticity >= high)
+    if not beyond.any():
+        return f"Every elasticity lies between {low:g} and {high:g}."
+    names = [escape_markdown(str(name)) for name in version.demand.product_ids[beyond]]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"At a limit ({low:g} or {high:g}), which is no finding: {', '.join(names[:_NAMED])}{more}."
+    return f"Not between {low:g} and {high:g}: {', '.join(names[:_NAMED])}{more}."
 
 
 def _limits(version: LoadedVersion) -> str:

@@ -58,6 +58,7 @@ def prior_demand(
         weight=WEIGHT,
         source=np.full(len(prices), RULE),
         grade=np.full(len(prices), PRIOR_ONLY),
+        known=np.zeros(len(prices)),
         unit=LUMP * np.where(level > 0, level, 1.0),
     )
 

@@ -24,6 +24,7 @@ class PricingContext:
         cost_assumed: True where the configured margin stands in for a cost that nobody gave.
         comp_price: The competitor's price; NaN where unknown or too old.
         stock: Units on hand; infinite where unknown, so that they set no limit.
+        supply: The same where it is known when the next delivery comes; infinite elsewhere.
         last_price: Price that the sales history says was charged last (`last_price.last_prices`); NaN where unknown.
         anchor_price: Regular price that a person last set; NaN where unknown.
         seen_low: Lowest price that a person has ever charged; NaN where unknown.
@@ -47,6 +48,7 @@ class PricingContext:
     cost_assumed: Bools
     comp_price: Floats
     stock: Floats
+    supply: Floats
     last_price: Floats
     anchor_price: Floats
     seen_low: Floats
@@ -61,6 +63,11 @@ class PricingContext:
 
     def __len__(self) -> int:
         return len(self.current_price)
+
+    @property
+    def anchor(self) -> Floats:
+        """(request,) the regular price that a step is measured from: a person's, else list price."""
+        return np.where(np.isfinite(self.anchor_price), self.anchor_price, self.list_price)
 
     @property
     def cost_floor(self) -> Floats:

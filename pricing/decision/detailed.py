@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pricing.data.net_price import unit_profit, with_tax
-from pricing.decision.choose import Choices
+from pricing.decision.decide import Choices
 from pricing.decision.price_tests import Draw
 from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
@@ -29,6 +29,8 @@ class DetailedDecision(NamedTuple):
         candidate_prices: Nine prices that were considered, ascending.
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
+        target: The price that cost and elasticity ask for with ample stock.
+        wanted: The same with the stock that there is.
         test: What a price test drew; None outside tests.
         unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
     """
@@ -43,13 +45,15 @@ class DetailedDecision(NamedTuple):
     candidate_prices: list[float]
     candidate_units: list[float]
     candidate_sizes: list[float]
+    target: float
+    wanted: float
     test: Draw | None = None
     unit: float = 1.0
 
 
 def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
     """Adds to each decision of a batch the figures behind it."""
-    prices = choices.candidates.prices
+    prices = choices.prices
     chosen = np.linspace(0, prices.shape[1] - 1, SUMMARY).astype(np.intp)
     first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
     units = weight @ first
@@ -72,6 +76,8 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         prices[:, chosen].tolist(),
         units.tolist(),
         sizes.tolist(),
+        choices.target.tolist(),
+        choices.wanted.tolist(),
         batch.draws or [None] * len(decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )

@@ -17,15 +17,15 @@ from pricing.config import ModelConfig
 from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import with_tax
-from pricing.decision.choose import UNIDENTIFIED, Choices, DemandAt, choose
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.context import PricingContext
+from pricing.decision.decide import UNIDENTIFIED, Choices, DemandAt, decide
 from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
 from pricing.decision.guardrails import EDGE, SOFT_OFF
 from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
-from pricing.decision.request import Decision, PriceRequest, Source
+from pricing.decision.request import Decision, PriceRequest, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
 from pricing.decision.strategies import Policy
@@ -69,7 +69,7 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
-        self._guarded, self._keeping = True, False
+        self._keeping = False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
         self._frozen: Pricer | None = None
@@ -171,7 +171,7 @@ class Pricer:
 
         A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
         """
-        grid = self.policy.candidate_grid.grid
+        grid = self.policy.allowed.grid
         given = float(grid.payable(np.array([switch.price or 0.0]))[0])
         floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
         price = given if switch.below_cost else max(given, floor)
@@ -242,8 +242,8 @@ class Pricer:
         wrong = [price for price in prices if not low <= price <= high]
         if wrong:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
-        candidates = self.policy.candidate_grid.candidates(context)
-        allowed = self.policy.candidate_grid.allows(np.asarray(prices, dtype=np.float64), candidates).tolist()
+        limits = self.policy.allowed.limits(context)
+        allowed = self.policy.allowed.allows(np.asarray(prices, dtype=np.float64), limits).tolist()
         tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
         decided = self.price([request.model_copy(update={"strategy": name}) for name in strategies], today=today)
         tried += [Tried(decision.recommended_price, decision.strategy, True) for decision in decided]
@@ -257,7 +257,7 @@ class Pricer:
             tax_rate=float(context.tax_rate[0]),
             comp_price_used=_number(float(context.comp_price[0])),
             comp_price_age=_number(float(batch.comp_price_age[0])),
-            price_limits=(float(candidates.limits.low[0]), float(candidates.limits.high[0])),
+            price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
             outcomes=outcomes(
@@ -280,28 +280,11 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
-        context, grid = self._resolver.resolve(requests, today=today).context, self.policy.candidate_grid
-        limit = grid.candidates(context).limits
+        context, allowed = self._resolver.resolve(requests, today=today).context, self.policy.allowed
+        limit = allowed.limits(context)
         home = np.clip(context.current_price, limit.low, limit.high)
-        arms = (grid.towards(home * factor, home, limit=limit) for factor in (1 / (1 + size), 1 + size))
-        low, high = (np.clip(price, limit.low, limit.high) for price in arms)
+        low, high = (allowed.nearest(home * factor, limit) for factor in (1 / (1 + size), 1 + size))
         return np.asarray(np.minimum(np.log(high / home), np.log(home / low)) >= np.log1p(size) / 2)
-
-    def unguarded(self) -> "Pricer":
-        """The same with guardrails so wide that they seldom bind, to tell what they do.
-
-        The band around the list price is twice as wide, its candidates those of the real one and more; below cost
-        nothing is sold; all other guardrails are off.
-        """
-        config, found = self.policy.config, copy.copy(self)
-        low, high = np.log(config.guardrails.band)
-        step = (high - low) / (config.candidates - 3)  # as in `price_grid.CandidateGrid`
-        more = (config.candidates - 3) // 2
-        band = (float(np.exp(low - more * step)), float(np.exp(high + more * step)))
-        config = config.model_copy(update={"candidates": config.candidates + 2 * more})
-        found.policy = Policy(_without_soft(config, band=band))
-        found._frozen, found._guarded = None, False
-        return found
 
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
@@ -375,10 +358,6 @@ class Pricer:
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
             whole = self._resolver.resolve(part, today=today, held=held, tests=tests)
-            if not self._guarded:
-                context = whole.context
-                context = replace(context, anchor_price=np.full_like(context.anchor_price, np.nan))
-                whole = replace(whole, context=context)
             if self._keeping and self.policy.largest_jump is not None:
                 whole = replace(whole, context=self._at_last_prices(whole.context, self.policy.largest_jump))
             for rows, batch, choices in self._parts(whole):
@@ -390,7 +369,7 @@ class Pricer:
         far = np.abs(context.current_price / context.last_price - 1) > largest_jump + EDGE
         if not far.any():
             return context
-        limit = self.policy.candidate_grid.candidates(context).limits
+        limit = self.policy.allowed.limits(context)
         last = np.clip(context.last_price, limit.low, limit.high)
         return replace(context, current_price=np.where(far, last, context.current_price))
 
@@ -399,7 +378,7 @@ class Pricer:
         answered = np.zeros(len(batch.dates), np.bool_) if self._demand is None else _known(batch)
         if self._demand is not None and answered.all():
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-                choices = choose(batch.context, partial(self._demand.grid, batch.offers), self.policy)
+                choices = decide(batch.context, partial(self._demand.grid, batch.offers), self.policy)
             answered = choices.finite()
             if answered.all():
                 return [(everything, batch, choices)]
@@ -415,8 +394,9 @@ class Pricer:
         Of a product that nobody knows, not even by its category, the confidence is that of a prior alone.
         """
         unknown, context = np.isnan(batch.level), batch.context
-        context = replace(context, stock=np.where(unknown & (context.stock > 0), np.inf, context.stock))
-        choices = choose(context, self._by_belief(batch, np.where(unknown, 1.0, batch.level)), self.policy)
+        supply = np.where(unknown & (context.supply > 0), np.inf, context.supply)
+        context = replace(context, supply=supply)
+        choices = decide(context, self._by_belief(batch, np.where(unknown, 1.0, batch.level)), self.policy)
         stranger = (batch.reasons & BIT["unknown_category"]) > 0
         return choices._replace(
             confidence=np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence),
@@ -441,7 +421,13 @@ class Pricer:
             "price_range": zip(choices.low.tolist(), choices.high.tolist(), strict=True),
             "expected_units": choices.units.tolist(),
             "expected_margin": choices.margin.tolist(),
-            "source": [_SOURCES[place] for place in np.where(choices.doubtful, RULE, choices.source).tolist()],
+            "expected_gain": [
+                Spread(mean=mean, low=low, high=high) if known else None
+                for (mean, low, high), known in zip(
+                    choices.gain.T.round(4).tolist(), batch.context.current_known.tolist(), strict=True
+                )
+            ],
+            "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "reasons": [list(codes(bits)) for bits in (choices.reasons | batch.reasons).tolist()],
             "strategy": [self.policy.names[number] for number in batch.context.strategy.tolist()],
             "comp_price_used": map(_number, batch.context.comp_price.tolist()),

@@ -151,6 +151,16 @@ def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in row.items() if value is not None or name == "comp_price"}
 
 
+class Spread(BaseModel):
+    """A mean and the interval that holds 80 % of the outcomes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: float
+    low: float
+    high: float
+
+
 class Decision(BaseModel):
     """The price given, what it rests on, and what had to give way."""
 
@@ -166,6 +176,10 @@ class Decision(BaseModel):
     strategy: str
     model_version: str
     decision_id: str
+    expected_gain: Spread | None = Field(
+        default=None,
+        description="Profit until the next delivery over that at the current price; null where that is unknown.",
+    )
     comp_price_used: float | None = Field(
         default=None, description="The competitor's price that counted; null where none did."
     )

@@ -16,7 +16,7 @@ from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_a
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext
-from pricing.decision.price_grid import NEAR
+from pricing.decision.price_points import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import ProductFacts, typical
 from pricing.decision.reasons import BIT
@@ -161,9 +161,11 @@ class Resolver:
             self._ahead(request, where, first, self._policy.days[number])
             for request, where, first, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
         ]
-        deliveries = np.array([periods for periods, _ in ahead], np.int64).reshape(-1, DELIVERIES)
-        reasons |= np.array([said for _, said in ahead], np.int64)
-        grid = self._policy.candidate_grid.grid
+        deliveries = np.array([periods for periods, _, _ in ahead], np.int64).reshape(-1, DELIVERIES)
+        reasons |= np.array([said for _, said, _ in ahead], np.int64)
+        stock = np.array([request.stock_limit for request in requests])
+        comes = np.array([known for _, _, known in ahead], np.bool_)
+        grid = self._policy.allowed.grid
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
         keep[np.array([request.product_id in held for request in requests], np.bool_)] = BIT["holdout"]
@@ -176,7 +178,8 @@ class Resolver:
             cost_sd=assumed * self._config.data.margin_sd * net_price(listed, tax_rate),
             cost_assumed=assumed,
             comp_price=comp_price,
-            stock=np.array([request.stock_limit for request in requests]),
+            stock=stock,
+            supply=np.where(comes, stock, np.inf),
             last_price=known["last_price"],
             anchor_price=known["anchor_price"],
             seen_low=known["seen_low"],
@@ -295,18 +298,20 @@ class Resolver:
             return None
         return days[place]
 
-    def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int]:
-        """As `_periods`, within the horizon, and reason bits of that; a silent request takes the plan's delivery."""
+    def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int, bool]:
+        """As `_periods`, within the horizon, with reason bits; a silent request takes the plan's delivery."""
         planned = self._planned_delivery(request, date) if request.asks_planned_delivery else None
         reasons = 0 if planned is None else BIT["delivery_planned"]
         next_delivery = request.next_delivery if planned is None else planned
-        periods, horizon = self._periods(next_delivery, place, date, days), self._config.demand.horizon
+        (periods, known), horizon = self._periods(next_delivery, place, date, days), self._config.demand.horizon
         if periods[-1] > horizon:
             reasons |= 0 if next_delivery is None else BIT["delivery_beyond_horizon"]
             periods = [min(each, horizon) for each in periods]
-        return periods, reasons
+        return periods, reasons, known
 
-    def _periods(self, next_delivery: dt.date | None, place: int, date: dt.date, days: int | None) -> list[int]:
+    def _periods(
+        self, next_delivery: dt.date | None, place: int, date: dt.date, days: int | None
+    ) -> tuple[list[int], bool]:
         """Periods to look ahead: to the next delivery, as the strategy says, as history tells, or to the next review.
 
         Args:
@@ -316,7 +321,8 @@ class Resolver:
             days: That the strategy looks ahead where no delivery is named.
 
         Returns:
-            DELIVERIES equally likely values, ascending; all the same where it is certain.
+            DELIVERIES equally likely values, ascending, all the same where it is certain, and whether anything says when it
+            comes.
 
         Raises:
             RequestError: The delivery named comes before the period priced.
@@ -324,15 +330,15 @@ class Resolver:
         if next_delivery is not None:
             if next_delivery < date:
                 raise RequestError(f"next_delivery {next_delivery} is past when {date} comes, which is priced")
-            return [max(-(-(next_delivery - date).days // self._step_days), 1)] * DELIVERIES
+            return [max(-(-(next_delivery - date).days // self._step_days), 1)] * DELIVERIES, True
         if days is not None:
-            return [-(-days // self._step_days)] * DELIVERIES
+            return [-(-days // self._step_days)] * DELIVERIES, True
         if self._deliveries is not None and self._state_date is not None and place >= 0:
             after = min(max((date - self._state_date).days // self._step_days, 1), AHEAD) - 1
             ahead: list[int] = self._deliveries[place, after].tolist()
             if ahead[0] != UNKNOWN:
-                return ahead
-        return [self._review] * DELIVERIES
+                return ahead, True
+        return [self._review] * DELIVERIES, False
 
     def _strategy_of(self, request: PriceRequest) -> int:
         number = self._policy.number.get(request.strategy or self._default)

@@ -17,7 +17,6 @@ from pricing.demand.combination import CLASSES, FORECASTERS, bounded, prior_weig
 from pricing.demand.curve import Offers
 from pricing.demand.folds import Fold, fitting, walk_forward
 from pricing.demand.forecast_weights import choose_weights
-from pricing.demand.grades import AT_LIMIT
 from pricing.demand.intervals import (
     default_width,
     known_before,
@@ -27,6 +26,7 @@ from pricing.demand.intervals import (
 )
 from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel, add_products
+from pricing.demand.shrinkage import PLAUSIBLE
 from pricing.demand.state import span
 from pricing.demand.training import Calendar, OutOfFold, WarmStart, fit
 
@@ -247,13 +247,13 @@ def _with_direct(
 
 
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:
-    """Return the elasticities' mean, mean standard deviation, and share of estimates not at a limit."""
+    """Return the elasticities' mean, the mean standard deviation of their logs, and the share that is plausible."""
     mean = model.table().elasticities(np.arange(len(model.product_ids)))[0]
     return {
         "mean": float(mean.mean()),
         "sd_mean": float(model.elasticity_sd.mean()),
-        "share_sane": float(((model.evidence.flags & AT_LIMIT) == 0).mean()),
-        "limits": list(model.elasticity_limits),
+        "share_sane": float(((mean > PLAUSIBLE[0]) & (mean < PLAUSIBLE[1])).mean()),
+        "limits": list(PLAUSIBLE),
     }
 
 
@@ -265,6 +265,7 @@ def _carried(start: WarmStart, model: DemandModel, past: Panel) -> WarmStart | N
     if not np.array_equal(np.unique(past.categories), model.categories):
         return None
     grown = add_products(model, past)
-    shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
+    mean = np.log(-grown.norms.elasticity) - 0.5 * grown.elasticity_sd**2
+    shrunk = replace(start.identified.shrunk, mean=mean, sd=grown.elasticity_sd)
     identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
     return replace(start, identified=identified)

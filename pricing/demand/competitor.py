@@ -9,13 +9,12 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.features import restated_units
 from pricing.data.panel import Panel, Period
-from pricing.demand.elasticity import PosteriorElasticities, shrink
 
 SPAN: dict[Period, int] = {"day": 7, "week": 2}  # periods of a span; each is compared with the one before it
 LEAST_DAYS: dict[Period, int] = {"day": 4, "week": 1}  # periods of both spans, one a span after the other, that count
 MOVED = 0.01  # log change of the competitor's mean price from span to span that counts as a move
 LEAST_MOVES = 4  # of a product below which nothing is said of it
-PRIOR_SD = 1.0  # of products around their category and of categories around 0, as `elasticity.shrink` splits it
+SPREAD = 0.5  # prior standard deviation of products around their category, and of categories around 0
 ANSWER_SD = 1.0  # prior of the answer to the own price that all elasticities together may have missed, around 0
 APART = 1e-9  # share of the squares of a competitor's moves, less what all share, below which nothing tells them apart
 LEVEL = 0.80  # of intervals
@@ -61,7 +60,7 @@ def estimate_competitor_effects(
     regressed on that of the competitor's price, by product, and, for what the restatement leaves, of the own price,
     over all products. What all products have in common in a span is taken off. Only periods count that are neither
     sold out nor advertised in both spans. Each product's estimate is shrunk towards its category's and no effect
-    (`elasticity.shrink`).
+    (a hierarchical normal model).
 
     Where the own price follows the competitor's, an error in the answer to the own price is one in the effect. That of
     a product's elasticity is part of its own error; that of the common answer moves all products at once, so that no
@@ -93,18 +92,27 @@ def estimate_competitor_effects(
     with np.errstate(divide="ignore"):
         error = np.where(usable, np.sqrt(over / found.information + (found.follows * elasticity_sd) ** 2), np.inf)
 
-    def shrunk(answer: float) -> PosteriorElasticities:
-        alone = np.where(usable, found.whole - found.follows * answer, 0.0)
-        return shrink(alone, error, category=category, prior=(0.0, PRIOR_SD / 2), sd=PRIOR_SD)
+    def shrunk(answer: float) -> tuple[Floats, Floats]:
+        return _shrunk(np.where(usable, found.whole - found.follows * answer, 0.0), error, category=category)
 
-    middle = shrunk(found.answer)
-    beside = shrunk(found.answer + float(np.sqrt(over)) * found.answer_error)  # a standard error off
-    sd = np.sqrt(middle.sd**2 + (beside.mean - middle.mean) ** 2)
+    mean, sd = shrunk(found.answer)
+    beside, _ = shrunk(found.answer + float(np.sqrt(over)) * found.answer_error)  # a standard error off
     return CompetitorEffects(
-        mean=np.where(usable, middle.mean, np.nan).astype(np.float32),
-        sd=np.where(usable, sd, np.nan).astype(np.float32),
+        mean=np.where(usable, mean, np.nan).astype(np.float32),
+        sd=np.where(usable, np.hypot(sd, beside - mean), np.nan).astype(np.float32),
         moves=moves.astype(np.int32),
     )
+
+
+def _shrunk(value: Floats, error: Floats, *, category: Ints) -> tuple[Floats, Floats]:
+    """(product,) posterior mean and deviation: products around their category, categories around no effect."""
+    precision = np.divide(1.0, error**2, where=np.isfinite(error), out=np.zeros(len(error)))
+    told = np.divide(precision, precision * SPREAD**2 + 1.0)  # of the category's mean
+    variance = 1.0 / (np.bincount(category, told) + SPREAD**-2)
+    centre = np.bincount(category, told * value) * variance
+    alone = 1.0 / (precision + SPREAD**-2)
+    mean = (precision * value + centre[category] * SPREAD**-2) * alone
+    return mean, np.sqrt(alone + (alone * SPREAD**-2) ** 2 * variance[category])
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class DemandGrid:
         weight: (node,) probabilities that sum to 1.
         source: (request,) index into SOURCES: whether the product's own model or its category was used.
         grade: (request,) index into `grades.GRADES`: how well the elasticity is identified.
+        known: (request,) share of the prior variance of the elasticity's log that data removed.
         unit: (request,) counting unit, in the units of demand and stock; or one number for all.
     """
 
@@ -73,6 +74,7 @@ class DemandGrid:
     weight: Floats
     source: Ints
     grade: Ints
+    known: Floats
     unit: Floats | float = 1.0
 
 

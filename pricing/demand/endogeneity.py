@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pricing.arrays import Floats
+from pricing.demand.grades import DIP_AFTER_CUT, KINDS_DISAGREE, TREND
 
 ROUNDS = 60
 SAMPLE = 60_000
@@ -105,10 +106,11 @@ class FalsificationTest:
         """
         return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
-    def failed(self, *, least: float) -> bool:
-        """Whether it differs from 0 significantly (1 %, Bonferroni over `comparisons`), and by at least `least`."""
+    @property
+    def failed(self) -> bool:
+        """Whether it differs from 0 significantly (1 %, Bonferroni over `comparisons`)."""
         critical = NormalDist().inv_cdf(1.0 - CHANCE / 2.0 / self.comparisons)
-        return bool(abs(self.value) > max(critical * self.error, least))
+        return bool(abs(self.value) > critical * self.error)
 
 
 @dataclass(frozen=True)
@@ -130,24 +132,26 @@ class FalsificationTests:
     @property
     def trend(self) -> FalsificationTest:
         """The worse of the tests before and after: both detect a demand trend correlated with prices."""
-        tests = [FalsificationTest(test.value, test.error, comparisons=2) for test in (self.before, self.later)]
-        return max(tests, key=_excess)
+        tests = [replace(test, comparisons=2) for test in (self.before, self.later)]
+        return max(tests, key=lambda test: test.excess)
 
     @property
     def disagreement(self) -> FalsificationTest:
         """The largest difference between kinds of price changes."""
         known = [test for name, test in self.kinds.items() if name not in EXPECTED and np.isfinite(test.error)]
         tests = [replace(test, comparisons=len(known)) for test in known]
-        return max(tests, key=_excess, default=UNTESTED)
+        return max(tests, key=lambda test: test.excess, default=UNTESTED)
 
     @property
     def doubt(self) -> float:
         """Standard deviation of the bias of all elasticities implied by the tests."""
         return float(np.sqrt(self.trend.excess + self.dip.excess + self.disagreement.misplaced))
 
-
-def _excess(test: FalsificationTest) -> float:
-    return test.excess
+    @property
+    def flags(self) -> int:
+        """The tests that failed, as bits named by `grades.FLAGS`."""
+        failed = {TREND: self.trend, DIP_AFTER_CUT: self.dip, KINDS_DISAGREE: self.disagreement}
+        return sum(flag for flag, test in failed.items() if test.failed)
 
 
 UNTESTED = FalsificationTest(0.0, np.inf)

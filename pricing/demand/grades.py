@@ -1,61 +1,128 @@
-"""Grade how well each product's elasticity is identified: by prior only, category, own history or price tests."""
+"""Grade how well each product's elasticity is known, from its moves alone: by prior, category, own history or tests.
+
+A move is a price set by a person, at least 2 % from the one before, that stands for three days (one row if weekly), so
+that revenue divided by units, which wobbles, makes none. Falsification tests change no grade: they widen the posterior.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints, Strings
+from pricing.data.panel import Panel, Period
 
 Grades = NDArray[np.int8]
 
 GRADES = ("prior_only", "category", "own_history", "tested")
 PRIOR_ONLY, CATEGORY, OWN_HISTORY, TESTED = range(4)
-IDENTIFIED = 0.5  # share of the prior variance that the data must remove
-TELLS = 0.1  # share below which a product's own data do not support its category
-LEAST_CLUSTERS = 4  # least fortnights with price changes for a usable standard error
+LEAST_MOVE = 0.02  # log units
+STANDS: dict[Period, int] = {"day": 3, "week": 1}  # periods that a new price must stand
+FORTNIGHT: dict[Period, int] = {"day": 14, "week": 2}  # periods
+LEAST_FORTNIGHTS = 4  # with moves, or with random draws, for a usable standard error
+LEAST_MOVES, LEAST_MOVED = 8, 3  # of a category, and its products that made them
 
-# Objections to an estimate; bit n of `Evidence.flags` is FLAGS[n].
-FLAGS = ("few_moves", "trend", "dip_after_cut", "kinds_disagree", "at_limit", "moved_together")
-FEW_MOVES, TREND, DIP_AFTER_CUT, KINDS_DISAGREE, AT_LIMIT, MOVED_TOGETHER = (1 << n for n in range(len(FLAGS)))
-FALSIFIED = TREND | DIP_AFTER_CUT | KINDS_DISAGREE  # failed tests of the identifying assumptions
-
-# In words, those that can hold a price; the first that applies is told.
-_AGAINST = {
-    TREND: "demand moved before it did",
-    DIP_AFTER_CUT: "shoppers laid in when it was low",
-    KINDS_DISAGREE: "moves of different kinds tell different elasticities",
-    AT_LIMIT: "what they tell ends at a limit, which is no finding",
-}
+# Objections to an estimate, which widen it; bit n of `Evidence.flags` is FLAGS[n].
+FLAGS = ("trend", "dip_after_cut", "kinds_disagree")
+TREND, DIP_AFTER_CUT, KINDS_DISAGREE = (1 << n for n in range(len(FLAGS)))
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence on each product's elasticity in its history; one entry a product.
+    """What each product's elasticity rests on; one entry a product, that of its parent where it has one.
 
     Attributes:
-        moves: Price changes in the history, without the platform's own.
-        clusters: Number of fortnights that contain them.
-        prices: Distinct prices ever charged.
-        left: Posterior over prior variance.
-        left_own: The same from the product's own price changes only, without its category.
-        left_tested: The same from its price tests only; 1 without any.
-        flags: Objections to the estimate, as bits named by FLAGS.
+        moves: Moves in the history, the most of any of the parent's products.
+        fortnights: Fortnights with a move of any of them.
+        prices: Distinct prices ever charged, the most of any of them.
+        drawn: Fortnights with a random draw of an experiment.
+        flags: Falsification tests that failed, as bits named by FLAGS.
     """
 
     moves: Ints
-    clusters: Ints
+    fortnights: Ints
     prices: Ints
-    left: Floats
-    left_own: Floats
-    left_tested: Floats
+    drawn: Ints
     flags: Ints
 
 
 def blank_evidence(products: int) -> Evidence:
     """Return the evidence of products without any."""
-    nothing, all_left = np.zeros(products, np.int32), np.ones(products, np.float32)
-    return Evidence(nothing, nothing, nothing, all_left, all_left, all_left, nothing)
+    return Evidence(*(np.zeros(products, np.int32) for _ in range(5)))
+
+
+def gather_evidence(panel: Panel, *, own: Bools | None = None, tested: Floats | None = None) -> Evidence:
+    """Count what the history tells of each product's elasticity; objections are added later.
+
+    Args:
+        panel: The history.
+        own: (product, period) prices set by the platform, which are no moves.
+        tested: (product, period) the log draws of experiments; NaN outside.
+    """
+    moved = moves_of(panel.price, panel.present, period=panel.period)
+    if own is not None:
+        moved &= ~own
+    drawn = np.zeros_like(moved) if tested is None else np.isfinite(tested)
+    parent = parents_of(panel)
+    price = np.sort(np.where(panel.present, np.log(panel.price), np.inf), axis=1)
+    with np.errstate(invalid="ignore"):
+        steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > 0.5 * LEAST_MOVE)
+    prices = steps.sum(axis=1) + np.isfinite(price[:, 0])
+    fortnight = np.arange(moved.shape[1]) // FORTNIGHT[panel.period]
+    begins = np.flatnonzero(np.diff(fortnight, prepend=-1))
+
+    def most(values: Ints) -> Ints:
+        found = np.zeros(len(values), np.int32)
+        np.maximum.at(found, parent, values.astype(np.int32))
+        return found[parent]
+
+    def fortnights(mask: Bools) -> Ints:
+        together = np.zeros_like(mask)
+        np.logical_or.at(together, parent, mask)
+        counted = np.logical_or.reduceat(together, begins, axis=1).sum(axis=1)
+        return np.asarray(counted.astype(np.int32)[parent])
+
+    return Evidence(
+        moves=most(moved.sum(axis=1)),
+        fortnights=fortnights(moved),
+        prices=most(prices),
+        drawn=fortnights(drawn),
+        flags=np.zeros(len(moved), np.int32),
+    )
+
+
+def moves_of(price: Floats, present: Bools, *, period: Period) -> Bools:
+    """(product, period) True where a move begins, and stands; prices of periods without a row are those before."""
+    log_price, moved = np.log(price), np.zeros(price.shape, np.bool_)
+    with np.errstate(invalid="ignore"):
+        moved[:, 1:] = present[:, 1:] & (np.abs(np.diff(log_price, axis=1)) >= LEAST_MOVE - 1e-6)
+        for later in range(1, STANDS[period]):
+            moved[:, :-later] &= np.abs(log_price[:, later:] - log_price[:, :-later]) < 0.5 * LEAST_MOVE
+            moved[:, -later:] = False
+    return moved
+
+
+def parents_of(panel: Panel) -> Ints:
+    """(product,) row of the first product that shares an elasticity with it: a product's stores; else its own."""
+    if panel.parent_ids is None:
+        return np.arange(len(panel.product_ids))
+    _, first, inverse = np.unique(panel.parent_ids, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse])
+
+
+def grade_products(evidence: Evidence, *, categories: Strings) -> Grades:
+    """(product,) grades: *tested* and *own history* by the product's fortnights, *category* by its category's moves."""
+    _, category = np.unique(categories, return_inverse=True)
+    lent = category_tells(evidence, category=category)[category]
+    own = np.where(evidence.fortnights >= LEAST_FORTNIGHTS, OWN_HISTORY, np.where(lent, CATEGORY, PRIOR_ONLY))
+    return np.where(evidence.drawn >= LEAST_FORTNIGHTS, TESTED, own).astype(np.int8)
+
+
+def category_tells(evidence: Evidence, *, category: Ints) -> Bools:
+    """(category,) whether enough of its products moved often enough that others may be priced by its elasticity."""
+    moves = np.bincount(category, evidence.moves + evidence.drawn)
+    moved = np.bincount(category, (evidence.moves + evidence.drawn) > 0)
+    return np.asarray((moves >= LEAST_MOVES) & (moved >= LEAST_MOVED))
 
 
 def flag_names(flags: int) -> tuple[str, ...]:
@@ -63,72 +130,17 @@ def flag_names(flags: int) -> tuple[str, ...]:
     return tuple(name for n, name in enumerate(FLAGS) if flags >> n & 1)
 
 
-def why_held(grade: int, *, moves: int, fortnights: int, flags: int = 0) -> str:
+def why_held(grade: int, *, moves: int, fortnights: int) -> str:
     """Say in a sentence, whose subject is a product's price, why it stays; empty where it may move by its elasticity.
 
     Args:
         grade: Of the product, index into GRADES.
-        moves: Price changes in its history, without the platform's own.
-        fortnights: With moves that can be learnt from.
-        flags: Objections to the estimate, as in `Evidence`; 0 before there is one.
+        moves: Of `Evidence`, and likewise `fortnights`.
+        fortnights: See there.
     """
     if grade != PRIOR_ONLY:
         return ""
     if not moves:
         return "stays, but for stock and cost: no person ever moved it, and only such moves can be learnt from"
-    moved = f"stays, but for stock and cost: it moved {moves} time{'s' if moves > 1 else ''}"
-    if fortnights < LEAST_CLUSTERS:
-        plural = "" if fortnights == 1 else "s"
-        return f"{moved}, in {fortnights} fortnight{plural} that can be learnt from, and {LEAST_CLUSTERS} are needed"
-    against = next((words for flag, words in _AGAINST.items() if flags & flag), "")
-    return f"{moved}, but {against or 'too little sold then to tell its effect from chance'}"
-
-
-def grade_products(evidence: Evidence, *, category_grade: Grades, category: Ints) -> Grades:
-    """(product,) grades.
-
-    *tested*: price tests alone removed half of the prior variance. *Own history*: the product's own price changes did,
-    in enough fortnights, and the estimate is at no limit. Else the category's grade, if another product of the category
-    has evidence: a product's own evidence does not count as its category's. Where a test of the identifying assumptions
-    failed, all but *tested* are one grade lower, and *prior only* if no other product has evidence.
-
-    Args:
-        evidence: Of the products.
-        category_grade: (category,) grade of each category.
-        category: (product,) row of each product's category.
-    """
-    learnt = evidence.left <= 1.0 - IDENTIFIED
-    own = learnt & (evidence.left_own <= 1.0 - IDENTIFIED) & (evidence.clusters >= LEAST_CLUSTERS)
-    own &= (evidence.flags & AT_LIMIT) == 0
-    tested = evidence.left_tested <= 1.0 - IDENTIFIED
-    lent = _others_tell(evidence, category=category)
-    grades = np.where(own, OWN_HISTORY, np.where(lent, np.minimum(category_grade[category], CATEGORY), PRIOR_ONLY))
-    lower = np.where(lent, np.maximum(grades - 1, PRIOR_ONLY), PRIOR_ONLY)
-    grades = np.where((evidence.flags & FALSIFIED) > 0, lower, grades)
-    return np.where(tested, TESTED, grades).astype(np.int8)
-
-
-def grade_categories(left: Floats, *, at_limit: NDArray[np.bool_], evidence: Evidence, category: Ints) -> Grades:
-    """(category,) *category* where the data removed half of the prior variance of the category's mean, else prior only.
-
-    The common level of all categories may suffice for that, so at least one of its own products must have evidence.
-
-    Args:
-        left: (category,) posterior over prior variance of the category's mean.
-        at_limit: (category,) whether its mean is at a limit.
-        evidence: Of the products.
-        category: (product,) row of each product's category.
-    """
-    some = np.bincount(category, _tells(evidence), minlength=len(left)) > 0
-    return np.where((left <= 1.0 - IDENTIFIED) & ~at_limit & some, CATEGORY, PRIOR_ONLY).astype(np.int8)
-
-
-def _tells(evidence: Evidence) -> NDArray[np.bool_]:
-    """(product,) whether its own price changes or price tests are evidence for its category."""
-    return np.asarray(evidence.left_own <= 1.0 - TELLS)
-
-
-def _others_tell(evidence: Evidence, *, category: Ints) -> NDArray[np.bool_]:
-    """(product,) whether another product of its category has evidence."""
-    tells = _tells(evidence)
-    return np.asarray(np.bincount(category, tells)[category] > tells)
+    some = f"{moves} move{'s' if moves > 1 else ''} in {fortnights} fortnight{'s' if fortnights != 1 else ''}"
+    return f"stays, but for stock and cost: it made {some}, and {LEAST_FORTNIGHTS} are needed"

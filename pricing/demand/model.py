@@ -44,14 +44,13 @@ class DemandModel:
         weights: The network's.
         norms: (product,) scales, elasticities among them.
         counted: (product,) whether it is sold by the piece; else by weight, and its units are not counts.
-        elasticity_sd: (product,) posterior standard deviations.
+        elasticity_sd: (product,) posterior standard deviations of their logs.
         grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
         evidence: Evidence behind each elasticity, and objections to it.
         list_price: (product,) the panel's last list price, from which a promotion's cut is measured.
         priors: Parameters of products without history, by category.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
         holidays: (period,) holiday flags from the state's date on.
-        elasticity_limits: Lowest and highest plausible elasticity.
         combination: Combination of the forecasters.
         encoded: States.
         competitor: What the competitor's price does to demand, estimated apart from the forecast, which reads that
@@ -74,7 +73,6 @@ class DemandModel:
     priors: Priors
     level_error: tuple[float, float]
     holidays: Floats
-    elasticity_limits: tuple[float, float]
     combination: Combination
     encoded: Encoded
     competitor: CompetitorEffects | None = None
@@ -151,7 +149,6 @@ class DemandModel:
             horizon=self.horizon,
             state_date=self.state_date,
             level_error=self.level_error,
-            elasticity_limits=self.elasticity_limits,
             unit=parameters.unit,
             lifts=None if lifts is None else lifts.since(tail.dates[-1]),
             grade=np.concatenate([self.grade, np.minimum(self.priors.grade, CATEGORY)]),
@@ -291,7 +288,6 @@ class DemandModel:
             "horizon": self.horizon,
             "own_periods": self.own_periods,
             "level_error": list(self.level_error),
-            "elasticity_limits": list(self.elasticity_limits),
             "tail": {"notes": list(tail.notes), "holidays_given": tail.holidays_given},
         }
 
@@ -304,13 +300,12 @@ class DemandModel:
         """
         rival, series = below(arrays, "competitor"), dict[str, Any](below(arrays, "encoded/tail"))
         try:
-            tail, (low, high), (base, growth) = meta["tail"], meta["elasticity_limits"], meta["level_error"]
+            tail, (base, growth) = meta["tail"], meta["level_error"]
             return cls(
                 period=meta["period"],
                 horizon=int(meta["horizon"]),
                 own_periods=int(meta["own_periods"]),
                 level_error=(float(base), float(growth)),
-                elasticity_limits=(float(low), float(high)),
                 combination=Combination(**below(arrays, "combination")),
                 evidence=Evidence(**below(arrays, "evidence")),
                 weights=below(arrays, "weights"),

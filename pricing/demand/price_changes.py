@@ -1,11 +1,15 @@
-"""Select the product-periods that identify elasticities: after and near price changes, after cuts, in price tests."""
+"""Select the product-periods that identify elasticities: after and near price changes, after cuts, at random draws."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
+from pricing.data.features import weekends
+from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable
+from pricing.demand.grades import FORTNIGHT
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
 LEAST_ROWS_BEFORE = 14  # rows of a product before its first usable price change: until then its level is uncertain
@@ -16,6 +20,7 @@ CUT = 0.03  # least depth of a temporary cut, log units below the price before
 BACK = 0.01  # log units around that price within which the cut is over
 LATER = 4  # periods after a price change from which forecasts include its effect
 AFTER = 7  # periods scored after a cut
+COST_MOVE = 0.01  # log change of unit cost in the fortnight before a price change that makes it cost-driven
 
 
 @dataclass(frozen=True)
@@ -40,44 +45,22 @@ class ScoredPeriods:
 
 
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
-    """(product, period) True where the price changed from the period before.
-
-    Both periods must have a row, and at least YOUNG rows of the product come before.
+    """(product, period) True where the price changed from the period before; both have a row, as have enough before.
 
     Args:
         table: The panel's table.
         own: (product, period) prices set by the platform; left out, since they depend on its own forecasts.
     """
-    moved = price_changes(table.log_price, table.seen > 0)
+    seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
+    with np.errstate(invalid="ignore"):
+        changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
+    moved[:, 1:] = changed & seen[:, 1:] & seen[:, :-1]
+    moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
     return moved if own is None else moved & ~own
 
 
-def price_changes(log_price: Floats, seen: Bools, *, least_before: int = LEAST_ROWS_BEFORE) -> Bools:
-    """(product, period) True where the price changed from the period before; both have a row, as have enough before.
-
-    Args:
-        log_price: (product, period) log of the price, in any unit.
-        seen: (product, period) True where there is a row.
-        least_before: Rows of the product, that of the period before included, that must come before.
-    """
-    moved = np.zeros(log_price.shape, bool)
-    with np.errstate(invalid="ignore"):
-        moved[:, 1:] = (np.abs(np.diff(log_price, axis=1)) > SAME_PRICE) & seen[:, 1:] & seen[:, :-1]
-    moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= least_before
-    return moved
-
-
-def distinct_prices(log_price: Floats, seen: Bools) -> Ints:
-    """(product,) number of prices that differ by more than rounding."""
-    price = np.sort(np.where(seen, log_price, np.inf), axis=1)
-    with np.errstate(invalid="ignore"):
-        steps = np.isfinite(price[:, 1:]) & (np.diff(price, axis=1) > SAME_PRICE)
-    count: Ints = (steps.sum(axis=1) + np.isfinite(price[:, 0])).astype(np.int32)
-    return count
-
-
 def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
-    """Periods of price changes and up to SPELL − 1 more at the new price; PATIENT − 1 where changes are few."""
+    """Periods of price changes and those after, while the new price stands: more where a product's changes are few."""
     few = moved.sum(axis=1) < FEW
     price, seen = table.log_price, table.seen > 0
     products, periods = seen.shape
@@ -97,7 +80,7 @@ def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
 
 
 def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
-    """Windows of SPELL periods that begin `first` periods after (or before) a price change; the cutoff is just before.
+    """Windows that begin `first` periods after (or before) a price change; the cutoff is just before.
 
     The price must be constant from the price change, or for windows before it from the cutoff, to the window's end.
 
@@ -146,7 +129,7 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
 
 
 def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
-    """Periods at randomised prices, forecast from the day before the draw, at most PATIENT periods earlier.
+    """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier.
 
     Args:
         table: The panel's table.
@@ -170,3 +153,121 @@ def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
     return ScoredPeriods(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step"))
     )
+
+
+@dataclass(frozen=True)
+class EstimationSample:
+    """Scored periods of a panel and their price information, before any demand forecast.
+
+    Attributes:
+        moves: From price changes made by people on.
+        before: Just before some of them.
+        later: Some time after some of them.
+        after: After temporary cuts.
+        tests: At randomised prices.
+        coming: (before event,) row in `moves` of the first period of the following price change.
+        past: (later event,) row in `moves` of the first period of the preceding price change.
+        depth: (after event,) log depth of the cut, below 0.
+        lasted: (after event,) periods of the cut.
+        draw: (test event,) log of the price over that without the draw.
+        kinds: (event of moves,) masks of kinds of price changes, by name.
+        residual: (event of moves,) price residual: log price change less its out-of-fold prediction.
+        moved: (product, period) price changes made by people.
+        cluster: (period,) fortnight.
+        recency: (period,) weight.
+        weekend: (period,) 1.0 on weekends.
+        parent: (product,) row of the parent whose elasticity each product shares; one without a parent is its own.
+        first: (parent,) row of its first product.
+    """
+
+    moves: ScoredPeriods
+    before: ScoredPeriods
+    later: ScoredPeriods
+    after: ScoredPeriods
+    tests: ScoredPeriods
+    coming: Ints
+    past: Ints
+    depth: Floats
+    lasted: Floats
+    draw: Floats
+    kinds: dict[str, Bools]
+    residual: Floats
+    moved: Bools
+    cluster: Ints
+    recency: Floats
+    weekend: Floats
+    parent: Ints
+    first: Ints
+
+    @property
+    def everything(self) -> ScoredPeriods:
+        """Concatenate all events, in the order of `EventForecast`."""
+        return join([self.moves, self.before, self.later, self.after, self.tests])
+
+
+def select_sample(
+    panel: Panel, table: FeatureTable, *, tested: Floats | None, own: Bools | None, half_life: float | None
+) -> EstimationSample:
+    """Select the events; see `identification.identify` for the arguments."""
+    periods = len(panel.dates)
+    drawn = np.full(panel.present.shape, np.nan) if tested is None else tested
+    moved = find_price_changes(table, own=own)
+    with_draw = np.isfinite(drawn)
+    with_draw[:, 1:] |= with_draw[:, :-1]  # price changes into and out of a test are randomised, too
+    moved &= ~with_draw
+    moves = after_price_changes(table, moved)
+    untouched = ~with_draw[moves.product, moves.at]
+    moves = moves.select(untouched)
+    first = np.flatnonzero(moves.step == 1)
+    row_of = np.full(panel.present.shape, -1)
+    row_of[moves.product[first], moves.at[first]] = first
+    before, coming = around_price_changes(table, moved, first=-SCORED_PERIODS)
+    later, past = around_price_changes(table, moved, first=LATER)
+    coming, past = row_of[before.product, coming], row_of[later.product, past]
+    after, depth, lasted = after_cuts(table, moved)
+    tests = during_tests(table, drawn)
+    first_series = parent = np.arange(len(panel.product_ids))
+    if panel.parent_ids is not None:
+        _, first_series, parent = np.unique(panel.parent_ids, return_index=True, return_inverse=True)
+    return EstimationSample(
+        moves=moves,
+        before=before.select(coming >= 0),
+        later=later.select(past >= 0),
+        after=after,
+        tests=tests,
+        coming=coming[coming >= 0],
+        past=past[past >= 0],
+        depth=depth,
+        lasted=lasted,
+        draw=drawn[tests.product, tests.at],
+        kinds=_kinds(panel, table, moves),
+        residual=np.zeros(len(moves)),
+        moved=moved,
+        cluster=np.arange(periods) // FORTNIGHT[panel.period],
+        recency=recency_weights(periods, half_life=half_life),
+        weekend=weekends(panel.dates, period=panel.period),
+        parent=parent,
+        first=first_series,
+    )
+
+
+def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str, Bools]:
+    """(event,) masks of the kinds of price changes whose elasticities are compared."""
+    move = table.log_price[moves.product, moves.at] - table.log_price[moves.product, moves.cutoff]
+    size = np.abs(move)
+    cost = np.log(np.where(panel.unit_cost > 0, panel.unit_cost, np.nan))
+    earlier = np.maximum(moves.cutoff + 1 - FORTNIGHT[panel.period], 0)
+    with np.errstate(invalid="ignore"):
+        driven = np.abs(cost[moves.product, moves.cutoff + 1] - cost[moves.product, earlier]) > COST_MOVE
+    driven &= ~panel.cost_assumed[moves.product]
+    promoted = np.maximum(table.promo[moves.product, moves.at], table.promo[moves.product, moves.cutoff]) > 0
+    large = size > np.median(size) if len(size) else size > 0
+    return {"rises": move > 0, "large": large, "cost-driven": driven, "promoted": promoted}
+
+
+def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
+    """(period,) weights that halve every `half_life` periods into the past; all 1 without a half-life."""
+    if half_life is None:
+        return np.ones(periods, np.float32)
+    age = np.arange(periods)[::-1]
+    return (0.5 ** (age / half_life)).astype(np.float32)

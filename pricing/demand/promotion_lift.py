@@ -15,7 +15,7 @@ from pricing.data import features
 from pricing.data.ewma import HALF_LIVES, SIZE, Norms, demand_above
 from pricing.data.panel import Panel
 from pricing.demand.cluster_robust import cluster_robust_variance, normal_factor
-from pricing.demand.elasticity_estimation import FORTNIGHT
+from pricing.demand.grades import FORTNIGHT
 
 CHUNK = 500  # products whose features are computed at a time
 LEAST = 4  # least ordinary rows within the level's half-life for a reference

@@ -17,6 +17,7 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
+from pricing.demand.shrinkage import PRIOR_SD
 from pricing.errors import VersionError
 
 NODES = 8
@@ -30,7 +31,6 @@ DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.delive
 # elasticity: the two most common forms, Box–Cox powers 1 and 0 (Box and Cox 1964).
 EXPONENTIAL = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,)
 WEIGHT = np.full(NODES, 1.0 / NODES)
-WIDEST = 1.5  # cap on the standard deviation of the log elasticity
 POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
 STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
 WEEK: dict[Period, int] = {"day": 7, "week": 1}  # periods; look-ahead past the table repeats its last week
@@ -56,7 +56,6 @@ class DemandTable:
         horizon: Periods after the state's date up to which the state is not stale.
         state_date: Last period that the levels rest on.
         level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
-        elasticity_limits: Lowest and highest plausible elasticity.
         levels: (row, period) log units of the periods after the state's date, at the reference price: no promotion, the
             competitor at his usual price, holidays in, named events out.
         lifts: Of named events; None without any.
@@ -65,7 +64,7 @@ class DemandTable:
         unit: (row,) counting unit, in the units of demand.
         size: (row,) of the negative binomial of one period.
         elasticity: (row,) posterior means.
-        elasticity_sd: (row,) posterior standard deviations.
+        elasticity_sd: (row,) posterior standard deviations of their logs.
         weekend: (row,) relative change of the elasticity on weekends.
         promotion: (row,) log units that a full promotion adds beyond its price.
         rival: (row,) elasticity in the competitor's price, 0 or more.
@@ -84,7 +83,6 @@ class DemandTable:
     horizon: int
     state_date: dt.date
     level_error: tuple[float, float]
-    elasticity_limits: tuple[float, float]
     levels: Floats
     lifts: EventLifts | None
     reference: Floats
@@ -104,11 +102,15 @@ class DemandTable:
 
     @cached_property
     def _nodes(self) -> Floats:
-        """(row, node) elasticities: log-normal with the given mean, clipped to the limits."""
-        spread = np.minimum(self.elasticity_sd / np.abs(self.elasticity), WIDEST)
-        factor = np.exp(spread[:, None] * ELASTICITY_Z)
+        """(row, node) elasticities: log-normal with the given mean."""
+        factor = np.exp(self.elasticity_sd[:, None] * ELASTICITY_Z)
         factor /= factor.mean(axis=1, keepdims=True)
-        return np.asarray(np.clip(self.elasticity[:, None] * factor, *self.elasticity_limits), np.float32)
+        return np.asarray(self.elasticity[:, None] * factor, np.float32)
+
+    @cached_property
+    def _removed(self) -> Floats:
+        """(row,) share of the prior variance of the elasticity's log that data removed."""
+        return np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0)
 
     @cached_property
     def _shift(self) -> Floats:
@@ -195,6 +197,7 @@ class DemandTable:
             weight=WEIGHT,
             source=np.where(self.own[np.maximum(offers.product, 0)] & (offers.product >= 0), 0, 1),
             grade=self.grade[rows],
+            known=self._removed[rows],
             unit=self.unit[rows],
         )
 
@@ -270,14 +273,12 @@ class DemandTable:
         """
         try:
             lifts, rival = below(arrays, "lifts"), below(arrays, "competitor")
-            low, high = meta["elasticity_limits"]
             base, growth = meta["level_error"]
             return cls(
                 period=meta["period"],
                 horizon=int(meta["horizon"]),
                 state_date=dt.date.fromisoformat(str(meta["state_date"])),
                 level_error=(float(base), float(growth)),
-                elasticity_limits=(float(low), float(high)),
                 lifts=EventLifts(**lifts) if lifts else None,
                 evidence=Evidence(**below(arrays, "evidence")),
                 competitor=CompetitorEffects(**rival) if rival else None,
@@ -287,7 +288,7 @@ class DemandTable:
             raise VersionError(f"the demand table's arrays are not complete: {error}") from error
 
 
-_SCALARS = ("period", "horizon", "state_date", "level_error", "elasticity_limits")
+_SCALARS = ("period", "horizon", "state_date", "level_error")
 _PARTS = ("lifts", "evidence", "competitor")
 
 

@@ -17,18 +17,18 @@ from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw
 from pricing.demand.booster import train_booster
 from pricing.demand.combination import network_only, prior_weights, volume_rows
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.elasticity import PosteriorElasticities
-from pricing.demand.elasticity_estimation import recency_weights
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
-from pricing.demand.grades import PRIOR_ONLY
-from pricing.demand.identification import Identified, identify
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells
+from pricing.demand.identification import START, Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
 from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
+from pricing.demand.price_changes import recency_weights
 from pricing.demand.product_parameters import Priors
 from pricing.demand.promotion_lift import learn_promotion_lift
+from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
 
@@ -203,7 +203,6 @@ def fit(
         priors=_priors(identified, category, level=level, counted=units.counted),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
-        elasticity_limits=config.elasticity_limits,
         combination=network_only(len(panel.product_ids)),
         encoded=encoded,
         competitor=estimate_competitor_effects(
@@ -265,7 +264,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
         usual_price=usual.astype(np.float32),
         unit=units.size,
         prior_level=level[category].astype(np.float32),
-        elasticity=np.full(products, config.elasticity_start, np.float32),
+        elasticity=np.full(products, START, np.float32),
         weekend=np.zeros(products, np.float32),
         promotion=np.zeros(products, np.float32),
     )
@@ -280,9 +279,7 @@ def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) 
 
 
 def _priors(identified: Identified, category: Ints, *, level: Floats, counted: Bools) -> Priors:
-    shrunk: PosteriorElasticities = identified.shrunk
-    overall = float(np.average(shrunk.category_mean))
-    spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
+    shrunk, tells = identified.shrunk, category_tells(identified.evidence, category=category)
     sold = Units(identified.norms.unit, counted)
     members = [*(category == number for number in range(len(level))), np.ones(len(category), bool)]
     unit, pieces = zip(*(typical_unit(sold, each) for each in members), strict=True)
@@ -290,9 +287,9 @@ def _priors(identified: Identified, category: Ints, *, level: Floats, counted: B
         level=np.append(level, np.exp(np.log(level).mean())).astype(np.float32),
         unit=np.array(unit),
         counted=np.array(pieces),
-        elasticity=np.append(shrunk.category_mean, overall).astype(np.float32),
-        elasticity_sd=np.append(shrunk.category_sd, spread).astype(np.float32),
-        grade=np.append(identified.category_grade, PRIOR_ONLY).astype(np.int8),
+        elasticity=elasticity_of(shrunk.category_mean, shrunk.category_sd).astype(np.float32),
+        elasticity_sd=shrunk.category_sd.astype(np.float32),
+        grade=np.append(np.where(tells, CATEGORY, PRIOR_ONLY), PRIOR_ONLY).astype(np.int8),
     )
 
 

@@ -441,8 +441,8 @@ def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Ve
 
 def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool) -> Verdict:
     share, between = elasticity.get("share_sane"), elasticity.get("limits")
-    told = f" ({between[0]:g} or {between[1]:g})" if between else ""
-    words = f"share of products whose elasticity ends at no limit{told}"
+    told = f" ({between[0]:g} to {between[1]:g})" if between else ""
+    words = f"share of products whose elasticity is plausible{told}"
     verdict = _at_least("elasticity_sane", share, limits.elasticity_sane, words)
     if verdict.passed:
         return verdict
@@ -452,8 +452,8 @@ def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: boo
 
 
 _NEXT = (
-    "the model card names them: widen demand.elasticity_limits where the trade is known to answer so strongly or so "
-    "weakly, else look for what moved their demand together with their prices, such as a promotion flag that is missing"
+    "the model card names them: look for what moved their demand together with their prices, such as a promotion flag "
+    "that is missing"
 )
 
 

@@ -119,13 +119,13 @@ def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -
     known, evidence = rows >= 0, demand.evidence
     grade, moves, prices, fortnights, flags = (
         np.where(known, column[rows], 0)
-        for column in (demand.grade, evidence.moves, evidence.prices, evidence.clusters, evidence.flags)
+        for column in (demand.grade, evidence.moves, evidence.prices, evidence.fortnights, evidence.flags)
     )
     each = list(zip(grade.tolist(), moves.tolist(), fortnights.tolist(), flags.tolist(), strict=True))
     all_stay = (
         "stays, as all do: too little of what is sold has a known answer to price (holds_only)" if holds_only else ""
     )
-    why = [why_held(of, moves=number, fortnights=of_them, flags=bits) or all_stay for of, number, of_them, bits in each]
+    why = [why_held(of, moves=number, fortnights=of_them) or all_stay for of, number, of_them, _ in each]
     return {
         "grade": np.array(GRADES)[grade],
         "moves": moves,

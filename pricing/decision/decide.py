@@ -1,0 +1,314 @@
+"""The decision itself: demand in, an allowed price out. No request, no clock; docs/demand.md has the equations."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from pricing.arrays import Bools, Floats, Ints
+from pricing.data.net_price import unit_profit
+from pricing.decision.confidence import calibrated, chance_at_least, deviation_at
+from pricing.decision.context import PricingContext
+from pricing.decision.guardrails import EDGE, Limits
+from pricing.decision.reasons import BIT
+from pricing.decision.stock import NOTHING, Sales
+from pricing.decision.strategies import Policy
+from pricing.demand.curve import DemandGrid
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY
+
+DemandAt = Callable[[Floats], DemandGrid]
+CANDIDATES = 33  # prices between cost and band at which the objective is computed; between them it is a parabola
+UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
+COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost between which a price must not depend on it
+RANGE_LEVEL = 0.10  # a price whose chance of earning at least as much as the one given is above this is in its range
+LEVEL = 0.80  # of the interval of the expected gain
+_CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
+
+
+class Choices(NamedTuple):
+    """What was chosen for a batch; (request,) each. Money in currency units.
+
+    Attributes:
+        price: The price to charge.
+        confidence: Chance that a new price earns at least as much as the current one, or that the current one, where it
+            is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
+        low: Lowest price not distinguishably worse.
+        high: Highest such price.
+        units: Expected sales of the requested period, no more than stock.
+        margin: Expected profit on them.
+        gain: (3, request) expected profit until the next delivery over that at the current price, and the ends of the
+            interval of probability LEVEL.
+        kept: Whether the current price stands in for another, or no model may move it.
+        reasons: Reason bits.
+        source: Index into the demand's SOURCES.
+        target: The price that cost and elasticity ask for with ample stock, the step taken.
+        wanted: The same with the stock that there is.
+        prices: (request, candidate) prices at which the objective was computed, ascending.
+        grid: Demand at them.
+    """
+
+    price: Floats
+    confidence: Floats
+    low: Floats
+    high: Floats
+    units: Floats
+    margin: Floats
+    gain: Floats
+    kept: Bools
+    reasons: Ints
+    source: Ints
+    target: Floats
+    wanted: Floats
+    prices: Floats
+    grid: DemandGrid
+
+    def finite(self) -> Bools:
+        """(request,) whether every figure is a number."""
+        answer = self.price + self.confidence + self.low + self.high + self.units + self.margin + self.gain.sum(axis=0)
+        return np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(-2, -1))
+
+
+def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
+    """Chooses a price for every request of a batch.
+
+    Where an experiment drew a factor, the price is chosen as if the one before the experiment were the current one;
+    then it is multiplied by the factor, and the guardrails hold for the product.
+
+    Args:
+        context: What each request is priced under.
+        demand_at: Demand at prices (request, candidate), each row ascending.
+        policy: Strategies, guardrails and thresholds.
+    """
+    if context.test_base is None or context.test_draw is None:
+        return _decide(context, demand_at, policy)
+    drawn = np.isfinite(context.test_draw)
+    current = np.where(drawn, context.test_base, context.current_price)
+    plain = _decide(replace(context, current_price=current), demand_at, policy)
+    factor = np.exp(np.where(drawn, context.test_draw, 0.0))
+    tested = _decide(context, demand_at, policy, asked=np.where(drawn, plain.price * factor, np.nan))
+    return tested._replace(
+        target=plain.target,
+        wanted=plain.wanted,
+        kept=np.where(drawn, plain.kept, tested.kept),
+        reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
+    )
+
+
+def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | None = None) -> Choices:
+    """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
+    prices = _candidates(context, policy)
+    grid = demand_at(prices)
+    follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
+    blind = (grid.grade == PRIOR_ONLY) & rests
+    with np.errstate(invalid="ignore"):
+        target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
+        given = np.zeros(len(context), np.bool_) if asked is None else np.isfinite(asked)
+        wanted = np.where(given, asked, wanted) if asked is not None else wanted
+
+        limits = policy.allowed.limits(context)
+        stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
+        regular = policy.allowed.nearest(context.anchor, limits)
+        sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
+        gain, chance = sold.gain(1, 0), np.where(follows, 1.0, sold.chance(1, 0))
+        moves = moved != stay
+        surely = given | follows | blind
+        held = moves & ~surely & (gain <= policy.change_costs)
+        right = calibrated(chance, policy.config.calibration)
+        doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
+        keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
+        final = np.where(held | doubtful | (keep > 0), 0, 1)
+        against = np.where(moves, np.where(follows, 0.0, sold.chance(0, 1)), sold.chance(0, 2))
+        against = calibrated(against, policy.config.calibration)
+        confidence = np.where(
+            moves & (final == 1), right, np.where(stay == regular, np.maximum(against, right), against)
+        )
+        price, low, high = sold.price(final), *_range(logs, sold, final, context, prices, limits, policy)
+        units = sold.first(final)
+    unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
+    chosen = np.where(doubtful, BIT["low_confidence"], (held | ~moves) * BIT["held"] * ~given)
+    chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
+    return Choices(
+        price=price,
+        confidence=np.where(blind, np.minimum(confidence, UNIDENTIFIED), confidence),
+        low=np.minimum(low, price),
+        high=np.maximum(high, price),
+        units=units,
+        margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
+        gain=sold.profit_gain(final),
+        kept=doubtful | (blind & ~given) | (keep > 0),
+        reasons=policy.reasons(context)
+        | chosen
+        | (grid.grade == CATEGORY) * BIT["elasticity_from_category"]
+        | unseen * BIT["outside_seen_prices"]
+        | sold.runs_out(final) * BIT["stock_short"]
+        | (context.stock <= 0) * BIT["no_stock"]
+        | limits.reasons(price, stays=blind & (price == stay)),
+        source=grid.source,
+        target=target,
+        wanted=wanted,
+        prices=prices,
+        grid=grid,
+    )
+
+
+def _candidates(context: PricingContext, policy: Policy) -> Floats:
+    """(request, candidate) prices between cost and band, evenly spaced in log price."""
+    low, high = (np.log(context.anchor * end) for end in policy.config.guardrails.band)
+    low = np.maximum(low, np.log(context.cost_floor))
+    steps = np.linspace(0.0, 1.0, CANDIDATES)
+    return np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps)
+
+
+def _targets(
+    context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
+) -> tuple[Floats, Floats, Floats]:
+    """The target with ample stock, and with the stock there is; and (request, node, candidate) log units until then.
+
+    With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
+    the way from the regular price to the best one, in logs: a move as far as its elasticity is known. Stock counts
+    whole: the objective is tilted by a power of the price, so that with ample stock it peaks at the target, and the
+    price wanted is where it peaks with the stock that there is.
+    """
+    log_price, anchor = np.log(prices), np.log(context.anchor)
+    ample = np.log(np.maximum(grid.until, NOTHING))
+    sales = Sales(grid, context.supply)
+    logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
+    values = grid.weight @ ample
+    worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
+    step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
+    target = np.exp(anchor + step * (np.log(_best(values, context, prices, policy)) - anchor))
+    target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
+    followed = policy.followed(context)
+    target = np.where(np.isfinite(followed), followed, target)
+    if logs is ample:
+        return target, target, logs
+    tilt = -_slope(values + worth, log_price, at=np.log(target))[:, None] * log_price
+    wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
+    nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
+    short = sales.runs_out(nearest) & ~np.isfinite(followed)
+    return target, np.where(short, wanted, target), logs
+
+
+def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy) -> Floats:
+    """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
+
+    In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
+    profit itself is convex in the elasticity, so that it grows with what is not known. An assumed cost is never learnt,
+    and so no lottery: of the best prices at both ends of where it may lie, on one side of the current price, the nearer
+    one counts; on different sides, it stays (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    """
+    ends = [
+        _peak(units + np.log(np.maximum(policy.worth(context, prices, doubt=doubt), NOTHING)), prices)
+        for doubt in ((-COST_WIDTH, COST_WIDTH) if context.cost_sd.any() else (0.0,))
+    ]
+    best = np.clip(context.anchor, np.min(ends, axis=0), np.max(ends, axis=0))
+    return np.where(context.cost_assumed & np.isfinite(context.seen_low), np.maximum(best, context.seen_low), best)
+
+
+def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
+    """(request,) derivative of (request, candidate) values in log price, interpolated between the candidates."""
+    step = log_price[:, 1] - log_price[:, 0]
+    place = np.clip((at - log_price[:, 0]) / step - 0.5, 0.0, values.shape[1] - 2.0)
+    left = np.minimum(place.astype(np.intp), values.shape[1] - 3)
+    rows = np.arange(len(values))
+    slopes = np.diff(values, axis=1) / step[:, None]  # at the middle of each pair
+    return np.asarray(slopes[rows, left] + (place - left) * (slopes[rows, left + 1] - slopes[rows, left]))
+
+
+def _peak(values: Floats, prices: Floats) -> Floats:
+    """(request,) where the parabola through the largest of (request, candidate) values and its neighbours peaks."""
+    rows, last = np.arange(len(values)), values.shape[1] - 1
+    at = values.argmax(axis=1)
+    left, middle, right = (values[rows, np.clip(at + beside, 0, last)] for beside in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    aside = np.where((at > 0) & (at < last) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
+    step = np.log(prices[:, 1] / prices[:, 0])
+    return np.asarray(prices[rows, at] * np.exp(np.clip(aside, -0.5, 0.5) * step))
+
+
+class _Sold:
+    """What sells at three prices a request, and how they compare; a column (request,) is a place among them."""
+
+    def __init__(self, prices: Floats, context: PricingContext, demand_at: DemandAt, policy: Policy) -> None:
+        """Asks for demand at prices (request, 3), in any order."""
+        order = prices.argsort(axis=1)
+        self._rows, self._place, self._context = np.arange(len(prices)), order.argsort(axis=1), context
+        self._prices = np.take_along_axis(prices, order, axis=1)
+        grid = demand_at(self._prices)
+        self._sales, self.weight = Sales(grid, context.supply), grid.weight
+        self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
+        doubts = ((1.0, -1.0), (COST_WIDTH, -COST_WIDTH)) if context.cost_sd.any() else ((0.0,), (0.0,))
+        self._likely, self._ends = (
+            [np.log(np.maximum(policy.worth(context, self._prices, doubt=doubt), NOTHING)) for doubt in pair]
+            for pair in doubts
+        )
+
+    def price(self, column: Ints | int) -> Floats:
+        """(request,) the price in a column each."""
+        return np.asarray(self._prices[self._rows, self._at(column)])
+
+    def first(self, column: Ints | int) -> Floats:
+        """(request,) expected sales of the requested period."""
+        stock = np.where(self._context.stock > 0, self._context.stock, np.inf)
+        return np.minimum(self._sales.first(self._at(column)), stock)
+
+    def runs_out(self, column: Ints | int) -> Bools:
+        """(request,) whether stock is expected to cut sales short."""
+        return self._sales.runs_out(self._at(column))
+
+    def nodes(self, column: Ints | int) -> Floats:
+        """(request, node) log units until the next delivery."""
+        return np.asarray(self._logs[self._rows, :, self._at(column)])
+
+    def likely(self, column: Ints | int) -> list[Floats]:
+        """(request,) log worth of a unit, one or two of them: a standard deviation to either side of the cost."""
+        return [ends[self._rows, self._at(column)] for ends in self._likely]
+
+    def gain(self, one: int, other: int) -> Floats:
+        """(request,) mean log objective of one column over another; the worse where the cost is assumed."""
+        rows, here, there = self._rows, self._at(one), self._at(other)
+        units = (self.nodes(one) - self.nodes(other)) @ self.weight
+        return np.asarray(units + np.min([ends[rows, here] - ends[rows, there] for ends in self._ends], axis=0))
+
+    def chance(self, one: int, other: int) -> Floats:
+        """(request,) chance that one column earns at least as much as another."""
+        ahead = self.nodes(one) - self.nodes(other)
+        worth = [mine - theirs for mine, theirs in zip(self.likely(one), self.likely(other), strict=True)]
+        return np.mean([chance_at_least(ahead + each[:, None], weight=self.weight) for each in worth], axis=0)
+
+    def profit_gain(self, column: Ints) -> Floats:
+        """(3, request) as `Choices.gain` says."""
+        cost, tax_rate = self._context.unit_cost[:, None], self._context.tax_rate[:, None]
+        profit = self._sales.until * unit_profit(self._prices, cost, tax_rate=tax_rate)[:, None, :]
+        more = profit[self._rows, :, self._at(column)] - profit[self._rows, :, self._at(0)]  # (request, node)
+        mean = (more * self.weight).sum(axis=1)
+        reach = deviation_at((1 - LEVEL) / 2) * np.sqrt((((more - mean[:, None]) ** 2) * self.weight).sum(axis=1))
+        return np.stack([mean, mean - reach, mean + reach])
+
+    def _at(self, column: Ints | int) -> Ints:
+        return np.asarray(self._place[self._rows, column])
+
+
+def _range(
+    logs: Floats,
+    sold: _Sold,
+    final: Ints,
+    context: PricingContext,
+    prices: Floats,
+    limits: Limits,
+    policy: Policy,
+) -> tuple[Floats, Floats]:
+    """(request,) lowest and highest candidate whose chance of earning as much as the price given is above RANGE_LEVEL."""
+    ahead = logs - sold.nodes(final)[:, :, None]
+    mean = sold.weight @ ahead
+    spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
+    worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
+    mean = mean + worth - np.mean(sold.likely(final), axis=0)[:, None]
+    inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
+    inside &= limits.holds(prices.T).T
+    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    rows, given = np.arange(len(prices)), sold.price(final)
+    ends = (prices[rows, inside.argmax(axis=1)], prices[rows, last])
+    low, high = (np.where(inside.any(axis=1), policy.allowed.nearest(end, limits), given) for end in ends)
+    return low, high
