@@ -9,8 +9,6 @@ from pricing.arrays import Floats
 KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
 TINY = 1e-12
 _ODD = (1.59543566, 7.35965074e-02, -6.31612787e-04)  # of z, z³ and z⁵ in `normal_chance`
-NO_STEP = 0.005  # a limit nearer than this fraction of the price leaves a held price no step that way
-CERTAIN = 1 - 1e-9  # a chance above it needs no calibration: there is no other price, or none that differs
 
 
 def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
@@ -33,16 +31,6 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
 
 
-def relative_gain(new: Floats, old: Floats) -> Floats:
-    """Half the log of new over old where both are above 0; as strong as it gets where only one is.
-
-    A ratio, because a node's level scales both and must not count as doubt: with constant elasticity and ample stock
-    it is linear in the elasticity, so that a normal elasticity gives a normal gain.
-    """
-    share = (new - old) / (np.abs(new) + np.abs(old) + TINY)
-    return np.arctanh(np.minimum(np.maximum(share, -0.999999), 0.999999))
-
-
 def normal_chance(deviation: Floats) -> Floats:
     """P(Z ≤ z) to 2e-5: a logistic function of an odd polynomial, fitted to the normal between −4 and 4."""
     z = np.minimum(np.maximum(deviation, -8.0), 8.0)
@@ -54,12 +42,6 @@ def normal_chance(deviation: Floats) -> Floats:
 def deviation_at(level: float) -> float:
     """The standard normal's deviation that is passed with chance `level`."""
     return -NormalDist().inv_cdf(level)
-
-
-def shortfall(level: float) -> float:
-    """Standard deviations by which the mean of a normal's lower tail of probability `level` lies below its mean."""
-    normal = NormalDist()
-    return 0.0 if level >= 1 else normal.pdf(normal.inv_cdf(level)) / level
 
 
 def calibrated(chance: Floats, pairs: list[tuple[float, float]]) -> Floats:

@@ -42,8 +42,10 @@ class Choices(NamedTuple):
         kept: Whether the current price stands in for another, or no model may move it.
         reasons: Reason bits.
         source: Index into the demand's SOURCES.
-        target: The price that cost and elasticity ask for with ample stock, the step taken.
-        wanted: The same with the stock that there is.
+        best: The price that cost and elasticity ask for with ample stock.
+        target: The same as far as the step goes; where no elasticity is known, the regular price at most.
+        wanted: The target with the stock that there is.
+        settled: The price without a draw.
         prices: (request, candidate) prices at which the objective was computed, ascending.
         grid: Demand at them.
     """
@@ -58,15 +60,17 @@ class Choices(NamedTuple):
     kept: Bools
     reasons: Ints
     source: Ints
+    best: Floats
     target: Floats
     wanted: Floats
+    settled: Floats
     prices: Floats
     grid: DemandGrid
 
     def finite(self) -> Bools:
         """(request,) whether every figure is a number."""
         answer = self.price + self.confidence + self.low + self.high + self.units + self.margin + self.gain.sum(axis=0)
-        return np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(-2, -1))
+        return np.asarray(np.isfinite(answer) & np.isfinite(self.grid.first).all(axis=(-2, -1)))
 
 
 def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
@@ -90,6 +94,7 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,
+        settled=plain.price,
         kept=np.where(drawn, plain.kept, tested.kept),
         reasons=tested.reasons | drawn * (BIT["price_test"] | plain.reasons & _CHOSEN),
     )
@@ -102,7 +107,7 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
     follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
-        target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
+        best, target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
         given = np.zeros(len(context), np.bool_) if asked is None else np.isfinite(asked)
         wanted = np.where(given, asked, wanted) if asked is not None else wanted
 
@@ -118,12 +123,12 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
-        against = np.where(moves, np.where(follows, 0.0, sold.chance(0, 1)), sold.chance(0, 2))
-        against = calibrated(against, policy.config.calibration)
-        confidence = np.where(
-            moves & (final == 1), right, np.where(stay == regular, np.maximum(against, right), against)
+        stays = calibrated(np.where(moves, 1.0 - chance, sold.chance(0, 2)), policy.config.calibration)
+        confidence = np.where(moves & (final == 1), right, stays)
+        price, low, high = (
+            sold.price(final),
+            *_range(logs, sold, final, context=context, prices=prices, limits=limits, policy=policy),
         )
-        price, low, high = sold.price(final), *_range(logs, sold, final, context, prices, limits, policy)
         units = sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
     chosen = np.where(doubtful, BIT["low_confidence"], (held | ~moves) * BIT["held"] * ~given)
@@ -131,8 +136,8 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
     return Choices(
         price=price,
         confidence=np.where(blind, np.minimum(confidence, UNIDENTIFIED), confidence),
-        low=np.minimum(low, price),
-        high=np.maximum(high, price),
+        low=low,
+        high=high,
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         gain=sold.profit_gain(final),
@@ -145,8 +150,10 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         | (context.stock <= 0) * BIT["no_stock"]
         | limits.reasons(price, stays=blind & (price == stay)),
         source=grid.source,
+        best=best,
         target=target,
         wanted=wanted,
+        settled=price,
         prices=prices,
         grid=grid,
     )
@@ -157,13 +164,13 @@ def _candidates(context: PricingContext, policy: Policy) -> Floats:
     low, high = (np.log(context.anchor * end) for end in policy.config.guardrails.band)
     low = np.maximum(low, np.log(context.cost_floor))
     steps = np.linspace(0.0, 1.0, CANDIDATES)
-    return np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps)
+    return np.asarray(np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps))
 
 
 def _targets(
     context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
-) -> tuple[Floats, Floats, Floats]:
-    """The target with ample stock, and with the stock there is; and (request, node, candidate) log units until then.
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Best price and target with ample stock, the price wanted with what there is; and (request, node, candidate) logs.
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
     the way from the regular price to the best one, in logs: a move as far as its elasticity is known. Stock counts
@@ -177,17 +184,17 @@ def _targets(
     values = grid.weight @ ample
     worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
-    target = np.exp(anchor + step * (np.log(_best(values, context, prices, policy)) - anchor))
-    target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
     followed = policy.followed(context)
-    target = np.where(np.isfinite(followed), followed, target)
+    best = np.where(np.isfinite(followed), followed, _best(values, context, prices, policy))
+    target = np.exp(anchor + step * (np.log(best) - anchor))
+    target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
     if logs is ample:
-        return target, target, logs
+        return best, target, target, logs
     tilt = -_slope(values + worth, log_price, at=np.log(target))[:, None] * log_price
     wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
     nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
     short = sales.runs_out(nearest) & ~np.isfinite(followed)
-    return target, np.where(short, wanted, target), logs
+    return best, target, np.where(short, wanted, target), logs
 
 
 def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy) -> Floats:
@@ -275,7 +282,8 @@ class _Sold:
         """(request,) chance that one column earns at least as much as another."""
         ahead = self.nodes(one) - self.nodes(other)
         worth = [mine - theirs for mine, theirs in zip(self.likely(one), self.likely(other), strict=True)]
-        return np.mean([chance_at_least(ahead + each[:, None], weight=self.weight) for each in worth], axis=0)
+        chances = [chance_at_least(ahead + each[:, None], weight=self.weight) for each in worth]
+        return np.asarray(np.mean(chances, axis=0))
 
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
@@ -291,24 +299,17 @@ class _Sold:
 
 
 def _range(
-    logs: Floats,
-    sold: _Sold,
-    final: Ints,
-    context: PricingContext,
-    prices: Floats,
-    limits: Limits,
-    policy: Policy,
+    logs: Floats, sold: _Sold, final: Ints, *, context: PricingContext, prices: Floats, limits: Limits, policy: Policy
 ) -> tuple[Floats, Floats]:
-    """(request,) lowest and highest candidate whose chance of earning as much as the price given is above RANGE_LEVEL."""
+    """(request,) lowest and highest candidate whose chance of earning as much as the price given passes RANGE_LEVEL."""
     ahead = logs - sold.nodes(final)[:, :, None]
     mean = sold.weight @ ahead
     spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
-    mean = mean + worth - np.mean(sold.likely(final), axis=0)[:, None]
+    mean += np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
+    mean -= np.mean(sold.likely(final), axis=0)[:, None]
     inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
     inside &= limits.holds(prices.T).T
-    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-    rows, given = np.arange(len(prices)), sold.price(final)
-    ends = (prices[rows, inside.argmax(axis=1)], prices[rows, last])
+    rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1
+    ends = prices[rows, inside.argmax(axis=1)], prices[rows, last - inside[:, ::-1].argmax(axis=1)]
     low, high = (np.where(inside.any(axis=1), policy.allowed.nearest(end, limits), given) for end in ends)
-    return low, high
+    return np.minimum(low, given), np.maximum(high, given)

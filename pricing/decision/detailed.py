@@ -29,8 +29,10 @@ class DetailedDecision(NamedTuple):
         candidate_prices: Nine prices that were considered, ascending.
         candidate_units: Demand expected at each over the requested period, stock apart.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
-        target: The price that cost and elasticity ask for with ample stock.
-        wanted: The same with the stock that there is.
+        best: The price that cost and elasticity ask for with ample stock.
+        target: The same as far as the step goes.
+        wanted: The target with the stock that there is.
+        settled: The price without a draw.
         test: What a price test drew; None outside tests.
         unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
     """
@@ -45,8 +47,10 @@ class DetailedDecision(NamedTuple):
     candidate_prices: list[float]
     candidate_units: list[float]
     candidate_sizes: list[float]
+    best: float
     target: float
     wanted: float
+    settled: float
     test: Draw | None = None
     unit: float = 1.0
 
@@ -76,8 +80,10 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         prices[:, chosen].tolist(),
         units.tolist(),
         sizes.tolist(),
+        choices.best.tolist(),
         choices.target.tolist(),
         choices.wanted.tolist(),
+        choices.settled.tolist(),
         batch.draws or [None] * len(decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )

@@ -321,8 +321,7 @@ class Resolver:
             days: That the strategy looks ahead where no delivery is named.
 
         Returns:
-            DELIVERIES equally likely values, ascending, all the same where it is certain, and whether anything says when it
-            comes.
+            DELIVERIES equally likely values, ascending, all the same where it is certain; whether anything tells it.
 
         Raises:
             RequestError: The delivery named comes before the period priced.

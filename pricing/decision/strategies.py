@@ -41,7 +41,7 @@ class Policy:
 
     def rests_on_elasticity(self, context: PricingContext) -> Bools:
         """(request,) whether the direction of a move depends on how demand answers to price; clearance always cuts."""
-        return ~self.follows(context) & (self._kind[context.strategy] != "clearance")
+        return np.asarray(~self.follows(context) & (self._kind[context.strategy] != "clearance"))
 
     def reasons(self, context: PricingContext) -> Ints:
         """(request,) reason bits of the strategy; 0 for none."""

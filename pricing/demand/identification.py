@@ -158,8 +158,8 @@ def identify(
     if not len(sample.everything):
         say(f"no price change to learn from: elasticities stay at the prior, {START:.1f}")
         unknown = np.full(len(sample.first), np.inf)
-        shrunk = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
-        return _identified(sample, shrunk, current, evidence, grade)
+        prior = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
+        return _identified(sample, prior, current, evidence, grade)
     nuisances = Nuisances(panel, category=category, config=config)
     residual, foreseen = nuisances.price_residual(table, sample.moves)
     say(f"{len(residual)} periods of price moves, {foreseen:.0%} of their variance foreseen")

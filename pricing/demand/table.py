@@ -110,7 +110,7 @@ class DemandTable:
     @cached_property
     def _removed(self) -> Floats:
         """(row,) share of the prior variance of the elasticity's log that data removed."""
-        return np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0)
+        return np.asarray(np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0))
 
     @cached_property
     def _shift(self) -> Floats:
