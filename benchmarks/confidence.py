@@ -1,9 +1,8 @@
-"""Whether a decision's confidence is deserved: held against the truth of simulated markets, moves and holds apart.
+"""Whether a decision's confidence is deserved: held against the truth of simulated markets.
 
-A move was right when its price earns, in expectation until the next delivery and under the market's own demand, at
-least as much as the price that stood; a hold, when the standing price earns at least as much as one step either way,
-as far as the guardrails allow one. Where they allow neither, a hold claims nothing.
-Nothing is claimed of a product without stock, which no price sells.
+A price was right when it earns, in expectation until the next delivery and under the market's own demand, at least as
+much as the price that its confidence compares it with: the one that stood, the move that was not made, or the regular
+one. Nothing is claimed by a rule, nor of a product without stock, which no price sells.
 `python -m benchmarks.demand` judges every decision of the platform so.
 """
 
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from pricing.arrays import Bools, Floats
-from pricing.decision.confidence import NO_STEP
-from pricing.decision.request import Decision
+from pricing.decision.detailed import DetailedDecision
 from simulation.policies import expected_share
 from simulation.protocol import SimulatedMarket
 from simulation.rollforward import Requests
@@ -25,6 +23,7 @@ from simulation.supply import Shelf
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
 ENOUGH = 500  # decisions that a table is fitted to, at least
+SAME = 1e-6  # relative: a price compared with itself claims nothing
 
 
 @dataclass
@@ -33,56 +32,37 @@ class Judged:
 
     Attributes:
         market: Whose truth judges.
-        hold_step: `decision.hold_step`.
-        claims: Name ("moves", "holds") → parts of (decision,) confidence and whether it was right.
+        claims: Parts of (decision,) confidence and whether it was right.
     """
 
     market: SimulatedMarket
-    hold_step: float
-    claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "holds": []})
+    claims: list[tuple[Floats, Bools]] = field(default_factory=list)
 
-    def add(self, requests: Requests, decisions: list[Decision], *, allowed: Floats, shelf: Shelf) -> None:
-        """Judges one morning. Answers by rule make no claim.
+    def add(self, requests: Requests, decisions: list[DetailedDecision], *, shelf: Shelf) -> None:
+        """Judges one morning.
 
         Args:
             requests: What was asked.
             decisions: What was answered.
-            allowed: (request, 2) the lowest and highest price that each decision could have chosen.
             shelf: The morning's shelf.
         """
-        held = np.array(["held" in decision.reasons for decision in decisions])
-        by_model = np.array([decision.source != "rule" for decision in decisions]) & (requests.stock > 0)
-        confidence = np.array([decision.confidence for decision in decisions])
-        price = np.array([decision.recommended_price for decision in decisions])
-        standing = requests.current_price
-        low, high = np.maximum(requests.lowest, allowed[:, 0]), np.minimum(requests.highest, allowed[:, 1])
-        higher, lower = steps_beside(standing, step=self.hold_step, low=low, high=high)
-        asked = np.stack([price, standing, higher, lower], axis=1)  # (request, 4)
+        asked = np.array([(one.decision.recommended_price, one.against) for one in decisions])  # (request, 2)
+        confidence = np.array([one.decision.confidence for one in decisions])
+        by_model = np.array(
+            [one.decision.source != "rule" or "low_confidence" in one.decision.reasons for one in decisions]
+        )
+        claims = by_model & (requests.stock > 0) & (np.abs(asked[:, 1] / asked[:, 0] - 1) > SAME)
         worth = true_worth(self.market, requests, asked, shelf=shelf)
-        moves, holds = by_model & ~held, by_model & held & ((higher != standing) | (lower != standing))
-        self.claims["moves"].append((confidence[moves], worth[moves, 0] >= worth[moves, 1]))
-        beside = np.maximum(worth[holds, 2], worth[holds, 3])
-        self.claims["holds"].append((confidence[holds], worth[holds, 1] >= beside - 1e-12))
+        self.claims.append((confidence[claims], worth[claims, 0] >= worth[claims, 1] - 1e-12))
 
-    def histograms(self) -> dict[str, dict[str, list[int]]]:
+    def histograms(self) -> dict[str, list[int]]:
         """Decisions and right ones by confidence, in BINS bins; JSON."""
-        out = {}
-        for name, parts in self.claims.items():
-            confidence = np.concatenate([part[0] for part in parts])
-            right = np.concatenate([part[1] for part in parts])
-            bin_ = np.minimum((confidence * BINS).astype(int), BINS - 1)
-            out[name] = {
-                "decisions": np.bincount(bin_, minlength=BINS).tolist(),
-                "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
-            }
-        return out
-
-
-def steps_beside(standing: Floats, *, step: float, low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """(request,) one step up and one down inside the limits; the standing price where they leave none."""
-    beside = np.clip(np.stack([standing * (1 + step), standing / (1 + step)]), low, high)
-    higher, lower = np.where(np.abs(beside / standing - 1) < NO_STEP, standing, beside)
-    return higher, lower
+        confidence, right = (np.concatenate([part[number] for part in self.claims]) for number in (0, 1))
+        bin_ = np.minimum((confidence * BINS).astype(int), BINS - 1)
+        return {
+            "decisions": np.bincount(bin_, minlength=BINS).tolist(),
+            "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
+        }
 
 
 def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
@@ -146,10 +126,10 @@ def fitted(decisions: NDArray[Any], right: NDArray[Any], *, knots: int = 6) -> l
     return [(float(raw), round(float(true), 3)) for raw, true in zip(at, fit.predict(at), strict=True)]
 
 
-def figures(markets: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """What `name` ("moves" or "holds") of all markets together deserve."""
-    decisions = np.sum([market[name]["decisions"] for market in markets], axis=0)
-    right = np.sum([market[name]["right"] for market in markets], axis=0)
+def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the confidence of all markets together deserves."""
+    decisions = np.sum([market["decisions"] for market in markets], axis=0)
+    right = np.sum([market["right"] for market in markets], axis=0)
     return {
         "decisions": int(decisions.sum()),
         "right": float(right.sum() / max(decisions.sum(), 1)),
@@ -158,13 +138,13 @@ def figures(markets: list[dict[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
-def table(markets: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """What `decision.calibration` of `name` would be, each market of one weight; empty where too few decided.
+def table(markets: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """What `decision.calibration` would be, each market of one weight; empty where too few decided.
 
     To be read where the platform ran without a table of its own, on markets that are not judged.
     """
-    decided = np.array([market[name]["decisions"] for market in markets], dtype=np.float64)
-    right = np.array([market[name]["right"] for market in markets], dtype=np.float64)
+    decided = np.array([market["decisions"] for market in markets], dtype=np.float64)
+    right = np.array([market["right"] for market in markets], dtype=np.float64)
     if decided.sum() <= ENOUGH:
         return []
     weight = decided.sum() / len(markets) / np.maximum(decided.sum(axis=1, keepdims=True), 1.0)

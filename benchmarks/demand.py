@@ -3,16 +3,19 @@
 python -m benchmarks.demand --family foreign --jobs 2      a family's settings on held-out seeds
 python -m benchmarks.demand --settings clearance --seeds 2 --development true      one setting, development seeds
 
-Prints the tables of demand.md, which says what each row is.
+Every market is a file of `--output`, which a second run takes up. Prints the tables of demand.md, which says what each
+row is.
 """
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,61 +25,60 @@ from scipy import stats
 from benchmarks.confidence import Judged, figures, table
 from benchmarks.demand_settings import SETTINGS
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
-from benchmarks.table import markdown, measured, spread
+from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
 from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, run_policies, scores, standard_policies
-from pipelines.market_platform import OPTIONAL, Platform, without
+from pipelines.market_platform import Platform, without
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.demand.grades import GRADES
+from pricing.demand.grades import CATEGORY, GRADES
 from pricing.demand.model import DemandModel
+from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
+from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import BAND
 from simulation.protocol import SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Requests, Run
 from simulation.supply import Shelf
 
-PLAIN, REFERENCE = "plain rule, our elasticities", "reference"
-KEPT = (STATIC, "rules", "true elasticities")
-AGAINST = (STATIC, PLAIN, REFERENCE)
-GRADED = ("own_history", "tested")  # grades that claim to know a product's own elasticity
-MARK_UP_LIMITS = (-8.0, -1.05)  # elasticities that a mark-up rule can use, as the reference has them
+PLAIN, KNOWN, REFERENCE = "plain rule, our elasticities", "plain rule, as far as known", "reference"
+TRUE = "true elasticities"
+AGAINST = (STATIC, PLAIN, KNOWN, REFERENCE)
+MARK_UP_LIMITS = (-30.0, -1.05)  # elasticities that a mark-up rule can use
 AT_LIMIT = 0.005  # a price this near to a limit, as a fraction of it, stands at it: endings and rounding
-WORTH_SHARING = 0.03  # the oracle's gain over static below which shares of it say nothing
-LEVEL = 0.90  # of the intervals over seeds
+LEVEL = 0.90  # of the intervals over markets
 
 Measured = dict[str, Any]  # what `measure` found on one market
+Alter = Callable[[DemandTable], DemandTable]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How every market of a run is measured.
-
-    Attributes:
-        ahead: Days that the policies price.
-        config: A file laid over the default configuration; None for the default.
-        withhold: Optional columns that the platform does not get; the other rows get everything.
-        size: `products` and `days` of the markets where they are not the setting's own.
-    """
+    """How every market of a run is measured: days priced, a file laid over the configuration, and its size."""
 
     ahead: int = 60
     config: str | None = None
-    withhold: tuple[str, ...] = ()
-    size: dict[str, int] = field(default_factory=dict)
+    size: tuple[tuple[str, int], ...] = ()
 
 
 def carried(
-    market: SimulatedMarket, model: DemandModel, config: Config, *, history: pd.DataFrame, withhold: tuple[str, ...]
+    market: SimulatedMarket,
+    model: DemandModel,
+    config: Config,
+    *,
+    history: pd.DataFrame,
+    withhold: tuple[str, ...] = (),
+    alter: Alter = lambda table: table,
 ) -> PolicyEntry:
     """A model as a policy through the code that serves; its states are carried forward at each refresh."""
     state = {"model": model}
 
     def forward(panel: Panel) -> DemandTable:
         state["model"] = state["model"].refresh(panel)
-        return state["model"].table()
+        return alter(state["model"].table())
 
     platform = Platform(market, config, forward, frame=history, max_move=MAX_MOVE, withhold=withhold)
     return PolicyEntry(platform, platform.refresh)
@@ -86,47 +88,78 @@ def measure(name: str, seed: int, plan: Plan) -> Measured:
     """One market: elasticities and profit of the platform, plain rules, the reference and the truth."""
     from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
 
-    config = load_config(plan.config)
-    market = SETTINGS[name].market(seed, size=plan.size | {"future": plan.ahead})
-    history = market.frame()
-    panel = build_panel(without(history, plan.withhold), config.data)
+    config, setting = load_config(plan.config), SETTINGS[name]
+    market = setting.market(seed, size=dict(plan.size) | {"future": plan.ahead})
+    history, withhold = market.frame(), setting.withhold
+    panel = build_panel(without(history, withhold), config.data)
     truth = market.truth.elasticity[np.searchsorted(market.product_ids, panel.product_ids)]
     model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
     own, low, high = model.table().elasticities(np.arange(len(truth)))
     reference = reference_elasticities(history)
     theirs = reference["elasticity"].reindex(panel.product_ids).fillna(reference["elasticity"].mean()).to_numpy()
+    told = Told(withhold, config.data.margin["default"])
+    known = np.minimum(1.0, 2.0 * np.maximum(1.0 - (model.elasticity_sd / PRIOR_SD) ** 2, 0.0))
+    far = dict(zip(panel.product_ids.tolist(), (config.decision.step * known).tolist(), strict=True))
 
     ready = standard_policies(market, config, max_move=MAX_MOVE)
-    oracle = oracle_name(market)
-    entries = {row: ready[row] for row in (*KEPT, oracle)}
-    entries[REFERENCE] = _mark_up(MarkUp(history, reference))
-    entries[PLAIN] = _mark_up(MarkUp(history, _as_frame(own, panel, history), damping=PLAIN_DAMPING))
-    ours = carried(market, model, config, history=history, withhold=plan.withhold)
-    grade = dict(zip(panel.product_ids.tolist(), np.asarray(model.grade).astype(int).tolist(), strict=True))
-    watched = Watched(ours, Judged(market, config.decision.hold_step), grade)
-    entries[PLATFORM] = PolicyEntry(watched, ours.refresh)
+    entries = {row: ready[row] for row in (STATIC, TRUE, oracle_name(market))}
+    ours = _as_frame(own, panel, history)
+    for row, elasticities, damping in ((REFERENCE, reference, 0.5), (PLAIN, ours, PLAIN_DAMPING), (KNOWN, ours, far)):
+        rule = MarkUp(history, elasticities, damping=damping)
+        entries[row] = PolicyEntry(told(rule), rule.refresh)
+    platform = carried(market, model, config, history=history, withhold=withhold)
+    watched = Watched(platform, Judged(market))
+    entries[PLATFORM] = PolicyEntry(watched, platform.refresh)
+    for row, (changed, alter) in variants(config).items():
+        entries[row] = carried(market, model, changed, history=history, withhold=withhold, alter=alter)
     runs = run_policies(market, entries, ahead=plan.ahead, max_move=MAX_MOVE)
-    inside = (truth >= low) & (truth <= high)
-    estimates = {
-        PLATFORM: own,
-        REFERENCE: theirs,
-        "category means of the reference": _category_mean(theirs, panel.categories),
-        "one for all, the truth's mean": np.full(len(truth), truth.mean()),
-    }
-    units = np.nansum(panel.units_sold[:, -365:], axis=1, dtype=np.float64)
+    grade, inside = np.asarray(model.grade), (truth >= low) & (truth <= high)
     return {
+        "setting": name,
         "seed": seed,
         "truth": float(truth.mean()),
-        "oracle": oracle,
+        "oracle": oracle_name(market),
         "inside_80": float(inside.mean()),
-        "estimates": {row: _errors(values, truth) for row, values in estimates.items()},
-        "grades": by_grade(np.asarray(model.grade), error=own - truth, inside=inside, units=units),
-        "scores": [asdict(row) for row in scores(runs)],
+        "estimates": {row: _errors(values, truth) for row, values in {PLATFORM: own, REFERENCE: theirs}.items()},
+        "grades": {name: float((grade == number).mean()) for number, name in enumerate(GRADES)},
+        "scores": {row.policy: asdict(row) for row in scores(runs)},
         "refused": int(runs[PLATFORM].refused.sum()),
         "below_cost": below_cost(runs[PLATFORM]),
         "limits": watched.limits(),
         "confidence": watched.judged.histograms(),
     }
+
+
+def variants(config: Config) -> dict[str, tuple[Config, Alter]]:
+    """The platform with one of its rules taken away; name → configuration, and what is changed of the table."""
+
+    def changed(**decision: Any) -> Config:
+        return config.model_copy(update={"decision": config.decision.model_copy(update=decision)})
+
+    def moving(table: DemandTable) -> DemandTable:
+        return replace(table, grade=np.maximum(table.grade, CATEGORY).astype(np.int8))
+
+    seen = config.decision.guardrails.model_copy(update={"seen": None})
+    return {
+        "platform, no menu cost": (changed(menu_cost=0.0), lambda table: table),
+        "platform, beyond prices seen": (changed(guardrails=seen), lambda table: table),
+        "platform, unsure moves made": (changed(confidence_threshold=0.0), lambda table: table),
+        "platform, no grade stops": (config, moving),
+    }
+
+
+@dataclass(frozen=True)
+class Told:
+    """Shows a rule what the platform is shown: no cost where that is withheld, but the margin that is assumed of it."""
+
+    withhold: tuple[str, ...]
+    margin: float
+
+    def __call__(self, rule: MarkUp) -> Callable[[Requests], Floats]:
+        """The rule as it answers these requests."""
+        if "unit_cost" not in self.withhold:
+            return rule
+        return lambda asked: rule(replace(asked, unit_cost=asked.list_price * (1 - self.margin)))
 
 
 class Watched:
@@ -136,10 +169,10 @@ class Watched:
         judged: The decisions with what they claimed and whether it was so.
     """
 
-    def __init__(self, entry: PolicyEntry, judged: Judged, grade: dict[str, int]) -> None:
-        self._policy, self.judged, self._grade = entry.policy, judged, grade
+    def __init__(self, entry: PolicyEntry, judged: Judged) -> None:
+        self._policy, self.judged = entry.policy, judged
         self._shelf = judged.market.shelf
-        self._counts: list[dict[str, int]] = []  # one a morning
+        self._counts: list[tuple[int, int, int]] = []  # a morning's decisions, at the band, at the largest move
 
     def observe_shelf(self, shelf: Shelf) -> None:
         """Shown the morning's shelf, by which the decisions are judged."""
@@ -148,56 +181,17 @@ class Watched:
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning as the platform does."""
         answer = self._policy(requests)
-        policy = self._policy
-        self.judged.add(requests, policy.decisions, allowed=policy.allowed, shelf=self._shelf)  # type: ignore[attr-defined]
+        self.judged.add(requests, self._policy.decisions, shelf=self._shelf)  # type: ignore[attr-defined]
         ratio, move = answer / requests.list_price, answer / requests.current_price
         at_band = (ratio < BAND[0] * (1 + AT_LIMIT)) | (ratio > BAND[1] * (1 - AT_LIMIT))
-        largest = np.inf if requests.max_move is None else requests.max_move
-        at_move = ~at_band & (np.abs(move - 1) > largest - AT_LIMIT)
-        blind = np.array([self._grade.get(product, 0) == 0 for product in requests.product_id])
-        counts = {
-            "decisions": len(answer),
-            "band": int(at_band.sum()),
-            "max_move": int(at_move.sum()),
-            "prior_only": int(blind.sum()),
-            "prior_only_moved": int((blind & (np.abs(move - 1) > AT_LIMIT)).sum()),
-        }
-        self._counts.append(counts)
+        at_move = ~at_band & (np.abs(move - 1) > (requests.max_move or np.inf) - AT_LIMIT)
+        self._counts.append((len(answer), int(at_band.sum()), int(at_move.sum())))
         return answer
 
-    def limits(self) -> dict[str, int]:
-        """Decisions, and how many stood at a limit or moved on a prior alone: by their grade, or without one."""
-        return {key: sum(counts[key] for counts in self._counts) for key in self._counts[0]}
-
-
-def by_grade(grade: np.ndarray, *, error: Floats, inside: np.ndarray, units: Floats) -> dict[str, dict[str, float]]:
-    """What each identification grade's elasticities are worth.
-
-    Args:
-        grade: (product,) index into `GRADES`.
-        error: (product,) estimated less true elasticity.
-        inside: (product,) whether the truth is inside the 80 % interval.
-        units: (product,) units of the last year.
-
-    Returns:
-        Grade → products, share of units, mean absolute error, bias, share inside; without grades that no product has.
-    """
-    out = {}
-    for number, name in enumerate(GRADES):
-        some = grade == number
-        if some.any():
-            out[name] = {
-                "products": int(some.sum()),
-                "units": float(units[some].sum() / max(units.sum(), 1e-9)),
-                "mae": float(np.abs(error[some]).mean()),
-                "bias": float(error[some].mean()),
-                "inside_80": float(inside[some].mean()),
-            }
-    return out
-
-
-def _mark_up(rule: MarkUp) -> PolicyEntry:
-    return PolicyEntry(rule, rule.refresh)
+    def limits(self) -> dict[str, float]:
+        """Shares of the decisions at the band and at the largest move."""
+        decisions, band, move = np.sum(self._counts, axis=0)
+        return {"band": float(band / decisions), "max_move": float(move / decisions)}
 
 
 def _as_frame(elasticity: Floats, panel: Panel, history: pd.DataFrame) -> pd.DataFrame:
@@ -213,174 +207,98 @@ def below_cost(run: Run) -> int:
     return int((run.on_sale & (run.ledger.price < run.market.world.unit_cost[days] - 0.005001)).sum())
 
 
-def _category_mean(values: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    return pd.Series(values).groupby(pd.Series(categories)).transform("mean").to_numpy()
-
-
-def _errors(values: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _errors(values: Floats, truth: Floats) -> dict[str, float]:
     rank = stats.spearmanr(values, truth)[0] if np.ptp(values) > 1e-9 else 0.0
-    return {
-        "mae": float(np.abs(values - truth).mean()),
-        "bias": float((values - truth).mean()),
-        "rank": float(rank),
-    }
+    away = values - truth
+    return {"mae": float(np.abs(away).mean()), "bias": float(away.mean()), "rank": float(rank)}
 
 
 # The tables
 
 
 def difference(
-    markets: list[Measured], other: str, key: Literal["gain", "share"], *, by_seed: bool = False
+    markets: Sequence[Measured], other: str, key: Literal["gain", "share"], *, of: str = PLATFORM
 ) -> tuple[float, float, float]:
-    """Mean over seeds of the platform's figure less another's in the same market, and its 90 % interval.
+    """Mean over markets of one policy's figure less another's in the same market, and its 90 % interval.
 
-    Student's t over seeds; with one seed the interval is NaN. A "gain" is in shares of static's profit, a "share" is
-    of the oracle's gain, which counts only the seeds where that is at least 3 %; NaN where there is none.
-    With `by_seed` markets of one seed, which share their world, are averaged first.
+    Student's t over markets; with one market the interval is NaN. A "gain" is in shares of static's profit, a "share"
+    is of the oracle's gain: of families and settings, the mean gain over the mean gain of the oracle.
     """
-    counted = [market for market in markets if key == "gain" or _gain_of_oracle(market) >= WORTH_SHARING]
-    values = np.array([_row(market, PLATFORM)[key] - _row(market, other)[key] for market in counted])
-    if by_seed:
-        seeds = np.array([market["seed"] for market in counted])
-        values = np.array([values[seeds == seed].mean() for seed in np.unique(seeds)])
-    if not len(values):
-        return (float("nan"),) * 3
-    mean = float(values.mean())
+    values = np.array([market["scores"][of]["gain"] - market["scores"][other]["gain"] for market in markets])
+    scale = 1.0
+    if key == "share":
+        scale = float(np.mean([market["scores"][market["oracle"]]["gain"] for market in markets]))
+    mean = float(values.mean()) / scale
     if len(values) == 1:
         return mean, float("nan"), float("nan")
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))) / scale
     return mean, mean - reach, mean + reach
 
 
-def summary(results: Mapping[str, list[Measured]]) -> str:
-    """A row for each setting, and one for all markets of a family: what one setting's few seeds cannot tell."""
+def report(markets: Sequence[Measured], *, development: bool) -> str:
+    """All tables: by setting, by family, every policy, elasticities and confidence; and the worst market."""
+    settings = {name: [one for one in markets if one["setting"] == name] for name in SETTINGS}
+    settings = {name: some for name, some in settings.items() if some}
     families: dict[str, list[Measured]] = {}
-    for name, markets in results.items():
-        families.setdefault(SETTINGS[name].family, []).extend(markets)
-    head = ["setting", "markets", "oracle − static"]
-    head += [f"platform − {other}" for other in AGAINST] + [f"− {other}, share" for other in AGAINST[1:]]
-    head += ["units by grade", "inside 80 %, graded", "at the band"]
-    head += ["moves: right, calibration error, skill", "holds"]
-    rows = [_summary_row(name, markets, by_seed=False) for name, markets in results.items()]
-    rows += [_summary_row(f"**{name}**", markets, by_seed=True) for name, markets in sorted(families.items())]
-    return markdown(head, rows)
-
-
-def _summary_row(name: str, markets: list[Measured], *, by_seed: bool) -> list[str]:
-    gains = [_interval(difference(markets, other, "gain", by_seed=by_seed), "+.1%") for other in AGAINST]
-    shares = [_interval(difference(markets, other, "share", by_seed=by_seed), "+.2f") for other in AGAINST[1:]]
-    limits = _summed(markets)
-    grades = {one: _of_grade(markets, (one,)) for one in GRADES}
-    units = ", ".join(f"{one} {part['units']:.0%}" for one, part in grades.items() if part)
-    graded = _of_grade(markets, GRADED)
-    claims = [figures([market["confidence"] for market in markets], kind) for kind in ("moves", "holds")]
-    return [
-        *(name, str(len(markets)), f"{np.mean([_gain_of_oracle(market) for market in markets]):+.1%}"),
-        *(*gains, *shares, units, f"{graded['inside_80']:.0%}" if graded else "–"),
-        f"{limits['band'] / limits['decisions']:.1%}",
-        *(
-            f"{one['right']:.0%}, {one['calibration_error']:.3f}, {one['brier_skill']:+.3f}"
-            if one["decisions"]
-            else "–"
-            for one in claims
+    for name, some in settings.items():
+        families.setdefault(f"**{SETTINGS[name].family}**", []).extend(some)
+    groups = settings | families
+    worst = min(markets, key=lambda one: one["scores"][PLATFORM]["gain"])
+    parts = [
+        markdown(
+            ["setting", "markets", "oracle − static", *(f"platform − {other}" for other in AGAINST), "shares of the last 3"],
+            [_profit(name, some) for name, some in groups.items()],
         ),
+        markdown(["policy", *groups], _shares(groups)),
+        markdown(
+            ["setting", "true mean", "MAE", "bias", "rank", "reference's MAE", "bias", "inside 80 %", "grades",
+             "claims", "right", "calibration error", "at the band", "at the largest move"],
+            [_known(name, some) for name, some in groups.items()],
+        ),
+        f"Worst market: {worst['setting']}, seed {worst['seed']}, {worst['scores'][PLATFORM]['gain']:+.1%} of static's "
+        f"profit. Refused by the market: {sum(one['refused'] for one in markets)}; below cost: "
+        f"{sum(one['below_cost'] for one in markets)}.",
+    ]  # fmt: skip
+    if development:
+        parts.append(f"`decision.calibration`: {table([one['confidence'] for one in markets])}")
+    return "\n".join(parts)
+
+
+def _profit(name: str, markets: Sequence[Measured]) -> list[str]:
+    oracle = np.mean([one["scores"][one["oracle"]]["gain"] for one in markets])
+    gains = [_interval(difference(markets, other, "gain"), "+.1%") for other in AGAINST]
+    shares = ", ".join(f"{difference(markets, other, 'share')[0]:+.2f}" for other in AGAINST[1:])
+    return [name, str(len(markets)), f"{oracle:+.1%}", *gains, shares]
+
+
+def _shares(groups: Mapping[str, Sequence[Measured]]) -> list[list[str]]:
+    """Each policy's gain over static as a share of the oracle's."""
+    first = next(iter(groups.values()))[0]
+    rows = [row for row in first["scores"] if row not in (STATIC, first["oracle"])]
+    return [[row, *(f"{difference(some, STATIC, 'share', of=row)[0]:.2f}" for some in groups.values())] for row in rows]
+
+
+def _known(name: str, markets: Sequence[Measured]) -> list[str]:
+    def mean(of: str, key: str) -> float:
+        return float(np.mean([one["estimates"][of][key] for one in markets]))
+
+    claims = figures([one["confidence"] for one in markets])
+    grades = {grade: float(np.mean([one["grades"][grade] for one in markets])) for grade in GRADES}
+    return [
+        name,
+        f"{np.mean([one['truth'] for one in markets]):.2f}",
+        *(f"{mean(PLATFORM, key):{form}}" for key, form in (("mae", ".2f"), ("bias", "+.2f"), ("rank", ".2f"))),
+        *(f"{mean(REFERENCE, key):{form}}" for key, form in (("mae", ".2f"), ("bias", "+.2f"))),
+        f"{np.mean([one['inside_80'] for one in markets]):.0%}",
+        ", ".join(f"{grade} {share:.0%}" for grade, share in grades.items() if share),
+        *(f"{claims['decisions']:,}", f"{claims['right']:.0%}", f"{claims['calibration_error']:.3f}"),
+        *(f"{np.mean([one['limits'][key] for one in markets]):.1%}" for key in ("band", "max_move")),
     ]
-
-
-def section(name: str, markets: list[Measured], *, development: bool) -> str:
-    """One setting's policies, elasticities, grades and confidence."""
-    worth = [market for market in markets if _gain_of_oracle(market) >= WORTH_SHARING]
-    policies = sorted((row["policy"] for row in markets[0]["scores"]), key=lambda one: _mean(markets, one, "gain"))
-    told = [
-        [
-            policy,
-            spread([_row(market, policy)["gain"] for market in markets], "+.1%"),
-            spread([_row(market, policy)["share"] for market in worth], ".2f"),
-            f"{_mean(markets, policy, 'stock_turns'):.1f}",
-            f"{_mean(markets, policy, 'discount_depth'):.1%}",
-            f"{_mean(markets, policy, 'price_changes'):.1f}",
-        ]
-        for policy in policies
-    ]
-    errors = [
-        [estimate, *(spread([m["estimates"][estimate][key] for m in markets], form) for key, form in FORMS.items())]
-        for estimate in markets[0]["estimates"]
-    ]
-    grades = [
-        [
-            *(name, f"{part['products']:.0f}", f"{part['units']:.0%}", f"{part['mae']:.2f}", f"{part['bias']:+.2f}"),
-            f"{part['inside_80']:.0%}",
-        ]
-        for name in GRADES
-        if (part := _of_grade(markets, (name,)))
-    ]
-    claims = []
-    for kind in ("moves", "holds"):
-        confidence = [market["confidence"] for market in markets]
-        one = figures(confidence, kind)
-        row = [kind, f"{one['decisions']:,}", f"{one['right']:.1%}", f"{one['calibration_error']:.3f}"]
-        claims.append([*row, f"{one['brier_skill']:+.3f}", *([str(table(confidence, kind))] if development else [])])
-    limits = _summed(markets)
-    blind = limits["prior_only"]
-    moved = f"; {limits['prior_only_moved'] / blind:.1%} of those on a prior alone moved" if blind else ""
-    return "\n".join(
-        [
-            f"## {name}: {SETTINGS[name].title}\n",
-            markdown(["policy", "profit over static", "share", "turns", "discount", "changes"], told),
-            markdown(["elasticities", "MAE", "bias", "rank correlation"], errors),
-            markdown(["grade", "products", "share of units", "MAE", "bias", "inside 80 % interval"], grades),
-            markdown(
-                ["confidence", "decisions", "right", "calibration error", "Brier skill", *["table"] * development],
-                claims,
-            ),
-            f"Seeds {', '.join(str(market['seed']) for market in markets)}; true mean "
-            f"{np.mean([market['truth'] for market in markets]):.2f}; inside their 80 % interval: "
-            f"{np.mean([market['inside_80'] for market in markets]):.0%}. Refused by the market: "
-            f"{sum(market['refused'] for market in markets)}; below cost: "
-            f"{sum(market['below_cost'] for market in markets)}. At the largest move: "
-            f"{limits['max_move'] / limits['decisions']:.1%}{moved}.\n",
-        ]
-    )
-
-
-FORMS = {"mae": ".2f", "bias": "+.2f", "rank": ".2f"}
-
-
-def _of_grade(markets: list[Measured], names: tuple[str, ...]) -> dict[str, float]:
-    """Figures of the products of some grades in all markets; units are a share of all; empty without such products."""
-    parts = [market["grades"][name] for market in markets for name in names if name in market["grades"]]
-    if not parts:
-        return {}
-    products = np.array([part["products"] for part in parts], dtype=np.float64)
-    out = {
-        key: float(np.average([part[key] for part in parts], weights=products)) for key in ("mae", "bias", "inside_80")
-    }
-    units = sum(part["units"] for part in parts) / len(markets)
-    return out | {"products": float(products.sum()), "units": float(units)}
-
-
-def _summed(markets: list[Measured]) -> dict[str, int]:
-    return {key: sum(market["limits"][key] for market in markets) for key in markets[0]["limits"]}
 
 
 def _interval(found: tuple[float, float, float], form: str) -> str:
     mean, low, high = found
-    if np.isnan(mean):
-        return "–"
     return f"{mean:{form}}" if np.isnan(low) else f"{mean:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _gain_of_oracle(market: Measured) -> float:
-    return float(_row(market, market["oracle"])["gain"])
-
-
-def _row(market: Measured, policy: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(row for row in market["scores"] if row["policy"] == policy)
-    return found
-
-
-def _mean(markets: list[Measured], policy: str, key: str) -> float:
-    return float(np.mean([_row(market, policy)[key] for market in markets]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -390,63 +308,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    names = options.settings or [
-        name for name, setting in SETTINGS.items() if options.family in (setting.family, "both")
-    ]
-    plan = Plan(
-        ahead=options.ahead,
-        config=options.config,
-        withhold=tuple(options.withhold),
-        size={name: value for name in ("products", "days") if (value := getattr(options, name)) is not None},
-    )
-    tasks = [
-        (name, seed)
-        for name in names
-        for seed in SETTINGS[name].seeds(development=options.development)[options.skip :][: options.seeds]
-    ]
-    results: dict[str, list[Measured]] = {name: [] for name in names}
-    print(measured())
-    for name, market in _measured(tasks, plan, jobs=options.jobs):
-        results[name].append(market)
-        print(f"{name}, seed {market['seed']} done", file=sys.stderr, flush=True)
-        if len(results[name]) == sum(task[0] == name for task in tasks):  # printed early: a run takes hours
-            results[name].sort(key=lambda one: one["seed"])
-            print(section(name, results[name], development=options.development), flush=True)
-    print(summary(results))
-    return 0
-
-
-def _measured(tasks: Sequence[tuple[str, int]], plan: Plan, *, jobs: int) -> Iterator[tuple[str, Measured]]:
-    """Measures (setting, seed) markets as they get done, in this process or in `jobs` fresh ones at once."""
-    if jobs == 1:
-        for name, seed in tasks:
-            yield name, measure(name, seed, plan)
-        return
+    names = options.settings or [one for one in SETTINGS if options.family in (SETTINGS[one].family, "all")]
+    size = {one: value for one in ("products", "days") if (value := getattr(options, one)) is not None}
+    plan = Plan(ahead=options.ahead, config=options.config, size=tuple(size.items()))
+    seeds = {name: SETTINGS[name].seeds(development=options.development)[options.skip :] for name in names}
+    tasks = [(name, seeds[name][place]) for place in range(options.seeds) for name in names]
+    files = {task: options.output / f"{task[0]}-{task[1]}.json" for task in tasks}
+    options.output.mkdir(parents=True, exist_ok=True)
+    missing = [task for task in tasks if not files[task].exists()]
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, "1")  # the processes share the cores, so that each must keep to one
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(measure, name, seed, plan): name for name, seed in tasks}
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(measure, *task, plan): task for task in missing}
         for one in as_completed(running):
-            yield running[one], one.result()
+            files[running[one]].write_text(json.dumps(one.result()), encoding="utf-8")
+            print(*running[one], "done", file=sys.stderr, flush=True)
+    print(measured())
+    print(report([json.loads(path.read_bytes()) for path in files.values()], development=options.development))
+    return 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("demand", "Measures the demand model on markets with known truth.", sales=False)
     options.prog = "python -m benchmarks.demand"
-    options.add_argument(
-        "--family", choices=("default", "foreign", "both"), default="both", help="the settings of which family"
-    )
+    families = sorted({setting.family for setting in SETTINGS.values()})
+    options.add_argument("--family", choices=(*families, "all"), default="all", help="the settings of which family")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=None, help="or these settings")
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
     options.add_argument("--ahead", type=int, default=60, help="days that the policies price")
     options.add_argument("--products", type=int, default=None, help="products instead of a setting's own number")
     options.add_argument("--days", type=int, default=None, help="days of history instead of a setting's own number")
-    options.add_argument(
-        "--withhold", nargs="+", choices=OPTIONAL, default=[], help="columns that the platform does not get"
-    )
     options.add_argument("--jobs", type=int, default=1, help="markets at once, each in a process of its own")
-    options.add_flag("--development", help="the seeds that settings are chosen on, and their calibration tables")
+    options.add_argument(
+        "--output", type=Path, default=pricing_home() / "demand", metavar="DIR", help="a file of each market measured"
+    )
+    options.add_flag("--development", help="the seeds that settings are chosen on, and their calibration table")
     return options.parse(argv)
 
 

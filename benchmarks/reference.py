@@ -1,5 +1,7 @@
 """The estimator to beat: double machine learning with LightGBM, independent of the network and of its features."""
 
+from collections.abc import Mapping
+
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ START = -2.5
 BETWEEN = 0.6  # spread of products within their category that the fixed shrinkage assumes
 DAMPING = 0.5  # how far the reference's mark-up rule goes from the list price to the best price, in logs
 UNKNOWN = 1e3  # standard error where prices never moved by more than they were expected to
-PLAIN_DAMPING = 0.8  # how far the plain rule goes that is given the platform's own elasticities
+PLAIN_DAMPING = 0.65  # how far the plain rule goes that is given the platform's own elasticities
 
 
 def features(history: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Floats]:
@@ -114,10 +116,13 @@ class MarkUp:
     Args:
         history: Rows of the data contract.
         elasticities: Indexed by product_id: elasticity, category.
-        damping: How far it goes from the list price to the best price, in logs; 1 is all the way.
+        damping: How far it goes from the list price to the best price, in logs, one number or by product; 1 is all the
+            way.
     """
 
-    def __init__(self, history: pd.DataFrame, elasticities: pd.DataFrame, *, damping: float = DAMPING) -> None:
+    def __init__(
+        self, history: pd.DataFrame, elasticities: pd.DataFrame, *, damping: float | Mapping[str, float] = DAMPING
+    ) -> None:
         self._damping, self._gaps = damping, DeliveryGaps(history)
         self._elasticity = elasticities["elasticity"].to_dict()
         self._category = elasticities.groupby("category")["elasticity"].mean().to_dict()
@@ -141,7 +146,9 @@ class MarkUp:
         pairs = zip(requests.product_id, requests.category, strict=True)
         size = -np.array([self._elasticity.get(p, self._category.get(c, self._overall)) for p, c in pairs])
         best = requests.unit_cost * size / np.maximum(size - 1, 0.05)
-        damped = requests.list_price * (best / requests.list_price) ** self._damping
+        part = self._damping
+        far = np.array([part.get(p, 0.0) for p in requests.product_id]) if isinstance(part, Mapping) else part
+        damped = requests.list_price * (best / requests.list_price) ** far
         damped = np.clip(damped, requests.lowest, requests.highest)
         usual = np.array([self._usual.get(product, 0.0) for product in requests.product_id])
         expected = usual * (damped / requests.list_price) ** -size * self._gaps.days_left(requests)

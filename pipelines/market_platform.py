@@ -15,9 +15,10 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.lifts import Lift
 from pricing.data.panel import Panel
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.errors import ConfigError
@@ -75,8 +76,7 @@ class Platform:
     """Policy that prices with a `Pricer` and rebuilds it from the whole history at each refresh.
 
     Attributes:
-        decisions: The decisions of the last morning.
-        allowed: (request, 2) lowest and highest candidate price of each of them, currency units.
+        decisions: The decisions of the last morning, with the figures behind them.
     """
 
     def __init__(
@@ -112,8 +112,7 @@ class Platform:
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
-        self.decisions: list[Decision] = []
-        self.allowed: Floats = np.zeros((0, 2))
+        self.decisions: list[DetailedDecision] = []
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:
@@ -125,10 +124,8 @@ class Platform:
         """Prices one morning's requests: (request,) prices, currency units."""
         today = requests.date.astype("datetime64[D]").item()
         asked = price_requests(requests, withhold=self._withhold)
-        detailed = self._pricer.price_detailed(asked, today=today)
-        self.decisions = [one.decision for one in detailed]
-        self.allowed = np.array([(one.candidate_prices[0], one.candidate_prices[-1]) for one in detailed])
-        return np.array([decision.recommended_price for decision in self.decisions])
+        self.decisions = self._pricer.price_detailed(asked, today=today)
+        return np.array([one.decision.recommended_price for one in self.decisions])
 
     def _learnt(self) -> Pricer:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)

@@ -46,6 +46,7 @@ class Choices(NamedTuple):
         target: The same as far as the step goes; where no elasticity is known, the regular price at most.
         wanted: The target with the stock that there is.
         settled: The price without a draw.
+        against: The price that its confidence compares it with.
         prices: (request, candidate) prices at which the objective was computed, ascending.
         grid: Demand at them.
     """
@@ -64,6 +65,7 @@ class Choices(NamedTuple):
     target: Floats
     wanted: Floats
     settled: Floats
+    against: Floats
     prices: Floats
     grid: DemandGrid
 
@@ -154,6 +156,7 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         target=target,
         wanted=wanted,
         settled=price,
+        against=sold.price(np.where(~moves, 2, 1 - final)),
         prices=prices,
         grid=grid,
     )

@@ -33,6 +33,7 @@ class DetailedDecision(NamedTuple):
         target: The same as far as the step goes.
         wanted: The target with the stock that there is.
         settled: The price without a draw.
+        against: The price that its confidence compares it with.
         test: What a price test drew; None outside tests.
         unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
     """
@@ -51,6 +52,7 @@ class DetailedDecision(NamedTuple):
     target: float
     wanted: float
     settled: float
+    against: float
     test: Draw | None = None
     unit: float = 1.0
 
@@ -84,6 +86,7 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         choices.target.tolist(),
         choices.wanted.tolist(),
         choices.settled.tolist(),
+        choices.against.tolist(),
         batch.draws or [None] * len(decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )
