@@ -246,7 +246,7 @@ def report(markets: Sequence[Measured], *, development: bool) -> str:
     worst = min(markets, key=lambda one: one["scores"][PLATFORM]["gain"])
     parts = [
         markdown(
-            ["setting", "markets", "oracle − static", *(f"platform − {other}" for other in AGAINST), "shares of the last 3"],
+            ["setting", "markets", "oracle − static", *(f"platform − {other}" for other in AGAINST), "shares of these"],
             [_profit(name, some) for name, some in groups.items()],
         ),
         markdown(["policy", *groups], _shares(groups)),

@@ -109,27 +109,28 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
     follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
-        best, target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
+        wish = _wish(context, prices, grid, policy, blind=blind, rests=rests)
         given = np.zeros(len(context), np.bool_) if asked is None else np.isfinite(asked)
-        wanted = np.where(given, asked, wanted) if asked is not None else wanted
-
+        wanted = wish.wanted if asked is None else np.where(given, asked, wish.wanted)
         limits = policy.allowed.limits(context)
         stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
         regular = policy.allowed.nearest(context.anchor, limits)
         sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
-        gain, chance = sold.gain(1, 0), np.where(follows, 1.0, sold.chance(1, 0))
+        gain = sold.gain(1, 0) + wish.tilt * np.log(moved / stay)
+        chance = np.where(follows, 1.0, sold.chance(1, 0))
+        away = np.abs(np.log(moved / context.anchor)) > np.abs(np.log(stay / context.anchor))
         moves = moved != stay
         surely = given | follows | blind
         held = moves & ~surely & (gain <= policy.change_costs)
         right = calibrated(chance, policy.config.calibration)
-        doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
+        doubtful = moves & away & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
         stays = calibrated(np.where(moves, 1.0 - chance, sold.chance(0, 2)), policy.config.calibration)
         confidence = np.where(moves & (final == 1), right, stays)
         price, low, high = (
             sold.price(final),
-            *_range(logs, sold, final, context=context, prices=prices, limits=limits, policy=policy),
+            *_range(wish.logs, sold, final, context=context, prices=prices, limits=limits, policy=policy),
         )
         units = sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
@@ -152,8 +153,8 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         | (context.stock <= 0) * BIT["no_stock"]
         | limits.reasons(price, stays=blind & (price == stay)),
         source=grid.source,
-        best=best,
-        target=target,
+        best=wish.best,
+        target=wish.target,
         wanted=wanted,
         settled=price,
         against=sold.price(np.where(~moves, 2, 1 - final)),
@@ -170,34 +171,45 @@ def _candidates(context: PricingContext, policy: Policy) -> Floats:
     return np.asarray(np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps))
 
 
-def _targets(
+class _Wish(NamedTuple):
+    """What is asked for before the guardrails, (request,) each; and log units until the next delivery.
+
+    Attributes:
+        tilt: The power of the price by which the objective is tilted, so that with ample stock it peaks at the target.
+        logs: (request, node, candidate)
+    """
+
+    best: Floats
+    target: Floats
+    wanted: Floats
+    tilt: Floats
+    logs: Floats
+
+
+def _wish(
     context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Best price and target with ample stock, the price wanted with what there is; and (request, node, candidate) logs.
+) -> _Wish:
+    """The target: a move as far as its elasticity is known; and the price wanted with the stock that there is.
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
-    the way from the regular price to the best one, in logs: a move as far as its elasticity is known. Stock counts
-    whole: the objective is tilted by a power of the price, so that with ample stock it peaks at the target, and the
-    price wanted is where it peaks with the stock that there is.
+    the way from the regular price to the best one, in logs. Stock counts whole: the price wanted is where the tilted
+    objective peaks with that stock.
     """
     log_price, anchor = np.log(prices), np.log(context.anchor)
-    ample = np.log(np.maximum(grid.until, NOTHING))
-    sales = Sales(grid, context.supply)
+    sales, ample = Sales(grid, context.supply), np.log(np.maximum(grid.until, NOTHING))
     logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
-    values = grid.weight @ ample
+    values, follows = grid.weight @ ample, policy.follows(context)
     worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
-    followed = policy.followed(context)
-    best = np.where(np.isfinite(followed), followed, _best(values, context, prices, policy))
+    best = np.where(follows, policy.followed(context), _best(values, context, prices, policy))
     target = np.exp(anchor + step * (np.log(best) - anchor))
     target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
+    tilt = np.where(follows, 0.0, -_slope(values + worth, log_price, at=np.log(target)))
     if logs is ample:
-        return best, target, target, logs
-    tilt = -_slope(values + worth, log_price, at=np.log(target))[:, None] * log_price
-    wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
-    nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
-    short = sales.runs_out(nearest) & ~np.isfinite(followed)
-    return best, target, np.where(short, wanted, target), logs
+        return _Wish(best, target, target, tilt, logs)
+    wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt[:, None] * log_price, prices), target)
+    short = sales.runs_out(np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)) & ~follows
+    return _Wish(best, target, np.where(short, wanted, target), tilt, logs)
 
 
 def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy) -> Floats:

@@ -88,7 +88,8 @@ class Estimates:
         error: (parent,) their standard errors; infinite without an estimate.
         level: Mean elasticity of all products.
         level_error: Its standard error.
-        step: By how much the round moved it; nothing says how far it would still move.
+        step: By how much the round moved it.
+        moved: By how much all rounds after the first did: a level that they move far is one that they do not agree on.
         bias: Standard deviation of the bias that all estimates share, on the scale of an elasticity.
         shift: The regression behind them.
         checks: Falsification tests.
@@ -99,6 +100,7 @@ class Estimates:
     level: float
     level_error: float
     step: float
+    moved: float
     bias: float
     shift: Shift
     checks: FalsificationTests
@@ -235,6 +237,7 @@ def learn(
     usable = np.isfinite(shift.error)
     common = float(np.sqrt(np.mean(shift.common[usable] ** 2))) if usable.any() else 0.0
     step = level - (so_far.level if so_far is not None else float(np.mean(by_parent.elasticity)))
+    moved = so_far.moved + step if so_far is not None else 0.0
     drift = shift.drift if np.isfinite(shift.drift) else abs(level)  # all moved at once: nothing tells it from a trend
     known = Estimates(
         value=value,
@@ -242,7 +245,8 @@ def learn(
         level=level,
         level_error=shift.mean_error,
         step=step,
-        bias=float(np.sqrt(drift**2 + step**2 + common**2 + checks.doubt**2)),
+        moved=moved,
+        bias=float(np.sqrt(drift**2 + moved**2 + common**2 + checks.doubt**2)),
         shift=shift,
         checks=checks,
     )
