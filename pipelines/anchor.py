@@ -62,7 +62,8 @@ def _anchor(argv: Sequence[str] | None) -> int:
                 return 0
             products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
             step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
-            anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step)
+            cost = version.facts.known_costs(products)
+            anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
             number = register_with_anchors(version, anchors, access=access, parent=champion.number)
         requested = PromotionRequest(
             action="anchor",

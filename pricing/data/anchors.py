@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.data.panel import STEP_DAYS, Panel
 
-_ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high")
+_ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high", "unit_cost")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Anchors:
         list_price: Regular price, currency units.
         seen_low: Lowest price that people charged or set, currency units; NaN where unknown.
         seen_high: Highest such price; NaN where unknown.
+        unit_cost: Cost of a unit when the price was set, by which it moves with later costs; NaN where unknown.
     """
 
     since: np.datetime64
@@ -40,6 +41,7 @@ class Anchors:
     list_price: Floats
     seen_low: Floats
     seen_high: Floats
+    unit_cost: Floats
 
     @classmethod
     def from_panel(cls, panel: Panel) -> "Anchors":
@@ -51,6 +53,7 @@ class Anchors:
             list_price=np.zeros(0, np.float32),
             seen_low=np.zeros(0, np.float32),
             seen_high=np.zeros(0, np.float32),
+            unit_cost=np.zeros(0, np.float32),
         )
         return blank.extended(panel)
 
@@ -66,10 +69,18 @@ class Anchors:
             present=panel.present,
             price=panel.price,
             list_price=panel.list_price,
+            unit_cost=np.where(panel.cost_assumed[:, None], np.nan, panel.unit_cost),
         )
 
     def with_products(
-        self, product_ids: Strings, *, dates: Days, present: Bools, price: Floats, list_price: Floats
+        self,
+        product_ids: Strings,
+        *,
+        dates: Days,
+        present: Bools,
+        price: Floats,
+        list_price: Floats,
+        unit_cost: Floats | None = None,
     ) -> "Anchors":
         """`extended` for a panel's arrays: prices (product, period) are NaN only before a product's first period."""
         known = np.isfinite(price)
@@ -89,6 +100,9 @@ class Anchors:
             # A panel of recent days may have a carried-forward price but no row.
             seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
             seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
+            unit_cost=np.full(len(rows), np.nan, np.float32)
+            if unit_cost is None
+            else unit_cost[rows, column].astype(np.float32),
         )
 
     def _with_seen(self, product_ids: Strings, charged: Bools, price: Floats) -> "Anchors":
@@ -106,13 +120,16 @@ class Anchors:
             seen_high=np.where(there, high, self.seen_high).astype(np.float32),
         )
 
-    def moved(self, product_ids: Strings, list_price: Floats, *, date: np.datetime64) -> "Anchors":
+    def moved(
+        self, product_ids: Strings, list_price: Floats, *, date: np.datetime64, unit_cost: Floats | None = None
+    ) -> "Anchors":
         """Return these anchors with new ones for some products from `date` on; the new prices count as seen.
 
         Args:
             product_ids: (change,) products that have an anchor, each once.
             list_price: (change,) their new regular prices, currency units.
             date: First day of the period from which they apply.
+            unit_cost: (change,) cost of a unit that day; NaN where unknown.
         """
         now = self.columns(product_ids)
         new = list_price.astype(np.float32)
@@ -124,10 +141,11 @@ class Anchors:
             list_price=new,
             seen_low=np.fmin(now["seen_low"], new),
             seen_high=np.fmax(now["seen_high"], new),
+            unit_cost=np.full(len(new), np.nan, np.float32) if unit_cost is None else unit_cost.astype(np.float32),
         )
 
     def columns(self, product_ids: Strings) -> dict[str, Floats]:
-        """Latest `list_price`, `seen_low` and `seen_high` of each product, (product,); NaN where it has no anchor."""
+        """Latest prices and cost of each product, (product,) by attribute; NaN where it has no anchor."""
         if not len(self.product_ids):
             return {name: np.full(len(product_ids), np.nan, np.float32) for name in _ARRAYS[2:]}
         last = np.maximum(np.searchsorted(self.product_ids, product_ids, side="right") - 1, 0)
@@ -167,7 +185,7 @@ class Anchors:
     def digest(self) -> str:
         """SHA-256 of the anchors, in hexadecimal."""
         digest = hashlib.sha256("\n".join([str(self.since), *self.product_ids.tolist()]).encode())
-        for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high):
+        for values in (self.dates.astype(np.int64), self.list_price, self.seen_low, self.seen_high, self.unit_cost):
             digest.update(values.tobytes())
         return digest.hexdigest()
 

@@ -30,7 +30,9 @@ RESTATED = 2.0  # size of the elasticity with which they are restated at list pr
 
 REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
 _NOT_READ = np.zeros(0, np.uint8)
-_ANCHORED = {"anchor_price": "list_price", "seen_low": "seen_low", "seen_high": "seen_high"}  # name here: there
+_ANCHORED = {"anchor_price": "list_price", "anchor_cost": "unit_cost"} | {
+    name: name for name in ("seen_low", "seen_high")
+}  # name here: there
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class ProductFacts:
         typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
             where unknown.
         anchor_price: Regular price as a person set it last, which no price of the platform's own moves.
+        anchor_cost: Cost of a unit when it was set; NaN where unknown.
         recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
         promotions: Planned promotions of these products that were not over.
         planned_deliveries: Planned deliveries of these products that were to come.
@@ -91,6 +94,7 @@ class ProductFacts:
     last_change: Days
     typical_units: Floats
     anchor_price: Floats
+    anchor_cost: Floats
     recurring: tuple[str, ...] | None = None
     promotions: Promotions = field(default_factory=Promotions.none)
     planned_deliveries: Deliveries = field(default_factory=Deliveries.none)
@@ -195,6 +199,12 @@ class ProductFacts:
         return replace(
             self, promotions=promotions.after(self.state_date), planned_deliveries=deliveries.after(self.state_date)
         )
+
+    def known_costs(self, product_ids: Strings) -> Floats:
+        """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
+        row = np.minimum(np.searchsorted(self.product_ids, product_ids), len(self.product_ids) - 1)
+        known = (self.product_ids[row] == product_ids) & ~self.cost_assumed[row]
+        return np.where(known, self.unit_cost[row], np.nan)
 
     def tax_rates(self) -> Floats:
         """(product,) `tax_rate`, and the highest of its category in place of an unknown one, which answers assume."""

@@ -27,7 +27,17 @@ from pricing.errors import RequestError, UnknownProductError
 
 _DAY = np.dtype("datetime64[D]")
 _KNOWN = (
-    *("price", "last_price", "list_price", "anchor_price", "seen_low", "seen_high", "unit_cost", "cost_assumed"),
+    *(
+        "price",
+        "last_price",
+        "list_price",
+        "anchor_price",
+        "anchor_cost",
+        "seen_low",
+        "seen_high",
+        "unit_cost",
+        "cost_assumed",
+    ),
     *("tax_rate", "comp_price", "comp_price_date", "last_change", "typical_units"),
 )
 _GIVEN = ("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
@@ -169,6 +179,7 @@ class Resolver:
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
         keep[np.array([request.product_id in held for request in requests], np.bool_)] = BIT["holdout"]
+        dearer = cost / known["anchor_cost"]  # a regular price moves with the cost that it was set at
         context = PricingContext(
             current_price=_first(price, grid.payable(listed)),
             current_known=~np.isnan(price),
@@ -181,7 +192,7 @@ class Resolver:
             stock=stock,
             supply=np.where(comes, stock, np.inf),
             last_price=known["last_price"],
-            anchor_price=known["anchor_price"],
+            anchor_price=known["anchor_price"] * np.where(assumed, 1.0, np.nan_to_num(dearer, nan=1.0)),
             seen_low=known["seen_low"],
             seen_high=known["seen_high"],
             is_promo=is_promo,

@@ -1,6 +1,7 @@
 """Regular prices that hold in a closed loop: what the platform charges never moves them."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -140,6 +141,19 @@ def test_anchors_carried_on_night_after_night_are_those_of_the_whole_history(
     assert nightly.same(anchors.extended(whole))
 
 
+def _prices(anchors: Anchors, product: str) -> dict[str, list[float]]:
+    columns = anchors.columns(np.array([product]))
+    return {name: columns[name].tolist() for name in ("list_price", "seen_low", "seen_high")}
+
+
+def test_an_anchor_remembers_the_cost_that_it_was_set_at_unless_it_was_assumed() -> None:
+    panel = history()
+    known = replace(panel, unit_cost=np.full_like(panel.unit_cost, 2.5), cost_assumed=np.zeros(1, np.bool_))
+
+    assert Anchors.from_panel(known).columns(known.product_ids)["unit_cost"].tolist() == [2.5]
+    assert np.isnan(Anchors.from_panel(history()).columns(known.product_ids)["unit_cost"]).all()
+
+
 def test_a_product_launched_later_is_anchored_on_its_first_price() -> None:
     anchors = Anchors.from_panel(history())
     panel = build_panel(charged({"A": {0: 4.0}, "B": {8: 7.0, 9: 70.0, 10: 71.0}}), CONFIG, anchors=anchors)
@@ -147,7 +161,7 @@ def test_a_product_launched_later_is_anchored_on_its_first_price() -> None:
     extended = anchors.extended(panel)
 
     assert extended.product_ids.tolist() == ["A", "B"]
-    assert extended.columns(np.array(["B"])) == {"list_price": [7.0], "seen_low": [7.0], "seen_high": [7.0]}
+    assert _prices(extended, "B") == {"list_price": [7.0], "seen_low": [7.0], "seen_high": [7.0]}
     assert extended.dates[1] == day(8)
     assert panel.list_price[1].tolist()[-3:] == [7.0, 7.0, 7.0]
 
@@ -158,7 +172,7 @@ def test_a_product_unknown_so_far_is_anchored_where_persons_priced_it_last() -> 
 
     extended = anchors.extended(panel)
 
-    assert extended.columns(np.array(["B"])) == {"list_price": [3.0], "seen_low": [2.0], "seen_high": [3.0]}
+    assert _prices(extended, "B") == {"list_price": [3.0], "seen_low": [2.0], "seen_high": [3.0]}
     assert panel.list_price[1, LIVE:].tolist() == [3.0] * 4
 
 
@@ -185,7 +199,7 @@ def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
 
     panel = build_panel(rows(list(range(10)), price=4.0), CONFIG, anchors=moved)
     assert panel.list_price[0].tolist() == [4.0] * 8 + [5.0] * 2
-    assert moved.columns(np.array(["A"])) == {"list_price": [5.0], "seen_low": [4.0], "seen_high": [5.0]}
+    assert _prices(moved, "A") == {"list_price": [5.0], "seen_low": [4.0], "seen_high": [5.0]}
 
 
 def test_an_anchor_moved_twice_on_one_day_is_where_it_was_moved_last() -> None:

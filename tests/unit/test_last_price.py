@@ -83,6 +83,7 @@ def test_an_anchor_that_was_moved_is_a_price_that_a_person_set() -> None:
         list_price=first,
         seen_low=first,
         seen_high=first,
+        unit_cost=np.full(2, np.nan),
     )
     moved = anchors.moved(ids[1:2], np.array([15.0]), date=dates[2])
     later = moved.moved(ids[:1], np.array([8.0]), date=dates[3] + 1)
