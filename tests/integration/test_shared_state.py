@@ -12,16 +12,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
+from pricing.runtime.shared_files import SharedFiles
+from serving.shared_files_watch import SharedFilesWatch
 
 from monitoring.store import MonitoringStore
 from pipelines.commands import only_one
-from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
 from pricing.errors import LockError, RegistryError
 from pricing.paths import ROOT
 from pricing.registry.database import session_lock
 from pricing.registry.documents import DocumentChangedError, SharedDocuments
-from pricing.runtime.shared_files import SharedFiles
-from serving.shared_files_watch import SharedFilesWatch
 from tests.kit.servers import postgres as postgres_server
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
+from pricing.runtime.shared_files import SharedFiles
 from sqlalchemy import create_engine, text
 
-from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
 from pricing.decision.switches import read_switches
 from pricing.registry.audit import Audit
 from pricing.registry.documents import SharedDocuments
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord
-from pricing.runtime.shared_files import SharedFiles
 from serving.switch_watch import SwitchWatch
 from tests.integration.test_serving import ROOT, Service, wait_for
 from tests.kit.servers import postgres

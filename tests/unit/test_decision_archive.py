@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pricing.decision.price_tests import Draw
 
 from monitoring import decisions
 from monitoring.decisions import load_decisions
-from pricing.decision.price_tests import Draw
 from pricing.decision_log import archive, format
 from pricing.decision_log.archive import default_archive
 from pricing.decision_log.format import read_decisions

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pricing.decision.price_tests import Plan, PriceTest
 from scipy.integrate import quad
 
 from pricing.decision.explanation import Explanation, explain, round_together
-from pricing.decision.price_tests import Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches

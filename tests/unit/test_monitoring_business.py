@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from monitoring.holdout import first_day, since
+from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
 
 from monitoring import holdout as holdout_job
 from monitoring.business import effect, line, weeks
-from monitoring.holdout import first_day, since
 from pricing.data.panel import save_panel
-from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
 from pricing.errors import SourceError
 from tests.kit.monitoring_world import World, build, without
 

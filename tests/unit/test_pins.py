@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pricing.decision.price_tests import Plan, PriceTest
 
 from pricing.arrays import below
 from pricing.config import parse_model_config
-from pricing.decision.price_tests import Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest

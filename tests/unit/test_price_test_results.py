@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from pipelines.price_test import report
-from pricing.data.panel import Panel, Period
 from pricing.decision.price_test_results import Draws, estimate_elasticity, find_draws, price_test_cost
 from pricing.decision.price_tests import NO_TESTS, Plan, PriceTest
+
+from pricing.data.panel import Panel, Period
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.format import LogEntry, read_decisions

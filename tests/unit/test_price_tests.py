@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_plan, write_plan
 
 from pricing.decision.explanation import explain
 from pricing.decision.guardrails import EDGE
-from pricing.decision.price_tests import ARMS, NO_TESTS, Plan, PriceTest, read_plan, write_plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest

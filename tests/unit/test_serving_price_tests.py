@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from pricing.decision.price_tests import Plan, PriceTest, write_plan
+
 from pricing.decision_log.format import read_decisions
 from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version

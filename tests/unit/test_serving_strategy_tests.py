@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pricing.decision.assignment import OUTSIDE, deal, strata_of
+from pricing.decision.strategy_tests import arm_label, extend, read
 
 from pricing.config_models import StrategyTestConfig
-from pricing.decision.assignment import OUTSIDE, deal, strata_of
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.strategy_tests import arm_label, extend, read
 from pricing.decision_log.format import read_decisions
 from pricing.errors import ConfigError
 from serving.follower import verify_version

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pricing.decision.assignment import Holdout, holdout_file, read_held, read_holdout, write_holdout
+from pricing.runtime.shared_files import SharedFiles, job_files
+from serving.shared_files_watch import SharedFilesWatch
 
 from pipelines.price_log import read_assignment
 from pricing.config_models import StrategyTestConfig
 from pricing.decision import strategy_tests
-from pricing.decision.assignment import Holdout, holdout_file, read_held, read_holdout, write_holdout
 from pricing.errors import RegistryError
 from pricing.registry.documents import Document, DocumentChangedError, SharedDocuments
-from pricing.runtime.shared_files import SharedFiles, job_files
 from pricing.runtime.shared_state import given_database_url
 from serving.absence import REMIND_SECONDS
 from serving.follower import verify_version
-from serving.shared_files_watch import SharedFilesWatch
 from tests.kit.serving import settings_in
 from tests.kit.versions import loaded_version, shared_version
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pricing.decision.price_tests import Plan, PriceTest
 from pydantic import ValidationError
 
 from pricing.config import load_config
-from pricing.decision.price_tests import Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches, read_switches, write_switches
