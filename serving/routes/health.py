@@ -102,7 +102,9 @@ class HealthRoutes:
         ]
         today = service.now().date()
         running = sum(one.runs_on(today) for one in service.experiments.content.every)
-        extra.append(metrics.gauge("pricing_experiments", "Experiments under way.", running, state=service.experiments.state))
+        extra.append(
+            metrics.gauge("pricing_experiments", "Experiments under way.", running, state=service.experiments.state)
+        )
         in_force = service.switches.content.at(service.now())
         for action in ("freeze", "override"):
             count = sum(switch.action == action for switch in in_force)
