@@ -207,8 +207,8 @@ def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_name
     assert main([]) == 0
 
     frame, findings = load_decisions(tmp_path / "decisions", now=NOON + dt.timedelta(days=9), archive=str(elsewhere))
-    assert frame["decision_id"].tolist() == ["d-2", "d-5"]  # the last ones of each day
-    assert {finding.code: finding.count for finding in findings} | {"superseded_archived": 2, "not_applied": 2} == {
+    assert frame["decision_id"].tolist() == ["d-3", "d-6"]  # the last ones of each day
+    assert {finding.code: finding.count for finding in findings} | {"superseded_archived": 4} == {
         finding.code: finding.count for finding in findings
     }
     assert "log_lost" not in [finding.code for finding in findings]
@@ -330,7 +330,7 @@ def test_days_before_the_first_wanted_are_not_opened_and_not_taken_for_lost(
     reading = read_decisions(folder, since=NOON + dt.timedelta(days=2))
 
     assert sorted(days) == ["2026-03-08", "2026-03-09"]
-    assert (len(reading.records), reading.lost, reading.elsewhere) == (4, 0, 0)
+    assert (len(reading.records), reading.lost, reading.elsewhere) == (6, 0, 0)
 
 
 def test_a_wanted_day_that_is_gone_from_the_archive_is_elsewhere(tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_days_that_were_deleted_on_purpose_are_neither_lost_nor_elsewhere(tmp_pa
     shutil.rmtree(where / "day=2026-03-08")
     gone = read_decisions(folder)
 
-    assert kept["decision_id"].tolist() == ["d-8", "d-11"]
+    assert kept["decision_id"].tolist() == ["d-9", "d-12"]
     assert not {"log_lost", "log_elsewhere"} & {finding.code for finding in findings}
     assert (gone.lost, gone.elsewhere) == (0, 3)
 
@@ -470,10 +470,9 @@ def test_compaction_under_monitoring_doubles_nothing(tmp_path: Path, monkeypatch
 
     found, findings = load_decisions(folder, now=LATER)
 
-    assert found["decision_id"].tolist() == ["d-2", "d-9"]
+    assert found["decision_id"].tolist() == ["d-3", "d-9"]
     assert {finding.code: finding.count for finding in findings} == {
-        "superseded_archived": 1,
-        "not_applied": 1,
+        "superseded_archived": 2,
         "decided_late": 1,
     }
 
