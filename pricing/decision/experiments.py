@@ -1,8 +1,7 @@
 """Experiments: products dealt to arms within strata when planned, and what an arm asks of a price. The file of them.
 
-A product is in one experiment at a time, and in the arm that it was dealt to until the end; a product that comes later
-is in none. A draw is a hash of experiment, product and week, so that every program finds the same one without asking
-another: each of down, stay and up comes once in each block of three weeks, in an order drawn for that block.
+A draw is a hash of experiment, product and week, so that every program finds the same one without asking another: each
+of down, stay and up comes once in each block of three weeks, in an order drawn for that block.
 """
 
 import datetime as dt
@@ -52,11 +51,7 @@ class Arm:
     size: float = 0.0
 
     def __post_init__(self) -> None:
-        """Checks the values.
-
-        Raises:
-            ConfigError: One of them is out of range.
-        """
+        """Raises ConfigError where a value is out of range."""
         if self.kind not in get_args(Kind) or bool(self.of) != (self.kind in ("strategy", "challenger")):
             raise ConfigError(f"arm {self.name!r}: expected rule, keep, draw, strategy/NAME or challenger/NUMBER")
         if not 0 < self.share <= 1:
@@ -119,11 +114,7 @@ class Experiment:
     stopped: dt.date | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
-
-        Raises:
-            ConfigError: They contradict each other, or one of them is out of range.
-        """
+        """Raises ConfigError where a value is out of range, or they contradict each other."""
         if strange := set(self.products.values()) - set(self.named):
             raise ConfigError(f"experiment {self.name}: a product is in the arm {min(strange)!r}, which it has not")
         drawn = {product for product, arm in self.products.items() if self.named[arm].kind == "draw"}
@@ -136,12 +127,10 @@ class Experiment:
             "expected one arm at least, and none twice": not self.arms or len(self.named) < len(self.arms),
             f"the shares of its arms are {shares:g}, more than 1": shares > 1 + 1e-9,
             "names two challengers; one is loaded": sum(arm.kind == "challenger" for arm in self.arms) > 1,
-            "draws need the prices of their products": drawn != set(self.prices)
-            or min(self.prices.values(), default=1) <= 0,
+            "draws need the prices of their products": drawn != set(self.prices),
         }
-        wrong = next((fault for fault, found in faults.items() if found), None)
-        if wrong:
-            raise ConfigError(f"experiment {self.name}: {wrong}")
+        if any(faults.values()):
+            raise ConfigError(f"experiment {self.name}: {next(fault for fault, found in faults.items() if found)}")
 
     @cached_property
     def named(self) -> dict[str, Arm]:
@@ -168,16 +157,7 @@ class Experiment:
         return frozenset(product for product, name in self.products.items() if name == arm)
 
     def deviation(self, product_id: str, day: dt.date) -> float:
-        """Log of the factor that the week of a day draws for a product.
-
-        Example:
-            >>> import datetime as dt
-            >>> from pricing.decision.experiments import Arm, Experiment
-            >>> draw, start = Arm("draw", share=0.5, size=0.04), dt.date(2026, 3, 2)
-            >>> test = Experiment("spring", start, 6, (draw,), products={"tea": "draw"}, prices={"tea": 4.99})
-            >>> [round(test.deviation("tea", start + dt.timedelta(weeks=week)), 3) for week in range(6)]
-            [0.0, -0.039, 0.039, -0.039, 0.039, 0.0]
-        """
+        """Log of the factor that the week of a day draws for a product."""
         block, week = divmod((day - self.start).days // 7, len(WAYS))
         order = _ORDERS[int.from_bytes(_hash(self.name, product_id, str(block)), "big") % len(_ORDERS)]
         return order[week] * self.named[self.products[product_id]].deviation
@@ -194,9 +174,6 @@ class Experiments:
 
     every: tuple[Experiment, ...] = ()
     drawing: bool = True
-
-    def __bool__(self) -> bool:
-        return bool(self.every)
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
         """What the experiment that a product is in on a day asks of it; None outside every experiment."""
@@ -228,7 +205,7 @@ class Experiments:
 
     def holdout(self, day: dt.date) -> Experiment | None:
         """The first experiment that keeps products' prices on a day."""
-        return next((one for one in self.every if "keep" in one.named and one.runs_on(day)), None)
+        return next((one for one in self.every if one.in_arm("keep") and one.runs_on(day)), None)
 
     def beside(self, start: dt.date, end: dt.date) -> list[Experiment]:
         """The experiments that share a day with the span from `start` to before `end`."""
@@ -268,8 +245,8 @@ _FILE = TypeAdapter(tuple[Experiment, ...])
 
 def keeping(products: Collection[str]) -> Experiments:
     """Experiments in which products keep their prices on every day: so are frozen prices kept."""
-    start = dt.date(1, 1, 1)  # a Monday
-    return Experiments((Experiment("frozen", start, None, (Arm("keep", 1.0),), dict.fromkeys(products, "keep")),))
+    arms, first = (Arm("keep", share=1.0),), dt.date(1, 1, 1)  # a Monday
+    return Experiments((Experiment("frozen", first, None, arms, dict.fromkeys(products, "keep")),))
 
 
 def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
@@ -291,7 +268,7 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
 
 
 def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict[str, str]:
-    """Deals products to arms.
+    """Deals products to arms: product → name of its arm, without those that stay outside.
 
     Within each stratum, products come in an order drawn from their names; the first is dealt by lot, or many small
     strata would leave the same arms without any; each later one goes where the stratum lacks most. So every stratum has
@@ -301,9 +278,6 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
         strata: Product → its stratum.
         arms: The arms and their shares.
         name: The experiment's, which draws the order.
-
-    Returns:
-        Product → name of its arm, without the products that stay outside.
     """
     wanted = {arm.name: arm.share for arm in arms}
     wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)

@@ -207,7 +207,7 @@ class Resolver:
             reasons=reasons,
             dates=dates,
             categories=categories,
-            assigned=assigned if experiments else (),
+            assigned=assigned,
         )
 
     def _assigned(
@@ -223,7 +223,7 @@ class Resolver:
         No strategy where the request names one, or this configuration lacks it; no draw where the offer is advertised,
         or somebody else moved the price further than draw and platform together would.
         """
-        if not experiments:
+        if not experiments.every:
             return [None] * len(requests)
         most = self._policy.config.guardrails.max_move
         found = []

@@ -94,7 +94,7 @@ def test_what_cannot_be_learnt_from_is_refused(
     assert run("plan", "--name", "spring", *words) == 2
 
     assert expected in capsys.readouterr().err
-    assert not known(home)
+    assert not known(home).every
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
