@@ -24,12 +24,15 @@ TODAY, MONDAY = dt.date(2023, 7, 28), dt.date(2023, 7, 31)  # the version's stat
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry whose version 1 is champion; making one takes seconds."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
-    registry = Registry("pricing", uri=uri)
-    mlflow.set_tracking_uri(uri)
-    with mlflow.start_run():
-        number = registry.log_version(shared_version())
-    registry.set_alias(CHAMPION, number)
+    folder = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)  # where the artifacts go
+        registry = Registry("pricing", uri=uri)
+        mlflow.set_tracking_uri(uri)
+        with mlflow.start_run():
+            number = registry.log_version(shared_version())
+        registry.set_alias(CHAMPION, number)
     return uri
 
 
