@@ -9,8 +9,8 @@ demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
-configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly price-test price monitor \
-	follow freeze override unfreeze bake holdout alarms serve image
+configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor \
+	follow freeze override unfreeze bake alarms serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
@@ -23,7 +23,7 @@ define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the ex
 	$(installed) training demo
 	@set -e; export $(quiet) MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
 	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
-	.venv/bin/mlflow run . -e $(subst -,_,$(@:train=main)) --env-manager local "$$experiment" $(options)
+	.venv/bin/mlflow run . -e $(@:train=main) --env-manager local "$$experiment" $(options)
 endef
 define program  # a job that makes no MLflow run
 	$(installed) training demo
@@ -43,7 +43,7 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly price-test price monitor market follow freeze override unfreeze bake holdout compact alarms serve image reports ui bench wheel lock clean \
+	retrain nightly experiment price monitor market follow freeze override unfreeze bake compact alarms serve image reports ui bench wheel lock clean \
 	up down demo-compose sbom \
 	synth diff deploy destroy smoke smoke-image rollout access
 
@@ -113,7 +113,7 @@ retrain:  ## etl, train and, if registry.auto_promote, promote
 nightly:  ## monitors, refreshes or retrains, and lets the gates decide
 	$(sales)$(job)
 
-price-test:  ## plans, shows, stops or reports a test of prices
+experiment:  ## holdouts, strategies, drawn prices, a challenger: ARGS="-P action=list", or plan, stop, results
 	$(job)
 
 price:  ## prices for a file of requests, or for every product
@@ -140,9 +140,6 @@ unfreeze:  ## ends a freeze or an override: ARGS="--all --reason …"
 	$(program)
 
 bake:  ## fetches the champion once, for an image to carry
-	$(program)
-
-holdout:  ## draws products that keep their prices, to measure by
 	$(program)
 
 compact:  ## archives the decision log as Parquet

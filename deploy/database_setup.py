@@ -12,29 +12,6 @@ from psycopg2 import sql
 # Role → the database that it owns; the service's role owns none.
 OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
 READER = "serving"
-# What the service itself writes, made here as `pricing.registry` makes them (a test compares), so that
-# it belongs to the jobs' role; and what the service may do with it.
-WRITTEN = {
-    "pricing_documents": (
-        "model VARCHAR(300) NOT NULL, name VARCHAR(300) NOT NULL, version INTEGER NOT NULL, content VARCHAR NOT NULL, "
-        "at VARCHAR(40) NOT NULL, who VARCHAR(300) NOT NULL, PRIMARY KEY (model, name)",
-        "INSERT, UPDATE",
-    ),
-}
-# Of the documents the service writes those of who gets which share; holdout and price tests are the jobs' alone, who
-# own the table and so are bound by no policy. Sent at once, which is one transaction: the policies are never away.
-SERVICE_DOCUMENTS = "trials/"
-POLICIES = f"""
-ALTER TABLE pricing_documents ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS pricing_read ON pricing_documents;
-DROP POLICY IF EXISTS pricing_share ON pricing_documents;
-DROP POLICY IF EXISTS pricing_share_again ON pricing_documents;
-CREATE POLICY pricing_read ON pricing_documents FOR SELECT USING (true);
-CREATE POLICY pricing_share ON pricing_documents FOR INSERT TO {READER}
-    WITH CHECK (starts_with(name, '{SERVICE_DOCUMENTS}'));
-CREATE POLICY pricing_share_again ON pricing_documents FOR UPDATE TO {READER}
-    USING (starts_with(name, '{SERVICE_DOCUMENTS}')) WITH CHECK (starts_with(name, '{SERVICE_DOCUMENTS}'));
-"""
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
@@ -72,7 +49,7 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
 
 
 def _let_in(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come, and write shares."""
+    """Lets the service read the tables that there are and those that come."""
     connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
     try:
         connection.autocommit = True
@@ -83,10 +60,6 @@ def _let_in(owner: dict[str, str]) -> None:
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(sql.Identifier(READER)))
-            for table, (columns, rights) in WRITTEN.items():
-                cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-                cursor.execute(sql.SQL(f"GRANT {rights} ON {table} TO {{}}").format(sql.Identifier(READER)))
-            cursor.execute(POLICIES)
     finally:
         connection.close()
 

@@ -11,13 +11,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from monitoring import actions, evaluate, holdout, launchers, performance
+from monitoring import actions, evaluate, launchers, performance
 from monitoring.business import effect, line, weeks
 from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
 from monitoring.evaluate import SEED, Evaluation
@@ -44,7 +43,7 @@ from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.assignment import Holdout, holdout_file, read_holdout
+from pricing.decision.experiments import Experiment, experiments_file, read_experiments
 from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError, PricingError
 from pricing.fileio import redact_url
@@ -52,7 +51,7 @@ from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import CommandLine, Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_files import SharedFiles, job_files
+from pricing.runtime.shared_file import shared_experiments
 from pricing.runtime.shared_state import given_database_url
 from simulation.market import simulated_sales
 
@@ -119,7 +118,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         result = actions.with_champion(result, before=champion.number, after=after)
         todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT))
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            held = _holdout(options, evaluation, files=job_files(config.registry.model_name))
+            held = _holdout(config.registry.model_name, day=panel.dates[-1].astype(dt.date))
             week = weekly_figures(panel, evaluation, holdout=held, factor=config.monitoring.plausible_factor)
             figures |= {
                 "holdout_gain": week.effect.margin.value,
@@ -208,15 +207,10 @@ def _decide(
     return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
 
 
-def _holdout(options: argparse.Namespace, evaluation: Evaluation, *, files: SharedFiles) -> Holdout | None:
-    """Returns the holdout; stores the first day of pricing only when this run acts, on the platform's own log."""
-    own = options.act == "true" and options.decisions is None
-    first, path = holdout.first_day(evaluation.joined.frame), holdout_file(pricing_home())
-    files.refresh(path)
-    known = holdout.since(path, first, keep=False)
-    if not own or known == read_holdout(path):
-        return known
-    return files.edit(path, partial(holdout.since, first=first, keep=True))
+def _holdout(model: str, *, day: dt.date) -> Experiment | None:
+    """The experiment that keeps products' prices on a day."""
+    shared_experiments(model).refresh()
+    return read_experiments(experiments_file(pricing_home())).holdout(day)
 
 
 def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:
@@ -404,7 +398,7 @@ MOST_CATEGORIES = 15
 
 
 def weekly_figures(
-    panel: Panel, evaluation: Evaluation, *, holdout: Holdout | None, factor: float = math.inf
+    panel: Panel, evaluation: Evaluation, *, holdout: Experiment | None, factor: float = math.inf
 ) -> WeeklySummary:
     """Computes business figures of the newest week, the week before and each category, and the gain over 28 days."""
     everything = np.ones(len(panel.product_ids), dtype=bool)

@@ -6,18 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.holdout import first_day
-from monitoring.performance import Interval
 from monitoring.policy import Finding
-from monitoring.samples import mean_units
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.assignment import Holdout
-from pricing.demand.combination import volume_rows
+from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, spans
+from pricing.decision.experiments import Experiment
 
-RESAMPLES = 2000
-LEAST_PRODUCTS = 5
-BEFORE_WINDOWS = 3
 USUAL_WEEKS = 8  # before the newest one, whose median is what is usual
 
 
@@ -154,92 +148,44 @@ def _median_prices(panel: Panel, periods: slice) -> NDArray[np.float64]:
 
 
 def effect(
-    panel: Panel, joined: pd.DataFrame, holdout: Holdout | None, *, window: int, rng: np.random.Generator
+    panel: Panel, joined: pd.DataFrame, holdout: Experiment | None, *, window: int, rng: np.random.Generator
 ) -> Effect:
-    """Estimates the effect of pricing as a ratio of changes in margin: priced against held-out products.
+    """Estimates the effect of pricing on margin: products priced as recommended against those that keep their prices.
 
-    Margin per product in the newest window is compared with that just before pricing began. The margin of priced
-    products at static prices is estimated as their margin before, times the change of held-out products of the same
-    volume class. The interval is a bootstrap over products, stratified by group and class.
+    See `experiment_results.profit_gain`; the newest window is compared with the time before the experiment began.
 
     Args:
         panel: Actual sales.
-        joined: `Joined.frame`; pricing began on its first live day, or earlier if the holdout says so. A replay of the
-            past has no live day; its first day counts.
-        holdout: The held-out products and the first day of pricing.
+        joined: `Joined.frame`.
+        holdout: An experiment that keeps products' prices; None where none does.
         window: Periods of the newest window.
         rng: Draws the products.
     """
-    nothing = Interval(float("nan"), float("nan"), float("nan"))
-    if holdout is None or not holdout.held:
-        return Effect(
-            nothing,
-            0,
-            0,
-            "No products are held out on static prices, so what pricing earns cannot be told apart; "
-            "pricing holdout draws some.",
+    kept = frozenset[str]() if holdout is None else holdout.in_arm("keep")
+    if holdout is None or not kept:
+        text = (
+            "No products keep their prices, so what pricing earns cannot be told apart; "
+            "pricing experiment plan --name holdout --keep 0.1 has some keep theirs."
         )
-    if joined.empty:
-        return Effect(nothing, 0, len(holdout.held), "No decision has met its sales yet.")
-    days = [day for day in (first_day(joined), holdout.began) if day is not None]
-    first = np.datetime64(min(days) if days else joined["period"].min(), "D")
-    begin = int(np.searchsorted(panel.dates, first))
-    total = len(panel.dates)
-    after = slice(max(begin, total - window), total)
-    before = slice(max(0, begin - BEFORE_WINDOWS * window), begin)
-    followed = joined[joined["period"] >= pd.Timestamp(panel.dates[after.start])]
-    priced_ids = set(followed.loc[followed["pricing"] == "followed", "product_id"]) - holdout.held
-    held = np.isin(panel.product_ids, sorted(holdout.held))
-    priced = np.isin(panel.product_ids, sorted(priced_ids))
-    known = panel.present[:, before].any(axis=1) & panel.present[:, after].any(axis=1)
-    held, priced = held & known, priced & known
-    if min(held.sum(), priced.sum()) < LEAST_PRODUCTS or before.start == before.stop:
-        text = f"{int(held.sum())} held-out and {int(priced.sum())} priced products sold before and after: too few."
-        return Effect(nothing, int(priced.sum()), int(held.sum()), text)
-    earned_before, earned_after = _margin(panel, before), _margin(panel, after)
-    classes = volume_rows(mean_units(panel.units_sold[:, before])).astype(np.intp)
-
-    def gain(rows_priced: NDArray[np.intp], rows_held: NDArray[np.intp]) -> float:
-        pooled = _ratio(earned_after[rows_held].sum(), earned_before[rows_held].sum())
-        static = 0.0
-        for stratum in range(int(classes.max()) + 1):
-            mine, theirs = rows_priced[classes[rows_priced] == stratum], rows_held[classes[rows_held] == stratum]
-            change = _ratio(earned_after[theirs].sum(), earned_before[theirs].sum()) if len(theirs) > 1 else pooled
-            static += float(earned_before[mine].sum()) * (change if np.isfinite(change) else pooled)
-        return _ratio(earned_after[rows_priced].sum(), static) - 1
-
-    groups = [np.flatnonzero(priced), np.flatnonzero(held)]
-    draws = [gain(*(_draw(group, classes, rng) for group in groups)) for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    found = Interval(gain(*groups), float(low), float(high))
-    sure = "a gain" if low > 0 else "a loss" if high < 0 else "which may be chance"
+        return Effect(UNKNOWN, 0, 0, text)
+    before, after = spans(panel, start=holdout.start, most=window)
+    if joined.empty or after.start >= after.stop:
+        return Effect(UNKNOWN, 0, len(kept), "No decision has met its sales yet.")
+    followed = joined[(joined["period"] >= pd.Timestamp(panel.dates[after.start])) & (joined["pricing"] == "followed")]
+    gain = profit_gain(panel, set(followed["product_id"]) - kept, kept, before=before, after=after, rng=rng)
+    found = gain.profit
+    if not np.isfinite(found.value):
+        text = f"{gain.others} held-out and {gain.products} priced products sold before and after: too few."
+        return Effect(found, gain.products, gain.others, text)
+    sure = "a gain" if found.low > 0 else "a loss" if found.high < 0 else "which may be chance"
     text = (
         f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
-        f"prices, {sure} (95 % between {signed(low)} and {signed(high)}; {len(groups[0])} priced, {len(groups[1])} "
-        "held-out products)."
+        f"prices, {sure} (95 % between {signed(found.low)} and {signed(found.high)}; {gain.products} priced, "
+        f"{gain.others} held-out products)."
     )
-    return Effect(found, len(groups[0]), len(groups[1]), text)
-
-
-def _margin(panel: Panel, periods: slice) -> NDArray[np.float64]:
-    """(product,) mean margin over the periods with a row."""
-    seen = panel.present[:, periods]
-    units = np.where(seen, panel.units_sold[:, periods], 0.0)
-    price, cost, tax_rate = (value[:, periods] for value in (panel.price, panel.unit_cost, panel.tax_rates()))
-    each = units * np.nan_to_num(unit_profit(price, cost, tax_rate=tax_rate))
-    earned: NDArray[np.float64] = each.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    return earned
+    return Effect(found, gain.products, gain.others, text)
 
 
 def signed(value: float) -> str:
     """Formats a change in per cent with its sign; minus, not hyphen."""
     return f"{value:+.1%}".replace("-", "−")
-
-
-def _draw(group: NDArray[np.intp], classes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    parts = [group[classes[group] == stratum] for stratum in np.unique(classes[group])]
-    return np.concatenate([part[rng.integers(0, len(part), len(part))] for part in parts])
-
-
-def _ratio(above: float, below: float) -> float:
-    return float(above / below) if below > 0 else float("nan")

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ COLUMNS = (
     *("recommended_price", "confidence", "expected_units", "expected_margin", "source", "reasons", "strategy"),
     *("model_version", "current_price", "list_price", "unit_cost", "stock", "comp_price"),
     *("comp_price_used", "comp_price_age"),
-    *("candidate_price", "candidate_units", "candidate_size", "unit", "strategy_test"),
+    *("candidate_price", "candidate_units", "candidate_size", "unit", "experiment"),
 )
 NUMBERS = [
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
@@ -28,9 +28,10 @@ NUMBERS = [
 ]
 TEXTS = (
     *("decision_id", "product_id", "category", "worker", "source", "reasons", "strategy", "model_version"),
-    "strategy_test",
+    "experiment",
 )
-ARCHIVED = tuple("current_stock" if name == "stock" else name for name in COLUMNS)  # their names in the archive
+# Their names in the archive, where the arm stands apart.
+ARCHIVED = (*("current_stock" if name == "stock" else name for name in COLUMNS), "arm")
 CLOCK_SECONDS = 60
 FEW = 50_000  # decisions that are read in seconds, however old they are: small shops are judged on longer windows
 FEW_BYTES = 2_000 * FEW  # the same in the log, whose lines are shorter
@@ -45,7 +46,6 @@ class _Archived:
     parts: list[pd.DataFrame] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     broken: int = 0
-    shadowed: int = 0
     superseded: int = 0
     back: int = 0
     replayed: int = 0
@@ -101,7 +101,6 @@ def load_decisions(
     )
     found = attempts[-1]
     found.records += reading.records
-    shadowed = reading.shadowed + found.shadowed
     frame, broken = _frame(found.records)
     frame = _finished(frame, now=now, days=days)
     found.back += _clock_back(frame)
@@ -109,9 +108,8 @@ def load_decisions(
     whole = pd.concat([*found.parts, frame], ignore_index=True) if found.parts else frame
     repeated = whole["decision_id"].duplicated()
     whole = whole[~repeated].sort_values(["at", "sequence"], kind="stable", ignore_index=True)
-    counts = replace(reading, shadowed=shadowed)
     findings = [
-        *_log_findings(counts, broken=broken + found.broken, repeated=int(repeated.sum())),
+        *_log_findings(reading, broken=broken + found.broken, repeated=int(repeated.sum())),
         *_clock_findings(ahead=int(_ahead(whole, now=now).sum()), back=found.back, late=late),
         *counted(
             "superseded_archived",
@@ -121,7 +119,7 @@ def load_decisions(
         ),
     ]
     if whole.empty:
-        findings.append(_empty(reading=counts, broken=broken + found.broken, known=known))
+        findings.append(_empty(reading=reading, broken=broken + found.broken, known=known))
     return whole, findings
 
 
@@ -135,16 +133,15 @@ def _read_archive(found: _Archived, archive: str | Path, *, now: dt.datetime, da
         if since is not None and day < since.isoformat() and found.rows >= FEW:
             return True
         tables = []
-        for table in files.read(("worker", "sequence", "shadow", *ARCHIVED)):
+        for table in files.read(ARCHIVED):
             for worker, numbers in table.groupby("worker")["sequence"]:
                 found.numbers.setdefault(str(worker), set()).update(numbers.tolist())
-            shadow = table["shadow"].to_numpy(dtype=bool)
-            found.shadowed += int(shadow.sum())
-            tables.append(table[~shadow])
+            tables.append(table)
         if not tables:
             continue
         frame = pd.concat(tables, ignore_index=True).rename(columns={"current_stock": "stock"})
         frame["reasons"] = frame["reasons"].fillna("")
+        frame["experiment"] = frame["experiment"] + "/" + frame["arm"]
         sound = (frame["candidate_price"].list.len() == frame["candidate_units"].list.len()).fillna(value=False)
         found.broken += int((~sound).sum())
         frame = _finished(frame.loc[sound, list(COLUMNS)].drop_duplicates(["worker", "sequence"]), now=now, days=days)
@@ -174,7 +171,6 @@ def _reduce(found: _Archived, part: _Archived, *, now: dt.datetime, days: int) -
     frame, broken = _frame(part.records)
     _keep_in_force(found, _finished(frame, now=now, days=days), days=days)
     found.broken += broken
-    found.shadowed += part.shadowed
 
 
 def _keep_in_force(found: _Archived, frame: pd.DataFrame, *, days: int) -> None:
@@ -192,10 +188,7 @@ def _take_line(found: _Archived, line: bytes) -> bool:
         return False
     if record["sequence"] not in found.numbers.setdefault(record["worker"], set()):
         found.numbers[record["worker"]].add(record["sequence"])
-        if record["shadow"]:
-            found.shadowed += 1
-        else:
-            found.records.append(record)
+        found.records.append(record)
     return True
 
 
@@ -281,12 +274,6 @@ def _log_findings(reading: LogReading, *, broken: int, repeated: int) -> list[Fi
             "{count} decision(s) stand in the log twice; each counts once",
             repeated + reading.repeated,
         ),
-        *counted(
-            "not_applied",
-            "note",
-            "{count} decision(s) were only tried out (by a batch that was not applied) and are left out",
-            reading.shadowed,
-        ),
     ]
 
 
@@ -294,12 +281,8 @@ def _empty(*, reading: LogReading, broken: int, known: bool) -> Finding:
     """The finding on a log without decisions that were given to a shop: a fault only where there were some before."""
     if known or reading.damaged or broken or reading.lost > reading.damaged or reading.elsewhere:
         return Finding("log_empty", "breach", "the decision log has lost its decisions: nothing can be scored")
-    if reading.shadowed:
-        text = f"all {reading.shadowed:,} decision(s) were only tried out; with --applied true they count as charged"
-        return Finding("no_decisions", "warning", text, reading.shadowed)
-    return Finding(
-        "no_decisions", "warning", "no price has been decided yet, so there is nothing to compare with sales"
-    )
+    text = "no price has been decided yet, so there is nothing to compare with sales; pricing price logs with --applied"
+    return Finding("no_decisions", "warning", text)
 
 
 def _row(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -336,7 +319,7 @@ def _row(record: dict[str, Any]) -> tuple[Any, ...]:
         units,
         sizes,
         float(candidates["unit"]),
-        record["strategy_test"],
+        record["experiment"] and f"{record['experiment']['name']}/{record['experiment']['arm']}",
     )
 
 

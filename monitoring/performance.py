@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from pricing.config_models import MonitoringConfig
+from pricing.decision.experiment_results import Interval
 
 RESAMPLES = 500
 MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
@@ -20,15 +21,6 @@ _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
 
 COMP_AGES = ((1, "up to a day"), (7, "up to a week"), (math.inf, "older"))  # days; the ages that are told apart
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % bootstrap interval (see `score`); NaN where it cannot be computed."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

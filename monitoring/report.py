@@ -7,9 +7,10 @@ from html import escape
 
 from monitoring.business import BusinessFigures, Effect, plausible, signed
 from monitoring.evaluate import Evaluation, unjudged
-from monitoring.performance import DecisionScores, Interval, explain
+from monitoring.performance import DecisionScores, explain
 from monitoring.policy import PolicyOutcome
 from monitoring.todo import Task
+from pricing.decision.experiment_results import Interval
 
 _COLOURS = """--ink:#1c2733;--soft:#5b6b7b;--line:#dfe5ea;--good:#1f7a4d;--bad:#b3261e;--warn:#8a5a00;--fill:#f5f7f9"""
 STYLE = f"""

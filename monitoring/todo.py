@@ -111,6 +111,6 @@ def _task(code: str, why: str, line: CommandLine) -> Task:
         "champion_unknown": (line.job("train"), line.job("promote")),
         "log_elsewhere": (f"export {ARCHIVE_VARIABLE}=…", again),
         "truth_partial": (again,),
-        "elasticity_unidentified": (line.job("price_test", name="first", share="0.2"),),
+        "elasticity_unidentified": (line.job("experiment", action="plan", name="first", draw="0.2", weeks="26"),),
     }
     return Task(_WHAT.get(code, "Look at what is named"), why, commands.get(code, ()))

@@ -20,22 +20,16 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
-from pipelines.price_log import (
-    Assignment,
-    NumberedAnswer,
-    log_decisions,
-    read_assignment,
-    switches_in_force,
-)
+from pipelines.price_log import NumberedAnswer, log_decisions, switches_in_force
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
+from pricing.decision.experiments import Experiments, experiments_file, read_experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday, request_fields
-from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.decision.switches import Switches
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
@@ -44,7 +38,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_files import job_files
+from pricing.runtime.shared_file import shared_experiments
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
@@ -108,18 +102,17 @@ def _price(argv: Sequence[str] | None) -> int:
         else:
             requests, bad = read_requests(read_sales(options.requests))
         model = config.registry.model_name
-        assignment = read_assignment(
-            config.serving.strategy_test, pricer=pricer, facts=loaded.facts, keep=applied, files=job_files(model)
-        )
+        shared_experiments(model).refresh()
+        experiments = read_experiments(experiments_file(pricing_home()))
         switches = switches_in_force(model, url=database_url(), now=dt.datetime.now(dt.UTC))
         if switches:
             print(_switched(switches))
-        assignment = replace(assignment, switches=switches)
-        answers, refused = decide(pricer, requests, today=today, assignment=assignment)
+        answers, refused = decide(pricer, requests, today=today, experiments=experiments, switches=switches)
         bad = sorted([*bad, *refused])
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
-        log_decisions(answers, pricing_home() / "decisions", assignment=assignment, applied=applied)
+        if applied:
+            log_decisions(answers, pricing_home() / "decisions")
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
@@ -150,8 +143,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_flag(
         "--applied",
-        help="these prices go on the shelf, and monitoring compares them with the sales that follow; absent: they are "
-        "only looked at, whatever version they are of, logged as tried out, and nothing is judged by them",
+        help="these prices go on the shelf: they are logged, and monitoring compares them with the sales that follow; "
+        "absent: they are only looked at",
     )
     options.add_argument("--rejects", type=Path, metavar="FILE", help="write bad rows here (CSV) and go on")
     return options.parse(argv)
@@ -246,7 +239,12 @@ def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[Reje
 
 
 def decide(
-    pricer: Pricer, requests: Sequence[NumberedRequest], *, today: dt.date, assignment: Assignment
+    pricer: Pricer,
+    requests: Sequence[NumberedRequest],
+    *,
+    today: dt.date,
+    experiments: Experiments,
+    switches: Switches,
 ) -> tuple[list[NumberedAnswer], list[RejectedRow]]:
     """Prices requests in batches; an inconsistent request fails without its batch.
 
@@ -254,7 +252,8 @@ def decide(
         pricer: The version's.
         requests: With their row numbers.
         today: The day on which they are answered.
-        assignment: Products held out or under test.
+        experiments: What is tried on which products.
+        switches: Prices that a person has frozen or given.
 
     Returns:
         Answers with their row numbers, and errors of the other rows.
@@ -262,23 +261,16 @@ def decide(
     answers: list[NumberedAnswer] = []
     refused: list[RejectedRow] = []
     shown = time.monotonic()
-    price = partial(
-        pricer.price_detailed,
-        today=today,
-        held=assignment.held,
-        tests=assignment.tests,
-        switches=assignment.switches,
-    )
+    price = partial(pricer.price_detailed, today=today, experiments=experiments, switches=switches)
     for start in range(0, len(requests), BATCH):
         part = requests[start : start + BATCH]
-        asked = [with_assigned_strategy(assignment.arms, request) for _, request in part]
         try:
-            detailed = price(asked)
+            detailed = price([request for _, request in part])
             answers += [(number, request, answer) for (number, request), answer in zip(part, detailed, strict=True)]
         except RequestError:
-            for (number, request), alone in zip(part, asked, strict=True):
+            for number, request in part:
                 try:
-                    answers.append((number, request, price([alone])[0]))
+                    answers.append((number, request, price([request])[0]))
                 except RequestError as error:
                     refused.append((number, str(error)))
         if time.monotonic() - shown > _PROGRESS_SECONDS:
@@ -360,13 +352,13 @@ def _record(decisions: pd.DataFrame, *, refused: int, version: str, applied: boo
 
 
 def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> Iterator[str]:
-    """Yields what becomes of the decisions in the log, and what there is to know about the day priced."""
+    """Yields what becomes of the decisions, and what there is to know about the day priced."""
     if decisions.empty:
         return
     first, last = min(decisions["date"]), max(decisions["date"])
     days = f"{first}" if first == last else f"{first} to {last}"
     if not applied:
-        yield f"prices of {days}, logged as only looked at; with --applied true they count as charged"
+        yield f"prices of {days}, only looked at and not logged; with --applied true they count as charged"
         return
     yield f"prices of {days}, logged as applied: once their sales are in, monitor compares them"
     if last < today:

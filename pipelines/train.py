@@ -27,20 +27,18 @@ from pipelines.reports.model_card import model_card
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel
-from pricing.decision.price_test_results import find_draws
-from pricing.decision.price_tests import NO_TESTS, plan_file, read_plan
+from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
 from pricing.errors import HistoryError
-from pricing.paths import pricing_home, tracking_uri
+from pricing.paths import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, must_hold_prices, pack
 from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
-from pricing.runtime.shared_files import job_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +73,7 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
         say = partial(_say, started)
         data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
         anchors = version_anchors(anchors, panel)
-        tested = _tested(panel, options.decisions, model=config.registry.model_name, say=say)
+        tested = _tested(panel, options.decisions, say=say)
         number, scores = learn(
             panel,
             config,
@@ -112,7 +110,7 @@ def _learn(
 
     calendar = holiday_calendar(panel, config.data)
     if panel.dates[-1] >= anchors.since:
-        say(f"prices since {anchors.since} may be the platform's own: only price tests among them teach elasticities")
+        say(f"prices since {anchors.since} may be the platform's own: only drawn ones among them teach elasticities")
     evaluated = backtest(panel, config.demand, calendar=calendar, live_since=anchors.since, progress=say)
     frame, figures = described(evaluated.frame, evaluated.figures, panel)
     log_backtest(frame, figures)
@@ -170,29 +168,22 @@ def _logged_losses() -> Iterator[None]:
                 MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(
-    panel: Panel, folder: Path | None, *, model: str, say: Callable[[str], None]
-) -> "NDArray[np.floating] | None":
-    """(product, period) random price deviations of logged price tests; None without any. Logs their number.
+def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+    """(product, period) logs of the factors that experiments drew for prices; None without any. Logs their number.
 
     Raises:
-        SourceError: The log or the plan of tests cannot be read.
+        SourceError: The log cannot be read.
     """
     log = log_places(folder)
     if folder is None and not log.readable:
         return None
-    here = log.folder.resolve() == (pricing_home() / "decisions").resolve()
-    plan = NO_TESTS
-    if here:  # the plan covers only this home's log
-        job_files(model).refresh(plan_file(pricing_home()))
-        plan = read_plan(plan_file(pricing_home()))
-    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, tested=True).records
-    draws = find_draws(panel, records, plan=plan)
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, drawn=True).records
+    draws = find_draws(panel, records)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used
-    mlflow.log_metrics({"price_test/draws_used": float(draws.used), "price_test/draws_left_out": float(missed)})
-    say(f"price tests: {draws.used:,} product-periods used, {missed:,} left out whose price was not charged")
+    mlflow.log_metrics({"experiment/draws_used": float(draws.used), "experiment/draws_left_out": float(missed)})
+    say(f"experiments: draws of {draws.used:,} product-periods used, {missed:,} left out whose price was not charged")
     return draws.deviation if draws.used else None
 
 
@@ -200,7 +191,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
     options.add_argument(
-        "--decisions", type=Path, metavar="DIR", help="decision log with price tests; absent: PRICING_HOME/decisions"
+        "--decisions", type=Path, metavar="DIR", help="decision log with drawn prices; absent: PRICING_HOME/decisions"
     )
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")

@@ -321,14 +321,6 @@ class RegistryConfig(Section):
     gates: GatesConfig
 
 
-class StrategyTestConfig(Section):
-    """A strategy test: a share of the products, dealt to the strategies evenly and for good."""
-
-    name: Annotated[str, Field(pattern=r"^[\w-]{1,50}$")]
-    share: Annotated[float, Field(gt=0, le=1)]
-    strategies: Annotated[list[str], Field(min_length=2)]
-
-
 class ServingConfig(Section):
     """The REST service and its follower."""
 
@@ -356,8 +348,6 @@ class ServingConfig(Section):
     upload_waiting_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 2000.0
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     log_sync: bool
-    strategy_test: StrategyTestConfig | None
-    challenger_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
     embedded_metrics: str = ""

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from pricing.decision.price_tests import NO_TESTS, read_plan
 from pricing.decision_log.writer import LogWriter
 from pricing.runtime.shop_time import shop_now
 from serving.api import Endpoint, endpoint_name, register
@@ -26,7 +25,7 @@ from serving.routes import catalogue, explain, health, pricing
 from serving.routes.pricing import PricingRoutes
 from serving.service import PATIENCE_SECONDS, Service
 from serving.settings import Settings, read_settings
-from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import ExperimentFile, SwitchFile
 
 ROOT = "root"  # name of the bare address, which is no part of the API
 
@@ -57,8 +56,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
     embedded = Embedded(
         settings.run_folder, namespace=serving.embedded_metrics, every=serving.embedded_seconds, task=settings.task
     )
-    holdout = HoldoutFile(settings.holdout_file)
-    tests = WatchedFile(settings.price_tests_file, read=read_plan, empty=NO_TESTS, what="plan of price tests")
+    experiments = ExperimentFile(settings.experiments_file)
     switches = SwitchFile(settings.switch_file)
     champion = Champion(settings)
     service = Service(
@@ -68,8 +66,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], dt.datetim
         metrics=metrics,
         exchange=exchange,
         now=now,
-        holdout=holdout,
-        price_tests=tests,
+        experiments=experiments,
         switches=switches,
         embedded=embedded,
     )

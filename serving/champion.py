@@ -5,15 +5,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pricing.config import ModelConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.strategy_tests import arms_of, canary, check_strategy_test
-from pricing.errors import ConfigError, PricingError, VersionError
+from pricing.errors import PricingError, VersionError
 from pricing.registry.version import LoadedVersion, load
 from pricing.served_config import ServedConfig, served_config
 from serving.current_version import (
@@ -58,8 +57,7 @@ class Served:
         pricer: Prices by it.
         settings: The configuration that its pricer uses, and where a version and the user's file differ.
         version: The version itself; None without one.
-        arms: Product → the strategy that a strategy test assigned to it; "" or absent where it takes part in none.
-        canary: The products that it prices as the challenger.
+        tried: Whether an experiment tries it beside the champion.
         rules: Prices where it fails: rules with its facts, costs and list prices; None without facts.
         cached_bodies: Cache of response bodies that depend only on the version, by name.
     """
@@ -68,8 +66,7 @@ class Served:
     pricer: Pricer
     settings: ServedConfig
     version: LoadedVersion | None
-    arms: Mapping[str, str] = field(default_factory=dict)
-    canary: frozenset[str] = frozenset()
+    tried: bool = False
     rules: Pricer | None = None
     cached_bodies: dict[str, bytes] = field(default_factory=dict)
 
@@ -119,8 +116,7 @@ class Champion:
     def reload(self) -> bool:
         """Checks for a new champion and a new challenger; returns whether the champion changed."""
         swapped = self._look_for_champion()
-        if self._settings.uses_challenger:
-            self._look_for_challenger()
+        self._look_for_challenger()
         return swapped
 
     def _look_for_challenger(self) -> None:
@@ -138,7 +134,7 @@ class Champion:
         try:
             pointer = read_pointer(path)
             if pointer is not None and pointer.version != self.served.name:
-                self.challenger = self._serve(pointer, folder=pointed_folder(path, pointer), challenger=True)
+                self.challenger = self._serve(pointer, folder=pointed_folder(path, pointer), tried=True)
                 _log.info("version %s is tried beside %s from now on", pointer.version, self.served.name)
         except (VersionError, OSError) as error:
             _log.error("%s; no challenger is tried", error)
@@ -184,7 +180,7 @@ class Champion:
         if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
             self._again[path] = self._clock() + RETRY_SECONDS
 
-    def _serve(self, pointer: Pointer, *, folder: Path, challenger: bool = False) -> Served:
+    def _serve(self, pointer: Pointer, *, folder: Path, tried: bool = False) -> Served:
         """Opens a version and prices its golden requests once, to warm it up.
 
         Raises:
@@ -192,7 +188,7 @@ class Champion:
             OSError: A file cannot be read.
         """
         try:
-            return self._opened(pointer, folder=folder, challenger=challenger)
+            return self._opened(pointer, folder=folder, tried=tried)
         except VersionError:
             raise
         except VERSION_ERRORS as error:
@@ -200,7 +196,7 @@ class Champion:
                 f"version {pointer.version} cannot answer here ({type(error).__name__}: {error})"
             ) from error
 
-    def _opened(self, pointer: Pointer, *, folder: Path, challenger: bool) -> Served:
+    def _opened(self, pointer: Pointer, *, folder: Path, tried: bool) -> Served:
         version = open_version(folder)
         settings = served_config(version.config, self._settings.file, name=pointer.version)
         config = settings.config
@@ -208,32 +204,11 @@ class Champion:
             _log.warning("%s", line)
         jump = self._settings.config.serving.largest_jump
         pricer = version.pricer(version=pointer.version, config=config, largest_jump=jump)
-        arms, products = ({}, self._canary(version)) if challenger else (self._arms(version, config), frozenset())
         rules = Pricer(None, version.facts, config, version=NO_VERSION, largest_jump=jump)
-        served = Served(pointer.version, pricer, settings, version, arms, products, rules)
+        served = Served(pointer.version, pricer, settings, version, tried, rules)
         golden = golden_requests(served)
         served.pricer.price(golden[0], today=golden[1])
         return served
-
-    def _canary(self, version: LoadedVersion) -> frozenset[str]:
-        """The products that the challenger prices: as the follower assigned them, or as it would."""
-        strategy_test = canary(self._settings.config.serving.challenger_share)
-        if strategy_test is None:
-            return frozenset()
-        dealt = arms_of(self._settings.canary_file, version.facts, strategy_test)
-        return frozenset(product for product, arm in dealt.items() if arm)
-
-    def _arms(self, version: LoadedVersion, config: ModelConfig) -> dict[str, str]:
-        """Product → strategy in the strategy test: as the follower assigned them, or as it would."""
-        strategy_test = self._settings.config.serving.strategy_test
-        if strategy_test is None:
-            return {}
-        try:
-            check_strategy_test(strategy_test, list(config.decision.strategies))
-        except ConfigError as error:
-            _log.error("%s; version %s is served without the strategy test", error, version.folder.name)
-            return {}
-        return arms_of(self._settings.strategy_test_file, version.facts, strategy_test)
 
 
 class PeriodicTasks:

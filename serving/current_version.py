@@ -43,8 +43,7 @@ class FollowerStatus:
         attempted: Whether its first attempt to load a champion has ended, in success or failure.
         champion: The version number that the alias names; None where it is not set or not known.
         served: The version number that the pointer names.
-        challenger: The version number that is served as the challenger; None without one.
-        challenger_faults: Number of failed look-ups of the challenger alias.
+        challenger: The version number that an experiment tries beside the champion; None without one.
         detail: The last error, in one line.
         refused: Number → why that version is not served.
         polled_at: When the registry last answered, seconds since 1970.
@@ -57,7 +56,6 @@ class FollowerStatus:
     champion: str | None = None
     served: str | None = None
     challenger: str | None = None
-    challenger_faults: int = 0
     detail: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     polled_at: float | None = None
@@ -90,7 +88,7 @@ class FollowerPaths:
 
     @property
     def challenger(self) -> Path:
-        """The file that names the challenger to serve beside the champion; absent without one."""
+        """The file that names the version that an experiment tries beside the champion; absent without one."""
         return self.versions / "challenger.json"
 
     @property

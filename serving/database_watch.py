@@ -1,20 +1,21 @@
-"""Look at the platform's database on and on: the switches, the files that tasks share.
+"""Look at the platform's database on and on: the switches, and the experiments that tasks share.
 
 It stands beside the registry, not behind it: a thread of the follower's process, which no call of MLflow holds up.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from pricing.errors import RegistryError
 from pricing.runtime.shared_state import actor
+from serving.absence import Absence
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from pricing.runtime.shared_files import SharedFiles
-    from serving.shared_files_watch import SharedFilesWatch
+    from pricing.runtime.shared_file import SharedFile
     from serving.switch_watch import SwitchWatch
 
 # Between two looks; with a worker's own fifth of a second far below the ten seconds that are promised from a person's
@@ -40,8 +41,6 @@ class DatabaseWatch:
         """
         self._settings, self._stop = settings, stop
         self._looked = threading.Event()  # set after the first look, whatever came of it
-        self._opening = threading.Lock()
-        self._shared: SharedFiles | None = None
         self._thread = threading.Thread(target=self._run, name="database", daemon=True)
         self._thread.start()
 
@@ -58,20 +57,12 @@ class DatabaseWatch:
         """Waits, not for long, for the end of its last look."""
         self._thread.join(LEAVE_SECONDS)
 
-    def shared(self) -> "SharedFiles | None":
-        """The files that tasks share; None where no database is configured for that, or its address cannot be used."""
-        if self._settings.shared_url is None:
-            return None
-        with self._opening:
-            if self._shared is None:
-                self._shared = self._opened(self._shared_files)
-            return self._shared
-
     def _run(self) -> None:
         looks: list[Callable[[], None]] = []
         try:
-            switches, shared = self._opened(self._switch_watch), self._shared_files_watch()
-            looks += [each.look for each in (switches, shared) if each is not None]
+            switches = self._opened(self._switch_watch)
+            experiments = self._opened(self._experiment_watch) if self._settings.shared_url else None
+            looks += [each.look for each in (switches, experiments) if each is not None]
             for look in looks:
                 look()
         finally:
@@ -95,18 +86,35 @@ class DatabaseWatch:
         record = SwitchRecord(self._settings.database_url, model=self._settings.config.registry.model_name)
         return SwitchWatch(record, path=self._settings.switch_file)
 
-    def _shared_files_watch(self) -> "SharedFilesWatch | None":
-        files = self.shared()
-        if files is None:
-            return None
-        from serving.shared_files_watch import SharedFilesWatch  # noqa: PLC0415 - as above
-
-        return SharedFilesWatch(files, self._settings.shared_files)
-
-    def _shared_files(self) -> "SharedFiles":
+    def _experiment_watch(self) -> "ExperimentWatch":
         from pricing.registry.documents import SharedDocuments  # noqa: PLC0415 - as above
-        from pricing.runtime.shared_files import SharedFiles  # noqa: PLC0415
+        from pricing.runtime.shared_file import SharedFile  # noqa: PLC0415
 
         settings = self._settings
         documents = SharedDocuments(settings.shared_url or "", model=settings.config.registry.model_name)
-        return SharedFiles(settings.home, documents, who=actor())
+        return ExperimentWatch(SharedFile(settings.experiments_file, documents, who=actor()))
+
+
+class ExperimentWatch:
+    """Keeps the file of experiments up to date; while the database is away it stays as it is."""
+
+    def __init__(self, file: "SharedFile", *, now: Callable[[], float] = time.time) -> None:
+        """Reads nothing yet.
+
+        Args:
+            file: Mirrors the document.
+            now: The clock: seconds since 1970.
+        """
+        self._file = file
+        self._absence = Absence(back="the database of experiments answers again", now=now)
+
+    def look(self) -> None:
+        """Writes the file where its document has changed."""
+        try:
+            written = self._file.mirror()
+        except (RegistryError, OSError) as error:
+            self._absence.begins(error, stays="the experiments last known stay in force")
+            return
+        self._absence.ends()
+        if written:
+            _log.warning("the experiments are what all tasks share now")

@@ -13,16 +13,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from pricing.config_models import StrategyTestConfig
-from pricing.decision import strategy_tests
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.experiments import read_experiments
 from pricing.decision_log.objects import open_store
-from pricing.errors import PricingError, RegistryError, VersionError
+from pricing.errors import PricingError, RegistryError, SourceError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry.rest import ElsewhereError, RestRegistry, can_read
 from pricing.registry.version import load
+from pricing.runtime.shop_time import shop_now
 from serving.champion import VERSION_ERRORS
 from serving.current_version import (
     BAKED,
@@ -43,9 +42,6 @@ from serving.notices import no_champion
 from serving.settings import Settings, baked_config, read_settings
 from serving.timed_calls import TimedCalls
 from serving.verification import VerificationGuard
-
-if TYPE_CHECKING:
-    from pricing.runtime.shared_files import SharedFiles
 
 REMIND_SECONDS = 600.0  # between two reminders that there is no champion
 RETRY_SECONDS = 600.0  # a refused version is downloaded again after this long: the network may have been at fault
@@ -100,63 +96,21 @@ class FollowerOptions:
     Attributes:
         run_id: The run of the service that the follower belongs to.
         keep: Versions kept on disk.
-        uses_challenger: Whether to download the challenger too.
         pinned: The number of the version to serve, whatever the alias names; None to follow the alias.
     """
 
     run_id: str
     keep: int
-    uses_challenger: bool = False
     pinned: str | None = None
 
 
-def verify_version(
-    folder: Path, *, settings: Settings | None = None, shared: "Callable[[], SharedFiles | None]" = lambda: None
-) -> int:
+def verify_version(folder: Path) -> int:
     """Loads a version, verifies checksums and golden requests, and returns the number of golden requests.
-
-    Assigns its new products to the configured strategy test and to the challenger's share.
-
-    Args:
-        folder: The version's.
-        settings: The service's; None assigns nobody.
-        shared: Opens the files that tasks share; None where they are this task's own.
 
     Raises:
         VersionError: It cannot be loaded here, or does not answer as it did when it was packed.
     """
-    version = load(folder)
-    requests = version.verify().requests
-    if settings is not None:
-        share = strategy_tests.canary(settings.config.serving.challenger_share)
-        tests = (
-            (settings.strategy_test_file, settings.config.serving.strategy_test),
-            (settings.canary_file, share),
-        )
-        for path, strategy_test in tests:
-            if strategy_test is not None:
-                _assign(path, version.facts, strategy_test, shared=shared())
-    return requests
-
-
-def _assign(
-    path: Path, facts: ProductFacts, strategy_test: StrategyTestConfig, *, shared: "SharedFiles | None"
-) -> None:
-    """Deals new products, in the document that all tasks share; while the database is away in this task's file alone.
-
-    There every task deals the same, since all begin with what was shared last.
-    """
-    extend = partial(strategy_tests.extend, facts=facts, strategy_test=strategy_test)
-    try:
-        if shared is not None:
-            try:
-                shared.edit(path, partial(extend, local=path))
-                return
-            except RegistryError as error:
-                _log.error("%s; new products are dealt in %s, and shared later", error, path)
-        extend(path)
-    except OSError as error:
-        _log.error("%s cannot be written: %s; the workers deal the same for themselves", path, error)
+    return load(folder).verify().requests
 
 
 @dataclass(frozen=True)
@@ -183,6 +137,7 @@ class Follower:
         verify: Callable[[Path], int] | None = None,
         advice: Callable[[], str] = lambda: "no version is champion: train one and promote it",
         known: Callable[[], None] = lambda: None,
+        tried: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -194,13 +149,13 @@ class Follower:
         self._places = places
         self._status = places.status
         self._keep = options.keep
-        self._uses_challenger = options.uses_challenger
+        self._tried = tried  # number of the version that an experiment tries beside the champion
         self._pinned = options.pinned
         self._guard = VerificationGuard(places.versions / "verifying.json")
         self._pointer = self._last_good(places.pointer)
         if self._pointer is not None and self._pinned not in (None, self._pointer.version):
             self._pointer = None  # nor do the workers serve it: another version is pinned
-        self._challenger = self._last_good(places.challenger) if options.uses_challenger else None
+        self._challenger = self._last_good(places.challenger) if tried() else None
         self._refused: dict[tuple[str, int], _Refusal] = {}
         served = self._pointer.version if self._pointer else None
         self.following = FollowerStatus(run_id=options.run_id, pinned=options.pinned, served=served)
@@ -214,36 +169,34 @@ class Follower:
         except RegistryError as error:
             return self._publish(replace(self.following, state="unreachable", attempted=True, detail=str(error)))
         following = self._follow_champion(entry) if self._pinned is None else self._keep_pinned(self._pinned, entry)
-        if not self._uses_challenger:
-            return following
-        try:
-            challenger = self._registry.at("challenger")
-        except RegistryError as error:
-            _log.error("nobody knows which version is the challenger: %s", redact_text(str(error)))
-            return self._publish(replace(following, challenger_faults=following.challenger_faults + 1))
-        return self._publish(self._follow_challenger(challenger, following))
+        return self._publish(self._follow_challenger(following))
 
-    def _follow_challenger(self, entry: ListedVersion | None, now: FollowerStatus) -> FollowerStatus:
-        """Points at the challenger where there is one that can be served; its faults do not affect the champion."""
-        champion = self._pointer
-        if entry is None or _names(champion, entry):
+    def _follow_challenger(self, now: FollowerStatus) -> FollowerStatus:
+        """Points at the version that an experiment tries, where it can be served; its faults leave the champion be."""
+        number = self._tried()
+        if number is None or (self._pointer is not None and self._pointer.version == number):
             return self._no_challenger(now)
-        if not _names(self._challenger, entry):
-            try:
-                if self._refusal(entry) is not None:
-                    return self._no_challenger(now)
-                self._challenger = self._fetch(entry)
-                write_pointer(self._places.challenger, self._challenger)
-                self._refused.pop(_identity(entry), None)
-                _log.info("version %s is tried as the challenger now", entry.number)
-                self._delete_old_versions()
-            except (RegistryError, OSError) as error:
-                _log.error("the challenger %s cannot be fetched: %s", entry.number, error)
+        if self._challenger is not None and self._challenger.version == number:
+            return replace(now, challenger=number)
+        try:
+            entry = self._registry.version(number)
+            if entry is None:
+                raise RegistryError("there is no such version")
+            if self._refusal(entry) is not None:
                 return self._no_challenger(now)
+            try:
+                self._challenger = self._fetch(entry)
             except VersionError as error:
                 self._refuse(entry, error)
                 return self._no_challenger(now)
-        return replace(now, challenger=entry.number, refused=self._reasons())
+            write_pointer(self._places.challenger, self._challenger)
+        except (RegistryError, OSError) as error:
+            _log.error("version %s, which an experiment tries, cannot be fetched: %s", number, error)
+            return self._no_challenger(now)
+        self._refused.pop(_identity(entry), None)
+        _log.info("version %s is tried beside the champion now", number)
+        self._delete_old_versions()
+        return replace(now, challenger=number, refused=self._reasons())
 
     def _no_challenger(self, now: FollowerStatus) -> FollowerStatus:
         self._challenger = None
@@ -552,12 +505,12 @@ def main(argv: list[str] | None = None) -> int:
         options=FollowerOptions(
             settings.run_id,
             settings.config.serving.keep_versions,
-            uses_challenger=settings.uses_challenger,
             pinned=settings.pinned,
         ),
-        verify=partial(verify_beside, settings=settings, database=database),
+        verify=partial(verify_beside, database=database),
         advice=partial(no_champion, settings),
         known=database.wait,
+        tried=partial(version_tried, settings),
     )
     parent, first = os.getppid(), True
     while not stop.is_set() and os.getppid() == parent:
@@ -582,15 +535,24 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def verify_beside(folder: Path, *, settings: Settings, database: DatabaseWatch) -> int:
+def verify_beside(folder: Path, *, database: DatabaseWatch) -> int:
     """As `verify_version`; a version is served only once what the database has in force is known, or is away.
 
     Raises:
         VersionError: As `verify_version`.
     """
-    requests = verify_version(folder, settings=settings, shared=database.shared)
+    requests = verify_version(folder)
     database.wait()
     return requests
+
+
+def version_tried(settings: Settings) -> str | None:
+    """Number of the version that an experiment names which is not over; None without one, or a file that says so."""
+    try:
+        experiments = read_experiments(settings.experiments_file)
+    except SourceError:  # which the workers log, and count
+        return None
+    return experiments.challenger(shop_now(settings.config.zone).date())
 
 
 def _upload_log(settings: Settings, stop: threading.Event) -> Uploading | None:

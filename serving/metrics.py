@@ -25,7 +25,7 @@ COUNTERS = {
         "came than were answered within serving.queue_seconds.",
         ("route", "status"),
     ),
-    "pricing_decisions": ("Prices given.", ("source", "strategy", "strategy_test")),
+    "pricing_decisions": ("Prices given.", ("source", "strategy", "experiment")),
     "pricing_reasons": ("Reasons named in answers, binding guardrails among them.", ("reason",)),
     "pricing_bad_items": ("Items of a batch that could not be priced as they were sent.", ()),
     "pricing_challenger_failures": ("Requests that the challenger failed to price.", ()),
@@ -38,9 +38,8 @@ GAUGES = {
     "pricing_log_failing": ("Workers whose decision log cannot be written now.", ()),
     "pricing_workers": ("Workers that serve a version.", ("version",)),
     "pricing_challenger_workers": ("Workers that try a challenger.", ("version",)),
-    "pricing_price_test_faults": ("Times that living workers found a plan of price tests they could not read.", ()),
     "pricing_switch_faults": ("Times that living workers found a list of switches they could not read.", ()),
-    "pricing_holdout_faults": ("Times that living workers found a list of held-out products they could not read.", ()),
+    "pricing_experiment_faults": ("Times that living workers found a file of experiments they could not read.", ()),
 }
 HISTOGRAMS = {
     "pricing_request_seconds": (
@@ -70,12 +69,12 @@ class Metrics:
             self._sums[name, labels] += by
 
     def decisions(self, decisions: Iterable[tuple[Decision, str]]) -> None:
-        """Counts prices that were given, each with its strategy_test and arm."""
+        """Counts prices that were given, each with its experiment and arm."""
         edges = HISTOGRAMS["pricing_confidence"][2]
         with self._lock:
             bins = self._bins.setdefault(("pricing_confidence", ()), [0.0] * (len(edges) + 2))
-            for decision, strategy_test in decisions:
-                self._sums["pricing_decisions", (decision.source, decision.strategy, strategy_test)] += 1
+            for decision, experiment in decisions:
+                self._sums["pricing_decisions", (decision.source, decision.strategy, experiment)] += 1
                 bins[bisect_left(edges, decision.confidence)] += 1
                 bins[-1] += decision.confidence
                 for reason in decision.reasons:

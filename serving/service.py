@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pricing.decision.price_tests import Plan
 from pricing.decision_log.writer import LogWriter
 from serving.champion import Champion
 from serving.current_version import NO_VERSION, FollowerState, FollowerStatus
@@ -16,7 +15,7 @@ from serving.log_upload import UploadStatus, read_upload_status
 from serving.metrics import Exchange, Metrics
 from serving.schemas import Follow
 from serving.settings import Settings
-from serving.state_files import HoldoutFile, SwitchFile, WatchedFile
+from serving.state_files import ExperimentFile, SwitchFile
 
 # States of the follower in which the newest champion may not be what is served.
 FAILING: tuple[FollowerState, ...] = ("no_champion", "unreachable", "refused", "failed", "unknown_version")
@@ -34,8 +33,7 @@ class Service:
         metrics: What it counts.
         exchange: Shares the counts between the workers.
         now: The clock: the present moment with a time zone.
-        holdout: Products that keep their prices.
-        price_tests: The plan of price tests.
+        experiments: What is tried on which products.
         switches: Prices that a person has frozen or given.
         embedded: Writes metrics for CloudWatch, where configured.
     """
@@ -46,8 +44,7 @@ class Service:
     metrics: Metrics
     exchange: Exchange
     now: Callable[[], dt.datetime]
-    holdout: HoldoutFile
-    price_tests: WatchedFile[Plan]
+    experiments: ExperimentFile
     switches: SwitchFile
     embedded: Embedded
     _first_attempt: threading.Event = field(default_factory=threading.Event)
@@ -102,10 +99,8 @@ class Service:
 
     def _tick(self) -> None:
         self.champion.reload()
-        self.holdout.reload()
-        self.metrics.set("pricing_holdout_faults", to=float(self.holdout.faults))
-        self.price_tests.reload()
-        self.metrics.set("pricing_price_test_faults", to=float(self.price_tests.faults))
+        self.experiments.reload()
+        self.metrics.set("pricing_experiment_faults", to=float(self.experiments.faults))
         self.switches.reload()
         self.metrics.set("pricing_switch_faults", to=float(self.switches.faults))
         status = self.log.status()

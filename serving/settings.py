@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pricing.config import Config, ConfigFile, read_config_file
-from pricing.decision.assignment import holdout_file
-from pricing.decision.price_tests import plan_file
-from pricing.decision.strategy_tests import CHALLENGER, check_strategy_test, strategy_test_file
+from pricing.decision.experiments import experiments_file
 from pricing.decision.switches import switch_file
 from pricing.decision_log.places import uploads_url
 from pricing.errors import ConfigError
@@ -68,36 +66,14 @@ class Settings:
         return self.home / "decisions"
 
     @property
-    def strategy_test_file(self) -> Path:
-        """The file that keeps which products take part in the strategy test, and under which strategy."""
-        strategy_test = self.config.serving.strategy_test
-        return strategy_test_file(self.home, strategy_test.name if strategy_test else "none")
-
-    @property
-    def canary_file(self) -> Path:
-        """The file that keeps which products the challenger prices."""
-        return strategy_test_file(self.home, CHALLENGER)
-
-    @property
-    def holdout_file(self) -> Path:
-        """The file where monitoring keeps the list of held-out products."""
-        return holdout_file(self.home)
-
-    @property
-    def price_tests_file(self) -> Path:
-        """The file where `pipelines.price_test` keeps the plan of price tests."""
-        return plan_file(self.home)
+    def experiments_file(self) -> Path:
+        """The file of experiments, which the follower mirrors from the database where tasks share them."""
+        return experiments_file(self.home)
 
     @property
     def switch_file(self) -> Path:
         """The file where the follower keeps the switches last known."""
         return switch_file(self.home)
-
-    @property
-    def shared_files(self) -> list[Path]:
-        """The files that every task must have alike: the follower mirrors them from the database."""
-        found = [self.holdout_file, self.price_tests_file, self.canary_file]
-        return [*found, self.strategy_test_file] if self.config.serving.strategy_test else found
 
     @property
     def upload_file(self) -> Path:
@@ -108,11 +84,6 @@ class Settings:
     def stopping_file(self) -> Path:
         """The file whose presence says that the service is about to stop; see `serving.__main__`."""
         return self.run_folder / "stopping"
-
-    @property
-    def uses_challenger(self) -> bool:
-        """Whether the challenger prices a share of the products."""
-        return self.config.serving.challenger_share > 0
 
     @property
     def places(self) -> FollowerPaths:
@@ -156,7 +127,6 @@ def read_settings(environment: Mapping[str, str], *, baked: bool = True) -> Sett
             raise ConfigError(f"PRICING_NEEDS_MODEL: expected true or false, found {needs!r}")
         given_apart["needs_model"] = needs == "true"
     config = config.model_copy(update={"serving": config.serving.model_copy(update=given_apart)})
-    check_strategy_test(config.serving.strategy_test, list(config.decision.strategies))
     run_id = environment.get("PRICING_RUN_ID", "")
     run_folder = environment.get("PRICING_RUN_FOLDER")
     return Settings(

@@ -1,11 +1,11 @@
-"""Read a small file of another program, such as the list of held-out products, again whenever it changes."""
+"""Read a small file of another program, such as that of the experiments, again whenever it changes."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from pricing.decision.assignment import read_held
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiments, read_experiments
 from pricing.decision.switches import NO_SWITCHES, Switches, read_switches
 from pricing.errors import SourceError
 
@@ -75,15 +75,11 @@ class WatchedFile(Generic[Content]):
         return self.content if self._keeps else self._empty
 
 
-class HoldoutFile(WatchedFile[frozenset[str]]):
-    """The held-out products, which keep their prices.
-
-    A missing list holds none out, nor does one that cannot be read: a shop must not be left with static prices because
-    of a bad file.
-    """
+class ExperimentFile(WatchedFile[Experiments]):
+    """The experiments. Where the file is missing or cannot be read, every product is priced as usual."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, read=read_held, empty=frozenset(), what="list of held-out products")
+        super().__init__(path, read=read_experiments, empty=NO_EXPERIMENTS, what="file of experiments")
 
 
 class SwitchFile(WatchedFile[Switches]):

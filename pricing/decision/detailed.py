@@ -1,13 +1,14 @@
 """A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.decide import Choices
-from pricing.decision.price_tests import Draw
+from pricing.decision.experiments import Assignment
 from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
 from pricing.decision.resolve import ResolvedBatch
@@ -34,7 +35,7 @@ class DetailedDecision(NamedTuple):
         wanted: The target with the stock that there is.
         settled: The price without a draw.
         against: The price that its confidence compares it with.
-        test: What a price test drew; None outside tests.
+        experiment: What an experiment asked of the price; None where none did.
         unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
     """
 
@@ -53,7 +54,7 @@ class DetailedDecision(NamedTuple):
     wanted: float
     settled: float
     against: float
-    test: Draw | None = None
+    experiment: Assignment | None = None
     unit: float = 1.0
 
 
@@ -87,10 +88,19 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         choices.wanted.tolist(),
         choices.settled.tolist(),
         choices.against.tolist(),
-        batch.draws or [None] * len(decisions),
+        _followed(batch.assigned, decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )
     return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
+
+
+def _followed(assigned: Sequence[Assignment | None], decisions: Sequence[Decision]) -> list[Assignment | None]:
+    """What was asked of each decision, but for a challenger's arm that another version answered."""
+    pairs = zip(assigned or [None] * len(decisions), decisions, strict=True)
+    return [
+        None if one is not None and one.arm.kind == "challenger" and one.arm.of != decision.model_version else one
+        for one, decision in pairs
+    ]
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.
@@ -103,7 +113,7 @@ _OF_CHOICE = frozenset(
 def as_frozen(kept: DetailedDecision) -> DetailedDecision:
     """The answer of a product that was priced as a held-out one, where a person has frozen its price."""
     reasons = ["frozen" if reason == "holdout" else reason for reason in kept.decision.reasons]
-    return kept._replace(decision=kept.decision.model_copy(update={"reasons": reasons}))
+    return kept._replace(decision=kept.decision.model_copy(update={"reasons": reasons}), experiment=None)
 
 
 def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
@@ -131,4 +141,4 @@ def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised:
         "source": "override",
         "reasons": [code for code in CODES if code in said],
     }
-    return kept._replace(decision=kept.decision.model_copy(update=changes))
+    return kept._replace(decision=kept.decision.model_copy(update=changes), experiment=None)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
-from pricing.decision.price_grid import NEAR
-from pricing.decision.price_tests import NO_TESTS, Draw, Plan
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
+from pricing.decision.price_points import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import BINDS
 from pricing.decision.request import PriceRequest
@@ -36,6 +36,7 @@ _BINDING = {
 }
 _SENTENCES = {
     "target": "{strategy} at a unit cost of {cost}{elasticity}, stock and guardrails apart.",
+    "step": "Only part of the way from the regular price: as far as the elasticity is known.",
     "unidentified": "Too little is known of how demand answers to price: it stays, or goes back to the list price.",
     "stock": "Stock of {stock} until the next delivery.",
     "guardrails": "{binding}.",
@@ -67,7 +68,7 @@ class Driver:
     """A step of a decision, or a term of demand.
 
     Attributes:
-        name: Of a price `target`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`, `events`,
+        name: Of a price `target`, `step`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`, `events`,
             `price`, `promotion` or `competitor`.
         effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
         sentence: The same in words.
@@ -102,31 +103,21 @@ class Explanation:
     drivers: tuple[Driver, ...]
 
 
-class _Undrawn(Plan):
-    """The same price tests with every product in the arm `stay`."""
-
-    def draw(self, product_id: str, date: dt.date) -> Draw | None:
-        """As `Plan.draw`, without a deviation."""
-        found = super().draw(product_id, date)
-        return None if found is None else found._replace(arm="stay", deviation=0.0)
-
-
 def explain(
     request: PriceRequest,
     pricer: Pricer,
     *,
     today: dt.date,
     quantity: Quantity = "price",
-    held: Container[str] = frozenset(),
-    tests: Plan = NO_TESTS,
+    experiments: Experiments = NO_EXPERIMENTS,
     switches: Switches = NO_SWITCHES,
     told: Told | None = None,
 ) -> Explanation:
     """Explains the price of a request, or the units expected at it.
 
     A price is explained by the steps of its decision, each less the one before: from the price charged now to what cost
-    and elasticity ask for with ample stock, then with the stock there is, then inside the guardrails and where a move
-    pays, then by a price test's draw. Units are a product of terms; the log of each, times the logarithmic mean of
+    and elasticity ask for with ample stock, as far as the step goes, with the stock there is, inside the guardrails and
+    where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic mean of
     start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
 
     Args:
@@ -134,15 +125,14 @@ def explain(
         pricer: Decides it.
         today: The day on which requests are answered.
         quantity: "price", or "demand": units over the requested period at the request's recommended price.
-        held: Products that are held out of pricing.
-        tests: Price tests.
+        experiments: What is tried on which products.
         switches: Prices that a person has frozen or given.
         told: What the sentences say of the product's demand.
 
     Raises:
         RequestError: The request cannot be priced, or for demand, nothing says how much sells.
     """
-    (decided,) = pricer.price_detailed([request], today=today, held=held, tests=tests, switches=switches)
+    (decided,) = pricer.price_detailed([request], today=today, experiments=experiments, switches=switches)
     if quantity == "demand":
         priced = request.model_copy(update={"list_price": decided.list_price})  # an override's price stands in for one
         terms = pricer.terms(priced, decided.decision.recommended_price, today=today)
@@ -152,7 +142,7 @@ def explain(
         effects = {name: mean * term for name, term in terms.items() if abs(term) > 1e-6}
         digits = unit_digits(start, end)
     else:
-        start, effects = _steps(request, decided, pricer, today=today, held=held, tests=tests)
+        start, effects = _steps(decided, pricer)
         end = decided.decision.recommended_price
         digits = _money_digits(pricer.policy.config.price_step, start, end)
     rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
@@ -171,39 +161,28 @@ def explain(
     )
 
 
-def _steps(
-    request: PriceRequest,
-    decided: DetailedDecision,
-    pricer: Pricer,
-    *,
-    today: dt.date,
-    held: Container[str],
-    tests: Plan,
-) -> tuple[float, dict[str, float]]:
+def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     price, reasons = decided.decision.recommended_price, decided.decision.reasons
-    now = decided.current_price or float(pricer.policy.candidate_grid.grid.payable(np.array([decided.list_price]))[0])
+    now = decided.current_price or float(pricer.policy.allowed.grid.payable(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
-    start = now if decided.test is None else decided.test.base
-    at = request.model_copy(update={"current_price": start})
-    free = pricer.unguarded()
-    if request.product_id in held:
-        target = short = start
-    else:
-        target, short = (
-            free.price([at.model_copy(update={"current_stock": stock})], today=today)[0].recommended_price
-            for stock in (None, request.current_stock)
-        )
-    settled = price
-    if decided.test is not None:
-        undrawn = pricer.price_detailed([request], today=today, held=held, tests=_Undrawn(tests.tests))
-        settled = undrawn[0].decision.recommended_price
-    effects = {"target": target - start, "stock": short - target, "guardrails": settled - short}
-    if decided.test is not None:
-        effects["price_test"] = price - settled
-    kept = {"target"} if "elasticity_unidentified" in reasons else set()
-    return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in kept}
+    assigned = decided.experiment
+    start = assigned.base if assigned is not None and assigned.deviation is not None else now
+    if "holdout" in reasons:
+        return start, {name: effect for name, effect in {"guardrails": price - start}.items() if abs(effect) > 1e-9}
+    unknown = "elasticity_unidentified" in reasons
+    best = decided.target if unknown else decided.best
+    effects = {
+        "target": best - start,
+        "step": decided.target - best,
+        "stock": decided.wanted - decided.target,
+        "guardrails": decided.settled - decided.wanted,
+        "price_test": price - decided.settled,
+    }
+    return start, {
+        name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or (unknown and name == "target")
+    }
 
 
 def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:
@@ -306,7 +285,8 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
-    origin = "from which its price test starts" if decided.test is not None else origin
+    drawn = "price_test" in decided.decision.reasons
+    origin = "from which its price test starts" if drawn else origin
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

@@ -4,7 +4,7 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, get_args
@@ -21,8 +21,8 @@ from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.context import PricingContext
 from pricing.decision.decide import UNIDENTIFIED, Choices, DemandAt, decide
 from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiments, keeping
 from pricing.decision.guardrails import EDGE, SOFT_OFF
-from pricing.decision.price_tests import NO_TESTS, Plan
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
@@ -107,8 +107,7 @@ class Pricer:
         requests: Sequence[PriceRequest],
         *,
         today: dt.date,
-        held: Container[str] = frozenset(),
-        tests: Plan = NO_TESTS,
+        experiments: Experiments = NO_EXPERIMENTS,
         switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
         """As `price`, with what each decision rested on.
@@ -116,21 +115,20 @@ class Pricer:
         Args:
             requests: As `price`.
             today: The day on which they are answered.
-            held: Products that keep their price inside the guardrails.
-            tests: Price tests, which move chosen prices by what they drew.
-            switches: Prices that a person has frozen or given; they go before `held`, `tests` and every strategy.
+            experiments: What is tried on which products.
+            switches: Prices that a person has frozen or given; they go before experiments and every strategy.
 
         Raises:
             RequestError: As `price`.
         """
         if not switches:
-            return self._together(requests, today, held, tests)
+            return self._together(requests, today, experiments)
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
-        priced = self._together([requests[place] for place in free], today, held, tests)
+        priced = self._together([requests[place] for place in free], today, experiments)
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
-        kept = self.frozen()._together(asked, today, {request.product_id for request in asked})
+        kept = self.frozen()._together(asked, today, keeping({request.product_id for request in asked}))
         set_by_hand = [
             self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
             for (_, switch), request, answer in zip(taken, asked, self._as_asked(asked, kept, today), strict=True)
@@ -191,11 +189,11 @@ class Pricer:
         return [one._replace(current_price=price if known else None) for one, price, known in prices]
 
     def _together(
-        self, requests: Sequence[PriceRequest], today: dt.date, held: Container[str], tests: Plan = NO_TESTS
+        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments
     ) -> list[DetailedDecision]:
         return _in_order(
             (places, details(batch, choices, self._decisions(batch, choices)))
-            for places, batch, choices in self._passes(requests, today, held, tests)
+            for places, batch, choices in self._passes(requests, today, experiments)
         )
 
     def simulate(
@@ -270,11 +268,11 @@ class Pricer:
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
-        """(request,) whether the guardrails leave a price test at least half of its size to either side.
+        """(request,) whether the guardrails leave a draw at least half of its size to either side.
 
         Args:
             requests: Priced at their current prices.
-            size: Fraction of the price, as `PriceTest` has it.
+            size: Fraction of the price, as `experiments.Arm` has it.
             today: The day on which they are answered.
 
         Raises:
@@ -350,14 +348,13 @@ class Pricer:
         self,
         requests: Sequence[PriceRequest],
         today: dt.date,
-        held: Container[str] = frozenset(),
-        tests: Plan = NO_TESTS,
+        experiments: Experiments = NO_EXPERIMENTS,
     ) -> list[_Pass]:
         """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
         passes: list[_Pass] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            whole = self._resolver.resolve(part, today=today, held=held, tests=tests)
+            whole = self._resolver.resolve(part, today=today, experiments=experiments)
             if self._keeping and self.policy.largest_jump is not None:
                 whole = replace(whole, context=self._at_last_prices(whole.context, self.policy.largest_jump))
             for rows, batch, choices in self._parts(whole):

@@ -2,22 +2,22 @@
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.context import PricingContext
+from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.price_points import NEAR
-from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.product_facts import ProductFacts, typical
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
@@ -61,7 +61,7 @@ class ResolvedBatch:
         reasons: (request,) reason bits of what had to be assumed.
         dates: First day of the period of each request.
         categories: Category of each request; empty where unknown.
-        draws: What a price test asks of each request; None outside tests.
+        assigned: What an experiment asks of each request; None where none does.
     """
 
     context: PricingContext
@@ -72,15 +72,17 @@ class ResolvedBatch:
     reasons: Ints
     dates: list[dt.date]
     categories: list[str]
-    draws: Sequence[Draw | None] = ()
+    assigned: Sequence[Assignment | None] = ()
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
         arrays = {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
         lists = {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories")}
-        draws = [self.draws[row] for row in rows] if self.draws else ()
+        assigned = [self.assigned[row] for row in rows] if self.assigned else ()
         columns: dict[str, Any] = arrays | lists
-        return ResolvedBatch(context=self.context.take(rows), offers=self.offers.take(rows), draws=draws, **columns)
+        return ResolvedBatch(
+            context=self.context.take(rows), offers=self.offers.take(rows), assigned=assigned, **columns
+        )
 
 
 class Resolver:
@@ -109,16 +111,14 @@ class Resolver:
         requests: Sequence[PriceRequest],
         *,
         today: dt.date,
-        held: Container[str] = frozenset(),
-        tests: Plan = NO_TESTS,
+        experiments: Experiments = NO_EXPERIMENTS,
     ) -> ResolvedBatch:
         """Resolves a batch: every number by the request's own word first, then the facts', then what can be concluded.
 
         Args:
             requests: What is asked.
             today: The day on which it is answered.
-            held: Products whose price is kept.
-            tests: Price tests; a product that is held out, or whose offer is advertised, takes part in none.
+            experiments: What they ask is done where the request leaves it open.
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
@@ -166,7 +166,9 @@ class Resolver:
         planned = np.array([self._promoted(*pair) for pair in zip(requests, dates, strict=True)], np.bool_)
         reasons |= planned * BIT["promotion_planned"]
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        strategy = np.array([self._strategy_of(request) for request in requests], np.int64)
+        now = _first(price, self._policy.allowed.grid.payable(listed))
+        assigned = self._assigned(requests, dates, is_promo, now, experiments)
+        strategy = np.array([self._strategy_of(*pair) for pair in zip(requests, assigned, strict=True)], np.int64)
         ahead = [
             self._ahead(request, where, first, self._policy.days[number])
             for request, where, first, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
@@ -175,13 +177,12 @@ class Resolver:
         reasons |= np.array([said for _, said, _ in ahead], np.int64)
         stock = np.array([request.stock_limit for request in requests])
         comes = np.array([known for _, _, known in ahead], np.bool_)
-        grid = self._policy.allowed.grid
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        keep[np.array([request.product_id in held for request in requests], np.bool_)] = BIT["holdout"]
+        keep[np.array([one is not None and one.arm.kind == "keep" for one in assigned], np.bool_)] = BIT["holdout"]
         dearer = cost / known["anchor_cost"]  # a regular price moves with the cost that it was set at
         context = PricingContext(
-            current_price=_first(price, grid.payable(listed)),
+            current_price=now,
             current_known=~np.isnan(price),
             list_price=listed,
             unit_cost=cost,
@@ -211,8 +212,8 @@ class Resolver:
             periods=deliveries[:, (DELIVERIES - 1) // 2],
             deliveries=deliveries,
         )
-        batch = ResolvedBatch(
-            context=context,
+        return ResolvedBatch(
+            context=_with_draws(context, assigned),
             offers=offers,
             level=_first(known["typical_units"], usual_units),
             margin=np.where(assumed, margin_of(listed, cost, tax_rate=tax_rate), usual_margin),
@@ -220,31 +221,35 @@ class Resolver:
             reasons=reasons,
             dates=dates,
             categories=categories,
+            assigned=assigned,
         )
-        return self._with_draws(batch, requests, held, tests) if tests.tests else batch
 
-    def _with_draws(
-        self, batch: ResolvedBatch, requests: Sequence[PriceRequest], held: Container[str], tests: Plan
-    ) -> ResolvedBatch:
-        """The batch with what price tests ask.
+    def _assigned(
+        self,
+        requests: Sequence[PriceRequest],
+        dates: Sequence[dt.date],
+        is_promo: Bools,
+        now: Floats,
+        experiments: Experiments,
+    ) -> list[Assignment | None]:
+        """What an experiment asks of each request.
 
-        One asks nothing where somebody else moved the price further than test and platform together would.
+        No strategy where the request names one, or this configuration lacks it; no draw where the offer is advertised,
+        or somebody else moved the price further than draw and platform together would.
         """
+        if not experiments.every:
+            return [None] * len(requests)
         most = self._policy.config.guardrails.max_move
-        draws: list[Draw | None] = []
-        for request, date, price, is_promo in zip(
-            requests, batch.dates, batch.context.current_price.tolist(), batch.context.is_promo.tolist(), strict=True
-        ):
-            draw = None if is_promo or request.product_id in held else tests.draw(request.product_id, date)
-            if draw is not None and most is not None:
-                far = abs(np.log(price / draw.base)) > draw.reach + np.log1p(most) + NEAR
-                draw = None if far else draw
-            draws.append(draw)
-        if not any(draws):
-            return batch
-        base = np.array([draw.base if draw else np.nan for draw in draws])
-        factor = np.array([draw.deviation if draw else np.nan for draw in draws])
-        return replace(batch, context=replace(batch.context, test_base=base, test_draw=factor), draws=draws)
+        found = []
+        for request, date, advertised, price in zip(requests, dates, is_promo.tolist(), now.tolist(), strict=True):
+            one = experiments.of(request.product_id, date)
+            if one is not None and one.arm.kind == "strategy":
+                one = one if request.strategy is None and one.arm.of in self._policy.number else None
+            elif one is not None and one.deviation is not None:
+                reach = np.inf if most is None else one.arm.deviation + np.log1p(most) + NEAR
+                one = None if advertised or abs(np.log(price / one.base)) > reach else one
+            found.append(one)
+        return found
 
     def _competitor(
         self, requests: Sequence[PriceRequest], given: Mapping[str, Floats], known: Mapping[str, Floats], day: Ints
@@ -350,7 +355,9 @@ class Resolver:
                 return ahead, True
         return [self._review] * DELIVERIES, False
 
-    def _strategy_of(self, request: PriceRequest) -> int:
+    def _strategy_of(self, request: PriceRequest, assigned: Assignment | None) -> int:
+        if assigned is not None and assigned.arm.kind == "strategy":
+            return self._policy.number[assigned.arm.of]
         number = self._policy.number.get(request.strategy or self._default)
         if number is None:
             known = ", ".join(self._policy.names)
@@ -366,6 +373,15 @@ class Resolver:
             horizon=self._config.demand.horizon,
             period=self._period,
         )
+
+
+def _with_draws(context: PricingContext, assigned: Sequence[Assignment | None]) -> PricingContext:
+    """The context with what experiments draw for the prices."""
+    drawn = [None if one is None else one.deviation for one in assigned]
+    if all(deviation is None for deviation in drawn):
+        return context
+    base = [np.nan if one is None else one.base for one in assigned]
+    return replace(context, test_base=np.array(base), test_draw=np.array(drawn, np.float64))
 
 
 def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:

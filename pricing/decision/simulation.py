@@ -53,13 +53,10 @@ class Simulation(BaseModel):
     tax_rate: float = Field(description="Tax that prices include, a fraction of the net price.")
     comp_price_used: float | None = Field(description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(description="Its age in days, also of one that was too old to be used.")
-    held_out: bool = Field(
-        default=False,
-        description="Whether the product is held out of pricing: /get_price keeps its price, whatever is tried here.",
-    )
-    price_test: bool = Field(
-        default=False,
-        description="Whether a price test covers the product that day: /get_price may move the price by a draw.",
+    experiment: str | None = Field(
+        default=None,
+        description="The experiment and arm that the product is in that day, such as holdout/keep or spring/draw: what "
+        "it asks of /get_price is not tried here; null where it is in none.",
     )
     switch: Literal["freeze", "override"] | None = Field(
         default=None,

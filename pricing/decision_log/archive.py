@@ -25,7 +25,8 @@ _TEXT = (
     "worker",
     "product_id",
     "category",
-    "strategy_test",
+    "experiment",
+    "arm",
     "strategy",
     "source",
     "reasons",
@@ -35,10 +36,10 @@ _TEXT = (
 _NUMBERS = (
     *("current_price", "list_price", "unit_cost", "tax_rate", "current_stock", "comp_price"),
     *("comp_price_used", "comp_price_age"),
-    *("recommended_price", "confidence", "expected_units", "expected_margin", "unit"),
+    *("recommended_price", "confidence", "expected_units", "expected_margin", "unit", "deviation"),
 )
 _CANDIDATES = {"candidate_price": "price", "candidate_units": "units", "candidate_size": "size"}
-COLUMNS = ("at", "date", "sequence", "shadow", *_TEXT, *_NUMBERS, *_CANDIDATES, "test")
+COLUMNS = ("at", "date", "sequence", *_TEXT, *_NUMBERS, *_CANDIDATES)
 _DELETED = "archive-kept-since"  # a file beside the notes
 _DAY = re.compile(r"day=(?P<day>\d{4}-\d{2}-\d{2})")
 _NOTED = re.compile(r"(\d+) (\d+) (\d+) (\d{4}-\d{2}-\d{2})")  # a line of a note
@@ -161,15 +162,15 @@ def read_archive(where: str | Path, *, since: dt.date | None = None) -> Iterator
             yield from (str(line).encode() for line in frame["line"])
 
 
-def first_tested_day(where: str | Path) -> dt.date | None:
-    """The first day of an archive on which a price test may have drawn a price; None where there is none.
+def first_drawn_day(where: str | Path) -> dt.date | None:
+    """The first day of an archive on which an experiment drew a price; None where there is none.
 
     Raises:
         SourceError: As `read_archive`.
     """
     for day, files in reversed(archive_days(where)):
-        for frame in files.read(("test",)):
-            if frame["test"].notna().any():
+        for frame in files.read(("deviation",)):
+            if frame["deviation"].notna().any():
                 return dt.date.fromisoformat(day)
     return None
 
@@ -285,6 +286,11 @@ def _is_parquet(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith(".")
 
 
+def _asked(experiment: dict[str, Any]) -> dict[str, Any]:
+    names = {"experiment": "name", "arm": "arm", "deviation": "deviation"}
+    return {column: experiment.get(key) for column, key in names.items()}
+
+
 def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     import pandas as pd  # noqa: PLC0415 - see the module
 
@@ -296,7 +302,7 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
             **{name: record["candidates"].get(key) for name, key in _CANDIDATES.items()},
             "unit": record["candidates"].get("unit"),
             "reasons": " ".join(record["decision"]["reasons"]),
-            "test": (record["test"] or {}).get("name"),
+            **_asked(record["experiment"] or {}),
             "line": json.dumps(record, ensure_ascii=False),
         }
         for record in records
@@ -305,7 +311,7 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     # Fixed types: a day without any category must not differ in schema from the others.
     frame = frame.astype(
         {
-            **dict.fromkeys((*_TEXT, "test", "line"), "string"),
+            **dict.fromkeys((*_TEXT, "line"), "string"),
             **dict.fromkeys(_NUMBERS, "float64"),
             "sequence": "int64",
         }
@@ -313,7 +319,6 @@ def _table(records: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     return frame.assign(
         at=pd.to_datetime(frame["at"], utc=True).astype("datetime64[ms, UTC]"),
         date=pd.to_datetime(frame["date"]).astype("datetime64[ms]"),
-        shadow=frame["shadow"].astype(bool),
     )
 
 

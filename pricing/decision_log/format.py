@@ -8,11 +8,10 @@ disk.
 A line holds `schema`, `worker`, `sequence`, `at` (UTC, ISO), `date` (first day of the period priced), `product_id`,
 `category`, `request`, `decision`, `current_price`, `list_price`, `unit_cost`, `tax_rate`, `candidates` (`price`,
 ascending, `units` expected at each over the requested period, `size` of the negative binomial that has the forecast's
-mean and variance at each, and `unit`, the amount that it counts as one), `shadow` (priced, but given to no shop: by a
-batch that was not applied), `strategy_test` (strategy test and arm, or null)
-and `test`: null, or the `name`, `arm`, `odds` and log `deviation` that a price test drew for this price, before the
-guardrails, and the test's `end`, the first day after it. A null `comp_price` in the request says that it named no
-competitor. There is one schema: a line of another counts as damaged.
+mean and variance at each, and `unit`, the amount that it counts as one) and `experiment`: null, or the `name` of the
+experiment that asked something of this price, the `arm`, its `odds` (0…1), and of a draw the log `deviation`, before
+the guardrails. A null `comp_price` in the request says that it named no competitor. There is one schema: a line of
+another counts as damaged.
 """
 
 import datetime as dt
@@ -32,9 +31,9 @@ from typing import Any
 import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
-from pricing.decision.price_tests import Draw
+from pricing.decision.experiments import Assignment
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.archive import Moved, default_archive, first_tested_day, kept_since, read_archive, read_note
+from pricing.decision_log.archive import Moved, default_archive, first_drawn_day, kept_since, read_archive, read_note
 from pricing.decision_log.objects import ObjectStore, open_store
 from pricing.decision_log.uploads import (
     Listing,
@@ -47,10 +46,9 @@ from pricing.decision_log.uploads import (
 )
 from pricing.errors import SourceError
 
-SCHEMA = 2
+SCHEMA = 3
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}
-REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "tax_rate", "candidates", "shadow"}
-REQUIRED |= {"strategy_test", "test"}
+REQUIRED = _IDENTITY | {"current_price", "list_price", "unit_cost", "tax_rate", "candidates", "experiment"}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 SEGMENT = re.compile(r"decisions-(?P<worker>[\w.-]+)-(?P<first>\d{12})\.jsonl")
 
@@ -67,9 +65,7 @@ class LogEntry:
         candidate_units: Units expected at each of them over the requested period.
         candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
         unit: The amount that these count as one, in the units of `candidate_units`.
-        shadow: True when the decision was only logged, and its price given to no shop.
-        strategy_test: The strategy test and arm, such as "spring/clearance".
-        test: What a price test drew; None outside tests.
+        experiment: What an experiment asked of the price; None where none did.
         answer: The decision as JSON, where it was encoded already.
     """
 
@@ -86,21 +82,12 @@ class LogEntry:
     candidate_units: Sequence[float] = ()
     candidate_sizes: Sequence[float] = ()
     unit: float = 1.0
-    shadow: bool = False
-    strategy_test: str | None = None
-    test: Draw | None = None
+    experiment: Assignment | None = None
     answer: bytes | None = None
 
     @classmethod
     def of(
-        cls,
-        asked: PriceRequest,
-        answer: DetailedDecision,
-        *,
-        at: dt.datetime,
-        strategy_test: str | None = None,
-        body: bytes | None = None,
-        shadow: bool = False,
+        cls, asked: PriceRequest, answer: DetailedDecision, *, at: dt.datetime, body: bytes | None = None
     ) -> "LogEntry":
         """Makes the entry of an answer; `body` is its decision as JSON, where that was encoded already."""
         return cls(
@@ -117,9 +104,7 @@ class LogEntry:
             candidate_units=answer.candidate_units,
             candidate_sizes=answer.candidate_sizes,
             unit=answer.unit,
-            shadow=shadow,
-            strategy_test=strategy_test,
-            test=answer.test,
+            experiment=answer.experiment,
             answer=body,
         )
 
@@ -132,8 +117,7 @@ class LogEntry:
             f'"current_price":{_number(self.current_price)},"list_price":{_number(self.list_price)},'
             f'"unit_cost":{_number(self.unit_cost)},"tax_rate":{_number(self.tax_rate)},"candidates":{{"price":{_numbers(self.candidate_prices)},'
             f'"units":{_numbers(self.candidate_units)},"size":{_numbers(self.candidate_sizes)},"unit":{self.unit!r}}},'
-            f'"shadow":{"true" if self.shadow else "false"},'
-            f'"strategy_test":{_text(self.strategy_test)},"test":{_test(self.test)},"request":'
+            f'"experiment":{_asked(self.experiment)},"request":'
         )
         request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
         if self.request.comp_price is None and not self.request.asks_newest_comp_price:
@@ -155,7 +139,6 @@ class LogReading:
         lost: Decisions that were numbered and cannot be read, including damaged ones.
         pending: Decisions of running workers that have not reached the disk yet.
         elsewhere: Decisions that were archived, but are not in the archive that was read.
-        shadowed: Decisions that were left out, since their prices were given to no shop.
         repeated: Lines that say a decision again, as a file that was copied into itself does; left out.
     """
 
@@ -164,7 +147,6 @@ class LogReading:
     lost: int
     pending: int
     elsewhere: int = 0
-    shadowed: int = 0
     repeated: int = 0
 
 
@@ -238,20 +220,14 @@ class _Wanted:
     """The records that a reader asks for: sorted out one by one, so that the others take no memory."""
 
     since: dt.datetime | None
-    shadow: bool
     records: list[dict[str, Any]] = field(default_factory=list)
-    shadowed: int = 0
 
     def __post_init__(self) -> None:
         self._start = self.since.astimezone(dt.UTC).isoformat(timespec="milliseconds") if self.since else ""
 
     def take(self, record: dict[str, Any]) -> None:
-        """Keeps a record that is wanted; counts one that is new enough and was given to no shop."""
-        if record["at"] < self._start:
-            return
-        if record["shadow"] and not self.shadow:
-            self.shadowed += 1
-        else:
+        """Keeps a record that is wanted."""
+        if record["at"] >= self._start:
             self.records.append(record)
 
 
@@ -259,11 +235,10 @@ def read_decisions(
     folder: Path,
     *,
     since: dt.datetime | None = None,
-    shadow: bool = False,
     archive: str | Path | None = None,
     uploads: str | None = None,
     archived: Callable[["Uploads | None"], "ArchiveNumbers"] | None = None,
-    tested: bool = False,
+    drawn: bool = False,
     uploads_since: dt.date | None = None,
 ) -> LogReading:
     """Reads every segment in `folder`, what serving tasks uploaded, and the archive; counts damaged and lost lines.
@@ -276,12 +251,11 @@ def read_decisions(
         folder: Where the workers write; it may be missing where `uploads` is given.
         since: Leaves out earlier decisions, and days of archive and uploads; needs a time zone. Losses are counted over
             all segments, and what was noted as archived on earlier days is taken to be there.
-        shadow: Also returns decisions whose prices were given to no shop.
         archive: Where `serving.compact` put older segments; beside `folder` by default.
         uploads: Where serving tasks upload theirs.
         archived: Reads archive and uploads in this function's place. It is called once segments and uploads are listed,
             so that none is missed that is archived meanwhile.
-        tested: Leaves out the days of the archive before the first on which a price test drew a price.
+        drawn: Leaves out the days of the archive before the first on which an experiment drew a price.
         uploads_since: The first day of the uploads to look at; that of `since` by default.
 
     Raises:
@@ -294,12 +268,12 @@ def read_decisions(
     for again in (True, False):
         try:
             lines: Iterator[bytes] = iter(())
-            if archived is None and not tested:
+            if archived is None and not drawn:
                 lines = read_archive(where, since=first)
-            elif archived is None and (drawn := first_tested_day(where)) is not None:
-                first = max(first or drawn, drawn)
+            elif archived is None and (day := first_drawn_day(where)) is not None:
+                first = max(first or day, day)
                 lines = read_archive(where, since=first)
-            wanted = _Wanted(since, shadow)
+            wanted = _Wanted(since)
             listed = partial(_listed, uploads, since=uploads_since)
             return _read(folder, wanted, listed=listed, lines=lines, archived=archived, first=first)
         except VanishedError:  # compaction has archived and deleted it since the folder was listed
@@ -367,7 +341,7 @@ def _read(
         lost += 0 if alive else tail
     kept = sorted(wanted.records, key=lambda record: (record["at"], record["sequence"]))
     add_intervals(kept)
-    return LogReading(kept, damaged, lost, pending, elsewhere, wanted.shadowed, repeated)
+    return LogReading(kept, damaged, lost, pending, elsewhere, repeated)
 
 
 def _take_new(lines: Iterator[bytes], found: dict[str, set[int]], wanted: "_Wanted") -> int:
@@ -515,13 +489,11 @@ def _text(value: str | None) -> str:
     return "null" if value is None else encode_basestring(value)
 
 
-def _test(draw: Draw | None) -> str:
-    if draw is None:
+def _asked(one: Assignment | None) -> str:
+    if one is None:
         return "null"
-    return (
-        f'{{"name":{_text(draw.test)},"arm":{_text(draw.arm)},"odds":{_number(draw.odds)},'
-        f'"deviation":{_number(draw.deviation)},"end":"{draw.end}"}}'
-    )
+    drawn = "" if one.deviation is None else f',"deviation":{_number(one.deviation)}'
+    return f'{{"name":{_text(one.experiment)},"arm":{_text(one.arm.name)},"odds":{_number(one.arm.share)}{drawn}}}'
 
 
 def _number(value: float | None) -> str:

@@ -233,8 +233,9 @@ class CommandLine:
         if self.checkout:
             made = [f"{_MADE[key]}={shlex.quote(value)}" for key, value in words if key in _MADE]
             rest = " ".join(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words if key not in _MADE)
-            return " ".join([f"make {name.replace('_', '-')}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
-        return " ".join([f"pricing {name}", *(f"--{key} {shlex.quote(value)}" for key, value in words)])
+            return " ".join([f"make {name}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
+        given = [shlex.quote(value) if key == "action" else f"--{key} {shlex.quote(value)}" for key, value in words]
+        return " ".join([f"pricing {name}", *given])
 
     def tool(self, name: str) -> str:
         """Returns the command that starts `serve` or `doctor`."""

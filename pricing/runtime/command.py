@@ -49,7 +49,7 @@ BUILD = {
     "refresh": Job("pipelines.refresh"),
     "retrain": Job("pipelines.retrain"),
     "nightly": Job("pipelines.nightly"),
-    "price_test": Job("pipelines.price_test"),
+    "experiment": Job("pipelines.experiment"),
     "price": Job("pipelines.price"),
     "market": Job("pipelines.market"),
 }
@@ -68,7 +68,6 @@ ANSWER = {
 WATCH = {
     "monitor": Job("monitoring"),
     "compact": Job("serving.compact"),
-    "holdout": Job("monitoring.holdout"),
     "alarms": Job("monitoring.alarms"),
 }
 HELP = {"doctor": Job("pricing.runtime.doctor")}
@@ -172,11 +171,10 @@ class _Jobs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         given = args[0]
-        name = given if given.startswith("-") else given.replace("-", "_")  # `price-test` is the job price_test
-        if name not in self.commands and not name.startswith("-"):
-            near = nearest(name, self.commands)
+        if given not in self.commands and not given.startswith("-"):
+            near = nearest(given, self.commands)
             ctx.fail(f"unknown job {given!r}" + (f"; the nearest known one is {near}" if near else ""))
-        return super().resolve_command(ctx, [name, *args[1:]])
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, JOBS))

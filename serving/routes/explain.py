@@ -11,7 +11,6 @@ from pricing.decision.explanation import Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import OF_GUARDRAILS, REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Text
 from pricing.decision.simulation import Simulation
-from pricing.decision.strategy_tests import with_assigned_strategy
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
@@ -117,20 +116,18 @@ class ExplainRoutes:
     def explain(self) -> ExplainAnswer:
         """Attributes a price or demand to its drivers."""
         asked = body_of(ExplainRequest)
-        now, held = self._service.now(), self._service.holdout.content
-        tests, switches = self._service.price_tests.content, self._service.switches.content.at(now)
+        now, experiments = self._service.now(), self._service.experiments.content
+        switches = self._service.switches.content.at(now)
 
         def explained(served: Served) -> Explanation:
-            request = with_assigned_strategy(served.arms, asked.request)
             return explain(
-                request,
+                asked.request,
                 served.pricer,
                 today=now.date(),
                 quantity=asked.of,
-                held=held,
-                tests=tests,
+                experiments=experiments,
                 switches=switches,
-                told=_told(served, request.product_id),
+                told=_told(served, asked.request.product_id),
             )
 
         served, explanation = self._as_priced(asked.request.product_id, explained)
@@ -146,12 +143,10 @@ class ExplainRoutes:
             return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
 
         served, simulation = self._as_priced(asked.request.product_id, simulated)
-        held = asked.request.product_id in self._service.holdout.content
-        draw = self._service.price_tests.content.draw(asked.request.product_id, simulation.date)
+        experiment = self._service.experiments.content.of(asked.request.product_id, simulation.date)
         switch = served.pricer.switch_of(asked.request, self._service.switches.content.at(now))
         told = {
-            "held_out": held and switch is None,
-            "price_test": draw is not None and not held and switch is None,
+            "experiment": experiment.label if experiment is not None and switch is None else None,
             "switch": None if switch is None else switch.action,
         }
         return simulation.model_copy(update=told)
@@ -162,7 +157,9 @@ class ExplainRoutes:
         Raises:
             ProblemError: The request cannot be priced.
         """
-        champion, served = self._service.champion.served, version_for(self._service.champion, product_id)
+        champion, challenger = self._service.champion.served, self._service.champion.challenger
+        assigned = self._service.experiments.content.of(product_id, self._service.now().date())
+        served = version_for(assigned, champion=champion, challenger=challenger)
         try:
             if served is not champion:
                 with contextlib.suppress(*VERSION_ERRORS):

@@ -99,15 +99,11 @@ class HealthRoutes:
                 "Versions that the follower refuses.",
                 len(following.refused) if following else 0,
             ),
-            metrics.gauge(
-                "pricing_challenger_alias_faults",
-                "Times that the registry did not say which version the challenger is.",
-                following.challenger_faults if following else 0,
-            ),
         ]
-        held = len(service.holdout.content)
+        today = service.now().date()
+        running = sum(one.runs_on(today) for one in service.experiments.content.every)
         extra.append(
-            metrics.gauge("pricing_holdout", "Products that keep their prices.", held, state=service.holdout.state)
+            metrics.gauge("pricing_experiments", "Experiments under way.", running, state=service.experiments.state)
         )
         in_force = service.switches.content.at(service.now())
         for action in ("freeze", "override"):

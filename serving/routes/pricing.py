@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
+from pricing.decision.experiments import Experiments
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.strategy_tests import arm_label
 from pricing.decision_log.format import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint
@@ -97,40 +97,40 @@ class PricingRoutes:
             ProblemError: The body is no valid request.
         """
         asked = parse(PriceRequest, sent)
-        served = version_for(self._service.champion, asked.product_id)
+        experiments = self._service.experiments.content
+        assigned, champion = experiments.of(asked.product_id, self._service.now().date()), self._service.champion
+        served = version_for(assigned, champion=champion.served, challenger=champion.challenger)
         try:
             with self._pricing_lock:  # NumPy releases the GIL often, and threads would lose time in switching
-                (answer,) = self._answers.price(served, [asked])
+                (answer,) = self._answers.price(served, [asked], experiments=experiments)
         except RequestError as error:
             raise from_request_error(error) from error
         body = encode(answer.decision)
         if not dry:
-            self.record(served, [asked], [answer], bodies=[body])
+            self.record([asked], [answer], bodies=[body])
         return body
 
     def many(self, body: bytes, charge: Charge, *, dry: bool = False) -> bytes:
-        """Prices every request in a body, in order, by one version; a bad item becomes an error in its place.
+        """Prices every request in a body, in order; a bad item becomes an error in its place.
 
-        All items whose products are in the challenger's share are priced by the challenger.
+        All are priced by one version, but for those on whose products an experiment tries the challenger.
 
         Raises:
             ProblemError: The body is no batch, or too large a one.
         """
         asked = self._batch(body)
         charge(len(asked) - 1)
-        served, challenger = self._service.champion.served, self._service.champion.challenger
         good = [item for item in asked if isinstance(item, PriceRequest)]
         answers: list[bytes | ProblemError] = [b""] * len(good)
-        trying = challenger.canary if challenger is not None else frozenset()
-        held = self._service.holdout.content
-        for version, places in (
-            (served, [place for place, item in enumerate(good) if item.product_id not in trying]),
-            (challenger, [place for place, item in enumerate(good) if item.product_id in trying] if trying else []),
-        ):
-            if version is not None and places:
-                items = [good[place] for place in places]
-                for place, answer in zip(places, self._each(version, items, held, dry=dry), strict=True):
-                    answers[place] = answer
+        experiments = self._service.experiments.content
+        champion, challenger = self._service.champion.served, self._service.champion.challenger
+        assigned = [experiments.of(item.product_id, self._service.now().date()) for item in good]
+        versions = [version_for(one, champion=champion, challenger=challenger) for one in assigned]
+        for version in {served.name: served for served in versions}.values():
+            places = [place for place, served in enumerate(versions) if served.name == version.name]
+            items = [good[place] for place in places]
+            for place, answer in zip(places, self._each(version, items, experiments, dry=dry), strict=True):
+                answers[place] = answer
         rest = iter(answers)
         every = [next(rest) if isinstance(item, PriceRequest) else item for item in asked]
         bad = sum(isinstance(answer, ProblemError) for answer in every)
@@ -140,11 +140,11 @@ class PricingRoutes:
         return b'{"decisions":[%b]}' % b",".join(parts)
 
     def _each(
-        self, served: Served, asked: list[PriceRequest], held: frozenset[str], *, dry: bool
+        self, served: Served, asked: list[PriceRequest], experiments: Experiments, *, dry: bool
     ) -> list[bytes | ProblemError]:
         """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
         try:
-            answers = self._answers.price(served, asked, held=held)
+            answers = self._answers.price(served, asked, experiments=experiments)
         except RequestError as error:
             if len(asked) == 1:
                 return [from_request_error(error)]
@@ -152,30 +152,19 @@ class PricingRoutes:
             return [
                 answer
                 for half in (asked[:middle], asked[middle:])
-                for answer in self._each(served, half, held, dry=dry)
+                for answer in self._each(served, half, experiments, dry=dry)
             ]
         bodies = [encode(answer.decision) for answer in answers]
         if not dry:
-            self.record(served, asked, answers, bodies=bodies)
+            self.record(asked, answers, bodies=bodies)
         return list(bodies)
 
-    def record(
-        self, served: Served, asked: list[PriceRequest], detailed: list[DetailedDecision], *, bodies: list[bytes]
-    ) -> None:
+    def record(self, asked: list[PriceRequest], detailed: list[DetailedDecision], *, bodies: list[bytes]) -> None:
         """Logs and counts decisions; `bodies` are the responses."""
-        at = self._service.now()
-        strategy_test = self._service.settings.config.serving.strategy_test
-        name, challenger = strategy_test.name if strategy_test else "", served.name if served.canary else ""
-        arms = [
-            arm_label(item, answer.decision, strategy_test=name, arms=served.arms, challenger=challenger)
-            for item, answer in zip(asked, detailed, strict=True)
-        ]
-        lines = zip(asked, detailed, arms, bodies, strict=True)
-        self._service.log.append(
-            [LogEntry.of(item, answer, at=at, strategy_test=arm, body=body) for item, answer, arm, body in lines]
-        )
+        at, lines = self._service.now(), zip(asked, detailed, bodies, strict=True)
+        self._service.log.append([LogEntry.of(item, answer, at=at, body=body) for item, answer, body in lines])
         self._service.metrics.decisions(
-            (answer.decision, arm or "") for answer, arm in zip(detailed, arms, strict=True)
+            (answer.decision, answer.experiment.label if answer.experiment else "") for answer in detailed
         )
 
     def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:

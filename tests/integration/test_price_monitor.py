@@ -13,7 +13,7 @@ from monitoring.__main__ import main as monitor
 from pipelines.price import main as price
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.decision.assignment import Holdout, holdout_file, write_holdout
+from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, experiments_file, write_experiments
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from simulation.config import MarketConfig
@@ -85,7 +85,7 @@ def test_prices_of_a_file_are_seen_by_monitoring_once_their_sales_are_in(
     assert (seen["pricing"] == "followed").sum() == PRODUCTS - 1
     assert found["metrics"]["share_followed"] == pytest.approx((PRODUCTS - 1) / PRODUCTS)
     codes = {finding["code"]: finding["count"] for finding in found["findings"]}
-    assert (codes["superseded"], codes["not_applied"]) == (PRODUCTS, PRODUCTS)
+    assert codes["superseded"] == PRODUCTS
     assert "decided_late" not in codes  # made on the day itself
     assert "nan" not in capsys.readouterr().out.lower().split()
 
@@ -94,7 +94,8 @@ def test_a_held_out_product_keeps_its_price_and_counts_for_no_figure_of_pricing(
     tmp_path: Path, shop: pd.DataFrame
 ) -> None:
     held = str(shop["product_id"].iloc[0])
-    write_holdout(holdout_file(tmp_path / "home"), Holdout(frozenset({held}), frozenset()))
+    keep = Experiment("holdout", dt.date(2020, 1, 6), None, (Arm("keep", share=0.1),), {held: "keep"})
+    write_experiments(experiments_file(tmp_path / "home"), NO_EXPERIMENTS.plus(keep))
     assert price(["--output", "prices.csv", "--applied", "true"]) == 0
 
     found = look(tmp_path, charged(shop, pd.read_csv("prices.csv")))

@@ -1,7 +1,6 @@
 """What tasks share by PostgreSQL: monitoring's memory and claims, documents, and the locks of jobs."""
 
 import datetime as dt
-import json
 import os
 import subprocess
 import sys
@@ -15,13 +14,13 @@ import pytest
 
 from monitoring.store import MonitoringStore
 from pipelines.commands import only_one
-from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
+from pricing.decision.experiments import experiments_file, experiments_in, read_experiments
 from pricing.errors import LockError, RegistryError
 from pricing.paths import ROOT
 from pricing.registry.database import session_lock
 from pricing.registry.documents import DocumentChangedError, SharedDocuments
-from pricing.runtime.shared_files import SharedFiles
-from serving.shared_files_watch import SharedFilesWatch
+from pricing.runtime.shared_file import SharedFile
+from serving.database_watch import ExperimentWatch
 from tests.kit.servers import postgres as postgres_server
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,
@@ -41,6 +40,7 @@ from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of
     test_only_a_refresh_against_decay_makes_the_rules_wait,
     test_what_has_no_forecast_is_no_number_and_spoils_no_figure,
 )
+from tests.unit.test_shared_file import keeps
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CLAIM = """
@@ -123,14 +123,11 @@ def test_a_memory_whose_outcomes_are_being_written_lets_jobs_be_claimed(
 
 def test_of_many_edits_at_once_none_is_lost(postgres: str, model: str, tmp_path: Path) -> None:
     def edit(task: int) -> None:
-        files = SharedFiles(tmp_path / str(task), SharedDocuments(postgres, model=model), who=f"task {task}")
-
-        def add(file: Path) -> None:
-            write_holdout(file, Holdout(read_held(file) | {str(task)}, frozenset()))
-
+        path = experiments_file(tmp_path / str(task))
+        file = SharedFile(path, SharedDocuments(postgres, model=model), who=f"task {task}")
         while True:
             try:
-                files.edit(holdout_file(tmp_path / str(task)), add)
+                file.edit(keeps(str(task)))
             except DocumentChangedError:
                 continue
             return
@@ -138,29 +135,28 @@ def test_of_many_edits_at_once_none_is_lost(postgres: str, model: str, tmp_path:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(edit, range(4)))
 
-    document = SharedDocuments(postgres, model=model).read("monitoring/holdout.json")
+    document = SharedDocuments(postgres, model=model).read("experiments.json")
     assert document is not None
-    assert json.loads(document.content)["held"] == ["0", "1", "2", "3"]
+    assert {one.name for one in experiments_in(document.content).every} == {"0", "1", "2", "3"}
     assert document.version == 4
 
 
 def test_files_outlive_the_server_and_follow_it_again(tmp_path: Path) -> None:
-    path = holdout_file(tmp_path / "task")
+    path = experiments_file(tmp_path / "task")
     with ExitStack() as server:
         url = server.enter_context(postgres_server())
-        editor = SharedFiles(tmp_path / "job", SharedDocuments(url, model="shop"), who="ann")
-        mirror = SharedFiles(tmp_path / "task", SharedDocuments(url, model="shop"), who="task")
-        watch = SharedFilesWatch(mirror, [path])
-        editor.edit(
-            holdout_file(tmp_path / "job"), lambda file: write_holdout(file, Holdout(frozenset({"tea"}), frozenset()))
-        )
+        editor = SharedFile(experiments_file(tmp_path / "job"), SharedDocuments(url, model="shop"), who="ann")
+        mirror = SharedFile(path, SharedDocuments(url, model="shop"), who="task")
+        watch = ExperimentWatch(mirror)
+        editor.edit(keeps("tea"))
         watch.look()
-        known = read_held(path)
+        known = read_experiments(path)
     watch.look()  # the server is gone
     with pytest.raises(RegistryError, match="PRICING_DATABASE_URL"):
-        mirror.mirror(path)
+        mirror.mirror()
 
-    assert known == read_held(path) == {"tea"}
+    assert known == read_experiments(path)
+    assert [one.name for one in known.every] == ["tea"]
 
 
 def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(

@@ -8,18 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from pricing.decision.assignment import Holdout, holdout_file, read_held, write_holdout
+from pricing.decision.experiments import Arm, Experiment, experiments_file, read_experiments
 from pricing.decision.switches import read_switches
 from pricing.registry.audit import Audit
 from pricing.registry.documents import SharedDocuments
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord
-from pricing.runtime.shared_files import SharedFiles
+from pricing.runtime.shared_file import SharedFile
 from serving.switch_watch import SwitchWatch
 from tests.integration.test_serving import ROOT, Service, wait_for
 from tests.kit.servers import postgres
@@ -65,8 +64,9 @@ def held(service: Service) -> bool:
 
 def hold_out(home: Path, url: str) -> None:
     """Holds a product out, as a job on another machine does."""
-    files = SharedFiles(home, SharedDocuments(url, model="pricing"), who="ada@ops")
-    files.edit(holdout_file(home), partial(write_holdout, holdout=Holdout(frozenset({"tea"}), frozenset())))
+    file = SharedFile(experiments_file(home), SharedDocuments(url, model="pricing"), who="ada@ops")
+    one = Experiment("holdout", dt.date(2024, 1, 1), None, (Arm("keep", share=0.1),), {"tea": "keep"})
+    file.edit(lambda known: known.plus(one))
 
 
 @pytest.mark.slow
@@ -97,13 +97,13 @@ def test_tasks_on_a_database_share_a_holdout_and_a_freeze_that_outlives_it(tmp_p
         both[0].start().ready()
         time.sleep(3)
         kept = [frozen(one) for one in both]
-        held_in = [read_held(holdout_file(tmp_path / name / "home")) for name in ("one", "two")]
+        held_in = [read_experiments(experiments_file(tmp_path / name / "home")) for name in ("one", "two")]
         logs = [(tmp_path / name / "serving.log").read_text() for name in ("one", "two")]
 
     assert ["frozen" in words for words in before] == [False, False]
     assert listed.count("ada@ops") == 4  # three entries, and the one in force
     assert kept == [True, True]
-    assert held_in == [{"tea"}, {"tea"}]
+    assert [one.every[0].in_arm("keep") for one in held_in] == [{"tea"}, {"tea"}]
     assert all("the switches last known stay in force" in log for log in logs)
 
 

@@ -13,28 +13,28 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_668,
+    "pricing": 1_658,
     "pricing/data": 5_281,
     "pricing/demand": 6_938,
-    "pricing/decision": 4_358,
-    "pricing/decision_log": 1_743,
+    "pricing/decision": 4_224,
+    "pricing/decision_log": 1_720,
     "pricing/registry": 3_287,
-    "pricing/runtime": 2_312,
+    "pricing/runtime": 2_254,
     "etl": 1_861,
-    "pipelines": 7_703,
-    "serving": 6_676,
-    "monitoring": 5_401,
+    "pipelines": 7_518,
+    "serving": 6_495,
+    "monitoring": 5_229,
     "simulation": 2_956,
-    "deploy": 5_061,
+    "deploy": 5_034,
     "benchmarks": 3_285,
-    "tests": 47_671,
+    "tests": 46_745,
 }
 TOTALS = {
-    "product": 55_245,
-    "product files": 287,
-    "Markdown in docs": 3_936,
-    "settings": 211,
-    "Makefile targets": 51,
+    "product": 54_455,
+    "product files": 283,
+    "Markdown in docs": 3_879,
+    "settings": 209,
+    "Makefile targets": 50,
 }
 
 

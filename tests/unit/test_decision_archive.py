@@ -14,7 +14,7 @@ import pytest
 
 from monitoring import decisions
 from monitoring.decisions import load_decisions
-from pricing.decision.price_tests import Draw
+from pricing.decision.experiments import Arm, Assignment
 from pricing.decision_log import archive, format
 from pricing.decision_log.archive import default_archive
 from pricing.decision_log.format import read_decisions
@@ -27,22 +27,22 @@ def filled(folder: Path, *, days: int = 2) -> None:
     """One worker's life: three decisions a day."""
     log = writer(folder)
     for day in range(days):
-        log.append([entry(3 * day + one, at=NOON + dt.timedelta(days=day), shadow=one == 3) for one in (1, 2, 3)])
+        log.append([entry(3 * day + one, at=NOON + dt.timedelta(days=day)) for one in (1, 2, 3)])
     log.close()
 
 
 def test_closed_segments_become_parquet_by_day_and_are_read_as_before(tmp_path: Path) -> None:
     folder = tmp_path / "decisions"
     filled(folder)
-    before = read_decisions(folder, shadow=True)
+    before = read_decisions(folder)
 
     assert compact(folder, to=str(default_archive(folder))) == (1, 6)
 
-    after = read_decisions(folder, shadow=True)
+    after = read_decisions(folder)
     frame = pd.read_parquet(default_archive(folder))
     assert after == before
     assert not list(folder.glob("*.jsonl"))
-    assert len(read_decisions(folder).records) == 4
+    assert len(read_decisions(folder).records) == 6
     assert sorted(frame["day"].astype(str).unique()) == ["2026-03-06", "2026-03-07"]
     assert frame["recommended_price"].tolist() == [23.75] * 6
     assert frame["decision_id"].nunique() == 6
@@ -73,7 +73,7 @@ def test_compacting_twice_or_keeping_segments_doubles_nothing(tmp_path: Path) ->
     for _ in range(2):
         compact(folder, to=str(default_archive(folder)), keep=True)
 
-    reading = read_decisions(folder, shadow=True)
+    reading = read_decisions(folder)
     assert (len(reading.records), reading.lost) == (6, 0)
     assert len(pd.read_parquet(default_archive(folder))) == 6
 
@@ -87,7 +87,7 @@ def test_a_damaged_segment_stays_and_its_loss_is_counted(tmp_path: Path) -> None
 
     compact(folder, to=str(default_archive(folder)))
 
-    reading = read_decisions(folder, shadow=True)
+    reading = read_decisions(folder)
     assert segment.exists()
     assert (len(reading.records), reading.damaged, reading.lost) == (2, 1, 1)
 
@@ -150,7 +150,7 @@ def test_compaction_under_a_reader_loses_it_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(format, "_workers", overtaken)
 
-    reading = read_decisions(folder, shadow=True)
+    reading = read_decisions(folder)
 
     assert (len(reading.records), reading.lost) == (6, 0)
 
@@ -161,7 +161,7 @@ def test_an_archive_without_any_file_yet_is_empty(tmp_path: Path) -> None:
     (default_archive(folder) / "day=2026-03-06").mkdir(parents=True)
     (default_archive(folder) / "day=2026-03-06" / ".one.parquet.draft").write_text("")
 
-    assert len(read_decisions(folder, shadow=True).records) == 6
+    assert len(read_decisions(folder).records) == 6
 
 
 def test_one_compaction_goes_on_at_a_time(tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_compaction_and_monitoring_keep_to_the_archive_that_the_environment_name
     assert main([]) == 0
 
     frame, findings = load_decisions(tmp_path / "decisions", now=NOON + dt.timedelta(days=9), archive=str(elsewhere))
-    assert frame["decision_id"].tolist() == ["d-2", "d-5"]  # the last ones of each day
-    assert {finding.code: finding.count for finding in findings} | {"superseded_archived": 2, "not_applied": 2} == {
+    assert frame["decision_id"].tolist() == ["d-3", "d-6"]  # the last ones of each day
+    assert {finding.code: finding.count for finding in findings} | {"superseded_archived": 4} == {
         finding.code: finding.count for finding in findings
     }
     assert "log_lost" not in [finding.code for finding in findings]
@@ -221,7 +221,7 @@ def test_decisions_in_an_archive_that_the_reader_is_not_told_of_are_not_lost(tmp
 
     compact(folder, to=str(tmp_path / "far"))
 
-    untold, told = (read_decisions(folder, shadow=True, archive=where) for where in (None, tmp_path / "far"))
+    untold, told = (read_decisions(folder, archive=where) for where in (None, tmp_path / "far"))
     assert (len(untold.records), untold.lost, untold.elsewhere) == (0, 0, 6)
     assert (len(told.records), told.lost, told.elsewhere) == (6, 0, 0)
 
@@ -233,7 +233,7 @@ def test_a_day_deleted_from_the_archive_is_not_lost(tmp_path: Path) -> None:
 
     shutil.rmtree(default_archive(folder) / "day=2026-03-06")
 
-    reading = read_decisions(folder, shadow=True)
+    reading = read_decisions(folder)
     assert (len(reading.records), reading.lost, reading.elsewhere) == (3, 0, 3)
 
 
@@ -245,7 +245,7 @@ def test_a_segment_that_was_noted_and_not_deleted_yet_is_read_once(tmp_path: Pat
     compact(folder, to=str(tmp_path / "far"))
     segment.write_bytes(content)
 
-    reading = read_decisions(folder, shadow=True)
+    reading = read_decisions(folder)
 
     assert (len(reading.records), reading.lost, reading.elsewhere) == (6, 0, 0)
 
@@ -272,7 +272,7 @@ def test_a_segment_whose_move_cannot_be_noted_stays(tmp_path: Path, monkeypatch:
 
     assert len(list(folder.glob("*.jsonl"))) == 1
     monkeypatch.undo()
-    assert len(read_decisions(folder, shadow=True).records) == 6
+    assert len(read_decisions(folder).records) == 6
 
 
 def test_a_torn_line_of_the_note_is_left_out(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_gap_inside_a_moved_segment_stays_a_loss(tmp_path: Path, deleted: bool
 
     if not deleted:
         segment.write_bytes(content)
-    untold, told = (read_decisions(folder, shadow=True, archive=where) for where in (None, tmp_path / "far"))
+    untold, told = (read_decisions(folder, archive=where) for where in (None, tmp_path / "far"))
     assert (len(untold.records), untold.lost, untold.elsewhere) == ((0, 2, 4) if deleted else (4, 2, 0))
     assert (len(told.records), told.lost, told.elsewhere) == (4, 2, 0)
 
@@ -330,7 +330,7 @@ def test_days_before_the_first_wanted_are_not_opened_and_not_taken_for_lost(
     reading = read_decisions(folder, since=NOON + dt.timedelta(days=2))
 
     assert sorted(days) == ["2026-03-08", "2026-03-09"]
-    assert (len(reading.records), reading.lost, reading.elsewhere) == (4, 0, 0)
+    assert (len(reading.records), reading.lost, reading.elsewhere) == (6, 0, 0)
 
 
 def test_a_wanted_day_that_is_gone_from_the_archive_is_elsewhere(tmp_path: Path) -> None:
@@ -387,27 +387,29 @@ def test_a_file_that_lacks_a_column_is_refused_by_name(tmp_path: Path) -> None:
     filled(folder, days=1)
     compact(folder, to=str(default_archive(folder)))
     (file,) = default_archive(folder).rglob("*.parquet")
-    pd.read_parquet(file, partitioning=None).drop(columns=["unit", "test"]).to_parquet(file)
+    pd.read_parquet(file, partitioning=None).drop(columns=["unit", "deviation"]).to_parquet(file)
 
     with pytest.raises(SourceError, match=r"no column unit.*; start a new archive"):
         load_decisions(folder, now=LATER)
-    with pytest.raises(SourceError, match=r"no column test.*; start a new archive"):
-        read_decisions(folder, tested=True)
+    with pytest.raises(SourceError, match=r"no column deviation.*; start a new archive"):
+        read_decisions(folder, drawn=True)
 
 
-def test_training_opens_no_day_before_the_first_price_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_opens_no_day_before_the_first_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "decisions"
     log = writer(folder)
-    draw = Draw("spring", arm="up", base=24.0, reach=0.02, odds=0.5, deviation=0.02, end=dt.date(2026, 4, 1))
+    draw = Assignment("spring", Arm("draw", share=0.5, size=0.02), deviation=0.02, base=24.0)
     for day in range(4):
-        log.append([replace(entry(day, at=NOON + dt.timedelta(days=day)), test=draw if day == 2 else None)])
+        log.append([replace(entry(day, at=NOON + dt.timedelta(days=day)), experiment=draw if day == 2 else None)])
     log.close()
     compact(folder, to=str(default_archive(folder)))
 
-    reading = read_decisions(folder, tested=True)
+    reading = read_decisions(folder, drawn=True)
+    (archived,) = load_decisions(folder, now=LATER)[0]["experiment"].dropna()
 
     assert [record["decision"]["decision_id"] for record in reading.records] == ["d-2", "d-3"]
     assert (reading.lost, reading.elsewhere) == (0, 0)
+    assert archived == "spring/draw"
 
 
 def test_days_beyond_what_is_kept_are_deleted_by_listing_and_only_compactions_own_files(tmp_path: Path) -> None:
@@ -436,7 +438,7 @@ def test_days_that_were_deleted_on_purpose_are_neither_lost_nor_elsewhere(tmp_pa
     shutil.rmtree(where / "day=2026-03-08")
     gone = read_decisions(folder)
 
-    assert kept["decision_id"].tolist() == ["d-8", "d-11"]
+    assert kept["decision_id"].tolist() == ["d-9", "d-12"]
     assert not {"log_lost", "log_elsewhere"} & {finding.code for finding in findings}
     assert (gone.lost, gone.elsewhere) == (0, 3)
 
@@ -468,10 +470,9 @@ def test_compaction_under_monitoring_doubles_nothing(tmp_path: Path, monkeypatch
 
     found, findings = load_decisions(folder, now=LATER)
 
-    assert found["decision_id"].tolist() == ["d-2", "d-9"]
+    assert found["decision_id"].tolist() == ["d-3", "d-9"]
     assert {finding.code: finding.count for finding in findings} == {
-        "superseded_archived": 1,
-        "not_applied": 1,
+        "superseded_archived": 2,
         "decided_late": 1,
     }
 

@@ -27,7 +27,7 @@ from pricing.errors import SourceError
 NOON = dt.datetime(2026, 3, 6, 12, tzinfo=dt.UTC)
 
 
-def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, product_id: str = "Tee ☕") -> LogEntry:
+def entry(number: int = 1, *, at: dt.datetime = NOON, product_id: str = "Tee ☕") -> LogEntry:
     request = PriceRequest(product_id=product_id, current_stock=3, day_of_week="Friday", comp_price=21.5)
     decision = Decision(
         recommended_price=23.75, confidence=0.87, price_range=(23.0, 24.5), expected_units=4.2, expected_margin=31.0,
@@ -36,7 +36,7 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, shadow: bool = False, prod
     return LogEntry(
         request=request, decision=decision, at=at, date=dt.date(2026, 3, 6), category="tea", current_price=24.0,
         list_price=25.0, unit_cost=float("nan"), candidate_prices=(20.0, 25.0), candidate_units=(6.0, 3.5),
-        candidate_sizes=(2.0, 4.0), unit=0.5, shadow=shadow,
+        candidate_sizes=(2.0, 4.0), unit=0.5,
     )  # fmt: skip
 
 
@@ -339,23 +339,22 @@ def test_a_segment_deleted_under_the_writer_is_replaced(tmp_path: Path) -> None:
     log.close()
 
 
-def test_the_reader_leaves_out_what_is_older_and_what_was_only_shadowed(tmp_path: Path) -> None:
+def test_the_reader_leaves_out_what_is_older(tmp_path: Path) -> None:
     log = writer(tmp_path)
-    log.append([entry(1, at=NOON - dt.timedelta(hours=2)), entry(2), entry(3, shadow=True)])
+    log.append([entry(1, at=NOON - dt.timedelta(hours=2)), entry(2)])
     log.close()
 
     recent = read_decisions(tmp_path, since=NOON - dt.timedelta(hours=1))
-    all_of_them = read_decisions(tmp_path, shadow=True)
+    all_of_them = read_decisions(tmp_path)
 
     assert [record["sequence"] for record in recent.records] == [2]
-    assert len(all_of_them.records) == 3
+    assert len(all_of_them.records) == 2
     assert recent.lost == all_of_them.lost == 0
 
 
-@pytest.mark.parametrize("leaves_out", ["older", "shadow"])
-def test_what_the_reader_leaves_out_takes_no_memory(tmp_path: Path, leaves_out: str) -> None:
+def test_what_the_reader_leaves_out_takes_no_memory(tmp_path: Path) -> None:
     log = writer(tmp_path)
-    log.append([entry(number, shadow=leaves_out == "shadow") for number in range(1, 501)])
+    log.append([entry(number) for number in range(1, 501)])
     log.close()
 
     def peak(**options: Any) -> int:
@@ -365,20 +364,10 @@ def test_what_the_reader_leaves_out_takes_no_memory(tmp_path: Path, leaves_out: 
         tracemalloc.stop()
         return most
 
-    whole = peak(shadow=True)
-    part = peak(**({"since": NOON + dt.timedelta(days=1)} if leaves_out == "older" else {}))
+    whole = peak()
+    part = peak(since=NOON + dt.timedelta(days=1))
 
     assert part < 0.2 * whole
-
-
-def test_what_was_given_to_no_shop_is_counted_where_it_is_new_enough(tmp_path: Path) -> None:
-    log = writer(tmp_path)
-    log.append([entry(1, at=NOON - dt.timedelta(hours=2), shadow=True), entry(2, shadow=True), entry(3)])
-    log.close()
-
-    reading = read_decisions(tmp_path, since=NOON - dt.timedelta(hours=1))
-
-    assert ([record["sequence"] for record in reading.records], reading.shadowed) == ([3], 1)
 
 
 def test_reading_a_missing_folder_says_what_is_expected(tmp_path: Path) -> None:

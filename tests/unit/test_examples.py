@@ -25,7 +25,6 @@ WITH_EXAMPLE = (
     "pricing.decision.cold_start.prior_demand",
     "pricing.decision.explanation.round_together",
     "pricing.decision.last_price.last_prices",
-    "pricing.decision.price_tests.PriceTest.draw",
     "pricing.decision.pricer.Pricer.price",
     "pricing.decision.pricer.Pricer.simulate",
     "pricing.decision.product_facts.ProductFacts.from_panel",

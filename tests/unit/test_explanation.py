@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from pricing.decision.experiments import Arm, Experiment, Experiments, keeping
 from pricing.decision.explanation import Explanation, explain, round_together
-from pricing.decision.price_tests import Plan, PriceTest
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
@@ -56,7 +56,7 @@ def effects(explanation: Explanation) -> dict[str, float]:
 
 def explained(demand: Any = None, *, known: dict[str, Any] | None = None, **changes: Any) -> Explanation:
     """Of apple: charged 10, cost 6, ample stock; the price under which 2.5 of elasticity earns most is 10."""
-    options = {name: changes.pop(name) for name in ("tests", "switches", "held") if name in changes}
+    options = {name: changes.pop(name) for name in ("experiments", "switches") if name in changes}
     made = config(guardrails=changes.pop("guardrails", {}))
     apples = Pricer(demand or ConstantElasticity(), facts(**(known or {})), made, version="1")
     return explain(PriceRequest.model_validate({**AMPLE, **changes}), apples, today=TODAY, **options)
@@ -87,17 +87,22 @@ REQUESTS = st.fixed_dictionaries(
     },
 ).map(lambda asked: {"list_price": 9.5, **asked} if asked["product_id"] == "stranger" else asked)
 SWITCHES = st.sampled_from([Switches(), switch("freeze"), switch("override", price=7.77)])
-PRICE_TEST = PriceTest("t", {"P00001": 1.0, "P00005": 9.3}, 0.05, dt.date(2023, 7, 31), 6)
-TESTS = st.sampled_from([Plan(), Plan((PRICE_TEST,))])
-HELD = st.sampled_from([frozenset[str](), frozenset({"P00001"})])
 
 
-@given(asked=REQUESTS, switches=SWITCHES, tests=TESTS, held=HELD)
+def draws(size: float = 0.05, start: dt.date = dt.date(2023, 7, 31), **prices: float) -> Experiments:
+    arm = Arm("draw", share=1.0, size=size)
+    return Experiments((Experiment("t", start, 6, (arm,), dict.fromkeys(prices, "draw"), prices),))
+
+
+EXPERIMENTS = st.sampled_from([Experiments(), draws(P00001=1.0, P00005=9.3), keeping({"P00001"})])
+
+
+@given(asked=REQUESTS, switches=SWITCHES, experiments=EXPERIMENTS)
 def test_the_printed_effects_on_price_and_demand_add_up_to_the_printed_difference(
-    asked: dict[str, Any], switches: Switches, tests: Plan, held: frozenset[str]
+    asked: dict[str, Any], switches: Switches, experiments: Experiments
 ) -> None:
     request = PriceRequest.model_validate(asked)
-    options: dict[str, Any] = {"today": SHOP_DAY, "switches": switches, "tests": tests, "held": held}
+    options: dict[str, Any] = {"today": SHOP_DAY, "switches": switches, "experiments": experiments}
     (given,) = pricer().price_detailed([request], **options)
     price = given.decision.recommended_price
 
@@ -115,7 +120,7 @@ def test_the_printed_effects_on_price_and_demand_add_up_to_the_printed_differenc
     mean = quad(lambda share: start * (units / start) ** share, 0, 1)[0]
     for name, term in terms.items():
         assert effects(of_demand).get(name, 0.0) == pytest.approx(mean * term, abs=2 * 10.0**-of_demand.digits)
-    if not switches and request.product_id not in held:
+    if not switches and "holdout" not in of_price.decision.decision.reasons:
         now = of_price.baseline_value
         at = request.model_copy(update={"current_price": now})
         wish = pricer().unguarded().price([at], today=SHOP_DAY)[0].recommended_price
@@ -172,16 +177,14 @@ def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
 
 @pytest.mark.parametrize("week", range(3))
 def test_a_price_test_adds_its_draw_to_the_price_chosen_from_its_base(week: int) -> None:
-    plan = Plan((PriceTest("t", {"apple": 9.5}, 0.04, MONDAY, 3),))
-    date = MONDAY + dt.timedelta(weeks=week)
-    draw = plan.draw("apple", date)
-    assert draw is not None
+    plan, date = draws(0.04, MONDAY, apple=9.5), MONDAY + dt.timedelta(weeks=week)
+    deviation = plan.every[0].deviation("apple", date)
 
-    found = explained(date=str(date), day_of_week="Monday", tests=plan, unit_cost=5.0)
+    found = explained(date=str(date), day_of_week="Monday", experiments=plan, unit_cost=5.0)
 
     assert found.baseline_value == 9.5
-    assert (effects(found).get("price_test", 0.0) > 0.1) == (draw.arm == "up")
-    assert (effects(found).get("price_test", 0.0) < -0.1) == (draw.arm == "down")
+    assert (effects(found).get("price_test", 0.0) > 0.1) == (deviation > 0)
+    assert (effects(found).get("price_test", 0.0) < -0.1) == (deviation < 0)
 
 
 @pytest.mark.parametrize(("switches", "effect"), [(switch("freeze"), 0.0), (switch("override", price=12.34), 2.34)])
@@ -195,7 +198,7 @@ def test_a_price_of_unknown_elasticity_stays_or_goes_back_to_list_price(current:
 
 
 def test_a_held_out_product_keeps_its_price_for_no_step() -> None:
-    assert explained(held={"apple"}, unit_cost=7.0).drivers == ()
+    assert explained(experiments=keeping({"apple"}), unit_cost=7.0).drivers == ()
 
 
 def test_a_price_of_rules_alone_is_explained_by_the_same_steps() -> None:

@@ -1,3 +1,4 @@
+import datetime as dt
 import errno
 import json
 import os
@@ -5,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from pricing.decision.experiments import Arm, Experiment, Experiments, write_experiments
 from pricing.errors import ConfigError, RegistryError, VersionError
 
 pytest.importorskip("pricing.decision.pricer")
@@ -32,6 +35,7 @@ from serving.follower import (
     _LazyRegistry,
     main,
     verify_beside,
+    version_tried,
 )
 from serving.settings import read_settings
 from serving.switch_watch import SwitchWatch
@@ -47,23 +51,22 @@ class ListedVersion:
 @dataclass
 class FakeRegistry:
     champion: ListedVersion | None = None
-    challenger: ListedVersion | None = None
     down: bool = False
-    challenger_down: bool = False
     full: bool = False
     unreachable: str | None = None
     downloads: list[str] = field(default_factory=list)
     others: dict[str, ListedVersion] = field(default_factory=dict)
 
     def at(self, alias: str) -> ListedVersion | None:
-        if self.down or (self.challenger_down and alias == "challenger"):
+        if self.down:
             raise RegistryError("registry: connection refused")
-        return {"champion": self.champion, "challenger": self.challenger}[alias]
+        return {"champion": self.champion}[alias]
 
     def version(self, number: str) -> ListedVersion | None:
         if self.down:
             raise RegistryError("registry: connection refused")
-        return self.others.get(number)
+        champion = {self.champion.number: self.champion} if self.champion else {}
+        return (champion | self.others).get(number)
 
     def download(self, reference: str, to: Path) -> Path:
         if self.full:
@@ -95,15 +98,16 @@ def follower(
     *,
     clock: Clock | None = None,
     keep: int = 3,
-    challenger: bool = False,
+    tried: str | Callable[[], str | None] | None = None,
     pinned: str | None = None,
 ) -> Follower:
     return Follower(
         registry,
         places=places(home),
-        options=FollowerOptions("run", keep, challenger, pinned),
+        options=FollowerOptions("run", keep, pinned),
         verify=verify,
         clock=clock or Clock(),
+        tried=tried if callable(tried) else lambda: tried,
     )
 
 
@@ -307,11 +311,14 @@ def test_no_password_of_a_registry_is_told(tmp_path: Path) -> None:
     assert following.detail == "registry postgresql://***@db:5432/x: refused"
 
 
-def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
+EIGHT = {"8": ListedVersion("8")}
+
+
+def test_the_version_that_an_experiment_tries_is_fetched_beside_the_champion(tmp_path: Path) -> None:
+    registry = FakeRegistry(ListedVersion("7"), others=EIGHT)
 
     alone = follower(registry, tmp_path / "alone").poll()
-    both = follower(registry, tmp_path / "both", challenger=True).poll()
+    both = follower(registry, tmp_path / "both", tried="8").poll()
 
     assert (alone.served, alone.challenger) == ("7", None)
     assert (both.served, both.challenger) == ("7", "8")
@@ -319,12 +326,14 @@ def test_the_challenger_is_fetched_beside_the_champion_only_where_it_is_tried(tm
     assert registry.downloads == ["7", "7", "8"]
 
 
-@pytest.mark.parametrize("fault", ["bad", "unreachable"])
+@pytest.mark.parametrize("fault", ["bad", "unreachable", "unknown"])
 def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_path: Path, fault: str) -> None:
     registry = FakeRegistry(
-        ListedVersion("7"), challenger=ListedVersion("668"), unreachable="668" if fault != "bad" else None
+        ListedVersion("7"),
+        others={} if fault == "unknown" else {"668": ListedVersion("668")},
+        unreachable="668" if fault == "unreachable" else None,
     )
-    one = follower(registry, tmp_path, challenger=True)
+    one = follower(registry, tmp_path, tried="668")
 
     following = [one.poll() for _ in range(3)][-1]
 
@@ -335,57 +344,46 @@ def test_a_challenger_that_cannot_be_tried_changes_nothing_for_the_champion(tmp_
     assert not places(tmp_path).challenger.exists()
 
 
-@pytest.mark.parametrize("after", [None, ListedVersion("7")])
-def test_a_challenger_that_is_gone_or_was_promoted_is_tried_no_longer(
-    tmp_path: Path, after: ListedVersion | None
+@pytest.mark.parametrize("after", [None, "7"])
+def test_a_challenger_whose_experiment_is_over_or_that_was_promoted_is_tried_no_longer(
+    tmp_path: Path, after: str | None
 ) -> None:
-    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
-    one = follower(registry, tmp_path, challenger=True)
+    tried: list[str | None] = ["8"]
+    one = follower(FakeRegistry(ListedVersion("7"), others=EIGHT), tmp_path, tried=lambda: tried[0])
     one.poll()
 
-    registry.challenger = after
+    tried[0] = after
 
     assert one.poll().challenger is None
     assert not places(tmp_path).challenger.exists()
 
 
 def test_the_challenger_outlives_sweeps_and_restarts(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("1"), challenger=ListedVersion("8"))
-    one = follower(registry, tmp_path, challenger=True, keep=1)
+    registry = FakeRegistry(ListedVersion("1"), others=EIGHT)
+    one = follower(registry, tmp_path, tried="8", keep=1)
     one.poll()
     for number in ("2", "3"):
         registry.champion = ListedVersion(number)
         one.poll()
 
-    following = follower(registry, tmp_path, challenger=True, keep=1).poll()
+    following = follower(registry, tmp_path, tried="8", keep=1).poll()
 
     assert following.challenger == "8"
     assert registry.downloads == ["1", "8", "2", "3"]
 
 
-def test_challengers_that_follow_each_other_are_swept_and_no_pointed_version_is(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("1"))
-    one = follower(registry, tmp_path, challenger=True, keep=2)
-    for number in range(2, 12):
-        registry.challenger = ListedVersion(str(number))
-        one.poll()
+def test_the_file_of_experiments_says_which_version_is_tried(tmp_path: Path) -> None:
+    settings, today = settings_in(tmp_path), dt.date.today()
+    start = today - dt.timedelta(days=today.weekday())
+    running = Experiment("try", start, 2, (Arm("challenger", share=0.1, of="8"),), {"P1": "challenger/8"})
+    found = [version_tried(settings)]
 
-    kept = {path.name for path in places(tmp_path).versions.iterdir() if path.is_dir()}
+    for one in (Experiments((running,)), Experiments((running,)).ended("try", after=start)):
+        write_experiments(settings.experiments_file, one)
+        found.append(version_tried(settings))
+    settings.experiments_file.write_text("{half")
 
-    assert kept == {"1-1", "10-1", "11-1"}
-
-
-def test_a_fault_of_the_challenger_alias_holds_no_champion_up_and_is_counted(tmp_path: Path) -> None:
-    registry = FakeRegistry(ListedVersion("1"), challenger=ListedVersion("8"))
-    one = follower(registry, tmp_path, challenger=True)
-    one.poll()
-
-    registry.champion, registry.challenger_down = ListedVersion("2"), True
-    following = one.poll()
-
-    assert (following.state, following.served, following.challenger) == ("following", "2", "8")
-    assert following.challenger_faults == 1
-    assert read_pointer(places(tmp_path).challenger) == Pointer("8", 1, "8-1")
+    assert [*found, version_tried(settings)] == [None, "8", None, None]
 
 
 def test_baking_tells_the_registry_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -484,11 +482,16 @@ def test_a_version_that_verification_stumbles_over_is_refused_and_reported(
             raise fault
         return 9
 
-    registry = FakeRegistry(ListedVersion("7"), challenger=None)
-    options = FollowerOptions("run", 3, uses_challenger=True)
-    one = Follower(registry, places=places(tmp_path), options=options, verify=stumble, clock=Clock())
+    registry, tried = FakeRegistry(ListedVersion("7"), others=EIGHT), []
+    one = Follower(
+        registry, places=places(tmp_path), options=FollowerOptions("run", 3), verify=stumble, clock=Clock(),
+        tried=lambda: tried[0] if tried else None,
+    )  # fmt: skip
     one.poll()
-    setattr(registry, alias, ListedVersion("8"))
+    if alias == "champion":
+        registry.champion = ListedVersion("8")
+    else:
+        tried.append("8")
 
     following = one.poll()
 
@@ -522,7 +525,7 @@ def test_nothing_is_deleted_that_a_file_names(tmp_path: Path, folder: object, al
     if alias == "challenger":
         places(home).pointer.rename(places(home).challenger)
 
-    following = follower(FakeRegistry(ListedVersion("7")), home, challenger=True).poll()
+    following = follower(FakeRegistry(ListedVersion("7")), home, tried="7").poll()
 
     assert following.served == "7"
     assert pointed(home) == Pointer("7", 1, "7-1")
@@ -578,12 +581,12 @@ def test_a_number_of_the_registry_that_is_none_names_no_folder(tmp_path: Path, n
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
 def test_a_version_damaged_on_disk_is_fetched_anew_at_the_next_start(tmp_path: Path, alias: str) -> None:
-    registry = FakeRegistry(ListedVersion("7"), challenger=ListedVersion("8"))
-    follower(registry, tmp_path, challenger=True).poll()
+    registry = FakeRegistry(ListedVersion("7"), others=EIGHT)
+    follower(registry, tmp_path, tried="8").poll()
     folder = places(tmp_path).versions / {"champion": "7-1", "challenger": "8-1"}[alias]
     (folder / "version.json").write_text("66 and longer")
 
-    following = follower(registry, tmp_path, challenger=True).poll()
+    following = follower(registry, tmp_path, tried="8").poll()
 
     assert (following.state, following.served, following.challenger) == ("following", "7", "8")
     assert registry.downloads == ["7", "8", folder.name[0]]
@@ -731,7 +734,7 @@ def test_a_version_is_served_only_once_the_switches_in_force_are_known(
     stop = threading.Event()
     order: list[str] = []
 
-    def verify(folder: Path, **_: object) -> int:
+    def verify(folder: Path) -> int:
         order.append("verified")
         return 9
 
@@ -744,7 +747,7 @@ def test_a_version_is_served_only_once_the_switches_in_force_are_known(
     settings = settings_in(tmp_path)
     database = DatabaseWatch(settings, stop=stop)
 
-    requests, before = verify_beside(tmp_path, settings=settings, database=database), [*order]
+    requests, before = verify_beside(tmp_path, database=database), [*order]
 
     stop.set()
     database.join()
@@ -756,11 +759,11 @@ def test_a_database_whose_address_cannot_be_used_holds_no_version_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()
-    monkeypatch.setattr("serving.follower.verify_version", lambda folder, **_: 9)
+    monkeypatch.setattr("serving.follower.verify_version", lambda folder: 9)
     settings = settings_in(tmp_path, PRICING_DATABASE_URL="postgresql://host:port/x", PRICING_RUN_ID="run")
     database = DatabaseWatch(settings, stop=stop)
 
-    assert verify_beside(tmp_path, settings=settings, database=database) == 9
+    assert verify_beside(tmp_path, database=database) == 9
 
     stop.set()
     database.join()

@@ -39,7 +39,7 @@ def look_once(home: Path, *, task: str = "one", now: float = LONG_AFTER) -> None
 
 def uploaded(home: Path) -> LogReading:
     """What another machine reads."""
-    return read_decisions(home / "elsewhere", uploads=str(home / "store"), shadow=True)
+    return read_decisions(home / "elsewhere", uploads=str(home / "store"))
 
 
 def names(reading: LogReading) -> list[str]:
@@ -62,7 +62,7 @@ def test_what_is_new_is_uploaded_once_and_read_as_on_the_disk(tmp_path: Path) ->
     upload.look()
     written(log, 3)
     upload.look()
-    here = read_decisions(tmp_path / "decisions", shadow=True)
+    here = read_decisions(tmp_path / "decisions")
 
     reading = uploaded(tmp_path)
 

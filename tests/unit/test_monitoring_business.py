@@ -1,19 +1,12 @@
 import datetime as dt
-import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from monitoring import holdout as holdout_job
 from monitoring.business import effect, line, weeks
-from monitoring.holdout import first_day, since
-from pricing.data.panel import save_panel
-from pricing.decision.assignment import Holdout, hold_out, read_holdout, write_holdout
-from pricing.errors import SourceError
+from pricing.decision.experiments import Arm, Experiment
 from tests.kit.monitoring_world import World, build, without
 
 PANEL, _ = build(World(products=40, days=140))
@@ -25,6 +18,12 @@ def joined(products):
     days = pd.to_datetime(PANEL.dates[BEGIN:])
     rows = [(product, day) for product in products for day in days]
     return pd.DataFrame(rows, columns=["product_id", "period"]).assign(pricing="followed", live=True, held_out=False)
+
+
+def holding(products):
+    """An experiment that keeps their prices."""
+    start = PANEL.dates[BEGIN].astype(dt.date)
+    return Experiment("holdout", start, None, (Arm("keep", share=0.25),), dict.fromkeys(products, "keep"))
 
 
 def halves():
@@ -66,7 +65,7 @@ def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():
     held, priced = halves()
     gained = PANEL.units_sold.copy()
     gained[np.isin(PANEL.product_ids, sorted(priced)), BEGIN:] *= 1.5
-    holdout = Holdout(held, priced)
+    holdout = holding(held)
 
     with_gain = effect(
         replace(PANEL, units_sold=gained), joined(priced), holdout, window=28, rng=np.random.default_rng(0)
@@ -78,75 +77,6 @@ def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():
     assert without_gain.margin.low < 0 < without_gain.margin.high
 
 
-def test_the_gain_is_that_since_pricing_began_although_the_logs_first_days_are_gone():
-    held, priced = halves()
-    gained = PANEL.units_sold.copy()
-    gained[np.isin(PANEL.product_ids, sorted(priced)), BEGIN - 28 :] *= 1.5
-    panel = replace(PANEL, units_sold=gained)
-    began = PANEL.dates[BEGIN - 28].astype(dt.date)
-
-    kept, forgotten = (
-        effect(panel, joined(priced), Holdout(held, priced, start), window=28, rng=np.random.default_rng(0))
-        for start in (began, None)
-    )
-
-    assert kept.margin.low > 0.1
-    assert forgotten.margin.value < kept.margin.value - 0.1
-
-
-def test_the_day_that_pricing_began_is_kept_and_only_moves_back(tmp_path):
-    path = tmp_path / "holdout.json"
-    assert since(path, dt.date(2024, 3, 1), keep=True) is None, "nobody is held out"
-    write_holdout(path, hold_out({"A": "x", "B": "x"}, share=0.5))
-    assert since(path, None, keep=True).began is None
-
-    days = [since(path, dt.date(2024, 3, day), keep=True).began for day in (5, 9, 2)]
-
-    assert [day.day for day in days] == [5, 5, 2]
-    assert hold_out({"A": "x", "B": "x", "C": "x"}, share=0.5, before=read_holdout(path)).began == dt.date(2024, 3, 2)
-
-
-@pytest.mark.parametrize("began", ["soon", 5])
-def test_a_beginning_that_is_no_day_is_an_error(tmp_path, began):
-    path = tmp_path / "holdout.json"
-    path.write_text(json.dumps({"held": [], "priced": [], "began": began}))
-
-    with pytest.raises(SourceError, match="is no list of held-out products"):
-        since(path, dt.date(2024, 3, 1), keep=True)
-
-
-def test_a_run_that_may_leave_no_trace_keeps_no_beginning(tmp_path):
-    path = tmp_path / "holdout.json"
-    write_holdout(path, hold_out({"A": "x", "B": "x"}, share=0.5))
-
-    assert since(path, dt.date(2024, 3, 1), keep=False).began == dt.date(2024, 3, 1)
-    assert read_holdout(path).began is None
-
-
-@pytest.mark.parametrize(
-    "changes", [{"live": False}, {"pricing": "overridden"}, {"pricing": "kept"}], ids=["past", "changed", "ignored"]
-)
-def test_one_decision_for_a_past_day_or_that_nobody_followed_does_not_begin_pricing(changes):
-    held, priced = halves()
-    frame = joined(priced)
-    stray = frame.iloc[:1].assign(period=pd.Timestamp(PANEL.dates[3]), **changes)
-    with_stray = pd.concat([stray, frame], ignore_index=True)
-
-    assert first_day(with_stray) == first_day(frame) == PANEL.dates[BEGIN].astype(dt.date)
-    found, plain = (
-        effect(PANEL, rows, Holdout(held, priced), window=28, rng=np.random.default_rng(0))
-        for rows in (with_stray, frame)
-    )
-    assert found == plain
-
-
-def test_a_held_out_product_begins_pricing_and_a_replay_shows_no_beginning():
-    frame = joined(["A"])
-
-    assert first_day(frame.assign(pricing="kept", held_out=True)) == PANEL.dates[BEGIN].astype(dt.date)
-    assert first_day(frame.assign(live=False)) is None
-
-
 def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
     held, priced = halves()
     lifted = PANEL.units_sold.copy()
@@ -155,7 +85,7 @@ def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
     found = effect(
         replace(PANEL, units_sold=lifted),
         joined(priced),
-        Holdout(held, priced),
+        holding(held),
         window=28,
         rng=np.random.default_rng(0),
     )
@@ -167,96 +97,20 @@ def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
     ("holdout", "says"),
     [
         (None, "No products"),
-        (Holdout(frozenset(), frozenset()), "No products"),
-        (Holdout(frozenset({"SKU00000"}), frozenset()), "too few"),
+        (["SKU00000"], "too few"),
     ],
 )
 def test_without_a_comparison_nothing_is_claimed(holdout, says):
-    found = effect(PANEL, joined(PANEL.product_ids[1:]), holdout, window=28, rng=np.random.default_rng(0))
+    one = None if holdout is None else holding(holdout)
+    found = effect(PANEL, joined(PANEL.product_ids[1:]), one, window=28, rng=np.random.default_rng(0))
 
     assert np.isnan(found.margin.value)
     assert says in found.text
 
 
 def test_before_any_outcome_nothing_is_claimed():
-    held, priced = halves()
+    held, _ = halves()
 
-    found = effect(PANEL, joined([]), Holdout(held, priced), window=28, rng=np.random.default_rng(0))
+    found = effect(PANEL, joined([]), holding(held), window=28, rng=np.random.default_rng(0))
 
     assert np.isnan(found.margin.value)
-
-
-STRATA = {f"P{number}": f"c{number % 3}" for number in range(300)}
-
-
-def test_each_stratum_gives_its_share():
-    drawn = hold_out(STRATA, share=0.1)
-
-    per_stratum = pd.Series(STRATA)[sorted(drawn.held)].value_counts()
-    assert per_stratum.between(10, 11).all()
-
-
-@given(st.sets(st.sampled_from(sorted(STRATA)), min_size=1), st.floats(0, 0.5))
-def test_whoever_was_assigned_stays_where_it_was(first, share):
-    early = hold_out({one: STRATA[one] for one in first}, share=share)
-
-    late = hold_out(STRATA, share=share, before=early)
-
-    assert early.held <= late.held
-    assert early.priced <= late.priced
-    assert late.held | late.priced == set(STRATA)
-    assert not late.held & late.priced
-
-
-def test_the_holdout_is_drawn_the_same_for_ever():
-    drawn = hold_out({f"P{number}": "ab"[number % 2] for number in range(8)}, share=0.25)
-
-    assert sorted(drawn.held) == ["P0", "P5"]
-
-
-def test_the_draw_depends_on_no_order():
-    backwards = dict(reversed(STRATA.items()))
-
-    assert hold_out(STRATA, share=0.2) == hold_out(backwards, share=0.2)
-
-
-def test_an_assignment_survives_writing_and_a_damaged_file_is_an_error(tmp_path):
-    path = tmp_path / "monitoring" / "holdout.json"
-    drawn = hold_out({"a": "x/0", "b": "x/1"}, share=0.5)
-
-    assert read_holdout(path) is None
-    write_holdout(path, drawn)
-    assert read_holdout(path) == drawn
-
-    for damaged in ('{"held": "a"}', '{"held": [], "priced": [1]}', "[]", "{half"):
-        path.write_text(damaged)
-        with pytest.raises(SourceError, match=r"holdout\.json"):
-            read_holdout(path)
-
-
-def test_small_strata_hold_out_the_share_in_total():
-    strata = {f"P{number}": f"c{number % 1000}" for number in range(4000)}
-
-    drawn = hold_out(strata, share=0.1)
-
-    assert 350 <= len(drawn.held) <= 450
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_holdout_is_drawn_kept_and_ended_by_a_command(tmp_path, monkeypatch, capsys, shared):
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("PRICING_DATABASE_URL", f"sqlite:///{tmp_path / 'pricing.db'}" if shared else "")
-    save_panel(build(World(products=20, days=30))[0], tmp_path / "panel")
-    path, found = tmp_path / "monitoring" / "holdout.json", []
-
-    for words in (["--sales", str(tmp_path / "panel")], ["--sales", str(tmp_path / "panel")], ["--end", "true"]):
-        assert holdout_job.main(words) == 0
-        found.append(read_holdout(path).held)
-        if shared:
-            path.unlink()  # what is shared counts, not the file
-
-    first, again, ended = found
-    assert first == again
-    assert len(first) in (1, 2, 3, 4)
-    assert ended == frozenset()
-    assert "no product is held out any more" in capsys.readouterr().out

@@ -362,7 +362,6 @@ def test_clocks_that_disagree_are_counted(tmp_path):
     ("reading", "known", "code", "level"),
     [
         (NO_DECISIONS, False, "no_decisions", "warning"),  # a shop that has not begun
-        (LogReading([], 0, 0, 0, shadowed=7), False, "no_decisions", "warning"),
         (NO_DECISIONS, True, "log_empty", "breach"),
         (LogReading([], 0, 7, 0), False, "log_empty", "breach"),
         (LogReading([], 3, 3, 0), False, "log_empty", "breach"),
@@ -374,19 +373,6 @@ def test_an_empty_log_is_a_fault_only_where_decisions_were_seen_before(reading, 
 
     assert (code, level) in {(finding.code, finding.level) for finding in findings}
     assert join(decisions, PANEL).frame.empty
-
-
-def test_decisions_that_were_not_applied_are_left_out_and_counted(tmp_path):
-    made = entries(PANEL, TRUTH, days=range(55, 57))
-    tried = [redecided(replace(entry, shadow=True), decision_id=f"tried-{n}") for n, entry in enumerate(made[:6])]
-    later = [replace(entry, at=entry.at + dt.timedelta(hours=1)) for entry in tried]  # they would supersede the others
-
-    decisions, findings = logged(tmp_path, [*made, *later])
-
-    frame = join(decisions, PANEL).frame
-    assert set(frame["decision_id"]) == {entry.decision.decision_id for entry in made}
-    assert counts(findings)["not_applied"] == 6
-    assert "superseded" not in counts(join(decisions, PANEL).findings)
 
 
 def test_of_decisions_by_the_service_and_by_batches_the_last_before_the_days_end_counts(tmp_path):

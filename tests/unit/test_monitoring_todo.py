@@ -80,7 +80,7 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed(seen):
         ("no_decisions", "warning", "make price"),
         ("champion_unknown", "warning", "make train SALES=sales.csv CONFIG=my.yaml"),
         ("log_elsewhere", "warning", "export PRICING_DECISIONS_ARCHIVE="),
-        ("elasticity_unidentified", "warning", "make price-test"),
+        ("elasticity_unidentified", "warning", "make experiment"),
         ("rows_few", "warning", ""),  # nothing that a person could do about it
         ("something_new", "breach", "Look at what is named"),
     ],

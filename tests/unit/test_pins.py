@@ -16,7 +16,7 @@ import pytest
 
 from pricing.arrays import below
 from pricing.config import parse_model_config
-from pricing.decision.price_tests import Plan, PriceTest
+from pricing.decision.experiments import Arm, Experiment, Experiments, keeping
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -49,11 +49,16 @@ class Pinned:
         self.plain = np.array([kind == "plain" for kind in about["kinds"]])
         self.switched = np.array([kind in ("held", "freeze", "override") for kind in about["kinds"]])
         self.competitor = np.array([bool(one.get("comp_price")) for one in about["requests"]])
-        tests = [PriceTest(**{**one, "start": dt.date.fromisoformat(one["start"])}) for one in about["plan"]]
+        draws = [
+            Experiment(
+                one["name"], dt.date.fromisoformat(one["start"]), one["weeks"],
+                (Arm("draw", share=1.0, size=one["size"]),), dict.fromkeys(one["prices"], "draw"), one["prices"],
+            )
+            for one in about["plan"]
+        ]  # fmt: skip
         self.given: dict[str, Any] = {
             "today": self.today,
-            "held": frozenset(about["held"]),
-            "tests": Plan(tuple(tests)),
+            "experiments": Experiments((*keeping(about["held"]).every, *draws)),
             "switches": Switches([Switch.model_validate(one) for one in about["switches"]]),
         }
 

@@ -314,7 +314,7 @@ def test_the_metrics_count_requests_decisions_and_reasons(shop: ServingApp) -> N
 
     assert 'pricing_requests_total{route="get_price",status="200"} 2.0' in text
     assert 'pricing_requests_total{route="get_price",status="422"} 1.0' in text
-    assert 'pricing_decisions_total{source="model",strategy="margin",strategy_test=""} 1.0' in text
+    assert 'pricing_decisions_total{experiment="",source="model",strategy="margin"} 1.0' in text
     assert 'pricing_reasons_total{reason="unknown_product"} 1.0' in text
     assert 'pricing_request_seconds_count{route="get_price"} 3.0' in text
     assert "pricing_confidence_count 2.0" in text

@@ -126,7 +126,7 @@ def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
     assert [(one["name"], one["effect"]) for one in frozen["drivers"]] == [("switch", 0.0)]
     assert given["baseline_value"] == 1.2
     assert [(one["name"], one["effect"]) for one in given["drivers"]] == [("switch", 0.57)]
-    assert (tried["switch"], tried["held_out"]) == ("override", False)
+    assert (tried["switch"], tried["experiment"]) == ("override", None)
 
 
 def test_explain_tells_demand_at_the_price_that_was_given(shop: ServingApp) -> None:
@@ -138,18 +138,6 @@ def test_explain_tells_demand_at_the_price_that_was_given(shop: ServingApp) -> N
     assert answer["value"] == pytest.approx(shop.price(**NEAR).get_json()["expected_units"], abs=0.05)
     total = sum(driver["effect"] for driver in answer["drivers"])
     assert total == pytest.approx(answer["value"] - answer["baseline_value"])
-
-
-def test_a_decision_under_a_switch_is_logged_in_no_strategy_test(tmp_path: Path) -> None:
-    config = tmp_path / "my.yaml"
-    config.write_text("serving: {strategy_test: {name: spring, share: 0.9, strategies: [margin, clearance]}}")
-    with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as shop:
-        switch(shop, freeze())
-        for number in range(12):
-            shop.price(**NEAR, product_id=f"P{number:05d}", dry_run=...)
-        page = shop.client.get("/metrics").text
-
-    assert 'strategy_test="spring' not in page
 
 
 class FakeRecord:

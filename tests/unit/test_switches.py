@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pricing.config import load_config
-from pricing.decision.price_tests import Plan, PriceTest
+from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches, read_switches, write_switches
@@ -162,17 +162,20 @@ def test_no_soft_guardrail_moves_a_frozen_price() -> None:
     assert free.recommended_price != 9.37
 
 
-def test_a_freeze_goes_before_holdout_price_tests_and_strategies(pricer: Pricer) -> None:
-    test = PriceTest("spring", prices={PRODUCTS[0]: 9.0}, size=0.05, start=dt.date(2023, 7, 31), weeks=6)
+def test_a_freeze_goes_before_experiments_and_strategies(pricer: Pricer) -> None:
+    arms = Arm("draw", share=0.5, size=0.05), Arm("keep", share=0.5)
+    draw = Experiment("s", dt.date(2023, 7, 31), 6, arms, {PRODUCTS[0]: "draw"}, prices={PRODUCTS[0]: 9.0})
+    keep = Experiment("s", dt.date(2023, 7, 31), 6, arms, {PRODUCTS[0]: "keep"})
     asked = [request(strategy="clearance", current_stock=1e6, current_price=3.0, list_price=3.0)]
-    held = frozenset({PRODUCTS[0]})
 
-    (answer,) = pricer.price_detailed(asked, today=TODAY, held=held, tests=Plan((test,)), switches=Switches([freeze()]))
+    for one in (draw, keep):
+        given = {"experiments": Experiments((one,)), "switches": Switches([freeze()])}
+        (answer,) = pricer.price_detailed(asked, today=TODAY, **given)
 
-    assert answer.decision.recommended_price == 3.0
-    assert "frozen" in answer.decision.reasons
-    assert {"holdout", "price_test"}.isdisjoint(answer.decision.reasons)
-    assert answer.test is None
+        assert answer.decision.recommended_price == 3.0
+        assert "frozen" in answer.decision.reasons
+        assert {"holdout", "price_test"}.isdisjoint(answer.decision.reasons)
+        assert answer.experiment is None
 
 
 def test_an_override_is_charged_as_it_was_given_whatever_the_guardrails(pricer: Pricer) -> None:

@@ -23,7 +23,7 @@ NOW = NOON + dt.timedelta(days=2)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Two tasks with a worker each: three decisions a day on three days, one of them shadowed, in two uploads a day."""
+    """Two tasks with a worker each: three decisions a day on three days, in two uploads a day."""
     for number, task in enumerate(("one", "two")):
         folder = tmp_path / task
         upload = LogUpload(
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
             log.append([entry(name + one, at=at, product_id=f"{task} {day} a") for one in (1, 2)])
             log.flush()
             upload.look()
-            log.append([entry(name + 3, at=at, product_id=f"{task} {day} b", shadow=True)])
+            log.append([entry(name + 3, at=at, product_id=f"{task} {day} b")])
             log.flush()
             upload.look()
         log.close()
@@ -46,7 +46,7 @@ def home(tmp_path: Path) -> Path:
 
 def read(home: Path, *, archive: str | None = None, since: dt.datetime | None = None) -> LogReading:
     where = archive or str(home / "archive")
-    return read_decisions(home / "none", uploads=str(home / "store"), archive=where, shadow=True, since=since)
+    return read_decisions(home / "none", uploads=str(home / "store"), archive=where, since=since)
 
 
 def compacted(home: Path, **options: bool) -> tuple[int, int]:
@@ -97,7 +97,7 @@ def test_monitoring_lists_the_days_of_its_windows_alone(home: Path) -> None:
         home / "none", now=NOW, uploads=str(home / "store"), archive=str(home / "archive"), since=TODAY
     )
 
-    assert set(frame["product_id"]) == {"one 2 a", "two 2 a"}
+    assert set(frame["product_id"]) == {"one 2 a", "one 2 b", "two 2 a", "two 2 b"}
     assert "log_damaged" not in [finding.code for finding in findings]
 
 
@@ -251,7 +251,7 @@ def test_the_job_compacts_uploads_and_deletes_days_that_are_too_old(
     assert main(["--config", str(settings)]) == 0
 
     log = log_places()
-    reading = read_decisions(log.folder, uploads=log.uploads, archive=log.archive, shadow=True)
+    reading = read_decisions(log.folder, uploads=log.uploads, archive=log.archive)
     assert "18 decisions of 13 objects" in capsys.readouterr().out
     assert "day=2020-01-01" not in store.folders()
     assert (len(reading.records), reading.damaged, reading.elsewhere) == (18, 0, 0)

@@ -1,0 +1,320 @@
+"""Plan, list, stop and evaluate experiments: holdouts, strategies, drawn prices, a challenger."""
+
+import argparse
+import datetime as dt
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.price import requests_for_all_products
+from pipelines.production import ProductionAccess, production, sales_anchors
+from pricing.arrays import Floats
+from pricing.config import Config, read_config_file
+from pricing.data.load import load_panel_from
+from pricing.data.net_price import unit_profit
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.experiment_results import (
+    Interval,
+    cost_of_draws,
+    estimate_elasticity,
+    find_draws,
+    profit_gain,
+    spans,
+)
+from pricing.decision.experiments import (
+    LARGEST,
+    WAYS,
+    Arm,
+    Experiment,
+    Experiments,
+    deal,
+    experiments_file,
+    read_experiments,
+    strata_of,
+)
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision_log.format import read_decisions
+from pricing.decision_log.places import log_places
+from pricing.demand.table import DemandTable
+from pricing.errors import NO_SALES, ConfigError, RegistryError
+from pricing.paths import pricing_home
+from pricing.registry import CHAMPION
+from pricing.registry.version import LoadedVersion
+from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from pricing.runtime.shared_file import SharedFile, shared_experiments
+from pricing.runtime.shop_time import shop_now
+from pricing.served_config import served_config
+from simulation.market import simulated_sales
+
+ACTIONS = ("plan", "list", "stop", "results")
+PRIOR_SD = 0.8  # of the log of the size of an elasticity, before anything is known of a product
+_ABOUT = (
+    "Plans an experiment (arms --rule, --keep, --draw, --strategy, --challenger, each with its share of the products "
+    "on sale that no other one has), lists all, stops one, or tells what one has shown."
+)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What draws are expected to cost and to teach.
+
+    Attributes:
+        cost: Share of the profit of the products drawn for.
+        shop: The same as a share of the whole shop's profit.
+        weeks: (product,) until the draws alone have removed half of the prior variance of the log elasticity.
+    """
+
+    cost: float
+    shop: float
+    weeks: Floats
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_experiment, argv)
+
+
+def _experiment(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = read_config_file(options.config).config
+    today = options.today or shop_now(config.zone).date()
+    file = shared_experiments(config.registry.model_name)
+    shared = file.refresh()
+    known = read_experiments(experiments_file(pricing_home()))
+    if options.action != "list" and not options.name:
+        raise UsageError("--name: expected the name of the experiment")
+    if options.action == "plan":
+        _plan(options, config, known, file=file, today=today)
+    elif options.action == "stop":
+        stopped = file.edit(partial(Experiments.ended, name=options.name, after=today)).find(options.name)
+        print(f"experiment {options.name}: {_days(stopped)}")
+    elif options.action == "results":
+        print("\n".join(_results(options, known.find(options.name))))
+    else:
+        print("\n".join(_line(one, today) for one in known.every) or "no experiment is planned")
+        if not shared:
+            raise RegistryError("the database of PRICING_DATABASE_URL does not answer: this was known here last")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("experiment", _ABOUT, needs_sales=False)
+    options.add_argument("action", choices=ACTIONS, help="what to do")
+    options.add_argument("--name", metavar="NAME", help="names the experiment, and is the seed of its lots and draws")
+    for kind, what in (
+        ("rule", "is priced as usual, to compare with"),
+        ("keep", "keeps its prices"),
+        ("draw", "has its prices drawn each week: down, stay or up"),
+    ):
+        options.add_argument(f"--{kind}", type=positive, metavar="SHARE", help=f"share of the products that {what}")
+    options.add_argument("--size", type=positive, default=LARGEST, help=f"fraction of a draw, at most {LARGEST:g}")
+    options.add_argument("--strategy", metavar="NAME:SHARE,…", help="strategies for shares of the products")
+    options.add_argument("--challenger", metavar="N:SHARE", help="a version or alias that prices a share")
+    options.add_argument("--weeks", type=at_least(1), metavar="N", help="that it lasts; absent: until it is stopped")
+    options.add_argument("--start", type=dt.date.fromisoformat, metavar="DATE", help="a Monday; absent: the next one")
+    options.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
+    options.add_argument("--today", type=dt.date.fromisoformat, metavar="DATE", help="the present day; absent: today")
+    return options.parse(argv)
+
+
+def _plan(options: argparse.Namespace, config: Config, known: Experiments, *, file: SharedFile, today: dt.date) -> None:
+    """Deals products to the arms of an experiment, says what it costs and teaches, and writes it.
+
+    Raises:
+        ConfigError: It contradicts itself or another one, or no product could learn its elasticity in the time.
+    """
+    start: dt.date = options.start or today + dt.timedelta(days=7 - today.weekday())
+    if start < today:
+        raise ConfigError(f"--start {start}: has passed; an experiment is planned before it begins")
+    with _champion(options.config) as (access, version, number):
+        arms = _arms(options, access)
+        Experiment(options.name, start, options.weeks, arms, products={})  # refuses what contradicts itself
+        served = served_config(version.config, read_config_file(options.config), name=number).config
+        pricer = version.pricer(version=number, config=served, largest_jump=config.serving.largest_jump)
+        draw = next((arm for arm in arms if arm.kind == "draw"), None)
+        if unknown := {arm.of for arm in arms if arm.kind == "strategy"} - set(pricer.policy.names):
+            raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
+        if draw and served.decision.guardrails.min_days > 7:
+            raise ConfigError(f"guardrails.min_days of {CHAMPION} {number} is above 7, and draws change prices weekly")
+        facts, demand = version.facts, version.demand
+    end = dt.date.max if options.weeks is None else start + dt.timedelta(weeks=options.weeks)
+    taken = {product for other in known.beside(start, end) for product in other.products}
+    ready = set(_ready(pricer, facts, draw)) - taken
+    if draw:
+        ready &= set(demand.product_ids.tolist())
+    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
+    products = deal({one: strata[one] for one in strata if one in ready}, arms, name=options.name)
+    if not products:
+        raise ConfigError(f"experiment {options.name}: none of {len(strata):,} products is on sale, free and has room")
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    drawn = sorted(one for one, arm in products.items() if arm == "draw")
+    planned = Experiment(
+        options.name, start, options.weeks, arms, products, prices={one: float(price[one]) for one in drawn}
+    )
+    said = _line(planned, today)
+    if draw:
+        said += "\n" + _promised(forecast(demand, facts, drawn, draw), weeks=options.weeks or 0)
+    file.edit(lambda found: found.plus(planned))
+    print(f"{said}\n{len(ready):,} products were free to take part; pricing experiment stop ends it")
+
+
+@contextmanager
+def _champion(config_path: str | None) -> Iterator[tuple[ProductionAccess, LoadedVersion, str]]:
+    """Opens the champion, and yields the registry, the version and its number."""
+    config = read_config_file(config_path).config
+    with production(config) as access, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        number = access.registry.find(CHAMPION).number
+        yield access, access.fetch(number, scratch), number
+
+
+def _arms(options: argparse.Namespace, access: ProductionAccess) -> tuple[Arm, ...]:
+    """The arms that the options name.
+
+    Raises:
+        UsageError: A share is missing, or none is named.
+        ConfigError: A share or a size is out of range.
+        RegistryError: There is no such version.
+    """
+    arms = [Arm(kind, share=getattr(options, kind)) for kind in ("rule", "keep") if getattr(options, kind)]
+    if options.draw:
+        arms.append(Arm("draw", share=options.draw, size=options.size))
+    for kind in ("strategy", "challenger"):
+        for word in filter(None, (getattr(options, kind) or "").split(",")):
+            name, _, share = word.strip().partition(":")
+            try:
+                fraction = float(share)
+            except ValueError:
+                raise UsageError(f"--{kind} {word!r}: expected NAME:SHARE, such as clearance:0.2") from None
+            of = name if kind == "strategy" else access.registry.find(name).number
+            arms.append(Arm(kind, share=fraction, of=of))
+    if not arms:
+        raise UsageError("expected an arm at least: --rule, --keep, --draw, --strategy or --challenger")
+    return tuple(arms)
+
+
+def _ready(pricer: Pricer, facts: ProductFacts, draw: Arm | None) -> list[str]:
+    """Products on sale; where prices are drawn those whose guardrails leave room for it."""
+    requests = [request for _, request in requests_for_all_products(facts)[0]]
+    if draw is None or not requests:
+        return [request.product_id for request in requests]
+    room = pricer.room(requests, size=draw.size, today=facts.state_date.astype(dt.date))
+    return [request.product_id for request, free in zip(requests, room, strict=True) if free]
+
+
+def forecast(demand: DemandTable, facts: ProductFacts, products: Sequence[str], draw: Arm) -> Forecast:
+    """Computes what draws cost and teach, by the version's own demand.
+
+    Profit at a draw d is that of units · E[exp(e·d)], with a normal e. The draws' information on log |e| a week is
+    e²·Var(d) over the squared coefficient of variation of a week's units; half of the prior variance is gone once it
+    has grown to one over that.
+    """
+    periods = 7 // STEP_DAYS[facts.period]
+    at, row = (np.searchsorted(known.product_ids, np.array(products)) for known in (facts, demand))
+    units = np.maximum(facts.typical_units * periods, 1e-9)
+    price, cost, tax = facts.price[at], facts.unit_cost[at], np.nan_to_num(facts.tax_rate[at])
+    mean, sd = demand.elasticity[row].astype(float), demand.elasticity_sd[row].astype(float)
+
+    def profit(log_factor: float) -> float:
+        sold = units[at] * np.exp(mean * log_factor + (sd * log_factor) ** 2 / 2)
+        return float((sold * unit_profit(price * np.exp(log_factor), cost, tax_rate=tax)).sum())
+
+    usual = profit(0.0)
+    lost = usual - float(np.mean([profit(way * draw.deviation) for way in WAYS]))
+    everything = np.nansum(units * unit_profit(facts.price, facts.unit_cost, tax_rate=np.nan_to_num(facts.tax_rate)))
+    variance = draw.deviation**2 * np.mean(np.square(WAYS))
+    noise = demand.unit[row] / units[at] + 1 / (periods * demand.size[row])
+    weeks = noise / (PRIOR_SD**2 * mean**2 * variance)
+    return Forecast(lost / max(usual, 1e-9), lost / max(float(everything), 1e-9), np.asarray(weeks, np.float64))
+
+
+def _promised(expected: Forecast, *, weeks: int) -> str:
+    """The forecast in words.
+
+    Raises:
+        ConfigError: No product can reach the grade *tested* within the weeks.
+    """
+    able, number = int((expected.weeks <= weeks).sum()), len(expected.weeks)
+    if not able:
+        first = f"; the first would take {expected.weeks.min():.0f}" if number else ""
+        raise ConfigError(
+            f"{able} of {number} products can reach the grade tested by draws within {weeks} weeks{first}: give more "
+            "--weeks or a larger --size"
+        )
+    return (
+        f"expected cost: {expected.cost:.2%} of the profit of the products drawn for, {expected.shop:.2%} of the shop's"
+        f"\n{able:,} of {number:,} products can reach the grade tested within {weeks} weeks; half of them need "
+        f"{np.median(expected.weeks):.0f}"
+    )
+
+
+def _line(one: Experiment, today: dt.date) -> str:
+    stands = "over" if today >= one.end else "running" if today >= one.start else "to come"
+    count = Counter(one.products.values())
+    arms = ", ".join(f"{arm.name} {count[arm.name]:,} (odds {arm.share:g})" for arm in one.arms)
+    return f"{one.name}: {_days(one)}, {stands}; {arms}"
+
+
+def _days(one: Experiment) -> str:
+    if one.end == dt.date.max:
+        return f"from {one.start} until it is stopped"
+    return "cancelled" if one.end <= one.start else f"{one.start} to {one.end - dt.timedelta(days=1)}"
+
+
+def _results(options: argparse.Namespace, one: Experiment) -> Iterator[str]:
+    """Yields what an experiment has shown, as Markdown."""
+    if options.sales is None:
+        raise UsageError(NO_SALES)
+    with _champion(options.config) as (_, version, _number):
+        data, demand = version.config.data, version.demand
+    anchors = sales_anchors(read_config_file(options.config).config)
+    panel = load_panel_from(
+        options.sales, data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
+    )
+    rng = np.random.default_rng(0)
+    base = next((name for name in ("rule", "keep") if name in one.named), None)
+    before, after = spans(panel, start=one.start, end=one.end)
+    yield f"# Experiment {one.name}, {_days(one)}\n"
+    yield f"| arm | odds | products | profit against {base or 'nothing: no arm is rule or keep'} |\n|---|---|---|---|"
+    for name, arm in one.named.items():
+        mine, found = one.in_arm(name), ""
+        if base and name != base:
+            gain = profit_gain(panel, mine, one.in_arm(base), before=before, after=after, rng=rng)
+            found = _shown(gain.profit, "+.1%", share=95)
+        yield f"| {name} | {arm.share:g} | {len(mine):,} | {found} |"
+    if one.prices:
+        yield from _of_draws(options, panel, one, demand, rng=rng)
+
+
+def _of_draws(
+    options: argparse.Namespace, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
+) -> Iterator[str]:
+    """Yields what the draws of an experiment taught and cost."""
+    log = log_places(options.decisions)
+    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, drawn=True).records
+    draws = find_draws(panel, [record for record in records if (record["experiment"] or {}).get("name") == one.name])
+    usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
+    model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""
+    yield f"\nElasticity by the draws alone: {_shown(estimate_elasticity(panel, draws), '+.2f', share=80)}{model}."
+    cost = _shown(cost_of_draws(panel, draws, rng=rng), ".1%", share=80)
+    yield f"Cost of the draws, of profit at the chosen price; below 0, earned: {cost}."
+    yield f"Periods used: {draws.used:,}; left out since another price was charged: {draws.logged - draws.used:,}."
+
+
+def _shown(found: Interval, form: str, *, share: int) -> str:
+    if np.isnan(found.value):
+        return "unknown"
+    if np.isnan(found.low):
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({share} %: {found.low:{form}} to {found.high:{form}})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""Evaluate experiments: the draws that were charged, the elasticity that they identify, their cost, profit by arm."""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.arrays import Bools, Floats, Ints
+from pricing.data.net_price import unit_profit
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand.combination import volume_rows
+
+CHARGED = 0.005  # log units; where sales show a price further from the one given, that was not charged
+Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution
+FEWEST = 5  # products without which resampling them says nothing
+RESAMPLES = 1000
+BEFORE_DAYS = 84  # before an experiment, with which profit is compared
+_STEEPEST, _FLATTEST = -20.0, 10.0
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with an interval, of 95 % where nothing else is said; NaN where it cannot be computed."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The usable draws of experiments.
+
+    Attributes:
+        deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
+            was drawn, or another price was charged than was given.
+        name: (product, period) the experiment that drew; "" where `deviation` is NaN.
+        week: (product, period) number of the week, from Monday on, that was drawn for; -1 where `deviation` is NaN.
+        logged: Periods of the panel in which a draw was in force, according to the log.
+    """
+
+    deviation: Floats
+    name: NDArray[np.str_]
+    week: Ints
+    logged: int
+
+    @property
+    def used(self) -> int:
+        """Periods whose draw is used."""
+        return int(np.isfinite(self.deviation).sum())
+
+    def of(self, name: str) -> "Draws":
+        """The draws of one experiment."""
+        mine = self.name == name
+        deviation, week = np.where(mine, self.deviation, np.nan), np.where(mine, self.week, -1)
+        return Draws(deviation, np.where(mine, self.name, ""), week, int(mine.sum()))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Profit of some products against others.
+
+    Attributes:
+        profit: Change of profit, as a fraction of what it would have been without what they differ in.
+        products: How many of them sold before and after.
+        others: Likewise.
+    """
+
+    profit: Interval
+    products: int
+    others: int
+
+
+def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
+    """Finds the draws in a decision log whose prices were charged.
+
+    A decision belongs to the panel's period (day or week) that contains its date, and counts if it was made before that
+    period ended; the last of several counts. It is in force from there until the next period with a decision, a week at
+    most. Such a period has the decision's draw if the sales show the price that was given; a week in whose middle the
+    price changed has none.
+
+    Args:
+        panel: The sales.
+        records: `decision_log.format.LogReading.records`, in the order of `at`.
+    """
+    row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
+    first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
+    last: dict[int, dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        row = row_of.get(str(record["product_id"]))
+        column, made = ((_day(record[name]) - first).days // step for name in ("date", "at"))
+        if row is not None and made <= column < len(panel.dates):
+            last.setdefault(row, {})[column] = record
+    deviation, given = np.full((2, *panel.present.shape), np.nan)
+    name = np.full(panel.present.shape, "", dtype=object)
+    week = np.full(panel.present.shape, -1)
+    for row, decisions in last.items():
+        for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
+            record = decisions[column]
+            asked = record["experiment"] or {}
+            if "deviation" in asked:
+                force = slice(max(column, 0), max(min(following, column + 7 // step), 0))
+                deviation[row, force], name[row, force] = float(asked["deviation"]), str(asked["name"])
+                given[row, force] = float(record["decision"]["recommended_price"])
+                week[row, force] = (_day(record["date"]).toordinal() - 1) // 7
+    drawn = np.isfinite(deviation) & panel.present
+    with np.errstate(invalid="ignore", divide="ignore"):
+        charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
+    found, names = np.where(charged, deviation, np.nan), np.where(charged, name, "").astype(str)
+    return Draws(found, names, np.where(charged, week, -1), int(drawn.sum()))
+
+
+def estimate_elasticity(panel: Panel, draws: Draws) -> Interval:
+    """Estimates the common elasticity, with its 80 % interval, with the draws as instrument for the price.
+
+    The moment condition of an exponential demand with multiplicative errors and an instrument (Mullahy 1997,
+    doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), are uncorrelated with
+    the draws. The price itself may be endogenous; the draws are random. A product's mean and each period's share of all
+    sales are taken out, for precision only. Standard errors are clustered by product and draw. Sold-out periods are
+    left out.
+    """
+    mask = np.isfinite(draws.deviation) & ~panel.censored
+    rows = mask.sum(axis=1) > 1
+    mask = mask[rows]
+    units = np.where(mask, panel.units_sold[rows], 0.0).astype(np.float64)
+    draw = _centred(np.where(mask, draws.deviation[rows], 0.0), mask)
+    if not (draw != 0).any() or units.sum() == 0:
+        return UNKNOWN
+    log_price = _centred(np.log(np.where(mask, panel.price[rows], 1.0).astype(np.float64)), mask)
+
+    def parts(elasticity: float) -> tuple[Floats, Floats]:
+        restated = units * np.exp(-elasticity * log_price)
+        expected = restated.sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True) * mask
+        season = restated.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-12)
+        return restated, draw * (restated - expected * season)
+
+    low, high = _STEEPEST, _FLATTEST
+    falling = parts(low)[1].sum() > 0
+    if parts(low)[1].sum() * parts(high)[1].sum() >= 0:
+        return UNKNOWN
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (parts(middle)[1].sum() > 0) == falling else (low, middle)
+    restated, moments = parts(low)
+    drawn = np.stack([np.nonzero(mask)[0], draws.week[rows][mask]])
+    clusters = np.bincount(np.unique(drawn, axis=1, return_inverse=True)[1].ravel(), moments[mask])
+    degrees_of_freedom = max(len(clusters) - int(rows.sum()), 1)  # each product's level was estimated
+    slope = max(abs(float((draw * log_price * restated).sum())), 1e-12)
+    error = float(np.sqrt((clusters**2).sum() * len(clusters) / degrees_of_freedom)) / slope
+    return Interval(low, low - Z80 * error, low + Z80 * error)
+
+
+def cost_of_draws(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Interval:
+    """Estimates what moved prices cost, as a fraction of the profit without draws; below 0 they earned more.
+
+    Each product's moved periods are compared with its own at the chosen price; the 80 % interval is from a bootstrap
+    over products.
+    """
+    mask = np.isfinite(draws.deviation)
+    moved = mask & (np.abs(np.where(mask, draws.deviation, 0.0)) > 0)
+    both = moved.any(axis=1) & (mask & ~moved).any(axis=1)
+    if not both.any():
+        return UNKNOWN
+    profit, mask, still = _profit(panel)[both], mask[both], (mask & ~moved)[both]
+    usual = (profit * still).sum(axis=1) / still.sum(axis=1)
+    earned, would = (profit * mask).sum(axis=1), usual * mask.sum(axis=1)
+
+    def share(sample: Ints) -> float:
+        return float(1 - earned[sample].sum() / would[sample].sum())
+
+    everyone = np.arange(len(earned))
+    if len(everyone) < FEWEST:
+        return Interval(share(everyone), np.nan, np.nan)
+    again = [share(rng.choice(everyone, size=len(everyone))) for _ in range(RESAMPLES)]
+    low, high = np.percentile(again, (10, 90))
+    return Interval(share(everyone), float(low), float(high))
+
+
+def spans(panel: Panel, *, start: dt.date, end: dt.date = dt.date.max, most: int | None = None) -> tuple[slice, slice]:
+    """The panel's periods before an experiment with which profit is compared, and those within it.
+
+    Args:
+        panel: The sales.
+        start: The experiment's first day.
+        end: The first day after it.
+        most: How many of its newest periods count at most; all by default.
+    """
+    begin, stop = np.searchsorted(panel.dates, np.array([start, end], "datetime64[D]")).tolist()
+    since = begin if most is None else max(begin, stop - most)
+    return slice(max(0, begin - BEFORE_DAYS // STEP_DAYS[panel.period]), begin), slice(since, stop)
+
+
+def profit_gain(
+    panel: Panel,
+    products: Collection[str],
+    others: Collection[str],
+    *,
+    before: slice,
+    after: slice,
+    rng: np.random.Generator,
+) -> Gain:
+    """Estimates how much more profit products earn than if they had been treated as others, by a ratio of changes.
+
+    Profit per product after is compared with that before. What the products would have earned is estimated as their
+    profit before, times the change of the others of the same volume class. The interval is a bootstrap over products,
+    stratified by group and class.
+    """
+    known = panel.present[:, before].any(axis=1) & panel.present[:, after].any(axis=1)
+    groups = [np.flatnonzero(np.isin(panel.product_ids, sorted(group)) & known) for group in (products, others)]
+    counts = len(groups[0]), len(groups[1])
+    if min(counts) < FEWEST:
+        return Gain(UNKNOWN, *counts)
+    earned = _profit(panel)
+    was, now = (_per_period(earned, panel.present, periods) for periods in (before, after))
+    classes = volume_rows(_per_period(np.nan_to_num(panel.units_sold), panel.present, before)).astype(np.intp)
+
+    def gain(rows: Ints, compared: Ints) -> float:
+        pooled = _ratio(now[compared].sum(), was[compared].sum())
+        static = 0.0
+        for stratum in range(int(classes.max()) + 1):
+            mine, theirs = rows[classes[rows] == stratum], compared[classes[compared] == stratum]
+            change = _ratio(now[theirs].sum(), was[theirs].sum()) if len(theirs) > 1 else pooled
+            static += float(was[mine].sum()) * (change if np.isfinite(change) else pooled)
+        return _ratio(now[rows].sum(), static) - 1
+
+    again = [gain(*(_resampled(group, classes, rng) for group in groups)) for _ in range(RESAMPLES)]
+    low, high = np.nanpercentile(again, (2.5, 97.5)) if np.isfinite(again).any() else (np.nan, np.nan)
+    return Gain(Interval(gain(*groups), float(low), float(high)), *counts)
+
+
+def _profit(panel: Panel) -> Floats:
+    """(product, period) profit; 0 where there is no row."""
+    each = unit_profit(panel.price, panel.unit_cost, tax_rate=panel.tax_rates())
+    return np.where(panel.present, np.nan_to_num(panel.units_sold * each), 0.0).astype(np.float64)
+
+
+def _per_period(values: Floats, present: Bools, periods: slice) -> Floats:
+    """(product,) mean over the periods with a row."""
+    there = present[:, periods]
+    return np.asarray((values[:, periods] * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1))
+
+
+def _resampled(group: Ints, classes: Ints, rng: np.random.Generator) -> Ints:
+    parts = [group[classes[group] == stratum] for stratum in np.unique(classes[group])]
+    return np.concatenate([part[rng.integers(0, len(part), len(part))] for part in parts])
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")
+
+
+def _centred(values: Floats, mask: Bools) -> Floats:
+    mean = (values * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
+    return np.asarray((values - mean) * mask)
+
+
+def _day(moment: str) -> dt.date:
+    return dt.date.fromisoformat(moment[:10])

@@ -1,0 +1,350 @@
+"""Experiments: products dealt to arms within strata when planned, and what an arm asks of a price. The file of them.
+
+A draw is a hash of experiment, product and week, so that every program finds the same one without asking another: each
+of down, stay and up comes once in each block of three weeks, in an order drawn for that block.
+"""
+
+import datetime as dt
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import permutations
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from pricing.arrays import Floats, Strings
+from pricing.errors import ConfigError, SourceError
+from pricing.fileio import replace_text
+
+Kind = Literal["rule", "keep", "strategy", "draw", "challenger"]
+LARGEST = 0.05  # fraction of the price that a draw may add or take away
+WAYS = (-1, 0, 1)  # down, stay, up: each once in a block of as many weeks
+OUTSIDE = ""
+_ORDERS = tuple(permutations(WAYS))
+_CLASSES = (1 / 3, 2 / 3)  # quantiles of a category's volumes that part it into small, middle and large products
+_NAME = re.compile(r"[\w-]{1,50}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an experiment does with some of its products.
+
+    Attributes:
+        kind: `rule` prices as usual, to compare with; `keep` keeps the current price inside the guardrails; `strategy`
+            prices by a strategy where the request names none; `draw` multiplies the price by a factor drawn for each
+            week, where the offer is not advertised; `challenger` prices by another version.
+        share: The odds of a product to be dealt to it, above 0 and at most 1.
+        of: The strategy, or the version's number; empty for the other kinds.
+        size: Fraction of the price by which a draw moves it, above 0 and at most LARGEST; 0 for the other kinds.
+    """
+
+    kind: Kind
+    share: float
+    of: str = ""
+    size: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range."""
+        if self.kind not in get_args(Kind) or bool(self.of) != (self.kind in ("strategy", "challenger")):
+            raise ConfigError(f"arm {self.name!r}: expected rule, keep, draw, strategy/NAME or challenger/NUMBER")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"arm {self.name}: a share of {self.share:g} is not above 0 and at most 1")
+        if (self.kind == "draw") != (0 < self.size <= LARGEST):
+            raise ConfigError(f"arm {self.name}: a size of {self.size:g}; draws have one above 0, at most {LARGEST:g}")
+
+    @property
+    def name(self) -> str:
+        """Its name in the experiment, in the decision log and in metrics."""
+        return f"{self.kind}/{self.of}" if self.of else self.kind
+
+    @property
+    def deviation(self) -> float:
+        """Largest size of the log of the factor that it draws."""
+        return math.log1p(self.size)
+
+
+class Assignment(NamedTuple):
+    """What an experiment asks of one product on one day.
+
+    Attributes:
+        experiment: The experiment's name.
+        arm: The product's arm.
+        deviation: Log of the price asked over the one that would be charged without the draw; None without draws.
+        base: The product's price when a draw was planned, from which prices are chosen while it lasts; NaN without.
+    """
+
+    experiment: str
+    arm: Arm
+    deviation: float | None = None
+    base: float = math.nan
+
+    @property
+    def label(self) -> str:
+        """Experiment and arm, as metrics and monitoring name them."""
+        return f"{self.experiment}/{self.arm.name}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Attributes:
+        name: Names it, and is the seed of its draws.
+        start: A Monday.
+        weeks: ISO weeks that it lasts; None until it is stopped.
+        arms: Of different names; products that no arm was dealt are outside.
+        products: Product → name of its arm.
+        prices: Product → its price when planned, of those whose price is drawn.
+        stopped: The day from which it asks nothing more; None where it runs to its end.
+    """
+
+    name: str
+    start: dt.date
+    weeks: int | None
+    arms: tuple[Arm, ...]
+    products: Mapping[str, str]
+    prices: Mapping[str, float] = field(default_factory=dict)
+    stopped: dt.date | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a value is out of range, or they contradict each other."""
+        if strange := set(self.products.values()) - set(self.named):
+            raise ConfigError(f"experiment {self.name}: a product is in the arm {min(strange)!r}, which it has not")
+        drawn = {product for product, arm in self.products.items() if self.named[arm].kind == "draw"}
+        draws, shares = "draw" in self.named, sum(arm.share for arm in self.arms)
+        faults = {
+            "expected a name of up to 50 letters, digits, - and _": not _NAME.fullmatch(self.name),
+            f"starts on {self.start}, {self.start:%A}; expected a Monday": self.start.weekday() != 0,
+            f"lasts {self.weeks} weeks; expected at least 1": self.weeks is not None and self.weeks < 1,
+            "draws prices, and so needs an end: give its weeks": draws and self.weeks is None,
+            "expected one arm at least, and none twice": not self.arms or len(self.named) < len(self.arms),
+            f"the shares of its arms are {shares:g}, more than 1": shares > 1 + 1e-9,
+            "names two challengers; one is loaded": sum(arm.kind == "challenger" for arm in self.arms) > 1,
+            "draws need the prices of their products": drawn != set(self.prices),
+        }
+        if any(faults.values()):
+            raise ConfigError(f"experiment {self.name}: {next(fault for fault, found in faults.items() if found)}")
+
+    @cached_property
+    def named(self) -> dict[str, Arm]:
+        """Name → arm."""
+        return {arm.name: arm for arm in self.arms}
+
+    @cached_property
+    def end(self) -> dt.date:
+        """The first day after it; its start where it was cancelled."""
+        last = dt.date.max if self.weeks is None else self.start + dt.timedelta(weeks=self.weeks)
+        return last if self.stopped is None else min(last, max(self.stopped, self.start))
+
+    @property
+    def challenger(self) -> str | None:
+        """Number of the version that an arm of it names; None without one."""
+        return next((arm.of for arm in self.arms if arm.kind == "challenger"), None)
+
+    def runs_on(self, day: dt.date) -> bool:
+        """Whether a day lies in it."""
+        return self.start <= day < self.end
+
+    def in_arm(self, arm: str) -> frozenset[str]:
+        """The products of an arm."""
+        return frozenset(product for product, name in self.products.items() if name == arm)
+
+    def deviation(self, product_id: str, day: dt.date) -> float:
+        """Log of the factor that the week of a day draws for a product."""
+        block, week = divmod((day - self.start).days // 7, len(WAYS))
+        order = _ORDERS[int.from_bytes(_hash(self.name, product_id, str(block)), "big") % len(_ORDERS)]
+        return order[week] * self.named[self.products[product_id]].deviation
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """The experiments that there are; no product is in two at a time.
+
+    Attributes:
+        every: In the order in which they were planned.
+        drawing: Whether draws move prices; where not, all stay, which shows what draws do.
+    """
+
+    every: tuple[Experiment, ...] = ()
+    drawing: bool = True
+
+    def of(self, product_id: str, day: dt.date) -> Assignment | None:
+        """What the experiment that a product is in on a day asks of it; None outside every experiment."""
+        for one in self.every:
+            name = one.products.get(product_id)
+            if name is not None and one.runs_on(day):
+                arm = one.named[name]
+                if arm.kind != "draw":
+                    return Assignment(one.name, arm)
+                deviation = one.deviation(product_id, day) if self.drawing else 0.0
+                return Assignment(one.name, arm, deviation, one.prices[product_id])
+        return None
+
+    def find(self, name: str) -> Experiment:
+        """The experiment of a name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        found = next((one for one in self.every if one.name == name), None)
+        if found is None:
+            known = ", ".join(one.name for one in self.every) or "none"
+            raise ConfigError(f"there is no experiment {name!r}; there are: {known}")
+        return found
+
+    def challenger(self, day: dt.date) -> str | None:
+        """Number of the version that an experiment names which is not over; None without one."""
+        return next((one.challenger for one in self.every if one.challenger and day < one.end), None)
+
+    def holdout(self, day: dt.date) -> Experiment | None:
+        """The first experiment that keeps products' prices on a day."""
+        return next((one for one in self.every if one.in_arm("keep") and one.runs_on(day)), None)
+
+    def beside(self, start: dt.date, end: dt.date) -> list[Experiment]:
+        """The experiments that share a day with the span from `start` to before `end`."""
+        return [one for one in self.every if max(one.start, start) < min(one.end, end)]
+
+    def plus(self, planned: Experiment) -> "Experiments":
+        """With one experiment more.
+
+        Raises:
+            ConfigError: There is one of that name; or another at the same time has a product of it, or a challenger as
+                well.
+        """
+        if any(one.name == planned.name for one in self.every):
+            raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
+        for other in self.beside(planned.start, planned.end):
+            both = sorted(set(other.products) & set(planned.products))
+            if both:
+                raise ConfigError(f"{len(both)} products of {planned.name}, first {both[0]}, are in {other.name}")
+            if other.challenger and planned.challenger:
+                raise ConfigError(f"{other.name} tries version {other.challenger}: one challenger at a time")
+        return replace(self, every=(*self.every, planned))
+
+    def ended(self, name: str, *, after: dt.date) -> "Experiments":
+        """With an experiment that asks nothing more from a day on.
+
+        Raises:
+            ConfigError: There is no experiment of that name.
+        """
+        found = self.find(name)
+        stopped = replace(found, stopped=min(after, found.stopped or after))
+        return replace(self, every=tuple(stopped if one is found else one for one in self.every))
+
+
+NO_EXPERIMENTS = Experiments()
+_FILE = TypeAdapter(tuple[Experiment, ...])
+
+
+def keeping(products: Collection[str]) -> Experiments:
+    """Experiments in which products keep their prices on every day: so are frozen prices kept."""
+    arms, first = (Arm("keep", share=1.0),), dt.date(1, 1, 1)  # a Monday
+    return Experiments((Experiment("frozen", first, None, arms, dict.fromkeys(products, "keep")),))
+
+
+def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
+    """Product → category and third of the category by volume; equal volumes fall in the same third, unknown ones are 0.
+
+    Args:
+        product_ids: (product,)
+        categories: (product,)
+        mean_units: (product,) units sold in a period.
+    """
+    units = np.nan_to_num(np.asarray(mean_units, dtype=np.float64))
+    found: dict[str, str] = {}
+    for category in np.unique(categories):
+        rows = np.flatnonzero(categories == category)
+        size = np.searchsorted(np.quantile(units[rows], _CLASSES), units[rows], side="right")
+        for row, number in zip(rows.tolist(), size.tolist(), strict=True):
+            found[str(product_ids[row])] = f"{category}/{number}"
+    return found
+
+
+def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict[str, str]:
+    """Deals products to arms: product → name of its arm, without those that stay outside.
+
+    Within each stratum, products come in an order drawn from their names; the first is dealt by lot, or many small
+    strata would leave the same arms without any; each later one goes where the stratum lacks most. So every stratum has
+    its share of every arm, to within one product.
+
+    Args:
+        strata: Product → its stratum.
+        arms: The arms and their shares.
+        name: The experiment's, which draws the order.
+    """
+    wanted = {arm.name: arm.share for arm in arms}
+    wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)
+    dealt: dict[str, str] = {}
+    held: dict[str, Counter[str]] = {}
+    for product in sorted(strata, key=lambda one: _hash(name, one)):
+        there = held.setdefault(strata[product], Counter())
+        dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _hash(name, strata[product]))
+        there[dealt[product]] += 1
+    return {product: arm for product, arm in dealt.items() if arm != OUTSIDE}
+
+
+def experiments_file(home: Path) -> Path:
+    """Where the experiments lie under PRICING_HOME."""
+    return home / "experiments.json"
+
+
+def read_experiments(path: Path) -> Experiments:
+    """The experiments in a file; none where there is no file.
+
+    Raises:
+        SourceError: The file holds no experiments.
+    """
+    try:
+        return experiments_in(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return NO_EXPERIMENTS
+    except (OSError, ValueError, ConfigError) as error:
+        raise SourceError(f"{path}: holds no experiments ({error}); mend or remove it") from error
+
+
+def write_experiments(path: Path, experiments: Experiments) -> None:
+    """Writes the experiments, whole or not at all."""
+    replace_text(path, as_text(experiments))
+
+
+def experiments_in(text: str) -> Experiments:
+    """The experiments in the text of a file.
+
+    Raises:
+        ConfigError: They contradict each other.
+        ValueError: The text is no such file's.
+    """
+    experiments = NO_EXPERIMENTS
+    for one in _FILE.validate_json(text):
+        experiments = experiments.plus(one)
+    return experiments
+
+
+def as_text(experiments: Experiments) -> str:
+    """The text of the file of experiments."""
+    return _FILE.dump_json(experiments.every, indent=1).decode() + "\n"
+
+
+def _lacking(wanted: Mapping[str, float], there: Counter[str]) -> str:
+    count = there.total() + 1
+    return max(wanted, key=lambda name: round(wanted[name] * count - there[name], 9))
+
+
+def _by_lot(wanted: Mapping[str, float], draw: bytes) -> str:
+    left = int.from_bytes(draw, "big") / 2**64
+    for name, share in wanted.items():
+        left -= share
+        if left < 0:
+            return name
+    return next(iter(wanted))
+
+
+def _hash(*words: str) -> bytes:
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).digest()
