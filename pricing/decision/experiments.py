@@ -169,11 +169,9 @@ class Experiments:
 
     Attributes:
         every: In the order in which they were planned.
-        drawing: Whether draws move prices; where not, all stay, which shows what draws do.
     """
 
     every: tuple[Experiment, ...] = ()
-    drawing: bool = True
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
         """What the experiment that a product is in on a day asks of it; None outside every experiment."""
@@ -183,8 +181,7 @@ class Experiments:
                 arm = one.named[name]
                 if arm.kind != "draw":
                     return Assignment(one.name, arm)
-                deviation = one.deviation(product_id, day) if self.drawing else 0.0
-                return Assignment(one.name, arm, deviation, one.prices[product_id])
+                return Assignment(one.name, arm, one.deviation(product_id, day), one.prices[product_id])
         return None
 
     def find(self, name: str) -> Experiment:

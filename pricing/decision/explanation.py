@@ -68,8 +68,8 @@ class Driver:
     """A step of a decision, or a term of demand.
 
     Attributes:
-        name: Of a price `target`, `step`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`, `events`,
-            `price`, `promotion` or `competitor`.
+        name: Of a price `target`, `step`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`,
+            `events`, `price`, `promotion` or `competitor`.
         effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
         sentence: The same in words.
     """
@@ -180,9 +180,8 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
         "guardrails": decided.settled - decided.wanted,
         "price_test": price - decided.settled,
     }
-    return start, {
-        name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or (unknown and name == "target")
-    }
+    said = {"target"} if unknown else set()
+    return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in said}
 
 
 def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:

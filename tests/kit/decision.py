@@ -92,6 +92,7 @@ def facts(**columns: Any) -> ProductFacts:
         "last_change": np.full(3, NO_DAY),
         "typical_units": np.full(3, 10.0),
         "anchor_price": np.full(3, np.nan),
+        "anchor_cost": np.full(3, np.nan),
         "recurring": (),
     }
     return ProductFacts(**(values | columns))
