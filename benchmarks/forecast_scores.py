@@ -10,6 +10,7 @@ import pandas as pd
 from pricing.arrays import Floats
 from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT, NAIVE, chosen, paired_difference
+from pricing.demand.ensemble import CLASSES
 from pricing.demand.evaluation import share_inside
 
 OURS, CHOSEN, LIGHTGBM = "ours", "chosen", "lightgbm"
@@ -166,7 +167,7 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
                 for name in (OURS, LIGHTGBM, CHOSEN)
             }
             | {"units": float(scored["actual"][rows].mean())}
-            for volume in evaluation.VOLUME_CLASSES
+            for volume in CLASSES
             if (rows := (scored["volume_class"] == volume).to_numpy()).any()
         },
     }

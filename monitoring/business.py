@@ -13,7 +13,7 @@ from monitoring.samples import mean_units
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.assignment import Holdout
-from pricing.demand.combination import volume_rows
+from pricing.demand.ensemble import volume_rows
 
 RESAMPLES = 2000
 LEAST_PRODUCTS = 5

@@ -84,21 +84,20 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
     past, _ = features.past_features(panel, norms=norms)
     usual = norms.usual_price[:, None]
     gap, gap_known = features.competitor_gap(panel.comp_price, usual)
-    dates = np.broadcast_to(panel.dates, panel.present.shape)
     common = features.known_features(
-        dates,
+        np.broadcast_to(panel.dates, panel.present.shape),
         holiday=features.holiday_window(panel.is_holiday),
         gap=gap,
         gap_known=gap_known,
         step=np.ones(panel.present.shape, np.float32),
     )
     log_price = features.relative_price(panel.price, usual)
-    draw = panel.is_promo * np.nan_to_num(features.promo_effect_share(panel.price, panel.list_price))
+    share = np.nan_to_num(features.promo_effect_share(panel.price, panel.list_price))
     return FeatureTable(
         past=past,
         common=common,
         promo=panel.is_promo,
-        draw=draw.astype(np.float32),
+        draw=(panel.is_promo * share).astype(np.float32),
         log_price=log_price,
         offset=features.known_effect(log_price, norms, dates=panel.dates, period=panel.period),
         restated=features.restated_units(panel, norms),
@@ -114,18 +113,16 @@ def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
 def gather_known(
     table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints, *, flag: bool, prices: bool = False
 ) -> Floats:
-    """Gather the network's `known` input for products `rows` at periods cutoff + step; all of one shape (…).
+    """(…, KNOWN) the network's `known` input for products `rows` at periods cutoff + step; all of one shape (…).
 
     Args:
         table: The panel's table.
         rows: Products.
         cutoff: Period index of the cutoff.
         step: Periods after it, at least 1.
-        flag: Add the raw promotion flag, used by the nuisance networks only.
-        prices: Add the log price at the cutoff, seven periods before it, and their difference, for the price network.
-
-    Returns:
-        (…, KNOWN), one more with the flag, KNOWN_PRICES more with the prices.
+        flag: Add the promotion flag as one more, for the nuisance networks.
+        prices: Add KNOWN_PRICES more, for the price network: the log price at the cutoff, seven periods before it, and
+            their difference.
     """
     target = cutoff + step
     common = table.common[rows, target].copy()
@@ -142,7 +139,7 @@ def gather_known(
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Sampling plan: series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
+    """Series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
 
     `horizon` is the largest step; `keep` (period,) marks target periods that may be trained on (cross-fitting) and
     `recency` (period,) weights them; `price` makes the log price change the target, `flag` adds the promotion flag.
@@ -164,36 +161,32 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
     products, periods = table.seen.shape
     unknown = int(table.category.max()) + 1
     active = np.maximum(periods - table.begin, 1).astype(np.float64)
-    active /= active.sum()
     back = np.arange(plan.length)
     while True:
-        rows = rng.choice(products, plan.series, p=active)
+        rows = rng.choice(products, plan.series, p=active / active.sum())
         earliest = np.minimum(np.maximum(table.begin[rows] - plan.length // 4, 0), periods - plan.length - 1)
         start = rng.integers(earliest, periods - plan.length)  # (series,)
         within = start[:, None] + back  # (series, length)
         past = table.past.inputs[rows[:, None], within]
         cutoff = within[:, plan.length - plan.cutoffs :, None]  # (series, cutoffs, 1)
-        step = 1 + (plan.horizon * rng.random((plan.series, plan.cutoffs, plan.steps)) ** NEARNESS).astype(np.int64)
-        beyond = cutoff + step >= periods
-        step = np.minimum(step, periods - 1 - cutoff)
+        asked = 1 + (plan.horizon * rng.random((plan.series, plan.cutoffs, plan.steps)) ** NEARNESS).astype(np.int64)
+        step = np.minimum(asked, periods - 1 - cutoff)
         target = cutoff + step
         who = np.broadcast_to(rows[:, None, None], step.shape)
         cutoffs = np.broadcast_to(cutoff, step.shape)
         category = np.where(rng.random(plan.series) < 0.1, unknown, table.category[rows]).astype(np.int32)
         weight = table.seen[who, target] * plan.keep[target] * plan.recency[target]
-        weight = weight * (cutoffs >= table.begin[who] - 1) * ~beyond
+        weight = weight * (cutoffs >= table.begin[who] - 1) * (step == asked)
+        nothing = np.zeros(step.shape, np.float32)
         if plan.price:
-            actual = table.log_price[who, target] - table.log_price[who, cutoffs]
-            offset = np.zeros(step.shape, np.float32)
-            draw = np.zeros(step.shape, np.float32)
+            actual, offset = table.log_price[who, target] - table.log_price[who, cutoffs], nothing
         else:
             actual = table.units[who, target]
             offset = table.offset[who, target] + baseline(table, who, cutoffs, step)
-            draw = np.zeros(step.shape, np.float32) if plan.flag else table.draw[who, target]
         yield Batch(
             past=past,
             known=gather_known(table, who, cutoffs, step, flag=plan.flag, prices=plan.price),
-            draw=draw,
+            draw=nothing if plan.price or plan.flag else table.draw[who, target],
             category=category,
             actual=actual,
             offset=offset,

@@ -20,7 +20,7 @@ class Offers:
         product: (request,) row among the demand's products; -1 when the product is unknown.
         category: (request,) row among the demand's categories; -1 when the category is unknown.
         date: (request,) first day of the period to price, datetime64[D].
-        list_price: (request,) regular price in currency units; reference price of a product without a history.
+        list_price: (request,) regular price, currency units; reference price of a product without a history.
         comp_price: (request,) the competitor's price; NaN when it is not known.
         is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
         periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1; where that
@@ -42,8 +42,7 @@ class Offers:
 
     def take(self, rows: Ints) -> "Offers":
         """Select requests by row, in that order."""
-        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
+        taken: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(self).items()}
         return Offers(**taken)
 
 

@@ -14,25 +14,22 @@ from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
-from pricing.demand.booster import train_booster
-from pricing.demand.combination import network_only, prior_weights, volume_rows
 from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.elasticity import PosteriorElasticities
 from pricing.demand.elasticity_estimation import recency_weights
+from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_rows
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
-from pricing.demand.intervals import LEVEL_ERROR, Width
-from pricing.demand.levels import LevelForecasts
+from pricing.demand.levels import LevelForecasts, Priors
 from pricing.demand.model import DemandModel
-from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_draw
-from pricing.demand.product_parameters import Priors
+from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
+from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
 from pricing.demand.promotion_lift import learn_promotion_lift
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
 
-Progress = Callable[[str], None]
 Calendar = Callable[[Days], Bools]
 
 SERIES = 64
@@ -42,39 +39,15 @@ HOLIDAY_PERIODS = 420
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Where a fold's training starts: at the weights and elasticities of the fold before.
-
-    Attributes:
-        weights: Of a network of the same shape.
-        identified: Elasticities of the panel's products.
-    """
+    """Where a fold's training starts: the fold before's weights, and elasticities of the panel's products."""
 
     weights: Weights
     identified: Identified
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Estimates from out-of-fold forecasts.
-
-    Attributes:
-        width: Corrections of the predictive distribution.
-        weights: (class, forecaster) combination weights.
-    """
-
-    width: Width
-    weights: NDArray[np.floating]
-
-
-@dataclass(frozen=True)
 class Trained:
-    """A trained model, the warm start for a later fold, and its forecasters' levels.
-
-    Attributes:
-        model: The model, with prior combination weights.
-        start: The network's weights and the elasticities.
-        levels: Its forecasters' levels.
-    """
+    """A model with prior combination weights, the warm start for a later fold, and its forecasters' levels."""
 
     model: DemandModel
     start: WarmStart
@@ -96,7 +69,7 @@ def train(
     Args:
         panel: The whole history.
         config: The demand section.
-        calendar: Holidays of the periods after the panel; none when absent.
+        calendar: Tells which of some days are holidays; none after the panel when absent.
         out_of_fold: Estimates from a backtest; the default level error and prior combination weights when absent.
         tested: The draws of price tests; see `identify`.
         live_since: First period whose prices may be the platform's own; None if people set all prices.
@@ -137,12 +110,11 @@ def fit(
     check_history(panel)
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None else None
-    identified = start.identified if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
     norms = initial_norms(panel, category=category, units=units, config=config)
-    if identified is not None:  # counting units are always this panel's
-        scales = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
-        identified = replace(identified, norms=scales)
+    if start is not None:  # counting units are always this panel's
+        scales = replace(start.identified.norms, unit=norms.unit, prior_level=norms.prior_level)
+        identified = replace(start.identified, norms=scales)
     else:
         norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
@@ -181,8 +153,7 @@ def fit(
     )
     steps = config.steps if weights is None else max(config.steps // 3, 1)
     rate = config.learning_rate if weights is None else config.learning_rate / 2
-    rng = np.random.default_rng([config.seed, periods])
-    batches = draw_batches(table, plan, rng)
+    batches = draw_batches(table, plan, np.random.default_rng([config.seed, periods]))
     weights = trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=say, watched=True)
     serving = weights if table.draw.any() else without_draw(weights)
     encoded = encode_panel(serving, panel, norms=identified.norms, tail=config.checkpoint)
@@ -221,7 +192,7 @@ def _with_forecasters(
     lift = model.levels().lift
     trees = b""
     if config.booster_rows:
-        trees = train_booster(
+        trees = train_trees(
             table,
             lift=lift,
             period=panel.period,
@@ -232,11 +203,8 @@ def _with_forecasters(
         )
     rows = panel.present.sum(axis=1)
     mean_units = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1) / np.maximum(rows, 1)
-    combination = replace(
-        model.combination,
-        volume=volume_rows(mean_units),
-        booster=np.frombuffer(trees, np.uint8),
-    )
+    booster = np.frombuffer(trees, np.uint8)
+    combination = replace(model.combination, volume=volume_rows(mean_units), booster=booster)
     model = replace(model, combination=combination)
     levels = model.levels()
     weights = prior_weights(len(panel.dates), context=config.context, trees=bool(trees))
@@ -244,11 +212,7 @@ def _with_forecasters(
 
 
 def check_history(panel: Panel) -> None:
-    """Refuse a panel without sales.
-
-    Raises:
-        HistoryError: No units were sold.
-    """
+    """Raise HistoryError where no units were sold in the whole panel."""
     if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
         raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
 
@@ -272,7 +236,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
 
 
 def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) -> NDArray[np.float64]:
-    """(category,) geometric mean over products of mean units a period; `units` are (product, period) in own units."""
+    """(category,) geometric mean over products of mean units a period, from (product, period) in their own units."""
     log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
     members = np.bincount(category, minlength=count)
     level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean, count) / np.maximum(members, 1))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.demand.combination import (
+from pricing.demand.ensemble import (
     CLASSES,
     FORECASTERS,
     combined_factor,
@@ -18,7 +18,7 @@ from pricing.demand.combination import (
     prior_weights,
     volume_rows,
 )
-from pricing.demand.forecast_weights import choose_weights
+from pricing.demand.out_of_fold import choose_weights
 from tests.kit.demand_fakes import make_model, make_panel
 
 EQUAL = prior_weights(200, context=120)

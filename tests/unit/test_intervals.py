@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pricing.demand import evaluation
-from pricing.demand.intervals import (
+from pricing.demand.out_of_fold import (
     LEVEL_ERROR,
     default_width,
     measure_level_error,

@@ -15,7 +15,7 @@ from pricing.data.panel import Panel
 from pricing.decision_log.format import LogEntry, LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.demand import evaluation
-from pricing.demand.intervals import Width, with_quantiles
+from pricing.demand.out_of_fold import Width, with_quantiles
 from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -6,7 +6,7 @@ import pytest
 
 from pricing.demand import evaluation
 from pricing.demand.baselines import against_baseline, chosen, sales_rows
-from pricing.demand.intervals import Width, measure_level_error, with_quantiles
+from pricing.demand.out_of_fold import Width, measure_level_error, with_quantiles
 
 EXACT = Width((0.0, 0.0), np.zeros(4))  # no error of the level
 SIZE = 5.0
