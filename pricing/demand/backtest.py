@@ -90,7 +90,7 @@ def backtest(
             say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
             past = _known(panel, fold)
             warm = None if start is None or model is None else _carried(start, model, past)
-            direct = beside.submit(_direct, panel, fold, config)
+            direct = beside.submit(_direct, past, panel, fold, config)
             trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
             start, model = trained.start, trained.model
             weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
@@ -188,14 +188,14 @@ def _known(panel: Panel, fold: Fold) -> Panel:
     return past.select(np.flatnonzero(past.present.any(axis=1)))
 
 
-def _direct(panel: Panel, fold: Fold, config: DemandConfig) -> Floats | None:
+def _direct(past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> Floats | None:
     """(product, scored period) forecasts of the direct LightGBM baseline; None if trees are off or rows too few."""
     if not config.booster_rows:
         return None
-    cutoff, first, last = (int(np.searchsorted(panel.dates, day)) for day in (fold.cutoff, fold.first, fold.last))
-    there = np.flatnonzero(panel.present[:, : cutoff + 1].any(axis=1))
-    until = span(panel.select(there), 0, last + 1)
-    return direct_forecast(until, known=cutoff + 1, first=first, rows=config.booster_rows, seed=config.seed)
+    rows = np.searchsorted(panel.product_ids, past.product_ids)
+    first, last = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
+    until = span(panel.select(rows), 0, last + 1)
+    return direct_forecast(until, known=len(past.dates), first=first, rows=config.booster_rows, seed=config.seed)
 
 
 def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
@@ -216,7 +216,7 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
     every = {
         baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon, skip=config.gap),
         baselines.FLAT: np.broadcast_to(baselines.flat_median(past)[:, None], seen.shape),
-        baselines.DIRECT: _direct(panel, block, config),
+        baselines.DIRECT: _direct(past, panel, block, config),
     }
     frame = pd.DataFrame(
         {

@@ -26,10 +26,7 @@ LEVEL = 0.90  # of the interval of `paired_difference`
 def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
     """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none.
 
-    Args:
-        past: The history up to the cutoff.
-        steps: Periods to forecast.
-        skip: Periods between the cutoff and the first of them.
+    `skip` is the number of periods between the history and the first step.
 
     Example:
         >>> import pandas as pd
@@ -98,13 +95,8 @@ def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str
 def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
     """Name the baseline, of the columns `names`, that a forecaster would have taken at a cutoff: the best one so far.
 
-    Only outcomes known by then count, also where folds overlap. The first of the names where there are none. One that
-    some folds lack is compared on those that have it.
-
-    Args:
-        earlier: The earlier folds' evaluation frames, or one of the block before the first.
-        cutoff: Last day whose outcome is known.
-        names: The columns of the forecasts to choose from.
+    Of the earlier frames only outcomes known by then count, also where folds overlap; the first of the names where
+    there are none. One that some folds lack is compared on those that have it.
     """
     if not earlier:
         return names[0]
@@ -167,8 +159,8 @@ def paired_difference(
         rng: Draws products and folds.
 
     Returns:
-        By name the sum of differences over the sum of actuals, below 0 where the first is better, and `…_low`,
-        `…_high`. NaN where nothing was sold; no interval of fewer than two products.
+        By name the sum, below 0 where the first is better, and `…_low`, `…_high`. NaN where nothing was sold; no
+        interval of fewer than two products.
     """
     actual = scored["actual"].to_numpy(np.float64)
     product, fold = (np.unique(scored[name].to_numpy(), return_inverse=True)[1] for name in ("product_id", "cutoff"))

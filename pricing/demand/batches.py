@@ -21,81 +21,58 @@ KNOWN_PRICES = 3  # past-price features of the price network
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each.
+    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each."""
 
-    Attributes:
-        past: (series, L, PAST) inputs of the encoder.
-        known: (series, N, M, known) what is known of each period to come.
-        draw: (series, N, M) fraction of a promotion's draw.
-        category: (series,) row of the category's embedding.
-        actual: (series, N, M) units sold, or the log price ratio for a price network.
-        offset: (series, N, M) log units expected before the network speaks.
-        censored: (series, N, M) 1.0 where the stock ran out.
-        weight: (series, N, M) weight in the loss; 0 where there is nothing to learn.
-    """
-
-    past: Floats
-    known: Floats
-    draw: Floats
-    category: NDArray[np.int32]
-    actual: Floats
-    offset: Floats
-    censored: Floats
-    weight: Floats
+    past: Floats  # (series, L, PAST) inputs of the encoder
+    known: Floats  # (series, N, M, known) what is known of each period to come
+    draw: Floats  # (series, N, M) fraction of a promotion's draw
+    category: NDArray[np.int32]  # (series,) row of the category's embedding
+    actual: Floats  # (series, N, M) units sold, or the log price ratio for a price network
+    offset: Floats  # (series, N, M) log units expected before the network speaks
+    censored: Floats  # (series, N, M) 1.0 where the stock ran out
+    weight: Floats  # (series, N, M) weight in the loss; 0 where there is nothing to learn
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Precomputed features of every (product, period) of a panel.
+    """Precomputed features of every (product, period) of a panel; units are 0 where there is no row."""
 
-    Attributes:
-        past: Features known after each period.
-        common: (product, period, 15) `features.known_features` with step 1 in its last column.
-        promo: (product, period) promotion flag.
-        draw: (product, period) the flag times `features.promo_effect_share` at the price charged.
-        log_price: (product, period) log price over usual price; 0 where there is no row.
-        offset: (product, period) effect of the price charged and named events on log units.
-        restated: (product, period) units at usual price, without promotion and events; 0 where there is no row.
-        units: (product, period) units sold, in each product's own `Norms.unit`; 0 where there is no row.
-        seen: (product, period) 1.0 where the history has a row.
-        censored: (product, period) 1.0 where sales met the stock.
-        weekday: (period,) column of the profile.
-        category: (product,) row of the embedding.
-        begin: (product,) first period with a row.
-    """
-
-    past: Past
-    common: Floats
-    promo: Floats
-    draw: Floats
-    log_price: Floats
-    offset: Floats
-    restated: Floats
-    units: Floats
-    seen: Floats
-    censored: Floats
-    weekday: Ints
-    category: NDArray[np.int32]
-    begin: Ints
+    past: Past  # features known after each period
+    common: Floats  # (product, period, 15) `features.known_features` with step 1 in its last column
+    promo: Floats  # (product, period) promotion flag
+    draw: Floats  # (product, period) the flag times `features.promo_effect_share` at the price charged
+    log_price: Floats  # (product, period) log price over usual price; 0 where there is no row
+    offset: Floats  # (product, period) effect of the price charged and named events on log units
+    restated: Floats  # (product, period) units at usual price, without promotion and events
+    units: Floats  # (product, period) units sold, in each product's own `Norms.unit`
+    seen: Floats  # (product, period) 1.0 where the history has a row
+    censored: Floats  # (product, period) 1.0 where sales met the stock
+    weekday: Ints  # (period,) column of the profile
+    category: NDArray[np.int32]  # (product,) row of the embedding
+    begin: Ints  # (product,) first period with a row
 
 
-def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
-    """Compute the features of the whole panel."""
-    past, _ = features.past_features(panel, norms=norms)
-    usual = norms.usual_price[:, None]
-    gap, gap_known = features.competitor_gap(panel.comp_price, usual)
-    common = features.known_features(
+def common_features(panel: Panel, price: Floats) -> Floats:
+    """(product, period, 15) `FeatureTable.common`, the competitor's price being held against `price`."""
+    gap, gap_known = features.competitor_gap(panel.comp_price, price)
+    return features.known_features(
         np.broadcast_to(panel.dates, panel.present.shape),
         holiday=features.holiday_window(panel.is_holiday),
         gap=gap,
         gap_known=gap_known,
         step=np.ones(panel.present.shape, np.float32),
     )
+
+
+def build_table(panel: Panel, *, norms: Norms, category: Ints) -> FeatureTable:
+    """Compute the features of the whole panel."""
+    past, _ = features.past_features(panel, norms=norms)
+    usual = norms.usual_price[:, None]
     log_price = features.relative_price(panel.price, usual)
     share = np.nan_to_num(features.promo_effect_share(panel.price, panel.list_price))
     return FeatureTable(
         past=past,
-        common=common,
+        common=common_features(panel, usual),
         promo=panel.is_promo,
         draw=(panel.is_promo * share).astype(np.float32),
         log_price=log_price,
@@ -139,21 +116,17 @@ def gather_known(
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Series a batch, periods of past, cutoffs in each, steps sampled after each cutoff.
+    """What batches are drawn: how many, from which periods, for which network."""
 
-    `horizon` is the largest step; `keep` (period,) marks target periods that may be trained on (cross-fitting) and
-    `recency` (period,) weights them; `price` makes the log price change the target, `flag` adds the promotion flag.
-    """
-
-    series: int
-    length: int
-    cutoffs: int
-    steps: int
-    horizon: int
-    keep: Floats
-    recency: Floats
-    price: bool = False
-    flag: bool = False
+    series: int  # in a batch
+    length: int  # periods of past
+    cutoffs: int  # in each
+    steps: int  # sampled after each cutoff
+    horizon: int  # the largest step
+    keep: Floats  # (period,) 1.0 where a target period may be trained on (cross-fitting)
+    recency: Floats  # (period,) weight of a target period
+    price: bool = False  # the log price change is the target
+    flag: bool = False  # add the promotion flag
 
 
 def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generator) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ Trees are LightGBM's (Ke et al. 2017, NeurIPS 30), one set for all products and 
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,8 @@ from pricing.arrays import Floats, Ints
 from pricing.data import features
 from pricing.data.ewma import SIZE, demand_above
 from pricing.data.panel import Panel, Period
+from pricing.demand.batches import FeatureTable, common_features
 from pricing.errors import TrainingError
-
-if TYPE_CHECKING:
-    from pricing.demand.batches import FeatureTable
 
 FORECASTERS = ("network", "level", "booster")  # columns of the evaluation frame
 CLASSES = ("low", "mid", "high")  # thirds of the products by volume; one more row: unknown volume
@@ -51,23 +49,14 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Combination:
-    """Weights and corrections that combine the three forecasters.
+    """Weights and corrections that combine the three forecasters."""
 
-    Attributes:
-        weights: (class, forecaster) of the three volume classes and of products of unknown volume; each row sums to 1.
-        dispersion: (class,) log factor on the negative binomial's size, so that it covers the whole forecast error.
-        narrow: (product,) log factor on the size that adds `dispersion` and removes the level's error (`own_noise`).
-        volume: (product,) row of `weights` and `dispersion`.
-        booster: (byte,) the trees as text; empty without any.
-        factor: (product, horizon + 1) log units to add to the network's, by steps after the state's date; column 0
-            repeats column 1.
-    """
-
-    weights: Floats
-    dispersion: Floats
-    narrow: Floats
-    volume: Ints
-    booster: NDArray[np.uint8]
+    weights: Floats  # (class, forecaster) of the volume classes and of products of unknown volume; each row sums to 1
+    dispersion: Floats  # (class,) log factor on the negative binomial's size, so that it covers all of the error
+    narrow: Floats  # (product,) log factor on the size that adds `dispersion`, less the level's error (`own_noise`)
+    volume: Ints  # (product,) row of `weights` and `dispersion`
+    booster: NDArray[np.uint8]  # (byte,) the trees as text; empty without any
+    # (product, horizon + 1) log units to add to the network's, by steps after the state's date; column 0 repeats 1
     factor: Floats
 
 
@@ -118,13 +107,8 @@ def own_noise(log_size: Floats, *, dispersion: Floats, level_error: tuple[float,
     """(product,) log factor on the size that leaves only a period's own noise.
 
     Var = m + m²/r includes the level's error, m² (e^(a² + b² step) − 1), which decisions treat separately since a
-    product's periods share it.
-
-    Args:
-        log_size: (product,) log of r, from the network.
-        dispersion: (product,) log factor on it, estimated on folds.
-        level_error: a and b.
-        step: Periods from the state's date.
+    product's periods share it. The network's `log_size` and the folds' `dispersion`, (product,) each, add up to log r;
+    `level_error` is a and b.
     """
     size = np.exp(log_size + dispersion)
     shared = np.exp(level_error[0] ** 2 + level_error[1] ** 2 * step) - 1.0
@@ -138,13 +122,7 @@ def bounded(paths: Floats) -> Floats:
 
 
 def combined_factor(paths: Floats, *, weights: Floats, volume: Ints) -> Floats:
-    """(product, horizon + 1) log of the combined level over the network's.
-
-    Args:
-        paths: (forecaster, product, horizon) log factor of each on level and profile.
-        weights: (class, forecaster).
-        volume: (product,) row of `weights`.
-    """
+    """(product, horizon + 1) `Combination.factor`, from (forecaster, product, horizon) `LevelForecasts.paths`."""
     shares = weights[volume].T[:, :, None]  # (forecaster, product, 1)
     factor = np.log((shares * np.exp(bounded(paths))).sum(axis=0)) - paths[0]
     return np.concatenate([factor[:, :1], factor], axis=1).astype(np.float32)
@@ -201,18 +179,12 @@ def tree_features(
 
 
 def train_trees(
-    table: "FeatureTable", *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
+    table: FeatureTable, *, lift: Floats, period: Period, horizon: int, reach: int, rows: int, seed: int
 ) -> bytes:
     """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
-    Args:
-        table: The panel's table.
-        lift: (product,) log units of a full promotion, from the network.
-        period: The grain.
-        horizon: Periods forecast.
-        reach: Periods of recent units used as features, at most REACH: as many as a version stores.
-        rows: Largest number of rows.
-        seed: Of the row sample and the trees.
+    Price and promotion, with the network's (product,) `lift`, are in the offset. Features read the last `reach` periods,
+    as many as a version stores, at most REACH.
 
     Returns:
         The trees in LightGBM's text format; empty if there are too few product-periods.
@@ -271,7 +243,7 @@ def predict_trees(text: bytes, inputs: Floats) -> Floats:
     return bounded(np.log(np.maximum(factor, 1e-9)))
 
 
-def restated(table: "FeatureTable") -> Floats:
+def restated(table: FeatureTable) -> Floats:
     """(product, period) units at usual price, without promotion and events; NaN where demand is unknown."""
     known = (table.seen > 0) & (table.censored == 0)
     return np.where(known, table.restated, np.nan)
@@ -283,12 +255,8 @@ def direct_forecast(panel: Panel, *, known: int, first: int, rows: int, seed: in
     Recent units, calendar, price, promotion and competitor are features and the absolute error is minimised, so that
     forecasts are medians. Its price response is unusable: trees are constant outside the observed prices.
 
-    Args:
-        panel: The history, then the periods to forecast, of which all but units and stock is read.
-        known: Periods of history.
-        first: The first period to forecast.
-        rows: Largest number of rows to train on.
-        seed: Of the row sample and the trees.
+    The panel is the history, `known` periods, and what comes after, of which all but units and stock is read; forecast
+    are the periods from `first` on.
 
     Returns:
         None if there are too few product-periods or nothing was sold.
@@ -312,15 +280,7 @@ def direct_forecast(panel: Panel, *, known: int, first: int, rows: int, seed: in
     rows = min(rows, MOST_ROWS_AN_OUTCOME * outcomes)
     some, cutoff, step = some[usable][:rows], cutoff[usable][:rows], step[usable][:rows]
     price, promo = panel.price.astype(np.float64), panel.is_promo
-    with np.errstate(invalid="ignore"):
-        gap, gap_known = features.competitor_gap(panel.comp_price, price)
-    common = features.known_features(
-        np.broadcast_to(panel.dates, price.shape),
-        holiday=features.holiday_window(panel.is_holiday),
-        gap=gap,
-        gap_known=gap_known,
-        step=np.ones(price.shape, np.float32),
-    )
+    common = common_features(panel, price)
     log_price = np.log(np.where(price > 0, price, np.nan))
     weekday = features.weekdays(panel.dates, period=period)
     category = np.unique(panel.categories, return_inverse=True)[1]

@@ -21,23 +21,10 @@ _NO_TAIL = 1e-7  # probability of selling out below which the stock does not cha
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
 
 
-def quantile(
-    level: float, *, mean: NDArray[np.floating], size: NDArray[np.floating], counted: NDArray[np.bool_]
-) -> Floats:
+def quantile(level: float, *, mean: Floats, size: Floats, counted: NDArray[np.bool_]) -> Floats:
     """Quantile of demand at probability `level`, whole where `counted`, else interpolated as in `sales_transform`.
 
-    Args:
-        level: 0…1.
-        mean: (row,) forecast in counting units, above 0.
-        size: (row,) of its negative binomial.
-        counted: (row,) whether units are counts.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.demand.evaluation import quantile
-        >>> mean, size = np.array([12.0, 2.0]), np.array([5.0, 5.0])
-        >>> quantile(0.9, mean=mean, size=size, counted=np.array([True, True]))
-        array([21.,  4.])
+    All is (row,); the mean is above 0, in counting units.
     """
     truth = stats.nbinom(size, size / (size + mean))
     count = truth.ppf(level)
@@ -46,17 +33,14 @@ def quantile(
     return np.asarray(np.where(counted | (count <= 0), count, inside))
 
 
-def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level: float) -> Floats:
+def share_inside(below: Floats, at: Floats, *, level: float) -> Floats:
     """Share of each outcome's probability inside the central interval of `level`, 0…1 (its mean is the coverage).
 
     For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT is spread evenly over
     each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation and
     not by random draws. Where nothing is spread, as for goods sold by weight, the PIT itself is inside or not.
 
-    Args:
-        below: (row,) lower end of the PIT, from `sales_transform`; NaN gives NaN.
-        at: (row,) its upper end.
-        level: Nominal coverage of the interval, 0…1.
+    `below` and `at` are the PIT's two ends, from `sales_transform`; NaN gives NaN.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     width = np.asarray(at, np.float64) - below
@@ -66,7 +50,7 @@ def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level
     return np.where(np.isnan(width), np.nan, np.where(spread, part, whole))
 
 
-def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floating]) -> Floats:
+def half_mean_difference(*, mean: Floats, size: Floats) -> Floats:
     """½ E|X − X'| of two independent negative binomial draws: (mean / p) ₂F₁(size + 1, ½; 2; −4 (1 − p) / p²).
 
     The hypergeometric series suffers from cancellation at large sizes, so its Euler integral is used (substituting
@@ -88,9 +72,7 @@ def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floatin
     return np.asarray(mean / (1.0 + rest) * integral)
 
 
-def sales_moments(
-    *, mean: NDArray[np.floating], size: NDArray[np.floating], shelf: NDArray[np.floating]
-) -> tuple[Floats, Floats]:
+def sales_moments(*, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
 
     With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that uses up
@@ -115,13 +97,7 @@ def sales_moments(
     return np.where(known, expected, np.nan), np.where(known, variance, np.nan)
 
 
-def sales_transform(
-    units: NDArray[np.floating],
-    *,
-    mean: NDArray[np.floating],
-    size: NDArray[np.floating],
-    shelf: NDArray[np.floating],
-) -> tuple[Floats, Floats]:
+def sales_transform(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
     """Probability integral transform (PIT) of sales: P(sales < units) and P(sales ≤ units), (row,) each.
 
     The two differ by the outcome's own probability. Amounts sold by weight lie between two counts: each count's
@@ -129,14 +105,7 @@ def sales_transform(
     is not spread. On a sold-out day the upper end is 1: the likelier that was, the wider the interval, and the closer
     `share_inside` is to `level` whatever the forecast.
 
-    Args:
-        units: (row,) units sold, in counting units.
-        mean: (row,) forecast of demand, in counting units.
-        size: (row,) of its negative binomial.
-        shelf: (row,) opening stock; infinite where sales are not limited.
-
-    Returns:
-        The lower and the upper end; NaN where the forecast is unknown.
+    All is in counting units; arguments are those of `sales_score`. NaN where the forecast is unknown.
     """
     known, centre, r = _forecast(mean, size)
     truth = stats.nbinom(r, r / (r + centre))
@@ -151,13 +120,7 @@ def sales_transform(
     return np.where(known, below, np.nan), np.where(known, at, np.nan)
 
 
-def sales_score(
-    units: NDArray[np.floating],
-    *,
-    mean: NDArray[np.floating],
-    size: NDArray[np.floating],
-    shelf: NDArray[np.floating],
-) -> Floats:
+def sales_score(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> Floats:
     """Continuous ranked probability score (CRPS) of sales min(D, S): ∫ (F(z) − 1{z ≥ units})² dz.
 
     For demand it is E|D − units| − ½ E|D − D'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation
@@ -236,7 +199,7 @@ def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
     return np.asarray(total + slope / 24.0)  # next term of the Euler–Maclaurin expansion
 
 
-def _forecast(mean: NDArray[np.floating], size: NDArray[np.floating]) -> tuple[NDArray[np.bool_], Floats, Floats]:
+def _forecast(mean: Floats, size: Floats) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """(row,) whether the forecast is known, and its mean and size clipped to the computable range."""
     known = np.isfinite(mean) & (size > 0)
     centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0).astype(np.float64)
@@ -254,14 +217,7 @@ def _above(count: Floats, mean: Floats, size: Floats) -> Floats:
 
 
 def wape(actual: Floats, forecast: Floats) -> float:
-    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.demand.evaluation import wape
-        >>> wape(np.array([10.0, 20.0, 30.0]), np.array([12.0, 17.0, 31.0]))  # (2 + 3 + 1) / 60
-        0.1
-    """
+    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold."""
     total = float(np.abs(actual).sum())
     return float(np.abs(actual - forecast).sum() / total) if total > 0 else float("nan")
 
@@ -332,12 +288,11 @@ def scores(scored: pd.DataFrame) -> dict[str, float]:
     """
     actual = scored["actual"].to_numpy()
     total = float(np.abs(actual).sum())
-    points = {"wape": "q50", "wape_mean": "forecast", **{f"wape_{name}": name for name in NAMES}}
+    nothing = np.full(len(scored), np.nan)  # of a baseline that the frame lacks
     return {
-        **{
-            key: wape(actual, scored[name].to_numpy()) if name in scored else float("nan")
-            for key, name in points.items()
-        },
+        "wape": wape(actual, scored["q50"].to_numpy()),
+        "wape_mean": wape(actual, scored["forecast"].to_numpy()),
+        **{f"wape_{name}": wape(actual, np.asarray(scored.get(name, nothing))) for name in NAMES},
         "wape_baseline": wape(actual, baseline_forecast(scored)),
         "crps": float(scored["crps"].sum() / total) if total > 0 else float("nan"),
         "bias": bias(actual, scored["forecast"].to_numpy()),

@@ -36,23 +36,14 @@ KINDS = 3  # before an event, on it, after it: lifts of one kind share a varianc
 
 @dataclass(frozen=True)
 class _Windows:
-    """Assignment of periods to slots; a slot is one position in the window of one event.
+    """Assignment of periods to slots; a slot is one position in the window of one event."""
 
-    Attributes:
-        event: (slot,) row of the event's name.
-        column: (slot,) column of the position.
-        kind: (slot,) 0 before the event, 1 on it, 2 after it.
-        group: (slot,) row of the only category it concerns; −1 for all.
-        seen: (slot,) occurrences while products were on sale.
-        of: (period, slot) 1.0 where a period is in the slot.
-    """
-
-    event: Ints
-    column: Ints
-    kind: Ints
-    group: Ints
-    seen: Ints
-    of: Floats
+    event: Ints  # (slot,) row of the event's name
+    column: Ints  # (slot,) column of the position
+    kind: Ints  # (slot,) 0 before the event, 1 on it, 2 after it
+    group: Ints  # (slot,) row of the only category it concerns; −1 for all
+    seen: Ints  # (slot,) occurrences while products were on sale
+    of: Floats  # (period, slot) 1.0 where a period is in the slot
 
     def take(self, slots: Bools) -> "_Windows":
         """Select slots."""
@@ -62,19 +53,12 @@ class _Windows:
 
 @dataclass(frozen=True)
 class _LiftEvidence:
-    """Sufficient statistics of one series for the lifts.
+    """Sufficient statistics of one series for the lifts."""
 
-    Attributes:
-        windows: Its slots; their `of` has the periods of `value` only.
-        value: (period,) the series in the windows.
-        mean: (slot,) mean value.
-        noise: Variance of a period's value around its lift.
-    """
-
-    windows: _Windows
-    value: Floats
-    mean: Floats
-    noise: float
+    windows: _Windows  # its slots; their `of` has the periods of `value` only
+    value: Floats  # (period,) the series in the windows
+    mean: Floats  # (slot,) mean value
+    noise: float  # variance of a period's value around its lift
 
 
 def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passes: int = PASSES) -> EventLifts | None:
@@ -85,10 +69,10 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
 
     Args:
         panel: The history; of later periods only the calendar is read.
-        norms: The products' scales; their lifts are the starting point.
+        norms: The products' scales; their lifts are where the first pass over the history starts.
         category: (product,) row of the category.
         ahead: Periods after the history to compute lifts for.
-        passes: Passes over the history, each starting from the previous one's lifts.
+        passes: How many, each starting from the previous one's lifts.
     """
     if not panel.events:
         return None

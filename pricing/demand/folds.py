@@ -27,11 +27,6 @@ class Fold:
 def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[Fold]:
     """Return the last `config.folds` folds that fit, oldest first, with cutoffs `config.step` periods apart.
 
-    Args:
-        dates: (period,) of the panel, ascending, evenly spaced.
-        config: The demand section, as of `fitting` where a history may be short.
-        period: The grain.
-
     Raises:
         HistoryError: Not even one fold fits.
 

@@ -45,10 +45,7 @@ def blank_state(weights: Weights, series: int) -> tuple[Floats, Floats]:
 def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
     """(series, …, HIDDEN) the part of the hidden layer that does not depend on the forecast period.
 
-    Args:
-        weights: Of a trained network, by name.
-        states: (series, …, unit) hidden states.
-        category: (series,) row of each series' category; the last row of the embedding is an unknown category.
+    From (series, …, unit) hidden states and the (series,) category, of which the last one is unknown.
     """
     embedding = weights["category_embedding/embeddings"][category] @ weights["from_category/kernel"]
     middle = (1,) * (states.ndim - 2)

@@ -41,55 +41,32 @@ class Priors:
 
 
 class RowParameters(NamedTuple):
-    """What each row's forecast starts from.
+    """What each row's forecast starts from."""
 
-    Attributes:
-        unit: Counting unit, in the units of `units_sold`.
-        level: Log of units as in `units_sold` at usual price.
-        profile: (row, weekday) log factors.
-        summary: (row, SUMMARY) slow features.
-        prepared: (row, HIDDEN) the states' part of the hidden layer.
-        elasticity: Elasticity on ordinary days.
-        weekend: Relative change of it on weekends.
-        recent_price: Mean log price over usual price where the level was lately learnt.
-    """
-
-    unit: Floats
-    level: Floats
-    profile: Floats
-    summary: Floats
-    prepared: Floats
-    elasticity: Floats
-    weekend: Floats
-    recent_price: Floats
+    unit: Floats  # (row,) counting unit, in the units of `units_sold`
+    level: Floats  # (row,) log of units as in `units_sold`, at usual price
+    profile: Floats  # (row, weekday) log factors
+    summary: Floats  # (row, SUMMARY) slow features
+    prepared: Floats  # (row, HIDDEN) the states' part of the hidden layer
+    elasticity: Floats  # (row,) on ordinary days
+    weekend: Floats  # (row,) relative change of it on weekends
+    recent_price: Floats  # (row,) smoothed log price over usual price
 
 
 class NetworkForecast(NamedTuple):
-    """The network's forecast; (row, period) each, from the period after the states on.
+    """The network's forecast; (row, period) each, from the period after the states on."""
 
-    Attributes:
-        mean: Log factor on level and profile, without promotion and named events.
-        lift: Log units that a full promotion adds.
-        log_size: Log size of the negative binomial.
-    """
-
-    mean: Floats
-    lift: Floats
-    log_size: Floats
+    mean: Floats  # log factor on level and profile, without promotion and named events
+    lift: Floats  # log units that a full promotion adds
+    log_size: Floats  # of the negative binomial
 
 
 class LevelForecasts(NamedTuple):
-    """Forecasts of a model's forecasters.
+    """Forecasts of a model's forecasters."""
 
-    Attributes:
-        paths: (forecaster, product, horizon) log factor on level and profile, in the order of `ensemble.FORECASTERS`.
-        lift: (product,) log units of a full promotion in the first periods.
-        log_size: (product,) log size of the negative binomial in the first periods.
-    """
-
-    paths: Floats
-    lift: Floats
-    log_size: Floats
+    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `ensemble.FORECASTERS`
+    lift: Floats  # (product,) log units of a full promotion in the first periods
+    log_size: Floats  # (product,) of the negative binomial in the first periods
 
 
 def typical(values: Floats, category: Ints, *, count: int) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints, Strings, below, flatten
+from pricing.arrays import Bools, Floats, Ints, Strings, below, flatten
 from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, has_own_history
 from pricing.data.lifts import EventLifts
@@ -40,52 +40,28 @@ _COLUMNS = ("product_ids", "categories", "category", "counted", "elasticity_sd",
 
 @dataclass(frozen=True)
 class DemandModel:
-    """Demand of every product as a function of price, as of a date.
+    """Demand of every product as a function of price, as of a date."""
 
-    Attributes:
-        product_ids: (product,) sorted.
-        categories: (category,) sorted.
-        category: (product,) row of each product's category; one past the end where it is unknown.
-        period: The grain.
-        horizon: Periods after the state's date up to which the state is not stale.
-        own_periods: Periods with a row from which a product counts as `source: model` and not `category`.
-        weights: The network's.
-        norms: (product,) scales, elasticities among them.
-        counted: (product,) whether it is sold by the piece; else by weight, and its units are not counts.
-        elasticity_sd: (product,) posterior standard deviations.
-        grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
-        evidence: Evidence behind each elasticity, and objections to it.
-        list_price: (product,) the panel's last list price, from which a promotion's cut is measured.
-        priors: Parameters of products without history, by category.
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
-        holidays: (period,) holiday flags from the state's date on.
-        elasticity_limits: Lowest and highest plausible elasticity.
-        combination: Combination of the forecasters.
-        encoded: States.
-        competitor: What the competitor's price does to demand, estimated apart from the forecast, which reads that
-            price too; None where it was not estimated.
-    """
-
-    product_ids: Strings
-    categories: Strings
-    category: Ints
+    product_ids: Strings  # (product,) sorted
+    categories: Strings  # (category,) sorted
+    category: Ints  # (product,) row of each product's category; one past the end where it is unknown
     period: Period
-    horizon: int
-    own_periods: int
-    weights: Weights
-    norms: Norms
-    counted: NDArray[np.bool_]
-    elasticity_sd: Floats
-    grade: Grades
-    evidence: Evidence
-    list_price: Floats
-    priors: Priors
-    level_error: tuple[float, float]
-    holidays: Floats
-    elasticity_limits: tuple[float, float]
+    horizon: int  # periods after the state's date up to which the state is not stale
+    own_periods: int  # periods with a row from which a product counts as `source: model` and not `category`
+    weights: Weights  # the network's
+    norms: Norms  # (product,) scales, elasticities among them
+    counted: Bools  # (product,) whether it is sold by the piece; else by weight, and its units are not counts
+    elasticity_sd: Floats  # (product,) posterior standard deviations
+    grade: Grades  # (product,) how well each elasticity is identified, index into `grades.GRADES`
+    evidence: Evidence  # behind each elasticity, and objections to it
+    list_price: Floats  # (product,) the panel's last list price, from which a promotion's cut is measured
+    priors: Priors  # parameters of products without history, by category
+    level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
+    holidays: Floats  # (period,) holiday flags from the state's date on
+    elasticity_limits: tuple[float, float]  # lowest and highest plausible elasticity
     combination: Combination
     encoded: Encoded
-    competitor: CompetitorEffects | None = None
+    competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
 
     @property
     def state_date(self) -> dt.date:

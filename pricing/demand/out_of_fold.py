@@ -35,15 +35,11 @@ _SHARES = np.array([p for p in product(range(PARTS + 1), repeat=len(FORECASTERS)
 class Width:
     """Corrections of the network's predictive distribution.
 
-    Attributes:
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step: the error
-            that the periods of a product share.
-        dispersion: (class,) log factor on the negative binomial's size, for the three volume classes and for products
-            of unknown volume. The corrected size includes the level's error.
+    The level's error is what the periods of a product share; the corrected size includes it.
     """
 
-    level_error: tuple[float, float]
-    dispersion: Floats
+    level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
+    dispersion: Floats  # (class,) log factor on the negative binomial's size, the last of products of unknown volume
 
 
 @dataclass(frozen=True)

@@ -36,19 +36,12 @@ class State:
 
 @dataclass(frozen=True)
 class Encoded:
-    """States as of a date, and what is needed to correct the recent past.
+    """States as of a date, and what is needed to correct the recent past."""
 
-    Attributes:
-        state: After the last period.
-        checkpoint: After the period before `tail` begins.
-        tail: Input rows since the checkpoint; corrections replace them and are encoded again.
-        digest: (product, 3) sums of rows, units and log prices up to the checkpoint, to detect a changed past.
-    """
-
-    state: State
-    checkpoint: State
-    tail: Panel
-    digest: NDArray[np.float64]
+    state: State  # after the last period
+    checkpoint: State  # after the period before `tail` begins
+    tail: Panel  # input rows since the checkpoint; corrections replace them and are encoded again
+    digest: NDArray[np.float64]  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
 
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
@@ -97,13 +90,8 @@ def _from(
 def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
     """Encode new periods and corrections of the periods since the checkpoint.
 
-    Args:
-        weights: The network's, unchanged.
-        encoded: States of the same products as `panel`, in the same order.
-        panel: New rows; it may begin at any period up to the one after the last encoded one. Rows before the
-            checkpoint are compared with those encoded.
-        norms: The products' scales.
-        tail: Periods of rows to keep in the result.
+    The panel, of the same products in the same order, may begin at any period up to the one after the last encoded one.
+    Its rows before the checkpoint are compared with those encoded; the result keeps `tail` periods of rows.
 
     Raises:
         HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
@@ -232,13 +220,12 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
     where = np.searchsorted(panel.product_ids, product_ids)
     where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
     found = panel.product_ids[where] == product_ids
+    holiday = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
+    blanks: dict[str, Any] = {"present": False, "is_promo": 0.0, "is_holiday": holiday}
     columns: dict[str, Any] = {}
     for name in SERIES:
         values = getattr(panel, name)[where]
-        blank_value: Any = False if values.dtype == np.bool_ else 0.0 if name == "is_promo" else np.nan
-        if name == "is_holiday":
-            blank_value = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
-        columns[name] = np.where(found[:, None], values, blank_value).astype(values.dtype)
+        columns[name] = np.where(found[:, None], values, blanks.get(name, np.nan)).astype(values.dtype)
     parents = None if panel.parent_ids is None else np.where(found, panel.parent_ids[where], product_ids)
     return replace(
         panel,
@@ -251,13 +238,7 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
 
 
 def add_blank_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
-    """Extend the states by blank ones for new products.
-
-    Args:
-        encoded: States of the existing products.
-        product_ids: (product,) all products, sorted.
-        rows: (product,) row of each in `encoded`; -1 for a new one.
-    """
+    """Extend the states to all `product_ids`, sorted; (product,) `rows` has each one's row in them, −1 is a new one."""
     return Encoded(
         state=encoded.state.take(rows),
         checkpoint=encoded.checkpoint.take(rows),

@@ -107,28 +107,29 @@ def fit(
         TrainingError: As `train`.
     """
     say = progress or (lambda _: None)
-    check_history(panel)
+    if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
+        raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
     norms = initial_norms(panel, category=category, units=units, config=config)
     if start is not None:  # counting units are always this panel's
-        scales = replace(start.identified.norms, unit=norms.unit, prior_level=norms.prior_level)
-        identified = replace(start.identified, norms=scales)
+        identified = start.identified
+        norms = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
     else:
         norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
         own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
             panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
         )
-    promotion = learn_promotion_lift(panel, norms=identified.norms, category=category)
-    identified = replace(identified, norms=replace(identified.norms, promotion=promotion))
+        norms = identified.norms
+    norms = replace(norms, promotion=learn_promotion_lift(panel, norms=norms, category=category))
     # Estimate lifts again now that elasticities are known, so that they exclude the effect of prices.
-    lifts = learn_lifts(panel, norms=identified.norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
-    level = _category_level(panel, category, len(categories), units=restated_units(panel, identified.norms))
-    prior_level = level[category].astype(np.float32)
-    identified = replace(identified, norms=replace(identified.norms, lifts=lifts, prior_level=prior_level))
-    table = build_table(panel, norms=identified.norms, category=category)
+    lifts = learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1, passes=1)
+    level = _category_level(panel, category, units=restated_units(panel, norms))
+    norms = replace(norms, lifts=lifts, prior_level=level[category].astype(np.float32))
+    identified = replace(identified, norms=norms)
+    table = build_table(panel, norms=norms, category=category)
     periods = len(panel.dates)
     horizon = min(config.horizon, periods // 3)
     length = min(config.context, periods - horizon - 1)
@@ -141,7 +142,6 @@ def fit(
         categories=len(categories),
         units=config.units,
     )
-    trainer = Trainer(shape, loss="demand", seed=config.seed)
     plan = SamplingPlan(
         series=SERIES,
         length=length,
@@ -154,9 +154,10 @@ def fit(
     steps = config.steps if weights is None else max(config.steps // 3, 1)
     rate = config.learning_rate if weights is None else config.learning_rate / 2
     batches = draw_batches(table, plan, np.random.default_rng([config.seed, periods]))
+    trainer = Trainer(shape, loss="demand", seed=config.seed)
     weights = trainer.fit(batches, steps=steps, rate=rate, start=weights, progress=say, watched=True)
     serving = weights if table.draw.any() else without_draw(weights)
-    encoded = encode_panel(serving, panel, norms=identified.norms, tail=config.checkpoint)
+    sd = identified.shrunk.sd
     model = DemandModel(
         product_ids=panel.product_ids,
         categories=categories,
@@ -165,9 +166,9 @@ def fit(
         horizon=horizon,
         own_periods=config.own_periods,
         weights=serving,
-        norms=identified.norms,
+        norms=norms,
         counted=units.counted,
-        elasticity_sd=identified.shrunk.sd.astype(np.float32),
+        elasticity_sd=sd.astype(np.float32),
         grade=identified.grade,
         evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
@@ -176,10 +177,8 @@ def fit(
         holidays=_holidays(panel, calendar),
         elasticity_limits=config.elasticity_limits,
         combination=network_only(len(panel.product_ids)),
-        encoded=encoded,
-        competitor=estimate_competitor_effects(
-            panel, norms=identified.norms, category=category, elasticity_sd=identified.shrunk.sd
-        ),
+        encoded=encode_panel(serving, panel, norms=norms, tail=config.checkpoint),
+        competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
     )
     model, levels = _with_forecasters(model, panel, table, config)
     return Trained(model, WarmStart(weights, identified), levels)
@@ -189,32 +188,24 @@ def _with_forecasters(
     model: DemandModel, panel: Panel, table: FeatureTable, config: DemandConfig
 ) -> tuple[DemandModel, LevelForecasts]:
     """Add boosted trees and prior combination weights to the model; returns it with the forecasters' levels."""
-    lift = model.levels().lift
     trees = b""
     if config.booster_rows:
         trees = train_trees(
             table,
-            lift=lift,
+            lift=model.levels().lift,
             period=panel.period,
             horizon=model.horizon,
             reach=config.checkpoint,
             rows=config.booster_rows,
             seed=config.seed,
         )
-    rows = panel.present.sum(axis=1)
-    mean_units = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1) / np.maximum(rows, 1)
-    booster = np.frombuffer(trees, np.uint8)
-    combination = replace(model.combination, volume=volume_rows(mean_units), booster=booster)
+    sold = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
+    volume = volume_rows(sold / np.maximum(panel.present.sum(axis=1), 1))
+    combination = replace(model.combination, volume=volume, booster=np.frombuffer(trees, np.uint8))
     model = replace(model, combination=combination)
     levels = model.levels()
     weights = prior_weights(len(panel.dates), context=config.context, trees=bool(trees))
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
-
-
-def check_history(panel: Panel) -> None:
-    """Raise HistoryError where no units were sold in the whole panel."""
-    if not (np.where(panel.present, panel.units_sold, 0.0) > 0).any():
-        raise HistoryError("no units were sold in the whole panel; check that units_sold holds sales")
 
 
 def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
@@ -223,7 +214,7 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
     sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
-    level = _category_level(panel, category, int(category.max()) + 1, units=sold)
+    level = _category_level(panel, category, units=sold)
     products = len(category)
     return Norms(
         usual_price=usual.astype(np.float32),
@@ -235,17 +226,16 @@ def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandC
     )
 
 
-def _category_level(panel: Panel, category: Ints, count: int, *, units: Floats) -> NDArray[np.float64]:
+def _category_level(panel: Panel, category: Ints, *, units: Floats) -> NDArray[np.float64]:
     """(category,) geometric mean over products of mean units a period, from (product, period) in their own units."""
     log_mean = np.log((units.sum(axis=1) + 0.5) / (panel.present.sum(axis=1) + 1.0))
-    members = np.bincount(category, minlength=count)
-    level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean, count) / np.maximum(members, 1))
+    level: NDArray[np.float64] = np.exp(np.bincount(category, log_mean) / np.maximum(np.bincount(category), 1))
     return level
 
 
 def _priors(identified: Identified, category: Ints, *, level: Floats, counted: Bools) -> Priors:
     shrunk: PosteriorElasticities = identified.shrunk
-    overall = float(np.average(shrunk.category_mean))
+    overall = float(shrunk.category_mean.mean())
     spread = float(np.sqrt(np.mean(shrunk.category_sd**2) + np.var(shrunk.category_mean)))
     sold = Units(identified.norms.unit, counted)
     members = [*(category == number for number in range(len(level))), np.ones(len(category), bool)]
@@ -264,7 +254,6 @@ def _holidays(panel: Panel, calendar: Calendar | None) -> Floats:
     flags = np.zeros(HOLIDAY_PERIODS, np.float32)
     flags[0] = float(panel.is_holiday[:, -1].max(initial=0.0))
     if calendar is not None:
-        days = STEP_DAYS[panel.period]
-        dates = panel.dates[-1] + (np.arange(1, HOLIDAY_PERIODS) * days).astype("timedelta64[D]")
-        flags[1:] = calendar(dates)
+        period = np.timedelta64(STEP_DAYS[panel.period], "D")
+        flags[1:] = calendar(panel.dates[-1] + np.arange(1, HOLIDAY_PERIODS) * period)
     return flags
