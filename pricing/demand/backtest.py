@@ -20,16 +20,16 @@ from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel, add_products
 from pricing.demand.network import Progress
 from pricing.demand.out_of_fold import (
+    DEFAULT_WIDTH,
     OutOfFold,
     choose_weights,
-    default_width,
     known_before,
     measure_width,
     with_measured_width,
     with_quantiles,
 )
 from pricing.demand.state import span
-from pricing.demand.training import Calendar, WarmStart, fit
+from pricing.demand.training import Calendar, Trained, WarmStart, fit
 
 OnFold = Callable[[int, dict[str, Any]], None]
 
@@ -40,21 +40,16 @@ SEED = 0  # of the bootstrap interval around the gain over the baseline: makes f
 class Backtest:
     """Results of walk-forward validation.
 
-    Attributes:
-        frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
-            booster (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit),
-            counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high,
-            crps (of sales given the stock, `expected` being their mean), naive, flat, direct, baseline (which of the
-            last three was the best one before the fold).
-        figures: Scores of the frame (`evaluation.figures`), `against_baseline`, `elasticity` of the last fold, the
-            forecasters' `weights` by volume class, and `history`: limitations of a short history.
-        out_of_fold: Interval widths and combination weights for the model trained on everything.
+    The frame has one row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
+    actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level, booster
+    (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit), counted (whether
+    sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
+    stock, `expected` being their mean), naive, flat, direct, baseline (the best of the last three before the fold).
     """
 
     frame: pd.DataFrame
-    figures: dict[str, Any]
-    out_of_fold: OutOfFold
+    figures: dict[str, Any]  # `evaluation.figures`, `against_baseline`, last fold's `elasticity`, `weights`, `history`
+    out_of_fold: OutOfFold  # for the model trained on everything
 
 
 def backtest(
@@ -81,18 +76,17 @@ def backtest(
         say(words)
     folds = walk_forward(panel.dates, config=config, period=panel.period)
     frames: list[pd.DataFrame] = []
-    start: WarmStart | None = None
-    model: DemandModel | None = None
+    trained: Trained | None = None
     # The direct LightGBM baseline does not depend on the fit, so it trains in a thread while the networks train.
     with ThreadPoolExecutor(max_workers=1) as beside:
         block = beside.submit(_block_before, panel, folds[0], config)
         for number, fold in enumerate(folds):
             say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
             past = _known(panel, fold)
-            warm = None if start is None or model is None else _carried(start, model, past)
+            warm = None if trained is None else _carried(trained, past)
             direct = beside.submit(_direct, past, panel, fold, config)
             trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-            start, model = trained.start, trained.model
+            model = trained.model
             weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
             model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
             frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels, direct=direct.result())
@@ -100,14 +94,13 @@ def backtest(
             frames.append(frame)
             if on_fold is not None:
                 on_fold(number, evaluation.figures(frame))
-    trees = model is not None and model.combination.booster.size > 0
+    trees = model.combination.booster.size > 0
     prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(with_measured_width(frames), ignore_index=True)
     figures = evaluation.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
-    if model is not None:
-        figures["elasticity"] = elasticity_figures(model)
+    figures["elasticity"] = elasticity_figures(model)
     figures["weights"] = {
         name: dict(zip(FORECASTERS, row, strict=True))
         for name, row in zip((*CLASSES, "all"), found.weights.tolist(), strict=True)
@@ -179,7 +172,7 @@ def evaluate(
             point = direct[:, at - begin]
             columns["direct"] = np.where(model.counted, grid.unit * np.rint(point / grid.unit), point)
         parts.append(pd.DataFrame(columns)[panel.present[rows, at]])
-    return with_quantiles(pd.concat(parts, ignore_index=True), default_width())
+    return with_quantiles(pd.concat(parts, ignore_index=True), DEFAULT_WIDTH)
 
 
 def _known(panel: Panel, fold: Fold) -> Panel:
@@ -241,14 +234,14 @@ def elasticity_figures(model: DemandModel) -> dict[str, Any]:
     }
 
 
-def _carried(start: WarmStart, model: DemandModel, past: Panel) -> WarmStart | None:
+def _carried(earlier: Trained, past: Panel) -> WarmStart | None:
     """Adapt an earlier fold's start to a later fold's products; new ones get their category's elasticity.
 
     None (start anew) if the categories differ, since the network has no embedding for a new one.
     """
-    if not np.array_equal(np.unique(past.categories), model.categories):
+    if not np.array_equal(np.unique(past.categories), earlier.model.categories):
         return None
-    grown = add_products(model, past)
-    shrunk = replace(start.identified.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
-    identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
-    return replace(start, identified=identified)
+    grown, old = add_products(earlier.model, past), earlier.start.identified
+    shrunk = replace(old.shrunk, mean=grown.norms.elasticity, sd=grown.elasticity_sd)
+    identified = replace(old, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
+    return replace(earlier.start, identified=identified)

@@ -27,17 +27,6 @@ def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
     """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none.
 
     `skip` is the number of periods between the history and the first step.
-
-    Example:
-        >>> import pandas as pd
-        >>> from pricing.config import load_config
-        >>> from pricing.data.build import build_panel
-        >>> from pricing.demand.baselines import seasonal_naive
-        >>> days, units = pd.date_range("2026-03-02", periods=10), [12, 9, 8, 10, 15, 30, 25, 13, 7, 9]
-        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
-        >>> panel = build_panel(sales, load_config().data)  # ends on a Wednesday
-        >>> seasonal_naive(panel, steps=8, skip=0)
-        array([[10., 15., 30., 25., 13.,  7.,  9., 10.]])
     """
     season = 7 if past.period == "day" else 1
     periods = len(past.dates)

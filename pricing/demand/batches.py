@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,7 @@ from pricing.data.panel import Panel
 # their error over the noise floor 1 % larger without improving the far ones.
 NEARNESS = 2.0
 KNOWN_PRICES = 3  # past-price features of the price network
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training step's data; L periods of past, N cutoffs (the last N periods), M steps after each."""
-
-    past: Floats  # (series, L, PAST) inputs of the encoder
-    known: Floats  # (series, N, M, known) what is known of each period to come
-    draw: Floats  # (series, N, M) fraction of a promotion's draw
-    category: NDArray[np.int32]  # (series,) row of the category's embedding
-    actual: Floats  # (series, N, M) units sold, or the log price ratio for a price network
-    offset: Floats  # (series, N, M) log units expected before the network speaks
-    censored: Floats  # (series, N, M) 1.0 where the stock ran out
-    weight: Floats  # (series, N, M) weight in the loss; 0 where there is nothing to learn
+Batch = tuple[list[NDArray[Any]], Floats]  # one training step's inputs and target, see `draw_batches`
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,13 @@ class SamplingPlan:
 
 
 def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generator) -> Iterator[Batch]:
-    """Yield batches forever. One series in ten gets the unknown category, to train its embedding."""
+    """Yield batches forever; L periods of past, N cutoffs (the last N periods), M steps after each.
+
+    Inputs are the (series, L, PAST) past, what is (series, N, M, known) of each period to come, the (series, N, M)
+    fraction of a promotion's draw, and each series' category: one in ten gets the unknown one, to train its embedding.
+    The target is (series, N, M, 4): units sold (or the log price ratio), the log units expected before the network
+    speaks, 1.0 where the stock ran out, and the weight in the loss, 0 where there is nothing to learn.
+    """
     products, periods = table.seen.shape
     unknown = int(table.category.max()) + 1
     active = np.maximum(periods - table.begin, 1).astype(np.float64)
@@ -140,7 +134,6 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
         earliest = np.minimum(np.maximum(table.begin[rows] - plan.length // 4, 0), periods - plan.length - 1)
         start = rng.integers(earliest, periods - plan.length)  # (series,)
         within = start[:, None] + back  # (series, length)
-        past = table.past.inputs[rows[:, None], within]
         cutoff = within[:, plan.length - plan.cutoffs :, None]  # (series, cutoffs, 1)
         asked = 1 + (plan.horizon * rng.random((plan.series, plan.cutoffs, plan.steps)) ** NEARNESS).astype(np.int64)
         step = np.minimum(asked, periods - 1 - cutoff)
@@ -156,16 +149,10 @@ def draw_batches(table: FeatureTable, plan: SamplingPlan, rng: np.random.Generat
         else:
             actual = table.units[who, target]
             offset = table.offset[who, target] + baseline(table, who, cutoffs, step)
-        yield Batch(
-            past=past,
-            known=gather_known(table, who, cutoffs, step, flag=plan.flag, prices=plan.price),
-            draw=nothing if plan.price or plan.flag else table.draw[who, target],
-            category=category,
-            actual=actual,
-            offset=offset,
-            censored=table.censored[who, target],
-            weight=weight.astype(np.float32),
-        )
+        known = gather_known(table, who, cutoffs, step, flag=plan.flag, prices=plan.price)
+        draw = nothing if plan.price or plan.flag else table.draw[who, target]
+        told = [actual, offset, table.censored[who, target], weight.astype(np.float32)]
+        yield [table.past.inputs[rows[:, None], within], known, draw, category], np.stack(told, axis=-1)
 
 
 def baseline(table: FeatureTable, rows: Ints, cutoff: Ints, step: Ints) -> Floats:

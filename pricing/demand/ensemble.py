@@ -154,13 +154,11 @@ def tree_features(
         category: (row,) the product's category.
     """
     season, reach = SEASON[period], recent.shape[1]
-    rows = np.arange(len(step))
     usual = np.exp(level)
     first = -(-step // season) * season - step  # periods back from the cutoff to the same weekday
-    same = np.full((len(rows), SAME), np.nan)
-    for number in range(SAME):
-        back = first + number * season
-        same[:, number] = np.where(back < reach, recent[rows, np.maximum(reach - 1 - back, 0)], np.nan)
+    back = first[:, None] + season * np.arange(SAME)
+    newest = recent.astype(np.float64)[np.arange(len(step))[:, None], np.maximum(reach - 1 - back, 0)]
+    same = np.where(back < reach, newest, np.nan)
     there = np.isfinite(recent)
     sold = np.where(there, recent, 0.0)
     means = []
@@ -183,8 +181,8 @@ def train_trees(
 ) -> bytes:
     """Train trees on random rows of a panel's last 15 months; sold-out rows get their expected demand.
 
-    Price and promotion, with the network's (product,) `lift`, are in the offset. Features read the last `reach` periods,
-    as many as a version stores, at most REACH.
+    Price and promotion, with the network's (product,) `lift`, are in the offset. Features read as many of the last
+    periods as a version stores, `reach`, at most REACH.
 
     Returns:
         The trees in LightGBM's text format; empty if there are too few product-periods.
@@ -211,11 +209,12 @@ def train_trees(
     expected = np.maximum(np.exp(level + profile + effect[some, at]), 1e-3)
     units = table.units[some, at]
     units = np.where(table.censored[some, at] > 0, demand_above(units, mean=expected), units)
+    restated = np.where((table.seen > 0) & (table.censored == 0), table.restated, np.nan)
     inputs = tree_features(
         period=period,
         level=level,
         slow=np.column_stack([table.past.summary[some, cutoff], profile]),
-        recent=_recent(restated(table), some, cutoff, reach=min(reach, REACH[period])),
+        recent=_recent(restated, some, cutoff, reach=min(reach, REACH[period])),
         step=step,
         common=table.common[some, at],
         weekday=table.weekday[at],
@@ -241,12 +240,6 @@ def predict_trees(text: bytes, inputs: Floats) -> Floats:
     """
     factor = np.asarray(_library().Booster(model_str=text.decode()).predict(inputs))
     return bounded(np.log(np.maximum(factor, 1e-9)))
-
-
-def restated(table: FeatureTable) -> Floats:
-    """(product, period) units at usual price, without promotion and events; NaN where demand is unknown."""
-    known = (table.seen > 0) & (table.censored == 0)
-    return np.where(known, table.restated, np.nan)
 
 
 def direct_forecast(panel: Panel, *, known: int, first: int, rows: int, seed: int) -> Floats | None:

@@ -3,6 +3,7 @@
 Rows are products, then categories, then the unknown category.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,19 +55,27 @@ class RowParameters(NamedTuple):
 
 
 class NetworkForecast(NamedTuple):
-    """The network's forecast; (row, period) each, from the period after the states on."""
+    """The network's forecast from the period after the states on; lift and size are means over the first periods."""
 
-    mean: Floats  # log factor on level and profile, without promotion and named events
-    lift: Floats  # log units that a full promotion adds
-    log_size: Floats  # of the negative binomial
+    mean: Floats  # (row, period) log factor on level and profile, without promotion and named events
+    lift: Floats  # (row,) log units that a full promotion adds
+    log_size: Floats  # (row,) of the negative binomial
 
 
 class LevelForecasts(NamedTuple):
     """Forecasts of a model's forecasters."""
 
     paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `ensemble.FORECASTERS`
-    lift: Floats  # (product,) log units of a full promotion in the first periods
-    log_size: Floats  # (product,) of the negative binomial in the first periods
+    lift: Floats  # (product,) as of `NetworkForecast`
+    log_size: Floats  # (product,)
+
+
+def row_median(values: Floats) -> Floats:
+    """(row,) medians of what is known in each row; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        median: Floats = np.nanmedian(values, axis=1)
+    return median
 
 
 def typical(values: Floats, category: Ints, *, count: int) -> Floats:
@@ -120,7 +129,8 @@ def network_forecast(model: "DemandModel", parameters: RowParameters, *, periods
         hidden = _known(model, gap[rows], step=step) @ kernel[:PROFILE_ROW]
         hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
         found[:, rows] = forward.heads(model.weights, hidden)
-    return NetworkForecast(*found)
+    lift, log_size = (each[:, : FIRST[model.period]].mean(axis=1) for each in found[1:])
+    return NetworkForecast(found[0], lift, log_size)
 
 
 def _known(model: "DemandModel", gap: Floats, *, step: Ints) -> Floats:
@@ -152,14 +162,13 @@ def forecast_levels(model: "DemandModel") -> LevelForecasts:
 
     These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
     """
-    products, horizon, first = len(model.category), model.horizon, FIRST[model.period]
+    products, horizon = len(model.category), model.horizon
     network = network_forecast(model, row_parameters(model), periods=horizon)
     paths = np.zeros((len(ensemble.FORECASTERS), products, horizon), np.float32)
     paths[ensemble.FORECASTERS.index("network")] = network.mean[:products]
     if model.combination.booster.size:
         paths[ensemble.FORECASTERS.index("booster")] = _tree_paths(model)
-    lift, log_size = (values[:products, :first].mean(axis=1) for values in network[1:])
-    return LevelForecasts(paths, lift, log_size)
+    return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
 
 
 def _tree_paths(model: "DemandModel") -> Floats:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,12 +19,12 @@ from pricing.demand.ensemble import Combination, combined_factor, extend_combina
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
-    FIRST,
     LevelForecasts,
     Priors,
     coming_dates,
     forecast_levels,
     network_forecast,
+    row_median,
     row_parameters,
     typical,
 )
@@ -76,15 +75,12 @@ class DemandModel:
 
     def rival_usual(self) -> Floats:
         """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            found: Floats = np.nanmedian(self.encoded.tail.comp_price, axis=1)
-        return found
+        return row_median(self.encoded.tail.comp_price)
 
     def table(self) -> DemandTable:
         """Write the table that a version serves; see `table.DemandTable`."""
         parameters, products, count = row_parameters(self), len(self.product_ids), len(self.priors.level)
-        periods, first = self.horizon + WEEK[self.period], FIRST[self.period]
+        periods = self.horizon + WEEK[self.period]
         nothing = np.full(count, np.nan, np.float32)
         network, dates = network_forecast(self, parameters, periods=periods), coming_dates(self, periods)
         # The level is known best where the product was lately sold, so there the curves of all elasticities meet.
@@ -94,7 +90,7 @@ class DemandModel:
         levels = parameters.level[:, None] + profile + network.mean + parameters.recent_price[:, None] * strength
         ahead = np.minimum(np.arange(1, periods + 1), self.combination.factor.shape[1] - 1)
         levels[:products] += self.combination.factor[:, ahead]
-        log_size = network.log_size[:, :first].mean(axis=1)
+        log_size = network.log_size.copy()
         log_size[:products] += self.combination.narrow
         rival = 0.0 if self.competitor is None else np.maximum(np.nan_to_num(self.competitor.mean), 0.0)
         columns = {
@@ -105,11 +101,10 @@ class DemandModel:
             "elasticity": parameters.elasticity,
             "elasticity_sd": np.concatenate([self.elasticity_sd, self.priors.elasticity_sd]),
             "weekend": parameters.weekend,
-            "promotion": network.lift[:, :first].mean(axis=1),
+            "promotion": network.lift,
             "rival": np.concatenate([np.broadcast_to(rival, products), np.zeros(count)]),
             "rival_usual": np.concatenate([self.rival_usual(), nothing]),
         }
-        lifts = self.norms.lifts
         return DemandTable(
             product_ids=self.product_ids,
             categories=self.categories,
@@ -121,7 +116,7 @@ class DemandModel:
             level_error=self.level_error,
             elasticity_limits=self.elasticity_limits,
             unit=parameters.unit,
-            lifts=None if lifts is None else lifts.since(self.encoded.tail.dates[-1]),
+            lifts=self.norms.lifts and self.norms.lifts.since(self.encoded.tail.dates[-1]),
             grade=np.concatenate([self.grade, np.minimum(self.priors.grade, CATEGORY)]),
             own=has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period),
             evidence=self.evidence,
@@ -286,9 +281,6 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(model.categories, new.categories), max(len(model.categories) - 1, 0))
     category = np.where(model.categories[place] == new.categories, place, len(model.categories))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a product without a row has no usual price
-        usual = np.nanmedian(np.where(new.present, new.price, np.nan), axis=1)
     own_parents = new.product_ids if new.parent_ids is None else new.parent_ids
     parents, first = np.unique(model.parent_ids, return_index=True)
     place = np.minimum(np.searchsorted(parents, own_parents), max(len(parents) - 1, 0))
@@ -303,7 +295,7 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
 
     priors, old, nothing = model.priors, model.norms, vars(blank_evidence(len(new.product_ids)))
     norms = Norms(
-        usual_price=joined(old.usual_price, usual),
+        usual_price=joined(old.usual_price, row_median(np.where(new.present, new.price, np.nan))),
         unit=joined(old.unit, priors.unit[category]),
         prior_level=joined(old.prior_level, priors.level[category]),
         elasticity=inherited(old.elasticity, priors.elasticity[category]),

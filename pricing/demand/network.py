@@ -86,13 +86,15 @@ def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     in the odds of one more unit, so that much too low forecasts keep a gradient. Means beyond SEEN times the stock get
     none. Where every row sold out only RIDGE bounds a forecast, so weakly that any uncensored row dominates.
     """
+    from tensorflow.math import lgamma  # noqa: PLC0415  keras.ops has none
+
     actual, offset, censored, weight = (target[..., i] for i in range(4))
     log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
     mean, size = ops.exp(log_mean), ops.exp(output[..., 1])
     exact = (
-        _lgamma(actual + size)
-        - _lgamma(size)
-        - _lgamma(actual + 1.0)
+        lgamma(actual + size)
+        - lgamma(size)
+        - lgamma(actual + 1.0)
         + size * (output[..., 1] - ops.log(size + mean))
         + actual * (log_mean - ops.log(size + mean))
     )
@@ -161,10 +163,8 @@ class Trainer:
         smooth = float("nan")
         for step in range(steps):
             self._optimizer.learning_rate = rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / max(steps, 1))))
-            batch = next(batches)
-            target = np.stack([batch.actual, batch.offset, batch.censored, batch.weight], axis=-1)
             self.network.reset_metrics()  # else Keras returns the mean since the network was made
-            loss = float(self.network.train_on_batch([batch.past, batch.known, batch.draw, batch.category], target))
+            loss = float(self.network.train_on_batch(*next(batches)))
             if watched and (watcher := _WATCHER.get()) is not None:
                 watcher(step + 1, loss)
             if not np.isfinite(loss):
@@ -207,9 +207,3 @@ def with_draw(weights: Weights) -> Weights:
     bias = weights["heads/bias"].copy()
     bias[2] = 0.0
     return weights | {"heads/bias": bias}
-
-
-def _lgamma(x: Tensor) -> Tensor:
-    import tensorflow as tf  # noqa: PLC0415  keras.ops has no lgamma
-
-    return tf.math.lgamma(x)

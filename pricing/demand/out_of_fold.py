@@ -50,9 +50,7 @@ class OutOfFold:
     weights: Floats
 
 
-def default_width() -> Width:
-    """Return the corrections used until a backtest has measured them."""
-    return Width(LEVEL_ERROR, np.zeros(len(CLASSES) + 1))
+DEFAULT_WIDTH = Width(LEVEL_ERROR, np.zeros(len(CLASSES) + 1))  # until a backtest has measured it
 
 
 def with_quantiles(frame: pd.DataFrame, width: Width) -> pd.DataFrame:
@@ -96,7 +94,7 @@ def measure_width(frames: list[pd.DataFrame]) -> Width:
     The dispersion is the candidate with the smallest CRPS, shrunk as `_by_class` does, all products' towards 0.
     """
     if not frames:
-        return default_width()
+        return DEFAULT_WIDTH
     frame = pd.concat(frames, ignore_index=True)
 
     def sharpest(scored: pd.DataFrame, otherwise: Floats) -> Floats:

@@ -1,6 +1,5 @@
 """Train a demand model: estimate elasticities and lifts, train the network on all data, encode the states."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,7 @@ from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.identification import Identified, identify
-from pricing.demand.levels import LevelForecasts, Priors
+from pricing.demand.levels import LevelForecasts, Priors, row_median
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
@@ -210,9 +209,7 @@ def _with_forecasters(
 
 def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
     """Return initial scales: median price, category level, configured elasticity."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
-        usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
+    usual = row_median(np.where(panel.present, panel.price, np.nan))
     sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
     level = _category_level(panel, category, units=sold)
     products = len(category)

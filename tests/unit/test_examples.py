@@ -30,7 +30,6 @@ WITH_EXAMPLE = (
     "pricing.decision.pricer.Pricer.simulate",
     "pricing.decision.product_facts.ProductFacts.from_panel",
     "pricing.decision.switches.Switches.of",
-    "pricing.demand.baselines.seasonal_naive",
     "pricing.demand.evaluation.sales_score",
     "pricing.demand.folds.walk_forward",
     "simulation.market.simulate",

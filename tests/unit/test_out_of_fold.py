@@ -7,9 +7,9 @@ import pytest
 from pricing.demand import evaluation
 from pricing.demand.ensemble import CLASSES, FORECASTERS, prior_weights
 from pricing.demand.out_of_fold import (
+    DEFAULT_WIDTH,
     LEVEL_ERROR,
     choose_weights,
-    default_width,
     measure_level_error,
     measure_width,
     with_measured_width,
@@ -53,8 +53,8 @@ def off(number: int, *, error: tuple[float, float], products: int = 200, kilogra
 
 
 def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
-    frames = [with_quantiles(off(number, error=(0.3, 0.0)), default_width()) for number in range(3)]
-    later = [*frames[:2], with_quantiles(off(2, error=(1.5, 0.1)), default_width())]
+    frames = [with_quantiles(off(number, error=(0.3, 0.0)), DEFAULT_WIDTH) for number in range(3)]
+    later = [*frames[:2], with_quantiles(off(2, error=(1.5, 0.1)), DEFAULT_WIDTH)]
 
     ours, theirs = with_measured_width(frames), with_measured_width(later)
 
