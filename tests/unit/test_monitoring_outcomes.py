@@ -188,7 +188,7 @@ def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
 
     sizes = [np.interp(np.log(r.charged), np.log(r.candidate_price), r.candidate_size) for r in frame.itertuples()]
     forecasts = pd.DataFrame({"forecast": frame["forecast"], "size": sizes, "actual": frame["units_sold"], "step": 1})
-    forecasts = forecasts.assign(unit=1.0, counted=False, volume_class="mid")
+    forecasts = forecasts.assign(unit=1.0, counted=False, volume_class="mid", shelf=np.inf)
     backtest = with_quantiles(forecasts, Width((0.0, 0.0), np.zeros(4)))
     assert len(frame) == 60
     assert frame["inside"].mean() > 0.6

@@ -70,9 +70,9 @@ def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_pri
     assert np.abs(combination.factor).max() > 0.01
     assert_allclose(TABLE.levels[row], expected, atol=1e-5)
     assert TABLE.reference[row] == pytest.approx(10.0 * np.exp(parameters.recent_price[row]), rel=1e-6)
-    log_size = network.log_size[row, :7].mean() + combination.narrow[row]
+    log_size = network.log_size[row] + combination.narrow[row]
     assert TABLE.size[row] == pytest.approx(np.exp(log_size), rel=1e-5)
-    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row, :7].mean(), rel=1e-5)
+    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row], rel=1e-5)
 
 
 @pytest.mark.parametrize(("table", "week"), [(TABLE, 7), (weekly().table(), 1)])
