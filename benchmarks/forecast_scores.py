@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pricing.arrays import Floats
-from pricing.demand import evaluation
 from pricing.demand.baselines import FLAT, NAIVE, chosen, paired_difference
-from pricing.demand.evaluation import share_inside
+from pricing.demand.ensemble import CLASSES
+from pricing.demand.evaluation import bias, share_inside
 
 OURS, CHOSEN, LIGHTGBM = "ours", "chosen", "lightgbm"
 CANDIDATES = (NAIVE, FLAT, LIGHTGBM)  # of which the baseline is chosen
@@ -166,7 +166,7 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
                 for name in (OURS, LIGHTGBM, CHOSEN)
             }
             | {"units": float(scored["actual"][rows].mean())}
-            for volume in evaluation.VOLUME_CLASSES
+            for volume in CLASSES
             if (rows := (scored["volume_class"] == volume).to_numpy()).any()
         },
     }
@@ -190,6 +190,6 @@ def _scores(scored: pd.DataFrame, name: str, error: dict[str, Floats]) -> dict[s
     return {
         "wape": float(error["wape"].sum()) / total,
         "crps": float(error["crps"].sum()) / total,
-        "bias": evaluation.bias(actual, mean),
+        "bias": bias(actual, mean),
         "coverage_80": float(inside[known].mean()) if known.any() else None,
     }

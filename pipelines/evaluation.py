@@ -17,8 +17,8 @@ from pricing.data.counting_units import find_units
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import evaluation
 from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
+from pricing.demand.ensemble import CLASSES
 
-CLASSES = evaluation.VOLUME_CLASSES
 BINS = 10  # of the histogram of the probability integral transform (PIT)
 WEEKS = 52  # most weeks before the cutoff used for volatility
 LEAST_WEEKS = 4  # least weeks for volatility

@@ -20,14 +20,13 @@ from pricing.config import Config, read_config_file
 from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
-from pricing.data.ewma import select_ewma_state
 from pricing.data.load import LoadedSales
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.cadence import carry_jumps, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
 from pricing.decision.product_facts import ProductFacts, told_comp_price
 from pricing.demand.model import DemandModel
-from pricing.demand.state import State, advance, digest, encode_panel, expand, overlay, span
+from pricing.demand.state import advance, digest, encode_panel, expand, overlay, span
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
@@ -408,15 +407,11 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     if whole:
         anew = encode_panel(model.weights, expand(panel, ids), norms=norms, tail=len(encoded.tail.dates)).state
     else:
-        anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=_select(encoded.checkpoint, rows))
+        anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=encoded.checkpoint.take(rows))
     pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
     levels = model.combination.factor[rows], model.factor_of(rows, anew)
     worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
     return Parity(difference=worst, from_scratch=whole, products=len(rows))
-
-
-def _select(state: State, rows: NDArray[np.int64]) -> State:
-    return State(memory=select_ewma_state(state.memory, rows), hidden=state.hidden[rows], cell=state.cell[rows])
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.evaluation import BINS, CLASSES, coverage_by, error_by, transform_figures, transform_histogram
+from pipelines.evaluation import BINS, coverage_by, error_by, transform_figures, transform_histogram
 from pipelines.reports.canvas import BLACK, BLUE, GREY, ORANGE, RED, grid, titled
 from pricing.arrays import Floats
 from pricing.demand import evaluation
 from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
+from pricing.demand.ensemble import CLASSES
 
 FANS = 6
 TICKS = 5

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.combination import volume_rows
+from pricing.demand.ensemble import volume_rows
 
 CHARGED = 0.005  # log units; where sales show a price further from the one given, that was not charged
 Z80 = 1.2816  # standard deviations to either side that hold 80 % of a normal distribution

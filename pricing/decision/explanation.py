@@ -117,8 +117,8 @@ def explain(
 
     A price is explained by the steps of its decision, each less the one before: from the price charged now to what cost
     and elasticity ask for with ample stock, as far as the step goes, with the stock there is, inside the guardrails and
-    where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic mean of
-    start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
+    where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic
+    mean of start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
 
     Args:
         request: What is to be explained.

@@ -7,30 +7,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from pricing.arrays import Floats
 from pricing.config_models import DemandConfig
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import baselines, evaluation
-from pricing.demand.booster import direct_forecast
-from pricing.demand.combination import CLASSES, FORECASTERS, bounded, prior_weights
 from pricing.demand.curve import Offers
+from pricing.demand.ensemble import CLASSES, FORECASTERS, bounded, direct_forecast, prior_weights
 from pricing.demand.folds import Fold, fitting, walk_forward
-from pricing.demand.forecast_weights import choose_weights
-from pricing.demand.intervals import (
-    default_width,
+from pricing.demand.levels import LevelForecasts
+from pricing.demand.model import DemandModel, add_products
+from pricing.demand.network import Progress
+from pricing.demand.out_of_fold import (
+    DEFAULT_WIDTH,
+    OutOfFold,
+    choose_weights,
     known_before,
     measure_width,
     with_measured_width,
     with_quantiles,
 )
-from pricing.demand.levels import LevelForecasts
-from pricing.demand.model import DemandModel, add_products
 from pricing.demand.shrinkage import PLAUSIBLE
 from pricing.demand.state import span
-from pricing.demand.training import Calendar, OutOfFold, WarmStart, fit
+from pricing.demand.training import Calendar, Trained, WarmStart, fit
 
-Progress = Callable[[str], None]
 OnFold = Callable[[int, dict[str, Any]], None]
 
 SEED = 0  # of the bootstrap interval around the gain over the baseline: makes figures reproducible
@@ -40,21 +40,16 @@ SEED = 0  # of the bootstrap interval around the gain over the baseline: makes f
 class Backtest:
     """Results of walk-forward validation.
 
-    Attributes:
-        frame: One row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
-            actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level,
-            booster (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit),
-            counted (whether sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high,
-            crps (of sales given the stock, `expected` being their mean), naive, flat, direct, baseline (which of the
-            last three was the best one before the fold).
-        figures: Scores of the frame (`evaluation.figures`), `against_baseline`, `elasticity` of the last fold, the
-            forecasters' `weights` by volume class, and `history`: limitations of a short history.
-        out_of_fold: Interval widths and combination weights for the model trained on everything.
+    The frame has one row a product, cutoff and step: product_id, category, volume_class, cutoff, date, step, price,
+    actual, censored, shelf (units at opening, infinite where unknown), forecast (mean demand), network, level, booster
+    (each forecaster's own forecast; the last NaN in a fold without trees), size, unit (counting unit), counted (whether
+    sales are counts), q025, q10, q50, q90, q975 (of demand), expected, pit_low, pit_high, crps (of sales given the
+    stock, `expected` being their mean), naive, flat, direct, baseline (the best of the last three before the fold).
     """
 
     frame: pd.DataFrame
-    figures: dict[str, Any]
-    out_of_fold: OutOfFold
+    figures: dict[str, Any]  # `evaluation.figures`, `against_baseline`, last fold's `elasticity`, `weights`, `history`
+    out_of_fold: OutOfFold  # for the model trained on everything
 
 
 def backtest(
@@ -69,15 +64,8 @@ def backtest(
     """Refit and score every fold; a later fold is warm-started from the earlier one's weights and elasticities.
 
     These were estimated on older data only, so no fold sees the days it is scored on. A history without room for a
-    fold as configured is scored in shorter ones.
-
-    Args:
-        panel: The history.
-        config: The demand section.
-        calendar: Holidays of periods after a cutoff; the panel's own flags are used for scored periods.
-        live_since: See `fit`.
-        progress: Called with a sentence about each step.
-        on_fold: Called after each fold with its number (0 first) and its figures; may raise to stop early.
+    fold as configured is scored in shorter ones. Arguments are those of `train`, and `on_fold`, which is called after
+    each fold with its number (0 first) and its figures, and may raise to stop early.
 
     Raises:
         HistoryError: The history is too short to estimate a level, or nothing was sold.
@@ -88,35 +76,31 @@ def backtest(
         say(words)
     folds = walk_forward(panel.dates, config=config, period=panel.period)
     frames: list[pd.DataFrame] = []
-    start: WarmStart | None = None
-    model: DemandModel | None = None
+    trained: Trained | None = None
     # The direct LightGBM baseline does not depend on the fit, so it trains in a thread while the networks train.
     with ThreadPoolExecutor(max_workers=1) as beside:
         block = beside.submit(_block_before, panel, folds[0], config)
         for number, fold in enumerate(folds):
             say(f"fold {number + 1} of {len(folds)}: train to {fold.cutoff}, score {fold.first} to {fold.last}")
-            past = panel.through(fold.cutoff)
-            past = past.select(np.flatnonzero(past.present.any(axis=1)))
-            warm = None if start is None or model is None else _carried(start, model, past)
-            direct = beside.submit(_direct, past=past, panel=panel, fold=fold, config=config)
+            past = _known(panel, fold)
+            warm = None if trained is None else _carried(trained, past)
+            direct = beside.submit(_direct, past, panel, fold, config)
             trained = fit(past, config, calendar=calendar, start=warm, live_since=live_since, progress=progress)
-            start, model = trained.start, trained.model
+            model = trained.model
             weights = choose_weights(known_before(frames, fold.cutoff), prior=model.combination.weights)
             model = model.combined(trained.levels, weights=weights, dispersion=model.combination.dispersion)
-            frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels)
-            frame = _with_direct(frame, direct.result(), past=past, fold=fold)
+            frame = evaluate(model, past=past, panel=panel, fold=fold, levels=trained.levels, direct=direct.result())
             frame["baseline"] = baselines.chosen(frames or block.result(), cutoff=fold.cutoff)
             frames.append(frame)
             if on_fold is not None:
                 on_fold(number, evaluation.figures(frame))
-    trees = model is not None and model.combination.booster.size > 0
+    trees = model.combination.booster.size > 0
     prior = prior_weights(len(panel.dates), context=config.context, trees=trees)
     found = OutOfFold(measure_width(frames), choose_weights(frames, prior=prior))
     frame = pd.concat(with_measured_width(frames), ignore_index=True)
     figures = evaluation.figures(frame)
     figures["against_baseline"] = baselines.against_baseline(frame, rng=np.random.default_rng(SEED))
-    if model is not None:
-        figures["elasticity"] = elasticity_figures(model)
+    figures["elasticity"] = elasticity_figures(model)
     figures["weights"] = {
         name: dict(zip(FORECASTERS, row, strict=True))
         for name, row in zip((*CLASSES, "all"), found.weights.tolist(), strict=True)
@@ -126,25 +110,28 @@ def backtest(
 
 
 def evaluate(
-    model: DemandModel, *, past: Panel, panel: Panel, fold: Fold, levels: LevelForecasts | None = None
+    model: DemandModel,
+    *,
+    past: Panel,
+    panel: Panel,
+    fold: Fold,
+    levels: LevelForecasts | None = None,
+    direct: Floats | None = None,
 ) -> pd.DataFrame:
     """Build the evaluation frame of one fold: forecasts given what a request on that day would contain.
 
     That is the price really charged, the promotion, the competitor's price, and the opening stock, which bounds sales
     and is no input of the forecast; nothing else of the scored days is read. `levels` holds the forecasters' own
-    forecasts, shown beside the combined one; computed when absent.
+    forecasts, shown beside the combined one and computed when absent; `direct` the (product, period) baseline's.
     """
     paths, table = (levels or model.levels()).paths, model.table()
-    begin = int(np.searchsorted(panel.dates, fold.first))
-    end = int(np.searchsorted(panel.dates, fold.last))
+    begin, end = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
     rows = np.searchsorted(panel.product_ids, past.product_ids)
     classes = evaluation.volume_class(np.nanmean(np.where(past.present, past.units_sold, np.nan), axis=1))
     naive = baselines.seasonal_naive(past, steps=end - begin + 1, skip=begin - len(past.dates))
     flat = baselines.flat_median(past)
     parts = []
-    days = STEP_DAYS[panel.period]
     for at in range(begin, end + 1):
-        seen = panel.present[rows, at]
         offers = Offers(
             product=np.arange(len(rows)),
             category=model.category,
@@ -157,45 +144,51 @@ def evaluate(
         price = panel.price[rows, at]
         grid = table.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
         forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
-        ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(days, "D"))
+        ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(STEP_DAYS[panel.period], "D"))
         there = min(ahead, model.horizon) - 1
         others = bounded(paths[:, :, there]) - paths[0, :, there] - model.combination.factor[:, there + 1]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "product_id": past.product_ids,
-                    "category": past.categories,
-                    "volume_class": classes,
-                    "cutoff": fold.cutoff,
-                    "date": panel.dates[at],
-                    "step": ahead,
-                    "price": price,
-                    "actual": panel.units_sold[rows, at],
-                    "censored": panel.censored[rows, at],
-                    "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
-                    "forecast": forecast,
-                    **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
-                    **({} if model.combination.booster.size else {"booster": np.nan}),
-                    "size": grid.first_size * np.exp(-model.combination.narrow),
-                    "unit": grid.unit,
-                    "counted": model.counted,
-                    "naive": naive[:, at - begin],
-                    "flat": flat,
-                    "baseline": baselines.NAIVE,
-                }
-            )[seen]
-        )
-    return with_quantiles(pd.concat(parts, ignore_index=True), default_width())
+        columns: dict[str, Any] = {
+            "product_id": past.product_ids,
+            "category": past.categories,
+            "volume_class": classes,
+            "cutoff": fold.cutoff,
+            "date": panel.dates[at],
+            "step": ahead,
+            "price": price,
+            "actual": panel.units_sold[rows, at],
+            "censored": panel.censored[rows, at],
+            "shelf": np.nan_to_num(panel.stock[rows, at].astype(np.float64), nan=np.inf),
+            "forecast": forecast,
+            **{name: forecast * np.exp(other) for name, other in zip(FORECASTERS, others, strict=True)},
+            **({} if model.combination.booster.size else {"booster": np.nan}),
+            "size": grid.first_size * np.exp(-model.combination.narrow),
+            "unit": grid.unit,
+            "counted": model.counted,
+            "naive": naive[:, at - begin],
+            "flat": flat,
+            "baseline": baselines.NAIVE,
+        }
+        if direct is not None:  # a median of counts is a count
+            point = direct[:, at - begin]
+            columns["direct"] = np.where(model.counted, grid.unit * np.rint(point / grid.unit), point)
+        parts.append(pd.DataFrame(columns)[panel.present[rows, at]])
+    return with_quantiles(pd.concat(parts, ignore_index=True), DEFAULT_WIDTH)
 
 
-def _direct(*, past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> NDArray[np.floating] | None:
+def _known(panel: Panel, fold: Fold) -> Panel:
+    """Select what is known at a fold's cutoff: the history until then, of products that it has a row of."""
+    past = panel.through(fold.cutoff)
+    return past.select(np.flatnonzero(past.present.any(axis=1)))
+
+
+def _direct(past: Panel, panel: Panel, fold: Fold, config: DemandConfig) -> Floats | None:
     """(product, scored period) forecasts of the direct LightGBM baseline; None if trees are off or rows too few."""
     if not config.booster_rows:
         return None
     rows = np.searchsorted(panel.product_ids, past.product_ids)
-    begin, end = int(np.searchsorted(panel.dates, fold.first)), int(np.searchsorted(panel.dates, fold.last))
-    ahead = span(panel.select(rows), begin, end + 1)
-    return direct_forecast(past, ahead, rows=config.booster_rows, seed=config.seed)
+    first, last = (int(np.searchsorted(panel.dates, day)) for day in (fold.first, fold.last))
+    until = span(panel.select(rows), 0, last + 1)
+    return direct_forecast(until, known=len(past.dates), first=first, rows=config.booster_rows, seed=config.seed)
 
 
 def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.DataFrame]:
@@ -206,18 +199,17 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
     period = np.timedelta64(STEP_DAYS[panel.period], "D")
     first = fold.cutoff - (config.horizon - 1) * period
     block = Fold(cutoff=first - (config.gap + 1) * period, first=first, last=fold.cutoff)
-    past = panel.through(block.cutoff)
+    past = _known(panel, block)
     if len(past.dates) < config.horizon:
         return []
-    past = past.select(np.flatnonzero(past.present.any(axis=1)))
-    rows = np.searchsorted(panel.product_ids, past.product_ids)
     begin = int(np.searchsorted(panel.dates, block.first))
+    rows = np.searchsorted(panel.product_ids, past.product_ids)
     ahead = span(panel.select(rows), begin, begin + config.horizon)
     seen = ahead.present
     every = {
         baselines.NAIVE: baselines.seasonal_naive(past, steps=config.horizon, skip=config.gap),
         baselines.FLAT: np.broadcast_to(baselines.flat_median(past)[:, None], seen.shape),
-        baselines.DIRECT: _direct(past=past, panel=panel, fold=block, config=config),
+        baselines.DIRECT: _direct(past, panel, block, config),
     }
     frame = pd.DataFrame(
         {
@@ -231,21 +223,6 @@ def _block_before(panel: Panel, fold: Fold, config: DemandConfig) -> list[pd.Dat
     return [frame]
 
 
-def _with_direct(
-    frame: pd.DataFrame, forecast: NDArray[np.floating] | None, *, past: Panel, fold: Fold
-) -> pd.DataFrame:
-    """Add the direct LightGBM's column, where there is one."""
-    if forecast is None:
-        return frame
-    row = np.searchsorted(past.product_ids, frame["product_id"].to_numpy(dtype=str))
-    days = np.timedelta64(STEP_DAYS[past.period], "D")
-    column = (frame["date"].to_numpy() - np.datetime64(fold.first)) // days
-    unit = frame["unit"].to_numpy(np.float64)
-    direct = forecast[row, column]
-    direct = np.where(frame["counted"], unit * np.rint(direct / unit), direct)  # a median of counts is a count
-    return frame.assign(**{baselines.DIRECT: direct})
-
-
 def elasticity_figures(model: DemandModel) -> dict[str, Any]:
     """Return the elasticities' mean, the mean standard deviation of their logs, and the share that is plausible."""
     mean = model.table().elasticities(np.arange(len(model.product_ids)))[0]
@@ -257,15 +234,15 @@ def elasticity_figures(model: DemandModel) -> dict[str, Any]:
     }
 
 
-def _carried(start: WarmStart, model: DemandModel, past: Panel) -> WarmStart | None:
+def _carried(earlier: Trained, past: Panel) -> WarmStart | None:
     """Adapt an earlier fold's start to a later fold's products; new ones get their category's elasticity.
 
     None (start anew) if the categories differ, since the network has no embedding for a new one.
     """
-    if not np.array_equal(np.unique(past.categories), model.categories):
+    if not np.array_equal(np.unique(past.categories), earlier.model.categories):
         return None
-    grown = add_products(model, past)
+    grown, old = add_products(earlier.model, past), earlier.start.identified
     mean = np.log(-grown.norms.elasticity) - 0.5 * grown.elasticity_sd**2
-    shrunk = replace(start.identified.shrunk, mean=mean, sd=grown.elasticity_sd)
-    identified = replace(start.identified, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
-    return replace(start, identified=identified)
+    shrunk = replace(old.shrunk, mean=mean, sd=grown.elasticity_sd)
+    identified = replace(old, norms=grown.norms, shrunk=shrunk, grade=grown.grade, evidence=grown.evidence)
+    return replace(earlier.start, identified=identified)

@@ -26,21 +26,7 @@ LEVEL = 0.90  # of the interval of `paired_difference`
 def seasonal_naive(past: Panel, *, steps: int, skip: int) -> Floats:
     """(product, step) the last units sold on the same weekday; on weeks the last week's; 0 where there is none.
 
-    Args:
-        past: The history up to the cutoff.
-        steps: Periods to forecast.
-        skip: Periods between the cutoff and the first of them.
-
-    Example:
-        >>> import pandas as pd
-        >>> from pricing.config import load_config
-        >>> from pricing.data.build import build_panel
-        >>> from pricing.demand.baselines import seasonal_naive
-        >>> days, units = pd.date_range("2026-03-02", periods=10), [12, 9, 8, 10, 15, 30, 25, 13, 7, 9]
-        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
-        >>> panel = build_panel(sales, load_config().data)  # ends on a Wednesday
-        >>> seasonal_naive(panel, steps=8, skip=0)
-        array([[10., 15., 30., 25., 13.,  7.,  9., 10.]])
+    `skip` is the number of periods between the history and the first step.
     """
     season = 7 if past.period == "day" else 1
     periods = len(past.dates)
@@ -70,25 +56,14 @@ def flat_median(past: Panel) -> Floats:
     return median
 
 
-def shelf_of(frame: "pd.DataFrame") -> Floats:
-    """(row,) units on each row's shelf at opening; infinite where unknown, as in frames without the column `shelf`."""
-    return frame["shelf"].to_numpy(np.float64) if "shelf" in frame else np.full(len(frame), np.inf)
-
-
 def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The rows that are scored, their forecasts of demand turned into forecasts of what the shelf could give.
+    """Return the rows that are scored, their forecasts of demand turned into forecasts of what the shelf could give.
 
     Days that did not sell out are those with little demand: scored alone, they make a perfect forecast look too high.
     So every day counts, and what is forecast is min(demand, shelf): its mean is `expected`, its quantiles and what
     point forecasts say of it are theirs, at most the shelf. Of sales above the opening stock (a delivery during the
     day) as much counts as the shelf held: to leave them out would be to leave out days of much demand. Left out are
-    shelves that opened empty, which say nothing.
-
-    Args:
-        frame: An evaluation frame; not modified. One without `shelf`, where that is unknown, loses what sold out.
-
-    Returns:
-        The rows left, their own index kept; once more they come out as they are.
+    shelves that opened empty, and, where the frame has no `shelf`, what sold out. Applied twice it changes nothing.
     """
     if "shelf" not in frame:
         return frame[~frame["censored"].astype(bool)]
@@ -100,57 +75,39 @@ def sales_rows(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def better(scored: "pd.DataFrame | Mapping[str, Floats]", *, names: Sequence[str] = tuple(NAMES)) -> str:
-    """The baseline with the smallest absolute error, in total; the first of them where they are equal.
-
-    Args:
-        scored: `actual` and the forecasts of the rows that count, as an evaluation frame has them.
-        names: The columns of the forecasts to choose from.
-    """
+    """Name the baseline, of the columns `names`, with the smallest absolute error in total; the first of equals."""
     actual = np.asarray(scored["actual"])
-    names = [name for name in names if name in scored]
-    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in names}
-    return min(names, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
+    errors = {name: float(np.abs(actual - np.asarray(scored[name])).sum()) for name in names if name in scored}
+    return min(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
 
 
 def chosen(earlier: "Sequence[pd.DataFrame]", *, cutoff: np.datetime64, names: Sequence[str] = tuple(NAMES)) -> str:
-    """The baseline that a forecaster would have taken at a cutoff: the best one so far.
+    """Name the baseline, of the columns `names`, that a forecaster would have taken at a cutoff: the best one so far.
 
-    Only outcomes known by then count, also where folds overlap. The first of the names where there are none. One that
-    some folds lack is compared on those that have it.
-
-    Args:
-        earlier: The earlier folds' evaluation frames, or one of the block before the first.
-        cutoff: Last day whose outcome is known.
-        names: The columns of the forecasts to choose from.
+    Of the earlier frames only outcomes known by then count, also where folds overlap; the first of the names where
+    there are none. One that some folds lack is compared on those that have it.
     """
     if not earlier:
         return names[0]
-    scored = [sales_rows(frame) for frame in earlier]
+    scored = [rows[rows["date"].to_numpy() <= cutoff] for rows in map(sales_rows, earlier)]
     there = [name for name in names if any(name in frame for frame in scored)]
     with_all = [frame for frame in scored if all(name in frame for name in there)]
-    if not any((frame["date"].to_numpy() <= cutoff).any() for frame in with_all):
+    if not any(len(frame) for frame in with_all):
         there, with_all = [name for name in names if all(name in frame for frame in scored)], scored
-    scored = with_all
-    columns = {column: np.concatenate([frame[column] for frame in scored]) for column in ("actual", *there)}
-    known = np.concatenate([frame["date"].to_numpy() for frame in scored]) <= cutoff
-    return better({column: values[known] for column, values in columns.items()}, names=there)
+    return better(
+        {name: np.concatenate([frame[name] for frame in with_all]) for name in ("actual", *there)}, names=there
+    )
 
 
 def baseline_forecast(frame: "pd.DataFrame") -> Floats:
     """(row,) what the baseline that was chosen at each row's cutoff forecast."""
-    taken = frame["baseline"].to_numpy()
-    forecast = np.full(len(frame), np.nan)
-    for name in (name for name in NAMES if name in frame):
-        forecast = np.where(taken == name, frame[name].to_numpy(np.float64), forecast)
-    return forecast
+    names = [name for name in NAMES if name in frame]
+    taken, forecasts = frame["baseline"].to_numpy(), [frame[name].to_numpy(np.float64) for name in names]
+    return np.select([taken == name for name in names], forecasts, np.nan)
 
 
 def baseline_words(names: Sequence[str]) -> str:
-    """Which baseline was chosen, such as "seasonal naive in 1 of 5 folds, else flat median".
-
-    Args:
-        names: One of each fold: keys of NAMES.
-    """
+    """Tell which baseline each fold chose, such as "seasonal naive in 1 of 5 folds, else flat median"."""
     if len(set(names)) == 1:
         return NAMES[names[0]]
     counts = {name: names.count(name) for name in NAMES if name in names}
@@ -160,20 +117,12 @@ def baseline_words(names: Sequence[str]) -> str:
 
 
 def baselines_of(figures: Mapping[str, Any]) -> list[str]:
-    """The baseline of each fold of `Backtest.figures`; seasonal naive where no row could be scored."""
+    """Name each fold's baseline from `Backtest.figures`; seasonal naive where no row could be scored."""
     return [fold["baseline"] for fold in figures["folds"]] or [NAIVE]
 
 
 def against_baseline(frame: "pd.DataFrame", *, rng: np.random.Generator) -> dict[str, float]:
-    """How much larger the model's error is than the chosen baseline's on the same rows, with a 90 % interval.
-
-    Args:
-        frame: An evaluation frame.
-        rng: Draws products and folds.
-
-    Returns:
-        `wape` (the median's) and `crps`, as `paired_difference` has them.
-    """
+    """Compare the model's `wape` (the median's) and `crps` with the chosen baseline's error: `paired_difference`."""
     scored = sales_rows(frame)
     actual = scored["actual"].to_numpy(np.float64)
     theirs = np.abs(actual - baseline_forecast(scored))
@@ -189,10 +138,9 @@ def paired_difference(
 ) -> dict[str, float]:
     """Sums of paired differences over the sum of actuals, with 90 % intervals.
 
-    Rows are paired, so what both find hard cancels out. Both products and folds are drawn with replacement, each on
-    its own (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122): a product's days are not independent, nor
-    are products on the same days, and drawing products alone would take what befell all of them in a fold for certain.
-    With these two ways crossed it errs towards intervals that are too wide; with one fold it draws products alone.
+    Products and folds are drawn with replacement, each on its own (the pigeonhole bootstrap, Owen 2007,
+    doi:10.1214/07-AOAS122): a product's days are not independent, nor are products on the same days. Crossed, they err
+    towards intervals that are too wide; with one fold products alone are drawn.
 
     Args:
         scored: `product_id`, `cutoff` and `actual` of the rows that count.
@@ -200,13 +148,14 @@ def paired_difference(
         rng: Draws products and folds.
 
     Returns:
-        By name the sum of differences over the sum of actuals, below 0 where the first is better, and `…_low`,
-        `…_high`. NaN where nothing was sold; no interval of fewer than two products.
+        By name the sum, below 0 where the first is better, and `…_low`, `…_high`. NaN where nothing was sold; no
+        interval of fewer than two products.
     """
     actual = scored["actual"].to_numpy(np.float64)
     product, fold = (np.unique(scored[name].to_numpy(), return_inverse=True)[1] for name in ("product_id", "cutoff"))
-    shape = (int(product.max(initial=-1)) + 1, int(fold.max(initial=-1)) + 1)
-    drawn = [_draws(count, rng=rng) for count in shape]
+    shape = (int(product.max(initial=0)) + 1, int(fold.max(initial=0)) + 1)
+    # (resample, group) how often each is drawn
+    drawn = [rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES).astype(np.float64) for count in shape]
     cell = product * shape[1] + fold
     sold = np.bincount(cell, actual, shape[0] * shape[1]).reshape(shape)
     below = ((drawn[0] @ sold) * drawn[1]).sum(axis=1)
@@ -222,10 +171,3 @@ def paired_difference(
         low, high = np.quantile(above[some] / below[some], tails) if known else (np.nan, np.nan)
         found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return found
-
-
-def _draws(count: int, *, rng: np.random.Generator) -> Floats:
-    """(resample, group) how often each of `count` groups is drawn."""
-    if not count:
-        return np.zeros((RESAMPLES, 0))
-    return rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES).astype(np.float64)

@@ -14,36 +14,23 @@ DELIVERIES = 4  # equally likely values of the time to the next delivery
 
 @dataclass(frozen=True)
 class Offers:
-    """Demand covariates of a batch of requests, as columns of one length.
+    """Demand covariates of a batch of requests, as columns of one length."""
 
-    Attributes:
-        product: (request,) row among the demand's products; -1 when the product is unknown.
-        category: (request,) row among the demand's categories; -1 when the category is unknown.
-        date: (request,) first day of the period to price, datetime64[D].
-        list_price: (request,) regular price in currency units; reference price of a product without a history.
-        comp_price: (request,) the competitor's price; NaN when it is not known.
-        is_promo: (request,) 1.0 when the offer is advertised, else 0.0.
-        periods: (request,) periods from `date` (counted) until the next delivery (not counted), at least 1; where that
-            is uncertain, the median.
-        deliveries: (request, DELIVERIES) equally likely values of `periods`, ascending; None where all are certain.
-    """
-
-    product: Ints
-    category: Ints
-    date: Days
-    list_price: Floats
-    comp_price: Floats
-    is_promo: Floats
-    periods: Ints
-    deliveries: Ints | None = None
+    product: Ints  # (request,) row among the demand's products; -1 when the product is unknown
+    category: Ints  # (request,) row among the demand's categories; -1 when the category is unknown
+    date: Days  # (request,) first day of the period to price
+    list_price: Floats  # (request,) regular price, currency units; reference price of a product without a history
+    comp_price: Floats  # (request,) the competitor's price; NaN when it is not known
+    is_promo: Floats  # (request,) 1.0 when the offer is advertised, else 0.0
+    periods: Ints  # (request,) from `date` (counted) to the next delivery (not counted), at least 1; or their median
+    deliveries: Ints | None = None  # (request, DELIVERIES) equally likely `periods`, ascending; None if all are certain
 
     def __len__(self) -> int:
         return len(self.product)
 
     def take(self, rows: Ints) -> "Offers":
         """Select requests by row, in that order."""
-        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns.items()}
+        taken: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(self).items()}
         return Offers(**taken)
 
 
@@ -55,27 +42,17 @@ class DemandGrid:
     counted in the product's own `unit` is negative binomial: with the mean below, its variance is
     mean × unit + mean² / size.
 
-    Attributes:
-        first: (request, node, candidate) expected units in the requested period.
-        until: (request, node, candidate) expected units from that period until the next delivery.
-        first_size: (request,) size of the negative binomial of `first`.
-        until_size: (request,) size of the negative binomial of `until`.
-        weight: (node,) probabilities that sum to 1.
-        source: (request,) index into SOURCES: whether the product's own model or its category was used.
-        grade: (request,) index into `grades.GRADES`: how well the elasticity is identified.
-        known: (request,) share of the prior variance of the elasticity's log that data removed.
-        unit: (request,) counting unit, in the units of demand and stock; or one number for all.
     """
 
-    first: Floats
-    until: Floats
-    first_size: Floats
-    until_size: Floats
-    weight: Floats
-    source: Ints
-    grade: Ints
-    known: Floats
-    unit: Floats | float = 1.0
+    first: Floats  # (request, node, candidate) expected units in the requested period
+    until: Floats  # (request, node, candidate) expected units from that period until the next delivery
+    first_size: Floats  # (request,) size of the negative binomial of `first`
+    until_size: Floats  # (request,) size of the negative binomial of `until`
+    weight: Floats  # (node,) probabilities that sum to 1
+    source: Ints  # (request,) index into SOURCES: whether the product's own model or its category was used
+    grade: Ints  # (request,) index into `grades.GRADES`: how well the elasticity is identified
+    known: Floats  # (request,) share of the prior variance of the elasticity's log that data removed
+    unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
 
 
 class Demand(Protocol):

@@ -9,71 +9,22 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from pricing.arrays import Floats
-from pricing.demand.baselines import DIRECT, FLAT, MIXED, NAIVE, baseline_forecast, better, sales_rows
-from pricing.demand.combination import CLASSES, volume_rows
+from pricing.demand.baselines import MIXED, NAIVE, NAMES, baseline_forecast, better, sales_rows
+from pricing.demand.ensemble import CLASSES, volume_rows
 
 LARGEST_SIZE = 1e6  # of a negative binomial; beyond, it is numerically a Poisson distribution
 LEAST_MEAN = 1e-6  # units a period
 _SPREAD = 1e-12  # a narrower PIT interval is a point
-_NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`: its relative error is below 1e-6
+_NODE_STEP, _NODES = 0.3, 56  # of the quadrature in `half_mean_difference`
 _COUNTED = 512  # stock up to which the score is summed count by count; above, the sum is integrated
 _NO_TAIL = 1e-7  # probability of selling out below which the stock does not change the score
 _BREAKS = (-10.0, 8.0, 40.0)  # standard deviations from the mean between which the tail is integrated
-VOLUME_CLASSES = CLASSES
 
 
-def probability_transform(
-    units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
-) -> tuple[Floats, Floats]:
-    """Probability integral transform (PIT) of count forecasts: P(sales < units) and P(sales ≤ units).
+def quantile(level: float, *, mean: Floats, size: Floats, counted: NDArray[np.bool_]) -> Floats:
+    """Quantile of demand at probability `level`, whole where `counted`, else interpolated as in `sales_transform`.
 
-    The two differ by the outcome's own probability. Amounts sold by weight lie between two counts: each count's
-    probability is spread evenly over the amounts nearest to it, so that both ends coincide there. The probability of 0
-    is not spread.
-
-    Args:
-        units: (row,) units sold, in counting units.
-        mean: (row,) forecast, in counting units.
-        size: (row,) of its negative binomial.
-
-    Returns:
-        (row,) the lower and the upper end; NaN where the forecast is unknown.
-    """
-    known = np.isfinite(mean) & (size > 0)
-    centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0)
-    r = np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
-    truth = stats.nbinom(r, r / (r + centre))
-    sold = np.asarray(units, np.float64)
-    count = np.floor(sold + 0.5)
-    below, at = truth.cdf(count - 1), truth.cdf(count)
-    between = (sold != count) & (count > 0)
-    inside = below + (at - below) * (sold - count + 0.5)
-    below, at = np.where(between, inside, below), np.where(between, inside, at)
-    nearly = (sold > 0) & (count == 0)  # more than 0 and less than half a counting unit
-    below = np.where(nearly, at, below)
-    return np.where(known, below, np.nan), np.where(known, at, np.nan)
-
-
-def quantile(
-    level: float, *, mean: NDArray[np.floating], size: NDArray[np.floating], counted: NDArray[np.bool_]
-) -> Floats:
-    """Quantile of demand at probability `level`, of the distribution of `probability_transform`.
-
-    Args:
-        level: Probability, 0…1.
-        mean: (row,) forecast in counting units, above 0.
-        size: (row,) of its negative binomial.
-        counted: (row,) whether units are counts; else the quantile is interpolated between counts.
-
-    Returns:
-        (row,) whole where counted.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.demand.evaluation import quantile
-        >>> mean, size = np.array([12.0, 2.0]), np.array([5.0, 5.0])
-        >>> quantile(0.9, mean=mean, size=size, counted=np.array([True, True]))
-        array([21.,  4.])
+    All is (row,); the mean is above 0, in counting units.
     """
     truth = stats.nbinom(size, size / (size + mean))
     count = truth.ppf(level)
@@ -82,21 +33,14 @@ def quantile(
     return np.asarray(np.where(counted | (count <= 0), count, inside))
 
 
-def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level: float) -> Floats:
+def share_inside(below: Floats, at: Floats, *, level: float) -> Floats:
     """Share of each outcome's probability inside the central interval of `level`, 0…1 (its mean is the coverage).
 
     For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT is spread evenly over
-    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation
-    rather than by random draws, so that the figure does not depend on a seed. Where nothing is spread, as for goods
-    sold by weight, the PIT itself is inside or not.
+    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation and
+    not by random draws. Where nothing is spread, as for goods sold by weight, the PIT itself is inside or not.
 
-    Args:
-        below: (row,) lower end of the PIT, from `probability_transform`.
-        at: (row,) its upper end.
-        level: Nominal coverage of the interval, 0…1.
-
-    Returns:
-        (row,) shares; NaN where the PIT is.
+    `below` and `at` are the PIT's two ends, from `sales_transform`; NaN gives NaN.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     width = np.asarray(at, np.float64) - below
@@ -106,51 +50,14 @@ def share_inside(below: NDArray[np.floating], at: NDArray[np.floating], *, level
     return np.where(np.isnan(width), np.nan, np.where(spread, part, whole))
 
 
-def ranked_probability(
-    units: NDArray[np.floating], *, mean: NDArray[np.floating], size: NDArray[np.floating]
-) -> Floats:
-    """Continuous ranked probability score (CRPS) of negative binomial forecasts: ∫ (F(z) − 1{z ≥ units})² dz.
-
-    E|X − units| − ½ E|X − X'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation 21), in the closed
-    form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. Also valid for fractional units.
-    A point forecast's CRPS is its absolute error.
-
-    Args:
-        units: (row,) units sold, 0 or more.
-        mean: (row,) forecast.
-        size: (row,) of its negative binomial.
-
-    Returns:
-        (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
-    """
-    known = np.isfinite(mean) & (size > 0)
-    centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0)
-    r = np.where(known, np.minimum(size, LARGEST_SIZE), 1.0)
-    sold = np.asarray(units, np.float64)
-    whole = np.floor(sold)
-    chance = r / (r + centre)
-    at_most = special.betainc(r, whole + 1.0, chance)
-    # k P(X = k) is the mean times the probability of k − 1 in a negative binomial whose size is larger by one.
-    below = np.where(whole >= 1.0, special.betainc(r + 1.0, np.maximum(whole, 1.0), chance), 0.0)
-    distance = sold * (2.0 * at_most - 1.0) + centre * (1.0 - 2.0 * below)
-    score = np.maximum(distance - half_mean_difference(mean=centre, size=r), 0.0)
-    return np.where(known, score, np.nan)
-
-
-def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floating]) -> Floats:
+def half_mean_difference(*, mean: Floats, size: Floats) -> Floats:
     """½ E|X − X'| of two independent negative binomial draws: (mean / p) ₂F₁(size + 1, ½; 2; −4 (1 − p) / p²).
 
     The hypergeometric series suffers from cancellation at large sizes, so its Euler integral is used (substituting
     sin² θ, then u = tan θ): with e = p / (2 − p) it is
     4 e / π ∫₀^∞ (1 + u²)^(−1 − size) (1 + e² u²)^(size − 1) du. The integrand is positive and even, and with u a
-    hyperbolic sine, scaled by the integrand's width, the trapezoidal rule converges geometrically.
-
-    Args:
-        mean: (row,) above 0.
-        size: (row,) above 0, at most `LARGEST_SIZE`.
-
-    Returns:
-        (row,) in units, with a relative error below 1e-6.
+    hyperbolic sine, scaled by the integrand's width, the trapezoidal rule converges geometrically: the relative error
+    is below 1e-6 for sizes up to `LARGEST_SIZE`.
     """
     rest = mean / (size + mean)  # 1 − p
     edge = (1.0 - rest) / (1.0 + rest)  # e
@@ -165,22 +72,15 @@ def half_mean_difference(*, mean: NDArray[np.floating], size: NDArray[np.floatin
     return np.asarray(mean / (1.0 + rest) * integral)
 
 
-def sales_moments(
-    *, mean: NDArray[np.floating], size: NDArray[np.floating], shelf: NDArray[np.floating]
-) -> tuple[Floats, Floats]:
+def sales_moments(*, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
 
     With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that uses up
     the stock, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
     k P(D = k) = mean · P(D' = k − 1).
 
-    Args:
-        mean: (row,) forecast of demand.
-        size: (row,) of its negative binomial.
-        shelf: (row,) opening stock, 0 or more; infinite where sales are not limited.
-
     Returns:
-        (row,) units and (row,) squared units; NaN where the forecast is unknown.
+        (row,) units and (row,) squared units; NaN where the forecast is unknown. Arguments as of `sales_score`.
     """
     known, centre, r = _forecast(mean, size)
     chance = r / (r + centre)
@@ -197,39 +97,36 @@ def sales_moments(
     return np.where(known, expected, np.nan), np.where(known, variance, np.nan)
 
 
-def sales_transform(
-    units: NDArray[np.floating],
-    *,
-    mean: NDArray[np.floating],
-    size: NDArray[np.floating],
-    shelf: NDArray[np.floating],
-) -> tuple[Floats, Floats]:
-    """`probability_transform` of sales limited by stock: all demand beyond the stock is sales of the whole stock.
+def sales_transform(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
+    """Probability integral transform (PIT) of sales: P(sales < units) and P(sales ≤ units), (row,) each.
 
-    The PIT interval of a sold-out day reaches from P(sales < units) to 1. The likelier it was to sell out, the wider
-    the interval, and the closer `share_inside` is to `level` whatever the forecast.
+    The two differ by the outcome's own probability. Amounts sold by weight lie between two counts: each count's
+    probability is spread evenly over the amounts nearest to it, so that both ends coincide there. The probability of 0
+    is not spread. On a sold-out day the upper end is 1: the likelier that was, the wider the interval, and the closer
+    `share_inside` is to `level` whatever the forecast.
 
-    Args:
-        units: (row,) units sold.
-        mean: (row,) forecast of demand.
-        size: (row,) of its negative binomial.
-        shelf: (row,) opening stock; infinite where sales are not limited.
+    All is in counting units; arguments are those of `sales_score`. NaN where the forecast is unknown.
     """
-    below, at = probability_transform(units, mean=mean, size=size)
-    return below, np.where((units >= shelf) & ~np.isnan(at), 1.0, at)
+    known, centre, r = _forecast(mean, size)
+    truth = stats.nbinom(r, r / (r + centre))
+    sold = np.asarray(units, np.float64)
+    count = np.floor(sold + 0.5)
+    below, at = truth.cdf(count - 1), truth.cdf(count)
+    between = (sold != count) & (count > 0)
+    inside = below + (at - below) * (sold - count + 0.5)
+    below, at = np.where(between, inside, below), np.where(between, inside, at)
+    nearly = (sold > 0) & (count == 0)  # more than 0 and less than half a counting unit
+    below, at = np.where(nearly, at, below), np.where(sold >= shelf, 1.0, at)
+    return np.where(known, below, np.nan), np.where(known, at, np.nan)
 
 
-def sales_score(
-    units: NDArray[np.floating],
-    *,
-    mean: NDArray[np.floating],
-    size: NDArray[np.floating],
-    shelf: NDArray[np.floating],
-) -> Floats:
-    """CRPS of sales limited by stock, min(D, S).
+def sales_score(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> Floats:
+    """Continuous ranked probability score (CRPS) of sales min(D, S): ∫ (F(z) − 1{z ≥ units})² dz.
 
-    At and beyond the stock both distribution functions are 1: the score is that of demand, from `ranked_probability`,
-    less ∫ (1 − F(z))² dz over z ≥ S. A point forecast's CRPS is its absolute error.
+    For demand it is E|D − units| − ½ E|D − D'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation
+    21), in the closed form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. From the
+    stock on both distribution functions are 1: ∫ (1 − F(z))² dz over z ≥ S is subtracted. Units may be fractional. A
+    point forecast's CRPS is its absolute error.
 
     Args:
         units: (row,) units sold, 0 to `shelf`; a row that sold more is scored as `shelf`.
@@ -249,15 +146,19 @@ def sales_score(
     """
     known, centre, r = _forecast(mean, size)
     sold = np.minimum(np.asarray(units, np.float64), shelf)
-    score = ranked_probability(sold, mean=mean, size=size)
+    whole = np.floor(sold)
+    chance = r / (r + centre)
+    # k P(X = k) is the mean times the probability of k − 1 in a negative binomial whose size is larger by one.
+    below = np.where(whole >= 1.0, special.betainc(r + 1.0, np.maximum(whole, 1.0), chance), 0.0)
+    distance = sold * (2.0 * special.betainc(r, whole + 1.0, chance) - 1.0) + centre * (1.0 - 2.0 * below)
+    score = np.maximum(distance - half_mean_difference(mean=centre, size=r), 0.0)
     at = np.flatnonzero(known & np.isfinite(shelf))
     stock, middle, spread = np.asarray(shelf, np.float64)[at], centre[at], r[at]
     some = _above(np.maximum(np.ceil(stock) - 1.0, 0.0), middle, spread) > _NO_TAIL
-    for few in (True, False):
+    for few, tail in ((True, _counted_tail), (False, _integrated_tail)):
         part = some & ((stock < _COUNTED) == few)
-        tail = _counted_tail if few else _integrated_tail
         score[at[part]] -= tail(stock[part], mean=middle[part], size=spread[part])
-    return np.maximum(score, 0.0)
+    return np.where(known, np.maximum(score, 0.0), np.nan)
 
 
 def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
@@ -298,7 +199,7 @@ def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
     return np.asarray(total + slope / 24.0)  # next term of the Euler–Maclaurin expansion
 
 
-def _forecast(mean: NDArray[np.floating], size: NDArray[np.floating]) -> tuple[NDArray[np.bool_], Floats, Floats]:
+def _forecast(mean: Floats, size: Floats) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """(row,) whether the forecast is known, and its mean and size clipped to the computable range."""
     known = np.isfinite(mean) & (size > 0)
     centre = np.where(known, np.maximum(mean, LEAST_MEAN), 1.0).astype(np.float64)
@@ -316,14 +217,7 @@ def _above(count: Floats, mean: Floats, size: Floats) -> Floats:
 
 
 def wape(actual: Floats, forecast: Floats) -> float:
-    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.demand.evaluation import wape
-        >>> wape(np.array([10.0, 20.0, 30.0]), np.array([12.0, 17.0, 31.0]))  # (2 + 3 + 1) / 60
-        0.1
-    """
+    """Σ|actual − forecast| / Σ|actual|; NaN where nothing was sold."""
     total = float(np.abs(actual).sum())
     return float(np.abs(actual - forecast).sum() / total) if total > 0 else float("nan")
 
@@ -335,14 +229,14 @@ def bias(actual: Floats, forecast: Floats) -> float:
 
 
 def coverage(frame: pd.DataFrame, *, level: float) -> float:
-    """Share of actuals inside the central interval of `level`, by the randomised PIT; see `evaluation.share_inside`."""
+    """Share of actuals inside the central interval of `level`; see `share_inside`."""
     inside = share_inside(frame["pit_low"].to_numpy(), frame["pit_high"].to_numpy(), level=level)
     return float(inside.mean()) if len(frame) else float("nan")
 
 
 def volume_class(mean_units: Floats) -> NDArray[np.str_]:
     """(product,) third of the products by mean units: low, mid or high."""
-    return np.asarray(VOLUME_CLASSES)[volume_rows(mean_units)]
+    return np.asarray(CLASSES)[volume_rows(mean_units)]
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:
@@ -351,20 +245,22 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     Returns:
         Those of `scores`, `rows` scored, `censored` (sold-out rows), `left_out` (rows not scored), `always_sold_out`
         (products that sold out in every row: their demand forecasts cannot be judged), the same scores per fold in
-        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `baseline` tells whether the baseline was
-        `naive`, `flat`, `direct` or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are the best in
-        hindsight.
+        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `baseline` is `naive`, `flat`, `direct`
+        or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are of the best one in hindsight.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
-    result: dict[str, Any] = scores(scored)
-    result["baseline"] = MIXED if len(names) > 1 else names.pop()
-    result["baseline_hindsight"] = better(scored)
-    result["wape_hindsight"] = result[f"wape_{result['baseline_hindsight']}"]
-    result["rows"] = len(scored)
-    result["censored"] = int(frame["censored"].sum())
-    result["left_out"] = len(frame) - len(scored)
-    result["always_sold_out"] = int(frame.groupby("product_id")["censored"].all().sum())
+    total, best = scores(scored), better(scored)
+    result: dict[str, Any] = {
+        **total,
+        "baseline": MIXED if len(names) > 1 else names.pop(),
+        "baseline_hindsight": best,
+        "wape_hindsight": total[f"wape_{best}"],
+        "rows": len(scored),
+        "censored": int(frame["censored"].sum()),
+        "left_out": len(frame) - len(scored),
+        "always_sold_out": int(frame.groupby("product_id")["censored"].all().sum()),
+    }
     result["folds"] = [
         {
             "cutoff": str(pd.Timestamp(str(cutoff)).date()),
@@ -376,7 +272,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     ]
     result["by_volume"] = {
         name: scores(scored[scored["volume_class"] == name])
-        for name in VOLUME_CLASSES
+        for name in CLASSES
         if (scored["volume_class"] == name).any()
     }
     week = (scored["step"] - 1) // 7
@@ -385,24 +281,18 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def scores(scored: pd.DataFrame) -> dict[str, float]:
-    """Score rows from `baselines.sales_rows`.
+    """Score rows from `baselines.sales_rows`: sums of errors over the sum of actuals, NaN where nothing was sold.
 
-    Errors are sums over the sum of actuals. A point forecast's CRPS is its absolute error, so `crps` is directly
-    comparable with the baselines' WAPE.
-
-    Returns:
-        `wape` (of the median), `wape_mean`, `wape_naive`, `wape_flat`, `wape_direct` (NaN without it),
-        `wape_baseline` (of the one chosen before each fold), `crps`, `bias`, `coverage_80`, `coverage_95`; NaN where
-        nothing was sold.
+    `wape` is the median's, `wape_baseline` that of the baseline chosen before each fold. A point forecast's CRPS is its
+    absolute error, so `crps` stands beside the baselines' WAPE.
     """
     actual = scored["actual"].to_numpy()
     total = float(np.abs(actual).sum())
+    nothing = np.full(len(scored), np.nan)  # of a baseline that the frame lacks
     return {
         "wape": wape(actual, scored["q50"].to_numpy()),
         "wape_mean": wape(actual, scored["forecast"].to_numpy()),
-        "wape_naive": wape(actual, scored[NAIVE].to_numpy()),
-        "wape_flat": wape(actual, scored[FLAT].to_numpy()),
-        "wape_direct": wape(actual, scored[DIRECT].to_numpy()) if DIRECT in scored else float("nan"),
+        **{f"wape_{name}": wape(actual, np.asarray(scored.get(name, nothing))) for name in NAMES},
         "wape_baseline": wape(actual, baseline_forecast(scored)),
         "crps": float(scored["crps"].sum() / total) if total > 0 else float("nan"),
         "bias": bias(actual, scored["forecast"].to_numpy()),

@@ -36,23 +36,14 @@ KINDS = 3  # before an event, on it, after it: lifts of one kind share a varianc
 
 @dataclass(frozen=True)
 class _Windows:
-    """Assignment of periods to slots; a slot is one position in the window of one event.
+    """Assignment of periods to slots; a slot is one position in the window of one event."""
 
-    Attributes:
-        event: (slot,) row of the event's name.
-        column: (slot,) column of the position.
-        kind: (slot,) 0 before the event, 1 on it, 2 after it.
-        group: (slot,) row of the only category it concerns; −1 for all.
-        seen: (slot,) occurrences while products were on sale.
-        of: (period, slot) 1.0 where a period is in the slot.
-    """
-
-    event: Ints
-    column: Ints
-    kind: Ints
-    group: Ints
-    seen: Ints
-    of: Floats
+    event: Ints  # (slot,) row of the event's name
+    column: Ints  # (slot,) column of the position
+    kind: Ints  # (slot,) 0 before the event, 1 on it, 2 after it
+    group: Ints  # (slot,) row of the only category it concerns; −1 for all
+    seen: Ints  # (slot,) occurrences while products were on sale
+    of: Floats  # (period, slot) 1.0 where a period is in the slot
 
     def take(self, slots: Bools) -> "_Windows":
         """Select slots."""
@@ -62,19 +53,12 @@ class _Windows:
 
 @dataclass(frozen=True)
 class _LiftEvidence:
-    """Sufficient statistics of one series for the lifts.
+    """Sufficient statistics of one series for the lifts."""
 
-    Attributes:
-        windows: Its slots; their `of` has the periods of `value` only.
-        value: (period,) the series in the windows.
-        mean: (slot,) mean value.
-        noise: Variance of a period's value around its lift.
-    """
-
-    windows: _Windows
-    value: Floats
-    mean: Floats
-    noise: float
+    windows: _Windows  # its slots; their `of` has the periods of `value` only
+    value: Floats  # (period,) the series in the windows
+    mean: Floats  # (slot,) mean value
+    noise: float  # variance of a period's value around its lift
 
 
 def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passes: int = PASSES) -> EventLifts | None:
@@ -85,13 +69,10 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
 
     Args:
         panel: The history; of later periods only the calendar is read.
-        norms: The products' scales; their lifts are the starting point.
+        norms: The products' scales; their lifts are where the first pass over the history starts.
         category: (product,) row of the category.
         ahead: Periods after the history to compute lifts for.
-        passes: Passes over the history, each starting from the previous one's lifts.
-
-    Returns:
-        None without a calendar.
+        passes: How many, each starting from the previous one's lifts.
     """
     if not panel.events:
         return None
@@ -117,10 +98,11 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
     lifts = blank if norms.lifts is None else replace(blank, by_period=norms.lifts.rows(dates))
     past = [each for each in placed if each.at < len(panel.dates)]
     lasting = {event.name for event in panel.events if event.overlay and not event.before + event.after}
+    eventful = [each.at for each in past if names[each.event] not in lasting]
     for _ in range(passes):
         units, expected, rows = _sums(panel, replace(norms, lifts=lifts), lifts)
         ordinary = rows > 0
-        ordinary[[each.at for each in past if names[each.event] not in lasting]] = False
+        ordinary[eventful] = False
         windows = _windows(past, rows, categories=categories, positions=positions)
         if ordinary.sum() < LEAST_ORDINARY or not len(windows.event):
             return blank
@@ -139,13 +121,13 @@ def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats
     """
     groups, periods = len(lifts.by_period), len(panel.dates)
     units, expected, rows = np.zeros((groups, periods)), np.zeros((groups, periods)), np.zeros(periods, np.int64)
-    weekday = features.weekdays(panel.dates, period=panel.period)
+    at, weekday = np.arange(periods - 1), features.weekdays(panel.dates, period=panel.period)[1:]
     for begin in range(0, len(lifts.category), CHUNK):
         some = np.arange(begin, min(begin + CHUNK, len(lifts.category)))
         theirs, own = panel.select(some), norms.take(some)
         past, _ = features.past_features(theirs, norms=own)
-        profile = np.take_along_axis(past.profile[:, :-1], weekday[None, 1:, None], axis=2)[:, :, 0]
-        mean = np.exp(past.level[:, :-1] + profile)  # (product, period − 1): expected one period ahead
+        # (product, period − 1): expected one period ahead
+        mean = np.exp(past.level[:, :-1] + past.profile[:, at, weekday])
         sold = features.restated_units(theirs, own)[:, 1:]
         sold = np.where(theirs.censored[:, 1:], demand_above(sold, mean=mean), sold)
         with np.errstate(invalid="ignore"):
@@ -197,30 +179,27 @@ def _fit(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(row, event, position) posterior means and standard deviations of the lifts."""
     mean, variance = np.zeros(shape), np.zeros(shape)
-    together = _evidence(value[-1], known[-1], ordinary, windows.take(windows.group < 0))
-    spreads = _spreads([together] if together else [])
-    if together is not None:
-        at = together.windows.event, together.windows.column
-        mean[:, *at], variance[:, *at] = _posterior(together, spreads[together.windows.kind])
-    if shape[0] == 2:  # a single category equals all products
-        return _as_stored(mean, variance)
+
+    def add(row: int | slice, evidence: _LiftEvidence | None, prior: Floats) -> None:
+        if evidence is not None:
+            event, column = evidence.windows.event, evidence.windows.column
+            more, doubt = _posterior(evidence, prior[evidence.windows.kind])
+            mean[row, event, column] += more
+            variance[row, event, column] += doubt
+
+    of_all = windows.take(windows.group < 0)
+    together = _evidence(value[-1], known[-1], ordinary, of_all)
+    spreads = _spreads([together])
+    add(slice(None), together, spreads)
+    rows = range(shape[0] - 1 if shape[0] > 2 else 0)  # a single category equals all products
     # Categories are estimated from their difference to all products, which removes common shocks such as weather.
-    apart, both = value[:-1] - value[-1], known[:-1] & known[-1]
-    rows = range(len(apart))
-    each = [_evidence(apart[row], both[row], ordinary, windows.take(windows.group < 0)) for row in rows]
-    differing = _spreads([evidence for evidence in each if evidence is not None])
-    # Events of one category are estimated from its own series, since they are in the sum over all products as well.
-    alone = [_evidence(value[row], known[row], ordinary, windows.take(windows.group == row)) for row in rows]
-    for prior, found in ((differing, each), (spreads + differing, alone)):
-        for row, evidence in enumerate(found):
-            if evidence is not None:
-                more, doubt = _posterior(evidence, prior[evidence.windows.kind])
-                mean[row, evidence.windows.event, evidence.windows.column] += more
-                variance[row, evidence.windows.event, evidence.windows.column] += doubt
-    return _as_stored(mean, variance)
-
-
-def _as_stored(mean: Floats, variance: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    each = [_evidence(value[row] - value[-1], known[row] & known[-1], ordinary, of_all) for row in rows]
+    differing = _spreads(each)
+    for row in rows:
+        add(row, each[row], differing)
+        # Events of one category are estimated from its own series, since they are in the sum over all products as well.
+        alone = _evidence(value[row], known[row], ordinary, windows.take(windows.group == row))
+        add(row, alone, spreads + differing)
     return np.clip(mean, -LIMIT, LIMIT).astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
@@ -241,12 +220,12 @@ def _evidence(value: Floats, known: Bools, ordinary: Bools, windows: _Windows) -
     return _LiftEvidence(windows, value[inside], mean, max(float(np.var(value[calm])), between, 1e-6))
 
 
-def _spreads(evidence: Sequence[_LiftEvidence]) -> Floats:
+def _spreads(evidence: Sequence[_LiftEvidence | None]) -> Floats:
     """(kind,) variance of lifts around 0: Morris's estimate from the slots' means and one pseudo-lift of PRIOR_SD."""
-    kinds = np.concatenate([each.windows.kind for each in evidence]) if evidence else np.zeros(0, np.int64)
-    means = np.concatenate([each.mean for each in evidence]) if evidence else np.zeros(0)
-    noise = [each.noise / each.windows.of.sum(axis=0) for each in evidence]
-    errors = np.concatenate(noise) if evidence else np.zeros(0)
+    there = [each for each in evidence if each is not None]
+    kinds = np.concatenate([np.zeros(0, np.int64), *(each.windows.kind for each in there)])
+    means = np.concatenate([np.zeros(0), *(each.mean for each in there)])
+    errors = np.concatenate([np.zeros(0), *(each.noise / each.windows.of.sum(axis=0) for each in there)])
     found = np.full(KINDS, PRIOR_SD**2)
     for kind in range(KINDS):
         chosen = (kinds == kind) & (np.abs(means) < CLOSED)

@@ -27,11 +27,6 @@ class Fold:
 def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[Fold]:
     """Return the last `config.folds` folds that fit, oldest first, with cutoffs `config.step` periods apart.
 
-    Args:
-        dates: (period,) of the panel, ascending, evenly spaced.
-        config: `horizon`, `step`, `gap`, `folds`, `min_history`, all in periods.
-        period: The grain.
-
     Raises:
         HistoryError: Not even one fold fits.
 
@@ -48,12 +43,9 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
     """
     need = config.min_history + config.gap + config.horizon
     if len(dates) < need:
-        left = len(dates) - config.gap - config.horizon
-        lower = f"demand.min_history to {left}" if left >= LEAST[period] // 2 else "demand.horizon or demand.gap"
         raise HistoryError(
-            f"walk-forward validation needs demand.min_history + demand.gap + demand.horizon = {config.min_history} + "
-            f"{config.gap} + {config.horizon} = {need} {period}s for one fold, the panel has {len(dates)}, "
-            f"{need - len(dates)} too few; give more history, or lower {lower}"
+            f"walk-forward validation needs demand.min_history + demand.gap + demand.horizon = {need} {period}s for "
+            f"one fold, the panel has {len(dates)}; give more history, or lower one of these"
         )
     day = np.timedelta64(STEP_DAYS[period], "D")
     folds: list[Fold] = []
@@ -67,19 +59,13 @@ def walk_forward(dates: Days, *, config: DemandConfig, period: Period) -> list[F
 
 
 def check_length(periods: int, *, period: Period, gap: int = 0) -> None:
-    """Refuse a history that is too short for a model.
-
-    Raises:
-        HistoryError: It has fewer than `LEAST` periods, not counting `gap`.
-    """
+    """Raise HistoryError where a history has fewer than `LEAST` periods, not counting `gap`."""
     need = LEAST[period] + gap
     if periods < need:
-        beside = f", beside the gap of demand.gap = {gap}," if gap else ""
-        lower = "lower demand.gap, " if gap and periods >= LEAST[period] else ""
         raise HistoryError(
-            f"the sales cover {periods} {period}s, a model needs at least {LEAST[period]}{beside} to tell a product's "
-            f"level: {need - periods} more are missing; {lower}give more history, or wait for it. Until then serving "
-            "prices by rule, from list price, cost and stock, without any model"
+            f"the sales cover {periods} {period}s, a model needs at least {need} to tell a product's level"
+            f"{f' ({gap} of them for demand.gap)' if gap else ''}: {need - periods} more are missing; wait for them. "
+            "Until then serving prices by rule, from list price, cost and stock, without any model"
         )
 
 
@@ -88,11 +74,6 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
 
     Where not all folds fit, the first one trains on as little as half of the history, and each scores at most a
     quarter of it.
-
-    Args:
-        config: `horizon`, `step`, `gap`, `folds`, `min_history`, all in periods.
-        periods: Periods of history.
-        period: The grain.
 
     Returns:
         The configuration, unchanged where all folds fit, and sentences on limitations, none for a long history.
@@ -116,8 +97,8 @@ def fitting(config: DemandConfig, periods: int, *, period: Period) -> tuple[Dema
             said.append(
                 f"{periods} {period}s of history have no room for {config.folds} folds of {config.horizon} {period}s "
                 f"after {config.min_history}: scored are {folds} folds of {horizon} {period}s, the first after "
-                f"{first}. The scores say less of forecasts further ahead, and until scores speak for it the network "
-                "counts for less. Lower demand.folds, demand.horizon or demand.min_history to choose other ones"
+                f"{first}. The scores say less of forecasts further ahead, and until they speak for it the network "
+                "counts for less"
             )
         config = shorter
     days = periods * STEP_DAYS[period]

@@ -11,15 +11,11 @@ LOG_SIZE_LIMITS = (-2.5, 5.0)
 
 
 def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:
-    """Run the LSTM over every period; periods before a product's first row leave its state unchanged.
-
-    Args:
-        weights: Of a trained network, by name.
-        inputs: (series, period, PAST) features.
-        state: Hidden and cell state before the first period, each (series, unit).
+    """Run the LSTM over (series, period, PAST) inputs; periods before a product's first row leave its state unchanged.
 
     Returns:
-        The hidden state after every period, (series, period, unit), and the last hidden and cell state.
+        The hidden state after every period, (series, period, unit), and the last hidden and cell state, which are
+        (series, unit) each as in `state`, those before the first period.
     """
     kernel, recurrent = weights["lstm_cell/kernel"], weights["lstm_cell/recurrent_kernel"]
     bias = weights["lstm_cell/bias"]
@@ -27,17 +23,14 @@ def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) ->
     hidden, cell = state
     series, periods, _ = inputs.shape
     states = np.empty((series, periods, units), np.float32)
-    launched = features.launched(inputs).T  # (period, series)
-    everywhere = launched.all(axis=1)
+    waiting = ~features.launched(inputs).T[..., None]  # (period, series, 1)
     for t in range(periods):
         gates = inputs[:, t] @ kernel + hidden @ recurrent + bias  # (series, 4 × unit): input, forget, cell, output
         sigmoid = 0.5 * (np.tanh(0.5 * gates) + 1.0)
         moved = sigmoid[:, units : 2 * units] * cell + sigmoid[:, :units] * np.tanh(gates[:, 2 * units : 3 * units])
         shown = sigmoid[:, 3 * units :] * np.tanh(moved)
-        if not everywhere[t]:
-            waiting = ~launched[t][:, None]
-            np.copyto(moved, cell, where=waiting)
-            np.copyto(shown, hidden, where=waiting)
+        np.copyto(moved, cell, where=waiting[t])
+        np.copyto(shown, hidden, where=waiting[t])
         cell, hidden = moved, shown
         states[:, t] = hidden
     return states, (hidden, cell)
@@ -50,15 +43,9 @@ def blank_state(weights: Weights, series: int) -> tuple[Floats, Floats]:
 
 
 def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
-    """Compute the part of the hidden layer that does not depend on the forecast period.
+    """(series, …, HIDDEN) the part of the hidden layer that does not depend on the forecast period.
 
-    Args:
-        weights: Of a trained network, by name.
-        states: (series, …, unit) hidden states.
-        category: (series,) row of each series' category; the last row of the embedding is an unknown category.
-
-    Returns:
-        (series, …, HIDDEN)
+    From (series, …, unit) hidden states and the (series,) category, of which the last one is unknown.
     """
     embedding = weights["category_embedding/embeddings"][category] @ weights["from_category/kernel"]
     middle = (1,) * (states.ndim - 2)
@@ -67,22 +54,17 @@ def prepare(weights: Weights, states: Floats, category: Ints) -> Floats:
 
 
 def respond(weights: Weights, prepared: Floats, known: Floats) -> tuple[Floats, Floats, Floats]:
-    """Compute the output heads.
+    """Compute the `heads` of (…, HIDDEN) from `prepare` and, broadcast against it, (…, known) features of a period."""
+    return heads(weights, prepared + known @ weights["from_known/kernel"])
 
-    Args:
-        weights: Of a trained network, by name.
-        prepared: (…, HIDDEN) from `prepare`, broadcast against `known`.
-        known: (…, known) features of the forecast period.
+
+def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
+    """Compute the output heads from the hidden layer before its activation, (…, HIDDEN).
 
     Returns:
         Log mean over the offset without promotion, log units that a full promotion adds, and log size of the negative
         binomial, each (…).
     """
-    return heads(weights, prepared + known @ weights["from_known/kernel"])
-
-
-def heads(weights: Weights, hidden: Floats) -> tuple[Floats, Floats, Floats]:
-    """Compute the heads from the hidden layer before its activation, (…, HIDDEN); returns the same as `respond`."""
     heads = np.maximum(hidden, 0.0) @ weights["heads/kernel"] + weights["heads/bias"]
     lift: Floats = np.logaddexp(0.0, heads[..., 2] - 1.0)
     size: Floats = np.minimum(np.maximum(heads[..., 1] + 1.0, LOG_SIZE_LIMITS[0]), LOG_SIZE_LIMITS[1])

@@ -1,18 +1,22 @@
-"""Compute every forecaster's level of every product over the periods to come, in batches. NumPy only."""
+"""Compute every forecaster's level of every row over the periods to come, in batches. NumPy only.
 
+Rows are products, then categories, then the unknown category.
+"""
+
+import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import EwmaState, Norms, forecast_inputs
-from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.demand import booster, forward
-from pricing.demand.combination import FORECASTERS, Combination
-from pricing.demand.forward import Weights
-from pricing.demand.product_parameters import ProductParameters
+from pricing.data.ewma import forecast_inputs
+from pricing.data.panel import STEP_DAYS, Period
+from pricing.demand import ensemble, forward
+
+if TYPE_CHECKING:
+    from pricing.demand.model import DemandModel
 
 # Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
 # step, after it the summary follows.
@@ -22,159 +26,173 @@ FIRST: dict[Period, int] = {"day": 7, "week": 2}  # first periods ahead, over wh
 
 
 @dataclass(frozen=True)
-class Reader:
-    """What the network's forecasts of all rows rest on: products, then categories, then the unknown category.
+class Priors:
+    """Parameters of products without history: one entry a category, the last for an unknown category.
 
-    Attributes:
-        weights: The network's.
-        parameters: Of every row.
-        period: The grain.
-        start: The last period encoded in the states.
-        horizon: Largest step that the network was trained for; later steps are clipped to it.
-        holidays: (period,) holiday flags from `start` on.
-        gap: (row,) the competitor's usual price over the product's; NaN where either is unknown.
+    `level` is in the category's own `unit`, its counting unit in the units of `units_sold`; `counted` tells whether
+    that is a piece.
     """
 
-    weights: Weights
-    parameters: ProductParameters
-    period: Period
-    start: np.datetime64
-    horizon: int
-    holidays: Floats
-    gap: Floats
+    level: Floats
+    unit: Floats
+    elasticity: Floats
+    elasticity_sd: Floats
+    grade: Ints
+    counted: Bools
 
-    def dates(self, periods: int) -> np.ndarray:
-        """The periods after `start`."""
-        steps = np.arange(1, periods + 1) * STEP_DAYS[self.period]
-        return self.start + steps.astype("timedelta64[D]")
 
-    def known(self, periods: int, *, rows: slice, step: Ints) -> Floats:
-        """(row, period, known) known covariates of the periods after `start`.
+class RowParameters(NamedTuple):
+    """What each row's forecast starts from."""
 
-        The periods past the horizon, which look-ahead repeats, have no holiday; the competitor is at his usual price.
-
-        Args:
-            periods: How many.
-            rows: Of which.
-            step: (period,) periods after the cutoff.
-        """
-        gap = self.gap[rows]
-        dates, shape = self.dates(periods), (len(gap), periods)
-        ahead = np.arange(1, periods + 1)[:, None]
-        window = np.minimum(ahead + np.arange(-1, 3), len(self.holidays) - 1)
-        holiday = np.where(ahead > self.horizon, np.float32(0.0), self.holidays[window])
-        log_gap, gap_known = features.competitor_gap(gap, np.ones_like(gap))
-        return features.known_features(
-            np.broadcast_to(dates, shape),
-            holiday=np.broadcast_to(holiday, (*shape, 4)),
-            gap=np.broadcast_to(log_gap[:, None], shape),
-            gap_known=np.broadcast_to(gap_known[:, None], shape),
-            step=np.broadcast_to(step, shape),
-        )
+    unit: Floats  # (row,) counting unit, in the units of `units_sold`
+    level: Floats  # (row,) log of units as in `units_sold`, at usual price
+    profile: Floats  # (row, weekday) log factors
+    summary: Floats  # (row, SUMMARY) slow features
+    prepared: Floats  # (row, HIDDEN) the states' part of the hidden layer
+    elasticity: Floats  # (row,) on ordinary days
+    weekend: Floats  # (row,) relative change of it on weekends
+    recent_price: Floats  # (row,) smoothed log price over usual price
 
 
 class NetworkForecast(NamedTuple):
-    """The network's forecast of some rows; (row, period) each, from the period after the states on.
+    """The network's forecast from the period after the states on; lift and size are means over the first periods."""
 
-    Attributes:
-        mean: Log factor on level and profile, without promotion and named events.
-        lift: Log units that a full promotion adds.
-        log_size: Log size of the negative binomial.
-    """
-
-    mean: Floats
-    lift: Floats
-    log_size: Floats
-
-
-def network_forecast(reader: Reader, *, periods: int) -> NetworkForecast:
-    """Run the network's heads over the periods after the states.
-
-    Args:
-        reader: What the forecasts rest on.
-        periods: How many, at least one.
-    """
-    parameters, kernel = reader.parameters, reader.weights["from_known/kernel"]
-    weekday = features.weekdays(reader.dates(periods), period=reader.period)
-    own = parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]
-    found = np.empty((3, len(own), periods), np.float32)
-    step = np.minimum(np.arange(1, periods + 1), reader.horizon)
-    for begin in range(0, len(own), CHUNK):
-        rows = slice(begin, begin + CHUNK)
-        profile = parameters.profile[rows][:, weekday]
-        hidden = reader.known(periods, rows=rows, step=step) @ kernel[:PROFILE_ROW]
-        hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
-        found[:, rows] = forward.heads(reader.weights, hidden)
-    return NetworkForecast(*found)
+    mean: Floats  # (row, period) log factor on level and profile, without promotion and named events
+    lift: Floats  # (row,) log units that a full promotion adds
+    log_size: Floats  # (row,) of the negative binomial
 
 
 class LevelForecasts(NamedTuple):
-    """Forecasts of a model's forecasters.
+    """Forecasts of a model's forecasters."""
 
-    Attributes:
-        paths: (forecaster, product, horizon) log factor on level and profile, in the order of
-            `combination.FORECASTERS`.
-        lift: (product,) log units of a full promotion in the first periods.
-        log_size: (product,) log size of the negative binomial in the first periods.
+    paths: Floats  # (forecaster, product, horizon) log factor on level and profile, as in `ensemble.FORECASTERS`
+    lift: Floats  # (product,) as of `NetworkForecast`
+    log_size: Floats  # (product,)
+
+
+def row_median(values: Floats) -> Floats:
+    """(row,) medians of what is known in each row; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        median: Floats = np.nanmedian(values, axis=1)
+    return median
+
+
+def typical(values: Floats, category: Ints, *, count: int) -> Floats:
+    """(count, …) category means of (product, …) values; the overall mean for a category without products."""
+    everyone = values.mean(axis=0) if len(values) else np.zeros(values.shape[1:], values.dtype)
+    rows = [values[category == c] for c in range(count)]
+    return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
+
+
+def row_parameters(model: "DemandModel") -> RowParameters:
+    """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
+    norms, priors, state = model.norms, model.priors, model.encoded.state
+    level, profile, summary, recent = forecast_inputs(state.memory, norms=norms)
+    count = len(priors.level)
+
+    def stack(own: Floats, category: Floats | None = None) -> Floats:
+        more = typical(own, model.category, count=count) if category is None else category
+        return np.concatenate([own, more], dtype=np.float32)
+
+    unit = np.concatenate([norms.unit, priors.unit]).astype(np.float64)
+    return RowParameters(
+        unit=unit,
+        level=stack(level, np.log(np.maximum(priors.level, 1e-3))) + np.log(unit).astype(np.float32),
+        profile=stack(profile),
+        summary=stack(summary),
+        prepared=stack(forward.prepare(model.weights, state.hidden, model.category)),
+        elasticity=stack(norms.elasticity, priors.elasticity),
+        weekend=stack(norms.weekend),
+        recent_price=stack(recent, np.zeros(count)),
+    )
+
+
+def coming_dates(model: "DemandModel", periods: int) -> Days:
+    """(period,) the dates after the states'."""
+    steps = np.arange(1, periods + 1) * STEP_DAYS[model.period]
+    dates: Days = model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]")
+    return dates
+
+
+def network_forecast(model: "DemandModel", parameters: RowParameters, *, periods: int) -> NetworkForecast:
+    """Run the network's heads over the periods after the states, of every row."""
+    kernel, count = model.weights["from_known/kernel"], len(parameters.level)
+    weekday = features.weekdays(coming_dates(model, periods), period=model.period)
+    own = parameters.prepared + parameters.summary @ kernel[PROFILE_ROW + 1 :]
+    gap = np.concatenate([model.rival_usual() / model.norms.usual_price, np.full(len(model.priors.level), np.nan)])
+    found = np.empty((3, count, periods), np.float32)
+    step = np.minimum(np.arange(1, periods + 1), model.horizon)
+    for begin in range(0, count, CHUNK):
+        rows = slice(begin, begin + CHUNK)
+        profile = parameters.profile[rows][:, weekday]
+        hidden = _known(model, gap[rows], step=step) @ kernel[:PROFILE_ROW]
+        hidden += own[rows][:, None] + profile[..., None] * kernel[PROFILE_ROW]
+        found[:, rows] = forward.heads(model.weights, hidden)
+    lift, log_size = (each[:, : FIRST[model.period]].mean(axis=1) for each in found[1:])
+    return NetworkForecast(found[0], lift, log_size)
+
+
+def _known(model: "DemandModel", gap: Floats, *, step: Ints) -> Floats:
+    """(row, period, known) known covariates of the periods after the states.
+
+    The periods past the horizon, which look-ahead repeats, have no holiday; the competitor is at his usual price.
+
+    Args:
+        model: The model.
+        gap: (row,) that price over the product's usual one; NaN where either is unknown.
+        step: (period,) periods after the cutoff.
     """
+    shape = (len(gap), len(step))
+    ahead = np.arange(1, len(step) + 1)[:, None]
+    window = np.minimum(ahead + np.arange(-1, 3), len(model.holidays) - 1)
+    holiday = np.where(ahead > model.horizon, np.float32(0.0), model.holidays[window])
+    log_gap, gap_known = features.competitor_gap(gap, np.ones_like(gap))
+    return features.known_features(
+        np.broadcast_to(coming_dates(model, len(step)), shape),
+        holiday=np.broadcast_to(holiday, (*shape, 4)),
+        gap=np.broadcast_to(log_gap[:, None], shape),
+        gap_known=np.broadcast_to(gap_known[:, None], shape),
+        step=np.broadcast_to(step, shape),
+    )
 
-    paths: Floats
-    lift: Floats
-    log_size: Floats
 
-
-def forecast_levels(
-    reader: Reader,
-    *,
-    memory: EwmaState,
-    tail: Panel,
-    norms: Norms,
-    category: Ints,
-    combination: Combination,
-) -> LevelForecasts:
+def forecast_levels(model: "DemandModel") -> LevelForecasts:
     """Compute each forecaster's level under the covariates known at the states' date.
 
     These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
-
-    Args:
-        reader: Of the model.
-        memory: The features' state.
-        tail: The rows since the checkpoint.
-        norms: The products' scales.
-        category: (product,) row of the category.
-        combination: The trees.
     """
-    products, horizon, first = len(category), reader.horizon, FIRST[reader.period]
-    level, profile, summary, _ = forecast_inputs(memory, norms=norms)
-    weekday = features.weekdays(reader.dates(horizon), period=reader.period)
-    network = network_forecast(reader, periods=horizon)
-    paths = np.zeros((len(FORECASTERS), products, horizon), np.float32)
-    paths[FORECASTERS.index("network")] = network.mean[:products]
-    if combination.booster.size:
-        recent, text = _recent(tail, norms), combination.booster.tobytes()
-        for begin in range(0, products, CHUNK):
-            rows = np.arange(begin, min(begin + CHUNK, products))
-            known = reader.known(horizon, rows=slice(begin, begin + len(rows)), step=np.ones(horizon, np.int64))
-            read = booster.TreeInputs(
-                level=np.repeat(level[rows], horizon),
-                profile=profile[rows][:, weekday].ravel(),
-                summary=np.repeat(summary[rows], horizon, axis=0),
-                recent=np.repeat(recent[rows], horizon, axis=0),
-                step=np.tile(np.arange(1, horizon + 1), len(rows)),
-                common=known.reshape(len(rows) * horizon, -1),
-                weekday=np.tile(weekday, len(rows)),
-                category=np.repeat(category[rows], horizon),
-            )
-            paths[FORECASTERS.index("booster"), rows] = booster.predict_booster(
-                text, read, period=reader.period
-            ).reshape(len(rows), -1)
-    lift, log_size = (values[:products, :first].mean(axis=1) for values in network[1:])
-    return LevelForecasts(paths, lift, log_size)
+    products, horizon = len(model.category), model.horizon
+    network = network_forecast(model, row_parameters(model), periods=horizon)
+    paths = np.zeros((len(ensemble.FORECASTERS), products, horizon), np.float32)
+    paths[ensemble.FORECASTERS.index("network")] = network.mean[:products]
+    if model.combination.booster.size:
+        paths[ensemble.FORECASTERS.index("booster")] = _tree_paths(model)
+    return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
 
 
-def _recent(tail: Panel, norms: Norms) -> Floats:
-    """(product, reach) restated units of the last periods, NaN where demand is unknown."""
-    reach = min(booster.REACH[tail.period], len(tail.dates))
-    columns = features.restated_columns(tail, norms)
-    known = tail.present & (tail.censored == 0)
-    return np.where(known, columns["restated"], np.nan)[:, -reach:]
+def _tree_paths(model: "DemandModel") -> Floats:
+    """(product, horizon) the trees' log factor on level and profile."""
+    tail, horizon, text = model.encoded.tail, model.horizon, model.combination.booster.tobytes()
+    level, profile, summary, _ = forecast_inputs(model.encoded.state.memory, norms=model.norms)
+    weekday = features.weekdays(coming_dates(model, horizon), period=model.period)
+    gap = model.rival_usual() / model.norms.usual_price
+    units = features.restated_columns(tail, model.norms)["restated"]
+    reach = min(ensemble.REACH[model.period], len(tail.dates))
+    recent = np.where(tail.present & (tail.censored == 0), units, np.nan)[:, -reach:]
+    paths = np.zeros((len(level), horizon), np.float32)
+    for begin in range(0, len(level), CHUNK):
+        rows = np.arange(begin, min(begin + CHUNK, len(level)))
+        known = _known(model, gap[rows], step=np.ones(horizon, np.int64))
+        inputs = ensemble.tree_features(
+            period=model.period,
+            level=np.repeat(level[rows], horizon),
+            slow=np.column_stack([np.repeat(summary[rows], horizon, axis=0), profile[rows][:, weekday].ravel()]),
+            recent=np.repeat(recent[rows], horizon, axis=0),
+            step=np.tile(np.arange(1, horizon + 1), len(rows)),
+            common=known.reshape(len(rows) * horizon, -1),
+            weekday=np.tile(weekday, len(rows)),
+            category=np.repeat(model.category[rows], horizon),
+        )
+        paths[rows] = ensemble.predict_trees(text, inputs).reshape(len(rows), -1)
+    return paths

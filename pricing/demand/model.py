@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,17 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Ints, Strings, below, flatten
+from pricing.arrays import Bools, Floats, Ints, Strings, below, flatten
 from pricing.data import features
 from pricing.data.ewma import EwmaState, Norms, has_own_history
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.demand.combination import Combination, combined_factor, extend_combination, own_noise
 from pricing.demand.competitor import CompetitorEffects
+from pricing.demand.ensemble import Combination, combined_factor, extend_combination, own_noise
 from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
-from pricing.demand.levels import FIRST, LevelForecasts, Reader, forecast_levels, network_forecast
-from pricing.demand.product_parameters import Priors, build_product_parameters, typical
+from pricing.demand.levels import (
+    LevelForecasts,
+    Priors,
+    coming_dates,
+    forecast_levels,
+    network_forecast,
+    row_median,
+    row_parameters,
+    typical,
+)
 from pricing.demand.state import Encoded, State, add_blank_states, carry, encode_panel, expand
 from pricing.demand.table import WEEK, DemandTable
 from pricing.errors import HistoryError, VersionError
@@ -32,50 +39,27 @@ _COLUMNS = ("product_ids", "categories", "category", "counted", "elasticity_sd",
 
 @dataclass(frozen=True)
 class DemandModel:
-    """Demand of every product as a function of price, as of a date.
+    """Demand of every product as a function of price, as of a date."""
 
-    Attributes:
-        product_ids: (product,) sorted.
-        categories: (category,) sorted.
-        category: (product,) row of each product's category; one past the end where it is unknown.
-        period: The grain.
-        horizon: Periods after the state's date up to which the state is not stale.
-        own_periods: Periods with a row from which a product counts as `source: model` and not `category`.
-        weights: The network's.
-        norms: (product,) scales, elasticities among them.
-        counted: (product,) whether it is sold by the piece; else by weight, and its units are not counts.
-        elasticity_sd: (product,) posterior standard deviations of their logs.
-        grade: (product,) how well each elasticity is identified, index into `grades.GRADES`.
-        evidence: Evidence behind each elasticity, and objections to it.
-        list_price: (product,) the panel's last list price, from which a promotion's cut is measured.
-        priors: Parameters of products without history, by category.
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
-        holidays: (period,) holiday flags from the state's date on.
-        combination: Combination of the forecasters.
-        encoded: States.
-        competitor: What the competitor's price does to demand, estimated apart from the forecast, which reads that
-            price too; None where it was not estimated.
-    """
-
-    product_ids: Strings
-    categories: Strings
-    category: Ints
+    product_ids: Strings  # (product,) sorted
+    categories: Strings  # (category,) sorted
+    category: Ints  # (product,) row of each product's category; one past the end where it is unknown
     period: Period
-    horizon: int
-    own_periods: int
-    weights: Weights
-    norms: Norms
-    counted: NDArray[np.bool_]
-    elasticity_sd: Floats
-    grade: Grades
-    evidence: Evidence
-    list_price: Floats
-    priors: Priors
-    level_error: tuple[float, float]
-    holidays: Floats
+    horizon: int  # periods after the state's date up to which the state is not stale
+    own_periods: int  # periods with a row from which a product counts as `source: model` and not `category`
+    weights: Weights  # the network's
+    norms: Norms  # (product,) scales, elasticities among them
+    counted: Bools  # (product,) whether it is sold by the piece; else by weight, and its units are not counts
+    elasticity_sd: Floats  # (product,) posterior standard deviations of their logs
+    grade: Grades  # (product,) how well each elasticity is identified, index into `grades.GRADES`
+    evidence: Evidence  # behind each elasticity, and objections to it
+    list_price: Floats  # (product,) the panel's last list price, from which a promotion's cut is measured
+    priors: Priors  # parameters of products without history, by category
+    level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
+    holidays: Floats  # (period,) holiday flags from the state's date on
     combination: Combination
     encoded: Encoded
-    competitor: CompetitorEffects | None = None
+    competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
 
     @property
     def state_date(self) -> dt.date:
@@ -83,48 +67,29 @@ class DemandModel:
         return self.encoded.tail.dates[-1].astype(dt.date)  # type: ignore[no-any-return]
 
     @property
-    def _reader(self) -> Reader:
-        parameters = build_product_parameters(
-            self.encoded.state, norms=self.norms, priors=self.priors, category=self.category, weights=self.weights
-        )
-        return Reader(
-            weights=self.weights,
-            parameters=parameters,
-            period=self.period,
-            start=self.encoded.tail.dates[-1],
-            horizon=self.horizon,
-            holidays=self.holidays,
-            gap=np.concatenate([self._rival_usual() / self.norms.usual_price, np.full(len(self.priors.level), np.nan)]),
-        )
-
-    def _rival_usual(self) -> Floats:
-        """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            found: Floats = np.nanmedian(self.encoded.tail.comp_price, axis=1)
-        return found
-
-    @property
     def parent_ids(self) -> Strings:
         """(product,) the parent whose elasticity each product shares; its own id without one."""
         parents = self.encoded.tail.parent_ids
         return self.product_ids if parents is None else parents
 
+    def rival_usual(self) -> Floats:
+        """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
+        return row_median(self.encoded.tail.comp_price)
+
     def table(self) -> DemandTable:
         """Write the table that a version serves; see `table.DemandTable`."""
-        reader, tail, count = self._reader, self.encoded.tail, len(self.priors.level)
-        parameters, products = reader.parameters, len(self.product_ids)
-        periods, first = self.horizon + WEEK[self.period], FIRST[self.period]
+        parameters, products, count = row_parameters(self), len(self.product_ids), len(self.priors.level)
+        periods = self.horizon + WEEK[self.period]
         nothing = np.full(count, np.nan, np.float32)
-        network = network_forecast(reader, periods=periods)
+        network, dates = network_forecast(self, parameters, periods=periods), coming_dates(self, periods)
         # The level is known best where the product was lately sold, so there the curves of all elasticities meet.
-        weekend = features.weekends(reader.dates(periods), period=self.period)
+        weekend = features.weekends(dates, period=self.period)
         strength = parameters.elasticity[:, None] * (1.0 + parameters.weekend[:, None] * weekend)
-        profile = parameters.profile[:, features.weekdays(reader.dates(periods), period=self.period)]
+        profile = parameters.profile[:, features.weekdays(dates, period=self.period)]
         levels = parameters.level[:, None] + profile + network.mean + parameters.recent_price[:, None] * strength
         ahead = np.minimum(np.arange(1, periods + 1), self.combination.factor.shape[1] - 1)
         levels[:products] += self.combination.factor[:, ahead]
-        log_size = network.log_size[:, :first].mean(axis=1)
+        log_size = network.log_size.copy()
         log_size[:products] += self.combination.narrow
         rival = 0.0 if self.competitor is None else np.maximum(np.nan_to_num(self.competitor.mean), 0.0)
         columns = {
@@ -135,11 +100,10 @@ class DemandModel:
             "elasticity": parameters.elasticity,
             "elasticity_sd": np.concatenate([self.elasticity_sd, self.priors.elasticity_sd]),
             "weekend": parameters.weekend,
-            "promotion": network.lift[:, :first].mean(axis=1),
+            "promotion": network.lift,
             "rival": np.concatenate([np.broadcast_to(rival, products), np.zeros(count)]),
-            "rival_usual": np.concatenate([self._rival_usual(), nothing]),
+            "rival_usual": np.concatenate([self.rival_usual(), nothing]),
         }
-        lifts = self.norms.lifts
         return DemandTable(
             product_ids=self.product_ids,
             categories=self.categories,
@@ -150,7 +114,7 @@ class DemandModel:
             state_date=self.state_date,
             level_error=self.level_error,
             unit=parameters.unit,
-            lifts=None if lifts is None else lifts.since(tail.dates[-1]),
+            lifts=self.norms.lifts and self.norms.lifts.since(self.encoded.tail.dates[-1]),
             grade=np.concatenate([self.grade, np.minimum(self.priors.grade, CATEGORY)]),
             own=has_own_history(self.encoded.state.memory, periods=self.own_periods, period=self.period),
             evidence=self.evidence,
@@ -160,35 +124,17 @@ class DemandModel:
 
     def levels(self) -> LevelForecasts:
         """Compute the forecasters' levels; see `levels.forecast_levels`."""
-        return forecast_levels(
-            self._reader,
-            memory=self.encoded.state.memory,
-            tail=self.encoded.tail,
-            norms=self.norms,
-            category=self.category,
-            combination=self.combination,
-        )
+        return forecast_levels(self)
 
     def combined(self, levels: LevelForecasts, *, weights: Floats, dispersion: Floats) -> "DemandModel":
-        """Return the model with other combination weights and dispersion.
-
-        Args:
-            levels: The forecasters' levels.
-            weights: (class, forecaster) as in `Combination`.
-            dispersion: (class,) as in `Combination`.
-        """
-        volume = self.combination.volume
+        """Return the model with other combination weights and dispersion, as in `Combination`."""
+        volume, step = self.combination.volume, NOISE_STEP[self.period]
         combination = replace(
             self.combination,
             weights=weights,
             dispersion=dispersion,
             factor=combined_factor(levels.paths, weights=weights, volume=volume),
-            narrow=own_noise(
-                levels.log_size,
-                dispersion=dispersion[volume],
-                level_error=self.level_error,
-                step=NOISE_STEP[self.period],
-            ),
+            narrow=own_noise(levels.log_size, dispersion=dispersion[volume], level_error=self.level_error, step=step),
         )
         return replace(self, combination=combination)
 
@@ -208,22 +154,31 @@ class DemandModel:
             rebuild: Encode the panel, which must then be the whole history, from scratch.
 
         Raises:
-            HistoryError: The panel ends before the state, leaves a gap after it, or changes the past before the
-                checkpoint; or it is not the whole history although `rebuild` is set.
+            HistoryError: The panel is of another grain, ends before the state, leaves a gap after it, or changes the
+                past before the checkpoint; or it is not the whole history although `rebuild` is set.
         """
         if panel.period != self.period:
             raise HistoryError(f"the model reads one row a {self.period}, the panel has one a {panel.period}")
         if panel.dates[-1].astype(dt.date) < self.state_date:
             raise HistoryError(f"the panel ends on {panel.dates[-1]}, before the state's date {self.state_date}")
-        grown = _with_calendar(add_products(self, panel), panel)
+        grown, days = add_products(self, panel), np.timedelta64(STEP_DAYS[self.period], "D")
+        if grown.norms.lifts is not None:  # the calendar is kept where the panel has none
+            since, until = np.datetime64(self.state_date), panel.dates[-1] + (len(self.holidays) - 1) * days
+            lifts = grown.norms.lifts.with_calendar(panel.events, since=since, until=until, period=self.period)
+            grown = replace(grown, norms=replace(grown.norms, lifts=lifts))
         aligned = replace(expand(panel, grown.product_ids), parent_ids=grown.encoded.tail.parent_ids)
         tail = len(self.encoded.tail.dates)
+        begin = self.encoded.tail.dates[-1] - (int(self.encoded.state.memory.age.max(initial=0.0)) - 1) * days
+        if rebuild and panel.dates[0] > begin:
+            raise HistoryError(
+                f"the panel begins on {panel.dates[0]}, the history that was read on {begin}: encoding it from scratch "
+                "would forget what lies between; give the whole history, or train anew on what there is"
+            )
         if rebuild:
-            self._check_whole(panel)
             encoded = encode_panel(self.weights, aligned, norms=grown.norms, tail=tail)
         else:
             encoded = carry(self.weights, grown.encoded, aligned, norms=grown.norms, tail=tail)
-        ahead = int((panel.dates[-1] - self.encoded.tail.dates[-1]) // np.timedelta64(STEP_DAYS[self.period], "D"))
+        ahead = int((panel.dates[-1] - self.encoded.tail.dates[-1]) // days)
         last = encoded.tail.list_price[:, -1]
         carried = replace(
             grown,
@@ -252,29 +207,9 @@ class DemandModel:
     def factor_of(self, rows: Ints, state: State) -> Floats:
         """(row, step) `combination.factor` of products `rows`, recomputed with other states."""
         encoded = replace(self.encoded, state=state, tail=self.encoded.tail.select(rows))
-        some = replace(
-            self,
-            category=self.category[rows],
-            norms=self.norms.take(rows),
-            combination=extend_combination(self.combination, rows),
-            encoded=encoded,
-        )
+        norms, combination = self.norms.take(rows), extend_combination(self.combination, rows)
+        some = replace(self, category=self.category[rows], norms=norms, combination=combination, encoded=encoded)
         return some.with_levels().combination.factor
-
-    def _check_whole(self, panel: Panel) -> None:
-        """Refuse to encode from scratch a panel that is not the whole history.
-
-        Raises:
-            HistoryError: The panel begins after the first encoded row.
-        """
-        days = np.timedelta64(STEP_DAYS[self.period], "D")
-        oldest = int(self.encoded.state.memory.age.max(initial=0.0))
-        begin = self.encoded.tail.dates[-1] - (oldest - 1) * days
-        if panel.dates[0] > begin:
-            raise HistoryError(
-                f"the panel begins on {panel.dates[0]}, the history that was read on {begin}: encoding it from scratch "
-                "would forget what lies between; give the whole history, or train anew on what there is"
-            )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything but the scalars of `meta`, as named arrays without objects."""
@@ -329,17 +264,6 @@ class DemandModel:
             raise VersionError(f"the demand model's arrays are not complete: {error}") from error
 
 
-def _with_calendar(model: DemandModel, panel: Panel) -> DemandModel:
-    """Update the calendar of future events from the panel; kept where the panel has none."""
-    if model.norms.lifts is None:
-        return model
-    until = panel.dates[-1] + np.timedelta64((len(model.holidays) - 1) * STEP_DAYS[model.period], "D")
-    lifts = model.norms.lifts.with_calendar(
-        panel.events, since=np.datetime64(model.state_date), until=until, period=model.period
-    )
-    return replace(model, norms=replace(model.norms, lifts=lifts))
-
-
 def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     """Add the panel's new products, with blank states and their category's parameters.
 
@@ -351,77 +275,50 @@ def add_products(model: DemandModel, panel: Panel) -> DemandModel:
     new = panel.select(~known)
     ids = np.concatenate([model.product_ids, new.product_ids])
     order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(model.categories, new.categories)
-    place = np.minimum(place, max(len(model.categories) - 1, 0))
+    place = np.minimum(np.searchsorted(model.categories, new.categories), max(len(model.categories) - 1, 0))
     category = np.where(model.categories[place] == new.categories, place, len(model.categories))
-    price = np.where(new.present, new.price, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a product without a row has no usual price
-        usual = np.nanmedian(price, axis=1)
-    sibling, shares, parents = _siblings(model, new)
-    added = {
-        "usual_price": usual,
-        "unit": model.priors.unit[category],
-        "prior_level": model.priors.level[category],
-        "elasticity": np.where(shares, model.norms.elasticity[sibling], model.priors.elasticity[category]),
-        "weekend": np.full(len(category), model.norms.weekend.mean() if len(model.norms.weekend) else 0.0),
-        "promotion": typical(model.norms.promotion, model.category, count=len(model.priors.level))[category],
-    }
+    own_parents = new.product_ids if new.parent_ids is None else new.parent_ids
+    parents, first = np.unique(model.parent_ids, return_index=True)
+    place = np.minimum(np.searchsorted(parents, own_parents), max(len(parents) - 1, 0))
+    shares = parents[place] == own_parents  # (new,) whether the model knows a product of the same parent
+    sibling = np.where(shares, first[place], 0)
+
+    def joined(own: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([own, more])[order].astype(own.dtype)
+
+    def inherited(own: NDArray[Any], otherwise: NDArray[Any]) -> NDArray[Any]:
+        return joined(own, np.where(shares, own[sibling], otherwise))
+
+    priors, old, nothing = model.priors, model.norms, vars(blank_evidence(len(new.product_ids)))
     norms = Norms(
-        **{
-            name: np.concatenate([own := getattr(model.norms, name), more])[order].astype(own.dtype)
-            for name, more in added.items()
-        },
-        lifts=model.norms.lifts
-        and model.norms.lifts.with_products(np.concatenate([model.norms.lifts.category, category])[order]),
+        usual_price=joined(old.usual_price, row_median(np.where(new.present, new.price, np.nan))),
+        unit=joined(old.unit, priors.unit[category]),
+        prior_level=joined(old.prior_level, priors.level[category]),
+        elasticity=inherited(old.elasticity, priors.elasticity[category]),
+        weekend=joined(old.weekend, np.full(len(category), old.weekend.mean() if len(old.weekend) else 0.0)),
+        promotion=joined(old.promotion, typical(old.promotion, model.category, count=len(priors.level))[category]),
+        lifts=old.lifts and old.lifts.with_products(np.concatenate([old.lifts.category, category])[order]),
     )
-    new_sd = np.where(shares, model.elasticity_sd[sibling], model.priors.elasticity_sd[category])
-    sd = np.concatenate([model.elasticity_sd, new_sd])[order].astype(np.float32)
-    new_grade = np.where(shares, model.grade[sibling], np.minimum(model.priors.grade[category], CATEGORY))
-    grade = np.concatenate([model.grade, new_grade])[order].astype(np.int8)
-    nothing = blank_evidence(len(new.product_ids))
-    evidence = Evidence(
-        **{
-            name: np.concatenate([known, np.where(shares, known[sibling], getattr(nothing, name))])[order].astype(
-                known.dtype
-            )
-            for name, known in vars(model.evidence).items()
-        }
-    )
-    listed = np.concatenate([model.list_price, new.list_price[:, -1]])[order].astype(np.float32)
     rows = np.concatenate([np.arange(len(model.product_ids)), np.full(len(new.product_ids), -1)])[order]
     encoded = add_blank_states(model.encoded, ids[order], rows)
     if shares.any() or model.encoded.tail.parent_ids is not None:
-        joined: Strings = np.concatenate([model.parent_ids, parents])[order]
-        encoded = replace(encoded, tail=replace(encoded.tail, parent_ids=joined))
+        # No elasticity was estimated for a parent that the model does not know: such a product is its own.
+        kept: Strings = np.concatenate([model.parent_ids, np.where(shares, own_parents, new.product_ids)])[order]
+        encoded = replace(encoded, tail=replace(encoded.tail, parent_ids=kept))
     return replace(
         model,
         product_ids=ids[order],
-        category=np.concatenate([model.category, category])[order],
+        category=joined(model.category, category),
         norms=norms,
-        counted=np.concatenate([model.counted, model.priors.counted[category]])[order],
+        counted=joined(model.counted, priors.counted[category]),
         combination=extend_combination(model.combination, rows),
-        elasticity_sd=sd,
-        grade=grade,
-        evidence=evidence,
-        list_price=listed,
+        elasticity_sd=inherited(model.elasticity_sd, priors.elasticity_sd[category]),
+        grade=inherited(model.grade, np.minimum(priors.grade[category], CATEGORY)),
+        evidence=Evidence(**{name: inherited(own, nothing[name]) for name, own in vars(model.evidence).items()}),
+        list_price=joined(model.list_price, new.list_price[:, -1]),
         encoded=encoded,
         competitor=model.competitor and model.competitor.spread(rows),
     )
-
-
-def _siblings(model: DemandModel, new: Panel) -> tuple[Ints, NDArray[np.bool_], Strings]:
-    """Find, for new products, a product of the model with the same parent.
-
-    Returns:
-        (new,) row of such a product, 0 without one; (new,) whether there is one; (new,) its parent, the new product's
-        own id without one, since no elasticity was estimated for a parent that the model does not know.
-    """
-    parents = new.product_ids if new.parent_ids is None else new.parent_ids
-    known, first = np.unique(model.parent_ids, return_index=True)
-    place = np.minimum(np.searchsorted(known, parents), max(len(known) - 1, 0))
-    shares: NDArray[np.bool_] = known[place] == parents
-    return np.where(shares, first[place], 0), shares, np.where(shares, parents, new.product_ids)
 
 
 def _norms(arrays: dict[str, Any]) -> Norms:

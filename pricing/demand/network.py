@@ -4,7 +4,6 @@ Wen, Torkkola, Narayanaswamy, Madeka (2017), "A Multi-Horizon Quantile Recurrent
 of the encoder over a series yields forecasts from every cutoff at once.
 """
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from pricing.demand.batches import Batch
 from pricing.demand.forward import LOG_SIZE_LIMITS
 from pricing.errors import TrainingError
 
-logger = logging.getLogger(__name__)
 Weights = dict[str, Floats]
 Progress = Callable[[str], None]
 Watcher = Callable[[int, float], None]
@@ -73,9 +71,7 @@ def build_network(shape: Shape) -> keras.Model:
     hidden = hidden + keras.layers.Dense(HIDDEN, use_bias=False, name="from_category")(embedding)[:, None, None]
     hidden = keras.layers.Activation("relu", name="hidden")(hidden)
     # Zero initial weights: training starts from the level itself, a good forecast.
-    heads = keras.layers.Dense(
-        3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.0), name="heads"
-    )(hidden)
+    heads = keras.layers.Dense(3, kernel_initializer="zeros", name="heads")(hidden)
     mean = heads[..., 0] + ops.softplus(heads[..., 2] - 1.0) * draw
     size = ops.clip(heads[..., 1] + 1.0, *LOG_SIZE_LIMITS)
     return keras.Model([past, known, draw, category], ops.stack([mean, size], axis=-1))
@@ -84,20 +80,21 @@ def build_network(shape: Shape) -> keras.Model:
 def demand_loss(target: Tensor, output: Tensor) -> Tensor:
     """Weighted negative log likelihood of the negative binomial, right-censored where the stock ran out.
 
-    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known. For a
-    single unit the survival probability is exact; for more it is that of a gamma variable with the same mean and
-    variance (Wilson and Hilferty 1931), and from a standard deviation above the mean P(demand = actual) times a
-    geometric series in the odds of one more unit, so that much too low forecasts keep a gradient. Means beyond SEEN
-    times the stock get none. Where every row sold out, only RIDGE bounds a forecast; it shrinks it to the level, so
-    weakly that any uncensored row dominates.
+    `target` is (…, 4): actual, offset, censored, weight. Where sales met the stock only demand ≥ actual is known, whose
+    probability is exact for a single unit; for more it is that of a gamma variable with the same mean and variance
+    (Wilson and Hilferty 1931), and from a standard deviation above the mean P(demand = actual) times a geometric series
+    in the odds of one more unit, so that much too low forecasts keep a gradient. Means beyond SEEN times the stock get
+    none. Where every row sold out only RIDGE bounds a forecast, so weakly that any uncensored row dominates.
     """
+    from tensorflow.math import lgamma  # noqa: PLC0415  keras.ops has none
+
     actual, offset, censored, weight = (target[..., i] for i in range(4))
     log_mean = ops.clip(output[..., 0] + offset, -9.0, 14.0)
     mean, size = ops.exp(log_mean), ops.exp(output[..., 1])
     exact = (
-        _lgamma(actual + size)
-        - _lgamma(size)
-        - _lgamma(actual + 1.0)
+        lgamma(actual + size)
+        - lgamma(size)
+        - lgamma(actual + 1.0)
         + size * (output[..., 1] - ops.log(size + mean))
         + actual * (log_mean - ops.log(size + mean))
     )
@@ -139,7 +136,6 @@ class Trainer:
     """A compiled network that can be trained repeatedly from given weights, without tracing the graph again."""
 
     def __init__(self, shape: Shape, *, loss: str, seed: int) -> None:
-        self.shape = shape
         self.network, self._optimizer, self._blank = _compiled(shape, loss, seed)
 
     def fit(
@@ -159,17 +155,16 @@ class Trainer:
         Raises:
             TrainingError: The loss is not finite.
         """
-        self.network.set_weights(self._blank if start is None else _listed(self.network, start))
+        given = self._blank if start is None else [start[name] for name in named_weights(self.network)]
+        self.network.set_weights(given)
         for variable in self._optimizer.variables:
             if variable is not self._optimizer.learning_rate:
                 variable.assign(ops.zeros_like(variable))
         smooth = float("nan")
         for step in range(steps):
             self._optimizer.learning_rate = rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / max(steps, 1))))
-            batch = next(batches)
-            target = np.stack([batch.actual, batch.offset, batch.censored, batch.weight], axis=-1)
             self.network.reset_metrics()  # else Keras returns the mean since the network was made
-            loss = float(self.network.train_on_batch([batch.past, batch.known, batch.draw, batch.category], target))
+            loss = float(self.network.train_on_batch(*next(batches)))
             if watched and (watcher := _WATCHER.get()) is not None:
                 watcher(step + 1, loss)
             if not np.isfinite(loss):
@@ -212,14 +207,3 @@ def with_draw(weights: Weights) -> Weights:
     bias = weights["heads/bias"].copy()
     bias[2] = 0.0
     return weights | {"heads/bias": bias}
-
-
-def _listed(network: keras.Model, weights: Weights) -> list[Floats]:
-    order = list(named_weights(network))
-    return [weights[name] for name in order]
-
-
-def _lgamma(x: Tensor) -> Tensor:
-    import tensorflow as tf  # noqa: PLC0415  keras.ops has no lgamma
-
-    return tf.math.lgamma(x)

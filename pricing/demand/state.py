@@ -15,8 +15,7 @@ from pricing.demand import forward
 from pricing.demand.forward import Weights
 from pricing.errors import HistoryError
 
-CHUNK = 1000  # products encoded at a time if the past is long
-LONG = 100  # periods
+CHUNK = 1000  # products encoded at a time: a long past of all at once may not fit in RAM
 HISTORY = 0.5  # rows a period, relative to those since the checkpoint, from which rows count as a history
 
 
@@ -28,43 +27,35 @@ class State:
     hidden: Floats
     cell: Floats
 
+    def take(self, rows: Ints) -> "State":
+        """Select products by row; a row of −1 is blank."""
+        new = (rows < 0)[:, None]
+        hidden, cell = (np.where(new, 0.0, one[rows]).astype(np.float32) for one in (self.hidden, self.cell))
+        return State(select_ewma_state(self.memory, rows), hidden, cell)
+
 
 @dataclass(frozen=True)
 class Encoded:
-    """States as of a date, and what is needed to correct the recent past.
+    """States as of a date, and what is needed to correct the recent past."""
 
-    Attributes:
-        state: After the last period.
-        checkpoint: After the period before `tail` begins.
-        tail: Input rows since the checkpoint; corrections replace them and are encoded again.
-        digest: (product, 3) sums of rows, units and log prices up to the checkpoint, to detect a changed past.
-    """
-
-    state: State
-    checkpoint: State
-    tail: Panel
-    digest: NDArray[np.float64]
+    state: State  # after the last period
+    checkpoint: State  # after the period before `tail` begins
+    tail: Panel  # input rows since the checkpoint; corrections replace them and are encoded again
+    digest: NDArray[np.float64]  # (product, 3) `digest` of the rows up to the checkpoint, to detect a changed past
 
 
 def advance(weights: Weights, panel: Panel, *, norms: Norms, state: State) -> State:
     """Encode the periods of `panel`, which follow `state`."""
-    products = len(panel.product_ids)
     if not len(panel.dates):
         return state
-    if products > CHUNK and len(panel.dates) > LONG:
-        parts = [np.arange(begin, min(begin + CHUNK, products)) for begin in range(0, products, CHUNK)]
-        each = (_advance_some(weights, panel, norms=norms, state=state, rows=rows) for rows in parts)
-        return _each(lambda *some: np.concatenate(some), *each)
-    past, memory = features.past_features(panel, norms=norms, memory=state.memory)
-    _, (hidden, cell) = forward.encode(weights, past.inputs, state=(state.hidden, state.cell))
-    return State(memory, hidden, cell)
-
-
-def _advance_some(weights: Weights, panel: Panel, *, norms: Norms, state: State, rows: Ints) -> State:
-    """`advance` for some products: a long past of all products at once may not fit in RAM."""
-    theirs = norms.take(rows)
-    own = State(select_ewma_state(state.memory, rows), state.hidden[rows], state.cell[rows])
-    return advance(weights, panel.select(rows), norms=theirs, state=own)
+    parts = []
+    for begin in range(0, len(panel.product_ids), CHUNK):
+        rows = np.arange(begin, min(begin + CHUNK, len(panel.product_ids)))
+        own = state.take(rows)
+        past, memory = features.past_features(panel.select(rows), norms=norms.take(rows), memory=own.memory)
+        _, (hidden, cell) = forward.encode(weights, past.inputs, state=(own.hidden, own.cell))
+        parts.append(State(memory, hidden, cell))
+    return _each(lambda *some: np.concatenate(some), *parts)
 
 
 def _each(combine: Callable[..., Floats], *states: State) -> State:
@@ -74,35 +65,33 @@ def _each(combine: Callable[..., Floats], *states: State) -> State:
     return State(EwmaState(**memory), hidden, cell)
 
 
-def blank(weights: Weights, products: int, panel: Panel) -> State:
-    """Return the states before the first period."""
-    hidden, cell = forward.blank_state(weights, products)
-    return State(blank_ewma_state(products, period=panel.period), hidden, cell)
+def blank(weights: Weights, panel: Panel) -> State:
+    """Return the states of the panel's products before its first period."""
+    hidden, cell = forward.blank_state(weights, len(panel.product_ids))
+    return State(blank_ewma_state(len(panel.product_ids), period=panel.period), hidden, cell)
 
 
 def encode_panel(weights: Weights, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
     """Encode a whole history, with a checkpoint `tail` periods before its end."""
+    return _from(blank(weights, panel), np.zeros((len(panel.product_ids), 3)), weights, panel, norms=norms, tail=tail)
+
+
+def _from(
+    start: State, sums: NDArray[np.float64], weights: Weights, panel: Panel, *, norms: Norms, tail: int
+) -> Encoded:
+    """Encode a panel from a state and the digest of what came before it."""
     cut = max(len(panel.dates) - tail, 0)
     head, rest = span(panel, 0, cut), span(panel, cut, len(panel.dates))
-    checkpoint = advance(weights, head, norms=norms, state=blank(weights, len(panel.product_ids), panel))
-    return Encoded(
-        state=advance(weights, rest, norms=norms, state=checkpoint),
-        checkpoint=checkpoint,
-        tail=rest,
-        digest=digest(head),
-    )
+    checkpoint = advance(weights, head, norms=norms, state=start)
+    state = advance(weights, rest, norms=norms, state=checkpoint)
+    return Encoded(state=state, checkpoint=checkpoint, tail=rest, digest=sums + digest(head))
 
 
 def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tail: int) -> Encoded:
     """Encode new periods and corrections of the periods since the checkpoint.
 
-    Args:
-        weights: The network's, unchanged.
-        encoded: States of the same products as `panel`, in the same order.
-        panel: New rows; it may begin at any period up to the one after the last encoded one. Rows before the
-            checkpoint are compared with those encoded.
-        norms: The products' scales.
-        tail: Periods of rows to keep in the result.
+    The panel, of the same products in the same order, may begin at any period up to the one after the last encoded one.
+    Its rows before the checkpoint are compared with those encoded; the result keeps `tail` periods of rows.
 
     Raises:
         HistoryError: Periods are missing between the state and the panel, or the past before the checkpoint differs.
@@ -115,50 +104,37 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
             f"the state ends on {old.dates[-1]} and the new rows begin on {first}: the periods between are missing; "
             "give rows from the day after the state's date on"
         )
-    start = encoded.checkpoint
-    sums = encoded.digest
+    start, sums = encoded.checkpoint, encoded.digest
     whole = np.zeros(len(panel.product_ids), bool)
     if first < begin:
-        before = span(panel, 0, int(np.searchsorted(panel.dates, begin)))
-        start, sums = encode_unread(weights, encoded, before, norms=norms)
+        cut = int(np.searchsorted(panel.dates, begin))
+        before, panel = span(panel, 0, cut), span(panel, cut, len(panel.dates))
+        start, sums = _encode_unread(weights, encoded, before, norms=norms)
         # A product's age gives its first row: a panel that begins by then contains all of its past.
         age = start.memory.age
-        check_past(before, old, age=age)
-        whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & panel.present.any(axis=1)
-        changed = changed_products(sums, before, whole=whole)
-        if len(changed):
+        _refuse_single_rows(before, old, age=age)
+        there = before.present.any(axis=1) | panel.present.any(axis=1)
+        whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & there
+        differs = ~np.isclose(digest(before), sums, rtol=1e-6, atol=1e-3).all(axis=1) & whole
+        if differs.any():
             raise HistoryError(
-                f"the past before {begin} is not the one that was encoded for {len(changed)} product(s), first "
-                f"{str(changed[0])!r}; give the whole history and re-encode it from scratch with --rebuild true"
+                f"the past before {begin} is not the one that was encoded for {int(differs.sum())} product(s), first "
+                f"{str(before.product_ids[differs][0])!r}; give the whole history and re-encode it from scratch with "
+                "--rebuild true"
             )
-        panel = span(panel, int(np.searchsorted(panel.dates, begin)), len(panel.dates))
-    joined = overlay(old, panel, whole=whole)
-    cut = max(len(joined.dates) - tail, 0)
-    head, rest = span(joined, 0, cut), span(joined, cut, len(joined.dates))
-    checkpoint = advance(weights, head, norms=norms, state=start)
-    return Encoded(
-        state=advance(weights, rest, norms=norms, state=checkpoint),
-        checkpoint=checkpoint,
-        tail=rest,
-        digest=sums + digest(head),
-    )
+    return _from(start, sums, weights, overlay(old, panel, whole=whole), norms=norms, tail=tail)
 
 
-def encode_unread(
+def _encode_unread(
     weights: Weights, encoded: Encoded, before: Panel, *, norms: Norms
 ) -> tuple[State, NDArray[np.float64]]:
-    """Encode the past, up to the checkpoint, of products that had none; returns checkpoint and digest.
-
-    A product that joins the panel with a history is encoded from scratch; the others are unchanged.
-    """
-    rows = np.flatnonzero(
-        (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0) & before.present.any(axis=1)
-    )
+    """Return checkpoint and digest with the past of products that had none: those that join with a history."""
+    unread = (encoded.digest[:, 0] == 0) & (encoded.checkpoint.memory.age == 0)
+    rows = np.flatnonzero(unread & before.present.any(axis=1))
     if not len(rows):
         return encoded.checkpoint, encoded.digest
     theirs = before.select(rows)
-    scales = norms.take(rows)
-    fresh = advance(weights, theirs, norms=scales, state=blank(weights, len(rows), theirs))
+    fresh = advance(weights, theirs, norms=norms.take(rows), state=blank(weights, theirs))
 
     def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
         merged = old.copy()
@@ -168,15 +144,11 @@ def encode_unread(
     return _each(put, encoded.checkpoint, fresh), put(encoded.digest, digest(theirs))
 
 
-def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
+def _refuse_single_rows(before: Panel, tail: Panel, *, age: Floats) -> None:
     """Refuse single rows from before the checkpoint, which can neither be encoded nor compared.
 
-    A history has about as many rows a period as the time since the checkpoint, a list of corrections far fewer.
-
-    Args:
-        before: The new panel's periods before the checkpoint.
-        tail: The periods since the checkpoint, as encoded.
-        age: (product,) periods from the first row to the checkpoint.
+    A history has about as many rows a period as the `tail` since the checkpoint, a list of corrections far fewer; `age`
+    has the (product,) periods from its first row to the checkpoint.
 
     Raises:
         HistoryError: The rows are so few that they must be corrections.
@@ -186,26 +158,13 @@ def check_past(before: Panel, tail: Panel, *, age: Floats) -> None:
     possible = np.minimum(age[there], len(before.dates)).sum()
     if not there.any() or rows.sum() >= HISTORY * tail.present[there].mean() * possible:
         return
-    product = int(np.argmax(rows > 0))
+    product = int(np.argmax(there))
     period = before.dates[int(np.argmax(before.present[product]))]
     raise HistoryError(
         f"{int(rows.sum())} row(s) lie before {tail.dates[0]}, first {str(before.product_ids[product])!r} on {period}: "
         "that past is encoded already and a single row of it cannot be corrected; leave them out, or give the whole "
         "history and re-encode it from scratch with --rebuild true"
     )
-
-
-def changed_products(sums: NDArray[np.float64], before: Panel, *, whole: NDArray[np.bool_]) -> Strings:
-    """Find products whose rows before the checkpoint differ from those encoded, by their `digest`.
-
-    Args:
-        sums: (product, 3) digest of the encoded rows.
-        before: The new panel's periods before the checkpoint.
-        whole: (product,) whether all of its past is given; others cannot be compared.
-    """
-    differs = ~np.isclose(digest(before), sums, rtol=1e-6, atol=1e-3).all(axis=1)
-    changed: Strings = before.product_ids[differs & whole]
-    return changed
 
 
 def digest(panel: Panel) -> NDArray[np.float64]:
@@ -227,11 +186,10 @@ def overlay(old: Panel, new: Panel, *, whole: NDArray[np.bool_]) -> Panel:
 
     An old row absent from the new panel is kept, unless the new panel has the product's `whole` (product,) past.
     """
-    days = STEP_DAYS[new.period]
+    days = np.timedelta64(STEP_DAYS[new.period], "D")
     first, last = min(old.dates[0], new.dates[0]), max(old.dates[-1], new.dates[-1])
-    dates = np.arange(first, last + np.timedelta64(days, "D"), np.timedelta64(days, "D"))
-    at_old = int((old.dates[0] - first) // np.timedelta64(days, "D"))
-    at_new = int((new.dates[0] - first) // np.timedelta64(days, "D"))
+    dates = np.arange(first, last + days, days)
+    at_old, at_new = (int((panel.dates[0] - first) // days) for panel in (old, new))
     columns: dict[str, Any] = {}
     for name in SERIES:
         before, after = getattr(old, name), getattr(new, name)
@@ -262,13 +220,12 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
     where = np.searchsorted(panel.product_ids, product_ids)
     where = np.minimum(where, max(len(panel.product_ids) - 1, 0))
     found = panel.product_ids[where] == product_ids
+    holiday = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
+    blanks: dict[str, Any] = {"present": False, "is_promo": 0.0, "is_holiday": holiday}
     columns: dict[str, Any] = {}
     for name in SERIES:
         values = getattr(panel, name)[where]
-        blank_value: Any = False if values.dtype == np.bool_ else 0.0 if name == "is_promo" else np.nan
-        if name == "is_holiday":
-            blank_value = 2 * panel.is_holiday.sum(axis=0) > len(panel.is_holiday)
-        columns[name] = np.where(found[:, None], values, blank_value).astype(values.dtype)
+        columns[name] = np.where(found[:, None], values, blanks.get(name, np.nan)).astype(values.dtype)
     parents = None if panel.parent_ids is None else np.where(found, panel.parent_ids[where], product_ids)
     return replace(
         panel,
@@ -281,25 +238,10 @@ def expand(panel: Panel, product_ids: Strings) -> Panel:
 
 
 def add_blank_states(encoded: Encoded, product_ids: Strings, rows: Ints) -> Encoded:
-    """Extend the states by blank ones for new products.
-
-    Args:
-        encoded: States of the existing products.
-        product_ids: (product,) all products, sorted.
-        rows: (product,) row of each in `encoded`; -1 for a new one.
-    """
-
-    def grow(state: State) -> State:
-        new = (rows < 0)[:, None]
-        return State(
-            memory=select_ewma_state(state.memory, rows),
-            hidden=np.where(new, 0.0, state.hidden[rows]).astype(np.float32),
-            cell=np.where(new, 0.0, state.cell[rows]).astype(np.float32),
-        )
-
+    """Extend the states to all `product_ids`, sorted; (product,) `rows` has each one's row in them, −1 is a new one."""
     return Encoded(
-        state=grow(encoded.state),
-        checkpoint=grow(encoded.checkpoint),
+        state=encoded.state.take(rows),
+        checkpoint=encoded.checkpoint.take(rows),
         tail=expand(encoded.tail, product_ids),
         digest=np.where((rows < 0)[:, None], 0.0, encoded.digest[rows]),
     )

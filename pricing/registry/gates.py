@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.config_models import DemandConfig, GatesConfig, PriceMovesConfig
 from pricing.demand.baselines import baseline_words, baselines_of
-from pricing.demand.combination import CLASSES
+from pricing.demand.ensemble import CLASSES
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.

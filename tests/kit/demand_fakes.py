@@ -5,10 +5,10 @@ import numpy as np
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand.combination import network_only
+from pricing.demand.ensemble import network_only
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
+from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
-from pricing.demand.product_parameters import Priors
 from pricing.demand.state import encode_panel
 
 

@@ -18,10 +18,10 @@ from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.combination import network_only
+from pricing.demand.ensemble import network_only
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
+from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
-from pricing.demand.product_parameters import Priors
 from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig

@@ -15,12 +15,14 @@ from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
-from pricing.demand import booster
+from pricing.demand import ensemble
 from pricing.demand.backtest import backtest
 from pricing.demand.batches import build_table
+from pricing.demand.ensemble import direct_forecast
 from pricing.demand.model import DemandModel
 from pricing.demand.state import span
 from pricing.demand.training import Trained, fit, train
+from pricing.errors import TrainingError
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit.mlflow_jobs import TINY
@@ -46,29 +48,19 @@ def trained() -> Trained:
 
 def test_trees_read_of_a_version_what_they_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model, past = trained().model, span(panel(), 0, 140)
-    seen: list[booster.TreeInputs] = []
-
-    def note(text: bytes, read: booster.TreeInputs, *, period: str) -> np.ndarray:
-        seen.append(read)
-        return np.zeros(len(read.step))
-
-    monkeypatch.setattr(booster, "predict_booster", note)
+    served: dict[str, np.ndarray] = {}
+    features = ensemble.tree_features
+    monkeypatch.setattr(ensemble, "tree_features", lambda **read: served.update(read) or features(**read))
     model.levels()
-    served = seen[0]
     table = build_table(past, norms=model.norms, category=model.category)
     rows, steps = np.divmod(np.arange(12 * model.horizon), model.horizon)
-    cutoff = np.full(len(rows), 139)
-    last = np.minimum(cutoff, 139)
 
-    recent = booster.restated(table)[:, -28:][rows]
-
-    np.testing.assert_allclose(served.recent, recent, rtol=1e-5)
-    np.testing.assert_allclose(served.level, table.past.level[rows, last], rtol=1e-6)
-    np.testing.assert_allclose(served.summary, table.past.summary[rows, last], rtol=1e-6)
-    np.testing.assert_array_equal(served.step, steps + 1)
-    np.testing.assert_allclose(
-        served.profile, table.past.profile[rows, last, (table.weekday[139] + served.step) % 7], rtol=1e-6
-    )
+    profile = table.past.profile[rows, 139, (table.weekday[139] + steps + 1) % 7]
+    restated = np.where((table.seen > 0) & (table.censored == 0), table.restated, np.nan)
+    np.testing.assert_allclose(served["recent"], restated[rows, -28:], rtol=1e-5)
+    np.testing.assert_allclose(served["level"], table.past.level[rows, 139], rtol=1e-6)
+    np.testing.assert_allclose(served["slow"], np.column_stack([table.past.summary[rows, 139], profile]), rtol=1e-6)
+    np.testing.assert_array_equal(served["step"], steps + 1)
 
 
 def test_a_refreshed_version_has_the_levels_of_one_encoded_from_scratch() -> None:
@@ -98,27 +90,11 @@ def test_levels_are_worked_out_anew_where_holidays_ahead_change(monkeypatch: pyt
     assert same.combination is model.combination
 
 
-def test_a_version_keeps_its_forecasters_when_it_is_packed() -> None:
-    model = trained().model
-
-    again = DemandModel.from_arrays(model.to_arrays(), model.meta())
-
-    for name, values in vars(model.combination).items():
-        np.testing.assert_array_equal(getattr(again.combination, name), values)
-
-
-def test_without_trees_a_model_still_forecasts() -> None:
-    model = fit(panel(), tiny(booster_rows=0)).model
-
-    assert model.combination.booster.size == 0
-    assert np.isfinite(model.combination.factor).all()
-
-
 def test_trees_that_cannot_be_loaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
 
-    with pytest.raises(booster.TrainingError, match=r"libgomp1.*booster_rows"):
-        booster._library()
+    with pytest.raises(TrainingError):
+        fit(panel(), tiny())
 
 
 def test_each_forecaster_is_scored_beside_the_combined_one() -> None:
@@ -178,16 +154,16 @@ def test_amounts_by_weight_have_intervals_between_whole_units() -> None:
 
 
 def test_the_direct_baseline_reads_nothing_of_what_it_forecasts() -> None:
-    sales, rows = panel(), np.arange(12)
-    past, ahead = span(sales, 0, 130), span(sales.select(rows), 130, 144)
-    hidden = replace(ahead, units_sold=np.full_like(ahead.units_sold, 99.0), stock=np.zeros_like(ahead.stock))
+    sales, later = span(panel(), 0, 144), np.arange(144) >= 130
+    units, stock = (np.where(later, value, one) for value, one in ((99.0, sales.units_sold), (0.0, sales.stock)))
+    hidden = replace(sales, units_sold=units.astype(np.float32), stock=stock.astype(np.float32))
 
-    forecast = booster.direct_forecast(past, ahead, rows=4000, seed=1)
-    again = booster.direct_forecast(past, hidden, rows=4000, seed=1)
+    forecast, again = (direct_forecast(one, known=130, first=132, rows=4000, seed=1) for one in (sales, hidden))
 
     assert forecast is not None
-    assert forecast.shape == (12, 14)
+    assert forecast.shape == (12, 12)
     np.testing.assert_array_equal(forecast, again)
+    assert direct_forecast(span(sales, 0, 20), known=14, first=14, rows=100, seed=1) is None  # too few rows
 
 
 def test_the_direct_baseline_learns_levels_and_weekdays() -> None:
@@ -196,16 +172,10 @@ def test_the_direct_baseline_learns_levels_and_weekdays() -> None:
     units = np.float32(10.0) * np.arange(1, 13)[:, None] * (1.0 + weekday).astype(np.float32)
     steady = replace(sales, units_sold=np.where(sales.present, units, np.nan), stock=np.full_like(sales.stock, np.nan))
 
-    forecast = booster.direct_forecast(span(steady, 0, 130), span(steady, 130, 144), rows=4000, seed=1)
+    forecast = direct_forecast(span(steady, 0, 144), known=130, first=130, rows=4000, seed=1)
 
     actual = steady.units_sold[:, 130:144]
     assert np.nansum(np.abs(forecast - actual)) < 0.1 * np.nansum(actual)
-
-
-def test_too_few_rows_make_no_direct_baseline() -> None:
-    short = span(panel(), 0, 20)
-
-    assert booster.direct_forecast(span(short, 0, 14), span(short, 14, 20), rows=100, seed=1) is None
 
 
 @pytest.mark.parametrize("days", [28, 60, 90])
@@ -216,7 +186,6 @@ def test_a_short_history_is_scored_and_trained_on(days: int) -> None:
     found = backtest(sales, tiny(horizon=28, step=28, folds=3, min_history=120), progress=said.append)
     model = train(sales, tiny(), out_of_fold=found.out_of_fold)
 
-    assert f"{days} days of history have no room for 3 folds of 28 days after 120" in said[0]
     assert found.figures["history"] == said[:2]
     assert np.isfinite(found.frame["forecast"]).all()
     assert found.out_of_fold.weights[:, 0].max() < 0.95  # a network that has seen so little never decides alone

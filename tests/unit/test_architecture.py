@@ -46,7 +46,7 @@ OF_BENCHMARKS = {
 DOORS = {
     "keras": ("pricing.demand.network",),
     "tensorflow": ("pricing.demand.network",),
-    "lightgbm": ("pricing.demand.booster",),
+    "lightgbm": ("pricing.demand.ensemble",),
     "mlflow": (
         *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
         "deploy.mlflow_users",  # runs in MLflow's image

@@ -29,10 +29,7 @@ WITH_EXAMPLE = (
     "pricing.decision.pricer.Pricer.simulate",
     "pricing.decision.product_facts.ProductFacts.from_panel",
     "pricing.decision.switches.Switches.of",
-    "pricing.demand.baselines.seasonal_naive",
-    "pricing.demand.evaluation.quantile",
     "pricing.demand.evaluation.sales_score",
-    "pricing.demand.evaluation.wape",
     "pricing.demand.folds.walk_forward",
     "simulation.market.simulate",
 )

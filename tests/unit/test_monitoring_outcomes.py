@@ -15,7 +15,7 @@ from pricing.data.panel import Panel
 from pricing.decision_log.format import LogEntry, LogReading
 from pricing.decision_log.writer import LogWriter
 from pricing.demand import evaluation
-from pricing.demand.intervals import Width, with_quantiles
+from pricing.demand.out_of_fold import Width, with_quantiles
 from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -188,7 +188,7 @@ def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
 
     sizes = [np.interp(np.log(r.charged), np.log(r.candidate_price), r.candidate_size) for r in frame.itertuples()]
     forecasts = pd.DataFrame({"forecast": frame["forecast"], "size": sizes, "actual": frame["units_sold"], "step": 1})
-    forecasts = forecasts.assign(unit=1.0, counted=False, volume_class="mid")
+    forecasts = forecasts.assign(unit=1.0, counted=False, volume_class="mid", shelf=np.inf)
     backtest = with_quantiles(forecasts, Width((0.0, 0.0), np.zeros(4)))
     assert len(frame) == 60
     assert frame["inside"].mean() > 0.6

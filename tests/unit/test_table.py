@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pricing.demand.curve import Offers
 from pricing.demand.grades import CATEGORY, TESTED
-from pricing.demand.levels import network_forecast
+from pricing.demand.levels import network_forecast, row_parameters
 from pricing.demand.model import DemandModel
 from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
 from pricing.errors import VersionError
@@ -53,8 +53,8 @@ def log_units(table: DemandTable, asked: Offers, price: float) -> float:
 
 def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_price() -> None:
     row, step = 3, np.arange(1, 36)
-    parameters, combination = MIXED._reader.parameters, MIXED.combination
-    network = network_forecast(MIXED._reader, periods=35)
+    parameters, combination = row_parameters(MIXED), MIXED.combination
+    network = network_forecast(MIXED, parameters, periods=35)
     days = PANEL.dates[-1] + step
     weekday = (days.astype(int) + 3) % 7
     strength = MIXED.norms.elasticity[row] * (1 + MIXED.norms.weekend[row] * (weekday >= 5))
@@ -70,9 +70,9 @@ def test_levels_are_the_networks_with_the_other_forecasters_at_the_reference_pri
     assert np.abs(combination.factor).max() > 0.01
     assert_allclose(TABLE.levels[row], expected, atol=1e-5)
     assert TABLE.reference[row] == pytest.approx(10.0 * np.exp(parameters.recent_price[row]), rel=1e-6)
-    log_size = network.log_size[row, :7].mean() + combination.narrow[row]
+    log_size = network.log_size[row] + combination.narrow[row]
     assert TABLE.size[row] == pytest.approx(np.exp(log_size), rel=1e-5)
-    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row, :7].mean(), rel=1e-5)
+    assert MIXED.table().promotion[row] == pytest.approx(network.lift[row], rel=1e-5)
 
 
 @pytest.mark.parametrize(("table", "week"), [(TABLE, 7), (weekly().table(), 1)])
@@ -133,8 +133,9 @@ def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_p
     assert tested.grade[5:].tolist() == [CATEGORY] * 3
     cheap = replace(asked, list_price=np.full(4, 10.0))
     assert_allclose(grid.first[1:], TABLE.grid(cheap, np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
-    level = np.log(5.0) + MODEL._reader.parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
-    nobody = network_forecast(MODEL._reader, periods=35).mean[5:]
+    parameters = row_parameters(MODEL)
+    level = np.log(5.0) + parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
+    nobody = network_forecast(MODEL, parameters, periods=35).mean[5:]
     assert_allclose((TABLE.levels[5:] - nobody)[:, :7].mean(axis=1), level, atol=1e-5)
 
 

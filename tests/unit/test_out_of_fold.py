@@ -1,0 +1,179 @@
+"""What folds teach: intervals that are right where the truth is known, and weights that forecasters earn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pricing.demand import evaluation
+from pricing.demand.ensemble import CLASSES, FORECASTERS, prior_weights
+from pricing.demand.out_of_fold import (
+    DEFAULT_WIDTH,
+    LEVEL_ERROR,
+    choose_weights,
+    measure_level_error,
+    measure_width,
+    with_measured_width,
+    with_quantiles,
+)
+
+EQUAL = prior_weights(200, context=120)
+
+
+def frame(mean: np.ndarray, actual: np.ndarray, *, number: int, days: int = 1, **columns: object) -> pd.DataFrame:
+    """One fold's evaluation frame of (product, step) forecasts, so many days a step."""
+    products, steps = mean.shape
+    cutoff, step = np.datetime64("2024-01-01") + days * steps * number, np.arange(1, steps + 1)
+    plain = {
+        "product_id": np.repeat([f"p{i}" for i in range(products)], steps),
+        "cutoff": cutoff,
+        "date": np.tile(cutoff + days * step, products),
+        "step": np.tile(step, products),
+        "volume_class": "mid",
+        "actual": actual.ravel().astype(float),
+        "censored": False,
+        "shelf": np.inf,
+        "forecast": mean.ravel(),
+        "size": 8.0,
+        "unit": 1.0,
+        "counted": True,
+    }
+    return pd.DataFrame({**plain, **columns})
+
+
+def off(number: int, *, error: tuple[float, float], products: int = 200, kilograms: bool = False) -> pd.DataFrame:
+    """Forecasts whose level is off by a normal error of known size, one draw a product and week."""
+    rng = np.random.default_rng(number)
+    week = np.arange(28) // 7
+    sd = np.sqrt(error[0] ** 2 + error[1] ** 2 * (week * 7.0 + 4.0))
+    shift = (rng.standard_normal((products, 4)) * sd[::7])[:, week]
+    mean = np.broadcast_to(rng.uniform(4, 20, (products, 1)), shift.shape)
+    actual = rng.negative_binomial(8.0, 8.0 / (8.0 + mean * np.exp(shift)))
+    more = 0.4 if kilograms else 0.0
+    return frame(mean + more, actual + more, number=number, counted=not kilograms)
+
+
+def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
+    frames = [with_quantiles(off(number, error=(0.3, 0.0)), DEFAULT_WIDTH) for number in range(3)]
+    later = [*frames[:2], with_quantiles(off(2, error=(1.5, 0.1)), DEFAULT_WIDTH)]
+
+    ours, theirs = with_measured_width(frames), with_measured_width(later)
+
+    for mine, other in zip(ours[:2], theirs[:2], strict=True):
+        pd.testing.assert_frame_equal(mine, other)
+    pd.testing.assert_frame_equal(ours[0], frames[0])  # the default width
+    assert (ours[1]["q90"] > frames[1]["q90"]).any()
+
+
+@pytest.mark.parametrize("error", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.05)])
+def test_the_levels_error_is_found_again(error: tuple[float, float]) -> None:
+    folds = pd.concat([off(number, error=error) for number in range(4)], ignore_index=True)
+
+    found, first_week = measure_level_error(folds), measure_level_error(folds[folds["step"] <= 7])
+
+    assert found == (pytest.approx(error[0], abs=0.07), pytest.approx(error[1], abs=0.015))
+    assert first_week[1] == pytest.approx(LEVEL_ERROR[1])  # it says nothing of how the error grows
+
+
+def test_weeks_are_summed_by_the_fortnight_so_that_four_of_them_show_growth() -> None:
+    rng = np.random.default_rng(0)
+    products, steps = 4000, np.arange(1, 5)
+    shift = 0.12 * np.sqrt(steps) * rng.standard_normal((products, 2))[:, (steps - 1) // 2]
+    mean = np.full(shift.shape, 40.0)
+    size = np.tile(1.0 / (1.0 / 50.0 + np.expm1(0.12**2 * steps)), products)  # all that a period may be off
+    actual = rng.negative_binomial(50.0, 50.0 / (50.0 + mean * np.exp(shift)))
+
+    at_once, growth = measure_level_error(frame(mean, actual, number=0, days=7, size=size))
+
+    assert growth == pytest.approx(0.12, abs=0.03)
+    assert at_once < 0.08
+
+
+def test_a_handful_of_rows_measures_nothing() -> None:
+    assert measure_level_error(off(0, error=(0.9, 0.0), products=3)) == LEVEL_ERROR
+
+
+@pytest.mark.parametrize("kilograms", [False, True])
+def test_intervals_hold_what_they_say(kilograms: bool) -> None:
+    folds = [off(number, error=(0.3, 0.0), products=400, kilograms=kilograms) for number in range(8)]
+
+    found = with_quantiles(folds[7], measure_width(folds[:7]))
+
+    assert evaluation.coverage(found, level=0.8) == pytest.approx(0.8, abs=0.05)
+    assert evaluation.coverage(found, level=0.95) == pytest.approx(0.95, abs=0.03)
+
+
+def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    """One forecaster is right and the others forecast too little, so no mix is right."""
+    rng = np.random.default_rng(number)
+    mean = rng.uniform(3, 20, (products, 14))
+    means = {name: mean.ravel() * factor for name, factor in zip(FORECASTERS, (0.5, 0.4, 0.6), strict=True)}
+    columns = {**means, right: mean.ravel(), "size": 5.0, "volume_class": np.resize(classes, mean.size)}
+    return frame(mean, rng.negative_binomial(5.0, 5.0 / (5.0 + mean)), number=number, **columns)
+
+
+def test_trees_that_there_are_not_or_that_no_fold_had_keep_what_they_had_before() -> None:
+    prior = prior_weights(200, context=120, trees=False)
+    folds = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
+
+    without = choose_weights([one.assign(booster=1.0) for one in folds], prior=prior)
+    lacking = choose_weights(folds, prior=EQUAL)
+
+    assert (without[:, 2] == 0).all()
+    np.testing.assert_allclose(lacking[:, 2], EQUAL[:, 2])
+    assert (lacking[:, 1] > 0.5).all()
+    np.testing.assert_allclose([*without.sum(axis=1), *lacking.sum(axis=1)], 1.0)
+
+
+def test_where_nothing_was_scored_or_every_row_sold_out_the_prior_stands() -> None:
+    emptied = [fold(n, right="level").assign(censored=True) for n in range(3)]
+    emptied = [one.assign(shelf=one["actual"]) for one in emptied]
+
+    np.testing.assert_allclose(choose_weights([], prior=EQUAL), EQUAL)
+    np.testing.assert_allclose(choose_weights(emptied, prior=EQUAL), EQUAL)
+
+
+def test_trees_that_some_folds_lacked_are_judged_on_the_others() -> None:
+    lacking = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
+
+    weights = choose_weights([*lacking, *(fold(n, right="booster") for n in range(3, 12))], prior=EQUAL)
+
+    assert (weights[:, 2] > 0.6).all()
+
+
+def test_of_forecasters_that_score_alike_none_is_preferred() -> None:
+    alike = [fold(n, right="level") for n in range(12)]
+
+    weights = choose_weights([one.assign(booster=one["level"]) for one in alike], prior=EQUAL)
+
+    assert (np.abs(weights[:, 1] - weights[:, 2]) < 0.3).all()
+
+
+@pytest.mark.parametrize("right", FORECASTERS)
+def test_the_forecaster_that_was_right_weighs_more_with_every_fold(right: str) -> None:
+    place = FORECASTERS.index(right)
+
+    shares = [
+        choose_weights([fold(n, right=right) for n in range(folds)], prior=EQUAL)[:, place] for folds in (1, 3, 12)
+    ]
+
+    assert (shares[0] > 1 / 3).all()
+    assert (shares[1] > shares[0]).all()
+    assert (shares[2] > 0.85).all()
+
+
+def test_a_volume_class_has_weights_of_its_own() -> None:
+    low = [fold(n, right="level", classes=("low",)) for n in range(12)]
+    high = [fold(n, right="network", classes=("high",), products=200) for n in range(12)]
+
+    weights = choose_weights([pd.concat(pair, ignore_index=True) for pair in zip(low, high, strict=True)], prior=EQUAL)
+
+    assert weights[CLASSES.index("low"), FORECASTERS.index("level")] > 0.6
+    assert weights[CLASSES.index("high"), FORECASTERS.index("network")] > 0.8
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+def test_folds_that_overlap_count_for_the_days_that_they_add() -> None:
+    apart = choose_weights([fold(n, right="booster") for n in range(2)], prior=EQUAL)
+    twice = choose_weights([fold(0, right="booster"), fold(0, right="booster")], prior=EQUAL)
+
+    assert twice[0, 2] < apart[0, 2]
