@@ -28,6 +28,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
 from pricing.demand.grades import GRADES
+from pricing.demand.shrinkage import START
 from pricing.demand.table import DemandTable
 from pricing.errors import NO_SALES, ConfigError, HistoryError, RegistryError, nearest
 from pricing.markdown_text import escape_markdown
@@ -194,7 +195,7 @@ def _start(options: argparse.Namespace, plan: Plan, *, today: dt.date) -> PriceT
     print(f"price test {test.name}: {len(prices):,} products, {test.days}, as {source} allows")
     if len(prices) < len(chosen):
         print(f"left out: {len(chosen) - len(prices):,} that are held out, do not sell, or have no room")
-    print("\n".join(_promised(expected_result(panel, test, model=model, config=config))))
+    print("\n".join(_promised(expected_result(panel, test, model=model))))
     return test
 
 
@@ -259,7 +260,7 @@ def weekly_statistics(panel: Panel) -> WeeklyStatistics:
     return WeeklyStatistics(mean, earned.mean(axis=1), noise)
 
 
-def expected_result(panel: Panel, test: PriceTest, *, model: DemandTable | None, config: ModelConfig) -> ExpectedResult:
+def expected_result(panel: Panel, test: PriceTest, *, model: DemandTable | None) -> ExpectedResult:
     """Computes the expected cost and precision of a test from recent sales.
 
     Random log price changes with standard deviation d cost ½ e (e − 1) d² of profit around the best price, with e the
@@ -268,11 +269,11 @@ def expected_result(panel: Panel, test: PriceTest, *, model: DemandTable | None,
     """
     recent = weekly_statistics(panel)
     rows = np.flatnonzero(np.isin(panel.product_ids, sorted(test.prices)) & (recent.units > 0))
-    elasticity = np.full(len(rows), config.demand.elasticity_start)
+    elasticity = np.full(len(rows), START)
     if model is not None:
         known = dict(zip(model.product_ids.tolist(), model.elasticity.tolist(), strict=False))
         names = panel.product_ids[rows].tolist()
-        elasticity = np.array([known.get(one, config.demand.elasticity_start) for one in names])
+        elasticity = np.array([known.get(one, START) for one in names])
     size = np.abs(elasticity)
     lost = 0.5 * size * (size - 1) * test.sd**2 * recent.profit[rows]
     own = np.sqrt(recent.noise[rows] / test.weeks) / test.sd

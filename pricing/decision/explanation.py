@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
-from pricing.decision.price_grid import NEAR
+from pricing.decision.price_points import NEAR
 from pricing.decision.price_tests import NO_TESTS, Draw, Plan
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import BINDS

@@ -36,7 +36,7 @@ from pricing.demand.grades import Evidence, Grades, gather_evidence, grade_produ
 from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
-from pricing.demand.shrinkage import PRIOR_MEDIAN, PRIOR_SD, PosteriorElasticities, elasticity_of, shrink
+from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
 
 Progress = Callable[[str], None]
 
@@ -47,7 +47,6 @@ LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
 # Log units of the level that no test sees: hidden demand that prices follow half. What every family of simulated
 # markets needs for its 80 % intervals to hold 70 to 90 %.
 LEAST_BIAS = 0.15
-START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))  # where the rounds begin
 
 
 @dataclass(frozen=True)

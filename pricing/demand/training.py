@@ -20,7 +20,7 @@ from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells
-from pricing.demand.identification import START, Identified, identify
+from pricing.demand.identification import Identified, identify
 from pricing.demand.intervals import LEVEL_ERROR, Width
 from pricing.demand.levels import LevelForecasts
 from pricing.demand.model import DemandModel
@@ -28,7 +28,7 @@ from pricing.demand.network import Shape, Trainer, Weights, with_draw, without_d
 from pricing.demand.price_changes import recency_weights
 from pricing.demand.product_parameters import Priors
 from pricing.demand.promotion_lift import learn_promotion_lift
-from pricing.demand.shrinkage import elasticity_of
+from pricing.demand.shrinkage import START, elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
 
@@ -253,7 +253,7 @@ def check_history(panel: Panel) -> None:
 
 
 def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
-    """Return initial scales: median price, category level, configured elasticity."""
+    """Return initial scales: median price, category level, elasticity of which nothing is known."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # products without a row stay NaN and are never read
         usual = np.nanmedian(np.where(panel.present, panel.price, np.nan), axis=1)
