@@ -32,8 +32,8 @@ from pricing.demand.endogeneity import (
     control_function,
     fit_price_change_mixture,
 )
+from pricing.demand.forward import Weights
 from pricing.demand.grades import Evidence, Grades, gather_evidence, grade_products
-from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
@@ -367,6 +367,8 @@ class Nuisances:
     """The demand and price nuisance networks, compiled once and cross-fitted over blocks of time."""
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
+        from pricing.demand.network import Shape, Trainer  # noqa: PLC0415 - importing Keras takes seconds
+
         self._config = config
         periods = len(panel.dates)
         length = min(config.context, periods * 2 // 3)
