@@ -32,11 +32,11 @@ from pricing.demand.endogeneity import (
     control_function,
     fit_price_change_mixture,
 )
+from pricing.demand.forward import Weights
 from pricing.demand.grades import Evidence, Grades, gather_evidence, grade_products
-from pricing.demand.network import Shape, Trainer, Weights
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
-from pricing.demand.shrinkage import PRIOR_MEDIAN, PRIOR_SD, PosteriorElasticities, elasticity_of, shrink
+from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
 
 Progress = Callable[[str], None]
 
@@ -47,7 +47,6 @@ LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
 # Log units of the level that no test sees: hidden demand that prices follow half. What every family of simulated
 # markets needs for its 80 % intervals to hold 70 to 90 %.
 LEAST_BIAS = 0.15
-START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))  # where the rounds begin
 
 
 @dataclass(frozen=True)
@@ -372,6 +371,8 @@ class Nuisances:
     """The demand and price nuisance networks, compiled once and cross-fitted over blocks of time."""
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
+        from pricing.demand.network import Shape, Trainer  # noqa: PLC0415 - importing Keras takes seconds
+
         self._config = config
         periods = len(panel.dates)
         length = min(config.context, periods * 2 // 3)

@@ -172,7 +172,6 @@ class EstimationSample:
         draw: (test event,) log of the price over that without the draw.
         kinds: (event of moves,) masks of kinds of price changes, by name.
         residual: (event of moves,) price residual: log price change less its out-of-fold prediction.
-        moved: (product, period) price changes made by people.
         cluster: (period,) fortnight.
         recency: (period,) weight.
         weekend: (period,) 1.0 on weekends.
@@ -192,7 +191,6 @@ class EstimationSample:
     draw: Floats
     kinds: dict[str, Bools]
     residual: Floats
-    moved: Bools
     cluster: Ints
     recency: Floats
     weekend: Floats
@@ -242,7 +240,6 @@ def select_sample(
         draw=drawn[tests.product, tests.at],
         kinds=_kinds(panel, table, moves),
         residual=np.zeros(len(moves)),
-        moved=moved,
         cluster=np.arange(periods) // FORTNIGHT[panel.period],
         recency=recency_weights(periods, half_life=half_life),
         weekend=weekends(panel.dates, period=panel.period),

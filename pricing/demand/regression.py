@@ -68,7 +68,6 @@ class Shift:
     Attributes:
         value: (parent,) shift of each parent; a product without one is its own.
         error: (parent,) its standard error given the control's coefficient; infinite without an estimate.
-        clusters: (parent,) number of clusters with price changes.
         mean: The shift that all products share.
         mean_error: Its standard error clustered over parents, including the uncertainty of control and weekend.
         drift: Addition to that error, in quadrature, from clustering over time; infinite if all price changes fall into
@@ -82,7 +81,6 @@ class Shift:
 
     value: Floats
     error: Floats
-    clusters: Ints
     mean: float
     mean_error: float
     drift: float
@@ -158,11 +156,10 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
     # Error of δ from the shrunk coefficients: their posterior variance times the squared regression on the price.
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
-    value, error, clusters, tie = _own(known, columns, alone, parent=parent)
+    value, error, tie = _own(known, columns, alone, parent=parent)
     return Shift(
         value=value,
         error=error,
-        clusters=clusters,
         mean=float(alone.value[0]),
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),
@@ -313,8 +310,8 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
     return error
 
 
-def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Ints, Floats]:
-    """Fit each parent's own price coefficient; returns it with error, clusters and regression on the control."""
+def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Floats]:
+    """Fit each parent's own price coefficient; returns it with error and regression on the control."""
     who, price, products = events.product, columns[0], len(parent)
     parents, of = int(parent.max(initial=-1)) + 1, parent[who]
     own, level, precision = np.full(parents, pooled.value[0]), pooled.level, 1.0 / pooled.variance
@@ -333,18 +330,18 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -
         if max(np.abs(step).max(initial=0.0), np.abs(rise).max(initial=0.0)) < SETTLED:
             break
     fit = replace(pooled, level=level)
-    error, clusters = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
+    error = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
     tie = _by(who, design.information * design.around[0] * design.around[1], products)
     tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
     safe = np.where(usable, inside, 1.0)
     error = np.where(usable, error, np.inf)
-    return np.where(usable, own, 0.0), error, clusters, np.where(usable, tie / safe, 0.0)
+    return np.where(usable, own, 0.0), error, np.where(usable, tie / safe, 0.0)
 
 
 def _own_error(
     events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, inside: Floats, parent: Ints
-) -> tuple[Floats, Ints]:
-    """(parent,) errors of the parents' own coefficients, and their clusters with price changes."""
+) -> Floats:
+    """(parent,) errors of the parents' own coefficients."""
     several = np.bincount(parent, minlength=len(inside)) > 1
     inside = np.maximum(inside, 1e-6)
     variance, degrees, active = _alone_variance(events, price, design, fit=fit)
@@ -361,7 +358,8 @@ def _own_error(
     ratio = variance * inside
     pooled = np.where(several, _pooled_ratio(ratio, degrees, several), _pooled_ratio(ratio, degrees, ~several))
     moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
-    return np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES), active
+    error: Floats = np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES)
+    return error
 
 
 def _pooled_ratio(ratio: Floats, degrees: Floats, some: NDArray[np.bool_]) -> float:

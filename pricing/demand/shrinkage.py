@@ -52,6 +52,9 @@ def elasticity_of(mean: Floats, sd: Floats) -> Floats:
     return np.asarray(-np.exp(mean + 0.5 * np.square(sd)))
 
 
+START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))  # where nothing is known
+
+
 def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, bias: float) -> PosteriorElasticities:
     """Compute the posterior of all elasticities.
 

@@ -18,14 +18,14 @@ from pricing.demand.ensemble import network_only, prior_weights, train_trees, vo
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells
-from pricing.demand.identification import START, Identified, identify
+from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors, row_median
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
 from pricing.demand.price_changes import recency_weights
 from pricing.demand.promotion_lift import learn_promotion_lift
-from pricing.demand.shrinkage import elasticity_of
+from pricing.demand.shrinkage import START, elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
 
@@ -207,7 +207,7 @@ def _with_forecasters(
 
 
 def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
-    """Return initial scales: median price, category level, configured elasticity."""
+    """Return initial scales: median price, category level, elasticity of which nothing is known."""
     usual = row_median(np.where(panel.present, panel.price, np.nan))
     sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
     level = _category_level(panel, category, units=sold)

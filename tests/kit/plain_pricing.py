@@ -9,6 +9,7 @@ from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.context import PricingContext
 from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
 
 POINTS = 40
@@ -17,8 +18,8 @@ POINTS = 40
 def plain_grid(table: DemandTable, offers: Offers, prices: np.ndarray) -> DemandGrid:
     """`DemandTable.grid`, computed for one request after the other by the formula in its docstring."""
     parts = [_one(table, offers, row, prices[row]) for row in range(len(prices))]
-    first, until, first_size, until_size, source, grade = map(np.array, zip(*parts, strict=True))
-    return DemandGrid(first, until, first_size, until_size, WEIGHT, source, grade)
+    first, until, first_size, until_size, source, grade, known = map(np.array, zip(*parts, strict=True))
+    return DemandGrid(first, until, first_size, until_size, WEIGHT, source, grade, known)
 
 
 def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) -> tuple[object, ...]:
@@ -50,8 +51,8 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
     counted = min(max(start, 1), 4 * table.horizon)
     shift = math.sqrt(table.level_error[0] ** 2 + table.level_error[1] ** 2 * counted) * LEVEL_Z
     shift -= np.log(np.exp(shift).mean())
-    spread = np.exp(min(table.elasticity_sd[row] / -table.elasticity[row], 1.5) * ELASTICITY_Z)
-    elasticity = np.clip(table.elasticity[row] * spread / spread.mean(), *table.elasticity_limits)
+    spread = np.exp(table.elasticity_sd[row] * ELASTICITY_Z)
+    elasticity = table.elasticity[row] * spread / spread.mean()
     away = np.log(prices / reference)
     draw = np.clip((1.0 - prices / listed) / features.FULL_PROMO_CUT, 0.0, 1.0) * offers.is_promo[number]
     apart = math.log(offers.comp_price[number] / table.rival_usual[row])
@@ -73,7 +74,8 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
         until.append(sum(days[: deliveries[DELIVERY[node]]]))
     units, size = np.exp(log_units[:periods]), float(table.size[row])
     source = 0 if product >= 0 and table.own[product] else 1
-    return first, until, size, size * units.sum() ** 2 / (units**2).sum(), source, table.grade[row]
+    known = max(1 - (float(table.elasticity_sd[row]) / PRIOR_SD) ** 2, 0.0)
+    return first, until, size, size * units.sum() ** 2 / (units**2).sum(), source, table.grade[row], known
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:

@@ -8,21 +8,16 @@ from pricing.arrays import Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.elasticity import PosteriorElasticities, Prior
-from pricing.demand.elasticity_estimation import (
-    Estimates,
-    EstimationSample,
-    EventForecast,
-    posterior_elasticities,
-    select_sample,
-)
+from pricing.demand.endogeneity import UNTESTED, FalsificationTests
+from pricing.demand.identification import Estimates, EventForecast
+from pricing.demand.price_changes import EstimationSample, select_sample
 from pricing.demand.regression import Residuals, Shift, regress
+from pricing.demand.shrinkage import PosteriorElasticities, shrink
 from tests.kit.demand_fakes import make_norms, make_panel
 
 DAYS = 3  # scored periods of a price change
 OFFSET = -2.0  # elasticity in the forecasts
 MOVES = 0.6  # share of the fortnights with a price change
-PRIOR = Prior(-2.0, 1.0, limits=(-20.0, -0.2))
 
 
 @dataclass(frozen=True)
@@ -114,14 +109,15 @@ def estimate(chain: Chain, *, shared: bool) -> Estimates:
 
 def as_estimates(found: Shift) -> Estimates:
     """Take a regression's result for the estimates of a round whose falsification tests found nothing."""
-    return replace(
-        Estimates.nothing(len(found.value), level=OFFSET + found.mean),
+    return Estimates(
         value=OFFSET + found.value,
         error=found.error,
+        level=OFFSET + found.mean,
         level_error=found.mean_error,
-        doubt=np.where(np.isfinite(found.error), np.hypot(found.drift, found.common), found.drift),
-        shared_bias_sd=found.drift,
+        step=0.0,
+        bias=found.drift,
         shift=found,
+        checks=FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {}),
     )
 
 
@@ -130,19 +126,17 @@ def as_if_independent(chain: Chain, separate: Estimates) -> Estimates:
     products = len(chain.elasticity)
     weight = 1.0 / separate.error**2
     total = np.bincount(chain.parent, weight, products)
-    first = np.unique(chain.parent, return_index=True)[1]
     return replace(
         separate,
         value=np.bincount(chain.parent, weight * separate.value, products) / total,
         error=1.0 / np.sqrt(total),
-        doubt=separate.doubt[first],
     )
 
 
 def posterior(chain: Chain, known: Estimates) -> PosteriorElasticities:
-    """Shrink estimates, of products or of series."""
+    """Shrink estimates, of products or of series; no chain has a bias that no test sees."""
     category = chain.category if len(known.value) == len(chain.category) else chain.category[chain.parent]
-    return posterior_elasticities(known, category=category, prior=PRIOR)
+    return shrink(known.value, known.error, category=category, categories=3, bias=known.bias / -known.level)
 
 
 def chain_sample(*, seed: int = 1) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms, Panel]:

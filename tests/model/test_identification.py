@@ -3,11 +3,11 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
-from pricing.demand.elasticity_estimation import Estimates, learn
-from pricing.demand.identification import _identified, read_events
+from pricing.demand.grades import gather_evidence, grade_products
+from pricing.demand.identification import _identified, learn, read_events
 from pricing.demand.price_changes import after_price_changes, find_price_changes
 from tests.kit.demand_fakes import make_norms, make_panel, make_weights
-from tests.kit.stores import PRIOR, chain_sample
+from tests.kit.stores import chain_sample
 
 
 def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> None:
@@ -25,10 +25,11 @@ def test_reading_the_events_of_a_few_products_at_a_time_changes_nothing() -> Non
 
 
 def test_all_series_of_a_parent_get_its_elasticity_grade_and_evidence() -> None:
-    sample, table, forecast, norms, _ = chain_sample()
-    known = learn(sample, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(3, level=-2.0))
+    sample, table, forecast, norms, panel = chain_sample()
+    shrunk = learn(sample, table, forecast, norms=norms, so_far=None).posterior(category=np.arange(3) % 2, categories=2)
+    evidence = gather_evidence(panel)
 
-    found = _identified(sample, table, norms, known, category=np.arange(6) % 2, prior=PRIOR)
+    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, categories=panel.categories))
 
     for values in (found.norms.elasticity, found.shrunk.sd, found.grade, *vars(found.evidence).values()):
         assert values.shape == (6,)

@@ -16,7 +16,9 @@ from pricing.demand import forward
 from pricing.demand.backtest import Backtest, backtest
 from pricing.demand.baselines import better
 from pricing.demand.folds import walk_forward
+from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.network import RIDGE, Shape, build_network, demand_loss, named_weights
+from pricing.demand.shrinkage import PRIOR_SD, START
 from pricing.demand.training import train
 from pricing.errors import HistoryError
 from simulation.market import MarketConfig, simulate
@@ -190,14 +192,15 @@ def test_a_panel_without_sales_is_refused(panel: Panel) -> None:
         train(replace(panel, units_sold=np.zeros_like(panel.units_sold)), TINY)
 
 
-def test_a_panel_without_a_price_move_keeps_the_configured_elasticity_and_says_how_unsure_it_is(panel: Panel) -> None:
+def test_a_panel_without_a_price_move_keeps_the_priors_elasticity_and_says_how_unsure_it_is(panel: Panel) -> None:
     still = np.where(np.isfinite(panel.price), 10.0, np.nan).astype(np.float32)
     told: list[str] = []
 
     model = train(replace(panel, price=still, list_price=still), TINY, progress=told.append)
 
-    np.testing.assert_allclose(model.norms.elasticity, TINY.elasticity_start, rtol=1e-5)
-    assert (model.elasticity_sd > 0.5).all()
+    np.testing.assert_allclose(model.norms.elasticity, START, rtol=0.1)
+    assert (model.elasticity_sd >= PRIOR_SD).all()
+    assert (model.grade == PRIOR_ONLY).all()
     assert any("no price change to learn from" in words for words in told)
 
 

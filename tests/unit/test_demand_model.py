@@ -27,7 +27,7 @@ def test_arrays_and_meta_give_the_same_model_again() -> None:
     assert again.state_date == MODEL.state_date
 
 
-@pytest.mark.parametrize("name", ["encoded/state/hidden", "norms/promotion", "grade", "evidence/left"])
+@pytest.mark.parametrize("name", ["encoded/state/hidden", "norms/promotion", "grade", "evidence/fortnights"])
 def test_a_missing_array_is_named(name: str) -> None:
     arrays = MODEL.to_arrays()
     del arrays[name]

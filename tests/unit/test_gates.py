@@ -134,11 +134,11 @@ def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one()
     assert (verdict.name, verdict.figure) == ("beats_naive", None)
 
 
-def test_a_refusal_for_elasticities_at_a_limit_names_the_limits_and_what_to_do() -> None:
+def test_a_refusal_for_implausible_elasticities_names_the_limits_and_what_to_do() -> None:
     (verdict,) = failed(baseline_gates(figures(elasticity={"share_sane": 0.5, "limits": [-20.0, -0.2]}), LIMITS))
 
-    assert "ends at no limit (-20 or -0.2): 0.5, needed at least 0.9" in verdict.sentence
-    assert "widen demand.elasticity_limits" in verdict.sentence
+    assert "is plausible (-20 to -0.2): 0.5, needed at least 0.9" in verdict.sentence
+    assert "the model card names them" in verdict.sentence
 
 
 def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() -> None:

@@ -1,133 +1,169 @@
-"""Which grade a history earns."""
+"""Which grade a history earns: by moves and draws alone."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pricing.data.panel import Panel, Period
 from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
-    AT_LIMIT,
     CATEGORY,
-    DIP_AFTER_CUT,
-    FEW_MOVES,
     FLAGS,
+    GRADES,
     KINDS_DISAGREE,
+    LEAST_FORTNIGHTS,
     OWN_HISTORY,
     PRIOR_ONLY,
     TESTED,
     TREND,
-    Evidence,
+    blank_evidence,
     flag_names,
-    grade_categories,
+    gather_evidence,
     grade_products,
+    moves_of,
     why_held,
 )
+from tests.kit.demand_fakes import make_panel
 
-GOOD = {"moves": 40, "clusters": 20, "prices": 12, "left": 0.2, "left_own": 0.25, "left_tested": 1.0, "flags": 0}
-
-
-def evidence(*products: dict[str, float]) -> Evidence:
-    """Products with a good history, but for what is given."""
-    return Evidence(**{name: np.asarray([(GOOD | one)[name] for one in products]) for name in GOOD})
+DAYS = 112
+NONE = (0, 0, 0)  # moves, fortnights with one, fortnights with a draw
 
 
-def grades(*products: dict[str, float], category: int) -> list[int]:
-    """The grades of products of one category."""
-    graded = np.asarray([category], np.int8)
-    return grade_products(evidence(*products), category_grade=graded, category=np.zeros(len(products), int)).tolist()
+def prices(*days: int, by: float = 0.9, length: int = DAYS) -> np.ndarray:
+    """Daily prices that change by the factor `by`, and back, on each of `days` in turn."""
+    turns = np.isin(np.arange(length), days).cumsum()
+    return np.where(turns % 2, 10.0 * by, 10.0)
+
+
+def panel_of(*price: np.ndarray, period: Period = "day", parents: list[str] | None = None) -> Panel:
+    base = make_panel(products=len(price), periods=len(price[0]))
+    ids = None if parents is None else np.array(parents)
+    present = np.ones(base.present.shape, np.bool_)
+    return replace(base, price=np.array(price, np.float32), present=present, period=period, parent_ids=ids)
 
 
 @pytest.mark.parametrize(
-    ("changes", "category", "expected"),
+    ("told", "period", "expected"),
     [
-        ({}, CATEGORY, OWN_HISTORY),
-        ({}, PRIOR_ONLY, OWN_HISTORY),
-        ({"clusters": 3}, CATEGORY, CATEGORY),
-        ({"left_own": 0.6}, CATEGORY, CATEGORY),
-        ({"left": 0.6}, CATEGORY, CATEGORY),
-        ({"left_own": 0.6}, PRIOR_ONLY, PRIOR_ONLY),
-        ({"flags": AT_LIMIT}, CATEGORY, CATEGORY),
-        ({"flags": FEW_MOVES}, CATEGORY, OWN_HISTORY),
-        ({"flags": TREND}, CATEGORY, CATEGORY),
-        ({"flags": KINDS_DISAGREE, "left_own": 0.6}, CATEGORY, PRIOR_ONLY),
-        ({"left_tested": 0.4, "flags": TREND}, PRIOR_ONLY, TESTED),
+        ([10, 10, 10.21, 10.21, 10.21], "day", [2]),
+        ([10, 10, 9.79, 9.79, 9.79], "day", [2]),
+        ([10, 10, 10.19, 10.19, 10.19], "day", []),  # less than 2 %
+        ([10, 10, 9, 9, 10], "day", []),  # stands two days
+        ([10, 10, 10, 9, 9], "day", []),  # who knows for how long
+        ([10, 9, 9, 9, 10, 10, 10], "day", [1, 4]),
+        ([10, 9, 9.05, 9, 9], "day", [1]),  # stands but for rounding
+        ([10, 9, 10, 9, 10, 9, 10], "day", []),  # wobbles
+        ([9, 9, 9, 9, 9], "day", []),  # the first price is no move
+        ([10, 10, 9, 10, 10], "week", [2, 3]),
+        ([10, 10, 10.1, 10.1, 10.1], "week", []),
     ],
 )
-def test_a_grade_is_what_the_evidence_earns(changes: dict[str, float], category: int, expected: int) -> None:
-    assert grades(changes, {}, category=category)[0] == expected
+def test_a_move_is_two_per_cent_and_stands_three_days_or_a_week(
+    told: list[float], period: Period, expected: list[int]
+) -> None:
+    price = np.array([told])
+
+    found = moves_of(price, np.ones(price.shape, np.bool_), period=period)
+
+    assert np.flatnonzero(found[0]).tolist() == expected
 
 
-@pytest.mark.parametrize("grade", range(4))
+def test_revenue_over_units_that_wobbles_makes_no_move() -> None:
+    wobbling = 10.0 + np.random.default_rng(0).normal(0, 0.5, DAYS).round(2)
+    panel = panel_of(wobbling, prices(20, 40))
+
+    assert gather_evidence(panel).moves.tolist() == [0, 2]
+
+
+def test_a_move_begins_where_something_was_sold() -> None:
+    present = np.ones((1, DAYS), np.bool_)
+    present[0, 40] = False
+
+    assert np.flatnonzero(moves_of(prices(20, 40)[None], present, period="day")).tolist() == [20]
+
+
+def test_prices_that_the_platform_set_are_no_moves() -> None:
+    panel = panel_of(prices(20, 40, 60))
+
+    found = gather_evidence(panel, own=np.arange(DAYS)[None] >= 50)
+
+    assert (found.moves[0], found.fortnights[0], found.prices[0]) == (2, 2, 2)
+
+
+def test_stores_of_one_parent_are_counted_together() -> None:
+    panel = panel_of(prices(16), prices(16, 33), prices(60, by=0.8), parents=["Q", "Q", "R"])
+    drawn = np.full((3, DAYS), np.nan)
+    drawn[0, 70:84], drawn[1, 84:98] = 0.05, -0.05
+
+    found = gather_evidence(panel, tested=drawn)
+
+    assert found.moves.tolist() == [2, 2, 1]
+    assert found.fortnights.tolist() == [2, 2, 1]
+    assert found.drawn.tolist() == [2, 2, 0]
+
+
+@pytest.mark.parametrize(("period", "fortnights"), [("day", 1), ("week", 4)])
+def test_moves_of_one_fortnight_count_once(period: Period, fortnights: int) -> None:
+    panel = panel_of(prices(1, 4, 7, length=16), prices(2, 4, 6, 8, length=16), period=period)
+
+    assert gather_evidence(panel).fortnights[1] == fortnights
+
+
+@pytest.mark.parametrize(
+    ("products", "expected"),
+    [
+        ([(4, 4, 0)], [OWN_HISTORY]),
+        ([(40, 3, 0)], [PRIOR_ONLY]),
+        ([(4, 4, 3)], [OWN_HISTORY]),
+        ([(0, 0, 4)], [TESTED]),
+        ([(9, 9, 4)], [TESTED]),
+        ([(3, 2, 0), (3, 2, 0), (2, 1, 0), NONE], [CATEGORY] * 4),
+        ([(3, 2, 0), (2, 2, 0), (2, 1, 0), NONE], [PRIOR_ONLY] * 4),  # seven moves
+        ([(9, 3, 0), (9, 3, 0), NONE], [PRIOR_ONLY] * 3),  # of two products
+        ([(3, 2, 0), (3, 2, 0), (0, 0, 2), NONE], [CATEGORY] * 4),  # draws are moves, too
+        ([(6, 4, 0), (1, 1, 0), (1, 1, 0)], [OWN_HISTORY, CATEGORY, CATEGORY]),
+    ],
+)
+def test_a_grade_is_what_the_moves_earn(products: list[tuple[int, int, int]], expected: list[int]) -> None:
+    categories = np.array([*("tea" for _ in products), "jam"])
+    moves, fortnights, drawn = np.array([*products, NONE]).T
+    evidence = replace(blank_evidence(len(categories)), moves=moves, fortnights=fortnights, drawn=drawn)
+
+    told = grade_products(evidence, categories=categories).tolist()
+    doubtful = grade_products(replace(evidence, flags=np.full(len(categories), TREND)), categories=categories).tolist()
+
+    assert told == [*expected, PRIOR_ONLY]  # no other category lends anything
+    assert doubtful == told  # falsification tests change no grade
+
+
+def test_a_history_earns_its_grade_from_prices_alone() -> None:
+    often, seldom = prices(20, 40, 60, 80), prices(30)
+    panel = panel_of(often, seldom, often, often)
+    drawn = np.full((4, DAYS), np.nan)
+    drawn[3, 42:98] = 0.02
+
+    found = grade_products(gather_evidence(panel, tested=drawn), categories=np.array(["a"] * 4))
+
+    assert [GRADES[grade] for grade in found] == ["own_history", "category", "own_history", "tested"]
+
+
+@pytest.mark.parametrize("grade", range(len(GRADES)))
 def test_only_a_price_that_no_elasticity_moves_is_told_why_it_stays(grade: int) -> None:
     assert bool(why_held(grade, moves=3, fortnights=2)) == (grade == PRIOR_ONLY)
 
 
-def test_each_cause_for_which_a_price_stays_is_told_apart() -> None:
-    objections = (0, TREND, DIP_AFTER_CUT, KINDS_DISAGREE, AT_LIMIT)
-    causes = [{"moves": 0, "fortnights": 0}, {"moves": 1, "fortnights": 1}, {"moves": 9, "fortnights": 3}]
-    causes += [{"moves": 9, "fortnights": 4, "flags": flags} for flags in objections]
+def test_a_price_that_was_never_moved_is_told_so_and_else_what_is_needed() -> None:
+    never, once, thrice = (why_held(PRIOR_ONLY, moves=moves, fortnights=moves) for moves in (0, 1, 3))
 
-    assert len({why_held(PRIOR_ONLY, **cause) for cause in causes}) == len(causes)
-
-
-def test_products_without_evidence_are_their_categorys_at_best() -> None:
-    nothing = {"left": 1.0, "left_own": 1.0, "clusters": 0}
-
-    assert grades(nothing, {}, category=CATEGORY)[0] == CATEGORY
-    assert grades(nothing, {}, category=PRIOR_ONLY)[0] == PRIOR_ONLY
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, OWN_HISTORY),
-        ({"clusters": 3}, PRIOR_ONLY),
-        ({"left_own": 0.6}, PRIOR_ONLY),
-        ({"flags": AT_LIMIT}, PRIOR_ONLY),
-        ({"flags": TREND}, PRIOR_ONLY),
-        ({"left_tested": 0.4, "flags": TREND}, TESTED),
-    ],
-)
-@pytest.mark.parametrize(
-    "company",
-    [[], *([{"left_own": left, "left": 0.5, "clusters": 0}] for left in (1.0, 0.95))],
-    ids=["alone", "silent", "faint"],
-)
-def test_a_category_lends_nothing_to_the_only_product_that_it_learnt_from(
-    changes: dict[str, float], expected: int, company: list[dict[str, float]]
-) -> None:
-    found = grades(changes, *company, category=CATEGORY)
-
-    assert found == [expected, *[CATEGORY for _ in company]]  # but it does to the others
-
-
-def test_no_product_of_another_category_lends_its_evidence() -> None:
-    both = evidence({"clusters": 3}, {})
-    graded = np.asarray([CATEGORY, CATEGORY], np.int8)
-
-    found = grade_products(both, category_grade=graded, category=np.asarray([0, 1]))
-
-    assert found.tolist() == [PRIOR_ONLY, OWN_HISTORY]
-
-
-def test_a_category_counts_where_half_of_the_doubt_about_its_mean_is_gone() -> None:
-    products = evidence({}, {"left_own": 1.0}, {}, {}, {"left_own": 1.0})
-    where = np.asarray([0, 0, 1, 2, 3])
-
-    found = grade_categories(
-        np.asarray([0.4, 0.6, 0.1, 0.4]),
-        at_limit=np.asarray([False, False, True, False]),
-        evidence=products,
-        category=where,
-    )
-
-    assert found.tolist() == [CATEGORY, PRIOR_ONLY, PRIOR_ONLY, PRIOR_ONLY]  # no product of the last tells anything
+    assert "no person ever moved it" in never
+    assert f"1 move in 1 fortnight, and {LEAST_FORTNIGHTS} are needed" in once
+    assert "3 moves in 3 fortnights" in thrice
 
 
 def test_flags_have_names() -> None:
     assert flag_names(0) == ()
-    assert flag_names(TREND | AT_LIMIT) == ("trend", "at_limit")
+    assert flag_names(TREND | KINDS_DISAGREE) == ("trend", "kinds_disagree")
     assert flag_names((1 << len(FLAGS)) - 1) == FLAGS
 
 
@@ -141,9 +177,7 @@ def test_a_bias_widens_by_what_its_own_noise_does_not_explain() -> None:
 def test_a_test_chosen_from_several_must_stand_out_more() -> None:
     once, chosen = FalsificationTest(0.7, 0.26), FalsificationTest(0.7, 0.26, comparisons=3)
 
-    assert once.failed(least=0.5)
-    assert not chosen.failed(least=0.5)
-    assert not once.failed(least=0.8)
+    assert (once.failed, chosen.failed, UNTESTED.failed) == (True, False, False)
     assert chosen.excess < once.excess
 
 
@@ -152,9 +186,8 @@ def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:
     both = FalsificationTests(before, later, UNTESTED, {"promoted": FalsificationTest(-2.0, 0.1)})
 
     assert both.doubt == pytest.approx(0.4, rel=0.01)
-    assert both.disagreement == UNTESTED
-    alike, rare = (
-        replace(both, kinds={"rises": FalsificationTest(0.8, 0.01, share=share)}).doubt for share in (0.5, 0.02)
-    )
-    assert alike == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)  # the estimate is half the difference from either
-    assert rare == pytest.approx(np.sqrt(0.4**2 + 0.8**2 / 2), rel=0.03)  # or off by all of it in one case of two
+    assert (both.disagreement, both.flags) == (UNTESTED, TREND)
+    alike, rare = (replace(both, kinds={"rises": FalsificationTest(0.8, 0.01, share=share)}) for share in (0.5, 0.02))
+    assert alike.flags == TREND | KINDS_DISAGREE
+    assert alike.doubt == pytest.approx(np.hypot(0.4, 0.4), rel=0.01)  # half the difference from either
+    assert rare.doubt == pytest.approx(np.sqrt(0.4**2 + 0.8**2 / 2), rel=0.03)  # or off by all of it in one of two

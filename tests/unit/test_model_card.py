@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.reports.model_card import model_card
-from pricing.demand.grades import AT_LIMIT, OWN_HISTORY, PRIOR_ONLY, TREND
+from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from pricing.registry.version import elasticity_knowledge, shown_elasticities
 from tests.kit.versions import FIGURES, SCORES, loaded_version, with_feast
 
@@ -89,19 +89,18 @@ def test_the_card_tells_the_grades_and_names_the_largest_products_of_which_nothi
     whys = elasticity_knowledge(replace(demand, grade=grade), order[[1, 3]], holds_only=False)["why"]
     lines = [line for line in known.splitlines() if line.endswith(tuple(f"{why}." for why in whys))]
     assert [first in lines[0], second in lines[1], len(lines)] == [True, True, 2]
-    assert "No estimate ends at a limit." in known
+    assert "Every elasticity lies between -20 and -0.2." in known
     assert "holds_only" not in known
 
 
-def test_the_card_names_estimates_at_a_limit() -> None:
+def test_the_card_names_elasticities_that_are_not_plausible() -> None:
     demand = loaded_version().demand
-    flags = demand.evidence.flags.copy()
-    flags[[2, 5]] = AT_LIMIT | TREND
-    limited = replace(demand, evidence=replace(demand.evidence, flags=flags))
+    elasticity = demand.elasticity.copy()
+    elasticity[[2, 5]] = -25.0, -0.1
 
-    text = model_card(replace(loaded_version(), demand=limited, backtest=FIGURES), model="pricing")
+    odd = replace(loaded_version(), demand=replace(demand, elasticity=elasticity), backtest=FIGURES)
 
-    assert f"no finding: {demand.product_ids[2]}, {demand.product_ids[5]}." in text
+    assert f"-0.2: {demand.product_ids[2]}, {demand.product_ids[5]}." in model_card(odd, model="pricing")
 
 
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:

@@ -13,6 +13,7 @@ from pricing.demand.curve import Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.demand.levels import network_forecast, row_parameters
 from pricing.demand.model import DemandModel
+from pricing.demand.shrinkage import GRID
 from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
 from pricing.errors import VersionError
 from tests.kit.demand_fakes import make_model, make_panel
@@ -229,7 +230,7 @@ def test_a_stale_state_is_less_sure_of_its_level() -> None:
 
 @pytest.mark.parametrize("price", [1e-300, 1e-4, 10.0, 1e6, 1e300])
 def test_no_price_overflows_though_nothing_is_known_of_an_elasticity(price: float) -> None:
-    lost = replace(TABLE, elasticity_sd=np.full(8, 1e6, np.float32))
+    lost = replace(TABLE, elasticity_sd=np.full(8, np.ptp(GRID) / 2, np.float32))  # half at either end
 
     assert np.isfinite(lost.grid(offers([0, -1], is_promo=np.ones(2)), np.full((2, 1), price)).until).all()
     assert np.isfinite(lost.elasticities(np.arange(5))).all()
@@ -256,7 +257,7 @@ def test_arrays_and_meta_give_the_same_table_again() -> None:
     prices, asked = np.tile(np.geomspace(7, 13, 9), (3, 1)), offers([0, 1, -1])
     assert_array_equal(again.grid(asked, prices).until, TABLE.grid(asked, prices).until)
     assert (again.state_date, again.meta()) == (dt.date(2024, 3, 30), TABLE.meta())
-    for name in ("levels", "grade", "evidence/left"):
+    for name in ("levels", "grade", "evidence/fortnights"):
         with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
             DemandTable.from_arrays({key: value for key, value in arrays.items() if key != name}, TABLE.meta())
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import (
-    AT_LIMIT,
     GRADES,
+    KINDS_DISAGREE,
     OWN_HISTORY,
     PRIOR_ONLY,
     TESTED,
@@ -111,7 +111,7 @@ def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bo
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     demand = graded(TESTED)
     count = len(demand.product_ids)
-    evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | AT_LIMIT))
+    evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | KINDS_DISAGREE))
 
     columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
 
@@ -119,7 +119,7 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
         "grade": ["tested", "prior_only"],
         "moves": [7, 0],
         "prices": [0, 0],
-        "doubts": ["trend, at_limit", ""],
+        "doubts": ["trend, kinds_disagree", ""],
         "why": ["", why_held(PRIOR_ONLY, moves=0, fortnights=0)],
     }
 

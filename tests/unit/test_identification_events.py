@@ -1,39 +1,32 @@
-"""What the moves of a small panel say: events, price tests, moves of the platform itself, and doubt."""
+"""What price changes of a small panel say: events, draws, changes by the platform itself, and bias."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
-from pricing.demand import elasticity_estimation as of
 from pricing.demand.batches import FeatureTable, build_table
-from pricing.demand.elasticity import Prior
-from pricing.demand.elasticity_estimation import (
-    Estimates,
-    EventForecast,
-    gather_evidence,
-    learn,
-    posterior_elasticities,
-    remaining_change,
-    select_sample,
-    with_price_tests,
-)
-from pricing.demand.endogeneity import FalsificationTest
+from pricing.demand.endogeneity import UNTESTED, FalsificationTests
+from pricing.demand.grades import TREND
+from pricing.demand.identification import LEAST_BIAS, Estimates, EventForecast, learn, with_draws
 from pricing.demand.price_changes import (
     SCORED_PERIODS,
     SCORED_PERIODS_FEW,
+    EstimationSample,
     after_cuts,
     after_price_changes,
     around_price_changes,
     during_tests,
     find_price_changes,
+    recency_weights,
+    select_sample,
 )
 from pricing.demand.regression import Shift
 from tests.kit.demand_fakes import make_norms, make_panel
 
 PRODUCTS, DAYS = 12, 240
-PRIOR = Prior(-2.0, 1.0)
 
 
 def table_of(price: np.ndarray, units: np.ndarray | None = None) -> tuple[Panel, FeatureTable]:
@@ -125,8 +118,7 @@ def test_moves_of_the_platform_itself_are_left_out() -> None:
 
     sample = select_sample(panel, table, tested=None, own=own, half_life=None)
 
-    assert sample.moved.sum() == 1
-    assert sample.moves.at.max() < 40
+    assert sample.moves.at.tolist() == list(range(30, 40))
 
 
 def test_a_price_test_is_no_ordinary_move() -> None:
@@ -157,7 +149,7 @@ def test_a_draw_that_changes_is_forecast_from_the_day_before_it() -> None:
 
 def moving(
     truth: float, *, seed: int, trend: float = 0.0, offset: float = -2.0
-) -> tuple[of.EstimationSample, FeatureTable, EventForecast, of.Norms]:
+) -> tuple[EstimationSample, FeatureTable, EventForecast, Norms]:
     """Weekly random prices; demand answers by `truth`, and `trend` times the move is a demand that only coincides."""
     rng = np.random.default_rng(seed)
     weeks = DAYS // 7 + 1
@@ -177,125 +169,94 @@ def moving(
 def test_random_prices_pass_every_test_and_are_found() -> None:
     sample, table, forecast, norms = moving(-2.8, seed=1, offset=-2.7)
 
-    known = learn(sample, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-2.8))
+    known = learn(sample, table, forecast, norms=norms, so_far=None)
+    again = learn(sample, table, forecast, norms=norms, so_far=known)
 
     assert known.level == pytest.approx(-2.8, abs=0.1)
+    assert known.step == pytest.approx(known.level + 2.7)
     assert known.checks.doubt < 0.3
     assert (known.error < 0.5).all()
+    assert again.step == 0.0
+    np.testing.assert_allclose(again.error, known.error)  # rounds that agree add no error
 
 
-def test_a_demand_that_moves_with_prices_before_and_after_widens_the_doubt() -> None:
+def test_rounds_that_disagree_about_products_add_to_their_errors() -> None:
+    sample, table, forecast, norms = moving(-2.8, seed=1)
+    known = learn(sample, table, forecast, norms=norms, so_far=None)
+    before = replace(known, value=known.value + np.tile([0.5, -0.5], PRODUCTS // 2))
+
+    found = learn(sample, table, forecast, norms=norms, so_far=before)
+
+    np.testing.assert_allclose(found.error, np.hypot(known.error, 0.5 / np.sqrt(2)), rtol=0.05)
+
+
+def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
     sample, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
 
-    known = learn(sample, table, forecast, norms=norms, control=False, so_far=Estimates.nothing(PRODUCTS, level=-1.1))
-    shrunk = posterior_elasticities(known, category=np.zeros(PRODUCTS, int), prior=PRIOR)
-    evidence = gather_evidence(sample, table, known, shrunk, prior=PRIOR)
+    known = learn(sample, table, forecast, norms=norms, so_far=None)
+    found = known.posterior(category=np.zeros(PRODUCTS, int), categories=1)
+    blind = replace(known, bias=0.0).posterior(category=np.zeros(PRODUCTS, int), categories=1)
 
     assert known.level > -1.5
-    assert known.checks.doubt > 0.5
-    assert known.level - 1.2816 * shrunk.sd.mean() < -1.5
-    assert (evidence.flags & of.TREND).all()
+    assert known.bias >= known.checks.doubt > 0.5
+    assert known.checks.flags & TREND
+    assert (found.sd > 1.3 * blind.sd).all()
+    assert (blind.sd > LEAST_BIAS / 2).all()  # what no test sees
+    assert np.mean(found.mean + 1.2816 * found.sd) > np.log(2.0)
 
 
-def shift_of(value: float, error: float, products: int) -> Shift:
-    nil = np.zeros(products)
-    clusters = np.full(products, 9)
-    return Shift(nil + value, nil + error, clusters, value, error, 0.0, 0.0, nil, 0.0, nil, 0.0)
+def shift_of(value: float, *error: float) -> Shift:
+    nil = np.zeros(len(error))
+    return Shift(nil + value, np.array(error), value, max(error), 0.0, 0.0, nil, 0.0, nil, 0.0)
 
 
-def test_price_tests_overrule_what_other_moves_say() -> None:
-    norms = replace(make_norms(make_panel()), elasticity=np.full(5, -2.0, np.float32))
-    biased = replace(
-        Estimates.nothing(5, level=-1.6),
-        value=np.full(5, -1.6),
-        error=np.full(5, 0.3),
+def known_of(value: float, error: float) -> Estimates:
+    """Estimates of five products from changes by people, all likely biased."""
+    checks = FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {})
+    return Estimates(
+        value=np.full(5, value),
+        error=np.full(5, error),
+        level=value,
         level_error=0.1,
-        shared_bias_sd=0.9,
+        step=0.0,
+        bias=0.9,
+        shift=shift_of(0.0, *[error] * 5),
+        checks=checks,
     )
-    biased = replace(biased, doubt=np.full(5, 0.9))
-
-    known = with_price_tests(biased, shift_of(-0.5, 0.4, 5), norms=norms)
-
-    assert known.level == pytest.approx(-2.5, abs=0.15)
-    np.testing.assert_allclose(known.value, -2.5, atol=0.15)
-    assert known.shared_bias_sd < 0.35
-    assert (known.error < 0.3).all()
-    assert (known.tested_error == 0.4).all()
 
 
-def test_products_never_tested_gain_from_the_tests_of_others() -> None:
+def drawn(known: Estimates, shift: Shift) -> Estimates:
     norms = replace(make_norms(make_panel()), elasticity=np.full(5, -2.0, np.float32))
-    biased = replace(
-        Estimates.nothing(5, level=-1.6),
-        value=np.full(5, -1.6),
-        error=np.full(5, 0.3),
-        level_error=0.1,
-        shared_bias_sd=0.9,
-    )
-    random = shift_of(-0.5, 0.3, 5)
-    random = replace(random, error=np.asarray([0.3, 0.3, 0.3, 0.3, np.inf]))
-
-    known = with_price_tests(replace(biased, doubt=np.full(5, 0.9)), random, norms=norms)
-
-    assert known.value[4] == pytest.approx(-2.5, abs=0.25)
-    assert known.doubt[4] < 0.5
-    assert np.isinf(known.tested_error[4])
+    return with_draws(known, shift, norms=norms)
 
 
-def test_before_any_move_all_that_is_believed_is_the_prior() -> None:
-    shrunk = posterior_elasticities(Estimates.nothing(6, level=-2.0), category=np.arange(6) // 3, prior=PRIOR)
+def test_draws_overrule_what_other_changes_say() -> None:
+    found = drawn(known_of(-1.6, 0.3), shift_of(-0.5, *[0.4] * 5))
 
-    np.testing.assert_allclose(shrunk.mean, -2.0)
-    np.testing.assert_allclose(shrunk.sd, 1.0)
-
-
-@pytest.mark.parametrize("ratio", [0.5, 0.6, 0.75])
-def test_what_rounds_have_still_to_go_is_the_rest_of_their_series(ratio: float) -> None:
-    levels = -3.0 + ratio ** np.arange(60)
-
-    left = remaining_change(levels[2] - levels[1], before=levels[1] - levels[0], noise=1e-6)
-
-    assert left == pytest.approx(levels[2] - levels[-1], rel=1e-6)
+    assert found.level == pytest.approx(-2.5, abs=0.15)
+    np.testing.assert_allclose(found.value, -2.5, atol=0.15)
+    np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
+    assert found.bias < 0.35
 
 
-def test_a_ratio_counts_as_far_as_its_step_stands_out_from_the_noise() -> None:
-    steps = np.linspace(0.01, 2.0, 400)
+def test_products_without_a_draw_gain_from_those_of_others() -> None:
+    found = drawn(known_of(-1.6, 0.3), shift_of(-0.5, 0.3, 0.3, 0.3, 0.3, np.inf))
 
-    left = np.array([remaining_change(0.19, before=before, noise=0.28) for before in steps])
-
-    assert remaining_change(0.19, before=0.0, noise=0.28) == pytest.approx(0.19)
-    assert remaining_change(0.19, before=0.02, noise=0.28) == pytest.approx(0.19, rel=0.02)
-    assert remaining_change(0.19, before=0.19, noise=1e-6) == pytest.approx(4 * 0.19)
-    assert remaining_change(-0.1, before=0.5, noise=0.1) == pytest.approx(0.1)
-    assert np.abs(np.diff(left)).max() < 0.01
+    assert found.value[4] == pytest.approx(-2.5, abs=0.25)
+    assert found.error[4] == pytest.approx(0.3)
+    assert found.bias < 0.5
 
 
-@pytest.mark.parametrize("level", [-6.0, -4.0, -0.5])
-def test_no_doubt_that_all_share_brings_a_level_beyond_the_prior(level: float) -> None:
-    nothing = Estimates.nothing(6, level=PRIOR.mean)
-    category = np.arange(6) // 3
+def test_draws_of_products_that_nobody_else_moved_say_nothing_of_the_bias() -> None:
+    unknown = known_of(-1.6, np.inf)
 
-    def mean_at(doubt: float) -> np.ndarray:
-        known = replace(nothing, level=level, level_error=0.5, doubt=np.full(6, doubt), shared_bias_sd=doubt)
-        shrunk = posterior_elasticities(known, category=category, prior=PRIOR)
-        return np.concatenate([shrunk.mean, shrunk.sd])
+    found = drawn(unknown, shift_of(-0.5, 0.4, 0.4, np.inf, np.inf, np.inf))
 
-    found = [mean_at(doubt) for doubt in (0.0, 0.3, 1.0, 3.0, 100.0)]
-    means = np.abs(np.array([one[:6] for one in found]) - PRIOR.mean)
-
-    assert (np.diff(means, axis=0) <= 1e-9).all()
-    assert (np.sign(level - PRIOR.mean) * (np.array(found)[:, :6] - PRIOR.mean) >= 0).all()
-    np.testing.assert_allclose(mean_at(1e9), [PRIOR.mean] * 6 + [PRIOR.sd] * 6, atol=1e-5)
+    np.testing.assert_allclose(found.value[:2], -2.5)
+    np.testing.assert_allclose(found.error, [0.4, 0.4, np.inf, np.inf, np.inf])
+    assert (found.bias, found.level) == (unknown.bias, unknown.level)
 
 
-def test_what_nothing_is_known_of_is_called_unknown() -> None:
-    nothing = Estimates.nothing(2, level=-2.0)
-    with_shared_bias = replace(nothing, shared_bias_sd=np.inf)
-    known = replace(nothing, level_error=0.1, checks=replace(nothing.checks, later=FalsificationTest(0.2, 0.05)))
-
-    assert nothing.describe() == (
-        "level unknown, shared doubt 0.00, control +0.00, before moves unknown, later unknown, after cuts unknown"
-    )
-    assert "shared doubt unknown" in with_shared_bias.describe()
-    assert known.describe().startswith("level -2.00 ± 0.10, ")
-    assert "later +0.20 ± 0.05" in known.describe()
+def test_weights_halve_with_each_half_life_into_the_past() -> None:
+    np.testing.assert_allclose(recency_weights(5, half_life=2.0), [0.25, 0.5**1.5, 0.5, 0.5**0.5, 1.0])
+    assert (recency_weights(5, half_life=None) == 1).all()
