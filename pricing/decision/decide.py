@@ -90,7 +90,9 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     current = np.where(drawn, context.test_base, context.current_price)
     plain = _decide(replace(context, current_price=current), demand_at, policy)
     factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    tested = _decide(context, demand_at, policy, asked=np.where(drawn, plain.price * factor, np.nan))
+    limits = policy.allowed.limits(replace(context, current_price=current))
+    asked = policy.allowed.towards(plain.price * factor, plain.price, limits)
+    tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,
@@ -115,21 +117,16 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
         regular = policy.allowed.nearest(context.anchor, limits)
         sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
-        gain, chance = sold.gain(1, 0), np.where(follows, 1.0, sold.chance(1, 0))
-        moves = moved != stay
-        surely = given | follows | blind
-        held = moves & ~surely & (gain <= policy.change_costs)
-        right = calibrated(chance, policy.config.calibration)
+        moves, surely = moved != stay, given | follows | blind
+        held = moves & ~surely & (sold.gain(1, 0) <= policy.change_costs)
+        right = calibrated(np.where(follows, 1.0, sold.chance(1, 0)), policy.config.calibration)
         doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
-        stays = calibrated(np.where(moves, 1.0 - chance, sold.chance(0, 2)), policy.config.calibration)
+        stays = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration)
         confidence = np.where(moves & (final == 1), right, stays)
-        price, low, high = (
-            sold.price(final),
-            *_range(logs, sold, final, context=context, prices=prices, limits=limits, policy=policy),
-        )
-        units = sold.first(final)
+        low, high = _range(logs, sold, final, context=context, prices=prices, limits=limits, policy=policy)
+        price, units = sold.price(final), sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
     chosen = np.where(doubtful, BIT["low_confidence"], (held | ~moves) * BIT["held"] * ~given)
     chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
@@ -182,7 +179,7 @@ def _targets(
     sales = Sales(grid, context.supply)
     logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
     values = grid.weight @ ample
-    worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
+    worth = policy.log_worth(context, prices, doubt=0.0)
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
     followed = policy.followed(context)
     best = np.where(np.isfinite(followed), followed, _best(values, context, prices, policy))
@@ -190,7 +187,8 @@ def _targets(
     target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
     if logs is ample:
         return best, target, target, logs
-    tilt = -_slope(values + worth, log_price, at=np.log(target))[:, None] * log_price
+    at_best, at_target = (_slope(values + worth, log_price, at=np.log(price)) for price in (best, target))
+    tilt = (np.minimum(at_best, 0.0) - at_target)[:, None] * log_price  # none for what the band alone keeps from best
     wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
     nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
     short = sales.runs_out(nearest) & ~np.isfinite(followed)
@@ -205,18 +203,21 @@ def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy
     and so no lottery: of the best prices at both ends of where it may lie, on one side of the current price, the nearer
     one counts; on different sides, it stays (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
-    ends = [
-        _peak(units + np.log(np.maximum(policy.worth(context, prices, doubt=doubt), NOTHING)), prices)
-        for doubt in ((-COST_WIDTH, COST_WIDTH) if context.cost_sd.any() else (0.0,))
-    ]
+    ends = [_peak(units + worth, prices) for worth in _worths(context, prices, policy, width=COST_WIDTH)]
     best = np.clip(context.anchor, np.min(ends, axis=0), np.max(ends, axis=0))
     return np.where(context.cost_assumed & np.isfinite(context.seen_low), np.maximum(best, context.seen_low), best)
+
+
+def _worths(context: PricingContext, prices: Floats, policy: Policy, *, width: float) -> list[Floats]:
+    """(request, candidate) log worth of a unit, two of them `width` deviations to either side of an assumed cost."""
+    doubts = (width, -width) if context.cost_sd.any() else (0.0,)
+    return [policy.log_worth(context, prices, doubt=doubt) for doubt in doubts]
 
 
 def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
     """(request,) derivative of (request, candidate) values in log price, interpolated between the candidates."""
     step = log_price[:, 1] - log_price[:, 0]
-    place = np.clip((at - log_price[:, 0]) / step - 0.5, 0.0, values.shape[1] - 2.0)
+    place = np.fmin(np.fmax((at - log_price[:, 0]) / step - 0.5, 0.0), values.shape[1] - 2.0)  # a place, even of NaN
     left = np.minimum(place.astype(np.intp), values.shape[1] - 3)
     rows = np.arange(len(values))
     slopes = np.diff(values, axis=1) / step[:, None]  # at the middle of each pair
@@ -245,10 +246,9 @@ class _Sold:
         grid = demand_at(self._prices)
         self._sales, self.weight = Sales(grid, context.supply), grid.weight
         self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
-        doubts = ((1.0, -1.0), (COST_WIDTH, -COST_WIDTH)) if context.cost_sd.any() else ((0.0,), (0.0,))
+        self._sells = (grid.until > NOTHING).any(axis=(1, 2))  # where nothing does, no price is better than another
         self._likely, self._ends = (
-            [np.log(np.maximum(policy.worth(context, self._prices, doubt=doubt), NOTHING)) for doubt in pair]
-            for pair in doubts
+            _worths(context, self._prices, policy, width=width) for width in (1.0, COST_WIDTH)
         )
 
     def price(self, column: Ints | int) -> Floats:
@@ -276,14 +276,15 @@ class _Sold:
         """(request,) mean log objective of one column over another; the worse where the cost is assumed."""
         rows, here, there = self._rows, self._at(one), self._at(other)
         units = (self.nodes(one) - self.nodes(other)) @ self.weight
-        return np.asarray(units + np.min([ends[rows, here] - ends[rows, there] for ends in self._ends], axis=0))
+        worth = np.min([ends[rows, here] - ends[rows, there] for ends in self._ends], axis=0)
+        return np.asarray(units + worth * self._sells)
 
     def chance(self, one: int, other: int) -> Floats:
         """(request,) chance that one column earns at least as much as another."""
         ahead = self.nodes(one) - self.nodes(other)
         worth = [mine - theirs for mine, theirs in zip(self.likely(one), self.likely(other), strict=True)]
-        chances = [chance_at_least(ahead + each[:, None], weight=self.weight) for each in worth]
-        return np.asarray(np.mean(chances, axis=0))
+        gains = (ahead + (each * self._sells)[:, None] for each in worth)
+        return np.asarray(np.mean([chance_at_least(gain, weight=self.weight) for gain in gains], axis=0))
 
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
@@ -305,8 +306,7 @@ def _range(
     ahead = logs - sold.nodes(final)[:, :, None]
     mean = sold.weight @ ahead
     spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    mean += np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
-    mean -= np.mean(sold.likely(final), axis=0)[:, None]
+    mean += np.mean(_worths(context, prices, policy, width=1.0), axis=0) - np.mean(sold.likely(final), axis=0)[:, None]
     inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
     inside &= limits.holds(prices.T).T
     rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1

@@ -109,6 +109,5 @@ def make_model(
         level_error=(0.1, 0.02),
         holidays=np.zeros(100, np.float32),
         combination=network_only(len(panel.product_ids)),
-        elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=tail),
     )

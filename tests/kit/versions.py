@@ -107,7 +107,6 @@ def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units:
         level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),
         combination=network_only(len(panel.product_ids)),
-        elasticity_limits=(-20.0, -0.2),
         encoded=encode_panel(weights, panel, norms=norms, tail=35),
     )
 
