@@ -18,7 +18,6 @@ from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 
 DemandAt = Callable[[Floats], DemandGrid]
-CANDIDATES = 33  # prices between cost and band at which the objective is computed; between them it is a parabola
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
 COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost between which a price must not depend on it
 RANGE_LEVEL = 0.10  # a price whose chance of earning at least as much as the one given is above this is in its range
@@ -31,8 +30,8 @@ class Choices(NamedTuple):
 
     Attributes:
         price: The price to charge.
-        confidence: Chance that a new price earns at least as much as the current one, or that the current one, where it
-            is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
+        confidence: Chance that a new price earns at least as much as the current one; that a kept one earns at least as
+            much as the move not made, or as the regular price where none was wanted.
         low: Lowest price not distinguishably worse.
         high: Highest such price.
         units: Expected sales of the requested period, no more than stock.
@@ -85,13 +84,12 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
         policy: Strategies, guardrails and thresholds.
     """
     if context.test_base is None or context.test_draw is None:
-        return _decide(context, demand_at, policy)
+        return _decide(context, demand_at, policy, asked=np.full(len(context), np.nan))
     drawn = np.isfinite(context.test_draw)
-    current = np.where(drawn, context.test_base, context.current_price)
-    plain = _decide(replace(context, current_price=current), demand_at, policy)
+    before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
+    plain = _decide(before, demand_at, policy, asked=np.full(len(context), np.nan))
     factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    limits = policy.allowed.limits(replace(context, current_price=current))
-    asked = policy.allowed.towards(plain.price * factor, plain.price, limits)
+    asked = policy.allowed.towards(plain.price * factor, plain.price, policy.allowed.limits(before))
     tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
@@ -102,23 +100,22 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     )
 
 
-def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | None = None) -> Choices:
+def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats) -> Choices:
     """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
-    prices = _candidates(context, policy)
+    prices = policy.allowed.candidates(context)
     grid = demand_at(prices)
     follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
         best, target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
-        given = np.zeros(len(context), np.bool_) if asked is None else np.isfinite(asked)
-        wanted = np.where(given, asked, wanted) if asked is not None else wanted
-
+        given = np.isfinite(asked)
+        wanted = np.where(given, asked, wanted)
         limits = policy.allowed.limits(context)
         stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
         regular = policy.allowed.nearest(context.anchor, limits)
         sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
         moves, surely = moved != stay, given | follows | blind
-        held = moves & ~surely & (sold.gain(1, 0) <= policy.change_costs)
+        held = moves & ~surely & (sold.gain() <= policy.change_costs)
         right = calibrated(np.where(follows, 1.0, sold.chance(1, 0)), policy.config.calibration)
         doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
@@ -156,30 +153,20 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
     )
 
 
-def _candidates(context: PricingContext, policy: Policy) -> Floats:
-    """(request, candidate) prices between cost and band, evenly spaced in log price."""
-    low, high = (np.log(context.anchor * end) for end in policy.config.guardrails.band)
-    low = np.maximum(low, np.log(context.cost_floor))
-    steps = np.linspace(0.0, 1.0, CANDIDATES)
-    return np.asarray(np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps))
-
-
 def _targets(
     context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Best price and target with ample stock, the price wanted with what there is; and (request, node, candidate) logs.
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
-    the way from the regular price to the best one, in logs: a move as far as its elasticity is known. Stock counts
-    whole: the objective is tilted by a power of the price, so that with ample stock it peaks at the target, and the
-    price wanted is where it peaks with the stock that there is.
+    the way from the regular price to the best one, in logs. Stock counts whole: the price wanted is where the objective
+    peaks with the stock that there is, tilted by a power of the price so that with ample stock it peaks at the target;
+    but not for what keeps the best price from lying lower.
     """
     log_price, anchor = np.log(prices), np.log(context.anchor)
-    ample = np.log(np.maximum(grid.until, NOTHING))
-    sales = Sales(grid, context.supply)
+    ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
     logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
-    values = grid.weight @ ample
-    worth = policy.log_worth(context, prices, doubt=0.0)
+    values, worth = grid.weight @ ample, policy.log_worth(context, prices, doubt=0.0)
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
     followed = policy.followed(context)
     best = np.where(np.isfinite(followed), followed, _best(values, context, prices, policy))
@@ -188,7 +175,7 @@ def _targets(
     if logs is ample:
         return best, target, target, logs
     at_best, at_target = (_slope(values + worth, log_price, at=np.log(price)) for price in (best, target))
-    tilt = (np.minimum(at_best, 0.0) - at_target)[:, None] * log_price  # none for what the band alone keeps from best
+    tilt = (np.minimum(at_best, 0.0) - at_target)[:, None] * log_price
     wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
     nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
     short = sales.runs_out(nearest) & ~np.isfinite(followed)
@@ -199,9 +186,9 @@ def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy
     """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
 
     In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
-    profit itself is convex in the elasticity, so that it grows with what is not known. An assumed cost is never learnt,
-    and so no lottery: of the best prices at both ends of where it may lie, on one side of the current price, the nearer
-    one counts; on different sides, it stays (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    profit itself is convex in the elasticity. An assumed cost is never learnt, and so no lottery: of the best prices at
+    both ends of where it may lie, on one side of the regular price, the nearer one counts; on different sides, the
+    regular price (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
     ends = [_peak(units + worth, prices) for worth in _worths(context, prices, policy, width=COST_WIDTH)]
     best = np.clip(context.anchor, np.min(ends, axis=0), np.max(ends, axis=0))
@@ -231,8 +218,7 @@ def _peak(values: Floats, prices: Floats) -> Floats:
     left, middle, right = (values[rows, np.clip(at + beside, 0, last)] for beside in (-1, 0, 1))
     bend = left - 2 * middle + right
     aside = np.where((at > 0) & (at < last) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    step = np.log(prices[:, 1] / prices[:, 0])
-    return np.asarray(prices[rows, at] * np.exp(np.clip(aside, -0.5, 0.5) * step))
+    return np.asarray(prices[rows, at] * (prices[:, 1] / prices[:, 0]) ** np.clip(aside, -0.5, 0.5))
 
 
 class _Sold:
@@ -246,21 +232,18 @@ class _Sold:
         grid = demand_at(self._prices)
         self._sales, self.weight = Sales(grid, context.supply), grid.weight
         self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
-        self._sells = (grid.until > NOTHING).any(axis=(1, 2))  # where nothing does, no price is better than another
-        self._likely, self._ends = (
-            _worths(context, self._prices, policy, width=width) for width in (1.0, COST_WIDTH)
-        )
+        self._sells = (grid.until > NOTHING).any(axis=(1, 2))
+        self._likely, self._ends = (_worths(context, self._prices, policy, width=each) for each in (1.0, COST_WIDTH))
 
-    def price(self, column: Ints | int) -> Floats:
+    def price(self, column: Ints) -> Floats:
         """(request,) the price in a column each."""
         return np.asarray(self._prices[self._rows, self._at(column)])
 
-    def first(self, column: Ints | int) -> Floats:
+    def first(self, column: Ints) -> Floats:
         """(request,) expected sales of the requested period."""
-        stock = np.where(self._context.stock > 0, self._context.stock, np.inf)
-        return np.minimum(self._sales.first(self._at(column)), stock)
+        return np.minimum(self._sales.first(self._at(column)), self._context.stock)
 
-    def runs_out(self, column: Ints | int) -> Bools:
+    def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short."""
         return self._sales.runs_out(self._at(column))
 
@@ -268,29 +251,32 @@ class _Sold:
         """(request, node) log units until the next delivery."""
         return np.asarray(self._logs[self._rows, :, self._at(column)])
 
-    def likely(self, column: Ints | int) -> list[Floats]:
-        """(request,) log worth of a unit, one or two of them: a standard deviation to either side of the cost."""
-        return [ends[self._rows, self._at(column)] for ends in self._likely]
+    def worth(self, column: Ints) -> Floats:
+        """(request,) log worth of a unit; where the cost is assumed, the mean of both sides of it."""
+        return np.asarray(np.mean([worth[self._rows, self._at(column)] for worth in self._likely], axis=0))
 
-    def gain(self, one: int, other: int) -> Floats:
-        """(request,) mean log objective of one column over another; the worse where the cost is assumed."""
-        rows, here, there = self._rows, self._at(one), self._at(other)
-        units = (self.nodes(one) - self.nodes(other)) @ self.weight
-        worth = np.min([ends[rows, here] - ends[rows, there] for ends in self._ends], axis=0)
-        return np.asarray(units + worth * self._sells)
+    def gain(self) -> Floats:
+        """(request,) mean log objective of the second column over the first; the worse where the cost is assumed."""
+        gains = self._gains(1, 0, self._ends)
+        return np.asarray(np.min([(gain * self.weight).sum(axis=1) for gain in gains], axis=0))
 
-    def chance(self, one: int, other: int) -> Floats:
+    def chance(self, one: Ints | int, other: Ints | int) -> Floats:
         """(request,) chance that one column earns at least as much as another."""
-        ahead = self.nodes(one) - self.nodes(other)
-        worth = [mine - theirs for mine, theirs in zip(self.likely(one), self.likely(other), strict=True)]
-        gains = (ahead + (each * self._sells)[:, None] for each in worth)
+        gains = self._gains(one, other, self._likely)
         return np.asarray(np.mean([chance_at_least(gain, weight=self.weight) for gain in gains], axis=0))
+
+    def _gains(self, one: Ints | int, other: Ints | int, worths: list[Floats]) -> list[Floats]:
+        """(request, node) log objective of one column over another; none where nothing sells at any price."""
+        rows, here, there = self._rows, self._at(one), self._at(other)
+        ahead = self.nodes(one) - self.nodes(other)
+        return [ahead + ((worth[rows, here] - worth[rows, there]) * self._sells)[:, None] for worth in worths]
 
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
         cost, tax_rate = self._context.unit_cost[:, None], self._context.tax_rate[:, None]
         profit = self._sales.until * unit_profit(self._prices, cost, tax_rate=tax_rate)[:, None, :]
         more = profit[self._rows, :, self._at(column)] - profit[self._rows, :, self._at(0)]  # (request, node)
+        more *= (self._context.stock > 0)[:, None]
         mean = (more * self.weight).sum(axis=1)
         reach = deviation_at((1 - LEVEL) / 2) * np.sqrt((((more - mean[:, None]) ** 2) * self.weight).sum(axis=1))
         return np.stack([mean, mean - reach, mean + reach])
@@ -306,7 +292,7 @@ def _range(
     ahead = logs - sold.nodes(final)[:, :, None]
     mean = sold.weight @ ahead
     spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    mean += np.mean(_worths(context, prices, policy, width=1.0), axis=0) - np.mean(sold.likely(final), axis=0)[:, None]
+    mean += np.mean(_worths(context, prices, policy, width=1.0), axis=0) - sold.worth(final)[:, None]
     inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
     inside &= limits.holds(prices.T).T
     rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1
