@@ -173,5 +173,9 @@ class AllowedPrices:
         """(request,) the allowed price nearest to each of `prices` that is no further from `home`."""
         near = self.nearest(prices, limit)
         beyond = np.abs(np.log(near / home)) > np.abs(np.log(prices / home)) + NEAR
-        inward = np.where(prices > home, self._points.below(near * (1 - NEAR)), self._points.above(near * (1 + NEAR)))
+        by_step, by_point = (
+            np.where(prices > home, points.below(near * (1 - NEAR)), points.above(near * (1 + NEAR)))
+            for points in (self.grid, self._points)
+        )
+        inward = np.where(limit.gave_way & NO_PRICE_POINT, by_step, by_point)
         return np.where(beyond, np.clip(inward, np.minimum(home, near), np.maximum(home, near)), near)
