@@ -108,11 +108,9 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
         best, target, wanted, logs = _targets(context, prices, grid, policy, blind=blind, rests=rests)
-        given = np.isfinite(asked)
-        wanted = np.where(given, asked, wanted)
-        limits = policy.allowed.limits(context)
-        stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
-        regular = policy.allowed.nearest(context.anchor, limits)
+        given, limits = np.isfinite(asked), policy.allowed.limits(context)
+        aims = context.current_price, np.where(given, asked, wanted), context.anchor
+        stay, moved, regular = (policy.allowed.nearest(aim, limits) for aim in aims)
         sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
         moves, surely = moved != stay, given | follows | blind
         held = moves & ~surely & (sold.gain() <= policy.change_costs)
@@ -120,12 +118,13 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         doubtful = moves & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
-        stays = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration)
-        confidence = np.where(moves & (final == 1), right, stays)
+        kept = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration)
+        confidence = np.where(moves & (final == 1), right, kept)
         low, high = _range(logs, sold, final, context=context, prices=prices, limits=limits, policy=policy)
         price, units = sold.price(final), sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
-    chosen = np.where(doubtful, BIT["low_confidence"], (held | ~moves) * BIT["held"] * ~given)
+    stays = price == policy.allowed.grid.payable(context.current_price)
+    chosen = np.where(doubtful, BIT["low_confidence"], stays * BIT["held"] * ~given)
     chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
     return Choices(
         price=price,
@@ -142,7 +141,7 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         | unseen * BIT["outside_seen_prices"]
         | sold.runs_out(final) * BIT["stock_short"]
         | (context.stock <= 0) * BIT["no_stock"]
-        | limits.reasons(price, stays=blind & (price == stay)),
+        | limits.reasons(price, stays=blind & stays),
         source=grid.source,
         best=best,
         target=target,
@@ -177,8 +176,7 @@ def _targets(
     at_best, at_target = (_slope(values + worth, log_price, at=np.log(price)) for price in (best, target))
     tilt = (np.minimum(at_best, 0.0) - at_target)[:, None] * log_price
     wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt, prices), target)
-    nearest = np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)
-    short = sales.runs_out(nearest) & ~np.isfinite(followed)
+    short = sales.runs_out(np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)) & ~np.isfinite(followed)
     return best, target, np.where(short, wanted, target), logs
 
 

@@ -146,17 +146,6 @@ def test_choices_to_search_replace_a_range_and_a_range_replaces_choices(tmp_path
     assert (steps.low, steps.high) == (shipped.low, 500)
 
 
-@pytest.mark.parametrize("limits", ["[-0.2, -20]", "[-20, 0.1]", "[-1.5, -0.2]"])
-def test_limits_of_elasticities_ascend_below_zero_around_the_start(tmp_path: Path, limits: str) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(f"demand: {{elasticity_limits: {limits}}}\n")
-
-    with pytest.raises(ConfigError, match=r"demand: elasticity_limits .* must ascend, end below 0") as failure:
-        load_config(path)
-
-    assert len(str(failure.value)) < 300  # the fault, and not the whole section
-
-
 def written(folder: Path, text: str) -> Path:
     path = folder / "mine.yaml"
     path.write_text(text)
@@ -193,7 +182,7 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
             "demand.horizon: expected a whole number of at least 1 and at most 366, found 4.5 (line 1)",
         ),
         ("serving: {keys: always}", "serving.keys: expected one of required, local, none, found 'always' (line 1)"),
-        ("demand: {control: 7}", "demand.control: expected true or false, found 7 (line 1)"),
+        ("data: {named_holidays: 7}", "data.named_holidays: expected true or false, found 7 (line 1)"),
         (
             "data: {quality: {leave_out: 3}}",
             "data.quality.leave_out: expected a list, each a list of 2, each a day such as 2026-07-04, "
@@ -306,7 +295,7 @@ def test_every_number_has_limits() -> None:
     # Of any metric, and of what tuning tries, which demand's own limits check.
     free = ("/AlarmConfig/properties/above", "/AlarmConfig/properties/below", "/RangeConfig/", "/ChoicesConfig/")
     # Pairs whose order and ends the section itself checks.
-    paired = ("/Calibration/", "/DemandConfig/properties/elasticity_limits")
+    paired = ("/DecisionConfig/properties/calibration",)
 
     def bounded(part: dict[str, Any]) -> bool:
         return bool({"minimum", "exclusiveMinimum"} & part.keys() and {"maximum", "exclusiveMaximum"} & part.keys())
