@@ -18,7 +18,6 @@ from pricing.demand.curve import DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 
 DemandAt = Callable[[Floats], DemandGrid]
-CANDIDATES = 33  # prices between cost and band at which the objective is computed; between them it is a parabola
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
 COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost between which a price must not depend on it
 RANGE_LEVEL = 0.10  # a price whose chance of earning at least as much as the one given is above this is in its range
@@ -27,47 +26,29 @@ _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  
 
 
 class Choices(NamedTuple):
-    """What was chosen for a batch; (request,) each. Money in currency units.
+    """What was chosen for a batch; (request,) each where nothing else is said. Money in currency units.
 
-    Attributes:
-        price: The price to charge.
-        confidence: Chance that a new price earns at least as much as the current one, or that the current one, where it
-            is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
-        low: Lowest price not distinguishably worse.
-        high: Highest such price.
-        units: Expected sales of the requested period, no more than stock.
-        margin: Expected profit on them.
-        gain: (3, request) expected profit until the next delivery over that at the current price, and the ends of the
-            interval of probability LEVEL.
-        kept: Whether the current price stands in for another, or no model may move it.
-        reasons: Reason bits.
-        source: Index into the demand's SOURCES.
-        best: The price that cost and elasticity ask for with ample stock.
-        target: The same as far as the step goes; where no elasticity is known, the regular price at most.
-        wanted: The target with the stock that there is.
-        settled: The price without a draw.
-        against: The price that its confidence compares it with.
-        prices: (request, candidate) prices at which the objective was computed, ascending.
-        grid: Demand at them.
+    Confidence is the chance that a new price earns at least as much as the current one, or that the current one, where
+    it is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
     """
 
     price: Floats
     confidence: Floats
-    low: Floats
-    high: Floats
-    units: Floats
-    margin: Floats
-    gain: Floats
-    kept: Bools
-    reasons: Ints
-    source: Ints
-    best: Floats
-    target: Floats
-    wanted: Floats
-    settled: Floats
-    against: Floats
-    prices: Floats
-    grid: DemandGrid
+    low: Floats  # lowest price not distinguishably worse
+    high: Floats  # highest such price
+    units: Floats  # expected sales of the requested period, no more than stock
+    margin: Floats  # expected profit on them
+    gain: Floats  # (3, request) profit until the next delivery over the current price's, and the ends of its interval
+    kept: Bools  # whether the current price stands in for another, or no model may move it
+    reasons: Ints  # bits
+    source: Ints  # index into the demand's SOURCES
+    best: Floats  # what cost and elasticity ask for with ample stock
+    target: Floats  # the same as far as the step goes; where no elasticity is known, the regular price at most
+    wanted: Floats  # the target with the stock that there is
+    settled: Floats  # the price without a draw
+    against: Floats  # the price that confidence compares it with
+    prices: Floats  # (request, candidate) at which the objective was computed, ascending
+    grid: DemandGrid  # at them
 
     def finite(self) -> Bools:
         """(request,) whether every figure is a number."""
@@ -87,12 +68,13 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
         policy: Strategies, guardrails and thresholds.
     """
     if context.test_base is None or context.test_draw is None:
-        return _decide(context, demand_at, policy)
+        return _decide(context, demand_at, policy, asked=np.full(len(context), np.nan))
     drawn = np.isfinite(context.test_draw)
-    current = np.where(drawn, context.test_base, context.current_price)
-    plain = _decide(replace(context, current_price=current), demand_at, policy)
+    before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
+    plain = _decide(before, demand_at, policy, asked=np.full(len(context), np.nan))
     factor = np.exp(np.where(drawn, context.test_draw, 0.0))
-    tested = _decide(context, demand_at, policy, asked=np.where(drawn, plain.price * factor, np.nan))
+    asked = policy.allowed.towards(plain.price * factor, plain.price, policy.allowed.limits(before))
+    tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
     return tested._replace(
         target=plain.target,
         wanted=plain.wanted,
@@ -102,39 +84,32 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     )
 
 
-def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | None = None) -> Choices:
+def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats) -> Choices:
     """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
-    prices = _candidates(context, policy)
+    prices = policy.allowed.candidates(context)
     grid = demand_at(prices)
     follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
         wish = _wish(context, prices, grid, policy, blind=blind, rests=rests)
-        given = np.zeros(len(context), np.bool_) if asked is None else np.isfinite(asked)
-        wanted = wish.wanted if asked is None else np.where(given, asked, wish.wanted)
-        limits = policy.allowed.limits(context)
-        stay, moved = (policy.allowed.nearest(each, limits) for each in (context.current_price, wanted))
-        regular = policy.allowed.nearest(context.anchor, limits)
+        given, limits = np.isfinite(asked), policy.allowed.limits(context)
+        aims = context.current_price, np.where(given, asked, wish.wanted), context.anchor
+        stay, moved, regular = (policy.allowed.nearest(aim, limits) for aim in aims)
         sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
-        gain = sold.gain(1, 0) + wish.tilt * np.log(moved / stay)
-        chance = np.where(follows, 1.0, sold.chance(1, 0))
+        moves, surely = moved != stay, given | follows | blind
+        held = moves & ~surely & (sold.gain() + wish.tilt * np.log(moved / stay) <= policy.change_costs)
         away = np.abs(np.log(moved / context.anchor)) > np.abs(np.log(stay / context.anchor))
-        moves = moved != stay
-        surely = given | follows | blind
-        held = moves & ~surely & (gain <= policy.change_costs)
-        right = calibrated(chance, policy.config.calibration)
+        right = calibrated(np.where(follows, 1.0, sold.chance(1, 0)), policy.config.calibration)
         doubtful = moves & away & ~held & ~surely & (right < policy.config.confidence_threshold)
         keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
-        stays = calibrated(np.where(moves, 1.0 - chance, sold.chance(0, 2)), policy.config.calibration)
-        confidence = np.where(moves & (final == 1), right, stays)
-        price, low, high = (
-            sold.price(final),
-            *_range(wish.logs, sold, final, context=context, prices=prices, limits=limits, policy=policy),
-        )
-        units = sold.first(final)
+        kept = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration)
+        confidence = np.where(moves & (final == 1), right, kept)
+        low, high = _range(wish.logs, sold, final, context=context, prices=prices, limits=limits, policy=policy)
+        price, units = sold.price(final), sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
-    chosen = np.where(doubtful, BIT["low_confidence"], (held | ~moves) * BIT["held"] * ~given)
+    stays = price == policy.allowed.grid.payable(context.current_price)
+    chosen = np.where(doubtful, BIT["low_confidence"], stays * BIT["held"] * ~given)
     chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
     return Choices(
         price=price,
@@ -151,33 +126,20 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         | unseen * BIT["outside_seen_prices"]
         | sold.runs_out(final) * BIT["stock_short"]
         | (context.stock <= 0) * BIT["no_stock"]
-        | limits.reasons(price, stays=blind & (price == stay)),
+        | limits.reasons(price, stays=blind & stays),
         source=grid.source,
         best=wish.best,
         target=wish.target,
-        wanted=wanted,
+        wanted=wish.wanted,
         settled=price,
-        against=sold.price(np.where(~moves, 2, 1 - final)),
+        against=sold.price(np.where(moves, 1 - final, 2)),
         prices=prices,
         grid=grid,
     )
 
 
-def _candidates(context: PricingContext, policy: Policy) -> Floats:
-    """(request, candidate) prices between cost and band, evenly spaced in log price."""
-    low, high = (np.log(context.anchor * end) for end in policy.config.guardrails.band)
-    low = np.maximum(low, np.log(context.cost_floor))
-    steps = np.linspace(0.0, 1.0, CANDIDATES)
-    return np.asarray(np.exp(low[:, None] + np.maximum(high - low, 1e-4)[:, None] * steps))
-
-
 class _Wish(NamedTuple):
-    """What is asked for before the guardrails, (request,) each; and log units until the next delivery.
-
-    Attributes:
-        tilt: The power of the price by which the objective is tilted, so that with ample stock it peaks at the target.
-        logs: (request, node, candidate)
-    """
+    """What is asked for before the guardrails, (request,) each; `logs` are (request, node, candidate) log units."""
 
     best: Floats
     target: Floats
@@ -189,22 +151,24 @@ class _Wish(NamedTuple):
 def _wish(
     context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
 ) -> _Wish:
-    """The target: a move as far as its elasticity is known; and the price wanted with the stock that there is.
+    """The target, a move as far as its elasticity is known; and the price wanted with the stock that there is.
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
-    the way from the regular price to the best one, in logs. Stock counts whole: the price wanted is where the tilted
-    objective peaks with that stock.
+    the way from the regular price to the best one, in logs. The objective is tilted by a power of the price so that
+    with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole:
+    the price wanted is where it peaks with the stock that there is.
     """
     log_price, anchor = np.log(prices), np.log(context.anchor)
-    sales, ample = Sales(grid, context.supply), np.log(np.maximum(grid.until, NOTHING))
+    ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
     logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
-    values, follows = grid.weight @ ample, policy.follows(context)
-    worth = np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
+    follows, worth = policy.follows(context), policy.log_worth(context, prices, doubt=0.0)
+    values = grid.weight @ ample
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
     best = np.where(follows, policy.followed(context), _best(values, context, prices, policy))
     target = np.exp(anchor + step * (np.log(best) - anchor))
     target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
-    tilt = np.where(follows, 0.0, -_slope(values + worth, log_price, at=np.log(target)))
+    at_best, at_target = (_slope(values + worth, log_price, at=np.log(price)) for price in (best, target))
+    tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
     if logs is ample:
         return _Wish(best, target, target, tilt, logs)
     wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt[:, None] * log_price, prices), target)
@@ -216,22 +180,25 @@ def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy
     """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
 
     In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
-    profit itself is convex in the elasticity, so that it grows with what is not known. An assumed cost is never learnt,
-    and so no lottery: of the best prices at both ends of where it may lie, on one side of the current price, the nearer
-    one counts; on different sides, it stays (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    profit itself is convex in the elasticity. An assumed cost is never learnt, and so no lottery: of the best prices at
+    both ends of where it may lie, on one side of the regular price, the nearer one counts; on different sides, the
+    regular price (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
-    ends = [
-        _peak(units + np.log(np.maximum(policy.worth(context, prices, doubt=doubt), NOTHING)), prices)
-        for doubt in ((-COST_WIDTH, COST_WIDTH) if context.cost_sd.any() else (0.0,))
-    ]
+    ends = [_peak(units + worth, prices) for worth in _worths(context, prices, policy, width=COST_WIDTH)]
     best = np.clip(context.anchor, np.min(ends, axis=0), np.max(ends, axis=0))
     return np.where(context.cost_assumed & np.isfinite(context.seen_low), np.maximum(best, context.seen_low), best)
+
+
+def _worths(context: PricingContext, prices: Floats, policy: Policy, *, width: float) -> list[Floats]:
+    """(request, candidate) log worth of a unit, two of them `width` deviations to either side of an assumed cost."""
+    doubts = (width, -width) if context.cost_sd.any() else (0.0,)
+    return [policy.log_worth(context, prices, doubt=doubt) for doubt in doubts]
 
 
 def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
     """(request,) derivative of (request, candidate) values in log price, interpolated between the candidates."""
     step = log_price[:, 1] - log_price[:, 0]
-    place = np.clip((at - log_price[:, 0]) / step - 0.5, 0.0, values.shape[1] - 2.0)
+    place = np.fmin(np.fmax((at - log_price[:, 0]) / step - 0.5, 0.0), values.shape[1] - 2.0)  # a place, even of NaN
     left = np.minimum(place.astype(np.intp), values.shape[1] - 3)
     rows = np.arange(len(values))
     slopes = np.diff(values, axis=1) / step[:, None]  # at the middle of each pair
@@ -245,8 +212,7 @@ def _peak(values: Floats, prices: Floats) -> Floats:
     left, middle, right = (values[rows, np.clip(at + beside, 0, last)] for beside in (-1, 0, 1))
     bend = left - 2 * middle + right
     aside = np.where((at > 0) & (at < last) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    step = np.log(prices[:, 1] / prices[:, 0])
-    return np.asarray(prices[rows, at] * np.exp(np.clip(aside, -0.5, 0.5) * step))
+    return np.asarray(prices[rows, at] * (prices[:, 1] / prices[:, 0]) ** np.clip(aside, -0.5, 0.5))
 
 
 class _Sold:
@@ -260,22 +226,18 @@ class _Sold:
         grid = demand_at(self._prices)
         self._sales, self.weight = Sales(grid, context.supply), grid.weight
         self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
-        doubts = ((1.0, -1.0), (COST_WIDTH, -COST_WIDTH)) if context.cost_sd.any() else ((0.0,), (0.0,))
-        self._likely, self._ends = (
-            [np.log(np.maximum(policy.worth(context, self._prices, doubt=doubt), NOTHING)) for doubt in pair]
-            for pair in doubts
-        )
+        self._sells = (grid.until > NOTHING).any(axis=(1, 2))
+        self._likely, self._ends = (_worths(context, self._prices, policy, width=each) for each in (1.0, COST_WIDTH))
 
-    def price(self, column: Ints | int) -> Floats:
+    def price(self, column: Ints) -> Floats:
         """(request,) the price in a column each."""
         return np.asarray(self._prices[self._rows, self._at(column)])
 
-    def first(self, column: Ints | int) -> Floats:
+    def first(self, column: Ints) -> Floats:
         """(request,) expected sales of the requested period."""
-        stock = np.where(self._context.stock > 0, self._context.stock, np.inf)
-        return np.minimum(self._sales.first(self._at(column)), stock)
+        return np.minimum(self._sales.first(self._at(column)), self._context.stock)
 
-    def runs_out(self, column: Ints | int) -> Bools:
+    def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short."""
         return self._sales.runs_out(self._at(column))
 
@@ -283,28 +245,32 @@ class _Sold:
         """(request, node) log units until the next delivery."""
         return np.asarray(self._logs[self._rows, :, self._at(column)])
 
-    def likely(self, column: Ints | int) -> list[Floats]:
-        """(request,) log worth of a unit, one or two of them: a standard deviation to either side of the cost."""
-        return [ends[self._rows, self._at(column)] for ends in self._likely]
+    def worth(self, column: Ints) -> Floats:
+        """(request,) log worth of a unit; where the cost is assumed, the mean of both sides of it."""
+        return np.asarray(np.mean([worth[self._rows, self._at(column)] for worth in self._likely], axis=0))
 
-    def gain(self, one: int, other: int) -> Floats:
-        """(request,) mean log objective of one column over another; the worse where the cost is assumed."""
-        rows, here, there = self._rows, self._at(one), self._at(other)
-        units = (self.nodes(one) - self.nodes(other)) @ self.weight
-        return np.asarray(units + np.min([ends[rows, here] - ends[rows, there] for ends in self._ends], axis=0))
+    def gain(self) -> Floats:
+        """(request,) mean log objective of the second column over the first; the worse where the cost is assumed."""
+        gains = self._gains(1, 0, self._ends)
+        return np.asarray(np.min([(gain * self.weight).sum(axis=1) for gain in gains], axis=0))
 
-    def chance(self, one: int, other: int) -> Floats:
+    def chance(self, one: Ints | int, other: Ints | int) -> Floats:
         """(request,) chance that one column earns at least as much as another."""
+        gains = self._gains(one, other, self._likely)
+        return np.asarray(np.mean([chance_at_least(gain, weight=self.weight) for gain in gains], axis=0))
+
+    def _gains(self, one: Ints | int, other: Ints | int, worths: list[Floats]) -> list[Floats]:
+        """(request, node) log objective of one column over another; none where nothing sells at any price."""
+        rows, here, there = self._rows, self._at(one), self._at(other)
         ahead = self.nodes(one) - self.nodes(other)
-        worth = [mine - theirs for mine, theirs in zip(self.likely(one), self.likely(other), strict=True)]
-        chances = [chance_at_least(ahead + each[:, None], weight=self.weight) for each in worth]
-        return np.asarray(np.mean(chances, axis=0))
+        return [ahead + ((worth[rows, here] - worth[rows, there]) * self._sells)[:, None] for worth in worths]
 
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
         cost, tax_rate = self._context.unit_cost[:, None], self._context.tax_rate[:, None]
         profit = self._sales.until * unit_profit(self._prices, cost, tax_rate=tax_rate)[:, None, :]
         more = profit[self._rows, :, self._at(column)] - profit[self._rows, :, self._at(0)]  # (request, node)
+        more *= (self._context.stock > 0)[:, None]
         mean = (more * self.weight).sum(axis=1)
         reach = deviation_at((1 - LEVEL) / 2) * np.sqrt((((more - mean[:, None]) ** 2) * self.weight).sum(axis=1))
         return np.stack([mean, mean - reach, mean + reach])
@@ -320,8 +286,7 @@ def _range(
     ahead = logs - sold.nodes(final)[:, :, None]
     mean = sold.weight @ ahead
     spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    mean += np.log(np.maximum(policy.worth(context, prices, doubt=0.0), NOTHING))
-    mean -= np.mean(sold.likely(final), axis=0)[:, None]
+    mean += np.mean(_worths(context, prices, policy, width=1.0), axis=0) - sold.worth(final)[:, None]
     inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
     inside &= limits.holds(prices.T).T
     rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1

@@ -12,6 +12,7 @@ from pricing.decision.guardrails import NO_PRICE_POINT, NUMBER, SOFT_OFF, Limits
 
 SLACK = 1e-9  # steps of price; what floating point may lose
 NEAR = 1e-6  # relative; prices nearer than this are one price, as single precision holds seven digits
+CANDIDATES = 33  # prices at which the objective is computed; between them it is a parabola
 
 
 class PricePoints(ABC):
@@ -120,6 +121,13 @@ class AllowedPrices:
         elif given.endings:
             self._points = PriceEndings(given.endings, unit=given.ending_unit, step=config.price_step)
 
+    def candidates(self, context: PricingContext) -> Floats:
+        """(request, candidate) prices between cost and band around the regular price, evenly spaced in log price."""
+        low, high = (np.log(context.anchor * end) for end in self._guardrails.band)
+        low = np.maximum(low, np.log(context.cost_floor))
+        reach = np.maximum(high - low, 1e-4)  # where the cost lies above the band
+        return np.asarray(np.exp(low[:, None] + reach[:, None] * np.linspace(0.0, 1.0, CANDIDATES)))
+
     def limits(self, context: PricingContext) -> Limits:
         """The guardrails' limits, moved inwards to price points; to whole steps where no price point lies between them.
 
@@ -165,5 +173,9 @@ class AllowedPrices:
         """(request,) the allowed price nearest to each of `prices` that is no further from `home`."""
         near = self.nearest(prices, limit)
         beyond = np.abs(np.log(near / home)) > np.abs(np.log(prices / home)) + NEAR
-        inward = np.where(prices > home, self._points.below(near * (1 - NEAR)), self._points.above(near * (1 + NEAR)))
+        by_step, by_point = (
+            np.where(prices > home, points.below(near * (1 - NEAR)), points.above(near * (1 + NEAR)))
+            for points in (self.grid, self._points)
+        )
+        inward = np.where(limit.gave_way & NO_PRICE_POINT, by_step, by_point)
         return np.where(beyond, np.clip(inward, np.minimum(home, near), np.maximum(home, near)), near)

@@ -399,6 +399,7 @@ class Pricer:
             confidence=np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence),
             units=np.where(unknown, 0.0, choices.units),
             margin=np.where(unknown, 0.0, choices.margin),
+            gain=np.where(unknown, 0.0, choices.gain),
             reasons=choices.reasons | unknown * BIT["demand_unknown"],
         )
 

@@ -12,6 +12,9 @@ from pricing.data.net_price import margin_of, net_price, unit_profit
 from pricing.decision.context import PricingContext
 from pricing.decision.price_points import AllowedPrices
 from pricing.decision.reasons import BIT
+from pricing.decision.stock import NOTHING
+
+LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
 
 
 class Policy:
@@ -66,6 +69,11 @@ class Policy:
             other = np.isnan(gap) | (self._kind[context.strategy] != "margin")[:, None]
             worth = worth - np.where(other, 0.0, penalty)
         return np.asarray(worth)
+
+    def log_worth(self, context: PricingContext, prices: Floats, *, doubt: float) -> Floats:
+        """The log of `worth`; of a loss, a number below the log of every profit, and the lower the larger the loss."""
+        worth = self.worth(context, prices, doubt=doubt)
+        return np.asarray(np.log(np.maximum(worth, NOTHING)) + LOSS * np.minimum(worth, 0.0) / prices)
 
 
 def _kept_value(strategy: AnyStrategyConfig) -> float:

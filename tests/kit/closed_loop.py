@@ -235,6 +235,7 @@ class TrueDemand:
             weight=np.ones(1),
             source=np.zeros(len(product), dtype=np.int64),
             grade=np.full(len(product), GRADES.index("tested")),
+            known=np.ones(len(product)),
         )
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:

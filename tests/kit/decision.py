@@ -46,12 +46,13 @@ class ConstantElasticity:
         weight: tuple[float, ...] | None = None,
         level: float = 10.0,
         size: float = 50.0,
+        known: float = 1.0,
     ) -> None:
         self.product_ids = np.array(["apple", "bread", "cocoa"])
         self.categories = np.array(["fruit", "pantry"])
         self.elasticities = np.array(elasticities)
         self.weight = np.full(len(elasticities), 1 / len(elasticities)) if weight is None else np.array(weight)
-        self.level, self.size = level, size
+        self.level, self.size, self.known = level, size, known
 
     def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
         ratio = np.log(prices / offers.list_price[:, None])
@@ -59,7 +60,8 @@ class ConstantElasticity:
         size = np.full(len(prices), self.size)
         source = np.where(offers.product >= 0, 0, 1)
         grade = np.where(offers.product >= 0, OWN_HISTORY, CATEGORY)
-        return DemandGrid(first, first * offers.periods[:, None, None], size, size, self.weight, source, grade)
+        known, until = np.full(len(prices), self.known), first * offers.periods[:, None, None]
+        return DemandGrid(first, until, size, size, self.weight, source, grade, known)
 
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no event."""
@@ -99,7 +101,10 @@ def facts(**columns: Any) -> ProductFacts:
 
 
 def pricing_context(**columns: Any) -> PricingContext:
-    """One request or several: list price 10, cost 6, current price 10, ample stock; some columns replaced."""
+    """One request or several: list price 10, cost 6, current price 10, ample stock; some columns replaced.
+
+    The next delivery is known, so that the supply is the stock.
+    """
     length = max((len(np.atleast_1d(column)) for column in columns.values()), default=1)
     values: dict[str, Any] = {
         "current_price": 10.0,
@@ -119,7 +124,8 @@ def pricing_context(**columns: Any) -> PricingContext:
         "days_since_change": np.inf,
         "strategy": 0,
     }
-    filled = {name: np.full(length, column) for name, column in (values | columns).items() if name != "target_margin"}
+    values |= {"supply": columns.get("stock", np.inf)} | columns
+    filled = {name: np.full(length, column) for name, column in values.items() if name != "target_margin"}
     target = columns.get("target_margin")
     return PricingContext(**filled, target_margin=None if target is None else np.full(length, target))
 

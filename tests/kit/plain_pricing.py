@@ -5,14 +5,18 @@ from statistics import NormalDist
 
 import numpy as np
 
+from pricing.config_models import DecisionConfig
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.context import PricingContext
+from pricing.decision.guardrails import Limits
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.shrinkage import PRIOR_SD
+from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
 
 POINTS = 40
+FINE = 2001  # prices between cost and band, in place of a parabola between few
+PRIOR_SD = 0.8  # of the log of an elasticity
 
 
 def plain_grid(table: DemandTable, offers: Offers, prices: np.ndarray) -> DemandGrid:
@@ -51,7 +55,8 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
     counted = min(max(start, 1), 4 * table.horizon)
     shift = math.sqrt(table.level_error[0] ** 2 + table.level_error[1] ** 2 * counted) * LEVEL_Z
     shift -= np.log(np.exp(shift).mean())
-    spread = np.exp(table.elasticity_sd[row] * ELASTICITY_Z)
+    sd = float(table.elasticity_sd[row])
+    spread = np.exp(sd * ELASTICITY_Z)
     elasticity = table.elasticity[row] * spread / spread.mean()
     away = np.log(prices / reference)
     draw = np.clip((1.0 - prices / listed) / features.FULL_PROMO_CUT, 0.0, 1.0) * offers.is_promo[number]
@@ -74,7 +79,7 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
         until.append(sum(days[: deliveries[DELIVERY[node]]]))
     units, size = np.exp(log_units[:periods]), float(table.size[row])
     source = 0 if product >= 0 and table.own[product] else 1
-    known = max(1 - (float(table.elasticity_sd[row]) / PRIOR_SD) ** 2, 0.0)
+    known = max(1 - (sd / PRIOR_SD) ** 2, 0.0)
     return first, until, size, size * units.sum() ** 2 / (units**2).sum(), source, table.grade[row], known
 
 
@@ -114,23 +119,76 @@ def _normal(z: float) -> float:
     return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
 
 
-def plain_worth(context: PricingContext, grid: DemandGrid, prices: np.ndarray, *, row: int, level: float) -> np.ndarray:
-    """(candidate,) the objective of each price under the strategy margin, unsold units worth their cost.
+class PlainDecision:
+    """The decision of one request under the strategy margin, unsold units worth their cost; whole cents, no draws."""
 
-    The expected shortfall at `level` of half the log of its profit over that of the price nearest list, taken as
-    normal; the worse one of two equally likely costs.
-    """
-    stock = float(context.stock[row])
-    sold = grid.until[row].astype(np.float64)
-    if stock > 0:
-        sold = plain_sales(sold, size=float(grid.until_size[row]), stock=stock)
-    home = int(np.abs(np.log(prices / context.list_price[row])).argmin())
-    z = NormalDist().inv_cdf(level)
-    worst = []
-    for sign in (-1, 1):  # two standard deviations to either side
-        profit = np.maximum(prices - context.unit_cost[row] + sign * 2 * context.cost_sd[row], 1e-30) * sold
-        gain = 0.5 * np.log(profit / profit[:, home : home + 1])
-        mean = grid.weight @ gain
-        sd = np.sqrt(np.maximum(grid.weight @ gain**2 - mean**2, 0))
-        worst.append(mean - NormalDist().pdf(z) / level * sd)
-    return np.minimum(*worst)
+    def __init__(
+        self, context: PricingContext, row: int, *, table: DemandTable, offers: Offers, config: DecisionConfig
+    ) -> None:
+        self.table, self.offers, self.config = table, offers.take(np.array([row])), config
+        for name in ("current_price", "list_price", "anchor_price", "unit_cost", "tax_rate", "cost_sd", "cost_assumed"):
+            setattr(self, name, float(getattr(context, name)[row]))
+        self.supply, self.seen_low = float(context.supply[row]), float(context.seen_low[row])
+        self.anchor = self.anchor_price if math.isfinite(self.anchor_price) else self.list_price
+
+    def price(self, limits: Limits, *, row: int) -> tuple[float, float]:
+        """The price to charge between the limits of a row, and by how much any of its conditions is nearly another."""
+        low, high = float(limits.low[row]), float(limits.high[row])
+        wanted, near = self._wanted()
+        stay, moved = (min(max(round(price, 2), low), high) for price in (self.current_price, wanted))
+        if self.grid.grade[0] == PRIOR_ONLY or stay == moved:
+            return moved, near
+        units = np.log(self._sold(np.array([stay, moved])))
+        units = units[:, 1] - units[:, 0]
+        gains = {
+            doubt: units + math.log(self._worth(moved, doubt) / self._worth(stay, doubt)) for doubt in (-2, -1, 0, 1, 2)
+        }
+        gain = min(gains[-2].mean(), gains[2].mean()) - math.log1p(self.config.menu_cost)
+        chance = (_chance(gains[-1]) + _chance(gains[1])) / 2 - self.config.confidence_threshold
+        return (moved if gain > 0 and chance >= 0 else stay), min(near, abs(gain), abs(chance))
+
+    def _wanted(self) -> tuple[float, float]:
+        low, high = (self.anchor * end for end in self.config.guardrails.band)
+        low = max(low, self.unit_cost * (1 + self.tax_rate))
+        prices = np.exp(np.linspace(math.log(low), max(math.log(high), math.log(low) + 1e-4), FINE))
+        until = self._until(prices)
+        values = {
+            doubt: WEIGHT @ np.log(until) + np.log([self._worth(price, doubt) for price in prices])
+            for doubt in (-2, 0, 2)
+        }
+        ends = sorted(float(prices[values[doubt].argmax()]) for doubt in (-2, 2))
+        best = min(max(self.anchor, ends[0]), ends[1])
+        if self.cost_assumed and math.isfinite(self.seen_low):
+            best = max(best, self.seen_low)
+        target = self.anchor * (best / self.anchor) ** (self.config.step * min(1.0, 2 * float(self.grid.known[0])))
+        if self.grid.grade[0] == PRIOR_ONLY:
+            target = min(self.current_price, self.anchor)
+        here = int(np.abs(prices - target).argmin())
+        sold = self._sold(prices)
+        served = (sold[:, here].mean() / until[:, here].mean()) - 0.98
+        if served >= 0:
+            return target, served
+        logs = np.log(prices)
+        slopes = np.gradient(values[0], logs)
+        tilt = min(float(np.interp(math.log(best), logs, slopes)), 0.0) - slopes[here]
+        short = WEIGHT @ np.log(sold) + values[0] - WEIGHT @ np.log(until) + tilt * logs
+        return max(float(prices[short.argmax()]), target), -served
+
+    def _worth(self, price: float, doubt: int) -> float:
+        return max(price / (1 + self.tax_rate) - self.unit_cost - doubt * self.cost_sd, 1e-30)
+
+    def _until(self, prices: np.ndarray) -> np.ndarray:
+        self.grid = plain_grid(self.table, self.offers, prices[None])
+        return self.grid.until[0]
+
+    def _sold(self, prices: np.ndarray) -> np.ndarray:
+        until = self._until(prices)
+        if not 0 < self.supply < math.inf:
+            return until
+        return plain_sales(until, size=float(self.grid.until_size[0]), stock=self.supply)
+
+
+def _chance(gain: np.ndarray) -> float:
+    """The chance that a gain is not negative: every node a normal, 30 % nearer to the mean, all as wide."""
+    width = max(gain.std() * math.sqrt(1 - 0.7**2), 1e-12)
+    return float(np.mean([NormalDist().cdf((gain.mean() + 0.7 * (one - gain.mean())) / width) for one in gain]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
 from pricing.decision.guardrails import NUMBER, limits
-from pricing.decision.price_grid import CandidateGrid, PriceEndings, PriceGrid, PriceLadder
+from pricing.decision.price_points import AllowedPrices, PriceEndings, PriceGrid, PriceLadder
 from pricing.decision.reasons import GUARDRAILS, REASONS, codes
 from pricing.errors import ConfigError
 from tests.kit.decision import config, pricing_context
@@ -23,8 +23,8 @@ money = st.floats(0.02, 1e6)
 
 def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, tuple[str, ...]]:
     """The limits of one request, and the reasons of what gave way."""
-    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(pricing_context(**context)).limits
-    return float(candidates.low[0]), float(candidates.high[0]), codes(int(candidates.gave_way[0]))
+    found = AllowedPrices(config(guardrails=guardrails).decision).limits(pricing_context(**context))
+    return float(found.low[0]), float(found.high[0]), codes(int(found.gave_way[0]))
 
 
 def test_the_default_guardrails_are_cost_and_the_band_around_list() -> None:
@@ -107,18 +107,16 @@ def test_each_guardrail_cuts_what_the_stronger_ones_left(
 def test_only_a_given_cost_moves_a_price_further_than_the_largest_jump(
     context: dict[str, Any], expected: tuple[float, float, tuple[str, ...]]
 ) -> None:
-    grid = CandidateGrid(config(guardrails={"max_move": 0.1}).decision, largest_jump=0.3)
+    allowed = AllowedPrices(config(guardrails={"max_move": 0.1}).decision, largest_jump=0.3)
 
-    found = grid.candidates(pricing_context(**{"last_price": 10.0, **context})).limits
+    found = allowed.limits(pricing_context(**{"last_price": 10.0, **context}))
 
     assert (float(found.low[0]), float(found.high[0])) == pytest.approx(expected[:2])
     assert set(codes(int(found.gave_way[0]))) == set(expected[2])
 
 
 def test_a_price_at_the_end_of_the_largest_jump_says_so() -> None:
-    grid = CandidateGrid(config().decision, largest_jump=0.3)
-
-    limit = grid.candidates(pricing_context(last_price=8.0)).limits
+    limit = AllowedPrices(config().decision, largest_jump=0.3).limits(pricing_context(last_price=8.0))
 
     reasons = limit.reasons(np.array([10.4]), stays=np.array([False]))
     assert codes(int(reasons[0])) == ("jump_limited",)
@@ -150,9 +148,9 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
     last = columns["last_price"]
     context = pricing_context(**columns, unit_cost=cost, cost_assumed=assumed)
 
-    candidates = CandidateGrid(config(guardrails=guardrails).decision, largest_jump=0.3).candidates(context)
+    found = AllowedPrices(config(guardrails=guardrails).decision, largest_jump=0.3).limits(context)
 
-    low, high = float(candidates.limits.low[0]), float(candidates.limits.high[0])
+    low, high = float(found.low[0]), float(found.high[0])
     assert assumed or low >= cost * (1 - 1e-9)
     if not assumed and cost > last * 1.3:
         assert cost * (1 - 1e-9) <= low == high <= cost + 0.01
@@ -178,12 +176,12 @@ def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, b
     )
     decision = config(guardrails={"band": band, by: {"min_days": 7, "seen": 0.0}[by]}).decision
 
-    candidates = CandidateGrid(decision).candidates(context)
-    for found in (limits(context, decision.guardrails), candidates.limits):
+    allowed = AllowedPrices(decision)
+    for found in (limits(context, decision.guardrails), allowed.limits(context)):
         assert (found.low <= found.high) & found.holds(np.array([edge]))
         assert found.gave_way == 0
         assert (found.low[0], found.high[0]) == pytest.approx((edge, edge))
-    assert candidates.allowed.all()
+    assert allowed.allows(np.array([edge]), allowed.limits(context)).all()
 
 
 def test_guardrails_that_miss_each_other_by_more_than_rounding_do_not_meet() -> None:
@@ -214,7 +212,7 @@ def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> No
         ({"guardrails": {"min_margin": 0.6}}, ("min_margin", "band", "data.margin")),
         ({"guardrails": {"min_margin": 0.3}, "target_margin": {"toys": 0.2}}, ("target_margin", "min_margin", "toys")),
         ({"strategy": "greed"}, ("greed", "margin")),
-        ({"calibration": {"moves": [[0.5, 0.5], [0.4, 0.6]], "holds": []}}, ("moves", "rise")),
+        ({"calibration": [[0.5, 0.5], [0.4, 0.6]]}, ("calibration", "rise")),
     ],
 )
 def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
@@ -285,57 +283,52 @@ CONFIGURED = st.fixed_dictionaries(
 )
 
 
-@given(guardrails=CONFIGURED, cost=money, list_price=money, current=money, comp=money, days=st.integers(0, 20))
-def test_candidates_ascend_inside_limits_that_are_never_empty_nor_below_cost(
-    guardrails: dict[str, Any], cost: float, list_price: float, current: float, comp: float, days: int
+@given(
+    guardrails=CONFIGURED, cost=money, list_price=money, current=money, comp=money, days=st.integers(0, 20), asked=money
+)
+def test_an_allowed_price_lies_inside_limits_that_are_never_empty_nor_below_cost(
+    guardrails: dict[str, Any], cost: float, list_price: float, current: float, comp: float, days: int, asked: float
 ) -> None:
+    allowed = AllowedPrices(config(guardrails=guardrails).decision)
     context = pricing_context(
         unit_cost=cost, list_price=list_price, current_price=current, comp_price=comp, days_since_change=float(days)
     )
 
-    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(context)
+    limit = allowed.limits(context)
+    price = allowed.nearest(np.array([asked]), limit)
 
-    low, high, prices = candidates.limits.low[0], candidates.limits.high[0], candidates.prices[0]
-    assert 0 < cost * (1 - 1e-6) - 1e-9 <= low <= high
-    assert (np.diff(prices) >= 0).all()
-    allowed = np.delete(prices, candidates.current[0])
-    assert ((allowed >= low) & (allowed <= high)).all()
-    kept = prices[candidates.current[0]]
-    # The whole cent beside a price that nobody can pay.
-    assert kept == pytest.approx(max(np.floor(current * 100 + 0.5), 1) / 100, rel=2e-6)
-    assert prices * 100 == pytest.approx(np.rint(prices * 100))
-    nearest = prices[candidates.nearest[0]]
-    assert low * (1 - 1e-9) <= nearest <= high * (1 + 1e-9)
-    assert abs(nearest - kept) <= abs(allowed - kept).min() + 1e-9
+    assert 0 < cost * (1 - 1e-6) - 1e-9 <= limit.low[0] <= limit.high[0]
+    assert limit.low[0] <= price[0] <= limit.high[0]
+    assert price * 100 == pytest.approx(np.rint(price * 100))
+    assert allowed.allows(price, limit).all()
+    assert abs(price[0] - asked) <= min(abs(limit.low[0] - asked), abs(limit.high[0] - asked)) + 1e-9
+    towards = allowed.towards(np.array([asked]), price, limit)
+    assert limit.low[0] <= towards[0] <= limit.high[0]
 
 
-def test_list_price_and_current_price_are_candidates() -> None:
-    candidates = CandidateGrid(config().decision).candidates(pricing_context(current_price=9.37))
+@given(cost=money, list_price=money, anchor=st.none() | money, tax_rate=st.floats(0, 1))
+def test_candidates_ascend_from_cost_or_the_band_around_the_regular_price(
+    cost: float, list_price: float, anchor: float | None, tax_rate: float
+) -> None:
+    context = pricing_context(unit_cost=cost, list_price=list_price, anchor_price=anchor or np.nan, tax_rate=tax_rate)
 
-    assert 10.0 in candidates.prices
-    assert 9.37 in candidates.prices
+    prices = AllowedPrices(config().decision).candidates(context)[0]
+
+    regular, floor = anchor or list_price, cost * (1 + tax_rate)
+    assert (np.diff(prices) > 0).all()
+    assert prices[0] == pytest.approx(max(0.7 * regular, floor))
+    assert prices[-1] == pytest.approx(max(1.35 * regular, prices[0]), rel=2e-4)
 
 
 @pytest.mark.parametrize("price", [6.74, 0.94, 19.99])
 def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
     current = float(np.float32(price))  # as a caller may have kept it
-    settings = config(guardrails={"ladder": [price]})
-    context = pricing_context(current_price=current, list_price=price, unit_cost=price / 2)
-
-    candidates = CandidateGrid(settings.decision).candidates(context)
+    allowed = AllowedPrices(config(guardrails={"ladder": [price]}).decision)
+    limit = allowed.limits(pricing_context(current_price=current, list_price=price, unit_cost=price / 2))
 
     assert current != price
-    assert candidates.allowed.all()
-
-
-def test_a_price_moved_onto_its_endings_goes_to_the_nearest_one() -> None:
-    settings = config(guardrails={"endings": [0.99], "ending_unit": 1.0}).decision
-    context = pricing_context(list_price=1000.0, unit_cost=600.0, current_price=955.50)
-
-    candidates = CandidateGrid(settings).candidates(context)
-
-    assert candidates.prices[0, candidates.nearest[0]] == pytest.approx(955.99)
-    assert (np.diff(candidates.prices[0]) >= 0).all()
+    assert limit.gave_way[0] == 0
+    assert allowed.nearest(np.array([current]), limit)[0] == price
 
 
 @pytest.mark.parametrize(
@@ -356,10 +349,10 @@ def test_where_no_step_lies_between_two_guardrails_the_stronger_one_holds(
     settings = config(guardrails={"band": [0.8, 1.1], "comp_band": [0.8625, 1.0475]}).decision
     context = pricing_context(current_price=8.0, list_price=5.49, unit_cost=cost, comp_price=comp)
 
-    candidates = CandidateGrid(settings).candidates(context)
+    found = AllowedPrices(settings).limits(context)
 
-    assert candidates.limits.low[0] == candidates.limits.high[0] == pytest.approx(expected)
-    assert codes(int(candidates.limits.gave_way[0])) == ("gave_way_price_rung",)
+    assert found.low[0] == found.high[0] == pytest.approx(expected)
+    assert codes(int(found.gave_way[0])) == ("gave_way_price_rung",)
 
 
 def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() -> None:
@@ -395,8 +388,8 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     )
 
     low, high = list_price * 0.8, list_price * 1.1
-    candidates = CandidateGrid(config(guardrails=guardrails).decision).candidates(context)
+    found = AllowedPrices(config(guardrails=guardrails).decision).limits(context)
 
     if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
-        assert low * (1 - 1e-9) - 1e-9 <= candidates.limits.low[0]
-        assert candidates.limits.high[0] <= high * (1 + 1e-9) + 1e-9
+        assert low * (1 - 1e-9) - 1e-9 <= found.low[0]
+        assert found.high[0] <= high * (1 + 1e-9) + 1e-9

@@ -21,7 +21,9 @@ def grid_of(until: np.ndarray, *, size: float, first: np.ndarray | None = None) 
     until = until[None]
     first = until if first is None else first[None]
     weight = np.full(until.shape[1], 1 / until.shape[1])
-    return DemandGrid(first, until, np.array([size]), np.array([size]), weight, np.zeros(1, dtype=int), np.full(1, 2))
+    return DemandGrid(
+        first, until, np.array([size]), np.array([size]), weight, np.zeros(1, dtype=int), np.full(1, 2), np.ones(1)
+    )
 
 
 def test_expected_sales_are_close_to_the_exact_ones() -> None:
@@ -107,7 +109,7 @@ def test_ample_stock_leaves_demand_as_it_is_and_copies_nothing() -> None:
 def test_only_short_requests_are_limited() -> None:
     until = np.full((2, 1, 3), 50.0)
     sizes = np.full(2, 5.0)
-    grid = DemandGrid(until, until, sizes, sizes, np.ones(1), np.zeros(2, dtype=int), np.full(2, 2))
+    grid = DemandGrid(until, until, sizes, sizes, np.ones(1), np.zeros(2, dtype=int), np.full(2, 2), np.ones(2))
 
     sales = Sales(grid, np.array([10.0, np.inf]))
 

@@ -17,7 +17,7 @@ from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin, unit_profit, with_tax
 from pricing.data.panel import SERIES, Panel
-from pricing.decision.price_grid import CandidateGrid
+from pricing.decision.price_points import AllowedPrices
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -283,9 +283,9 @@ def test_what_a_shop_earned_is_net_of_tax_and_its_discounts_are_of_prices_paid()
 
 def test_limits_that_leave_no_whole_step_never_lead_below_cost_and_tax() -> None:
     limits = {"min_margin": 0.04, "band": [0.5, 1.0]}  # at least 7.50, at most 7.90, and the cost with tax is 7.20
-    grid = CandidateGrid(config(guardrails=limits, price_step=1.0).decision)
+    allowed = AllowedPrices(config(guardrails=limits, price_step=1.0).decision)
     context = pricing_context(unit_cost=6.0, tax_rate=0.2, list_price=7.9, current_price=7.0)
 
-    candidates = grid.candidates(context)
+    found = allowed.limits(context)
 
-    assert (candidates.limits.low[0], candidates.limits.high[0]) == (8.0, 8.0)
+    assert (found.low[0], found.high[0]) == (8.0, 8.0)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
@@ -74,13 +73,6 @@ def test_a_simulation_with_unknown_stock_sells_what_is_demanded_and_gives_no_cha
 
     assert outcome.units == outcome.demand
     assert outcome.stock_out is None
-
-
-def test_no_explanation_names_a_stock_that_is_unknown() -> None:
-    unknown, known = (explain(ask(**stock), BY_MODEL, today=TODAY) for stock in ({}, {"current_stock": 5}))
-
-    assert "stock" not in {driver.name for driver in unknown.drivers}
-    assert "stock" in {driver.name for driver in known.drivers}
 
 
 @pytest.mark.parametrize("stock", [-1, float("nan"), float("inf"), "many"])
