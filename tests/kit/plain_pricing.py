@@ -134,7 +134,7 @@ class PlainDecision:
     def price(self, limits: Limits, *, row: int) -> tuple[float, float]:
         """The price to charge between the limits of a row, and by how much any of its conditions is nearly another."""
         low, high = float(limits.low[row]), float(limits.high[row])
-        wanted, near = self._wanted()
+        wanted, tilt, near = self._wanted()
         stay, moved = (min(max(round(price, 2), low), high) for price in (self.current_price, wanted))
         if self.grid.grade[0] == PRIOR_ONLY or stay == moved:
             return moved, near
@@ -143,11 +143,15 @@ class PlainDecision:
         gains = {
             doubt: units + math.log(self._worth(moved, doubt) / self._worth(stay, doubt)) for doubt in (-2, -1, 0, 1, 2)
         }
-        gain = min(gains[-2].mean(), gains[2].mean()) - math.log1p(self.config.menu_cost)
+        gain = (
+            min(gains[-2].mean(), gains[2].mean()) + tilt * math.log(moved / stay) - math.log1p(self.config.menu_cost)
+        )
+        if abs(math.log(moved / self.anchor)) <= abs(math.log(stay / self.anchor)):  # back towards the regular price
+            return (moved if gain > 0 else stay), min(near, abs(gain))
         chance = (_chance(gains[-1]) + _chance(gains[1])) / 2 - self.config.confidence_threshold
         return (moved if gain > 0 and chance >= 0 else stay), min(near, abs(gain), abs(chance))
 
-    def _wanted(self) -> tuple[float, float]:
+    def _wanted(self) -> tuple[float, float, float]:
         low, high = (self.anchor * end for end in self.config.guardrails.band)
         low = max(low, self.unit_cost * (1 + self.tax_rate))
         prices = np.exp(np.linspace(math.log(low), max(math.log(high), math.log(low) + 1e-4), FINE))
@@ -166,13 +170,13 @@ class PlainDecision:
         here = int(np.abs(prices - target).argmin())
         sold = self._sold(prices)
         served = (sold[:, here].mean() / until[:, here].mean()) - 0.98
-        if served >= 0:
-            return target, served
         logs = np.log(prices)
         slopes = np.gradient(values[0], logs)
         tilt = min(float(np.interp(math.log(best), logs, slopes)), 0.0) - slopes[here]
+        if served >= 0:
+            return target, tilt, served
         short = WEIGHT @ np.log(sold) + values[0] - WEIGHT @ np.log(until) + tilt * logs
-        return max(float(prices[short.argmax()]), target), -served
+        return max(float(prices[short.argmax()]), target), tilt, -served
 
     def _worth(self, price: float, doubt: int) -> float:
         return max(price / (1 + self.tax_rate) - self.unit_cost - doubt * self.cost_sd, 1e-30)

@@ -58,8 +58,10 @@ def test_the_deviation_at_a_level_is_the_normal_quantile() -> None:
     assert deviation_at(0.1) == pytest.approx(1.2816, abs=1e-4)
 
 
-@pytest.mark.parametrize("current", [7.5, 8.0, 9.0, 10.5, 12.0, 13.0])
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("current", "threshold"),
+    [(7.5, 0.0), (8.0, 0.0), (9.0, 0.0), (10.5, 0.0), (12.0, 0.0), (13.0, 0.0), (9.5, 1.0), (10.0, 1.0), (10.5, 1.0)],
+)  # the threshold holds back what would lie further from the regular price of 10
 def test_confidence_is_the_chance_that_the_price_given_earns_at_least_as_much_as_the_other(
     current: float, threshold: float
 ) -> None:

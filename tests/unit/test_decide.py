@@ -303,14 +303,15 @@ def test_dead_demand_keeps_the_current_price_and_says_that_none_is_better(kind: 
     assert chosen.confidence[0] == pytest.approx(0.5 if grade == PRIOR_ONLY and kind != "clearance" else 1.0)
 
 
-def test_below_the_threshold_the_current_price_is_kept_inside_the_guardrails() -> None:
+def test_below_the_threshold_no_price_goes_further_from_the_regular_one() -> None:
     settings = {"confidence_threshold": 1.0, "guardrails": {"max_move": 0.1}}
-    context = pricing_context(current_price=np.array([8.0, 5.0]))
+    context = pricing_context(current_price=np.array([10.0, 9.9, 8.5]))
 
     chosen = decided(context, demand(list(np.linspace(1.2, 5.0, 8))), **settings)
 
-    assert chosen.price.tolist() == [8.0, 7.0]
-    assert chosen.kept.all()
+    assert chosen.price[:2].tolist() == [10.0, 9.9]
+    assert chosen.price[2] > 8.5  # back towards it may go, whatever the confidence
+    assert chosen.kept.tolist() == [True, True, False]
     assert "low_confidence" in reasons(chosen)
 
 

@@ -306,7 +306,7 @@ def test_an_explanation_attributes_to_the_draw_what_it_does(
 
     found = explain(asked, of, today=TODAY, experiments=tried)
 
-    still = answer(asked, Experiments((drawn(),), drawing=False), of=of).decision.recommended_price
+    still = answer(asked, tried, of=of).settled
     effect = {driver.name: driver.effect for driver in found.drivers}
     assert effect.get("price_test", 0.0) == pytest.approx(found.value - still, abs=1e-12)
     assert found.baseline_value + sum(effect.values()) == pytest.approx(found.value)

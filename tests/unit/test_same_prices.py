@@ -105,7 +105,7 @@ def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
         for row in range(count)
     ]
     price, near = np.array(rows).T
-    clear = (near > 0.002) & (found.target >= context.cost_floor)
+    clear = (near > 0.004) & (found.target >= context.cost_floor)
     np.testing.assert_allclose(found.price[clear], price[clear], rtol=0.003, atol=0.01)
     assert clear.mean() > 0.9
     assert (np.abs(price / context.current_price - 1) > 0.01).mean() > 0.25
