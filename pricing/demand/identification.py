@@ -363,7 +363,7 @@ def with_draws(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
         value=np.where(moves + draws > 0, value, known.value - bias),
         error=np.where(moves + draws > 0, 1.0 / np.sqrt(total), np.inf),
         level=known.level - bias,
-        bias=min(known.bias, float(np.sqrt(left))) if both.any() else known.bias,
+        bias=min(known.bias, float(np.sqrt(left))),
     )
 
 

@@ -13,7 +13,7 @@ from pricing.demand.curve import Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.demand.levels import network_forecast, row_parameters
 from pricing.demand.model import DemandModel
-from pricing.demand.shrinkage import GRID
+from pricing.demand.shrinkage import GRID, PRIOR_SD
 from pricing.demand.table import ELASTICITY_Z, LEVEL_Z, DemandTable
 from pricing.errors import VersionError
 from tests.kit.demand_fakes import make_model, make_panel
@@ -217,6 +217,21 @@ def test_nodes_are_of_mean_zero_variance_one_uncorrelated_and_leave_expected_dem
     assert ELASTICITY_Z.std() == pytest.approx(1.0)
     assert sorted(LEVEL_Z) == pytest.approx(sorted(ELASTICITY_Z))
     assert abs(np.corrcoef(ELASTICITY_Z, LEVEL_Z)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(("sd", "known"), [(0.0, 1.0), (0.4, 0.75), (PRIOR_SD, 0.0), (1.5, 0.0)])
+def test_an_elasticity_is_known_by_the_share_of_the_priors_variance_that_is_gone(sd: float, known: float) -> None:
+    table = replace(TABLE, elasticity_sd=np.full(8, sd, np.float32))
+
+    assert table.grid(offers([0, -1]), np.full((2, 1), 10.0)).known == pytest.approx(known)
+
+
+def test_the_80_per_cent_interval_is_that_of_a_normal_logarithm() -> None:
+    mean, low, high = replace(TABLE, weekend=np.zeros(8)).elasticities(np.arange(5))
+
+    sd = TABLE.elasticity_sd[:5]
+    np.testing.assert_allclose(np.log(low / high), 2 * 1.2816 * sd, rtol=1e-3)
+    np.testing.assert_allclose(np.sqrt(low * high), -mean * np.exp(-0.5 * sd**2), rtol=0.02)
 
 
 def test_a_stale_state_is_less_sure_of_its_level() -> None:
