@@ -22,7 +22,7 @@ from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
-from pricing.errors import ConfigError, RequestError, UnknownProductError
+from pricing.errors import RequestError, UnknownProductError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.demand_fakes import make_model, make_panel
 
@@ -263,27 +263,6 @@ def test_while_no_product_is_known_no_strict_request_is_refused() -> None:
     assert "unknown_product" not in decision.reasons
 
 
-def test_a_mixed_batch_keeps_its_order_and_equals_singles() -> None:
-    asked = [
-        ask("cocoa", strategy="revenue"),
-        ask("saw", list_price=8.0, unit_cost=4.0),
-        ask("bread", strategy="match", comp_price=9.31),
-        ask("apple", current_stock=12.0),
-        ask("fig", category="fruit", list_price=10.0, strategy="clearance"),
-        ask("apple", current_stock=0.0),
-    ]
-    by = pricer()
-
-    batch = by.price(asked, today=TODAY)
-
-    singles = [answer(request, by) for request in asked]
-    for one, other in zip(batch, singles, strict=True):
-        numbers = ("recommended_price", "confidence", "price_range", "expected_units", "expected_margin")
-        for name in numbers:
-            assert getattr(one, name) == pytest.approx(getattr(other, name))
-        assert one.model_dump(exclude={*numbers, "decision_id"}) == other.model_dump(exclude={*numbers, "decision_id"})
-
-
 def test_the_rule_adds_a_markup_to_a_known_cost_and_protects_against_running_out() -> None:
     by = pricer(demand=None)
 
@@ -318,20 +297,6 @@ def test_an_unknown_strategy_is_refused_and_the_known_ones_named() -> None:
 def test_a_date_that_contradicts_its_weekday_is_refused() -> None:
     with pytest.raises(RequestError, match="2025-03-08"):
         answer(ask(date=dt.date(2025, 3, 8)))
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"kind": "margn"}, "margn.*margin"),
-        ({"kind": "margin", "keptvalue": 1}, "keptvalue.*kept_value"),
-        ({"kind": "margin", "kept_value": "much"}, "kept_value.*number"),
-        ({"kind": "clearance", "days": 0}, "days.*at least 1"),
-    ],
-)
-def test_a_strategy_that_cannot_be_made_is_refused_by_name(parameters: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        pricer(strategies={"margin": parameters})
 
 
 def test_an_old_state_is_said() -> None:
@@ -569,7 +534,7 @@ def test_nobody_believes_anything_of_a_price_beyond_all_reach() -> None:
 
 
 class Broken(ConstantElasticity):
-    """Demand that is no number for bread."""
+    """Demand that is no number for bread, nor how well it is known."""
 
     def __init__(self, figure: float) -> None:
         super().__init__(elasticities=NODES)
@@ -577,10 +542,9 @@ class Broken(ConstantElasticity):
 
     def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
         grid = super().grid(offers, prices)
-        bread = (offers.product == 1)[:, None, None]
-        return replace(
-            grid, first=np.where(bread, self._figure, grid.first), until=np.where(bread, self._figure, grid.until)
-        )
+        odd = np.where(offers.product == 1, self._figure, 1.0)
+        first, until = (units * odd[:, None, None] for units in (grid.first, grid.until))
+        return replace(grid, first=first, until=until, known=grid.known * odd)
 
 
 @pytest.mark.parametrize("figure", [np.nan, np.inf])
