@@ -126,16 +126,26 @@ class PlainDecision:
         self, context: PricingContext, row: int, *, table: DemandTable, offers: Offers, config: DecisionConfig
     ) -> None:
         self.table, self.offers, self.config = table, offers.take(np.array([row])), config
-        for name in ("current_price", "list_price", "anchor_price", "unit_cost", "tax_rate", "cost_sd", "cost_assumed"):
-            setattr(self, name, float(getattr(context, name)[row]))
-        self.supply, self.seen_low = float(context.supply[row]), float(context.seen_low[row])
-        self.anchor = self.anchor_price if math.isfinite(self.anchor_price) else self.list_price
+        names = (
+            "current_price",
+            "list_price",
+            "anchor_price",
+            "unit_cost",
+            "tax_rate",
+            "cost_sd",
+            "supply",
+            "seen_low",
+        )
+        now, listed, anchor, *rest = (float(getattr(context, name)[row]) for name in names)
+        self.current, self.anchor = now, anchor if math.isfinite(anchor) else listed
+        self.cost, self.tax_rate, self.cost_sd, self.supply, seen = rest
+        self.seen_low = seen if context.cost_assumed[row] and math.isfinite(seen) else 0.0
 
     def price(self, limits: Limits, *, row: int) -> tuple[float, float]:
         """The price to charge between the limits of a row, and by how much any of its conditions is nearly another."""
         low, high = float(limits.low[row]), float(limits.high[row])
         wanted, near = self._wanted()
-        stay, moved = (min(max(round(price, 2), low), high) for price in (self.current_price, wanted))
+        stay, moved = (min(max(round(price, 2), low), high) for price in (self.current, wanted))
         if self.grid.grade[0] == PRIOR_ONLY or stay == moved:
             return moved, near
         units = np.log(self._sold(np.array([stay, moved])))
@@ -149,7 +159,7 @@ class PlainDecision:
 
     def _wanted(self) -> tuple[float, float]:
         low, high = (self.anchor * end for end in self.config.guardrails.band)
-        low = max(low, self.unit_cost * (1 + self.tax_rate))
+        low = max(low, self.cost * (1 + self.tax_rate))
         prices = np.exp(np.linspace(math.log(low), max(math.log(high), math.log(low) + 1e-4), FINE))
         until = self._until(prices)
         values = {
@@ -157,14 +167,11 @@ class PlainDecision:
             for doubt in (-2, 0, 2)
         }
         ends = sorted(float(prices[values[doubt].argmax()]) for doubt in (-2, 2))
-        best = min(max(self.anchor, ends[0]), ends[1])
-        if self.cost_assumed and math.isfinite(self.seen_low):
-            best = max(best, self.seen_low)
+        best = max(min(max(self.anchor, ends[0]), ends[1]), self.seen_low)
         target = self.anchor * (best / self.anchor) ** (self.config.step * min(1.0, 2 * float(self.grid.known[0])))
         if self.grid.grade[0] == PRIOR_ONLY:
-            target = min(self.current_price, self.anchor)
-        here = int(np.abs(prices - target).argmin())
-        sold = self._sold(prices)
+            target = min(self.current, self.anchor)
+        here, sold = int(np.abs(prices - target).argmin()), self._sold(prices)
         served = (sold[:, here].mean() / until[:, here].mean()) - 0.98
         if served >= 0:
             return target, served
@@ -175,7 +182,7 @@ class PlainDecision:
         return max(float(prices[short.argmax()]), target), -served
 
     def _worth(self, price: float, doubt: int) -> float:
-        return max(price / (1 + self.tax_rate) - self.unit_cost - doubt * self.cost_sd, 1e-30)
+        return max(price / (1 + self.tax_rate) - self.cost - doubt * self.cost_sd, 1e-30)
 
     def _until(self, prices: np.ndarray) -> np.ndarray:
         self.grid = plain_grid(self.table, self.offers, prices[None])
@@ -189,6 +196,6 @@ class PlainDecision:
 
 
 def _chance(gain: np.ndarray) -> float:
-    """The chance that a gain is not negative: every node a normal, 30 % nearer to the mean, all of the same variance."""
+    """The chance that a gain is not negative: every node a normal, 30 % nearer to the mean, as wide."""
     width = max(gain.std() * math.sqrt(1 - 0.7**2), 1e-12)
     return float(np.mean([NormalDist().cdf((gain.mean() + 0.7 * (one - gain.mean())) / width) for one in gain]))
