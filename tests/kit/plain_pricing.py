@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 from pricing.config_models import DecisionConfig
 from pricing.data import features
@@ -14,7 +15,6 @@ from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
 
-POINTS = 40
 FINE = 2001  # prices between cost and band, in place of a parabola between few
 PRIOR_SD = 0.8  # of the log of an elasticity
 
@@ -84,39 +84,9 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:
-    """(node, candidate) expected sales of one request, interpolated between points computed one by one."""
-    top = math.log(max(mean[:, 0].max(), 1e-12))
-    bottom = min(max(math.log(max(mean[:, -1].min(), 1e-12)), top - 9.0), top - 0.01)
-    points = np.linspace(bottom, top, POINTS)
-    share = [plain_expected(math.exp(point), size=min(size, 1e6), stock=stock) / math.exp(point) for point in points]
-    return np.interp(np.log(np.maximum(mean, 1e-300)), points, share) * mean
-
-
-def plain_expected(mean: float, *, size: float, stock: float) -> float:
-    """The formula of `stock.expected_sales`, as its docstring gives it."""
-    units = max(stock, 1.0)
+    """E[min(D, S)] from scipy: mean · P(D' ≤ S − 1) + S · P(D > S), D' of size + 1."""
     p = size / (size + mean)
-    q = mean / (size + mean)
-    log_choose = math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1)
-    mass = math.exp(log_choose + size * math.log(p) + units * math.log(q))
-    shifted = size + 2
-    trials = shifted + units
-    bend = p * _bend((units + 0.5) / (trials * q)) + q * _bend((shifted - 0.5) / (trials * p))
-    spread = max(1 + bend, 0.0) / ((trials + 1 / 6) * p * q)
-    distance = (trials + 1 / 3) * q - units - 2 / 3
-    distance -= p * (0.02 / (units + 1) + 0.02 / (trials + 1)) - q * (0.02 / shifted) - 0.01 / (trials + 1)
-    above = _normal(distance * math.sqrt(spread)) - mass * p * q * (size + units + 1) / (size + 1)
-    sales = mean + above * (units - mean) - (size + units) * q * mass
-    return min(max(sales, 0.0), mean, units)
-
-
-def _bend(x: float) -> float:
-    return (1 - x * x + 2 * x * math.log(x)) / ((1 - x) ** 2 + 1e-12)
-
-
-def _normal(z: float) -> float:
-    z = min(max(z, -8.0), 8.0)
-    return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
+    return mean * stats.nbinom.cdf(stock - 1, size + 1, p) + stock * stats.nbinom.sf(stock, size, p)
 
 
 class PlainDecision:

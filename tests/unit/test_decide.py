@@ -16,31 +16,13 @@ from pricing.decision.decide import Choices, DemandAt, decide
 from pricing.decision.guardrails import NUMBER, Limits
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.strategies import Policy
-from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.curve import Offers
 from pricing.demand.grades import PRIOR_ONLY, TESTED
-from tests.kit.decision import config, pricing_context, without_guardrail
+from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context, without_guardrail
 from tests.kit.versions import loaded_version
 
-NEXT_DELIVERY = 7
 FREE: dict[str, Any] = {"menu_cost": 0.0, "confidence_threshold": 0.0, "step": 1.0}
 KINDS = ("margin", "revenue", "clearance", "match")
-
-
-def demand(
-    elasticity: float | list[float], *, level: float = 10, size: float = 50, grade: int = TESTED, known: float = 1
-) -> DemandAt:
-    """Demand of constant elasticity, or one per node, around a list price of 10."""
-    nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
-
-    def demand_at(prices: np.ndarray) -> DemandGrid:
-        first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
-        sizes, zeros = np.full(len(prices), size), np.zeros(len(prices), int)
-        weight = np.full(len(nodes), 1 / len(nodes))
-        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, weight, zeros, zeros + grade, zeros + known)
-
-    return demand_at
-
-
 GRADES = st.sampled_from([TESTED, PRIOR_ONLY])
 DEMANDS = st.builds(
     demand, st.lists(st.floats(1.1, 5.0), min_size=1, max_size=3), known=st.floats(0.0, 1.0), grade=GRADES
