@@ -23,6 +23,7 @@ from simulation.supply import Shelf
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
 ENOUGH = 500  # decisions that a table is fitted to, at least
+KEYS = ("decisions", "right")
 SAME = 1e-6  # relative: a price compared with itself claims nothing
 
 
@@ -32,11 +33,11 @@ class Judged:
 
     Attributes:
         market: Whose truth judges.
-        claims: Parts of (decision,) confidence and whether it was right.
+        claims: Name ("moves", "kept") → parts of (decision,) confidence and whether it was right.
     """
 
     market: SimulatedMarket
-    claims: list[tuple[Floats, Bools]] = field(default_factory=list)
+    claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "kept": []})
 
     def add(self, requests: Requests, decisions: list[DetailedDecision], *, shelf: Shelf) -> None:
         """Judges one morning.
@@ -53,16 +54,21 @@ class Judged:
         )
         claims = by_model & (requests.stock > 0) & (np.abs(asked[:, 1] / asked[:, 0] - 1) > SAME)
         worth = true_worth(self.market, requests, asked, shelf=shelf)
-        self.claims.append((confidence[claims], worth[claims, 0] >= worth[claims, 1] - 1e-12))
+        right, kept = worth[:, 0] >= worth[:, 1] - 1e-12, np.abs(asked[:, 0] / requests.current_price - 1) <= SAME
+        for name, some in (("moves", claims & ~kept), ("kept", claims & kept)):
+            self.claims[name].append((confidence[some], right[some]))
 
-    def histograms(self) -> dict[str, list[int]]:
+    def histograms(self) -> dict[str, dict[str, list[int]]]:
         """Decisions and right ones by confidence, in BINS bins; JSON."""
-        confidence, right = (np.concatenate([part[number] for part in self.claims]) for number in (0, 1))
-        bin_ = np.minimum((confidence * BINS).astype(int), BINS - 1)
-        return {
-            "decisions": np.bincount(bin_, minlength=BINS).tolist(),
-            "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
-        }
+        found = {}
+        for name, parts in self.claims.items():
+            confidence, right = (np.concatenate([part[number] for part in parts]) for number in (0, 1))
+            bin_ = np.minimum((confidence * BINS).astype(int), BINS - 1)
+            found[name] = {
+                "decisions": np.bincount(bin_, minlength=BINS).tolist(),
+                "right": np.bincount(bin_, right, BINS).astype(int).tolist(),
+            }
+        return found
 
 
 def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
@@ -128,8 +134,7 @@ def fitted(decisions: NDArray[Any], right: NDArray[Any], *, knots: int = 6) -> l
 
 def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
     """What the confidence of all markets together deserves."""
-    decisions = np.sum([market["decisions"] for market in markets], axis=0)
-    right = np.sum([market["right"] for market in markets], axis=0)
+    decisions, right = (np.sum([part[key] for one in markets for part in one.values()], axis=0) for key in KEYS)
     return {
         "decisions": int(decisions.sum()),
         "right": float(right.sum() / max(decisions.sum(), 1)),
@@ -138,13 +143,12 @@ def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(markets: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """What `decision.calibration` would be, each market of one weight; empty where too few decided.
+def table(markets: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """What `decision.calibration` of `name` would be, each market of one weight; empty where too few decided.
 
     To be read where the platform ran without a table of its own, on markets that are not judged.
     """
-    decided = np.array([market["decisions"] for market in markets], dtype=np.float64)
-    right = np.array([market["right"] for market in markets], dtype=np.float64)
+    decided, right = (np.array([market[name][key] for market in markets], dtype=np.float64) for key in KEYS)
     if decided.sum() <= ENOUGH:
         return []
     weight = decided.sum() / len(markets) / np.maximum(decided.sum(axis=1, keepdims=True), 1.0)

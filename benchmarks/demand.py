@@ -260,7 +260,8 @@ def report(markets: Sequence[Measured], *, development: bool) -> str:
         f"{sum(one['below_cost'] for one in markets)}.",
     ]  # fmt: skip
     if development:
-        parts.append(f"`decision.calibration`: {table([one['confidence'] for one in markets])}")
+        tables = {name: table([one["confidence"] for one in markets], name) for name in ("moves", "kept")}
+        parts.append(f"`decision.calibration`: {tables}")
     return "\n".join(parts)
 
 

@@ -232,15 +232,16 @@ class DecisionConfig(Section):
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
-    calibration: list[tuple[Share, Share]]
+    calibration: dict[Literal["moves", "kept"], list[tuple[Share, Share]]]
 
     @field_validator("calibration")
     @classmethod
-    def _rises(cls, pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
-            if next_raw <= raw or next_calibrated < calibrated:
-                raise ValueError(f"{[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
-        return pairs
+    def _rises(cls, tables: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+        for name, pairs in tables.items():
+            for (raw, calibrated), (next_raw, next_calibrated) in pairwise(pairs):
+                if next_raw <= raw or next_calibrated < calibrated:
+                    raise ValueError(f"{name}: {[next_raw, next_calibrated]} does not rise above {[raw, calibrated]}")
+        return tables
 
     @field_validator("strategies", mode="before")
     @classmethod

@@ -11,11 +11,13 @@ from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.context import PricingContext
+from pricing.decision.decide import DemandAt
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.curve import DemandGrid, Offers
-from pricing.demand.grades import CATEGORY, OWN_HISTORY
+from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 
 TODAY = dt.date(2025, 3, 2)  # a Sunday, the day after the facts
+NEXT_DELIVERY = 7  # periods that `demand` looks ahead
 NO_DAY = np.datetime64("NaT", "D")
 
 
@@ -66,6 +68,21 @@ class ConstantElasticity:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no event."""
         return ()
+
+
+def demand(
+    elasticity: float | list[float], *, level: float = 10, size: float = 50, grade: int = TESTED, known: float = 1
+) -> DemandAt:
+    """Demand of constant elasticity, or one per node, around a list price of 10."""
+    nodes = np.atleast_1d(np.asarray(elasticity, dtype=float))
+
+    def demand_at(prices: np.ndarray) -> DemandGrid:
+        first = level * np.exp(-nodes[:, None] * np.log(prices / 10.0)[:, None, :])
+        sizes, zeros = np.full(len(prices), size), np.zeros(len(prices), int)
+        weight = np.full(len(nodes), 1 / len(nodes))
+        return DemandGrid(first, first * NEXT_DELIVERY, sizes, sizes, weight, zeros, zeros + grade, zeros + known)
+
+    return demand_at
 
 
 def facts(**columns: Any) -> ProductFacts:

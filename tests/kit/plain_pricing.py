@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 from pricing.config_models import DecisionConfig
 from pricing.data import features
@@ -14,7 +15,6 @@ from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
 
-POINTS = 40
 FINE = 2001  # prices between cost and band, in place of a parabola between few
 PRIOR_SD = 0.8  # of the log of an elasticity
 
@@ -84,39 +84,9 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
 
 
 def plain_sales(mean: np.ndarray, *, size: float, stock: float) -> np.ndarray:
-    """(node, candidate) expected sales of one request, interpolated between points computed one by one."""
-    top = math.log(max(mean[:, 0].max(), 1e-12))
-    bottom = min(max(math.log(max(mean[:, -1].min(), 1e-12)), top - 9.0), top - 0.01)
-    points = np.linspace(bottom, top, POINTS)
-    share = [plain_expected(math.exp(point), size=min(size, 1e6), stock=stock) / math.exp(point) for point in points]
-    return np.interp(np.log(np.maximum(mean, 1e-300)), points, share) * mean
-
-
-def plain_expected(mean: float, *, size: float, stock: float) -> float:
-    """The formula of `stock.expected_sales`, as its docstring gives it."""
-    units = max(stock, 1.0)
+    """E[min(D, S)] from scipy: mean · P(D' ≤ S − 1) + S · P(D > S), D' of size + 1."""
     p = size / (size + mean)
-    q = mean / (size + mean)
-    log_choose = math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1)
-    mass = math.exp(log_choose + size * math.log(p) + units * math.log(q))
-    shifted = size + 2
-    trials = shifted + units
-    bend = p * _bend((units + 0.5) / (trials * q)) + q * _bend((shifted - 0.5) / (trials * p))
-    spread = max(1 + bend, 0.0) / ((trials + 1 / 6) * p * q)
-    distance = (trials + 1 / 3) * q - units - 2 / 3
-    distance -= p * (0.02 / (units + 1) + 0.02 / (trials + 1)) - q * (0.02 / shifted) - 0.01 / (trials + 1)
-    above = _normal(distance * math.sqrt(spread)) - mass * p * q * (size + units + 1) / (size + 1)
-    sales = mean + above * (units - mean) - (size + units) * q * mass
-    return min(max(sales, 0.0), mean, units)
-
-
-def _bend(x: float) -> float:
-    return (1 - x * x + 2 * x * math.log(x)) / ((1 - x) ** 2 + 1e-12)
-
-
-def _normal(z: float) -> float:
-    z = min(max(z, -8.0), 8.0)
-    return 1 / (1 + math.exp(-z * (1.59543566 + z * z * (7.35965074e-02 - 6.31612787e-04 * z * z))))
+    return mean * stats.nbinom.cdf(stock - 1, size + 1, p) + stock * stats.nbinom.sf(stock, size, p)
 
 
 class PlainDecision:
@@ -126,16 +96,26 @@ class PlainDecision:
         self, context: PricingContext, row: int, *, table: DemandTable, offers: Offers, config: DecisionConfig
     ) -> None:
         self.table, self.offers, self.config = table, offers.take(np.array([row])), config
-        for name in ("current_price", "list_price", "anchor_price", "unit_cost", "tax_rate", "cost_sd", "cost_assumed"):
-            setattr(self, name, float(getattr(context, name)[row]))
-        self.supply, self.seen_low = float(context.supply[row]), float(context.seen_low[row])
-        self.anchor = self.anchor_price if math.isfinite(self.anchor_price) else self.list_price
+        names = (
+            "current_price",
+            "list_price",
+            "anchor_price",
+            "unit_cost",
+            "tax_rate",
+            "cost_sd",
+            "supply",
+            "seen_low",
+        )
+        now, listed, anchor, *rest = (float(getattr(context, name)[row]) for name in names)
+        self.current, self.anchor = now, anchor if math.isfinite(anchor) else listed
+        self.cost, self.tax_rate, self.cost_sd, self.supply, seen = rest
+        self.seen_low = seen if context.cost_assumed[row] and math.isfinite(seen) else 0.0
 
     def price(self, limits: Limits, *, row: int) -> tuple[float, float]:
         """The price to charge between the limits of a row, and by how much any of its conditions is nearly another."""
         low, high = float(limits.low[row]), float(limits.high[row])
         wanted, tilt, near = self._wanted()
-        stay, moved = (min(max(round(price, 2), low), high) for price in (self.current_price, wanted))
+        stay, moved = (min(max(round(price, 2), low), high) for price in (self.current, wanted))
         if self.grid.grade[0] == PRIOR_ONLY or stay == moved:
             return moved, near
         units = np.log(self._sold(np.array([stay, moved])))
@@ -153,7 +133,7 @@ class PlainDecision:
 
     def _wanted(self) -> tuple[float, float, float]:
         low, high = (self.anchor * end for end in self.config.guardrails.band)
-        low = max(low, self.unit_cost * (1 + self.tax_rate))
+        low = max(low, self.cost * (1 + self.tax_rate))
         prices = np.exp(np.linspace(math.log(low), max(math.log(high), math.log(low) + 1e-4), FINE))
         until = self._until(prices)
         values = {
@@ -161,14 +141,11 @@ class PlainDecision:
             for doubt in (-2, 0, 2)
         }
         ends = sorted(float(prices[values[doubt].argmax()]) for doubt in (-2, 2))
-        best = min(max(self.anchor, ends[0]), ends[1])
-        if self.cost_assumed and math.isfinite(self.seen_low):
-            best = max(best, self.seen_low)
+        best = max(min(max(self.anchor, ends[0]), ends[1]), self.seen_low)
         target = self.anchor * (best / self.anchor) ** (self.config.step * min(1.0, 2 * float(self.grid.known[0])))
         if self.grid.grade[0] == PRIOR_ONLY:
-            target = min(self.current_price, self.anchor)
-        here = int(np.abs(prices - target).argmin())
-        sold = self._sold(prices)
+            target = min(self.current, self.anchor)
+        here, sold = int(np.abs(prices - target).argmin()), self._sold(prices)
         served = (sold[:, here].mean() / until[:, here].mean()) - 0.98
         logs = np.log(prices)
         slopes = np.gradient(values[0], logs)
@@ -179,7 +156,7 @@ class PlainDecision:
         return max(float(prices[short.argmax()]), target), tilt, -served
 
     def _worth(self, price: float, doubt: int) -> float:
-        return max(price / (1 + self.tax_rate) - self.unit_cost - doubt * self.cost_sd, 1e-30)
+        return max(price / (1 + self.tax_rate) - self.cost - doubt * self.cost_sd, 1e-30)
 
     def _until(self, prices: np.ndarray) -> np.ndarray:
         self.grid = plain_grid(self.table, self.offers, prices[None])
@@ -193,6 +170,6 @@ class PlainDecision:
 
 
 def _chance(gain: np.ndarray) -> float:
-    """The chance that a gain is not negative: every node a normal, 30 % nearer to the mean, all as wide."""
+    """The chance that a gain is not negative: every node a normal, 30 % nearer to the mean, as wide."""
     width = max(gain.std() * math.sqrt(1 - 0.7**2), 1e-12)
     return float(np.mean([NormalDist().cdf((gain.mean() + 0.7 * (one - gain.mean())) / width) for one in gain]))

@@ -9,12 +9,11 @@ from scipy import stats
 from pricing.decision.confidence import calibrated, chance_at_least, deviation_at, normal_chance
 from pricing.decision.decide import decide
 from pricing.decision.strategies import Policy
-from pricing.demand.curve import DemandGrid
-from pricing.demand.grades import OWN_HISTORY
-from tests.kit.decision import config, pricing_context
+from tests.kit.decision import config, demand, pricing_context
 
 Z = np.array([stats.norm.ppf((place + 0.5) / 8) for place in range(8)])  # eight equally likely nodes
 EVEN = np.full(8, 1 / 8)
+DEMAND = demand(list(2.5 + 0.5 * Z))
 
 
 def test_the_normal_chance_is_right_to_two_parts_in_a_hundred_thousand() -> None:
@@ -69,7 +68,7 @@ def test_confidence_is_the_chance_that_the_price_given_earns_at_least_as_much_as
     context = pricing_context(current_price=current, unit_cost=5.5)
 
     moved, chosen = (
-        decide(context, _demand, Policy(config(menu_cost=0.0, confidence_threshold=level, step=1.0).decision))
+        decide(context, DEMAND, Policy(config(menu_cost=0.0, confidence_threshold=level, step=1.0).decision))
         for level in (0.0, threshold)
     )
 
@@ -85,19 +84,13 @@ def test_confidence_of_a_price_that_no_move_was_wanted_from_is_over_the_regular_
         Policy(config(menu_cost=0.0, confidence_threshold=0.0, calibration=pairs).decision)
         for pairs in ([], [(0.0, 0.3), (1.0, 0.31)])
     )
-    context = pricing_context(anchor_price=np.array([13.0, 10.0]))
-    context = replace(context, current_price=decide(context, _demand, raw).price)
+    context = pricing_context(anchor_price=np.array([13.0, 10.0]), current_price=np.array([13.0, 10.0]))
+    context = replace(context, current_price=decide(context, DEMAND, raw).price)
 
-    kept, calibrated_ = (decide(context, _demand, policy) for policy in (raw, mapped))
+    kept, calibrated_ = (decide(context, DEMAND, policy) for policy in (raw, mapped))
 
     price = kept.price[0]
     better = (price / 13.0) ** -true * (price - 6.0) >= 13.0 - 6.0
     assert kept.price.tolist() == context.current_price.tolist()
     assert kept.confidence == pytest.approx([better.mean(), 1.0], abs=0.03)
     assert calibrated_.confidence == pytest.approx(0.3 + 0.01 * kept.confidence)
-
-
-def _demand(prices: np.ndarray) -> DemandGrid:
-    units = 10.0 * np.exp(-(2.5 + 0.5 * Z)[:, None] * np.log(prices / 10.0)[:, None, :])
-    sizes, zeros = np.full(len(prices), 50.0), np.zeros(len(prices), int)
-    return DemandGrid(units, units, sizes, sizes, EVEN, zeros, zeros + OWN_HISTORY, zeros + 1.0)

@@ -8,12 +8,7 @@ from scipy import stats
 
 from pricing.decision.stock import Sales, chance_above, expected_sales
 from pricing.demand.curve import DemandGrid
-
-
-def exact(mean: np.ndarray, size: np.ndarray, stock: np.ndarray) -> np.ndarray:
-    """E[min(D, S)] from scipy: mean · P(D' ≤ S − 1) + S · P(D > S), D' of size + 1."""
-    p = size / (size + mean)
-    return mean * stats.nbinom.cdf(stock - 1, size + 1, p) + stock * stats.nbinom.sf(stock, size, p)
+from tests.kit.plain_pricing import plain_sales
 
 
 def grid_of(until: np.ndarray, *, size: float, first: np.ndarray | None = None) -> DemandGrid:
@@ -32,7 +27,7 @@ def test_expected_sales_are_close_to_the_exact_ones() -> None:
     size = np.exp(rng.uniform(np.log(0.2), np.log(500), 100_000))
     stock = np.maximum(np.round(mean * np.exp(rng.uniform(-3, 3, 100_000))), 1.0)
 
-    error = np.abs(expected_sales(mean, size=size, stock=stock) / exact(mean, size, stock) - 1)
+    error = np.abs(expected_sales(mean, size=size, stock=stock) / plain_sales(mean, size=size, stock=stock) - 1)
 
     assert error.max() < 0.012
     assert error.mean() < 0.0005
@@ -44,7 +39,7 @@ def test_the_exact_formula_of_this_test_agrees_with_the_sum_over_all_counts() ->
 
     summed = (stats.nbinom.pmf(counts, 1.7, p) * np.minimum(counts, 30)).sum()
 
-    assert exact(np.array(42.0), np.array(1.7), np.array(30.0)) == pytest.approx(summed, rel=1e-9)
+    assert plain_sales(np.array(42.0), size=1.7, stock=30.0) == pytest.approx(summed, rel=1e-9)
 
 
 def test_poisson_demand_is_the_limit_of_a_large_size() -> None:

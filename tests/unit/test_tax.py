@@ -64,58 +64,6 @@ def test_the_formulas_of_tax_undo_one_another(price: float, cost: float, margin:
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    guardrails=st.fixed_dictionaries(
-        {},
-        optional={
-            "min_margin": st.sampled_from([0.1, 0.4]),
-            "max_move": st.sampled_from([0.001, 0.05]),
-            "min_days": st.just(7),
-            "comp_band": st.sampled_from([[0.9, 1.1], [0.5, 0.6]]),
-            "band": st.sampled_from([[0.5, 1.1], [0.9, 1.2]]),
-            "endings": st.just([0.49, 0.99]),
-        },
-    ),
-    strategy=st.sampled_from(STRATEGIES),
-    tax_rate=st.floats(0, 0.25),
-    cost=st.floats(0.05, 50),
-    comp_price=st.none() | st.floats(0.5, 50),
-    stock=st.sampled_from([0.0, 4.0, 400.0]),
-    jump=st.none() | st.just(0.3),
-)
-def test_no_price_sells_below_net_cost_alone_or_in_a_batch(
-    guardrails: dict[str, Any],
-    strategy: str,
-    tax_rate: float,
-    cost: float,
-    comp_price: float | None,
-    stock: float,
-    jump: float | None,
-) -> None:
-    by = version().pricer(version="7", config=config(guardrails=guardrails), largest_jump=jump)
-    rule = Pricer(None, version().facts, config(guardrails=guardrails), version="7", largest_jump=jump)
-    request = PriceRequest(
-        product_id=str(version().demand.product_ids[0]),
-        current_stock=stock,
-        day_of_week="Friday",
-        strategy=strategy,
-        unit_cost=cost,
-        tax_rate=tax_rate,
-        comp_price=comp_price,
-    )
-    today = version().demand.state_date
-
-    alone, ruled = by.price([request], today=today)[0], rule.price([request], today=today)[0]
-    together = by.price([request] * 5, today=today)[0]
-
-    for answer in (alone, together, ruled):
-        assert net_price(answer.recommended_price, tax_rate) >= cost * (1 - 1e-9)
-        assert answer.expected_margin >= -1e-6 * cost
-    assert together.recommended_price == pytest.approx(alone.recommended_price)
-    assert together.expected_margin == pytest.approx(alone.expected_margin, rel=1e-4, abs=1e-6)
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("demand", [True, False])
 @pytest.mark.parametrize("guardrails", [{}, {"min_margin": 0.45}, {"comp_band": [0.95, 1.0], "max_move": 0.2}])
