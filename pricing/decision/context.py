@@ -27,6 +27,7 @@ class PricingContext:
         supply: The same where it is known when the next delivery comes; infinite elsewhere.
         last_price: Price that the sales history says was charged last (`last_price.last_prices`); NaN where unknown.
         anchor_price: Regular price that a person last set; NaN where unknown.
+        anchor: The same moved by what costs have done since, else list price: what a step is measured from.
         seen_low: Lowest price that a person has ever charged; NaN where unknown.
         seen_high: Highest price that a person has ever charged; NaN where unknown.
         is_promo: True where the offer is advertised.
@@ -51,6 +52,7 @@ class PricingContext:
     supply: Floats
     last_price: Floats
     anchor_price: Floats
+    anchor: Floats
     seen_low: Floats
     seen_high: Floats
     is_promo: Bools
@@ -63,11 +65,6 @@ class PricingContext:
 
     def __len__(self) -> int:
         return len(self.current_price)
-
-    @property
-    def anchor(self) -> Floats:
-        """(request,) the regular price that a step is measured from: a person's, else list price."""
-        return np.where(np.isfinite(self.anchor_price), self.anchor_price, self.list_price)
 
     @property
     def cost_floor(self) -> Floats:

@@ -71,7 +71,7 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, 
         >>> estimate, error = np.array([-1.2, -6.0, 0.0]), np.array([0.1, 4.0, np.inf])
         >>> found = shrink(estimate, error, category=np.zeros(3, int), categories=1, bias=0.0)
         >>> found.elasticity.round(1)  # the uncertain one is drawn to its category, the unknown one lies there
-        array([-1.2, -1.8, -1.8])
+        array([-1.2, -1.9, -1.8])
     """
     usable = np.isfinite(error)
     apart = (np.where(usable, estimate, 0.0)[:, None] + np.exp(GRID)) / np.where(usable, error, 1.0)[:, None]

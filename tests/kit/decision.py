@@ -29,11 +29,11 @@ def _defaults() -> dict[str, Any]:
 def config(**decision: Any) -> Config:
     """The default configuration with some keys of its decision section replaced; `guardrails` are merged.
 
-    The largest move and the range of past prices are off, so that a test sees the decision itself.
+    The largest move, the range of past prices and calibration are off, so that a test sees the decision itself.
     """
     values = copy.deepcopy(_defaults())
     guardrails = decision.pop("guardrails", {})
-    values["decision"] |= decision
+    values["decision"] |= {"calibration": {"moves": [], "kept": []}} | decision
     values["decision"]["guardrails"] |= {"max_move": None, "seen": None} | guardrails
     return parse_config(values, where="test")
 
@@ -142,6 +142,8 @@ def pricing_context(**columns: Any) -> PricingContext:
         "strategy": 0,
     }
     values |= {"supply": columns.get("stock", np.inf)} | columns
+    known, listed = np.asarray(values["anchor_price"], float), np.asarray(values["list_price"], float)
+    values.setdefault("anchor", np.where(np.isfinite(known), known, listed))
     filled = {name: np.full(length, column) for name, column in values.items() if name != "target_margin"}
     target = columns.get("target_margin")
     return PricingContext(**filled, target_margin=None if target is None else np.full(length, target))

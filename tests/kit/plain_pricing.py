@@ -160,7 +160,7 @@ class PlainDecision:
 
     def _until(self, prices: np.ndarray) -> np.ndarray:
         self.grid = plain_grid(self.table, self.offers, prices[None])
-        return self.grid.until[0]
+        return np.asarray(self.grid.until[0])
 
     def _sold(self, prices: np.ndarray) -> np.ndarray:
         until = self._until(prices)

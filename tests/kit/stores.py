@@ -115,6 +115,7 @@ def as_estimates(found: Shift) -> Estimates:
         level=OFFSET + found.mean,
         level_error=found.mean_error,
         step=0.0,
+        moved=0.0,
         bias=found.drift,
         shift=found,
         checks=FalsificationTests(UNTESTED, UNTESTED, UNTESTED, {}),

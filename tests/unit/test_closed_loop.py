@@ -71,9 +71,3 @@ def test_anchors_alone_keep_prices_inside_the_band_even_where_the_shop_hands_our
     low, high = guardrails.band
     assert (nights.price >= low * nights.anchor - CENT).all()
     assert (nights.price <= high * nights.anchor + CENT).all()
-
-
-def test_without_anchors_the_platform_would_feed_on_its_own_prices() -> None:
-    nights = loop(load_config(), anchored=False)
-
-    assert nights.relative.max() > 1.5

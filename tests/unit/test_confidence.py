@@ -82,7 +82,7 @@ def test_confidence_of_a_price_that_no_move_was_wanted_from_is_over_the_regular_
     true = 2.5 + 0.5 * np.random.default_rng(4).standard_normal(400_000)
     raw, mapped = (
         Policy(config(menu_cost=0.0, confidence_threshold=0.0, calibration=pairs).decision)
-        for pairs in ([], [(0.0, 0.3), (1.0, 0.31)])
+        for pairs in ({"moves": [], "kept": []}, {"moves": [], "kept": [(0.0, 0.3), (1.0, 0.31)]})
     )
     context = pricing_context(anchor_price=np.array([13.0, 10.0]), current_price=np.array([13.0, 10.0]))
     context = replace(context, current_price=decide(context, DEMAND, raw).price)

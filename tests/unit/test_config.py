@@ -233,10 +233,6 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
             "monitoring: {endpoints: {webhook_url: 3}}",
             "monitoring.endpoints.webhook_url: expected a text, found 3 (line 1)",
         ),
-        (
-            "serving: {strategy_test: {name: x, share: 0.5}}",
-            "serving.strategy_test.strategies: is missing; expected a list of at least 2, each a text",
-        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, text: str, said: str) -> None:

@@ -13,12 +13,12 @@ from scipy import stats
 
 from pricing.decision.context import PricingContext
 from pricing.decision.decide import Choices, DemandAt, decide
-from pricing.decision.guardrails import NUMBER, Limits
-from pricing.decision.reasons import BIT, codes
+from pricing.decision.guardrails import Limits
+from pricing.decision.reasons import codes
 from pricing.decision.strategies import Policy
 from pricing.demand.curve import Offers
 from pricing.demand.grades import PRIOR_ONLY, TESTED
-from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context, without_guardrail
+from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context
 from tests.kit.versions import loaded_version
 
 FREE: dict[str, Any] = {"menu_cost": 0.0, "confidence_threshold": 0.0, "step": 1.0}
@@ -344,55 +344,6 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     assert chosen.finite().all()
     for name in set(PricingContext.__slots__) - {"target_margin"}:
         np.testing.assert_array_equal(getattr(context, name), getattr(copy, name))
-
-
-GIVING_WAY = st.fixed_dictionaries(
-    {},
-    optional={
-        "min_margin": st.sampled_from([0.1, 0.4]),
-        "min_advertised": st.sampled_from([0.8, 1.1]),
-        "min_days": st.just(7),
-        "max_move": st.sampled_from([0.001, 0.05, 0.2]),
-        "seen": st.sampled_from([0.0, 0.1]),
-        "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001], [0.3, 0.4]]),
-        "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
-    },
-) | st.fixed_dictionaries(
-    {"ladder": st.sampled_from([[5.0, 40.0], [8.5, 12.0], [9.95]])}, optional={"max_move": st.just(0.05)}
-)
-PRICES = st.lists(st.integers(200, 3000).map(lambda cents: cents / 100), min_size=6, max_size=6).map(np.array)
-SIX = st.fixed_dictionaries(dict.fromkeys(("current_price", "comp_price", "seen_high", "unit_cost"), PRICES))
-
-
-@given(
-    guardrails=GIVING_WAY, six=SIX, threshold=st.sampled_from([0.0, 0.5]), grade=GRADES, strategy=st.integers(0, 3),
-    test=st.booleans(),
-)  # fmt: skip
-def test_a_guardrail_that_gave_way_has_no_effect(
-    guardrails: dict[str, Any], six: dict[str, Any], threshold: float, grade: int, strategy: int, test: bool
-) -> None:
-    context = pricing_context(
-        **six | {"unit_cost": six["unit_cost"] / 2}, seen_low=0.9 * six["seen_high"], strategy=strategy,
-        days_since_change=np.array([0.0, 9.0] * 3), is_promo=np.array([False, False, True] * 2),
-        stock=np.array([5.0, np.inf, 100.0] * 2),
-    )  # fmt: skip
-    if test:
-        draws = np.array([np.nan, 0.03, -0.03] * 2)
-        context = replace(context, test_base=context.current_price, test_draw=draws)
-    ask = partial(decided, context, demand([1.5, 2.5, 4.0], grade=grade), confidence_threshold=threshold)
-
-    chosen = ask(guardrails=guardrails)
-
-    assert (chosen.price >= context.unit_cost * (1 - 1e-9)).all()
-    for name in (*(set(guardrails) & set(NUMBER)), "price_rung"):
-        gave_way = (chosen.reasons & BIT[f"gave_way_{name}"]) > 0
-        alone = without_guardrail(guardrails, name)
-        if alone == guardrails or not gave_way.any():
-            continue
-        plain = ask(guardrails=alone)
-        for figure in ("price", "confidence", "low", "high", "units", "kept"):
-            ours, theirs = (getattr(one, figure)[gave_way] for one in (chosen, plain))
-            np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}: {figure}")
 
 
 def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:

@@ -31,6 +31,7 @@ WITH_EXAMPLE = (
     "pricing.decision.switches.Switches.of",
     "pricing.demand.evaluation.sales_score",
     "pricing.demand.folds.walk_forward",
+    "pricing.demand.shrinkage.shrink",
     "simulation.market.simulate",
 )
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

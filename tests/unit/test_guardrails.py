@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
+from pricing.decision.decide import Choices, decide
 from pricing.decision.guardrails import NUMBER, limits
-from pricing.decision.price_points import AllowedPrices, PriceEndings, PriceGrid, PriceLadder
-from pricing.decision.reasons import GUARDRAILS, REASONS, codes
+from pricing.decision.price_points import AllowedPrices
+from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, codes
+from pricing.decision.strategies import Policy
+from pricing.demand.grades import PRIOR_ONLY, TESTED
 from pricing.errors import ConfigError
-from tests.kit.decision import config, pricing_context
+from tests.kit.decision import config, demand, pricing_context, without_guardrail
 
 money = st.floats(0.02, 1e6)
 
@@ -27,22 +31,12 @@ def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, 
     return float(found.low[0]), float(found.high[0]), codes(int(found.gave_way[0]))
 
 
-def test_the_default_guardrails_are_cost_and_the_band_around_list() -> None:
-    assert interval({}) == (7.0, 13.5, ())
-    assert interval({}, unit_cost=8.0) == (8.0, 13.5, ())
-
-
-def test_a_cost_above_the_band_gives_exactly_the_cost_and_says_what_gave_way() -> None:
-    assert interval({}, unit_cost=20.0) == (20.0, 20.0, ("gave_way_band",))
-
-
-def test_a_cost_between_two_cents_is_never_undercut() -> None:
-    assert interval({}, unit_cost=20.001)[:2] == (20.01, 20.01)
-
-
 @pytest.mark.parametrize(
     ("guardrails", "context", "expected"),
     [
+        ({}, {}, (7.0, 13.5, ())),
+        ({}, {"unit_cost": 8.0}, (8.0, 13.5, ())),
+        ({}, {"unit_cost": 20.001}, (20.01, 20.01, ("gave_way_band",))),
         ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
         ({"min_margin": 0.25}, {"unit_cost": 12.0}, (12.0, 13.5, ("gave_way_min_margin",))),
         ({"max_move": 0.05}, {}, (9.5, 10.5, ())),
@@ -212,7 +206,7 @@ def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> No
         ({"guardrails": {"min_margin": 0.6}}, ("min_margin", "band", "data.margin")),
         ({"guardrails": {"min_margin": 0.3}, "target_margin": {"toys": 0.2}}, ("target_margin", "min_margin", "toys")),
         ({"strategy": "greed"}, ("greed", "margin")),
-        ({"calibration": [[0.5, 0.5], [0.4, 0.6]]}, ("calibration", "rise")),
+        ({"calibration": {"moves": [[0.5, 0.5], [0.4, 0.6]]}}, ("calibration", "rise")),
     ],
 )
 def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
@@ -231,43 +225,6 @@ def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
 
     with pytest.raises(ConfigError, match=r"max_mov.*nearest known one is max_move"):
         parse_config(values, where="test")
-
-
-@given(price=money, step=st.sampled_from([0.01, 0.05, 0.25, 1.0, 5.0]))
-def test_whole_steps_stand_on_either_side_of_a_price(price: float, step: float) -> None:
-    points = PriceGrid(step)
-
-    below, above = points.below(np.array([price]))[0], points.above(np.array([price]))[0]
-
-    assert below - 1e-6 * price <= price <= above + 1e-6 * price
-    assert above - below < step * 1.000001 or above == pytest.approx(step)
-
-
-@given(price=money, endings=st.sets(st.integers(0, 99), min_size=1, max_size=5))
-def test_endings_are_the_nearest_prices_that_end_so(price: float, endings: set[int]) -> None:
-    points = PriceEndings([ending / 100 for ending in endings], unit=1.0, step=0.01)
-    prices = np.array([price])
-
-    below, above, nearest = points.below(prices)[0], points.above(prices)[0], points.nearest(prices)[0]
-
-    base = np.floor(price)
-    allowed = sorted(
-        round(whole + ending / 100, 2) for whole in (base - 1, base, base + 1, base + 2) for ending in endings
-    )
-    assert above == pytest.approx(min(point for point in allowed if point >= price - 1e-9 and point > 0))
-    assert below == pytest.approx(max(point for point in allowed if point <= price + 1e-9))
-    positive = [point for point in allowed if point > 0]
-    assert abs(nearest - price) == pytest.approx(
-        min(abs(point - price) for point in positive), abs=1e-8 + 1e-12 * price
-    )
-
-
-def test_a_ladder_knows_no_price_beyond_its_ends() -> None:
-    points = PriceLadder([1.0, 2.0, 5.0])
-
-    assert points.above(np.array([0.5, 2.0, 5.1])).tolist() == [1.0, 2.0, np.inf]
-    assert points.below(np.array([0.5, 2.0, 5.1])).tolist() == [-np.inf, 2.0, 5.0]
-    assert points.nearest(np.array([0.5, 3.4, 3.6, 9.0])).tolist() == [1.0, 2.0, 5.0, 5.0]
 
 
 CONFIGURED = st.fixed_dictionaries(
@@ -302,33 +259,6 @@ def test_an_allowed_price_lies_inside_limits_that_are_never_empty_nor_below_cost
     assert price * 100 == pytest.approx(np.rint(price * 100))
     assert allowed.allows(price, limit).all()
     assert abs(price[0] - asked) <= min(abs(limit.low[0] - asked), abs(limit.high[0] - asked)) + 1e-9
-    towards = allowed.towards(np.array([asked]), price, limit)
-    assert limit.low[0] <= towards[0] <= limit.high[0]
-
-
-@given(cost=money, list_price=money, anchor=st.none() | money, tax_rate=st.floats(0, 1))
-def test_candidates_ascend_from_cost_or_the_band_around_the_regular_price(
-    cost: float, list_price: float, anchor: float | None, tax_rate: float
-) -> None:
-    context = pricing_context(unit_cost=cost, list_price=list_price, anchor_price=anchor or np.nan, tax_rate=tax_rate)
-
-    prices = AllowedPrices(config().decision).candidates(context)[0]
-
-    regular, floor = anchor or list_price, cost * (1 + tax_rate)
-    assert (np.diff(prices) > 0).all()
-    assert prices[0] == pytest.approx(max(0.7 * regular, floor))
-    assert prices[-1] == pytest.approx(max(1.35 * regular, prices[0]), rel=2e-4)
-
-
-@pytest.mark.parametrize("price", [6.74, 0.94, 19.99])
-def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
-    current = float(np.float32(price))  # as a caller may have kept it
-    allowed = AllowedPrices(config(guardrails={"ladder": [price]}).decision)
-    limit = allowed.limits(pricing_context(current_price=current, list_price=price, unit_cost=price / 2))
-
-    assert current != price
-    assert limit.gave_way[0] == 0
-    assert allowed.nearest(np.array([current]), limit)[0] == price
 
 
 @pytest.mark.parametrize(
@@ -393,3 +323,55 @@ def test_no_guardrail_pushes_a_price_over_the_band_by_rounding(
     if np.floor(high * 100) >= np.ceil(low * 100):  # else no price of whole cents is inside
         assert low * (1 - 1e-9) - 1e-9 <= found.low[0]
         assert found.high[0] <= high * (1 + 1e-9) + 1e-9
+
+
+GIVING_WAY = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_margin": st.sampled_from([0.1, 0.4]),
+        "min_advertised": st.sampled_from([0.8, 1.1]),
+        "min_days": st.just(7),
+        "max_move": st.sampled_from([0.001, 0.05, 0.2]),
+        "seen": st.sampled_from([0.0, 0.1]),
+        "comp_band": st.sampled_from([[0.9, 1.1], [0.999, 1.001], [0.3, 0.4]]),
+        "endings": st.sampled_from([[0.99], [0.49, 0.99]]),
+    },
+) | st.fixed_dictionaries(
+    {"ladder": st.sampled_from([[5.0, 40.0], [8.5, 12.0], [9.95]])}, optional={"max_move": st.just(0.05)}
+)
+PRICES = st.lists(st.integers(200, 3000).map(lambda cents: cents / 100), min_size=6, max_size=6).map(np.array)
+SIX = st.fixed_dictionaries(dict.fromkeys(("current_price", "comp_price", "seen_high", "unit_cost"), PRICES))
+
+
+@given(
+    guardrails=GIVING_WAY, six=SIX, threshold=st.sampled_from([0.0, 0.5]),
+    grade=st.sampled_from([TESTED, PRIOR_ONLY]), strategy=st.integers(0, 3), test=st.booleans(),
+)  # fmt: skip
+def test_a_guardrail_that_gave_way_has_no_effect(
+    guardrails: dict[str, Any], six: dict[str, Any], threshold: float, grade: int, strategy: int, test: bool
+) -> None:
+    context = pricing_context(
+        **six | {"unit_cost": six["unit_cost"] / 2}, seen_low=0.9 * six["seen_high"], strategy=strategy,
+        days_since_change=np.array([0.0, 9.0] * 3), is_promo=np.array([False, False, True] * 2),
+        stock=np.array([5.0, np.inf, 100.0] * 2),
+    )  # fmt: skip
+    if test:
+        draws = np.array([np.nan, 0.03, -0.03] * 2)
+        context = replace(context, test_base=context.current_price, test_draw=draws)
+
+    def ask(guardrails: dict[str, Any]) -> Choices:
+        settings = config(guardrails=guardrails, confidence_threshold=threshold)
+        return decide(context, demand([1.5, 2.5, 4.0], grade=grade), Policy(settings.decision))
+
+    chosen = ask(guardrails)
+
+    assert (chosen.price >= context.unit_cost * (1 - 1e-9)).all()
+    for name in (*(set(guardrails) & set(NUMBER)), "price_rung"):
+        gave_way = (chosen.reasons & BIT[f"gave_way_{name}"]) > 0
+        alone = without_guardrail(guardrails, name)
+        if alone == guardrails or not gave_way.any():
+            continue
+        plain = ask(alone)
+        for figure in ("price", "confidence", "low", "high", "units", "kept"):
+            ours, theirs = (getattr(one, figure)[gave_way] for one in (chosen, plain))
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}: {figure}")

@@ -226,6 +226,7 @@ def known_of(value: float, error: float) -> Estimates:
         level=value,
         level_error=0.1,
         step=0.0,
+        moved=0.0,
         bias=0.9,
         shift=shift_of(0.0, *[error] * 5),
         checks=checks,

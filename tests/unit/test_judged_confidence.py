@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.confidence import BINS, Judged, brier_skill, calibration_error, fitted, steps_beside, table
+from benchmarks.confidence import BINS, Judged, brier_skill, calibration_error, fitted, table
 from simulation.rollforward import Requests
 
 CENTRE = (np.arange(BINS) + 0.5) / BINS
@@ -54,15 +54,6 @@ def test_of_no_decisions_nothing_is_said() -> None:
     assert np.isnan(brier_skill(nothing, nothing))
 
 
-def test_one_step_is_as_far_as_the_limits_allow() -> None:
-    low, high = np.array([9.96, 9.4, 10.0, 5.0]), np.array([10.04, 10.6, 10.0, 20.0])
-
-    higher, lower = steps_beside(np.full(4, 10.0), step=0.1, low=low, high=high)
-
-    np.testing.assert_allclose(higher, [10.0, 10.6, 10.0, 11.0])
-    np.testing.assert_allclose(lower, [10.0, 9.4, 10.0, 10.0 / 1.1])
-
-
 class Market:
     """Demand of constant elasticity, of one product after the other, and a delivery every day."""
 
@@ -82,9 +73,9 @@ class Market:
         return np.zeros((len(rows), 1, prices.shape[1]))
 
 
-def test_holds_are_judged_by_the_steps_that_the_decision_had() -> None:
-    """At cost 6 and price 10 an elasticity of 2.5 is held rightly, one of 1.5 wants more: if there is more to have."""
-    market = Market([2.5, 1.5, 1.5, 1.5])
+def test_a_price_is_judged_against_the_one_that_its_confidence_compares_it_with() -> None:
+    """At cost 6 an elasticity of 2.5 makes 10 best; a price compared with itself, or one by rule, claims nothing."""
+    market = Market([2.5, 2.5, 1.5, 2.5, 2.5])
     count = len(market.elasticity)
     requests = Requests(
         day=0,
@@ -94,22 +85,26 @@ def test_holds_are_judged_by_the_steps_that_the_decision_had() -> None:
         stock=np.full(count, 10_000),
         comp_price=np.full(count, np.nan),
         is_promo=np.zeros(count, bool),
-        current_price=np.full(count, 10.0),
+        current_price=np.array([9.0, 10.0, 10.0, 10.0, 10.0]),
         list_price=np.full(count, 10.0),
         unit_cost=np.full(count, 6.0),
         is_holiday=False,
         next_delivery=np.full(count, np.datetime64("2025-03-04")),
         max_move=None,
     )
-    decision = SimpleNamespace(reasons=["held"], source="model", confidence=0.7, recommended_price=10.0)
-    allowed = np.array([[7.0, 13.0], [7.0, 13.0], [7.0, 10.02], [9.98, 10.02]])
-    judged = Judged(market, 0.1)  # type: ignore[arg-type]
+    against, sources = [9.0, 11.0, 11.0, 10.0, 11.0], ["model", "model", "model", "model", "rule"]
+    decisions = [
+        SimpleNamespace(
+            decision=SimpleNamespace(reasons=[], source=source, confidence=0.7, recommended_price=10.0), against=other
+        )
+        for other, source in zip(against, sources, strict=True)
+    ]
+    judged = Judged(market)  # type: ignore[arg-type]
 
-    judged.add(requests, [decision] * count, allowed=allowed, shelf=SimpleNamespace())  # type: ignore[arg-type, list-item]
+    judged.add(requests, decisions, shelf=SimpleNamespace())  # type: ignore[arg-type]
 
-    ((confidence, right),) = judged.claims["holds"]
-    assert right.tolist() == [True, False, True]  # the last could not move, and claims nothing
-    assert confidence.tolist() == [0.7] * 3
+    assert judged.claims["moves"][0][1].tolist() == [True]
+    assert judged.claims["kept"][0][1].tolist() == [True, False]
 
 
 def test_a_table_gives_each_market_one_weight() -> None:

@@ -24,7 +24,6 @@ from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
 from pricing.errors import RequestError, UnknownProductError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
-from tests.kit.demand_fakes import make_model, make_panel
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NODES = (2.0, 2.3, 2.7, 3.0)
@@ -59,7 +58,7 @@ def test_the_five_contract_fields_are_enough() -> None:
 def test_confidence_has_four_decimals_and_is_never_certain(raw: float, said: float) -> None:
     always = [[0, raw], [1, raw]]
 
-    decision = answer(ask(), pricer(calibration=always))
+    decision = answer(ask(), pricer(calibration={"moves": always, "kept": always}))
 
     assert decision.confidence == said
 
@@ -228,10 +227,6 @@ def test_a_price_or_a_cost_is_enough_for_a_product_that_nobody_knows(
     assert (decision.recommended_price, decision.source) == (price, "rule")
 
 
-def test_a_category_that_is_known_is_enough_for_a_product_that_nobody_knows() -> None:
-    assert answer(ask("ghost", category="fruit")).source == "category"
-
-
 def test_a_strict_request_for_an_unknown_product_is_refused() -> None:
     by = pricer()
 
@@ -269,14 +264,14 @@ def test_the_rule_keeps_the_price_and_protects_against_running_out() -> None:
 def test_what_is_gained_over_the_current_price_is_told_where_that_is_known_and_demand_is() -> None:
     cheap, new = pricer().price([ask(current_price=8.0), ask("saw", category="fruit", list_price=10.0)], today=TODAY)
     (unsold,) = Pricer(None, None, config(), version="none").price(
-        [ask(list_price=10.0, current_price=10.0, unit_cost=11.0)], today=TODAY
+        [ask(list_price=10.0, current_price=10.0, strategy="match", comp_price=9.0)], today=TODAY
     )
 
     gain = cheap.expected_gain
     assert gain is not None
     assert 0 < gain.low < gain.mean < gain.high
     assert new.expected_gain is None
-    assert unsold.recommended_price == 11.0
+    assert unsold.recommended_price == 9.0
     assert unsold.expected_gain == Spread(mean=0.0, low=0.0, high=0.0)
 
 
@@ -492,21 +487,6 @@ def test_a_simulation_needs_prices_within_reach_of_the_list_price_and_some_idea_
 def test_money_that_nobody_asks_for_is_refused(field: str, price: float) -> None:
     with pytest.raises(ValidationError, match=field):
         ask(**{field: price})
-
-
-@pytest.mark.parametrize("fields", [{"current_price": 1e-4}, {"current_price": 1e9}, {"list_price": 1e-4}])
-@pytest.mark.parametrize("by", ["model", "rule"])
-def test_an_absurd_price_is_answered_in_numbers(by: str, fields: dict[str, float]) -> None:
-    panel = make_panel()
-    facts_ = ProductFacts.from_panel(panel)
-    answering = Pricer(make_model(panel).table() if by == "model" else None, facts_, config(), version="7")
-
-    for stock in (3.0, 1e9):
-        (detail,) = answering.price_detailed([ask("P0", current_stock=stock, **fields)], today=dt.date(2024, 4, 1))
-
-        decision = detail.decision
-        figures = (decision.recommended_price, decision.confidence, decision.expected_units, decision.expected_margin)
-        assert np.isfinite([*figures, *decision.price_range, *detail.candidate_units]).all()
 
 
 def test_nobody_believes_anything_of_a_price_beyond_all_reach() -> None:

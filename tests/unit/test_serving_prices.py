@@ -46,7 +46,8 @@ def test_a_price_has_every_field_of_the_contract(shop: ServingApp) -> None:
     decision = answer.get_json()
     assert decision.keys() == {
         "recommended_price", "confidence", "price_range", "expected_units", "expected_margin",
-        "source", "reasons", "strategy", "model_version", "decision_id", "comp_price_used", "comp_price_age",
+        "source", "reasons", "strategy", "model_version", "decision_id", "expected_gain", "comp_price_used",
+        "comp_price_age",
     }  # fmt: skip
     low, high = decision["price_range"]
     assert low <= decision["recommended_price"] <= high

@@ -60,14 +60,6 @@ def test_unknown_stock_is_priced_as_ample_stock(kind: str, product: str, strateg
     assert not {"stock_short", "no_stock"} & set(absent["reasons"])
 
 
-def test_stock_zero_is_known_and_said() -> None:
-    empty, unknown = BY_MODEL.price([ask(current_stock=0), ask()], today=TODAY)
-
-    assert "no_stock" in empty.reasons
-    assert empty.expected_units == 0.0
-    assert unknown.expected_units > 0.0
-
-
 def test_a_simulation_with_unknown_stock_sells_what_is_demanded_and_gives_no_chance_of_running_out() -> None:
     (outcome,) = BY_MODEL.simulate(ask(), today=TODAY, prices=[9.0]).outcomes
 
