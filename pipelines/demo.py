@@ -356,9 +356,13 @@ def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period:
     yield (
         f"   {asked['category']}, product {asked['product_id']}: {before:.2f} before, {price:.2f} now "
         f"({price / before - 1:+.0%}), {answer['expected_units']:.0f} units expected in the {period}, "
-        f"confidence {answer['confidence']:.2f}"
+        f"confidence {answer['confidence']:.2f}, {_gain(answer['expected_gain'])}"
     )
     yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
+
+
+def _gain(gain: Mapping[str, float]) -> str:
+    return f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
 
 
 def _figures(result: DemoResult, environment: DemoEnvironment) -> Iterator[str]:

@@ -52,7 +52,17 @@ _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
-    *("expected_margin", "source", "reasons", "strategy", "model_version", "decision_id"),
+    *(
+        "expected_margin",
+        "expected_gain",
+        "gain_low",
+        "gain_high",
+        "source",
+        "reasons",
+        "strategy",
+        "model_version",
+        "decision_id",
+    ),
     *("current_price", "list_price", "unit_cost", "tax_rate", "comp_price_used", "comp_price_age"),
 )
 
@@ -284,8 +294,8 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
     rows = []
     for number, request, answer in answers:
         decision = answer.decision
-        fields = decision.model_dump(exclude={"price_range", "reasons"})
-        low, high = decision.price_range
+        fields = decision.model_dump(exclude={"price_range", "reasons", "expected_gain"})
+        (low, high), gain = decision.price_range, decision.expected_gain
         rows.append(
             {
                 "row": number,
@@ -294,6 +304,9 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
                 **fields,
                 "price_low": low,
                 "price_high": high,
+                "expected_gain": gain and gain.mean,
+                "gain_low": gain and gain.low,
+                "gain_high": gain and gain.high,
                 "reasons": " ".join(decision.reasons),
                 "current_price": answer.current_price,
                 "list_price": answer.list_price,
@@ -379,6 +392,8 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
         first = strangers.iloc[0]
         yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
+    gain, low, high = (float(decisions[name].sum()) for name in ("expected_gain", "gain_low", "gain_high"))
+    yield f"expected gain over the current prices {gain:,.2f} ({low:,.2f} to {high:,.2f}) until the next deliveries"
 
 
 def _fault(fault: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import OF_GUARDRAILS, REASONS
-from pricing.decision.request import Decision, Money, PriceRequest, Text
+from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
@@ -202,7 +202,9 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
 def _rounded(decision: Decision) -> Decision:
     """The decision with its units and its margin as a person reads them."""
     units, margin = decision.expected_units, decision.expected_margin
-    shown = {"expected_units": round(units, unit_digits(units)), "expected_margin": round(margin, 2)}
+    gain = decision.expected_gain and Spread(**{key: round(one, 2) for key, one in decision.expected_gain})
+    units_shown = round(units, unit_digits(units))
+    shown = {"expected_units": units_shown, "expected_margin": round(margin, 2), "expected_gain": gain}
     return decision.model_copy(update=shown)
 
 
