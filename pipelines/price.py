@@ -52,18 +52,9 @@ _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
-    *(
-        "expected_margin",
-        "expected_gain",
-        "gain_low",
-        "gain_high",
-        "source",
-        "reasons",
-        "strategy",
-        "model_version",
-        "decision_id",
-    ),
-    *("current_price", "list_price", "unit_cost", "tax_rate", "comp_price_used", "comp_price_age"),
+    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
+    *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
+    *("comp_price_used", "comp_price_age"),
 )
 
 _log = logging.getLogger(__name__)

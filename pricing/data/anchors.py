@@ -7,7 +7,7 @@ derived on the last day of the first promoted version's panel are therefore fixe
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,15 @@ class Anchors:
     ) -> "Anchors":
         """`extended` for a panel's arrays: prices (product, period) are NaN only before a product's first period."""
         known = np.isfinite(price)
-        known_so_far = self._with_seen(product_ids, present & (dates < self.since), price)
         rows = np.flatnonzero(known.any(axis=1) & ~np.isin(product_ids, self.product_ids))
         if not len(rows):
-            return known_so_far
+            return self
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # last period before `since`, or the first
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
         low = np.where(charged, theirs, np.inf).min(axis=1)
         high = np.where(charged, theirs, -np.inf).max(axis=1)
-        return known_so_far._joined(
+        return self._joined(
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
             list_price=list_price[rows, column].astype(np.float32),
@@ -103,21 +102,6 @@ class Anchors:
             unit_cost=np.full(len(rows), np.nan, np.float32)
             if unit_cost is None
             else unit_cost[rows, column].astype(np.float32),
-        )
-
-    def _with_seen(self, product_ids: Strings, charged: Bools, price: Floats) -> "Anchors":
-        """Fill in the price range that people charged where it is unknown (versions packed before it was stored)."""
-        unknown = np.isnan(self.seen_low) | np.isnan(self.seen_high)
-        if not unknown.any() or not charged.any():
-            return self
-        place = np.minimum(np.searchsorted(product_ids, self.product_ids), len(product_ids) - 1)
-        there = unknown & (product_ids[place] == self.product_ids) & charged[place].any(axis=1)
-        low = np.where(charged, price, np.inf).min(axis=1)[place]
-        high = np.where(charged, price, -np.inf).max(axis=1)[place]
-        return replace(
-            self,
-            seen_low=np.where(there, low, self.seen_low).astype(np.float32),
-            seen_high=np.where(there, high, self.seen_high).astype(np.float32),
         )
 
     def moved(
