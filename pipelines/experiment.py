@@ -43,6 +43,8 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.format import read_decisions
 from pricing.decision_log.places import log_places
+from pricing.demand.grades import LEAST_FORTNIGHTS
+from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.errors import NO_SALES, ConfigError, RegistryError
 from pricing.paths import pricing_home
@@ -55,7 +57,6 @@ from pricing.served_config import served_config
 from simulation.market import simulated_sales
 
 ACTIONS = ("plan", "list", "stop", "results")
-PRIOR_SD = 0.8  # of the log of the size of an elasticity, before anything is known of a product
 _ABOUT = (
     "Plans an experiment (arms --rule, --keep, --draw, --strategy, --challenger, each with its share of the products "
     "on sale that no other one has), lists all, stops one, or tells what one has shown."
@@ -69,7 +70,8 @@ class Forecast:
     Attributes:
         cost: Share of the profit of the products drawn for.
         shop: The same as a share of the whole shop's profit.
-        weeks: (product,) until the draws alone have removed half of the prior variance of the log elasticity.
+        weeks: (product,) until its grade is *tested*, and its draws alone have removed half of the prior variance of
+            the log elasticity.
     """
 
     cost: float
@@ -220,7 +222,8 @@ def forecast(demand: DemandTable, facts: ProductFacts, products: Sequence[str], 
     at, row = (np.searchsorted(known.product_ids, np.array(products)) for known in (facts, demand))
     units = np.maximum(facts.typical_units * periods, 1e-9)
     price, cost, tax = facts.price[at], facts.unit_cost[at], np.nan_to_num(facts.tax_rate[at])
-    mean, sd = demand.elasticity[row].astype(float), demand.elasticity_sd[row].astype(float)
+    mean = demand.elasticity[row].astype(float)
+    sd = demand.elasticity_sd[row] * np.abs(mean)
 
     def profit(log_factor: float) -> float:
         sold = units[at] * np.exp(mean * log_factor + (sd * log_factor) ** 2 / 2)
@@ -231,7 +234,7 @@ def forecast(demand: DemandTable, facts: ProductFacts, products: Sequence[str], 
     everything = np.nansum(units * unit_profit(facts.price, facts.unit_cost, tax_rate=np.nan_to_num(facts.tax_rate)))
     variance = draw.deviation**2 * np.mean(np.square(WAYS))
     noise = demand.unit[row] / units[at] + 1 / (periods * demand.size[row])
-    weeks = noise / (PRIOR_SD**2 * mean**2 * variance)
+    weeks = np.maximum(noise / (PRIOR_SD**2 * mean**2 * variance), 2.0 * LEAST_FORTNIGHTS)
     return Forecast(lost / max(usual, 1e-9), lost / max(float(everything), 1e-9), np.asarray(weeks, np.float64))
 
 

@@ -37,7 +37,7 @@ _BINDING = {
 _SENTENCES = {
     "target": "{strategy} at a unit cost of {cost}{elasticity}, stock and guardrails apart.",
     "step": "Only part of the way from the regular price: as far as the elasticity is known.",
-    "unidentified": "Too little is known of how demand answers to price: it stays, or goes back to the list price.",
+    "unidentified": "Too little is known of how demand answers to price: it stays, or goes back to the regular one.",
     "stock": "Stock of {stock} until the next delivery.",
     "guardrails": "{binding}.",
     "price_test": "The draw of a price test for this week.",

@@ -40,7 +40,7 @@ REASONS: dict[str, str] = {
     "the confidence is that of the price kept",
     "held": "no allowed price promises enough more than the current one",
     "elasticity_unidentified": "the history does not tell how demand answers to price; the price stays, but one above "
-    "list price goes back to it, and stock that runs out raises it",
+    "the regular one goes back to it, and stock that runs out raises it",
     "elasticity_from_category": "the elasticity is that of the category: the product's own history says too little",
     "outside_seen_prices": "no person has ever charged a price as low, or as high, as this one",
     "holdout": "the product is held out to measure by; its price is kept inside the guardrails",
