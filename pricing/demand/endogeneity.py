@@ -25,17 +25,11 @@ EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has 
 
 @dataclass(frozen=True)
 class PriceChangeMixture:
-    """Mixture of two normal distributions of mean 0 for price residuals, in log units.
+    """Mixture of two normal distributions of mean 0 for price residuals, in log units."""
 
-    Attributes:
-        routine: Standard deviation of routine price changes.
-        deliberate: Standard deviation of deliberate ones, larger.
-        share: Share of deliberate price changes.
-    """
-
-    routine: float
-    deliberate: float
-    share: float
+    routine: float  # standard deviation of routine price changes
+    deliberate: float  # of deliberate ones, larger
+    share: float  # of deliberate price changes
 
 
 def fit_price_change_mixture(residual: Floats) -> PriceChangeMixture:
@@ -76,19 +70,12 @@ def _chance(move: Floats, moves: PriceChangeMixture) -> Floats:
 
 @dataclass(frozen=True)
 class FalsificationTest:
-    """A falsification test: an estimate that should be 0, in units of an elasticity.
-
-    Attributes:
-        value: The estimate.
-        error: Its standard error; infinite where unknown.
-        comparisons: Number of tests it was chosen from (multiple testing).
-        share: For a difference between two kinds of price changes, the first kind's share of the information.
-    """
+    """A falsification test: an estimate that should be 0, in units of an elasticity."""
 
     value: float
-    error: float
-    comparisons: int = 1
-    share: float = 0.5
+    error: float  # standard error; infinite where unknown
+    comparisons: int = 1  # number of tests it was chosen from (multiple testing)
+    share: float = 0.5  # of the information that the first of two compared kinds of price changes has
 
     @property
     def excess(self) -> float:
@@ -100,10 +87,7 @@ class FalsificationTest:
 
     @property
     def misplaced(self) -> float:
-        """Mean square error of an estimate from both kinds, if either is equally likely to be the right one.
-
-        The estimate is the kinds' mean weighted by their information.
-        """
+        """Mean square error of both kinds' mean, weighted by information, if either is equally likely to be right."""
         return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
     @property
@@ -115,19 +99,16 @@ class FalsificationTest:
 
 @dataclass(frozen=True)
 class FalsificationTests:
-    """Falsification tests of a panel's price changes.
+    """Falsification tests of a panel's price changes."""
 
-    Attributes:
-        before: Effect of a price change on demand before it (lead test): nonzero if prices follow unforecast demand.
-        later: Effect on demand some periods after it, when forecasts know it: nonzero if demand keeps trending.
-        dip: Demand after a temporary cut, relative to the extra units while it lasted (stockpiling).
-        kinds: Difference in elasticity between one kind of price changes and the others, by the kind's name.
-    """
-
-    before: FalsificationTest
-    later: FalsificationTest
-    dip: FalsificationTest
-    kinds: dict[str, FalsificationTest]
+    before: (
+        FalsificationTest  # effect of a price change on demand before it: nonzero if prices follow unforecast demand
+    )
+    later: FalsificationTest  # effect on demand some periods after it, when forecasts know it: nonzero if demand keeps trending
+    dip: FalsificationTest  # demand after a temporary cut, relative to the extra units while it lasted (stockpiling)
+    kinds: dict[
+        str, FalsificationTest
+    ]  # difference in elasticity between a kind of price changes and the others, by name
 
     @property
     def trend(self) -> FalsificationTest:

@@ -73,14 +73,11 @@ def half_mean_difference(*, mean: Floats, size: Floats) -> Floats:
 
 
 def sales_moments(*, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
-    """Mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
+    """(row,) mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
 
     With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that uses up
     the stock, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
-    k P(D = k) = mean · P(D' = k − 1).
-
-    Returns:
-        (row,) units and (row,) squared units; NaN where the forecast is unknown. Arguments as of `sales_score`.
+    k P(D = k) = mean · P(D' = k − 1). NaN where the forecast is unknown; arguments as of `sales_score`.
     """
     known, centre, r = _forecast(mean, size)
     chance = r / (r + centre)
@@ -121,21 +118,15 @@ def sales_transform(units: Floats, *, mean: Floats, size: Floats, shelf: Floats)
 
 
 def sales_score(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> Floats:
-    """Continuous ranked probability score (CRPS) of sales min(D, S): ∫ (F(z) − 1{z ≥ units})² dz.
+    """(row,) continuous ranked probability score (CRPS) of sales min(D, S), in units: ∫ (F(z) − 1{z ≥ units})² dz.
 
     For demand it is E|D − units| − ½ E|D − D'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation
     21), in the closed form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. From the
-    stock on both distribution functions are 1: ∫ (1 − F(z))² dz over z ≥ S is subtracted. Units may be fractional. A
-    point forecast's CRPS is its absolute error.
+    stock on both distribution functions are 1: ∫ (1 − F(z))² dz over z ≥ S is subtracted. A point forecast's CRPS is
+    its absolute error. Smaller is better; NaN where the forecast is unknown.
 
-    Args:
-        units: (row,) units sold, 0 to `shelf`; a row that sold more is scored as `shelf`.
-        mean: (row,) forecast of demand.
-        size: (row,) of its negative binomial.
-        shelf: (row,) opening stock, 0 or more; infinite where sales are not limited.
-
-    Returns:
-        (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
+    Units may be fractional; those above the opening stock `shelf`, which is infinite where sales are not limited, are
+    scored as `shelf`. `mean` and `size` are of demand.
 
     Example:
         >>> import numpy as np
@@ -240,13 +231,11 @@ def volume_class(mean_units: Floats) -> NDArray[np.str_]:
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:
-    """Score an evaluation frame, on sales given the opening stock; see `baselines.sales_rows`.
+    """Score an evaluation frame, on sales given the opening stock (`baselines.sales_rows`), in total and by part.
 
-    Returns:
-        Those of `scores`, `rows` scored, `censored` (sold-out rows), `left_out` (rows not scored), `always_sold_out`
-        (products that sold out in every row: their demand forecasts cannot be judged), the same scores per fold in
-        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `baseline` is `naive`, `flat`, `direct`
-        or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are of the best one in hindsight.
+    `censored` counts sold-out rows, `left_out` rows not scored, `always_sold_out` products that sold out in every row:
+    their demand forecasts cannot be judged. `baseline` is `naive`, `flat`, `direct` or, over folds, `mixed`;
+    `baseline_hindsight` is the best one in hindsight. `by_step` is per 7 steps.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])

@@ -62,17 +62,11 @@ class _LiftEvidence:
 
 
 def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passes: int = PASSES) -> EventLifts | None:
-    """Estimate the lift of each event in the panel's calendar.
+    """Estimate the lift of each event in the panel's calendar, for `ahead` periods after the history, too.
 
     Product-periods with an advertised cut are left out: the promotion lift is estimated elsewhere. Sold-out ones count
-    with their expected demand. An event needs two occurrences, or one with LEAST_ROWS product-periods.
-
-    Args:
-        panel: The history; of later periods only the calendar is read.
-        norms: The products' scales; their lifts are where the first pass over the history starts.
-        category: (product,) row of the category.
-        ahead: Periods after the history to compute lifts for.
-        passes: How many, each starting from the previous one's lifts.
+    with their expected demand. An event needs two occurrences, or one with LEAST_ROWS product-periods. Each of `passes`
+    over the history starts from the previous one's lifts, the first from those of `norms`.
     """
     if not panel.events:
         return None

@@ -51,19 +51,12 @@ LEAST_BIAS = 0.15
 
 @dataclass(frozen=True)
 class Identified:
-    """Estimated elasticities with diagnostics.
+    """Estimated elasticities with diagnostics."""
 
-    Attributes:
-        norms: The products' scales, elasticities included.
-        shrunk: Posterior elasticities.
-        evidence: What each product's history tells of it.
-        grade: (product,) how well each elasticity is known, index into `grades.GRADES`.
-    """
-
-    norms: Norms
-    shrunk: PosteriorElasticities
-    evidence: Evidence
-    grade: Grades
+    norms: Norms  # the products' scales, elasticities included
+    shrunk: PosteriorElasticities  # (product,) posterior
+    evidence: Evidence  # what each product's history tells of it
+    grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
 
 
 @dataclass(frozen=True)
@@ -80,28 +73,16 @@ class EventForecast:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimated elasticities of one round, before any prior; one a parent, and a product without one is its own.
+    """Estimated elasticities of one round, before any prior; one a parent, and a product without one is its own."""
 
-    Attributes:
-        value: (parent,) estimates.
-        error: (parent,) their standard errors; infinite without an estimate.
-        level: Mean elasticity of all products.
-        level_error: Its standard error.
-        step: By how much the round moved it.
-        moved: By how much all rounds after the first did: a level that they move far is one that they do not agree on.
-        bias: Standard deviation of the bias that all estimates share, on the scale of an elasticity.
-        shift: The regression behind them.
-        checks: Falsification tests.
-    """
-
-    value: Floats
-    error: Floats
-    level: float
-    level_error: float
-    step: float
-    moved: float
-    bias: float
-    shift: Shift
+    value: Floats  # (parent,)
+    error: Floats  # (parent,) standard errors; infinite without an estimate
+    level: float  # mean elasticity of all products
+    level_error: float  # its standard error
+    step: float  # by how much the round moved it
+    moved: float  # by how much all rounds after the first did: they do not agree on a level that they move far
+    bias: float  # standard deviation of the bias that all estimates share, on the scale of an elasticity
+    shift: Shift  # the regression behind them
     checks: FalsificationTests
 
     def posterior(self, *, category: Ints, categories: int) -> PosteriorElasticities:
@@ -138,16 +119,10 @@ def identify(
     4. Steps 2 and 3 repeat with the new elasticities, at least twice, until the level moves by less than its standard
        error, `config.rounds` rounds at most.
 
-    Args:
-        panel: The history.
-        norms: The products' scales.
-        category: (product,) row of the category.
-        config: The demand section.
-        progress: Called with a sentence about each step.
-        tested: (product, period) log of the price over that without a random draw; NaN outside experiments. The draws
-            are an instrument: their estimate needs no control function and corrects that of other price changes.
-        own: (product, period) True where the platform itself set the price. These price changes depend on the model's
-            forecasts and on stock, and are left out.
+    `category` is each product's row of it; `progress` is called with a sentence about each step. `tested` is (product,
+    period) log of the price over that without a random draw, NaN outside experiments: an instrument, whose estimate
+    needs no control function and corrects that of other price changes. `own` is (product, period) True where the
+    platform itself set the price: such changes depend on the model's forecasts and on stock, and are left out.
     """
     say = progress or (lambda _: None)
     current = replace(norms, elasticity=np.full_like(norms.elasticity, START))
@@ -207,12 +182,7 @@ def learn(
 ) -> Estimates:
     """Run one round: regression, falsification tests, and the shared bias from both and from the round before.
 
-    Args:
-        sample: The events, with price residuals.
-        table: The panel's table, with the current elasticities.
-        forecast: Out-of-fold demand forecasts of all events.
-        norms: The current elasticities.
-        so_far: Result of the round before.
+    Table and `norms` have the current elasticities; the forecasts are out of fold, of `EstimationSample.everything`.
     """
     products = len(norms.elasticity)
     groups = (sample.moves, sample.before, sample.later, sample.after, sample.tests)
@@ -271,8 +241,8 @@ def _compare_kinds(
 def _first_stage(sample: EstimationSample, table: FeatureTable) -> float:
     """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
-    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument
-    (Theil 1953). Other causes of price changes are independent of the draws.
+    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument (Theil
+    1953). Other causes of price changes are independent of the draws.
     """
     product, price = sample.tests.product, table.log_price[sample.tests.product, sample.tests.at]
     rows = np.maximum(np.bincount(product), 1)
@@ -334,16 +304,10 @@ def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> f
 
 
 def with_draws(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
-    """Correct estimates from observational price changes by those from random draws.
+    """Correct estimates from people's price changes by a regression on random draws; `norms` is the offset of both.
 
-    Where a product has both, the gap between them estimates the bias that all observational estimates share, which is
-    subtracted; its remaining uncertainty bounds the shared bias. A product's two estimates are then combined by
-    precision.
-
-    Args:
-        known: Estimates from price changes made by people.
-        random: Regression on the draws.
-        norms: The elasticities in the offset of both, one a parent.
+    Where a parent has both, the gap between them estimates the bias that all observational estimates share, which is
+    subtracted; its remaining uncertainty bounds the shared bias. Its two estimates are then combined by precision.
     """
     tested = norms.elasticity + random.value
     noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)

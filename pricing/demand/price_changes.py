@@ -47,9 +47,7 @@ class ScoredPeriods:
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
     """(product, period) True where the price changed from the period before; both have a row, as have enough before.
 
-    Args:
-        table: The panel's table.
-        own: (product, period) prices set by the platform; left out, since they depend on its own forecasts.
+    Prices that the platform set, `own`, are left out, since they depend on its own forecasts.
     """
     seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
     with np.errstate(invalid="ignore"):
@@ -80,12 +78,10 @@ def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
 
 
 def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
-    """Windows that begin `first` periods after (or before) a price change; the cutoff is just before.
+    """Windows that begin `first` periods after (or before) a price change, and (event,) its period.
 
-    The price must be constant from the price change, or for windows before it from the cutoff, to the window's end.
-
-    Returns:
-        The events, and (event,) the period of the price change.
+    The cutoff is just before the window. The price must be constant from the price change, or for windows before it
+    from the cutoff, to the window's end.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -103,8 +99,7 @@ def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tu
 def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats, Floats]:
     """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
-    Returns:
-        The events, (event,) depth of the cut in log units, below 0, and (event,) its length in periods.
+    With them (event,) the cut's depth in log units, below 0, and its length in periods.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -131,9 +126,7 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
 def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
     """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier.
 
-    Args:
-        table: The panel's table.
-        tested: (product, period) log of the price over that without the draw; NaN outside price tests.
+    `tested` is (product, period) log of the price over that without the draw; NaN outside price tests.
     """
     drawn = np.isfinite(tested)
     filled = np.where(drawn, tested, np.inf)
@@ -157,45 +150,25 @@ def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
 
 @dataclass(frozen=True)
 class EstimationSample:
-    """Scored periods of a panel and their price information, before any demand forecast.
+    """Scored periods of a panel and their price information, before any demand forecast."""
 
-    Attributes:
-        moves: From price changes made by people on.
-        before: Just before some of them.
-        later: Some time after some of them.
-        after: After temporary cuts.
-        tests: At randomised prices.
-        coming: (before event,) row in `moves` of the first period of the following price change.
-        past: (later event,) row in `moves` of the first period of the preceding price change.
-        depth: (after event,) log depth of the cut, below 0.
-        lasted: (after event,) periods of the cut.
-        draw: (test event,) log of the price over that without the draw.
-        kinds: (event of moves,) masks of kinds of price changes, by name.
-        residual: (event of moves,) price residual: log price change less its out-of-fold prediction.
-        cluster: (period,) fortnight.
-        recency: (period,) weight.
-        weekend: (period,) 1.0 on weekends.
-        parent: (product,) row of the parent whose elasticity each product shares; one without a parent is its own.
-        first: (parent,) row of its first product.
-    """
-
-    moves: ScoredPeriods
-    before: ScoredPeriods
-    later: ScoredPeriods
-    after: ScoredPeriods
-    tests: ScoredPeriods
-    coming: Ints
-    past: Ints
-    depth: Floats
-    lasted: Floats
-    draw: Floats
-    kinds: dict[str, Bools]
-    residual: Floats
-    cluster: Ints
-    recency: Floats
-    weekend: Floats
-    parent: Ints
-    first: Ints
+    moves: ScoredPeriods  # from price changes made by people on
+    before: ScoredPeriods  # just before some of them
+    later: ScoredPeriods  # some time after some of them
+    after: ScoredPeriods  # after temporary cuts
+    tests: ScoredPeriods  # at randomised prices
+    coming: Ints  # (before event,) row in `moves` of the first period of the following price change
+    past: Ints  # (later event,) row in `moves` of the first period of the preceding price change
+    depth: Floats  # (after event,) log depth of the cut, below 0
+    lasted: Floats  # (after event,) periods of the cut
+    draw: Floats  # (test event,) log of the price over that without the draw
+    kinds: dict[str, Bools]  # (event of moves,) masks of kinds of price changes, by name
+    residual: Floats  # (event of moves,) log price change less its out-of-fold prediction
+    cluster: Ints  # (period,) fortnight
+    recency: Floats  # (period,) weight
+    weekend: Floats  # (period,) 1.0 on weekends
+    parent: Ints  # (product,) row of the parent whose elasticity each product shares; one without a parent is its own
+    first: Ints  # (parent,) row of its first product
 
     @property
     def everything(self) -> ScoredPeriods:

@@ -29,32 +29,18 @@ POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersi
 
 @dataclass(frozen=True)
 class Residuals:
-    """Outcomes and out-of-fold predictions of the two nuisance networks, one entry for each scored period.
+    """Outcomes and out-of-fold predictions of both nuisance networks, one entry a scored period; all (event,)."""
 
-    Attributes:
-        product: (event,) row of the product.
-        cluster: (event,) number of the cluster; events of one cluster may be correlated.
-        units: (event,) units sold.
-        mean: (event,) units expected by the demand network at the price charged, with the current elasticity in its
-            offset.
-        price: (event,) price residual (log price change less the price network's prediction), times the weekend factor.
-        routine: (event,) control function: its part that may respond to hidden demand (`endogeneity.control_function`).
-        weight: (event,) recency weight, 0 or more.
-        size: (event,) size of the negative binomial.
-        weekend: (event,) regressor of the weekend coefficient: elasticity × price residual on weekends, else 0.
-        censored: (event,) 1.0 where the stock ran out, so that demand was at least `units`.
-    """
-
-    product: Ints
-    cluster: Ints
-    units: Floats
-    mean: Floats
-    price: Floats
-    routine: Floats
-    weight: Floats
-    size: Floats
-    weekend: Floats
-    censored: Floats
+    product: Ints  # row of the product
+    cluster: Ints  # number of the cluster; events of one cluster may be correlated
+    units: Floats  # units sold
+    mean: Floats  # units expected at the price charged, with the current elasticity in the offset
+    price: Floats  # price residual (log price change less the price network's prediction) × weekend factor
+    routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
+    weight: Floats  # recency weight, 0 or more
+    size: Floats  # of the negative binomial
+    weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
+    censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`
 
     def select(self, rows: Ints | NDArray[np.bool_]) -> "Residuals":
         """Select events."""
@@ -63,46 +49,29 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Shift:
-    """Estimated differences between elasticities and those in the offset.
+    """Estimated differences between elasticities and those in the offset."""
 
-    Attributes:
-        value: (parent,) shift of each parent; a product without one is its own.
-        error: (parent,) its standard error given the control's coefficient; infinite without an estimate.
-        mean: The shift that all products share.
-        mean_error: Its standard error clustered over parents, including the uncertainty of control and weekend.
-        drift: Addition to that error, in quadrature, from clustering over time; infinite if all price changes fall into
-            one cluster of time.
-        control: Coefficient of the control function.
-        common: (parent,) standard deviation of the error that all products share through that coefficient.
-        weekend: Relative change of the elasticity on weekends, for all products, beyond that in the offset.
-        level: (product,) predicted random intercept: log error of the forecast's level.
-        level_sd: Standard deviation of the random intercepts.
-    """
-
-    value: Floats
-    error: Floats
-    mean: float
-    mean_error: float
-    drift: float
-    control: float
-    common: Floats
-    weekend: float
-    level: Floats
-    level_sd: float
+    value: Floats  # (parent,) shift of each parent; a product without one is its own
+    error: Floats  # (parent,) its standard error given the control's coefficient; infinite without an estimate
+    mean: float  # shift that all products share
+    mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
+    drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
+    control: float  # coefficient of the control function
+    common: Floats  # (parent,) standard deviation of the error that all products share through that coefficient
+    weekend: float  # relative change of the elasticity on weekends, for all products, beyond that in the offset
+    level: Floats  # (product,) predicted random intercept: log error of the forecast's level
+    level_sd: float  # standard deviation of the random intercepts
 
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Coefficients that all products share, and the products' random intercepts.
+    """Coefficients that all products share, and the products' random intercepts."""
 
-    `error` is clustered over parents; `drift` is what clustering over time adds to it, in quadrature.
-    """
-
-    value: Floats
-    error: Floats
-    drift: Floats
-    level: Floats
-    variance: float
+    value: Floats  # (column,)
+    error: Floats  # (column,) clustered over parents
+    drift: Floats  # (column,) what clustering over time adds to it, in quadrature
+    level: Floats  # (product,)
+    variance: float  # of the level
 
 
 @dataclass(frozen=True)
@@ -126,8 +95,8 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
     estimated variance. κ and ω, both weakly identified, are shrunk towards 0 by their standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of the
-    offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
+    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of `weekend`,
+    the offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
     Weights are 1 / (1 + mean / size). Standard errors are CR2 (`cluster_robust`): for shared coefficients the larger of
@@ -135,11 +104,8 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
     all (Smyth 2004, doi:10.2202/1544-6115.1027; parents of several products among themselves, since what these share
     counts in it) and at least 1.
 
-    Args:
-        residuals: Events of all products.
-        products: Number of products, including those without events.
-        weekend: The weekend factor already in the offset.
-        parent: (product,) row of the parent whose coefficient each product shares; each its own when absent.
+    `products` counts those without events, too; `parent` is (product,) row of the parent whose coefficient each shares,
+    each its own when absent.
     """
     parent = np.arange(products) if parent is None else parent
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
@@ -172,13 +138,9 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
 
 
 def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints | None = None) -> tuple[float, float]:
-    """Placebo test: coefficient of a column that should explain nothing, and its standard error (infinite if unknown).
+    """Coefficient of an (event,) column that should explain nothing, and its standard error (infinite if unknown).
 
-    Args:
-        residuals: Events; of their columns only `cluster` and those of the offset are read.
-        column: (event,) such as a future price change.
-        products: Number of products.
-        parent: As for `regress`.
+    Of the residuals' columns only `cluster` and those of the offset are read; `parent` is as for `regress`.
     """
     if not (np.abs(column) > 0).any():
         return 0.0, np.inf
@@ -190,16 +152,10 @@ def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints
 def difference(
     residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int, parent: Ints | None = None
 ) -> tuple[float, float]:
-    """Difference in elasticity between price changes of a kind and the others, and its standard error.
+    """Difference in elasticity between price changes of an (event,) kind and the others, and its standard error.
 
-    One scoring step from the parents' own fits suffices for a test (Rao 1948). The error is infinite if unknown.
-
-    Args:
-        residuals: Events of all products.
-        shift: Their regression.
-        kind: (event,) which price changes are of that kind.
-        products: Number of products.
-        parent: As for `regress`.
+    One scoring step from the parents' own fits, `shift`, suffices for a test (Rao 1948). The error is infinite if
+    unknown.
     """
     of = residuals.product if parent is None else parent[residuals.product]
     parents = products if parent is None else len(shift.value)
@@ -276,10 +232,7 @@ def _information(design: _Design, precision: float) -> Floats:
 
 
 def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: Ints) -> tuple[Floats, Floats]:
-    """(column,) CR2 errors over parents, at least the model-based ones, and what clustering over time adds.
-
-    `group` is (event,) row of the parent.
-    """
+    """(column,) CR2 errors over (event,) parents, at least the model-based ones, and what clustering over time adds."""
     design = _design(events, columns, fit, columns)
     who, precision = events.product, 1.0 / fit.variance
     # The prior of a product's intercept counts as data, distributed over its events in proportion to their information.
@@ -394,7 +347,7 @@ def _together_variance(
 ) -> tuple[float, float, int]:
     """Variance of the coefficient that products `rows` share, its degrees, and its clusters with price changes.
 
-    A cluster holds the events of all of them in one stretch of time, so that a shock common to them counts once.
+    A shock common to them counts once: a cluster holds the events of all of them in one stretch of time.
     """
     clusters, precision = int(events.cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
     who, cluster = np.searchsorted(rows, events.product), events.cluster
@@ -432,16 +385,9 @@ def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
 def complete_censored(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
     """Replace sold-out units by expected demand, and compute each event's information about the log mean.
 
-    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977).
-
-    Args:
-        units: (event,) units sold.
-        mean: (event,) expected units.
-        size: (event,) size of the negative binomial.
-        censored: (event,) above 0 where the stock ran out: demand was at least `units`.
-
-    Returns:
-        (event,) completed units, and (event,) minus the derivative of (units − mean) in log mean, at least 0.
+    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977). All
+    is (event,); where `censored` is above 0 the stock ran out. The information is minus the derivative of (units −
+    mean) in log mean, at least 0.
     """
     at = np.flatnonzero(censored > 0)
     full, information = units.astype(np.float64), np.asarray(mean, np.float64).copy()
