@@ -78,12 +78,8 @@ def absorbed_variance(information: Floats, ties: Floats, score: Floats) -> tuple
 
 
 def normal_factor(degrees: Floats) -> Floats:
-    """(…) factor that widens a standard error to a normal's with the same 80 % interval as t with these degrees.
-
-    Infinite at 0 degrees, where the error cannot be estimated.
-    """
+    """(…) factor to a normal's error with the 80 % interval of t with these degrees; infinite at 0, where none is known."""
     safe = np.maximum(degrees, 1e-3)
     with np.errstate(over="ignore"):
         quantile = stats.t.ppf(LEVEL, safe)
-    factor: Floats = np.where(degrees >= 1e-2, quantile / stats.norm.ppf(LEVEL), np.inf)
-    return factor
+    return np.where(degrees >= 1e-2, quantile / stats.norm.ppf(LEVEL), np.inf)

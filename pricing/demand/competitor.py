@@ -170,14 +170,13 @@ def _pairs(panel: Panel, norms: Norms) -> tuple[_Spans, _Spans]:
     counts &= np.isfinite(price) & np.isfinite(comp_price)
     both = counts[:, 1:] & counts[:, :-1]
     units = folded(restated_units(panel, norms))
-    enough = both.sum(axis=2) >= LEAST_DAYS[panel.period]
+    count = both.sum(axis=2)
+    enough = count >= LEAST_DAYS[panel.period]
 
     def over(part: slice) -> _Spans:
         total = np.where(both, units[:, part], 0.0).sum(axis=2)
-        mean = [
-            np.where(enough, np.where(both, values[:, part], 0.0).sum(axis=2) / np.maximum(both.sum(axis=2), 1), np.nan)
-            for values in (price, comp_price)
-        ]
+        sums = (np.where(both, values[:, part], 0.0).sum(axis=2) for values in (price, comp_price))
+        mean = (np.where(enough, each / np.maximum(count, 1), np.nan) for each in sums)
         return _Spans(total, np.where(enough, np.log(total + _HALF), np.nan), *mean)
 
     return over(slice(1, None)), over(slice(None, -1))

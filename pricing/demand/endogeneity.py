@@ -49,23 +49,19 @@ def fit_price_change_mixture(residual: Floats) -> PriceChangeMixture:
 
 def control_function(residual: Floats, moves: PriceChangeMixture) -> Floats:
     """Compute the control function: each residual times the probability that it is routine; same shape."""
-    part: Floats = residual * (1.0 - _chance(residual, moves))
-    return part
+    return np.asarray(residual * (1.0 - _chance(residual, moves)))
 
 
 def _chance(move: Floats, moves: PriceChangeMixture) -> Floats:
     """Posterior probability that a price change is deliberate."""
+    if moves.share <= 0:
+        return np.zeros_like(move)
+    narrower = 1.0 / moves.routine**2 - 1.0 / moves.deliberate**2
     with np.errstate(over="ignore", under="ignore"):
         odds = (
-            (1.0 - moves.share)
-            / moves.share
-            * (moves.deliberate / moves.routine)
-            * np.exp(-0.5 * move**2 * (1.0 / moves.routine**2 - 1.0 / moves.deliberate**2))
-            if moves.share > 0
-            else np.full_like(move, np.inf)
+            (1.0 - moves.share) / moves.share * (moves.deliberate / moves.routine) * np.exp(-0.5 * move**2 * narrower)
         )
-        chance: Floats = 1.0 / (1.0 + odds)
-    return chance
+        return np.asarray(1.0 / (1.0 + odds))
 
 
 @dataclass(frozen=True)
@@ -101,14 +97,10 @@ class FalsificationTest:
 class FalsificationTests:
     """Falsification tests of a panel's price changes."""
 
-    before: (
-        FalsificationTest  # effect of a price change on demand before it: nonzero if prices follow unforecast demand
-    )
-    later: FalsificationTest  # effect on demand some periods after it, when forecasts know it: nonzero if demand keeps trending
+    before: FalsificationTest  # lead test, of demand before a price change: nonzero if prices follow unforecast demand
+    later: FalsificationTest  # of demand some periods after it, when forecasts know it: nonzero if it keeps trending
     dip: FalsificationTest  # demand after a temporary cut, relative to the extra units while it lasted (stockpiling)
-    kinds: dict[
-        str, FalsificationTest
-    ]  # difference in elasticity between a kind of price changes and the others, by name
+    kinds: dict[str, FalsificationTest]  # difference in elasticity between changes of a kind and others, by kind
 
     @property
     def trend(self) -> FalsificationTest:

@@ -36,11 +36,10 @@ def quantile(level: float, *, mean: Floats, size: Floats, counted: NDArray[np.bo
 def share_inside(below: Floats, at: Floats, *, level: float) -> Floats:
     """Share of each outcome's probability inside the central interval of `level`, 0…1 (its mean is the coverage).
 
-    For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT is spread evenly over
-    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation and
-    not by random draws. Where nothing is spread, as for goods sold by weight, the PIT itself is inside or not.
-
-    `below` and `at` are the PIT's two ends, from `sales_transform`; NaN gives NaN.
+    For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT, whose two ends are
+    those of `sales_transform`, is spread evenly over each count's own probability (Czado, Gneiting, Held 2009,
+    doi:10.1111/j.1541-0420.2009.01191.x), in expectation and not by random draws. Where nothing is spread, as for goods
+    sold by weight, the PIT itself is inside or not. NaN gives NaN.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     width = np.asarray(at, np.float64) - below
@@ -68,8 +67,7 @@ def half_mean_difference(*, mean: Floats, size: Floats) -> Floats:
         square = (width * np.sinh(_NODE_STEP * node)) ** 2
         far = 1.0 + edge**2 * square
         total += np.cosh(_NODE_STEP * node) * np.exp(-size * np.log1p(gap * square / far)) / ((1.0 + square) * far)
-    integral: Floats = 4.0 / np.pi * _NODE_STEP * width * total
-    return np.asarray(mean / (1.0 + rest) * integral)
+    return np.asarray(mean / (1.0 + rest) * (4.0 / np.pi * _NODE_STEP * width * total))
 
 
 def sales_moments(*, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
@@ -172,15 +170,13 @@ def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
 
 
 def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
-    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule).
-
-    Gauss–Legendre quadrature between `_BREAKS`; below the first one 1 − F is 1.
-    """
+    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule, Gauss–Legendre quadrature)."""
     nodes, weights = np.polynomial.legendre.leggauss(48)
     least = np.ceil(shelf)
     deviation = np.sqrt(mean + mean**2 / size)
     begin = least - 0.5
     edges = np.maximum(mean + np.asarray(_BREAKS)[:, None] * deviation, begin)  # (break, row)
+    # Below the first break 1 − F is 1.
     total = edges[0] - begin + (least - shelf) * _above(least - 1.0, mean, size) ** 2
     for low, high in pairwise(edges):
         half = (high - low) / 2.0
@@ -240,7 +236,7 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
     total, best = scores(scored), better(scored)
-    result: dict[str, Any] = {
+    return {
         **total,
         "baseline": MIXED if len(names) > 1 else names.pop(),
         "baseline_hindsight": best,
@@ -249,24 +245,21 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
         "censored": int(frame["censored"].sum()),
         "left_out": len(frame) - len(scored),
         "always_sold_out": int(frame.groupby("product_id")["censored"].all().sum()),
+        "folds": [
+            {
+                "cutoff": str(pd.Timestamp(str(cutoff)).date()),
+                **scores(part),
+                "baseline": str(part["baseline"].iloc[0]),
+                "baseline_hindsight": better(part),
+            }
+            for cutoff, part in scored.groupby("cutoff", sort=True)
+        ],
+        "by_volume": {name: scores(part) for name in CLASSES if len(part := scored[scored["volume_class"] == name])},
+        "by_step": {
+            f"{7 * int(week) + 1}-{7 * int(week) + 7}": scores(part)
+            for week, part in scored.groupby((scored["step"] - 1) // 7)
+        },
     }
-    result["folds"] = [
-        {
-            "cutoff": str(pd.Timestamp(str(cutoff)).date()),
-            **scores(part),
-            "baseline": str(part["baseline"].iloc[0]),
-            "baseline_hindsight": better(part),
-        }
-        for cutoff, part in scored.groupby("cutoff", sort=True)
-    ]
-    result["by_volume"] = {
-        name: scores(scored[scored["volume_class"] == name])
-        for name in CLASSES
-        if (scored["volume_class"] == name).any()
-    }
-    week = (scored["step"] - 1) // 7
-    result["by_step"] = {f"{7 * int(w) + 1}-{7 * int(w) + 7}": scores(part) for w, part in scored.groupby(week)}
-    return result
 
 
 def scores(scored: pd.DataFrame) -> dict[str, float]:

@@ -44,15 +44,11 @@ def blank_evidence(products: int) -> Evidence:
 
 
 def gather_evidence(panel: Panel, *, own: Bools | None = None, tested: Floats | None = None) -> Evidence:
-    """Count what the history tells of each product's elasticity; objections are added later.
-
-    Prices set by the platform, `own`, are no moves; `tested` has the log draws of experiments, NaN outside. Both are
-    (product, period).
-    """
+    """Count what the history tells of each product's elasticity; objections are added later."""
     moved = moves_of(panel.price, panel.present, period=panel.period)
     if own is not None:
-        moved &= ~own
-    drawn = np.zeros_like(moved) if tested is None else np.isfinite(tested)
+        moved &= ~own  # prices set by the platform are no moves
+    drawn = np.zeros_like(moved) if tested is None else np.isfinite(tested)  # NaN outside experiments
     parent = parents_of(panel)
     price = np.sort(np.where(panel.present, np.log(panel.price), np.inf), axis=1)
     with np.errstate(invalid="ignore"):

@@ -45,16 +45,13 @@ class ScoredPeriods:
 
 
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
-    """(product, period) True where the price changed from the period before; both have a row, as have enough before.
-
-    Prices that the platform set, `own`, are left out, since they depend on its own forecasts.
-    """
+    """(product, period) True where the price changed from the period before; both have a row, as have enough before."""
     seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
     with np.errstate(invalid="ignore"):
         changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
     moved[:, 1:] = changed & seen[:, 1:] & seen[:, :-1]
     moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
-    return moved if own is None else moved & ~own
+    return moved if own is None else moved & ~own  # the platform's own prices depend on its forecasts
 
 
 def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
@@ -119,16 +116,13 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
         use = np.flatnonzero(unchanged & seen[row, now])
         found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
         kept.append(use)
-    which = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    which = np.concatenate(kept)
     return join(found), depth[which], (end - begin)[which].astype(np.float64)
 
 
 def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
-    """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier.
-
-    `tested` is (product, period) log of the price over that without the draw; NaN outside price tests.
-    """
-    drawn = np.isfinite(tested)
+    """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier."""
+    drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
     began = np.ones(tested.shape, bool)
     with np.errstate(invalid="ignore"):
@@ -143,9 +137,7 @@ def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
 
 def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
     """Concatenate events."""
-    return ScoredPeriods(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step"))
-    )
+    return ScoredPeriods(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 @dataclass(frozen=True)
@@ -187,8 +179,7 @@ def select_sample(
     with_draw[:, 1:] |= with_draw[:, :-1]  # price changes into and out of a test are randomised, too
     moved &= ~with_draw
     moves = after_price_changes(table, moved)
-    untouched = ~with_draw[moves.product, moves.at]
-    moves = moves.select(untouched)
+    moves = moves.select(~with_draw[moves.product, moves.at])
     first = np.flatnonzero(moves.step == 1)
     row_of = np.full(panel.present.shape, -1)
     row_of[moves.product[first], moves.at[first]] = first
@@ -237,7 +228,4 @@ def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str,
 
 def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
     """(period,) weights that halve every `half_life` periods into the past; all 1 without a half-life."""
-    if half_life is None:
-        return np.ones(periods, np.float32)
-    age = np.arange(periods)[::-1]
-    return (0.5 ** (age / half_life)).astype(np.float32)
+    return (0.5 ** (np.arange(periods)[::-1] / (half_life or np.inf))).astype(np.float32)

@@ -74,15 +74,12 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, F
 
 
 def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Bools) -> tuple[float, float]:
-    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks).
-
-    Sold-out rows enter with their expected demand at the current lift (EM algorithm).
-    """
+    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks)."""
     lift, information, score = 0.0, np.zeros(len(mean)), np.zeros(len(mean))
     most = RATIO * np.maximum(mean, 1.0)
     for _ in range(ROUNDS):
         expected = mean * np.exp(lift * draw)
-        wanted = np.where(censored, demand_above(units, mean=expected), units)
+        wanted = np.where(censored, demand_above(units, mean=expected), units)  # EM algorithm
         weight = 1.0 / (1.0 + expected / SIZE)
         information = weight * draw**2 * expected
         score = weight * draw * (np.minimum(wanted, most) - expected)

@@ -12,10 +12,9 @@ each. Their errors may be correlated within a cluster of time, so that the paren
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_variance, normal_factor
 
 MAX_NEWTON = 40
@@ -41,10 +40,6 @@ class Residuals:
     size: Floats  # of the negative binomial
     weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
     censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`
-
-    def select(self, rows: Ints | NDArray[np.bool_]) -> "Residuals":
-        """Select events."""
-        return Residuals(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -83,11 +78,6 @@ class _Design:
     total: Floats  # (product,) information
     centre: Floats  # (column, product)
     around: Floats  # (column, event)
-
-    def select(self, events: Ints) -> "_Design":
-        """Select events."""
-        part = self.information[events], self.residual[events]
-        return _Design(*part, self.total, self.centre, self.around[:, events])
 
 
 def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent: Ints | None = None) -> Shift:
@@ -138,10 +128,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
 
 
 def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints | None = None) -> tuple[float, float]:
-    """Coefficient of an (event,) column that should explain nothing, and its standard error (infinite if unknown).
-
-    Of the residuals' columns only `cluster` and those of the offset are read; `parent` is as for `regress`.
-    """
+    """Coefficient of an (event,) column that should explain nothing, and its standard error (infinite if unknown)."""
     if not (np.abs(column) > 0).any():
         return 0.0, np.inf
     parent = np.arange(products) if parent is None else parent
@@ -149,19 +136,12 @@ def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints
     return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
 
 
-def difference(
-    residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int, parent: Ints | None = None
-) -> tuple[float, float]:
-    """Difference in elasticity between price changes of an (event,) kind and the others, and its standard error.
-
-    One scoring step from the parents' own fits, `shift`, suffices for a test (Rao 1948). The error is infinite if
-    unknown.
-    """
+def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints | None = None) -> tuple[float, float]:
+    """Difference in elasticity between price changes of an (event,) kind and the others, and its error (infinite: unknown)."""
     of = residuals.product if parent is None else parent[residuals.product]
-    parents = products if parent is None else len(shift.value)
+    parents = len(shift.value)
     price = residuals.price.astype(np.float64)
-    given = shift.value[of] * price + shift.control * residuals.routine
-    given = given + shift.weekend * residuals.weekend
+    given = shift.value[of] * price + shift.control * residuals.routine + shift.weekend * residuals.weekend
     fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
     columns = np.stack([np.where(kind, price, 0.0), price])
@@ -172,7 +152,7 @@ def difference(
     column = design.around[0] - slope[of] * design.around[1]
     information = _by(of, design.information * column**2, parents)
     score = _by(of, design.residual * column, parents)
-    total = float(information.sum())
+    total = float(information.sum())  # one scoring step from the parents' own fits suffices for a test (Rao 1948)
     if total < 1e-6:
         return 0.0, np.inf
     found = cluster_robust_variance(information[:, None, None], score[:, None])
@@ -181,8 +161,7 @@ def difference(
 
 
 def _by(row: Ints, values: Floats, rows: int) -> Floats:
-    total: Floats = np.bincount(row, values, rows).astype(np.float64)
-    return total
+    return np.bincount(row, values, rows).astype(np.float64)
 
 
 def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats) -> _Design:
@@ -226,9 +205,8 @@ def _fit(events: Residuals, columns: Floats, *, parent: Ints) -> _Pooled:
 
 def _information(design: _Design, precision: float) -> Floats:
     """(column, column) information of the shared coefficients, random intercepts profiled out."""
-    inside: Floats = (design.around * design.information) @ design.around.T
-    total: Floats = inside + precision * design.centre @ design.centre.T
-    return total
+    inside = (design.around * design.information) @ design.around.T
+    return np.asarray(inside + precision * design.centre @ design.centre.T)
 
 
 def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: Ints) -> tuple[Floats, Floats]:
@@ -259,8 +237,7 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
     found = cluster_robust_variance(np.moveaxis(inside, 1, 0) + ridge / count, outer)
     factor = normal_factor(found.degrees)
     known = np.isfinite(factor)
-    error: Floats = np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
-    return error
+    return np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
 
 
 def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Floats]:
@@ -286,9 +263,8 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -
     error = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
     tie = _by(who, design.information * design.around[0] * design.around[1], products)
     tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
-    safe = np.where(usable, inside, 1.0)
-    error = np.where(usable, error, np.inf)
-    return np.where(usable, own, 0.0), error, np.where(usable, tie / safe, 0.0)
+    tie = np.where(usable, tie / np.where(usable, inside, 1.0), 0.0)
+    return np.where(usable, own, 0.0), np.where(usable, error, np.inf), tie
 
 
 def _own_error(
@@ -304,18 +280,17 @@ def _own_error(
         order = np.argsort(parent[events.product], kind="stable")
         ends = np.cumsum(np.bincount(parent[events.product], minlength=len(inside)))
         for row in np.flatnonzero(several):
-            members, some = np.flatnonzero(parent == row), order[ends[row - 1] if row else 0 : ends[row]]
-            found = _together_variance(events.select(some), price[some], design.select(some), fit=fit, rows=members)
+            theirs = order[ends[row - 1] if row else 0 : ends[row]]
+            found = _together_variance(events, price, design, fit=fit, rows=np.flatnonzero(parent == row), own=theirs)
             variance[row], degrees[row], active[row] = found
     degrees = np.where(active > 1, degrees, 0.0)
     ratio = variance * inside
     pooled = np.where(several, _pooled_ratio(ratio, degrees, several), _pooled_ratio(ratio, degrees, ~several))
     moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
-    error: Floats = np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES)
-    return error
+    return np.asarray(np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES))
 
 
-def _pooled_ratio(ratio: Floats, degrees: Floats, some: NDArray[np.bool_]) -> float:
+def _pooled_ratio(ratio: Floats, degrees: Floats, some: Bools) -> float:
     """Mean over-dispersion of some parents, weighted by degrees of freedom; 1 without any."""
     ratio, degrees = ratio[some], degrees[some]
     return float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
@@ -343,17 +318,14 @@ def _alone_variance(events: Residuals, price: Floats, design: _Design, *, fit: _
 
 
 def _together_variance(
-    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints
+    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints, own: Ints
 ) -> tuple[float, float, int]:
-    """Variance of the coefficient that products `rows` share, its degrees, and its clusters with price changes.
-
-    A shock common to them counts once: a cluster holds the events of all of them in one stretch of time.
-    """
-    clusters, precision = int(events.cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
-    who, cluster = np.searchsorted(rows, events.product), events.cluster
-    told, around = design.information, design.around[0]
-    active = int((_by(cluster, told * price**2, clusters) > 0).sum())
-    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual * around, clusters)
+    """Variance of the coefficient that products `rows`, of events `own`, share; its degrees; clusters with changes."""
+    who, cluster = np.searchsorted(rows, events.product[own]), events.cluster[own]  # a shock common to them counts once
+    clusters, precision = int(cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
+    told, around = design.information[own], design.around[0, own]
+    active = int((_by(cluster, told * price[own] ** 2, clusters) > 0).sum())
+    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual[own] * around, clusters)
     centre = design.centre[0, rows]
     information[-1] = precision * (centre**2).sum()
     score[-1] = precision * (centre * fit.level[rows]).sum()

@@ -124,8 +124,7 @@ def _normalised(logs: Floats) -> Floats:
 
 
 def _scaled(values: Floats) -> Floats:
-    total: Floats = values / np.maximum(values.sum(axis=1, keepdims=True), _TINY)
-    return total
+    return np.asarray(values / np.maximum(values.sum(axis=1, keepdims=True), _TINY))
 
 
 def _moments(chances: Floats) -> tuple[Floats, Floats]:

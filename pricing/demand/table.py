@@ -82,11 +82,6 @@ class DemandTable:
         return np.asarray(self.elasticity[:, None] * factor, np.float32)
 
     @cached_property
-    def _removed(self) -> Floats:
-        """(row,) share of the prior variance of the elasticity's log that data removed."""
-        return np.asarray(np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0))
-
-    @cached_property
     def _shift(self) -> Floats:
         """(step, node) level deviations in log units; the mean of demand over the nodes is unchanged."""
         step = np.arange(STALE_HORIZONS * self.horizon + 1)
@@ -171,7 +166,9 @@ class DemandTable:
             weight=WEIGHT,
             source=np.where(self.own[np.maximum(offers.product, 0)] & (offers.product >= 0), 0, 1),
             grade=self.grade[rows],
-            known=self._removed[rows],
+            known=np.maximum(
+                1.0 - (self.elasticity_sd[rows] / PRIOR_SD) ** 2, 0.0
+            ),  # share of variance that data removed
             unit=self.unit[rows],
         )
 
@@ -278,6 +275,5 @@ def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
     log = power + rest[:, :, None]
     if lift is not None:
         log += lift
-    np.maximum(log, -POWER_LIMIT, out=log)
-    np.minimum(log, POWER_LIMIT, out=log)
+    np.clip(log, -POWER_LIMIT, POWER_LIMIT, out=log)
     return np.exp(log, out=log)

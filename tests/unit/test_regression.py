@@ -246,9 +246,9 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     kind = rng.random(len(plain.price)) < 0.5
     units = rng.poisson(plain.units * np.exp(-1.5 * plain.price * kind)).astype(float)
 
-    alike = difference(plain, regress(plain, products=30), kind, products=30)
+    alike = difference(plain, regress(plain, products=30), kind)
     unlike = replace(plain, units=units)
-    apart = difference(unlike, regress(unlike, products=30), kind, products=30)
+    apart = difference(unlike, regress(unlike, products=30), kind)
 
     assert abs(alike[0]) < 3 * alike[1]
     assert apart[0] == pytest.approx(-1.5, abs=0.4)

@@ -163,7 +163,7 @@ def test_a_difference_that_no_kind_of_change_makes_is_within_its_error() -> None
         series = len(chain.parent)
         shift = regress(chain.residuals, products=series, parent=chain.parent)
         kind = chain.residuals.price > 0
-        value, error = difference(chain.residuals, shift, kind, products=series, parent=chain.parent)
+        value, error = difference(chain.residuals, shift, kind, parent=chain.parent)
         told.append(value / error)
 
         assert 0.1 < error < 2.0
