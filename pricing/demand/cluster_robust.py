@@ -78,7 +78,7 @@ def absorbed_variance(information: Floats, ties: Floats, score: Floats) -> tuple
 
 
 def normal_factor(degrees: Floats) -> Floats:
-    """(…) factor to a normal's error with the 80 % interval of t with these degrees; infinite at 0, where none is known."""
+    """(…) factor that gives a normal the 80 % interval of t with these degrees; infinite at 0: the error is unknown."""
     safe = np.maximum(degrees, 1e-3)
     with np.errstate(over="ignore"):
         quantile = stats.t.ppf(LEVEL, safe)

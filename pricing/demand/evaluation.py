@@ -170,7 +170,7 @@ def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
 
 
 def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
-    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule, Gauss–Legendre quadrature)."""
+    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule, Gauss–Legendre nodes)."""
     nodes, weights = np.polynomial.legendre.leggauss(48)
     least = np.ceil(shelf)
     deviation = np.sqrt(mean + mean**2 / size)

@@ -121,7 +121,7 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
 
 
 def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
-    """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier."""
+    """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
     drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
     began = np.ones(tested.shape, bool)

@@ -214,7 +214,7 @@ def test_sold_out_events_bias_nothing() -> None:
     limited = replace(plain, units=np.minimum(plain.units, stock), censored=met.astype(float))
 
     kept = regress(limited, products=20)
-    dropped = regress(limited.select(~met), products=20)
+    dropped = regress(Residuals(**{name: each[~met] for name, each in vars(limited).items()}), products=20)
 
     assert 0.2 < met.mean() < 0.4
     assert kept.mean == pytest.approx(-1.0, abs=0.12)
