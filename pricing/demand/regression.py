@@ -137,7 +137,7 @@ def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints
 
 
 def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints | None = None) -> tuple[float, float]:
-    """Difference in elasticity between price changes of an (event,) kind and others, and its error; infinite: unknown."""
+    """Elasticity of price changes of an (event,) kind less that of the others, and its error; infinite if unknown."""
     of = residuals.product if parent is None else parent[residuals.product]
     parents = len(shift.value)
     price = residuals.price.astype(np.float64)
