@@ -7,6 +7,7 @@ import pytest
 
 from pricing.demand.endogeneity import PriceChangeMixture, control_function, fit_price_change_mixture
 from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
+from tests.kit.stores import select
 
 
 def simulate(
@@ -214,7 +215,7 @@ def test_sold_out_events_bias_nothing() -> None:
     limited = replace(plain, units=np.minimum(plain.units, stock), censored=met.astype(float))
 
     kept = regress(limited, products=20)
-    dropped = regress(Residuals(**{name: each[~met] for name, each in vars(limited).items()}), products=20)
+    dropped = regress(select(limited, ~met), products=20)
 
     assert 0.2 < met.mean() < 0.4
     assert kept.mean == pytest.approx(-1.0, abs=0.12)

@@ -18,6 +18,7 @@ from tests.kit.stores import (
     draw_chain,
     estimate,
     posterior,
+    select,
 )
 
 Z = 1.2816
@@ -110,7 +111,7 @@ def test_a_product_beside_a_chain_of_stores_keeps_the_dispersion_of_its_like() -
     parent = np.concatenate([np.arange(72) // 12, 6 + np.arange(72)])
 
     error = regress(residuals, products=144, parent=parent).error[6:]
-    price = residuals.select(calm)
+    price = select(residuals, calm)
     information = np.bincount(price.product - 72, price.price**2 * price.mean / (1.0 + price.mean / price.size), 72)
 
     told = information > 0
@@ -120,7 +121,7 @@ def test_a_product_beside_a_chain_of_stores_keeps_the_dispersion_of_its_like() -
 def test_copies_of_a_store_add_no_certainty() -> None:
     one = draw_chain(ChainConfig(products=8, stores=1, common_shock=0.4, units=60.0), seed=4)
     events = len(one.residuals.units)
-    copies = one.residuals.select(np.tile(np.arange(events), 10))
+    copies = select(one.residuals, np.tile(np.arange(events), 10))
     copies = replace(copies, product=copies.product * 10 + np.repeat(np.arange(10), events))
 
     shared = regress(copies, products=80, parent=np.arange(80) // 10)
