@@ -11,15 +11,7 @@ from pricing.demand.identification import EventForecast, category_of_parents, le
 from pricing.demand.price_changes import select_sample
 from pricing.demand.regression import Residuals, difference, placebo, regress
 from tests.kit.demand_fakes import make_norms
-from tests.kit.stores import (
-    ChainConfig,
-    as_if_independent,
-    chain_sample,
-    draw_chain,
-    estimate,
-    posterior,
-    select,
-)
+from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 Z = 1.2816
 COMMON = ChainConfig(common_prices=True, common_shock=0.15)
