@@ -18,23 +18,17 @@ LEVEL = 0.9  # one-sided level at which t and normal quantiles are matched (80 %
 
 @dataclass(frozen=True)
 class ClusterRobustVariance:
-    """Cluster-robust variances of coefficients.
+    """Cluster-robust variances of coefficients."""
 
-    Attributes:
-        variance: (…, p) CR2 variance of each coefficient.
-        degrees: (…, p) its Satterthwaite degrees of freedom; 0 where the clusters leave no residual.
-    """
-
-    variance: Floats
-    degrees: Floats
+    variance: Floats  # (…, p) CR2 variance of each coefficient
+    degrees: Floats  # (…, p) its Satterthwaite degrees of freedom; 0 where the clusters leave no residual
 
 
 def cluster_robust_variance(information: Floats, score: Floats) -> ClusterRobustVariance:
     """Compute CR2 variances of coefficients that solve Σ score = 0, with independent clusters.
 
-    Args:
-        information: (…, cluster, p, p) each cluster's share of the information; their sum has an inverse.
-        score: (…, cluster, p) each cluster's score at the solution.
+    `information` is (…, cluster, p, p), whose sum over clusters has an inverse; `score` (…, cluster, p), at the
+    solution.
     """
     half = np.linalg.inv(np.linalg.cholesky(information.sum(axis=-3)))  # (…, p, p); half' half = inverse information
     wide = half[..., None, :, :]
@@ -65,14 +59,10 @@ def absorbed_variance(information: Floats, ties: Floats, score: Floats) -> tuple
     This is Bell and McCaffrey's correction along one direction; where clusters overlap with the absorbed coefficients
     it differs from `cluster_robust_variance` slightly, being unbiased alike.
 
-    Args:
-        information: (cluster,) each cluster's share of the coefficient's information; of positive sum.
-        ties: (cluster, absorbed) its information between the coefficient's projected column and each absorbed
-            coefficient, over the root of that coefficient's information. Each column sums to 0.
-        score: (cluster,) its score of the projected column.
-
-    Returns:
-        The variance, and Satterthwaite degrees of freedom; 0 where the clusters leave no residual.
+    `information` (cluster,), of positive sum, and `score` (cluster,) are of the projected column; `ties` is (cluster,
+    absorbed) information between it and each absorbed coefficient, over the root of that coefficient's information.
+    Each column of `ties` sums to 0. The second result is Satterthwaite's degrees of freedom; 0 where the clusters leave
+    no residual.
     """
     total = float(information.sum())
     leverage = information / total
@@ -88,12 +78,8 @@ def absorbed_variance(information: Floats, ties: Floats, score: Floats) -> tuple
 
 
 def normal_factor(degrees: Floats) -> Floats:
-    """(…) factor that widens a standard error to a normal's with the same 80 % interval as t with these degrees.
-
-    Infinite at 0 degrees, where the error cannot be estimated.
-    """
+    """(…) factor that gives a normal the 80 % interval of t with these degrees; infinite at 0: the error is unknown."""
     safe = np.maximum(degrees, 1e-3)
     with np.errstate(over="ignore"):
         quantile = stats.t.ppf(LEVEL, safe)
-    factor: Floats = np.where(degrees >= 1e-2, quantile / stats.norm.ppf(LEVEL), np.inf)
-    return factor
+    return np.where(degrees >= 1e-2, quantile / stats.norm.ppf(LEVEL), np.inf)

@@ -25,16 +25,13 @@ _HALF = 0.5  # added to both sums, so that a span without a sale has a log
 class CompetitorEffects:
     """By how many per cent demand rises when the competitor's price does by one; one entry a product.
 
-    Attributes:
-        mean: (product,) posterior mean; NaN where the history has too few moves of the competitor's price to say, or
-            no other product tells their effect from what all share.
-        sd: (product,) posterior standard deviation; NaN likewise.
-        moves: (product,) moves of the competitor's price that it was estimated from.
+    NaN where the history has too few moves of the competitor's price to say, or no other product tells their effect
+    from what all share.
     """
 
-    mean: Floats
-    sd: Floats
-    moves: Ints
+    mean: Floats  # (product,) posterior mean
+    sd: Floats  # (product,) posterior standard deviation
+    moves: Ints  # (product,) moves of the competitor's price that it was estimated from
 
     def interval(self) -> tuple[Floats, Floats]:
         """(product,) ends of the interval of probability LEVEL."""
@@ -54,7 +51,7 @@ class CompetitorEffects:
 def estimate_competitor_effects(
     panel: Panel, *, norms: Norms, category: Ints, elasticity_sd: Floats
 ) -> CompetitorEffects:
-    """Estimates the elasticity of demand in the competitor's price.
+    """Estimates the elasticity of demand in the competitor's price; `category` is (product,) its row.
 
     Units restated at the usual price are summed over spans of a week, and the log change from one span to the next is
     regressed on that of the competitor's price, by product, and, for what the restatement leaves, of the own price,
@@ -63,17 +60,11 @@ def estimate_competitor_effects(
     (a hierarchical normal model).
 
     Where the own price follows the competitor's, an error in the answer to the own price is one in the effect. That of
-    a product's elasticity is part of its own error; that of the common answer moves all products at once, so that no
-    number of them averages it away: it is added after the shrinkage.
+    a product's elasticity in `norms`, `elasticity_sd` (product,), is part of its own error; that of the common answer
+    moves all products at once, so that no number of them averages it away: it is added after the shrinkage.
 
     It is read from moves that somebody made for a reason: what drove the competitor's price and demand together biases
     it.
-
-    Args:
-        panel: The history.
-        norms: Its scales, elasticities among them.
-        category: (product,) row of its category.
-        elasticity_sd: (product,) standard deviation of its elasticity in `norms`.
     """
     later, before = _pairs(panel, norms)
     change = later.log_units - before.log_units
@@ -117,25 +108,15 @@ def _shrunk(value: Floats, error: Floats, *, category: Ints) -> tuple[Floats, Fl
 
 @dataclass(frozen=True)
 class _Regression:
-    """Weighted least squares of changes in units on a competitor's price, by product, and the own one, over all.
+    """Weighted least squares of changes in units on a competitor's price, by product, and the own one, over all."""
 
-    Attributes:
-        whole: (product,) change of units per change of the competitor's price, the own price left to follow it.
-        follows: (product,) change of the own price per change of the competitor's.
-        information: (product,) squares of the competitor's moves less what all share; 0 where that leaves none.
-        answer: Change of units per change of the own price, shrunk towards 0.
-        answer_error: Its standard error where a weight is an inverse variance.
-        left: (product, span) residuals.
-        free: Their degrees of freedom, at least 1.
-    """
-
-    whole: Floats
-    follows: Floats
-    information: Floats
-    answer: float
-    answer_error: float
-    left: Floats
-    free: int
+    whole: Floats  # (product,) change of units per change of the competitor's price, the own price left to follow it
+    follows: Floats  # (product,) change of the own price per change of the competitor's
+    information: Floats  # (product,) squares of the competitor's moves less what all share; 0 where that leaves none
+    answer: float  # change of units per change of the own price, shrunk towards 0
+    answer_error: float  # its standard error where a weight is an inverse variance
+    left: Floats  # (product, span) residuals
+    free: int  # their degrees of freedom, at least 1
 
 
 def _regress(change: Floats, competitor: Floats, own: Floats, *, weight: Floats) -> _Regression:
@@ -189,14 +170,13 @@ def _pairs(panel: Panel, norms: Norms) -> tuple[_Spans, _Spans]:
     counts &= np.isfinite(price) & np.isfinite(comp_price)
     both = counts[:, 1:] & counts[:, :-1]
     units = folded(restated_units(panel, norms))
-    enough = both.sum(axis=2) >= LEAST_DAYS[panel.period]
+    count = both.sum(axis=2)
+    enough = count >= LEAST_DAYS[panel.period]
 
     def over(part: slice) -> _Spans:
         total = np.where(both, units[:, part], 0.0).sum(axis=2)
-        mean = [
-            np.where(enough, np.where(both, values[:, part], 0.0).sum(axis=2) / np.maximum(both.sum(axis=2), 1), np.nan)
-            for values in (price, comp_price)
-        ]
+        sums = (np.where(both, values[:, part], 0.0).sum(axis=2) for values in (price, comp_price))
+        mean = (np.where(enough, each / np.maximum(count, 1), np.nan) for each in sums)
         return _Spans(total, np.where(enough, np.log(total + _HALF), np.nan), *mean)
 
     return over(slice(1, None)), over(slice(None, -1))

@@ -25,17 +25,11 @@ EXPECTED = frozenset({"promoted"})  # kinds that should differ: advertising has 
 
 @dataclass(frozen=True)
 class PriceChangeMixture:
-    """Mixture of two normal distributions of mean 0 for price residuals, in log units.
+    """Mixture of two normal distributions of mean 0 for price residuals, in log units."""
 
-    Attributes:
-        routine: Standard deviation of routine price changes.
-        deliberate: Standard deviation of deliberate ones, larger.
-        share: Share of deliberate price changes.
-    """
-
-    routine: float
-    deliberate: float
-    share: float
+    routine: float  # standard deviation of routine price changes
+    deliberate: float  # of deliberate ones, larger
+    share: float  # of deliberate price changes
 
 
 def fit_price_change_mixture(residual: Floats) -> PriceChangeMixture:
@@ -55,40 +49,29 @@ def fit_price_change_mixture(residual: Floats) -> PriceChangeMixture:
 
 def control_function(residual: Floats, moves: PriceChangeMixture) -> Floats:
     """Compute the control function: each residual times the probability that it is routine; same shape."""
-    part: Floats = residual * (1.0 - _chance(residual, moves))
-    return part
+    return np.asarray(residual * (1.0 - _chance(residual, moves)))
 
 
 def _chance(move: Floats, moves: PriceChangeMixture) -> Floats:
     """Posterior probability that a price change is deliberate."""
+    if moves.share <= 0:
+        return np.zeros_like(move)
+    narrower = 1.0 / moves.routine**2 - 1.0 / moves.deliberate**2
     with np.errstate(over="ignore", under="ignore"):
         odds = (
-            (1.0 - moves.share)
-            / moves.share
-            * (moves.deliberate / moves.routine)
-            * np.exp(-0.5 * move**2 * (1.0 / moves.routine**2 - 1.0 / moves.deliberate**2))
-            if moves.share > 0
-            else np.full_like(move, np.inf)
+            (1.0 - moves.share) / moves.share * (moves.deliberate / moves.routine) * np.exp(-0.5 * move**2 * narrower)
         )
-        chance: Floats = 1.0 / (1.0 + odds)
-    return chance
+        return np.asarray(1.0 / (1.0 + odds))
 
 
 @dataclass(frozen=True)
 class FalsificationTest:
-    """A falsification test: an estimate that should be 0, in units of an elasticity.
-
-    Attributes:
-        value: The estimate.
-        error: Its standard error; infinite where unknown.
-        comparisons: Number of tests it was chosen from (multiple testing).
-        share: For a difference between two kinds of price changes, the first kind's share of the information.
-    """
+    """A falsification test: an estimate that should be 0, in units of an elasticity."""
 
     value: float
-    error: float
-    comparisons: int = 1
-    share: float = 0.5
+    error: float  # standard error; infinite where unknown
+    comparisons: int = 1  # number of tests it was chosen from (multiple testing)
+    share: float = 0.5  # of the information that the first of two compared kinds of price changes has
 
     @property
     def excess(self) -> float:
@@ -100,10 +83,7 @@ class FalsificationTest:
 
     @property
     def misplaced(self) -> float:
-        """Mean square error of an estimate from both kinds, if either is equally likely to be the right one.
-
-        The estimate is the kinds' mean weighted by their information.
-        """
+        """Mean square error of both kinds' mean, weighted by information, if either is equally likely to be right."""
         return self.excess * (self.share**2 + (1.0 - self.share) ** 2) / 2.0
 
     @property
@@ -115,19 +95,12 @@ class FalsificationTest:
 
 @dataclass(frozen=True)
 class FalsificationTests:
-    """Falsification tests of a panel's price changes.
+    """Falsification tests of a panel's price changes."""
 
-    Attributes:
-        before: Effect of a price change on demand before it (lead test): nonzero if prices follow unforecast demand.
-        later: Effect on demand some periods after it, when forecasts know it: nonzero if demand keeps trending.
-        dip: Demand after a temporary cut, relative to the extra units while it lasted (stockpiling).
-        kinds: Difference in elasticity between one kind of price changes and the others, by the kind's name.
-    """
-
-    before: FalsificationTest
-    later: FalsificationTest
-    dip: FalsificationTest
-    kinds: dict[str, FalsificationTest]
+    before: FalsificationTest  # lead test, of demand before a price change: nonzero if prices follow unforecast demand
+    later: FalsificationTest  # of demand some periods after it, when forecasts know it: nonzero if it keeps trending
+    dip: FalsificationTest  # demand after a temporary cut, relative to the extra units while it lasted (stockpiling)
+    kinds: dict[str, FalsificationTest]  # difference in elasticity between changes of a kind and others, by kind
 
     @property
     def trend(self) -> FalsificationTest:

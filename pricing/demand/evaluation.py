@@ -36,11 +36,10 @@ def quantile(level: float, *, mean: Floats, size: Floats, counted: NDArray[np.bo
 def share_inside(below: Floats, at: Floats, *, level: float) -> Floats:
     """Share of each outcome's probability inside the central interval of `level`, 0…1 (its mean is the coverage).
 
-    For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT is spread evenly over
-    each count's own probability (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x), in expectation and
-    not by random draws. Where nothing is spread, as for goods sold by weight, the PIT itself is inside or not.
-
-    `below` and `at` are the PIT's two ends, from `sales_transform`; NaN gives NaN.
+    For counts, intervals whose ends count as inside would cover far more than `level`. So the PIT, whose two ends are
+    those of `sales_transform`, is spread evenly over each count's own probability (Czado, Gneiting, Held 2009,
+    doi:10.1111/j.1541-0420.2009.01191.x), in expectation and not by random draws. Where nothing is spread, as for goods
+    sold by weight, the PIT itself is inside or not. NaN gives NaN.
     """
     low, high = (1.0 - level) / 2.0, (1.0 + level) / 2.0
     width = np.asarray(at, np.float64) - below
@@ -68,19 +67,15 @@ def half_mean_difference(*, mean: Floats, size: Floats) -> Floats:
         square = (width * np.sinh(_NODE_STEP * node)) ** 2
         far = 1.0 + edge**2 * square
         total += np.cosh(_NODE_STEP * node) * np.exp(-size * np.log1p(gap * square / far)) / ((1.0 + square) * far)
-    integral: Floats = 4.0 / np.pi * _NODE_STEP * width * total
-    return np.asarray(mean / (1.0 + rest) * integral)
+    return np.asarray(mean / (1.0 + rest) * (4.0 / np.pi * _NODE_STEP * width * total))
 
 
 def sales_moments(*, mean: Floats, size: Floats, shelf: Floats) -> tuple[Floats, Floats]:
-    """Mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
+    """(row,) mean and variance of sales min(D, S) for negative binomial demand D and opening stock S.
 
     With D' and D'' negative binomials of sizes larger by one and two and the same p, and n the least count that uses up
     the stock, E[D; D < n] = mean · P(D' ≤ n − 2) and E[D (D − 1); D < n] = mean² (1 + 1 / size) · P(D'' ≤ n − 3), since
-    k P(D = k) = mean · P(D' = k − 1).
-
-    Returns:
-        (row,) units and (row,) squared units; NaN where the forecast is unknown. Arguments as of `sales_score`.
+    k P(D = k) = mean · P(D' = k − 1). NaN where the forecast is unknown; arguments as of `sales_score`.
     """
     known, centre, r = _forecast(mean, size)
     chance = r / (r + centre)
@@ -121,21 +116,15 @@ def sales_transform(units: Floats, *, mean: Floats, size: Floats, shelf: Floats)
 
 
 def sales_score(units: Floats, *, mean: Floats, size: Floats, shelf: Floats) -> Floats:
-    """Continuous ranked probability score (CRPS) of sales min(D, S): ∫ (F(z) − 1{z ≥ units})² dz.
+    """(row,) continuous ranked probability score (CRPS) of sales min(D, S), in units: ∫ (F(z) − 1{z ≥ units})² dz.
 
     For demand it is E|D − units| − ½ E|D − D'| (Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation
     21), in the closed form for the negative binomial of Wei and Held 2014, doi:10.1007/s11749-014-0380-8. From the
-    stock on both distribution functions are 1: ∫ (1 − F(z))² dz over z ≥ S is subtracted. Units may be fractional. A
-    point forecast's CRPS is its absolute error.
+    stock on both distribution functions are 1: ∫ (1 − F(z))² dz over z ≥ S is subtracted. A point forecast's CRPS is
+    its absolute error. Smaller is better; NaN where the forecast is unknown.
 
-    Args:
-        units: (row,) units sold, 0 to `shelf`; a row that sold more is scored as `shelf`.
-        mean: (row,) forecast of demand.
-        size: (row,) of its negative binomial.
-        shelf: (row,) opening stock, 0 or more; infinite where sales are not limited.
-
-    Returns:
-        (row,) scores in units, 0 or more, smaller is better; NaN where the forecast is unknown.
+    Units may be fractional; those above the opening stock `shelf`, which is infinite where sales are not limited, are
+    scored as `shelf`. `mean` and `size` are of demand.
 
     Example:
         >>> import numpy as np
@@ -181,15 +170,13 @@ def _counted_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
 
 
 def _integrated_tail(shelf: Floats, *, mean: Floats, size: Floats) -> Floats:
-    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule).
-
-    Gauss–Legendre quadrature between `_BREAKS`; below the first one 1 − F is 1.
-    """
+    """The same for large stocks: the sum over counts as an integral (inverse midpoint rule, Gauss–Legendre nodes)."""
     nodes, weights = np.polynomial.legendre.leggauss(48)
     least = np.ceil(shelf)
     deviation = np.sqrt(mean + mean**2 / size)
     begin = least - 0.5
     edges = np.maximum(mean + np.asarray(_BREAKS)[:, None] * deviation, begin)  # (break, row)
+    # Below the first break 1 − F is 1.
     total = edges[0] - begin + (least - shelf) * _above(least - 1.0, mean, size) ** 2
     for low, high in pairwise(edges):
         half = (high - low) / 2.0
@@ -240,18 +227,16 @@ def volume_class(mean_units: Floats) -> NDArray[np.str_]:
 
 
 def figures(frame: pd.DataFrame) -> dict[str, Any]:
-    """Score an evaluation frame, on sales given the opening stock; see `baselines.sales_rows`.
+    """Score an evaluation frame, on sales given the opening stock (`baselines.sales_rows`), in total and by part.
 
-    Returns:
-        Those of `scores`, `rows` scored, `censored` (sold-out rows), `left_out` (rows not scored), `always_sold_out`
-        (products that sold out in every row: their demand forecasts cannot be judged), the same scores per fold in
-        `folds`, per volume class in `by_volume` and per 7 steps in `by_step`. `baseline` is `naive`, `flat`, `direct`
-        or, over folds, `mixed`; `baseline_hindsight` and `wape_hindsight` are of the best one in hindsight.
+    `censored` counts sold-out rows, `left_out` rows not scored, `always_sold_out` products that sold out in every row:
+    their demand forecasts cannot be judged. `baseline` is `naive`, `flat`, `direct` or, over folds, `mixed`;
+    `baseline_hindsight` is the best one in hindsight. `by_step` is per 7 steps.
     """
     scored = sales_rows(frame)
     names = {NAIVE} if scored.empty else set(scored["baseline"])
     total, best = scores(scored), better(scored)
-    result: dict[str, Any] = {
+    return {
         **total,
         "baseline": MIXED if len(names) > 1 else names.pop(),
         "baseline_hindsight": best,
@@ -260,24 +245,21 @@ def figures(frame: pd.DataFrame) -> dict[str, Any]:
         "censored": int(frame["censored"].sum()),
         "left_out": len(frame) - len(scored),
         "always_sold_out": int(frame.groupby("product_id")["censored"].all().sum()),
+        "folds": [
+            {
+                "cutoff": str(pd.Timestamp(str(cutoff)).date()),
+                **scores(part),
+                "baseline": str(part["baseline"].iloc[0]),
+                "baseline_hindsight": better(part),
+            }
+            for cutoff, part in scored.groupby("cutoff", sort=True)
+        ],
+        "by_volume": {name: scores(part) for name in CLASSES if len(part := scored[scored["volume_class"] == name])},
+        "by_step": {
+            f"{7 * int(week) + 1}-{7 * int(week) + 7}": scores(part)
+            for week, part in scored.groupby((scored["step"] - 1) // 7)
+        },
     }
-    result["folds"] = [
-        {
-            "cutoff": str(pd.Timestamp(str(cutoff)).date()),
-            **scores(part),
-            "baseline": str(part["baseline"].iloc[0]),
-            "baseline_hindsight": better(part),
-        }
-        for cutoff, part in scored.groupby("cutoff", sort=True)
-    ]
-    result["by_volume"] = {
-        name: scores(scored[scored["volume_class"] == name])
-        for name in CLASSES
-        if (scored["volume_class"] == name).any()
-    }
-    week = (scored["step"] - 1) // 7
-    result["by_step"] = {f"{7 * int(w) + 1}-{7 * int(w) + 7}": scores(part) for w, part in scored.groupby(week)}
-    return result
 
 
 def scores(scored: pd.DataFrame) -> dict[str, float]:

@@ -47,8 +47,7 @@ class _Windows:
 
     def take(self, slots: Bools) -> "_Windows":
         """Select slots."""
-        columns = {name: values[..., slots] for name, values in vars(self).items()}
-        return _Windows(**columns)
+        return _Windows(**{name: values[..., slots] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,11 @@ class _LiftEvidence:
 
 
 def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passes: int = PASSES) -> EventLifts | None:
-    """Estimate the lift of each event in the panel's calendar.
+    """Estimate the lift of each event in the panel's calendar, for `ahead` periods after the history, too.
 
     Product-periods with an advertised cut are left out: the promotion lift is estimated elsewhere. Sold-out ones count
-    with their expected demand. An event needs two occurrences, or one with LEAST_ROWS product-periods.
-
-    Args:
-        panel: The history; of later periods only the calendar is read.
-        norms: The products' scales; their lifts are where the first pass over the history starts.
-        category: (product,) row of the category.
-        ahead: Periods after the history to compute lifts for.
-        passes: How many, each starting from the previous one's lifts.
+    with their expected demand. An event needs two occurrences, or one with LEAST_ROWS product-periods. Each of `passes`
+    over the history starts from the previous one's lifts, the first from those of `norms`.
     """
     if not panel.events:
         return None
@@ -115,10 +108,7 @@ def learn_lifts(panel: Panel, *, norms: Norms, category: Ints, ahead: int, passe
 
 
 def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats, Ints]:
-    """(group, period) units at usual price, the same expected without events, and (period,) product-periods.
-
-    The last group is all products. Units include the effects of events, expectations do not.
-    """
+    """(group, period) units at usual price, the same expected without events, and (period,) product-periods."""
     groups, periods = len(lifts.by_period), len(panel.dates)
     units, expected, rows = np.zeros((groups, periods)), np.zeros((groups, periods)), np.zeros(periods, np.int64)
     at, weekday = np.arange(periods - 1), features.weekdays(panel.dates, period=panel.period)[1:]
@@ -138,7 +128,7 @@ def _sums(panel: Panel, norms: Norms, lifts: EventLifts) -> tuple[Floats, Floats
         rows += counted.sum(axis=0)
     rows[0] = 0
     units *= np.exp(lifts.by_period[:, :periods])
-    units[-1], expected[-1] = units[:-1].sum(axis=0), expected[:-1].sum(axis=0)
+    units[-1], expected[-1] = units[:-1].sum(axis=0), expected[:-1].sum(axis=0)  # the last group: all products
     return units, expected, rows
 
 

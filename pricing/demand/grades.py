@@ -29,21 +29,13 @@ TREND, DIP_AFTER_CUT, KINDS_DISAGREE = (1 << n for n in range(len(FLAGS)))
 
 @dataclass(frozen=True)
 class Evidence:
-    """What each product's elasticity rests on; one entry a product, that of its parent where it has one.
+    """What each product's elasticity rests on; one entry a product, that of its parent where it has one."""
 
-    Attributes:
-        moves: Moves in the history, the most of any of the parent's products.
-        fortnights: Fortnights with a move of any of them.
-        prices: Distinct prices ever charged, the most of any of them.
-        drawn: Fortnights with a random draw of an experiment.
-        flags: Falsification tests that failed, as bits named by FLAGS.
-    """
-
-    moves: Ints
-    fortnights: Ints
-    prices: Ints
-    drawn: Ints
-    flags: Ints
+    moves: Ints  # in the history, the most of any of the parent's products
+    fortnights: Ints  # with a move of any of them
+    prices: Ints  # distinct ones ever charged, the most of any of them
+    drawn: Ints  # fortnights with a random draw of an experiment
+    flags: Ints  # falsification tests that failed, as bits named by FLAGS
 
 
 def blank_evidence(products: int) -> Evidence:
@@ -52,17 +44,11 @@ def blank_evidence(products: int) -> Evidence:
 
 
 def gather_evidence(panel: Panel, *, own: Bools | None = None, tested: Floats | None = None) -> Evidence:
-    """Count what the history tells of each product's elasticity; objections are added later.
-
-    Args:
-        panel: The history.
-        own: (product, period) prices set by the platform, which are no moves.
-        tested: (product, period) the log draws of experiments; NaN outside.
-    """
+    """Count what the history tells of each product's elasticity; objections are added later."""
     moved = moves_of(panel.price, panel.present, period=panel.period)
     if own is not None:
-        moved &= ~own
-    drawn = np.zeros_like(moved) if tested is None else np.isfinite(tested)
+        moved &= ~own  # prices set by the platform are no moves
+    drawn = np.zeros_like(moved) if tested is None else np.isfinite(tested)  # NaN outside experiments
     parent = parents_of(panel)
     price = np.sort(np.where(panel.present, np.log(panel.price), np.inf), axis=1)
     with np.errstate(invalid="ignore"):
@@ -131,13 +117,7 @@ def flag_names(flags: int) -> tuple[str, ...]:
 
 
 def why_held(grade: int, *, moves: int, fortnights: int) -> str:
-    """Say in a sentence, whose subject is a product's price, why it stays; empty where it may move by its elasticity.
-
-    Args:
-        grade: Of the product, index into GRADES.
-        moves: Of `Evidence`, and likewise `fortnights`.
-        fortnights: See there.
-    """
+    """Say in a sentence about a product's price why it stays; empty where it may move by its elasticity."""
     if grade != PRIOR_ONLY:
         return ""
     if not moves:

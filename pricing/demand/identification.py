@@ -15,23 +15,9 @@ from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
 from pricing.data.panel import Panel
-from pricing.demand import forward
-from pricing.demand.batches import (
-    KNOWN_PRICES,
-    FeatureTable,
-    SamplingPlan,
-    baseline,
-    build_table,
-    draw_batches,
-    gather_known,
-)
-from pricing.demand.endogeneity import (
-    UNTESTED,
-    FalsificationTest,
-    FalsificationTests,
-    control_function,
-    fit_price_change_mixture,
-)
+from pricing.demand import batches, forward
+from pricing.demand.batches import FeatureTable
+from pricing.demand.endogeneity import FalsificationTest, FalsificationTests, control_function, fit_price_change_mixture
 from pricing.demand.forward import Weights
 from pricing.demand.grades import Evidence, Grades, gather_evidence, grade_products
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
@@ -51,19 +37,12 @@ LEAST_BIAS = 0.15
 
 @dataclass(frozen=True)
 class Identified:
-    """Estimated elasticities with diagnostics.
+    """Estimated elasticities with diagnostics."""
 
-    Attributes:
-        norms: The products' scales, elasticities included.
-        shrunk: Posterior elasticities.
-        evidence: What each product's history tells of it.
-        grade: (product,) how well each elasticity is known, index into `grades.GRADES`.
-    """
-
-    norms: Norms
-    shrunk: PosteriorElasticities
-    evidence: Evidence
-    grade: Grades
+    norms: Norms  # the products' scales, elasticities included
+    shrunk: PosteriorElasticities  # (product,) posterior
+    evidence: Evidence  # what each product's history tells of it
+    grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
 
 
 @dataclass(frozen=True)
@@ -73,35 +52,19 @@ class EventForecast:
     mean: Floats
     size: Floats
 
-    def part(self, begin: int, count: int) -> "EventForecast":
-        """Select consecutive events."""
-        return EventForecast(self.mean[begin : begin + count], self.size[begin : begin + count])
-
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimated elasticities of one round, before any prior; one a parent, and a product without one is its own.
+    """Estimated elasticities of one round, before any prior; one a parent, and a product without one is its own."""
 
-    Attributes:
-        value: (parent,) estimates.
-        error: (parent,) their standard errors; infinite without an estimate.
-        level: Mean elasticity of all products.
-        level_error: Its standard error.
-        step: By how much the round moved it.
-        moved: By how much all rounds after the first did: a level that they move far is one that they do not agree on.
-        bias: Standard deviation of the bias that all estimates share, on the scale of an elasticity.
-        shift: The regression behind them.
-        checks: Falsification tests.
-    """
-
-    value: Floats
-    error: Floats
-    level: float
-    level_error: float
-    step: float
-    moved: float
-    bias: float
-    shift: Shift
+    value: Floats  # (parent,)
+    error: Floats  # (parent,) standard errors; infinite without an estimate
+    level: float  # mean elasticity of all products
+    level_error: float  # its standard error
+    step: float  # by how much the round moved it
+    moved: float  # by how much all rounds after the first did: they do not agree on a level that they move far
+    bias: float  # standard deviation of the bias that all estimates share, on the scale of an elasticity
+    shift: Shift  # the regression behind them
     checks: FalsificationTests
 
     def posterior(self, *, category: Ints, categories: int) -> PosteriorElasticities:
@@ -138,20 +101,14 @@ def identify(
     4. Steps 2 and 3 repeat with the new elasticities, at least twice, until the level moves by less than its standard
        error, `config.rounds` rounds at most.
 
-    Args:
-        panel: The history.
-        norms: The products' scales.
-        category: (product,) row of the category.
-        config: The demand section.
-        progress: Called with a sentence about each step.
-        tested: (product, period) log of the price over that without a random draw; NaN outside experiments. The draws
-            are an instrument: their estimate needs no control function and corrects that of other price changes.
-        own: (product, period) True where the platform itself set the price. These price changes depend on the model's
-            forecasts and on stock, and are left out.
+    `category` is each product's row of it; `progress` is called with a sentence about each step. `tested` is (product,
+    period) log of the price over that without a random draw, NaN outside experiments: an instrument, whose estimate
+    needs no control function and corrects that of other price changes. `own` is (product, period) True where the
+    platform itself set the price: such changes depend on the model's forecasts and on stock, and are left out.
     """
     say = progress or (lambda _: None)
     current = replace(norms, elasticity=np.full_like(norms.elasticity, START))
-    table = build_table(panel, norms=current, category=category)
+    table = batches.build_table(panel, norms=current, category=category)
     sample = select_sample(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
     evidence = gather_evidence(panel, own=own, tested=tested)
     grade = grade_products(evidence, categories=panel.categories)
@@ -170,9 +127,9 @@ def identify(
     for number in range(config.rounds):
         if number:
             del table  # two tables of a large panel may not fit in RAM
-            table = build_table(panel, norms=current, category=category)
-        mean, size = nuisances.demand_forecast(table, sample.everything, attempt=number)
-        known = learn(sample, table, EventForecast(mean, size), norms=current, so_far=known)
+            table = batches.build_table(panel, norms=current, category=category)
+        forecast = nuisances.demand_forecast(table, sample.everything, attempt=number)
+        known = learn(sample, table, forecast, norms=current, so_far=known)
         shrunk = known.posterior(category=mostly, categories=categories)
         stronger = np.clip(current.weekend + known.shift.weekend, -WEEKEND_LIMIT, WEEKEND_LIMIT)
         current = replace(
@@ -205,30 +162,41 @@ def category_of_parents(category: Ints, parent: Ints) -> Ints:
 def learn(
     sample: EstimationSample, table: FeatureTable, forecast: EventForecast, *, norms: Norms, so_far: Estimates | None
 ) -> Estimates:
-    """Run one round: regression, falsification tests, and the shared bias from both and from the round before.
-
-    Args:
-        sample: The events, with price residuals.
-        table: The panel's table, with the current elasticities.
-        forecast: Out-of-fold demand forecasts of all events.
-        norms: The current elasticities.
-        so_far: Result of the round before.
-    """
+    """Run one round: regression, falsification tests, and the shared bias from both and from the round before."""
     products = len(norms.elasticity)
-    groups = (sample.moves, sample.before, sample.later, sample.after, sample.tests)
-    begin = np.cumsum([0, *(len(events) for events in groups)])
-    moving, before_it, after_it, after_cut, drawn = (
-        forecast.part(int(at), len(events)) for at, events in zip(begin, groups, strict=False)
-    )
+    ends = np.cumsum([len(events) for events in (sample.moves, sample.before, sample.later, sample.after)])
+    forecasts = zip(np.split(forecast.mean, ends), np.split(forecast.size, ends), strict=True)
+    moving, before_it, after_it, after_cut, drawn = (EventForecast(mean, size) for mean, size in forecasts)
+
+    def residuals(events: ScoredPeriods, forecast: EventForecast, price: Floats) -> Residuals:
+        who, at = events.product, events.at
+        weekend = sample.weekend[at]
+        return Residuals(
+            product=who,
+            cluster=sample.cluster[at],
+            units=table.units[who, at].astype(np.float64),
+            mean=np.asarray(forecast.mean, np.float64),
+            price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
+            routine=np.zeros(len(at)),
+            weight=sample.recency[at].astype(np.float64),
+            size=np.asarray(forecast.size, np.float64),
+            weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
+            censored=table.censored[who, at],
+        )
+
+    def tested(events: ScoredPeriods, forecast: EventForecast, column: Floats) -> FalsificationTest:
+        plain = residuals(events, forecast, column)
+        return FalsificationTest(*placebo(plain, column, products=products, parent=sample.parent))
+
     routine = control_function(sample.residual, fit_price_change_mixture(sample.residual))
-    moves = replace(_residuals(sample, table, sample.moves, moving, sample.residual, norms), routine=routine)
+    moves = replace(residuals(sample.moves, moving, sample.residual), routine=routine)
     shift = regress(moves, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
     checks = FalsificationTests(
-        before=_tested(sample, table, sample.before, before_it, sample.residual[sample.coming], norms),
-        later=_tested(sample, table, sample.later, after_it, sample.residual[sample.past], norms),
+        before=tested(sample.before, before_it, sample.residual[sample.coming]),
+        later=tested(sample.later, after_it, sample.residual[sample.past]),
         # Sales lost after a cut were brought forward: the long-run elasticity is smaller by as much.
-        dip=_tested(sample, table, sample.after, after_cut, sample.depth * sample.lasted / AFTER, norms),
-        kinds=_compare_kinds(sample, moves, shift, products=products),
+        dip=tested(sample.after, after_cut, sample.depth * sample.lasted / AFTER),
+        kinds=_compare_kinds(sample, moves, shift),
     )
     by_parent = norms.take(sample.first)  # all products of a parent have its elasticity
     level = float(np.mean(by_parent.elasticity)) + shift.mean
@@ -251,19 +219,17 @@ def learn(
     )
     if not len(sample.tests):
         return known
-    random = _residuals(sample, table, sample.tests, drawn, _first_stage(sample, table) * sample.draw, norms)
+    random = residuals(sample.tests, drawn, _first_stage(sample, table) * sample.draw)
     drawn_shift = regress(random, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
     return with_draws(known, drawn_shift, norms=by_parent)
 
 
-def _compare_kinds(
-    sample: EstimationSample, moves: Residuals, shift: Shift, *, products: int
-) -> dict[str, FalsificationTest]:
+def _compare_kinds(sample: EstimationSample, moves: Residuals, shift: Shift) -> dict[str, FalsificationTest]:
     """Compare each kind with the other price changes, with its share of the information."""
     told = moves.weight * moves.mean / (1.0 + moves.mean / moves.size) * moves.price**2
     checks = {}
     for name, kind in sample.kinds.items():
-        value, error = difference(moves, shift, kind, products=products, parent=sample.parent)
+        value, error = difference(moves, shift, kind, parent=sample.parent)
         checks[name] = FalsificationTest(value, error, share=float(told[kind].sum() / max(told.sum(), 1e-300)))
     return checks
 
@@ -271,62 +237,20 @@ def _compare_kinds(
 def _first_stage(sample: EstimationSample, table: FeatureTable) -> float:
     """First-stage slope: how much of a draw the prices show after guardrails and price endings.
 
-    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument
-    (Theil 1953). Other causes of price changes are independent of the draws.
+    Slope of log price on the draws within products, by which two-stage least squares multiplies the instrument (Theil
+    1953). Other causes of price changes are independent of the draws.
     """
     product, price = sample.tests.product, table.log_price[sample.tests.product, sample.tests.at]
     rows = np.maximum(np.bincount(product), 1)
-    around = [values - (np.bincount(product, values) / rows)[product] for values in (sample.draw, price)]
-    drawn, moved = around
+    drawn, moved = (values - (np.bincount(product, values) / rows)[product] for values in (sample.draw, price))
     return float(np.clip(drawn @ moved / max(float(drawn @ drawn), 1e-12), LEAST_STAGE, 1.0))
 
 
-def _residuals(
-    sample: EstimationSample,
-    table: FeatureTable,
-    events: ScoredPeriods,
-    forecast: EventForecast,
-    price: Floats,
-    norms: Norms,
-) -> Residuals:
-    who, at = events.product, events.at
-    weekend = sample.weekend[at]
-    return Residuals(
-        product=who,
-        cluster=sample.cluster[at],
-        units=table.units[who, at].astype(np.float64),
-        mean=np.asarray(forecast.mean, np.float64),
-        price=np.asarray(price * (1.0 + norms.weekend[who] * weekend), np.float64),
-        routine=np.zeros(len(at)),
-        weight=sample.recency[at].astype(np.float64),
-        size=np.asarray(forecast.size, np.float64),
-        weekend=np.asarray(norms.elasticity[who] * price * weekend, np.float64),
-        censored=table.censored[who, at],
-    )
-
-
-def _tested(
-    sample: EstimationSample,
-    table: FeatureTable,
-    events: ScoredPeriods,
-    forecast: EventForecast,
-    column: Floats,
-    norms: Norms,
-) -> FalsificationTest:
-    if not len(events):
-        return UNTESTED
-    plain = _residuals(sample, table, events, forecast, column, norms)
-    return FalsificationTest(*placebo(plain, column, products=len(norms.elasticity), parent=sample.parent))
-
-
 def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> float:
-    """Standard deviation between two rounds of a parent's deviation from the common shift.
-
-    Rounds differ in random batches and starting elasticities, so their disagreement is estimation error.
-    """
+    """Standard deviation between two rounds of a parent's deviation from the common shift: error of estimation."""
     both = np.isfinite(error) & np.isfinite(before.error) if before is not None else np.zeros(len(error), np.bool_)
     if before is None or not both.any():
-        return 0.0
+        return 0.0  # rounds differ in random batches and starting elasticities
     weight = 1.0 / error[both] ** 2
     change = (value - before.value)[both]
     around = change - np.average(change, weights=weight)
@@ -334,16 +258,10 @@ def _between_rounds(value: Floats, error: Floats, before: Estimates | None) -> f
 
 
 def with_draws(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
-    """Correct estimates from observational price changes by those from random draws.
+    """Correct estimates from people's price changes by a regression on random draws; `norms` is the offset of both.
 
-    Where a product has both, the gap between them estimates the bias that all observational estimates share, which is
-    subtracted; its remaining uncertainty bounds the shared bias. A product's two estimates are then combined by
-    precision.
-
-    Args:
-        known: Estimates from price changes made by people.
-        random: Regression on the draws.
-        norms: The elasticities in the offset of both, one a parent.
+    Where a parent has both, the gap between them estimates the bias that all observational estimates share, which is
+    subtracted; its remaining uncertainty bounds the shared bias. Its two estimates are then combined by precision.
     """
     tested = norms.elasticity + random.value
     noise = random.error**2 + (random.drift**2 if np.isfinite(random.drift) else 0.0)
@@ -386,7 +304,9 @@ class Nuisances:
             units=config.units,
         )
         self._demand = Trainer(shape, loss="demand", seed=config.seed)
-        self._price = Trainer(replace(shape, known=KNOWN + 1 + KNOWN_PRICES), loss="price", seed=config.seed + 1)
+        self._price = Trainer(
+            replace(shape, known=KNOWN + 1 + batches.KNOWN_PRICES), loss="price", seed=config.seed + 1
+        )
         self._shape = shape
         block = config.block if panel.period == "day" else config.block // 7
         block = max(min(block, periods // config.nuisance_folds), 1)  # every fold of a short panel needs a block
@@ -394,19 +314,17 @@ class Nuisances:
 
     def price_residual(self, table: FeatureTable, events: ScoredPeriods) -> tuple[Floats, float]:
         """(event,) log price change less its out-of-fold prediction, and the predicted share of its variance (R²)."""
-        expected, _ = self._cross_fit(table, events, price=True)
-        at = events.at
-        move = table.log_price[events.product, at] - table.log_price[events.product, events.cutoff]
-        residual = move - expected
+        move = table.log_price[events.product, events.at] - table.log_price[events.product, events.cutoff]
+        residual = move - self._cross_fit(table, events, price=True)[0]
         foreseen = 1.0 - float((residual**2).sum()) / max(float((move**2).sum()), 1e-12) if len(move) else 0.0
         return residual, foreseen
 
-    def demand_forecast(self, table: FeatureTable, events: ScoredPeriods, *, attempt: int = 0) -> tuple[Floats, Floats]:
-        """(event,) out-of-fold expected units at the price charged, and size; each attempt samples other batches."""
+    def demand_forecast(self, table: FeatureTable, events: ScoredPeriods, *, attempt: int) -> EventForecast:
+        """Out of fold, at the price charged; each attempt samples other batches."""
         log_mean, log_size = self._cross_fit(table, events, price=False, attempt=attempt)
-        at = events.at
-        log_mean = log_mean + baseline(table, events.product, events.cutoff, events.step)
-        return np.exp(np.clip(log_mean + table.offset[events.product, at], -9, 14)), np.exp(log_size)
+        log_mean = log_mean + batches.baseline(table, events.product, events.cutoff, events.step)
+        log_mean = log_mean + table.offset[events.product, events.at]
+        return EventForecast(np.exp(np.clip(log_mean, -9, 14)), np.exp(log_size))
 
     def _cross_fit(
         self, table: FeatureTable, events: ScoredPeriods, *, price: bool, attempt: int = 0
@@ -417,7 +335,7 @@ class Nuisances:
         value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
         block = self._fold[events.at]
         for fold in range(config.nuisance_folds):
-            plan = SamplingPlan(
+            plan = batches.SamplingPlan(
                 series=SERIES,
                 length=self._shape.length,
                 cutoffs=self._shape.cutoffs,
@@ -430,7 +348,7 @@ class Nuisances:
             )
             rng = np.random.default_rng([config.seed, fold, int(price), attempt])
             weights = trainer.fit(
-                draw_batches(table, plan, rng),
+                batches.draw_batches(table, plan, rng),
                 steps=config.price_steps if price else config.demand_steps,
                 rate=config.learning_rate,
             )
@@ -451,6 +369,6 @@ def read_events(
         at = np.flatnonzero((events.product >= begin) & (events.product < begin + chunk))
         rows, cutoff = events.product[at], events.cutoff[at]
         prepared = forward.prepare(weights, states[rows - begin, cutoff], table.category[rows])
-        known = gather_known(table, rows, cutoff, events.step[at], flag=True, prices=price)
+        known = batches.gather_known(table, rows, cutoff, events.step[at], flag=True, prices=price)
         value[at], _, size[at] = forward.respond(weights, prepared, known)
     return value, size

@@ -45,18 +45,13 @@ class ScoredPeriods:
 
 
 def find_price_changes(table: FeatureTable, *, own: Bools | None = None) -> Bools:
-    """(product, period) True where the price changed from the period before; both have a row, as have enough before.
-
-    Args:
-        table: The panel's table.
-        own: (product, period) prices set by the platform; left out, since they depend on its own forecasts.
-    """
+    """(product, period) True where the price changed from the period before; both have a row, as have enough before."""
     seen, moved = table.seen > 0, np.zeros(table.log_price.shape, np.bool_)
     with np.errstate(invalid="ignore"):
         changed = np.abs(np.diff(table.log_price, axis=1)) > SAME_PRICE
     moved[:, 1:] = changed & seen[:, 1:] & seen[:, :-1]
     moved[:, 1:] &= np.cumsum(seen, axis=1)[:, :-1] >= LEAST_ROWS_BEFORE
-    return moved if own is None else moved & ~own
+    return moved if own is None else moved & ~own  # the platform's own prices depend on its forecasts
 
 
 def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
@@ -80,12 +75,10 @@ def after_price_changes(table: FeatureTable, moved: Bools) -> ScoredPeriods:
 
 
 def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tuple[ScoredPeriods, Ints]:
-    """Windows that begin `first` periods after (or before) a price change; the cutoff is just before.
+    """Windows that begin `first` periods after (or before) a price change, and (event,) its period.
 
-    The price must be constant from the price change, or for windows before it from the cutoff, to the window's end.
-
-    Returns:
-        The events, and (event,) the period of the price change.
+    The cutoff is just before the window. The price must be constant from the price change, or for windows before it
+    from the cutoff, to the window's end.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -103,8 +96,7 @@ def around_price_changes(table: FeatureTable, moved: Bools, *, first: int) -> tu
 def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats, Floats]:
     """Up to AFTER periods after the end of a temporary cut, forecast from the day before it began.
 
-    Returns:
-        The events, (event,) depth of the cut in log units, below 0, and (event,) its length in periods.
+    With them (event,) the cut's depth in log units, below 0, and its length in periods.
     """
     price, seen = table.log_price, table.seen > 0
     rows, at = np.nonzero(moved)
@@ -124,18 +116,13 @@ def after_cuts(table: FeatureTable, moved: Bools) -> tuple[ScoredPeriods, Floats
         use = np.flatnonzero(unchanged & seen[row, now])
         found.append(ScoredPeriods(row[use], begin[use] - 1, (now - begin + 1)[use]))
         kept.append(use)
-    which = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    which = np.concatenate(kept)
     return join(found), depth[which], (end - begin)[which].astype(np.float64)
 
 
 def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
-    """Periods at randomised prices, forecast from the day before the draw, at most SCORED_PERIODS_FEW periods earlier.
-
-    Args:
-        table: The panel's table.
-        tested: (product, period) log of the price over that without the draw; NaN outside price tests.
-    """
-    drawn = np.isfinite(tested)
+    """Periods at randomised prices, forecast from the day before the draw, SCORED_PERIODS_FEW periods away at most."""
+    drawn = np.isfinite(tested)  # (product, period); log of the price over that without the draw, NaN outside tests
     filled = np.where(drawn, tested, np.inf)
     began = np.ones(tested.shape, bool)
     with np.errstate(invalid="ignore"):
@@ -150,52 +137,30 @@ def during_tests(table: FeatureTable, tested: Floats) -> ScoredPeriods:
 
 def join(parts: list[ScoredPeriods]) -> ScoredPeriods:
     """Concatenate events."""
-    return ScoredPeriods(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("product", "cutoff", "step"))
-    )
+    return ScoredPeriods(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 @dataclass(frozen=True)
 class EstimationSample:
-    """Scored periods of a panel and their price information, before any demand forecast.
+    """Scored periods of a panel and their price information, before any demand forecast."""
 
-    Attributes:
-        moves: From price changes made by people on.
-        before: Just before some of them.
-        later: Some time after some of them.
-        after: After temporary cuts.
-        tests: At randomised prices.
-        coming: (before event,) row in `moves` of the first period of the following price change.
-        past: (later event,) row in `moves` of the first period of the preceding price change.
-        depth: (after event,) log depth of the cut, below 0.
-        lasted: (after event,) periods of the cut.
-        draw: (test event,) log of the price over that without the draw.
-        kinds: (event of moves,) masks of kinds of price changes, by name.
-        residual: (event of moves,) price residual: log price change less its out-of-fold prediction.
-        cluster: (period,) fortnight.
-        recency: (period,) weight.
-        weekend: (period,) 1.0 on weekends.
-        parent: (product,) row of the parent whose elasticity each product shares; one without a parent is its own.
-        first: (parent,) row of its first product.
-    """
-
-    moves: ScoredPeriods
-    before: ScoredPeriods
-    later: ScoredPeriods
-    after: ScoredPeriods
-    tests: ScoredPeriods
-    coming: Ints
-    past: Ints
-    depth: Floats
-    lasted: Floats
-    draw: Floats
-    kinds: dict[str, Bools]
-    residual: Floats
-    cluster: Ints
-    recency: Floats
-    weekend: Floats
-    parent: Ints
-    first: Ints
+    moves: ScoredPeriods  # from price changes made by people on
+    before: ScoredPeriods  # just before some of them
+    later: ScoredPeriods  # some time after some of them
+    after: ScoredPeriods  # after temporary cuts
+    tests: ScoredPeriods  # at randomised prices
+    coming: Ints  # (before event,) row in `moves` of the first period of the following price change
+    past: Ints  # (later event,) row in `moves` of the first period of the preceding price change
+    depth: Floats  # (after event,) log depth of the cut, below 0
+    lasted: Floats  # (after event,) periods of the cut
+    draw: Floats  # (test event,) log of the price over that without the draw
+    kinds: dict[str, Bools]  # (event of moves,) masks of kinds of price changes, by name
+    residual: Floats  # (event of moves,) log price change less its out-of-fold prediction
+    cluster: Ints  # (period,) fortnight
+    recency: Floats  # (period,) weight
+    weekend: Floats  # (period,) 1.0 on weekends
+    parent: Ints  # (product,) row of the parent whose elasticity each product shares; one without a parent is its own
+    first: Ints  # (parent,) row of its first product
 
     @property
     def everything(self) -> ScoredPeriods:
@@ -214,8 +179,7 @@ def select_sample(
     with_draw[:, 1:] |= with_draw[:, :-1]  # price changes into and out of a test are randomised, too
     moved &= ~with_draw
     moves = after_price_changes(table, moved)
-    untouched = ~with_draw[moves.product, moves.at]
-    moves = moves.select(untouched)
+    moves = moves.select(~with_draw[moves.product, moves.at])
     first = np.flatnonzero(moves.step == 1)
     row_of = np.full(panel.present.shape, -1)
     row_of[moves.product[first], moves.at[first]] = first
@@ -264,7 +228,4 @@ def _kinds(panel: Panel, table: FeatureTable, moves: ScoredPeriods) -> dict[str,
 
 def recency_weights(periods: int, *, half_life: float | None) -> NDArray[np.float32]:
     """(period,) weights that halve every `half_life` periods into the past; all 1 without a half-life."""
-    if half_life is None:
-        return np.ones(periods, np.float32)
-    age = np.arange(periods)[::-1]
-    return (0.5 ** (age / half_life)).astype(np.float32)
+    return (0.5 ** (np.arange(periods)[::-1] / (half_life or np.inf))).astype(np.float32)

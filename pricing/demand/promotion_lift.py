@@ -29,14 +29,8 @@ ROUNDS, SETTLED = 50, 1e-4
 def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArray[np.float32]:
     """(product,) log units that a full promotion adds beyond its price, estimated per category.
 
-    Args:
-        panel: The history.
-        norms: The products' scales, with elasticities for the price's own effect.
-        category: (product,) row of the category.
-
-    Returns:
-        At least 0, as in forecasts. A category without usable promotions in two fortnights gets the common mean; 0 if
-        no category has any.
+    At least 0, as in forecasts. `norms` have the elasticities for the price's own effect. A category without usable
+    promotions in two fortnights gets the common mean; 0 if no category has any.
     """
     count = int(category.max(initial=-1)) + 1
     rows = np.flatnonzero((panel.present & (panel.is_promo > 0)).any(axis=1))
@@ -57,9 +51,7 @@ def learn_promotion_lift(panel: Panel, *, norms: Norms, category: Ints) -> NDArr
 def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, Floats, Floats, Floats, Bools]:
     """Select promoted product-periods that have ordinary ones shortly before.
 
-    Returns:
-        (event,) category, fortnight, draw, units, expected units at that price without promotion, and whether the stock
-        ran out.
+    (event,) category, fortnight, draw, units, units expected at that price without promotion, and whether sold out.
     """
     columns = features.restated_columns(panel, replace(norms, promotion=np.zeros_like(norms.promotion)))
     promoted = panel.present & (panel.is_promo > 0)
@@ -82,15 +74,12 @@ def _promoted(panel: Panel, norms: Norms, category: Ints) -> tuple[Ints, Ints, F
 
 
 def _fit(cluster: Ints, draw: Floats, units: Floats, mean: Floats, censored: Bools) -> tuple[float, float]:
-    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks).
-
-    Sold-out rows enter with their expected demand at the current lift (EM algorithm).
-    """
+    """Estimate one lift by quasi-likelihood, with CR2 standard error over fortnights (promotions share shocks)."""
     lift, information, score = 0.0, np.zeros(len(mean)), np.zeros(len(mean))
     most = RATIO * np.maximum(mean, 1.0)
     for _ in range(ROUNDS):
         expected = mean * np.exp(lift * draw)
-        wanted = np.where(censored, demand_above(units, mean=expected), units)
+        wanted = np.where(censored, demand_above(units, mean=expected), units)  # EM algorithm
         weight = 1.0 / (1.0 + expected / SIZE)
         information = weight * draw**2 * expected
         score = weight * draw * (np.minimum(wanted, most) - expected)

@@ -12,10 +12,9 @@ each. Their errors may be correlated within a cluster of time, so that the paren
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.demand.cluster_robust import absorbed_variance, cluster_robust_variance, normal_factor
 
 MAX_NEWTON = 40
@@ -29,80 +28,45 @@ POOLED_DEGREES = 4.0  # prior degrees of freedom of each product's over-dispersi
 
 @dataclass(frozen=True)
 class Residuals:
-    """Outcomes and out-of-fold predictions of the two nuisance networks, one entry for each scored period.
+    """Outcomes and out-of-fold predictions of both nuisance networks, one entry a scored period; all (event,)."""
 
-    Attributes:
-        product: (event,) row of the product.
-        cluster: (event,) number of the cluster; events of one cluster may be correlated.
-        units: (event,) units sold.
-        mean: (event,) units expected by the demand network at the price charged, with the current elasticity in its
-            offset.
-        price: (event,) price residual (log price change less the price network's prediction), times the weekend factor.
-        routine: (event,) control function: its part that may respond to hidden demand (`endogeneity.control_function`).
-        weight: (event,) recency weight, 0 or more.
-        size: (event,) size of the negative binomial.
-        weekend: (event,) regressor of the weekend coefficient: elasticity × price residual on weekends, else 0.
-        censored: (event,) 1.0 where the stock ran out, so that demand was at least `units`.
-    """
-
-    product: Ints
-    cluster: Ints
-    units: Floats
-    mean: Floats
-    price: Floats
-    routine: Floats
-    weight: Floats
-    size: Floats
-    weekend: Floats
-    censored: Floats
-
-    def select(self, rows: Ints | NDArray[np.bool_]) -> "Residuals":
-        """Select events."""
-        return Residuals(**{name: values[rows] for name, values in vars(self).items()})
+    product: Ints  # row of the product
+    cluster: Ints  # number of the cluster; events of one cluster may be correlated
+    units: Floats  # units sold
+    mean: Floats  # units expected at the price charged, with the current elasticity in the offset
+    price: Floats  # price residual (log price change less the price network's prediction) × weekend factor
+    routine: Floats  # control function: its part that may respond to hidden demand (`endogeneity`)
+    weight: Floats  # recency weight, 0 or more
+    size: Floats  # of the negative binomial
+    weekend: Floats  # regressor of the weekend coefficient: elasticity × price residual on weekends, else 0
+    censored: Floats  # 1.0 where the stock ran out, so that demand was at least `units`
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Estimated differences between elasticities and those in the offset.
+    """Estimated differences between elasticities and those in the offset."""
 
-    Attributes:
-        value: (parent,) shift of each parent; a product without one is its own.
-        error: (parent,) its standard error given the control's coefficient; infinite without an estimate.
-        mean: The shift that all products share.
-        mean_error: Its standard error clustered over parents, including the uncertainty of control and weekend.
-        drift: Addition to that error, in quadrature, from clustering over time; infinite if all price changes fall into
-            one cluster of time.
-        control: Coefficient of the control function.
-        common: (parent,) standard deviation of the error that all products share through that coefficient.
-        weekend: Relative change of the elasticity on weekends, for all products, beyond that in the offset.
-        level: (product,) predicted random intercept: log error of the forecast's level.
-        level_sd: Standard deviation of the random intercepts.
-    """
-
-    value: Floats
-    error: Floats
-    mean: float
-    mean_error: float
-    drift: float
-    control: float
-    common: Floats
-    weekend: float
-    level: Floats
-    level_sd: float
+    value: Floats  # (parent,) shift of each parent; a product without one is its own
+    error: Floats  # (parent,) its standard error given the control's coefficient; infinite without an estimate
+    mean: float  # shift that all products share
+    mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
+    drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
+    control: float  # coefficient of the control function
+    common: Floats  # (parent,) standard deviation of the error that all products share through that coefficient
+    weekend: float  # relative change of the elasticity on weekends, for all products, beyond that in the offset
+    level: Floats  # (product,) predicted random intercept: log error of the forecast's level
+    level_sd: float  # standard deviation of the random intercepts
 
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Coefficients that all products share, and the products' random intercepts.
+    """Coefficients that all products share, and the products' random intercepts."""
 
-    `error` is clustered over parents; `drift` is what clustering over time adds to it, in quadrature.
-    """
-
-    value: Floats
-    error: Floats
-    drift: Floats
-    level: Floats
-    variance: float
+    value: Floats  # (column,)
+    error: Floats  # (column,) clustered over parents
+    drift: Floats  # (column,) what clustering over time adds to it, in quadrature
+    level: Floats  # (product,)
+    variance: float  # of the level
 
 
 @dataclass(frozen=True)
@@ -115,19 +79,14 @@ class _Design:
     centre: Floats  # (column, product)
     around: Floats  # (column, event)
 
-    def select(self, events: Ints) -> "_Design":
-        """Select events."""
-        part = self.information[events], self.residual[events]
-        return _Design(*part, self.total, self.centre, self.around[:, events])
-
 
 def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent: Ints | None = None) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
     estimated variance. κ and ω, both weakly identified, are shrunk towards 0 by their standard errors (normal priors,
-    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of the
-    offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
+    CONTROL_SD and WEEKEND_SD). Then δ again, and each parent's own δ, given those κ and ω. ω is a change of `weekend`,
+    the offset's weekend factor; the resulting factor is shrunk, so that more rounds do not weaken the prior. Sold-out
     events enter as censored: by the probability of at least that demand.
 
     Weights are 1 / (1 + mean / size). Standard errors are CR2 (`cluster_robust`): for shared coefficients the larger of
@@ -135,11 +94,8 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
     all (Smyth 2004, doi:10.2202/1544-6115.1027; parents of several products among themselves, since what these share
     counts in it) and at least 1.
 
-    Args:
-        residuals: Events of all products.
-        products: Number of products, including those without events.
-        weekend: The weekend factor already in the offset.
-        parent: (product,) row of the parent whose coefficient each product shares; each its own when absent.
+    `products` counts those without events, too; `parent` is (product,) row of the parent whose coefficient each shares,
+    each its own when absent.
     """
     parent = np.arange(products) if parent is None else parent
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
@@ -172,14 +128,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
 
 
 def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints | None = None) -> tuple[float, float]:
-    """Placebo test: coefficient of a column that should explain nothing, and its standard error (infinite if unknown).
-
-    Args:
-        residuals: Events; of their columns only `cluster` and those of the offset are read.
-        column: (event,) such as a future price change.
-        products: Number of products.
-        parent: As for `regress`.
-    """
+    """Coefficient of an (event,) column that should explain nothing, and its standard error (infinite if unknown)."""
     if not (np.abs(column) > 0).any():
         return 0.0, np.inf
     parent = np.arange(products) if parent is None else parent
@@ -187,25 +136,12 @@ def placebo(residuals: Residuals, column: Floats, *, products: int, parent: Ints
     return float(pooled.value[0]), float(np.hypot(pooled.error[0], pooled.drift[0]))
 
 
-def difference(
-    residuals: Residuals, shift: Shift, kind: NDArray[np.bool_], *, products: int, parent: Ints | None = None
-) -> tuple[float, float]:
-    """Difference in elasticity between price changes of a kind and the others, and its standard error.
-
-    One scoring step from the parents' own fits suffices for a test (Rao 1948). The error is infinite if unknown.
-
-    Args:
-        residuals: Events of all products.
-        shift: Their regression.
-        kind: (event,) which price changes are of that kind.
-        products: Number of products.
-        parent: As for `regress`.
-    """
+def difference(residuals: Residuals, shift: Shift, kind: Bools, *, parent: Ints | None = None) -> tuple[float, float]:
+    """Elasticity of price changes of an (event,) kind less that of the others, and its error; infinite if unknown."""
     of = residuals.product if parent is None else parent[residuals.product]
-    parents = products if parent is None else len(shift.value)
+    parents = len(shift.value)
     price = residuals.price.astype(np.float64)
-    given = shift.value[of] * price + shift.control * residuals.routine
-    given = given + shift.weekend * residuals.weekend
+    given = shift.value[of] * price + shift.control * residuals.routine + shift.weekend * residuals.weekend
     fitted = replace(residuals, mean=residuals.mean * np.exp(np.clip(given, -3, 3)))
     level = _Pooled(np.zeros(1), np.zeros(1), np.zeros(1), shift.level, shift.level_sd**2)
     columns = np.stack([np.where(kind, price, 0.0), price])
@@ -216,7 +152,7 @@ def difference(
     column = design.around[0] - slope[of] * design.around[1]
     information = _by(of, design.information * column**2, parents)
     score = _by(of, design.residual * column, parents)
-    total = float(information.sum())
+    total = float(information.sum())  # one scoring step from the parents' own fits suffices for a test (Rao 1948)
     if total < 1e-6:
         return 0.0, np.inf
     found = cluster_robust_variance(information[:, None, None], score[:, None])
@@ -225,8 +161,7 @@ def difference(
 
 
 def _by(row: Ints, values: Floats, rows: int) -> Floats:
-    total: Floats = np.bincount(row, values, rows).astype(np.float64)
-    return total
+    return np.bincount(row, values, rows).astype(np.float64)
 
 
 def _design(events: Residuals, columns: Floats, pooled: _Pooled, fitted: Floats) -> _Design:
@@ -270,16 +205,12 @@ def _fit(events: Residuals, columns: Floats, *, parent: Ints) -> _Pooled:
 
 def _information(design: _Design, precision: float) -> Floats:
     """(column, column) information of the shared coefficients, random intercepts profiled out."""
-    inside: Floats = (design.around * design.information) @ design.around.T
-    total: Floats = inside + precision * design.centre @ design.centre.T
-    return total
+    inside = (design.around * design.information) @ design.around.T
+    return np.asarray(inside + precision * design.centre @ design.centre.T)
 
 
 def _shared_error(events: Residuals, columns: Floats, fit: _Pooled, *, group: Ints) -> tuple[Floats, Floats]:
-    """(column,) CR2 errors over parents, at least the model-based ones, and what clustering over time adds.
-
-    `group` is (event,) row of the parent.
-    """
+    """(column,) CR2 errors over (event,) parents, at least the model-based ones, and what clustering over time adds."""
     design = _design(events, columns, fit, columns)
     who, precision = events.product, 1.0 / fit.variance
     # The prior of a product's intercept counts as data, distributed over its events in proportion to their information.
@@ -306,8 +237,7 @@ def _clustered(pairs: Floats, score: Floats, group: Ints, *, ridge: Floats) -> F
     found = cluster_robust_variance(np.moveaxis(inside, 1, 0) + ridge / count, outer)
     factor = normal_factor(found.degrees)
     known = np.isfinite(factor)
-    error: Floats = np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
-    return error
+    return np.where(known, np.sqrt(found.variance) * np.where(known, factor, 1.0), np.inf)
 
 
 def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -> tuple[Floats, Floats, Floats]:
@@ -333,9 +263,8 @@ def _own(events: Residuals, columns: Floats, pooled: _Pooled, *, parent: Ints) -
     error = _own_error(events, price, design, fit=fit, inside=inside, parent=parent)
     tie = _by(who, design.information * design.around[0] * design.around[1], products)
     tie = _by(parent, tie + precision * design.centre[0] * design.centre[1], parents)
-    safe = np.where(usable, inside, 1.0)
-    error = np.where(usable, error, np.inf)
-    return np.where(usable, own, 0.0), error, np.where(usable, tie / safe, 0.0)
+    tie = np.where(usable, tie / np.where(usable, inside, 1.0), 0.0)
+    return np.where(usable, own, 0.0), np.where(usable, error, np.inf), tie
 
 
 def _own_error(
@@ -351,18 +280,17 @@ def _own_error(
         order = np.argsort(parent[events.product], kind="stable")
         ends = np.cumsum(np.bincount(parent[events.product], minlength=len(inside)))
         for row in np.flatnonzero(several):
-            members, some = np.flatnonzero(parent == row), order[ends[row - 1] if row else 0 : ends[row]]
-            found = _together_variance(events.select(some), price[some], design.select(some), fit=fit, rows=members)
+            theirs = order[ends[row - 1] if row else 0 : ends[row]]
+            found = _together_variance(events, price, design, fit=fit, rows=np.flatnonzero(parent == row), own=theirs)
             variance[row], degrees[row], active[row] = found
     degrees = np.where(active > 1, degrees, 0.0)
     ratio = variance * inside
     pooled = np.where(several, _pooled_ratio(ratio, degrees, several), _pooled_ratio(ratio, degrees, ~several))
     moderated = np.maximum((degrees * ratio + POOLED_DEGREES * pooled) / (degrees + POOLED_DEGREES), 1.0)
-    error: Floats = np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES)
-    return error
+    return np.asarray(np.sqrt(moderated / inside) * normal_factor(degrees + POOLED_DEGREES))
 
 
-def _pooled_ratio(ratio: Floats, degrees: Floats, some: NDArray[np.bool_]) -> float:
+def _pooled_ratio(ratio: Floats, degrees: Floats, some: Bools) -> float:
     """Mean over-dispersion of some parents, weighted by degrees of freedom; 1 without any."""
     ratio, degrees = ratio[some], degrees[some]
     return float((degrees * ratio).sum() / degrees.sum()) if degrees.sum() > 0 else 1.0
@@ -390,17 +318,14 @@ def _alone_variance(events: Residuals, price: Floats, design: _Design, *, fit: _
 
 
 def _together_variance(
-    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints
+    events: Residuals, price: Floats, design: _Design, *, fit: _Pooled, rows: Ints, own: Ints
 ) -> tuple[float, float, int]:
-    """Variance of the coefficient that products `rows` share, its degrees, and its clusters with price changes.
-
-    A cluster holds the events of all of them in one stretch of time, so that a shock common to them counts once.
-    """
-    clusters, precision = int(events.cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
-    who, cluster = np.searchsorted(rows, events.product), events.cluster
-    told, around = design.information, design.around[0]
-    active = int((_by(cluster, told * price**2, clusters) > 0).sum())
-    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual * around, clusters)
+    """Variance of the coefficient that products `rows`, of events `own`, share; its degrees; clusters with changes."""
+    who, cluster = np.searchsorted(rows, events.product[own]), events.cluster[own]  # a shock common to them counts once
+    clusters, precision = int(cluster.max(initial=0)) + 2, 1.0 / fit.variance  # the last: the intercepts' priors
+    told, around = design.information[own], design.around[0, own]
+    active = int((_by(cluster, told * price[own] ** 2, clusters) > 0).sum())
+    information, score = _by(cluster, told * around**2, clusters), _by(cluster, design.residual[own] * around, clusters)
     centre = design.centre[0, rows]
     information[-1] = precision * (centre**2).sum()
     score[-1] = precision * (centre * fit.level[rows]).sum()
@@ -432,16 +357,9 @@ def expected_above(units: Floats, mean: Floats, size: Floats) -> Floats:
 def complete_censored(units: Floats, mean: Floats, size: Floats, *, censored: Floats) -> tuple[Floats, Floats]:
     """Replace sold-out units by expected demand, and compute each event's information about the log mean.
 
-    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977).
-
-    Args:
-        units: (event,) units sold.
-        mean: (event,) expected units.
-        size: (event,) size of the negative binomial.
-        censored: (event,) above 0 where the stock ran out: demand was at least `units`.
-
-    Returns:
-        (event,) completed units, and (event,) minus the derivative of (units − mean) in log mean, at least 0.
+    With these units the negative binomial's score is that of the censored likelihood (Dempster, Laird, Rubin 1977). All
+    is (event,); where `censored` is above 0 the stock ran out. The information is minus the derivative of (units −
+    mean) in log mean, at least 0.
     """
     at = np.flatnonzero(censored > 0)
     full, information = units.astype(np.float64), np.asarray(mean, np.float64).copy()

@@ -27,19 +27,12 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class PosteriorElasticities:
-    """Elasticities after shrinkage, as mean and standard deviation of θ.
+    """Elasticities after shrinkage, as mean and standard deviation of θ."""
 
-    Attributes:
-        mean: (product,) posterior mean.
-        sd: (product,) posterior standard deviation.
-        category_mean: (category + 1,) of a new product of each category, and of an unknown one.
-        category_sd: (category + 1,) likewise.
-    """
-
-    mean: Floats
-    sd: Floats
-    category_mean: Floats
-    category_sd: Floats
+    mean: Floats  # (product,)
+    sd: Floats  # (product,)
+    category_mean: Floats  # (category + 1,) of a new product of each category, and of an unknown one
+    category_sd: Floats  # (category + 1,) likewise
 
     @property
     def elasticity(self) -> Floats:
@@ -56,14 +49,10 @@ START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))
 
 
 def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, bias: float) -> PosteriorElasticities:
-    """Compute the posterior of all elasticities.
+    """Compute the posterior of all elasticities from (product,) estimates, which may be above 0.
 
-    Args:
-        estimate: (product,) estimated elasticities; may be above 0.
-        error: (product,) their standard errors; infinite without an estimate.
-        category: (product,) row of the category.
-        categories: Their number; some may have no product.
-        bias: Standard deviation of the log of the factor that all estimates share.
+    `error` is infinite without an estimate; some of the `categories` may have no product. `bias` is the standard
+    deviation of the log of the factor that all estimates share.
 
     Example:
         >>> import numpy as np
@@ -135,8 +124,7 @@ def _normalised(logs: Floats) -> Floats:
 
 
 def _scaled(values: Floats) -> Floats:
-    total: Floats = values / np.maximum(values.sum(axis=1, keepdims=True), _TINY)
-    return total
+    return np.asarray(values / np.maximum(values.sum(axis=1, keepdims=True), _TINY))
 
 
 def _moments(chances: Floats) -> tuple[Floats, Floats]:

@@ -45,60 +45,34 @@ class DemandTable:
         level + events + elasticity · (1 + weekend · W) · φ(log(price / reference)) + promotion · draw
             + rival · log(competitor's price / his usual price, within e^±1) + level error · node,
 
-    with φ(x) = x at half of the nodes and e^x − 1 at the others. A term whose input is not known is 0.
-
-    Attributes:
-        product_ids: (product,) sorted.
-        categories: (category,) sorted.
-        parent_ids: (product,) the parent whose elasticity each shares; its own id without one.
-        category: (product,) row among the categories; one past the end where it is unknown.
-        period: The grain.
-        horizon: Periods after the state's date up to which the state is not stale.
-        state_date: Last period that the levels rest on.
-        level_error: Log-level standard deviation one period ahead and its growth with the root of the step.
-        levels: (row, period) log units of the periods after the state's date, at the reference price: no promotion, the
-            competitor at his usual price, holidays in, named events out.
-        lifts: Of named events; None without any.
-        reference: (row,) price at which the level is known best; NaN where it is the request's list price.
-        list_price: (row,) from which a promotion's cut is measured; NaN likewise.
-        unit: (row,) counting unit, in the units of demand.
-        size: (row,) of the negative binomial of one period.
-        elasticity: (row,) posterior means.
-        elasticity_sd: (row,) posterior standard deviations of their logs.
-        weekend: (row,) relative change of the elasticity on weekends.
-        promotion: (row,) log units that a full promotion adds beyond its price.
-        rival: (row,) elasticity in the competitor's price, 0 or more.
-        rival_usual: (row,) the competitor's usual price; NaN where unknown.
-        grade: (row,) how well each elasticity is identified, index into `grades.GRADES`.
-        own: (product,) whether its own history is used and not its category's.
-        evidence: Behind each product's elasticity, and objections to it.
-        competitor: What the competitor's price does to demand, with its uncertainty; None where it was not estimated.
+    with φ(x) = x at half of the nodes and e^x − 1 at the others. A term whose input is not known is 0. Levels hold at
+    the reference price: no promotion, the competitor at his usual price, holidays in, named events out.
     """
 
-    product_ids: Strings
-    categories: Strings
-    parent_ids: Strings
-    category: Ints
+    product_ids: Strings  # (product,) sorted
+    categories: Strings  # (category,) sorted
+    parent_ids: Strings  # (product,) the parent whose elasticity each shares; its own id without one
+    category: Ints  # (product,) row among the categories; one past the end where it is unknown
     period: Period
-    horizon: int
-    state_date: dt.date
-    level_error: tuple[float, float]
-    levels: Floats
-    lifts: EventLifts | None
-    reference: Floats
-    list_price: Floats
-    unit: Floats
-    size: Floats
-    elasticity: Floats
-    elasticity_sd: Floats
-    weekend: Floats
-    promotion: Floats
-    rival: Floats
-    rival_usual: Floats
-    grade: Grades
-    own: Bools
-    evidence: Evidence
-    competitor: CompetitorEffects | None = None
+    horizon: int  # periods after the state's date up to which the state is not stale
+    state_date: dt.date  # last period that the levels rest on
+    level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
+    levels: Floats  # (row, period) log units of the periods after the state's date
+    lifts: EventLifts | None  # of named events; None without any
+    reference: Floats  # (row,) price at which the level is known best; NaN where it is the request's list price
+    list_price: Floats  # (row,) from which a promotion's cut is measured; NaN likewise
+    unit: Floats  # (row,) counting unit, in the units of demand
+    size: Floats  # (row,) of the negative binomial of one period
+    elasticity: Floats  # (row,) posterior means
+    elasticity_sd: Floats  # (row,) posterior standard deviations of their logs
+    weekend: Floats  # (row,) relative change of the elasticity on weekends
+    promotion: Floats  # (row,) log units that a full promotion adds beyond its price
+    rival: Floats  # (row,) elasticity in the competitor's price, 0 or more
+    rival_usual: Floats  # (row,) the competitor's usual price; NaN where unknown
+    grade: Grades  # (row,) how well each elasticity is identified, index into `grades.GRADES`
+    own: Bools  # (product,) whether its own history is used and not its category's
+    evidence: Evidence  # behind each product's elasticity, and objections to it
+    competitor: CompetitorEffects | None = None  # effect of his price, uncertain; None where not estimated
 
     @cached_property
     def _nodes(self) -> Floats:
@@ -106,11 +80,6 @@ class DemandTable:
         factor = np.exp(self.elasticity_sd[:, None] * ELASTICITY_Z)
         factor /= factor.mean(axis=1, keepdims=True)
         return np.asarray(self.elasticity[:, None] * factor, np.float32)
-
-    @cached_property
-    def _removed(self) -> Floats:
-        """(row,) share of the prior variance of the elasticity's log that data removed."""
-        return np.asarray(np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0))
 
     @cached_property
     def _shift(self) -> Floats:
@@ -197,16 +166,16 @@ class DemandTable:
             weight=WEIGHT,
             source=np.where(self.own[np.maximum(offers.product, 0)] & (offers.product >= 0), 0, 1),
             grade=self.grade[rows],
-            known=self._removed[rows],
+            known=np.maximum(
+                1.0 - (self.elasticity_sd[rows] / PRIOR_SD) ** 2, 0.0
+            ),  # share of variance that data removed
             unit=self.unit[rows],
         )
 
     def terms(self, offers: Offers, prices: Floats) -> dict[str, Floats]:
         """Split the log of the units expected in the first period, at prices (request,), into terms that add up to it.
 
-        Returns:
-            (request,) each: `level` of a mean period of the next week at the reference price, and what
-            `season`, `events`, `price`, `promotion` and `competitor` add to it.
+        `level` is of a mean period of the next week at the reference price; the others are what each adds to it.
         """
         rows, first = self.rows(offers), self.steps(offers.date)
         level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
@@ -268,8 +237,7 @@ class DemandTable:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "DemandTable":
         """Rebuild the table from `to_arrays` and `meta`; the arrays may be memory-mapped and are not modified.
 
-        Raises:
-            VersionError: An array or a number is missing.
+        Raises VersionError where an array or a number is missing.
         """
         try:
             lifts, rival = below(arrays, "lifts"), below(arrays, "competitor")
@@ -307,6 +275,5 @@ def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
     log = power + rest[:, :, None]
     if lift is not None:
         log += lift
-    np.maximum(log, -POWER_LIMIT, out=log)
-    np.minimum(log, POWER_LIMIT, out=log)
+    np.clip(log, -POWER_LIMIT, POWER_LIMIT, out=log)
     return np.exp(log, out=log)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable, build_table
@@ -98,6 +98,10 @@ def draw_chain(config: ChainConfig, *, seed: int) -> Chain:
         censored=nothing,
     )
     return Chain(residuals, np.arange(products * stores) // stores, category, elasticity, own.ravel())
+
+
+def select(residuals: Residuals, rows: Ints | Bools) -> Residuals:
+    return Residuals(**{name: values[rows] for name, values in vars(residuals).items()})
 
 
 def estimate(chain: Chain, *, shared: bool) -> Estimates:

@@ -7,6 +7,7 @@ import pytest
 
 from pricing.demand.endogeneity import PriceChangeMixture, control_function, fit_price_change_mixture
 from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
+from tests.kit.stores import select
 
 
 def simulate(
@@ -214,7 +215,7 @@ def test_sold_out_events_bias_nothing() -> None:
     limited = replace(plain, units=np.minimum(plain.units, stock), censored=met.astype(float))
 
     kept = regress(limited, products=20)
-    dropped = regress(limited.select(~met), products=20)
+    dropped = regress(select(limited, ~met), products=20)
 
     assert 0.2 < met.mean() < 0.4
     assert kept.mean == pytest.approx(-1.0, abs=0.12)
@@ -246,9 +247,9 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     kind = rng.random(len(plain.price)) < 0.5
     units = rng.poisson(plain.units * np.exp(-1.5 * plain.price * kind)).astype(float)
 
-    alike = difference(plain, regress(plain, products=30), kind, products=30)
+    alike = difference(plain, regress(plain, products=30), kind)
     unlike = replace(plain, units=units)
-    apart = difference(unlike, regress(unlike, products=30), kind, products=30)
+    apart = difference(unlike, regress(unlike, products=30), kind)
 
     assert abs(alike[0]) < 3 * alike[1]
     assert apart[0] == pytest.approx(-1.5, abs=0.4)

@@ -11,14 +11,7 @@ from pricing.demand.identification import EventForecast, category_of_parents, le
 from pricing.demand.price_changes import select_sample
 from pricing.demand.regression import Residuals, difference, placebo, regress
 from tests.kit.demand_fakes import make_norms
-from tests.kit.stores import (
-    ChainConfig,
-    as_if_independent,
-    chain_sample,
-    draw_chain,
-    estimate,
-    posterior,
-)
+from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 Z = 1.2816
 COMMON = ChainConfig(common_prices=True, common_shock=0.15)
@@ -110,7 +103,7 @@ def test_a_product_beside_a_chain_of_stores_keeps_the_dispersion_of_its_like() -
     parent = np.concatenate([np.arange(72) // 12, 6 + np.arange(72)])
 
     error = regress(residuals, products=144, parent=parent).error[6:]
-    price = residuals.select(calm)
+    price = select(residuals, calm)
     information = np.bincount(price.product - 72, price.price**2 * price.mean / (1.0 + price.mean / price.size), 72)
 
     told = information > 0
@@ -120,7 +113,7 @@ def test_a_product_beside_a_chain_of_stores_keeps_the_dispersion_of_its_like() -
 def test_copies_of_a_store_add_no_certainty() -> None:
     one = draw_chain(ChainConfig(products=8, stores=1, common_shock=0.4, units=60.0), seed=4)
     events = len(one.residuals.units)
-    copies = one.residuals.select(np.tile(np.arange(events), 10))
+    copies = select(one.residuals, np.tile(np.arange(events), 10))
     copies = replace(copies, product=copies.product * 10 + np.repeat(np.arange(10), events))
 
     shared = regress(copies, products=80, parent=np.arange(80) // 10)
@@ -163,7 +156,7 @@ def test_a_difference_that_no_kind_of_change_makes_is_within_its_error() -> None
         series = len(chain.parent)
         shift = regress(chain.residuals, products=series, parent=chain.parent)
         kind = chain.residuals.price > 0
-        value, error = difference(chain.residuals, shift, kind, products=series, parent=chain.parent)
+        value, error = difference(chain.residuals, shift, kind, parent=chain.parent)
         told.append(value / error)
 
         assert 0.1 < error < 2.0
