@@ -17,45 +17,25 @@ SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
 class DetailedDecision(NamedTuple):
-    """A decision with the figures behind it, for the decision log.
-
-    Attributes:
-        decision: The answer.
-        date: First day of the period priced.
-        category: The product's category; None where unknown.
-        current_price: Price charged now; None where unknown.
-        list_price: Regular price, given, known or assumed.
-        unit_cost: Cost of a unit without tax, given, known or assumed.
-        tax_rate: Tax that prices include, given, known or assumed; a fraction of the net price.
-        candidate_prices: Nine prices that were considered, ascending.
-        candidate_units: Demand expected at each over the requested period, stock apart.
-        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
-        best: The price that cost and elasticity ask for with ample stock.
-        target: The same as far as the step goes.
-        wanted: The target with the stock that there is.
-        settled: The price without a draw.
-        against: The price that its confidence compares it with.
-        experiment: What an experiment asked of the price; None where none did.
-        unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
-    """
+    """A decision with the figures behind it, for the decision log."""
 
     decision: Decision
-    date: dt.date
+    date: dt.date  # first day of the period priced
     category: str | None
     current_price: float | None
-    list_price: float
-    unit_cost: float
-    tax_rate: float
-    candidate_prices: list[float]
-    candidate_units: list[float]
-    candidate_sizes: list[float]
-    best: float
-    target: float
-    wanted: float
-    settled: float
-    against: float
+    list_price: float  # this and the next two: given, known or assumed
+    unit_cost: float  # without tax
+    tax_rate: float  # a fraction of the net price
+    candidate_prices: list[float]  # nine prices that were considered, ascending
+    candidate_units: list[float]  # demand expected at each over the requested period, stock apart
+    candidate_sizes: list[float]  # size of the negative binomial with the mean and variance that are forecast at each
+    best: float  # the price that cost and elasticity ask for with ample stock
+    target: float  # the same as far as the step goes
+    wanted: float  # the target with the stock that there is
+    settled: float  # the price without a draw
+    against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
-    unit: float = 1.0
+    unit: float = 1.0  # the amount that the negative binomials count as one
 
 
 def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:

@@ -37,20 +37,12 @@ UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Draws:
-    """The usable draws of experiments.
+    """The usable draws of experiments."""
 
-    Attributes:
-        deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
-            was drawn, or another price was charged than was given.
-        name: (product, period) the experiment that drew; "" where `deviation` is NaN.
-        week: (product, period) number of the week, from Monday on, that was drawn for; -1 where `deviation` is NaN.
-        logged: Periods of the panel in which a draw was in force, according to the log.
-    """
-
-    deviation: Floats
-    name: NDArray[np.str_]
-    week: Ints
-    logged: int
+    deviation: Floats  # (product, period) log of the price asked over the one without; NaN where no draw was charged
+    name: NDArray[np.str_]  # (product, period) the experiment that drew, else ""
+    week: Ints  # (product, period) number of the week, from Monday on, that was drawn for, else −1
+    logged: int  # periods of the panel in which a draw was in force, according to the log
 
     @property
     def used(self) -> int:
@@ -66,16 +58,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Gain:
-    """Profit of some products against others.
+    """Profit of some products against others."""
 
-    Attributes:
-        profit: Change of profit, as a fraction of what it would have been without what they differ in.
-        products: How many of them sold before and after.
-        others: Likewise.
-    """
-
-    profit: Interval
-    products: int
+    profit: Interval  # change, as a fraction of what it would have been without what they differ in
+    products: int  # that sold before and after; others likewise
     others: int
 
 

@@ -52,55 +52,32 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Told:
-    """What a version tells of a product's demand, for the sentences.
+    """What a version tells of a product's demand, for the sentences."""
 
-    Attributes:
-        elasticity: Its elasticity as it is shown everywhere; None where the product is not known.
-        competitor: A sentence on what the competitor's price does to demand; empty where nothing is said.
-    """
-
-    elasticity: float | None = None
-    competitor: str = ""
+    elasticity: float | None = None  # as it is shown everywhere; None where the product is not known
+    competitor: str = ""  # a sentence on what the competitor's price does to demand
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A step of a decision, or a term of demand.
+    """A step of a decision, or a term of demand."""
 
-    Attributes:
-        name: Of a price `target`, `step`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`,
-            `events`, `price`, `promotion` or `competitor`.
-        effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
-        sentence: The same in words.
-    """
-
-    name: str
-    effect: float
+    name: str  # a key of _SENTENCES
+    effect: float  # in currency or units, rounded so that the effects add up to the difference as printed
     sentence: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a price, or demand, comes about: a start and effects that add up to the value.
-
-    Attributes:
-        quantity: What is explained.
-        decision: The request's decision and the figures behind it.
-        baseline_value: The price charged now (in a price test, that of its start), or units of a
-            mean period at the usual price. Rounded as `value`.
-        value: The price or demand of the request, as money or units are rounded.
-        digits: Decimals of the two and of the effects.
-        summary: The two in words.
-        drivers: In the order of the decision, or of the sum.
-    """
+    """How a price, or demand, comes about: a start and effects that add up to the value."""
 
     quantity: Quantity
     decision: DetailedDecision
-    baseline_value: float
-    value: float
-    digits: int
+    baseline_value: float  # charged now (in a price test, at its start), or units of a mean period at the usual price
+    value: float  # of the request; rounded, as the other
+    digits: int  # decimals of the two and of the effects
     summary: str
-    drivers: tuple[Driver, ...]
+    drivers: tuple[Driver, ...]  # in the order of the decision, or of the sum
 
 
 def explain(

@@ -22,21 +22,13 @@ NO_PRICE_POINT = int(GAVE_WAY[NUMBER["price_rung"]])  # reason bit: no price poi
 
 
 class Limits(NamedTuple):
-    """The allowed interval of each request; never empty.
+    """The allowed interval of each request, (request,) each; never empty."""
 
-    Attributes:
-        low: (request,) lowest allowed price.
-        high: (request,) highest allowed price, at least `low`.
-        low_by: (request,) number of the guardrail that set `low`.
-        high_by: (request,) number of the guardrail that set `high`.
-        gave_way: (request,) reason bits of the guardrails that had to give way.
-    """
-
-    low: Floats
-    high: Floats
-    low_by: Ints
+    low: Floats  # lowest allowed price
+    high: Floats  # highest, at least `low`
+    low_by: Ints  # number of the guardrail that set `low`
     high_by: Ints
-    gave_way: Ints
+    gave_way: Ints  # reason bits of the guardrails that had to give way
 
     def holds(self, prices: Floats) -> Bools:
         """Whether prices lie between the limits, as far as floating point can tell."""

@@ -48,31 +48,17 @@ _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBatch:
-    """A batch of requests, complete.
-
-    Attributes:
-        context: What the prices are chosen under.
-        offers: What demand is asked for.
-        level: (request,) usual units a period at list price; NaN where nothing says.
-        margin: (request,) the fraction of the net list price that is usual above cost: where the cost was assumed that
-            very margin, else the category's; NaN where nothing says.
-        comp_price_age: (request,) days from when the competitor's price was seen to the day priced, also of one that is
-            too old to count; NaN without any.
-        reasons: (request,) reason bits of what had to be assumed.
-        dates: First day of the period of each request.
-        categories: Category of each request; empty where unknown.
-        assigned: What an experiment asks of each request; None where none does.
-    """
+    """A batch of requests, complete."""
 
     context: PricingContext
-    offers: Offers
-    level: Floats
-    margin: Floats
-    comp_price_age: Floats
-    reasons: Ints
-    dates: list[dt.date]
-    categories: list[str]
-    assigned: Sequence[Assignment | None] = ()
+    offers: Offers  # what demand is asked for
+    level: Floats  # (request,) usual units a period at list price; NaN where nothing says
+    margin: Floats  # (request,) usual fraction of the net list price above cost: as assumed, or its category's
+    comp_price_age: Floats  # (request,) days from when it was seen to the day priced, be it too old; NaN without
+    reasons: Ints  # (request,) reason bits of what had to be assumed
+    dates: list[dt.date]  # first day of the period of each request
+    categories: list[str]  # category of each request; empty where unknown
+    assigned: Sequence[Assignment | None] = ()  # what an experiment asks of each request
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
