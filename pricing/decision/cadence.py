@@ -55,11 +55,8 @@ def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime6
 def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
     """(product, LONGEST) distribution of the gap between consecutive deliveries: shares of 1, 2, … periods.
 
-    A product with fewer than two gaps has those of its category, and NaN where that has none.
-
-    Args:
-        jumps: (product, LOOK_BACK) from `stock_jumps`.
-        categories: (product,) names.
+    They are told by jumps (product, LOOK_BACK) from `stock_jumps`. A product with fewer than two gaps has those of its
+    category, and NaN where that has none.
     """
     rows, places = np.nonzero(jumps)
     same = rows[1:] == rows[:-1]
@@ -78,10 +75,7 @@ def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.f
 def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) -> Days:
     """(product,) first day of the period that opened with the last delivery; NaT where none was seen.
 
-    Args:
-        jumps: (product, LOOK_BACK) from `stock_jumps`.
-        state_date: First day of its last period.
-        period: Length of a period.
+    `state_date` is the first day of the last period of the jumps (product, LOOK_BACK).
     """
     ago = np.argmax(jumps[:, ::-1], axis=1)
     dates: Days = state_date - ago * np.timedelta64(STEP_DAYS[period], "D")

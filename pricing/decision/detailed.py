@@ -49,14 +49,12 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     context = batch.context
+    current = zip(context.current_price.tolist(), context.current_known, strict=True)
     columns = (  # in the order of DetailedDecision
         decisions,
         batch.dates,
         (category or None for category in batch.categories),
-        [
-            now if known else None
-            for now, known in zip(context.current_price.tolist(), context.current_known, strict=True)
-        ],
+        (now if known else None for now, known in current),
         context.list_price.tolist(),
         context.unit_cost.tolist(),
         context.tax_rate.tolist(),
@@ -97,15 +95,9 @@ def as_frozen(kept: DetailedDecision) -> DetailedDecision:
 
 
 def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with a price that a person gave.
+    """The answer with a price that a person gave; `raised` where that lay below cost, and was raised to it.
 
     Its confidence is that of a price that is sure to be charged: no model is asked.
-
-    Args:
-        kept: The answer without it.
-        price: The price to charge.
-        units: Expected sales at it.
-        raised: Whether the price given lay below cost, and was raised to it.
     """
     said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
     said |= {"overridden"} | ({"at_cost"} if raised else set())

@@ -222,13 +222,7 @@ def keeping(products: Collection[str]) -> Experiments:
 
 
 def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
-    """Product → category and third of the category by volume; equal volumes fall in the same third, unknown ones are 0.
-
-    Args:
-        product_ids: (product,)
-        categories: (product,)
-        mean_units: (product,) units sold in a period.
-    """
+    """Product → category and third of the category by volume, units a period: the same of equal ones; unknown is 0."""
     units = np.nan_to_num(np.asarray(mean_units, dtype=np.float64))
     found: dict[str, str] = {}
     for category in np.unique(categories):
@@ -244,12 +238,7 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
 
     Within each stratum, products come in an order drawn from their names; the first is dealt by lot, or many small
     strata would leave the same arms without any; each later one goes where the stratum lacks most. So every stratum has
-    its share of every arm, to within one product.
-
-    Args:
-        strata: Product → its stratum.
-        arms: The arms and their shares.
-        name: The experiment's, which draws the order.
+    its share of every arm, to within one product. `strata` is product → stratum; the experiment's name draws the order.
     """
     wanted = {arm.name: arm.share for arm in arms}
     wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)

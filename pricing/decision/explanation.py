@@ -97,15 +97,6 @@ def explain(
     where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic
     mean of start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
 
-    Args:
-        request: What is to be explained.
-        pricer: Decides it.
-        today: The day on which requests are answered.
-        quantity: "price", or "demand": units over the requested period at the request's recommended price.
-        experiments: What is tried on which products.
-        switches: Prices that a person has frozen or given.
-        told: What the sentences say of the product's demand.
-
     Raises:
         RequestError: The request cannot be priced, or for demand, nothing says how much sells.
     """
@@ -164,12 +155,8 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
 def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:
     """Rounds effects so that they add up to their rounded total: largest remainders are rounded up.
 
-    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to the total.
-
-    Args:
-        effects: Effects that add up to about `of`.
-        of: The total, rounded.
-        digits: Decimals.
+    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to about `of`, the
+    rounded total. Digits are decimals.
 
     Example:
         >>> from pricing.decision.explanation import round_together
@@ -208,9 +195,11 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""
     known = f" and an elasticity{whose} of −{abs(told.elasticity):.2f}" if told.elasticity is not None else ""
-    stock = request.current_stock
+    stock, comp_price = request.current_stock, decision.comp_price_used
+    follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
+    beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
     return {
-        "strategy": f"What the strategy {decision.strategy} asks for{_beside_competitor(decided, pricer, digits)}",
+        "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
         "unidentified": "yes" if "elasticity_unidentified" in reasons else "",
@@ -221,18 +210,9 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "date": str(decided.date),
         "events": "; ".join(lift.words() for lift in pricer.events_on(decided.date, category=decided.category)),
         "price": f"{decision.recommended_price:,.{digits}f}",
-        "comp_price": f"{decision.comp_price_used or 0.0:,.{digits}f}",
+        "comp_price": f"{comp_price or 0.0:,.{digits}f}",
         "competitor": told.competitor,
     }
-
-
-def _beside_competitor(decided: DetailedDecision, pricer: Pricer, digits: int) -> str:
-    """The competitor's price where the strategy follows it."""
-    decision = decided.decision
-    follows = pricer.policy.config.strategies[decision.strategy].kind == "match"
-    if not follows or decision.comp_price_used is None:
-        return ""
-    return f" beside a competitor at {decision.comp_price_used:,.{digits}f}"
 
 
 def _held_by(reasons: Sequence[str]) -> str:

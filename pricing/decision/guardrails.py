@@ -35,11 +35,9 @@ class Limits(NamedTuple):
         return np.asarray((prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE)))
 
     def reasons(self, price: Floats, *, stays: Bools) -> Ints:
-        """Reason bits of the guardrails that gave way, and of those at which a price stands.
+        """(request,) reason bits of the guardrails that gave way, and of those at which a price stands.
 
-        Args:
-            price: (request,) the price charged.
-            stays: (request,) whether it is the current price for another reason than a limit.
+        None of the latter where it `stays`: it is the current price for another reason than a limit.
         """
         at_low, at_high = (price <= self.low) & ~stays, (price >= self.high) & ~stays
         return np.asarray(self.gave_way | at_low * AT[self.low_by] | at_high * AT[self.high_by])
@@ -51,12 +49,8 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
     effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
     there: 0.7 × 8.3 is a little more than 5.81. A cost above the largest jump or above the band around list, which is
-    always there, gives exactly the cost: it must not free the price to go anywhere.
-
-    Args:
-        context: What each request is priced under.
-        config: The guardrails.
-        largest_jump: Largest distance from the last price charged, a fraction of it; None: any.
+    always there, gives exactly the cost: it must not free the price to go anywhere. `largest_jump` is the largest
+    distance from the last price charged, a fraction of it; None: any.
     """
     where = np.where
     low, high = context.cost_floor, np.full(len(context), _INF)

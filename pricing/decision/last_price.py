@@ -75,12 +75,8 @@ def last_prices(
 def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:
     """The anchors that persons moved, by the first of these periods for which each holds.
 
-    A product's first anchor is no move, nor is one from before the first period.
-
-    Args:
-        anchors: Those in force; None for none.
-        product_ids: Sorted.
-        dates: First day of each period, ascending.
+    A product's first anchor is no move, nor is one from before the first period. Product ids and first days of the
+    periods are sorted.
     """
     if anchors is None or not len(product_ids):
         return {}

@@ -16,13 +16,7 @@ from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
-from pricing.decision.cadence import (
-    LOOK_BACK,
-    delivery_gaps,
-    last_deliveries,
-    next_deliveries,
-    stock_jumps,
-)
+from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
 
 RECENT = 28  # periods behind typical_units
@@ -30,9 +24,6 @@ RESTATED = 2.0  # size of the elasticity with which they are restated at list pr
 
 REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
 _NOT_READ = np.zeros(0, np.uint8)
-_ANCHORED = {"anchor_price": "list_price", "anchor_cost": "unit_cost"} | {
-    name: name for name in ("seen_low", "seen_high")
-}  # name here: there
 
 
 @dataclass(frozen=True)
@@ -72,11 +63,8 @@ class ProductFacts:
     ) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
 
-        Args:
-            panel: The history.
-            anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
-            largest_jump: As `last_price.last_prices` takes it, and likewise `confirmed`.
-            confirmed: See there.
+        A product without one of `anchors`, the regular prices in force, is anchored as if persons had set every price.
+        The other arguments are those of `last_price.last_prices`.
 
         Example:
             >>> import pandas as pd
@@ -184,11 +172,7 @@ class ProductFacts:
         return np.unpackbits(self.stock_jumps, axis=1, count=LOOK_BACK).astype(np.bool_)
 
     def with_jumps(self, jumps: Bools) -> "ProductFacts":
-        """The facts with these jumps of stock and all that is learnt from them.
-
-        Args:
-            jumps: (product, LOOK_BACK) as `cadence.stock_jumps` finds them.
-        """
+        """The facts with these (product, LOOK_BACK) jumps of stock and all that is learnt from them."""
         return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
 
 
@@ -196,27 +180,23 @@ _NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_delive
 _ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
 
 
-def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
-    """(product,) periods from each date to `now`; NaN where there is none."""
-    days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
-    return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
-
-
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
     """The columns that are learnt from jumps of stock."""
     gaps = delivery_gaps(jumps, categories=categories)
     last = last_deliveries(jumps, state_date=state_date, period=period)
+    since = np.floor((state_date - last) / np.timedelta64(STEP_DAYS[period], "D"))  # periods; NaN where there is none
     return {
         "stock_jumps": np.packbits(jumps, axis=1),
         "delivery_gaps": gaps,
         "last_delivery": last,
-        "deliveries": next_deliveries(gaps, periods_since(last, state_date, period=period)),
+        "deliveries": next_deliveries(gaps, since),
     }
 
 
 def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:
     columns = anchors.columns(product_ids)
-    return {name: _as_written(columns[theirs]) for name, theirs in _ANCHORED.items()}
+    names = {"anchor_price": "list_price", "anchor_cost": "unit_cost", "seen_low": "seen_low", "seen_high": "seen_high"}
+    return {name: _as_written(columns[theirs]) for name, theirs in names.items()}
 
 
 def _as_written(values: NDArray[np.floating]) -> Floats:
