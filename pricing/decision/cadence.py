@@ -26,7 +26,9 @@ def stock_jumps(panel: Panel) -> Bools:
     """
     first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    found = _jumps(stock, units)[:, -LOOK_BACK:]
+    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
+    with np.errstate(invalid="ignore"):
+        found = (stock > left + 1e-6 + 0.02 * left)[:, -LOOK_BACK:]
     jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
     jumps[:, LOOK_BACK - found.shape[1] :] = found
     jumps[:, 0] = False  # the first period looked at has none before it
@@ -34,14 +36,10 @@ def stock_jumps(panel: Panel) -> Bools:
 
 
 def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
-    """Carries `stock_jumps` forward over new rows; the result is as from the whole history.
+    """Carries `stock_jumps` forward over new rows of the same products; the result is as from the whole history.
 
-    Args:
-        before: (product, LOOK_BACK) from `stock_jumps`, up to some date.
-        rows: New rows of the same products, from `since` or earlier on.
-        periods: Number of periods from that date to the end of `rows`.
-        since: First period whose rows are known; `before` holds up to it, and for COUNTED periods after it, in which an
-            earlier stock count may matter.
+    They begin at `since` or earlier, up to which and for COUNTED periods after which, where an earlier stock count may
+    matter, `before` (product, LOOK_BACK) holds; it ends `periods` before they do.
     """
     jumps = np.zeros_like(before)
     if periods < LOOK_BACK:
@@ -107,13 +105,6 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
         remaining = _shift_one_period(remaining, chance)
     table[unknown] = UNKNOWN
     return table
-
-
-def _jumps(stock: Floats, units: Floats) -> Bools:
-    """(product, period) whether a period opened with more stock than was left at the last count before it."""
-    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(stock > left + 1e-6 + 0.02 * left)
 
 
 def _remaining(chance: Floats, since: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """What prices are chosen under: a batch of requests as arrays of one length."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,5 @@ class PricingContext:
 
     def take(self, rows: NDArray[np.integer]) -> "PricingContext":
         """The requests of some rows, in that order."""
-        columns: dict[str, Any] = {}
-        for field in fields(self):
-            column = getattr(self, field.name)
-            columns[field.name] = None if column is None else column[rows]
-        return PricingContext(**columns)
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})

@@ -1,7 +1,6 @@
 """A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,19 +65,17 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         choices.wanted.tolist(),
         choices.settled.tolist(),
         choices.against.tolist(),
-        _followed(batch.assigned, decisions),
+        map(_followed, batch.assigned, decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )
     return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
 
 
-def _followed(assigned: Sequence[Assignment | None], decisions: Sequence[Decision]) -> list[Assignment | None]:
-    """What was asked of each decision, but for a challenger's arm that another version answered."""
-    pairs = zip(assigned or [None] * len(decisions), decisions, strict=True)
-    return [
-        None if one is not None and one.arm.kind == "challenger" and one.arm.of != decision.model_version else one
-        for one, decision in pairs
-    ]
+def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
+    """What was asked of a decision, but for a challenger's arm that another version answered."""
+    if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
+        return None
+    return asked
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.

@@ -58,8 +58,9 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
         low = where(context.cost_assumed & (low > context.last_price * (1 + largest_jump)), 0.0, low)
     low_by = high_by = np.full(len(context), NUMBER["cost"])
     gave_way = np.zeros(len(context), np.int64)
-    for name, asked_low, asked_high in _guardrails(context, config, largest_jump=largest_jump):
+    for name, bottom, top in _guardrails(context, config, largest_jump=largest_jump):
         number = NUMBER[name]
+        asked_low, asked_high = where(np.isfinite(bottom), bottom, -_INF), where(np.isfinite(top), top, _INF)
         meets = (asked_low <= high * (1 + EDGE)) & (asked_high >= low * (1 - EDGE))
         least, most = np.minimum(asked_low, high), np.maximum(asked_high, low)
         raises, lowers = meets & (least > low), meets & (most < high)
@@ -75,15 +76,13 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
 def _guardrails(
     context: PricingContext, config: Guardrails, *, largest_jump: float | None
 ) -> Iterator[tuple[str, Floats, Floats]]:
-    """Every guardrail but the cost that is on, strongest first, and what it asks for; infinite where it has no say."""
-    where, isfinite, free = np.where, np.isfinite, np.full(len(context), _INF)
+    """Every guardrail but the cost that is on, strongest first, and what it asks for; NaN or infinite for nothing."""
+    where, free = np.where, np.full(len(context), _INF)
     if largest_jump is not None:
-        low, high = context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
-        yield "largest_jump", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "largest_jump", context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
     yield "band", context.list_price * config.band[0], context.list_price * config.band[1]
     # A list price may be our own prices handed back by the shop; the anchor cannot be.
-    low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
-    yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+    yield "anchor", context.anchor_price * config.band[0], context.anchor_price * config.band[1]
     if config.min_margin:
         yield "min_margin", price_at_margin(context.unit_cost, config.min_margin, tax_rate=context.tax_rate), free
     if config.min_advertised is not None:
@@ -97,8 +96,6 @@ def _guardrails(
     if config.seen is not None:
         # Where the cost is only assumed, a price that nobody ever charged may lie below the real one.
         beyond = where(context.cost_assumed, 0.0, config.seen)
-        low, high = context.seen_low * (1 - beyond), context.seen_high * (1 + config.seen)
-        yield "seen", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "seen", context.seen_low * (1 - beyond), context.seen_high * (1 + config.seen)
     if config.comp_band is not None:
-        low, high = context.comp_price * config.comp_band[0], context.comp_price * config.comp_band[1]
-        yield "comp_band", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "comp_band", context.comp_price * config.comp_band[0], context.comp_price * config.comp_band[1]

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -46,26 +46,20 @@ class Pricer:
 
     def __init__(
         self,
-        demand: Demand | None,
-        facts: ProductFacts | None,
+        demand: Demand | None,  # None leaves every answer to the rules
+        facts: ProductFacts | None,  # None leaves to the requests what is known of a product
         config: ModelConfig,
         *,
         version: str,
-        largest_jump: float | None = None,
-        new_id: Callable[[], str] | None = None,
+        largest_jump: float | None = None,  # of a price from the last one charged, if any, a fraction of it; None: any
+        new_id: Callable[[], str] | None = None,  # unique; random by default
     ) -> None:
-        """Without demand, rules answer; without facts, requests tell all that is known of a product.
-
-        `largest_jump` is the largest distance of a price from the last one charged, a fraction of it; None: any, as of
-        a product without a last price in the facts.
-        """
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._keeping = False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
-        self._frozen: Pricer | None = None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -111,7 +105,7 @@ class Pricer:
         priced = self._together([requests[place] for place in free], today, experiments)
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
-        kept = self.frozen()._together(asked, today, keeping({request.product_id for request in asked}))
+        kept = self._frozen._together(asked, today, keeping({request.product_id for request in asked}))
         set_by_hand = [
             self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
             for (_, switch), request, answer in zip(taken, asked, kept, strict=True)
@@ -122,20 +116,20 @@ class Pricer:
         """The switch that counts for a request's product; None where its price is free."""
         return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
 
-    def frozen(self) -> "Pricer":
+    @cached_property
+    def _frozen(self) -> "Pricer":
         """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
 
         The others could move a price that is to stay: by a competitor's price, by an ending, by a margin. A current
         price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
-        if self._frozen is None:
-            found = copy.copy(self)
-            guardrails = self.policy.config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
-            config = self.policy.config.model_copy(update={"guardrails": guardrails})
-            found.policy = Policy(config, largest_jump=self.policy.largest_jump)
-            found._keeping = True
-            self._frozen = found
-        return self._frozen
+        found, config = copy.copy(self), self.policy.config
+        guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
+        found.policy = Policy(
+            config.model_copy(update={"guardrails": guardrails}), largest_jump=self.policy.largest_jump
+        )
+        found._keeping = True
+        return found
 
     def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
         """The request; its list price is the one that a person gave where nothing else says how dear the product is."""

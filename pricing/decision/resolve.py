@@ -49,17 +49,14 @@ class ResolvedBatch:
     reasons: Ints  # (request,) reason bits of what had to be assumed
     dates: list[dt.date]  # first day of the period of each request
     categories: list[str]  # category of each request; empty where unknown
-    assigned: Sequence[Assignment | None] = ()  # what an experiment asks of each request
+    assigned: list[Assignment | None]  # what an experiment asks of each request
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
-        arrays = {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
-        lists = {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories")}
-        assigned = [self.assigned[row] for row in rows] if self.assigned else ()
-        columns: dict[str, Any] = arrays | lists
-        return ResolvedBatch(
-            context=self.context.take(rows), offers=self.offers.take(rows), assigned=assigned, **columns
-        )
+        columns: dict[str, Any] = {name: getattr(self, name).take(rows) for name in ("context", "offers")}
+        columns |= {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
+        columns |= {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories", "assigned")}
+        return ResolvedBatch(**columns)
 
 
 class Resolver:
@@ -344,8 +341,7 @@ def _numbers(facts: ProductFacts | None) -> Floats:
     if facts is not None:
         for column, name in enumerate(_KNOWN):
             values = getattr(facts, name)
-            dated = values.dtype.kind == "M"
-            found[:-1, column] = (
-                np.where(np.isnat(values), np.nan, values.astype(_DAY).view(np.int64)) if dated else values
-            )
+            if values.dtype.kind == "M":
+                values = np.where(np.isnat(values), np.nan, values.astype(_DAY).view(np.int64))
+            found[:-1, column] = values
     return found
