@@ -84,11 +84,8 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
     """Computes the distribution of the time to the next delivery, for each of the AHEAD periods after the state's date.
 
     Gaps are independent (a renewal process), conditional on no delivery since the last one. A delivery that is overdue,
-    or whose predecessor is unknown, has the forward recurrence time from a random period.
-
-    Args:
-        gaps: (product, LONGEST) from `delivery_gaps`.
-        since: (product,) periods from the last delivery to the state's date; NaN where unknown.
+    or whose predecessor is unknown, has the forward recurrence time from a random period. Gaps are `delivery_gaps`;
+    `since` (product,) are periods from the last delivery to the state's date, NaN where unknown.
 
     Returns:
         (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -124,7 +124,8 @@ def explain(
         digits=digits,
         summary=_summary(quantity, decided, start, end, digits),
         drivers=tuple(
-            Driver(name, effect, _sentence(name, words)) for name, effect in zip(effects, rounded, strict=True)
+            Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
+            for name, effect in zip(effects, rounded, strict=True)
         ),
     )
 
@@ -202,7 +203,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
-        "unidentified": "yes" if "elasticity_unidentified" in reasons else "",
+        "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
         "binding": _held_by(reasons),
         "done": "given this price" if "overridden" in reasons else "frozen prices",
@@ -227,11 +228,6 @@ def _held_by(reasons: Sequence[str]) -> str:
     if "holdout" in reasons:
         return "The product is held out to measure by"
     return "The guardrails, and rounding to a price that can be charged"
-
-
-def _sentence(name: str, words: Mapping[str, str]) -> str:
-    template = "unidentified" if name == "target" and words["unidentified"] else name
-    return _SENTENCES[template].format(**words).strip()
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:

@@ -141,25 +141,19 @@ def _skew(ratio: Floats, logs: Floats) -> Floats:
 
 
 def _constants(size: float, units: float) -> tuple[float, ...]:
-    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ.
-
-    Returns:
-        The two ratios that Peizer and Pratt's g is taken of, times q and p; their logarithms; log Γ(size + units + 1) −
-        log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of their distance; the inverse of what
-        its spread is divided by; and the ratio of A to its neighbour.
-    """
+    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
     at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
     return (
-        at_q,
+        at_q,  # with the next: the two ratios that Peizer and Pratt's g is taken of, times q and p
         at_p,
         math.log(at_q),
         math.log(at_p),
         math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1),
-        trials + 1 / 3 + 0.02 / shifted - of_p,
+        trials + 1 / 3 + 0.02 / shifted - of_p,  # with the next: coefficient of q and constant of their distance
         of_p + 0.01 / (trials + 1) - 2 / 3 - units,
-        1 / (trials + 1 / 6),
-        (size + units + 1) / (size + 1),
+        1 / (trials + 1 / 6),  # inverse of what its spread is divided by
+        (size + units + 1) / (size + 1),  # ratio of A to its neighbour
     )
