@@ -26,7 +26,9 @@ def stock_jumps(panel: Panel) -> Bools:
     """
     first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
-    found = _jumps(stock, units)[:, -LOOK_BACK:]
+    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
+    with np.errstate(invalid="ignore"):
+        found = (stock > left + 1e-6 + 0.02 * left)[:, -LOOK_BACK:]
     jumps = np.zeros((len(panel.product_ids), LOOK_BACK), dtype=np.bool_)
     jumps[:, LOOK_BACK - found.shape[1] :] = found
     jumps[:, 0] = False  # the first period looked at has none before it
@@ -34,14 +36,10 @@ def stock_jumps(panel: Panel) -> Bools:
 
 
 def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
-    """Carries `stock_jumps` forward over new rows; the result is as from the whole history.
+    """Carries `stock_jumps` forward over new rows of the same products; the result is as from the whole history.
 
-    Args:
-        before: (product, LOOK_BACK) from `stock_jumps`, up to some date.
-        rows: New rows of the same products, from `since` or earlier on.
-        periods: Number of periods from that date to the end of `rows`.
-        since: First period whose rows are known; `before` holds up to it, and for COUNTED periods after it, in which an
-            earlier stock count may matter.
+    They begin at `since` or earlier, up to which and for COUNTED periods after which, where an earlier stock count may
+    matter, `before` (product, LOOK_BACK) holds; it ends `periods` before they do.
     """
     jumps = np.zeros_like(before)
     if periods < LOOK_BACK:
@@ -55,11 +53,8 @@ def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime6
 def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
     """(product, LONGEST) distribution of the gap between consecutive deliveries: shares of 1, 2, … periods.
 
-    A product with fewer than two gaps has those of its category, and NaN where that has none.
-
-    Args:
-        jumps: (product, LOOK_BACK) from `stock_jumps`.
-        categories: (product,) names.
+    They are told by jumps (product, LOOK_BACK) from `stock_jumps`. A product with fewer than two gaps has those of its
+    category, and NaN where that has none.
     """
     rows, places = np.nonzero(jumps)
     same = rows[1:] == rows[:-1]
@@ -78,10 +73,7 @@ def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.f
 def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) -> Days:
     """(product,) first day of the period that opened with the last delivery; NaT where none was seen.
 
-    Args:
-        jumps: (product, LOOK_BACK) from `stock_jumps`.
-        state_date: First day of its last period.
-        period: Length of a period.
+    `state_date` is the first day of the last period of the jumps (product, LOOK_BACK).
     """
     ago = np.argmax(jumps[:, ::-1], axis=1)
     dates: Days = state_date - ago * np.timedelta64(STEP_DAYS[period], "D")
@@ -92,11 +84,8 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
     """Computes the distribution of the time to the next delivery, for each of the AHEAD periods after the state's date.
 
     Gaps are independent (a renewal process), conditional on no delivery since the last one. A delivery that is overdue,
-    or whose predecessor is unknown, has the forward recurrence time from a random period.
-
-    Args:
-        gaps: (product, LONGEST) from `delivery_gaps`.
-        since: (product,) periods from the last delivery to the state's date; NaN where unknown.
+    or whose predecessor is unknown, has the forward recurrence time from a random period. Gaps are `delivery_gaps`;
+    `since` (product,) are periods from the last delivery to the state's date, NaN where unknown.
 
     Returns:
         (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the
@@ -113,13 +102,6 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
         remaining = _shift_one_period(remaining, chance)
     table[unknown] = UNKNOWN
     return table
-
-
-def _jumps(stock: Floats, units: Floats) -> Bools:
-    """(product, period) whether a period opened with more stock than was left at the last count before it."""
-    left = np.maximum(left_over(stock, units, limit=COUNTED + 1), 0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(stock > left + 1e-6 + 0.02 * left)
 
 
 def _remaining(chance: Floats, since: Floats) -> Floats:

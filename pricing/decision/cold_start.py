@@ -23,14 +23,8 @@ def prior_demand(
     """Demand of constant elasticity around the list price, with a normal prior of that elasticity.
 
     Maximised, it gives the classic rules: a mark-up on cost (Lerner's) where stock is ample, and a higher price where
-    the usual sales would empty the shelf before the next delivery.
-
-    Args:
-        prices: (request, candidate) in currency units.
-        list_price: (request,) the price at which `level` is sold.
-        level: (request,) units a period; 1 where unknown.
-        periods: (request,) periods until the next delivery.
-        elasticity: (2, request) mean and standard deviation of the elasticity's size.
+    the usual sales would empty the shelf before the next delivery. At the list price, `level` (request,) units a period
+    are sold, 1 where unknown; `periods` (request,) are those until that delivery. `elasticity` is `prior_elasticity`'s.
 
     Example:
         >>> import numpy as np
@@ -66,11 +60,8 @@ def prior_demand(
 def prior_elasticity(margin: Floats, *, usual: tuple[float, float]) -> Floats:
     """(2, request) mean and standard deviation of the elasticity's size where no model answers.
 
-    Inferred from the usual margin m, which is optimal at an elasticity of 1 / m (Lerner).
-
-    Args:
-        margin: (request,) the usual margin, fraction of the net list price; NaN where unknown.
-        usual: Mean and standard deviation where the usual margin is not known.
+    Inferred from the usual margin m, a fraction of the net list price, which is optimal at an elasticity of 1 / m
+    (Lerner); `usual` where that is NaN.
     """
     mean, sd = usual
     size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))

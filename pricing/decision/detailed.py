@@ -1,7 +1,6 @@
 """A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,45 +16,25 @@ SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
 class DetailedDecision(NamedTuple):
-    """A decision with the figures behind it, for the decision log.
-
-    Attributes:
-        decision: The answer.
-        date: First day of the period priced.
-        category: The product's category; None where unknown.
-        current_price: Price charged now; None where unknown.
-        list_price: Regular price, given, known or assumed.
-        unit_cost: Cost of a unit without tax, given, known or assumed.
-        tax_rate: Tax that prices include, given, known or assumed; a fraction of the net price.
-        candidate_prices: Nine prices that were considered, ascending.
-        candidate_units: Demand expected at each over the requested period, stock apart.
-        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each.
-        best: The price that cost and elasticity ask for with ample stock.
-        target: The same as far as the step goes.
-        wanted: The target with the stock that there is.
-        settled: The price without a draw.
-        against: The price that its confidence compares it with.
-        experiment: What an experiment asked of the price; None where none did.
-        unit: The amount that the negative binomials count as one, in the units of `candidate_units`.
-    """
+    """A decision with the figures behind it, for the decision log."""
 
     decision: Decision
-    date: dt.date
+    date: dt.date  # first day of the period priced
     category: str | None
     current_price: float | None
-    list_price: float
-    unit_cost: float
-    tax_rate: float
-    candidate_prices: list[float]
-    candidate_units: list[float]
-    candidate_sizes: list[float]
-    best: float
-    target: float
-    wanted: float
-    settled: float
-    against: float
+    list_price: float  # this and the next two: given, known or assumed
+    unit_cost: float  # without tax
+    tax_rate: float  # a fraction of the net price
+    candidate_prices: list[float]  # nine prices that were considered, ascending
+    candidate_units: list[float]  # demand expected at each over the requested period, stock apart
+    candidate_sizes: list[float]  # size of the negative binomial with the mean and variance that are forecast at each
+    best: float  # the price that cost and elasticity ask for with ample stock
+    target: float  # the same as far as the step goes
+    wanted: float  # the target with the stock that there is
+    settled: float  # the price without a draw
+    against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
-    unit: float = 1.0
+    unit: float = 1.0  # the amount that the negative binomials count as one
 
 
 def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
@@ -69,14 +48,12 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         beyond = weight @ (first * first) / (units * units)
         sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
     context = batch.context
+    current = zip(context.current_price.tolist(), context.current_known, strict=True)
     columns = (  # in the order of DetailedDecision
         decisions,
         batch.dates,
         (category or None for category in batch.categories),
-        [
-            now if known else None
-            for now, known in zip(context.current_price.tolist(), context.current_known, strict=True)
-        ],
+        (now if known else None for now, known in current),
         context.list_price.tolist(),
         context.unit_cost.tolist(),
         context.tax_rate.tolist(),
@@ -88,19 +65,17 @@ def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -
         choices.wanted.tolist(),
         choices.settled.tolist(),
         choices.against.tolist(),
-        _followed(batch.assigned, decisions),
+        map(_followed, batch.assigned, decisions),
         np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
     )
     return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
 
 
-def _followed(assigned: Sequence[Assignment | None], decisions: Sequence[Decision]) -> list[Assignment | None]:
-    """What was asked of each decision, but for a challenger's arm that another version answered."""
-    pairs = zip(assigned or [None] * len(decisions), decisions, strict=True)
-    return [
-        None if one is not None and one.arm.kind == "challenger" and one.arm.of != decision.model_version else one
-        for one, decision in pairs
-    ]
+def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
+    """What was asked of a decision, but for a challenger's arm that another version answered."""
+    if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
+        return None
+    return asked
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.
@@ -117,15 +92,9 @@ def as_frozen(kept: DetailedDecision) -> DetailedDecision:
 
 
 def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with a price that a person gave.
+    """The answer with a price that a person gave; `raised` where that lay below cost, and was raised to it.
 
     Its confidence is that of a price that is sure to be charged: no model is asked.
-
-    Args:
-        kept: The answer without it.
-        price: The price to charge.
-        units: Expected sales at it.
-        raised: Whether the price given lay below cost, and was raised to it.
     """
     said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
     said |= {"overridden"} | ({"at_cost"} if raised else set())

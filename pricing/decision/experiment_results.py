@@ -37,20 +37,12 @@ UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Draws:
-    """The usable draws of experiments.
+    """The usable draws of experiments."""
 
-    Attributes:
-        deviation: (product, period) log of the price asked over the one that would have been charged; NaN where nothing
-            was drawn, or another price was charged than was given.
-        name: (product, period) the experiment that drew; "" where `deviation` is NaN.
-        week: (product, period) number of the week, from Monday on, that was drawn for; -1 where `deviation` is NaN.
-        logged: Periods of the panel in which a draw was in force, according to the log.
-    """
-
-    deviation: Floats
-    name: NDArray[np.str_]
-    week: Ints
-    logged: int
+    deviation: Floats  # (product, period) log of the price asked over the one without; NaN where no draw was charged
+    name: NDArray[np.str_]  # (product, period) the experiment that drew, else ""
+    week: Ints  # (product, period) number of the week, from Monday on, that was drawn for, else −1
+    logged: int  # periods of the panel in which a draw was in force, according to the log
 
     @property
     def used(self) -> int:
@@ -66,16 +58,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Gain:
-    """Profit of some products against others.
+    """Profit of some products against others."""
 
-    Attributes:
-        profit: Change of profit, as a fraction of what it would have been without what they differ in.
-        products: How many of them sold before and after.
-        others: Likewise.
-    """
-
-    profit: Interval
-    products: int
+    profit: Interval  # change, as a fraction of what it would have been without what they differ in
+    products: int  # that sold before and after; others likewise
     others: int
 
 
@@ -85,11 +71,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
     A decision belongs to the panel's period (day or week) that contains its date, and counts if it was made before that
     period ended; the last of several counts. It is in force from there until the next period with a decision, a week at
     most. Such a period has the decision's draw if the sales show the price that was given; a week in whose middle the
-    price changed has none.
-
-    Args:
-        panel: The sales.
-        records: `decision_log.format.LogReading.records`, in the order of `at`.
+    price changed has none. `records` are `decision_log.format.LogReading.records`, in the order of `at`.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
@@ -185,13 +167,9 @@ def cost_of_draws(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> In
 
 
 def spans(panel: Panel, *, start: dt.date, end: dt.date = dt.date.max, most: int | None = None) -> tuple[slice, slice]:
-    """The panel's periods before an experiment with which profit is compared, and those within it.
+    """The panel's periods before an experiment with which profit is compared, and within it the `most` newest ones.
 
-    Args:
-        panel: The sales.
-        start: The experiment's first day.
-        end: The first day after it.
-        most: How many of its newest periods count at most; all by default.
+    `end` is the first day after it.
     """
     begin, stop = np.searchsorted(panel.dates, np.array([start, end], "datetime64[D]")).tolist()
     since = begin if most is None else max(begin, stop - most)

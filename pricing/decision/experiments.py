@@ -36,19 +36,15 @@ _NAME = re.compile(r"[\w-]{1,50}")
 class Arm:
     """What an experiment does with some of its products.
 
-    Attributes:
-        kind: `rule` prices as usual, to compare with; `keep` keeps the current price inside the guardrails; `strategy`
-            prices by a strategy where the request names none; `draw` multiplies the price by a factor drawn for each
-            week, where the offer is not advertised; `challenger` prices by another version.
-        share: The odds of a product to be dealt to it, above 0 and at most 1.
-        of: The strategy, or the version's number; empty for the other kinds.
-        size: Fraction of the price by which a draw moves it, above 0 and at most LARGEST; 0 for the other kinds.
+    `rule` prices as usual, to compare with; `keep` keeps the current price inside the guardrails; `strategy` prices by
+    one where the request names none; `draw` multiplies the price by a factor drawn for each week, where the offer is
+    not advertised; `challenger` prices by another version.
     """
 
     kind: Kind
-    share: float
-    of: str = ""
-    size: float = 0.0
+    share: float  # the odds of a product to be dealt to it, above 0 and at most 1
+    of: str = ""  # the strategy, or the version's number; empty for the other kinds
+    size: float = 0.0  # fraction of the price by which a draw moves it, at most LARGEST; 0 for the other kinds
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range."""
@@ -71,19 +67,12 @@ class Arm:
 
 
 class Assignment(NamedTuple):
-    """What an experiment asks of one product on one day.
-
-    Attributes:
-        experiment: The experiment's name.
-        arm: The product's arm.
-        deviation: Log of the price asked over the one that would be charged without the draw; None without draws.
-        base: The product's price when a draw was planned, from which prices are chosen while it lasts; NaN without.
-    """
+    """What an experiment asks of one product on one day."""
 
     experiment: str
     arm: Arm
-    deviation: float | None = None
-    base: float = math.nan
+    deviation: float | None = None  # log of the price asked over the one without the draw; None without draws
+    base: float = math.nan  # the price when a draw was planned, from which prices are chosen meanwhile; NaN without
 
     @property
     def label(self) -> str:
@@ -93,25 +82,15 @@ class Assignment(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment.
+    """One experiment."""
 
-    Attributes:
-        name: Names it, and is the seed of its draws.
-        start: A Monday.
-        weeks: ISO weeks that it lasts; None until it is stopped.
-        arms: Of different names; products that no arm was dealt are outside.
-        products: Product → name of its arm.
-        prices: Product → its price when planned, of those whose price is drawn.
-        stopped: The day from which it asks nothing more; None where it runs to its end.
-    """
-
-    name: str
-    start: dt.date
-    weeks: int | None
-    arms: tuple[Arm, ...]
-    products: Mapping[str, str]
-    prices: Mapping[str, float] = field(default_factory=dict)
-    stopped: dt.date | None = None
+    name: str  # also the seed of its draws
+    start: dt.date  # a Monday
+    weeks: int | None  # iSO weeks that it lasts; None until it is stopped
+    arms: tuple[Arm, ...]  # of different names; products that no arm was dealt are outside
+    products: Mapping[str, str]  # product → name of its arm
+    prices: Mapping[str, float] = field(default_factory=dict)  # product → price when planned, where it is drawn
+    stopped: dt.date | None = None  # the day from which it asks nothing more; None where it runs to its end
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a value is out of range, or they contradict each other."""
@@ -165,13 +144,9 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Experiments:
-    """The experiments that there are; no product is in two at a time.
+    """The experiments that there are; no product is in two at a time."""
 
-    Attributes:
-        every: In the order in which they were planned.
-    """
-
-    every: tuple[Experiment, ...] = ()
+    every: tuple[Experiment, ...] = ()  # as they were planned
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
         """What the experiment that a product is in on a day asks of it; None outside every experiment."""
@@ -247,13 +222,7 @@ def keeping(products: Collection[str]) -> Experiments:
 
 
 def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
-    """Product → category and third of the category by volume; equal volumes fall in the same third, unknown ones are 0.
-
-    Args:
-        product_ids: (product,)
-        categories: (product,)
-        mean_units: (product,) units sold in a period.
-    """
+    """Product → category and third of the category by volume, units a period: the same of equal ones; unknown is 0."""
     units = np.nan_to_num(np.asarray(mean_units, dtype=np.float64))
     found: dict[str, str] = {}
     for category in np.unique(categories):
@@ -269,12 +238,7 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
 
     Within each stratum, products come in an order drawn from their names; the first is dealt by lot, or many small
     strata would leave the same arms without any; each later one goes where the stratum lacks most. So every stratum has
-    its share of every arm, to within one product.
-
-    Args:
-        strata: Product → its stratum.
-        arms: The arms and their shares.
-        name: The experiment's, which draws the order.
+    its share of every arm, to within one product. `strata` is product → stratum; the experiment's name draws the order.
     """
     wanted = {arm.name: arm.share for arm in arms}
     wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)

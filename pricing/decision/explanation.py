@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -52,55 +52,32 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Told:
-    """What a version tells of a product's demand, for the sentences.
+    """What a version tells of a product's demand, for the sentences."""
 
-    Attributes:
-        elasticity: Its elasticity as it is shown everywhere; None where the product is not known.
-        competitor: A sentence on what the competitor's price does to demand; empty where nothing is said.
-    """
-
-    elasticity: float | None = None
-    competitor: str = ""
+    elasticity: float | None = None  # as it is shown everywhere; None where the product is not known
+    competitor: str = ""  # a sentence on what the competitor's price does to demand
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A step of a decision, or a term of demand.
+    """A step of a decision, or a term of demand."""
 
-    Attributes:
-        name: Of a price `target`, `step`, `stock`, `guardrails`, `price_test` or `switch`; of demand `season`,
-            `events`, `price`, `promotion` or `competitor`.
-        effect: What it adds, in currency or units, rounded so that the effects add up to the difference as printed.
-        sentence: The same in words.
-    """
-
-    name: str
-    effect: float
+    name: str  # a key of _SENTENCES
+    effect: float  # in currency or units, rounded so that the effects add up to the difference as printed
     sentence: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a price, or demand, comes about: a start and effects that add up to the value.
-
-    Attributes:
-        quantity: What is explained.
-        decision: The request's decision and the figures behind it.
-        baseline_value: The price charged now (in a price test, that of its start), or units of a
-            mean period at the usual price. Rounded as `value`.
-        value: The price or demand of the request, as money or units are rounded.
-        digits: Decimals of the two and of the effects.
-        summary: The two in words.
-        drivers: In the order of the decision, or of the sum.
-    """
+    """How a price, or demand, comes about: a start and effects that add up to the value."""
 
     quantity: Quantity
     decision: DetailedDecision
-    baseline_value: float
-    value: float
-    digits: int
+    baseline_value: float  # charged now (in a price test, at its start), or units of a mean period at the usual price
+    value: float  # of the request; rounded, as the other
+    digits: int  # decimals of the two and of the effects
     summary: str
-    drivers: tuple[Driver, ...]
+    drivers: tuple[Driver, ...]  # in the order of the decision, or of the sum
 
 
 def explain(
@@ -119,15 +96,6 @@ def explain(
     and elasticity ask for with ample stock, as far as the step goes, with the stock there is, inside the guardrails and
     where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic
     mean of start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
-
-    Args:
-        request: What is to be explained.
-        pricer: Decides it.
-        today: The day on which requests are answered.
-        quantity: "price", or "demand": units over the requested period at the request's recommended price.
-        experiments: What is tried on which products.
-        switches: Prices that a person has frozen or given.
-        told: What the sentences say of the product's demand.
 
     Raises:
         RequestError: The request cannot be priced, or for demand, nothing says how much sells.
@@ -156,7 +124,8 @@ def explain(
         digits=digits,
         summary=_summary(quantity, decided, start, end, digits),
         drivers=tuple(
-            Driver(name, effect, _sentence(name, words)) for name, effect in zip(effects, rounded, strict=True)
+            Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
+            for name, effect in zip(effects, rounded, strict=True)
         ),
     )
 
@@ -187,12 +156,8 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
 def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:
     """Rounds effects so that they add up to their rounded total: largest remainders are rounded up.
 
-    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to the total.
-
-    Args:
-        effects: Effects that add up to about `of`.
-        of: The total, rounded.
-        digits: Decimals.
+    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to about `of`, the
+    rounded total. Digits are decimals.
 
     Example:
         >>> from pricing.decision.explanation import round_together
@@ -231,12 +196,14 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""
     known = f" and an elasticity{whose} of −{abs(told.elasticity):.2f}" if told.elasticity is not None else ""
-    stock = request.current_stock
+    stock, comp_price = request.current_stock, decision.comp_price_used
+    follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
+    beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
     return {
-        "strategy": f"What the strategy {decision.strategy} asks for{_beside_competitor(decided, pricer, digits)}",
+        "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
-        "unidentified": "yes" if "elasticity_unidentified" in reasons else "",
+        "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
         "binding": _held_by(reasons),
         "done": "given this price" if "overridden" in reasons else "frozen prices",
@@ -244,18 +211,9 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "date": str(decided.date),
         "events": "; ".join(lift.words() for lift in pricer.events_on(decided.date, category=decided.category)),
         "price": f"{decision.recommended_price:,.{digits}f}",
-        "comp_price": f"{decision.comp_price_used or 0.0:,.{digits}f}",
+        "comp_price": f"{comp_price or 0.0:,.{digits}f}",
         "competitor": told.competitor,
     }
-
-
-def _beside_competitor(decided: DetailedDecision, pricer: Pricer, digits: int) -> str:
-    """The competitor's price where the strategy follows it."""
-    decision = decided.decision
-    follows = pricer.policy.config.strategies[decision.strategy].kind == "match"
-    if not follows or decision.comp_price_used is None:
-        return ""
-    return f" beside a competitor at {decision.comp_price_used:,.{digits}f}"
 
 
 def _held_by(reasons: Sequence[str]) -> str:
@@ -270,11 +228,6 @@ def _held_by(reasons: Sequence[str]) -> str:
     if "holdout" in reasons:
         return "The product is held out to measure by"
     return "The guardrails, and rounding to a price that can be charged"
-
-
-def _sentence(name: str, words: Mapping[str, str]) -> str:
-    template = "unidentified" if name == "target" and words["unidentified"] else name
-    return _SENTENCES[template].format(**words).strip()
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:

@@ -22,32 +22,22 @@ NO_PRICE_POINT = int(GAVE_WAY[NUMBER["price_rung"]])  # reason bit: no price poi
 
 
 class Limits(NamedTuple):
-    """The allowed interval of each request; never empty.
+    """The allowed interval of each request, (request,) each; never empty."""
 
-    Attributes:
-        low: (request,) lowest allowed price.
-        high: (request,) highest allowed price, at least `low`.
-        low_by: (request,) number of the guardrail that set `low`.
-        high_by: (request,) number of the guardrail that set `high`.
-        gave_way: (request,) reason bits of the guardrails that had to give way.
-    """
-
-    low: Floats
-    high: Floats
-    low_by: Ints
+    low: Floats  # lowest allowed price
+    high: Floats  # highest, at least `low`
+    low_by: Ints  # number of the guardrail that set `low`
     high_by: Ints
-    gave_way: Ints
+    gave_way: Ints  # reason bits of the guardrails that had to give way
 
     def holds(self, prices: Floats) -> Bools:
         """Whether prices lie between the limits, as far as floating point can tell."""
         return np.asarray((prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE)))
 
     def reasons(self, price: Floats, *, stays: Bools) -> Ints:
-        """Reason bits of the guardrails that gave way, and of those at which a price stands.
+        """(request,) reason bits of the guardrails that gave way, and of those at which a price stands.
 
-        Args:
-            price: (request,) the price charged.
-            stays: (request,) whether it is the current price for another reason than a limit.
+        None of the latter where it `stays`: it is the current price for another reason than a limit.
         """
         at_low, at_high = (price <= self.low) & ~stays, (price >= self.high) & ~stays
         return np.asarray(self.gave_way | at_low * AT[self.low_by] | at_high * AT[self.high_by])
@@ -59,12 +49,8 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
     Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
     effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
     there: 0.7 × 8.3 is a little more than 5.81. A cost above the largest jump or above the band around list, which is
-    always there, gives exactly the cost: it must not free the price to go anywhere.
-
-    Args:
-        context: What each request is priced under.
-        config: The guardrails.
-        largest_jump: Largest distance from the last price charged, a fraction of it; None: any.
+    always there, gives exactly the cost: it must not free the price to go anywhere. `largest_jump` is the largest
+    distance from the last price charged, a fraction of it; None: any.
     """
     where = np.where
     low, high = context.cost_floor, np.full(len(context), _INF)
@@ -72,8 +58,9 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
         low = where(context.cost_assumed & (low > context.last_price * (1 + largest_jump)), 0.0, low)
     low_by = high_by = np.full(len(context), NUMBER["cost"])
     gave_way = np.zeros(len(context), np.int64)
-    for name, asked_low, asked_high in _guardrails(context, config, largest_jump=largest_jump):
+    for name, bottom, top in _guardrails(context, config, largest_jump=largest_jump):
         number = NUMBER[name]
+        asked_low, asked_high = where(np.isfinite(bottom), bottom, -_INF), where(np.isfinite(top), top, _INF)
         meets = (asked_low <= high * (1 + EDGE)) & (asked_high >= low * (1 - EDGE))
         least, most = np.minimum(asked_low, high), np.maximum(asked_high, low)
         raises, lowers = meets & (least > low), meets & (most < high)
@@ -89,15 +76,13 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
 def _guardrails(
     context: PricingContext, config: Guardrails, *, largest_jump: float | None
 ) -> Iterator[tuple[str, Floats, Floats]]:
-    """Every guardrail but the cost that is on, strongest first, and what it asks for; infinite where it has no say."""
-    where, isfinite, free = np.where, np.isfinite, np.full(len(context), _INF)
+    """Every guardrail but the cost that is on, strongest first, and what it asks for; NaN or infinite for nothing."""
+    where, free = np.where, np.full(len(context), _INF)
     if largest_jump is not None:
-        low, high = context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
-        yield "largest_jump", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "largest_jump", context.last_price * (1 - largest_jump), context.last_price * (1 + largest_jump)
     yield "band", context.list_price * config.band[0], context.list_price * config.band[1]
     # A list price may be our own prices handed back by the shop; the anchor cannot be.
-    low, high = context.anchor_price * config.band[0], context.anchor_price * config.band[1]
-    yield "anchor", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+    yield "anchor", context.anchor_price * config.band[0], context.anchor_price * config.band[1]
     if config.min_margin:
         yield "min_margin", price_at_margin(context.unit_cost, config.min_margin, tax_rate=context.tax_rate), free
     if config.min_advertised is not None:
@@ -111,8 +96,6 @@ def _guardrails(
     if config.seen is not None:
         # Where the cost is only assumed, a price that nobody ever charged may lie below the real one.
         beyond = where(context.cost_assumed, 0.0, config.seen)
-        low, high = context.seen_low * (1 - beyond), context.seen_high * (1 + config.seen)
-        yield "seen", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "seen", context.seen_low * (1 - beyond), context.seen_high * (1 + config.seen)
     if config.comp_band is not None:
-        low, high = context.comp_price * config.comp_band[0], context.comp_price * config.comp_band[1]
-        yield "comp_band", where(isfinite(low), low, -_INF), where(isfinite(high), high, _INF)
+        yield "comp_band", context.comp_price * config.comp_band[0], context.comp_price * config.comp_band[1]

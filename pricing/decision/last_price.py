@@ -18,25 +18,16 @@ Moves = Mapping[int, tuple[Ints, Floats]]  # period → (rows, prices) that pers
 
 
 def last_prices(
-    price: Floats,
-    charged: Bools,
+    price: Floats,  # (product, period), currency units
+    charged: Bools,  # (product, period) where the price was charged; elsewhere it is only carried forward
     *,
-    largest_jump: float | None,
-    confirmed: int,
-    moves: Moves | None = None,
-    before: Floats | None = None,
-    seen: int = 0,
+    largest_jump: float | None,  # at which a price counts at once, a fraction of the last one; None: all do
+    confirmed: int,  # periods in a row for which a price further away, or a first one, must have been charged to count
+    moves: Moves | None = None,  # prices that persons set; at a period beyond the last one, since then
+    before: Floats | None = None,  # (product,) last prices known after the first `seen` periods; NaN for none
+    seen: int = 0,  # periods that `before` has counted: they only tell for how long a price further away is charged
 ) -> NDArray[np.float64]:
     """(product,) the last price charged of each product; NaN where none counts yet.
-
-    Args:
-        price: (product, period), currency units.
-        charged: (product, period) where the price was charged; elsewhere it is only carried forward.
-        largest_jump: Largest distance at which a price counts at once, a fraction of the last one; None: all do.
-        confirmed: Periods in a row for which a price further away, or a first one, must have been charged to count.
-        moves: Prices that persons set; at a period beyond the last one, since then.
-        before: (product,) the last prices charged that were known after the first `seen` periods; NaN for none.
-        seen: Periods that `before` has counted already: they only tell for how long a price further away is charged.
 
     Example:
         >>> import numpy as np
@@ -75,12 +66,8 @@ def last_prices(
 def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:
     """The anchors that persons moved, by the first of these periods for which each holds.
 
-    A product's first anchor is no move, nor is one from before the first period.
-
-    Args:
-        anchors: Those in force; None for none.
-        product_ids: Sorted.
-        dates: First day of each period, ascending.
+    A product's first anchor is no move, nor is one from before the first period. Product ids and first days of the
+    periods are sorted.
     """
     if anchors is None or not len(product_ids):
         return {}

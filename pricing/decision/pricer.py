@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
-from pricing.config_models import DecisionConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
@@ -47,40 +46,24 @@ class Pricer:
 
     def __init__(
         self,
-        demand: Demand | None,
-        facts: ProductFacts | None,
+        demand: Demand | None,  # None leaves every answer to the rules
+        facts: ProductFacts | None,  # None leaves to the requests what is known of a product
         config: ModelConfig,
         *,
         version: str,
-        largest_jump: float | None = None,
-        new_id: Callable[[], str] | None = None,
+        largest_jump: float | None = None,  # of a price from the last one charged, if any, a fraction of it; None: any
+        new_id: Callable[[], str] | None = None,  # unique; random by default
     ) -> None:
-        """Initialises the pricer.
-
-        Args:
-            demand: What sells at which price; None leaves every answer to the rules.
-            facts: What is known of each product; None leaves that to the requests.
-            config: Strategies, guardrails, thresholds.
-            version: Name of the model version, carried by every decision.
-            largest_jump: Largest distance of a price from the last one charged, a fraction of it; None: any. Of a
-                product without a last price charged in the facts, any.
-            new_id: Makes a decision's id, unique; random by default.
-        """
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._keeping = False
         self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
-        self._frozen: Pricer | None = None
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
-        """One decision per request, in order; the whole batch in one pass.
-
-        Args:
-            requests: At most some thousands; they share one pass in memory.
-            today: The day on which they are answered.
+        """One decision per request, in order; at most some thousands, which share one pass in memory.
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
@@ -110,13 +93,7 @@ class Pricer:
         experiments: Experiments = NO_EXPERIMENTS,
         switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
-        """As `price`, with what each decision rested on.
-
-        Args:
-            requests: As `price`.
-            today: The day on which they are answered.
-            experiments: What is tried on which products.
-            switches: Prices that a person has frozen or given; they go before experiments and every strategy.
+        """As `price`, with what each decision rested on. Switches go before experiments and every strategy.
 
         Raises:
             RequestError: As `price`.
@@ -128,10 +105,10 @@ class Pricer:
         priced = self._together([requests[place] for place in free], today, experiments)
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
-        kept = self.frozen()._together(asked, today, keeping({request.product_id for request in asked}))
+        kept = self._frozen._together(asked, today, keeping({request.product_id for request in asked}))
         set_by_hand = [
             self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
-            for (_, switch), request, answer in zip(taken, asked, self._as_asked(asked, kept, today), strict=True)
+            for (_, switch), request, answer in zip(taken, asked, kept, strict=True)
         ]
         return _in_order([(free, priced), ([place for place, _ in taken], set_by_hand)])
 
@@ -139,18 +116,20 @@ class Pricer:
         """The switch that counts for a request's product; None where its price is free."""
         return switches.of(request.product_id, category=self._resolver.category_of(request)) if switches else None
 
-    def frozen(self) -> "Pricer":
+    @cached_property
+    def _frozen(self) -> "Pricer":
         """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
 
         The others could move a price that is to stay: by a competitor's price, by an ending, by a margin. A current
         price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
-        if self._frozen is None:
-            found = copy.copy(self)
-            found.policy = Policy(_without_soft(self.policy.config), largest_jump=self.policy.largest_jump)
-            found._keeping = True
-            self._frozen = found
-        return self._frozen
+        found, config = copy.copy(self), self.policy.config
+        guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
+        found.policy = Policy(
+            config.model_copy(update={"guardrails": guardrails}), largest_jump=self.policy.largest_jump
+        )
+        found._keeping = True
+        return found
 
     def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
         """The request; its list price is the one that a person gave where nothing else says how dear the product is."""
@@ -180,14 +159,6 @@ class Pricer:
         units = units if math.isfinite(units) else 0.0
         return as_overridden(kept, price=price, units=units, raised=price > given)
 
-    def _as_asked(
-        self, requests: Sequence[PriceRequest], kept: Sequence[DetailedDecision], today: dt.date
-    ) -> list[DetailedDecision]:
-        """The answers with the current prices of the requests, in whose place others may have been kept."""
-        now = self._resolver.resolve(requests, today=today).context
-        prices = zip(kept, now.current_price.tolist(), now.current_known.tolist(), strict=True)
-        return [one._replace(current_price=price if known else None) for one, price, known in prices]
-
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments
     ) -> list[DetailedDecision]:
@@ -201,11 +172,8 @@ class Pricer:
     ) -> Simulation:
         """What would follow until the next delivery from given prices, and from the prices that strategies choose.
 
-        Args:
-            request: The product, day and stock; its own strategy is of no matter.
-            today: The day on which it is answered.
-            prices: Prices to try, inside the guardrails or not.
-            strategies: Strategies to try; without prices and strategies, every configured one.
+        Prices may lie outside the guardrails. Without prices and strategies, every configured strategy is tried; that
+        of the request is of no matter.
 
         Raises:
             RequestError: As `price`; or a price is out of reach of the list price, or nothing says how much sells.
@@ -268,12 +236,7 @@ class Pricer:
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
-        """(request,) whether the guardrails leave a draw at least half of its size to either side.
-
-        Args:
-            requests: Priced at their current prices.
-            size: Fraction of the price, as `experiments.Arm` has it.
-            today: The day on which they are answered.
+        """(request,) whether the guardrails leave a draw of `size`, a fraction, at least half of it to either side.
 
         Raises:
             RequestError: As `price`.
@@ -295,8 +258,7 @@ class Pricer:
         """
         batch = self._resolver.resolve([request], today=today)
         if isinstance(self._demand, DemandTable) and _known(batch).all():
-            terms = self._demand.terms(batch.offers, np.array([price]))
-            found = {name: float(term[0]) for name, term in terms.items()}
+            found = {name: float(term[0]) for name, term in self._demand.terms(batch.offers, np.array([price])).items()}
             if math.isfinite(sum(found.values())):
                 return found
         if not batch.level[0] > 0:
@@ -321,11 +283,9 @@ class Pricer:
         return found
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
-        """The named events whose learnt lifts the model's demand of a category has in a period, the largest first.
+        """The events with learnt lifts of a category in the period from `date` on, the largest first.
 
-        Args:
-            date: The period's first day.
-            category: None or unknown: what they add for all categories.
+        Of an unknown category, or None, what they add for all categories.
         """
         if self._demand is None:
             return ()
@@ -345,37 +305,31 @@ class Pricer:
         return self._by_belief(batch, batch.level)
 
     def _passes(
-        self,
-        requests: Sequence[PriceRequest],
-        today: dt.date,
-        experiments: Experiments = NO_EXPERIMENTS,
+        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
     ) -> list[_Pass]:
         """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
         passes: list[_Pass] = []
         for start in range(0, len(requests), PASS):
             part = requests[start : start + PASS]
-            whole = self._resolver.resolve(part, today=today, experiments=experiments)
-            if self._keeping and self.policy.largest_jump is not None:
-                whole = replace(whole, context=self._at_last_prices(whole.context, self.policy.largest_jump))
-            for rows, batch, choices in self._parts(whole):
-                passes.append(([start + row for row in rows] if start else rows, batch, choices))
+            for rows, batch, choices in self._parts(self._resolver.resolve(part, today=today, experiments=experiments)):
+                passes.append(([start + row for row in rows], batch, choices))
         return passes
 
-    def _at_last_prices(self, context: PricingContext, largest_jump: float) -> PricingContext:
-        """With the last price charged, inside the guardrails, for every current price beyond the largest jump."""
-        far = np.abs(context.current_price / context.last_price - 1) > largest_jump + EDGE
-        if not far.any():
-            return context
-        limit = self.policy.allowed.limits(context)
-        last = np.clip(context.last_price, limit.low, limit.high)
-        return replace(context, current_price=np.where(far, last, context.current_price))
+    def _decide(self, context: PricingContext, demand_at: DemandAt) -> Choices:
+        """Decides; a frozen price beyond the largest jump counts as the last one charged, inside the guardrails."""
+        if self._keeping and self.policy.largest_jump is not None:
+            far = np.abs(context.current_price / context.last_price - 1) > self.policy.largest_jump + EDGE
+            limit = self.policy.allowed.limits(context)
+            last = np.clip(context.last_price, limit.low, limit.high)
+            context = replace(context, current_price=np.where(far, last, context.current_price))
+        return decide(context, demand_at, self.policy)
 
     def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
         everything = range(len(batch.dates))
         answered = np.zeros(len(batch.dates), np.bool_) if self._demand is None else _known(batch)
         if self._demand is not None and answered.all():
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-                choices = decide(batch.context, partial(self._demand.grid, batch.offers), self.policy)
+                choices = self._decide(batch.context, partial(self._demand.grid, batch.offers))
             answered = choices.finite()
             if answered.all():
                 return [(everything, batch, choices)]
@@ -392,8 +346,8 @@ class Pricer:
         """
         unknown, context = np.isnan(batch.level), batch.context
         supply = np.where(unknown & (context.supply > 0), np.inf, context.supply)
-        context = replace(context, supply=supply)
-        choices = decide(context, self._by_belief(batch, np.where(unknown, 1.0, batch.level)), self.policy)
+        demand_at = self._by_belief(batch, np.where(unknown, 1.0, batch.level))
+        choices = self._decide(replace(context, supply=supply), demand_at)
         stranger = (batch.reasons & BIT["unknown_category"]) > 0
         return choices._replace(
             confidence=np.where(stranger, np.minimum(choices.confidence, UNIDENTIFIED), choices.confidence),
@@ -445,12 +399,6 @@ def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _without_soft(config: DecisionConfig, **changes: object) -> DecisionConfig:
-    """The configuration without guardrails but cost and band, and without price points."""
-    off = {**SOFT_OFF, "endings": [], "ladder": [], **changes}
-    return config.model_copy(update={"guardrails": config.guardrails.model_copy(update=off)})
 
 
 def _known(batch: ResolvedBatch) -> NDArray[np.bool_]:

@@ -16,13 +16,7 @@ from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.promotions import Promotions
-from pricing.decision.cadence import (
-    LOOK_BACK,
-    delivery_gaps,
-    last_deliveries,
-    next_deliveries,
-    stock_jumps,
-)
+from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
 
 RECENT = 28  # periods behind typical_units
@@ -30,74 +24,38 @@ RESTATED = 2.0  # size of the elasticity with which they are restated at list pr
 
 REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
 _NOT_READ = np.zeros(0, np.uint8)
-_ANCHORED = {"anchor_price": "list_price", "anchor_cost": "unit_cost"} | {
-    name: name for name in ("seen_low", "seen_high")
-}  # name here: there
 
 
 @dataclass(frozen=True)
 class ProductFacts:
-    """The last known facts of every product of a history. Arrays are (product,), sorted by product id.
-
-    Attributes:
-        period: The grain of the history.
-        state_date: First day of the last period of the history.
-        product_ids: Sorted and unique.
-        categories: Category of each product.
-        price: Price charged last.
-        last_price: The same, but for one that may be a fault (`last_price.last_prices`); NaN where no price was charged
-            for long enough yet.
-        list_price: Regular price.
-        unit_cost: Cost of a unit without tax, given or assumed.
-        cost_assumed: True where the configured margin stands in for a cost.
-        stock: Units left when the last period ended: the last count, at most COUNTED periods ago, less what sold since;
-            NaN where there is none.
-        comp_price: The competitor's newest price (`told_comp_price`); NaN where there is none, or none any more.
-        comp_price_date: The day on which that was seen; NaT where unknown.
-        tax_rate: Tax that prices include now, a fraction of the net price; NaN where the newest rows alone do not show
-            the product, or it was never given one while others were.
-        seen_low: Lowest price that a person ever charged or set; NaN where unknown.
-        seen_high: Highest such price; NaN where unknown.
-        stock_jumps: (product, bytes) `cadence.stock_jumps` as bits, from which the next three are learnt.
-        delivery_gaps: (product, LONGEST) as `cadence.delivery_gaps` finds them.
-        last_delivery: First day of the period that opened with the last delivery; NaT where unknown.
-        deliveries: (product, AHEAD, DELIVERIES) as `cadence.next_deliveries` works them out.
-        last_change: First day of the period in which the price last changed; NaT where it never did.
-        typical_units: Mean units a period at list price, over the last 28 periods in which stock did not run out; NaN
-            where unknown.
-        anchor_price: Regular price as a person set it last, which no price of the platform's own moves.
-        anchor_cost: Cost of a unit when it was set; NaN where unknown.
-        recurring: Rules of the holidays that recur every year in the history; None where a calendar said so.
-        promotions: Planned promotions of these products that were not over.
-        planned_deliveries: Planned deliveries of these products that were to come.
-    """
+    """The last known facts of every product of a history, sorted by id: (product,) each; NaN, NaT where unknown."""
 
     period: Period
-    state_date: np.datetime64
+    state_date: np.datetime64  # first day of the last period of the history
     product_ids: Strings
     categories: Strings
-    price: Floats
-    last_price: Floats
+    price: Floats  # price charged last
+    last_price: Floats  # but for one that may be a fault (`last_price.last_prices`), which is NaN
     list_price: Floats
-    unit_cost: Floats
-    cost_assumed: Bools
-    stock: Floats
-    comp_price: Floats
-    comp_price_date: Days
-    tax_rate: Floats
-    seen_low: Floats
+    unit_cost: Floats  # without tax, given or assumed
+    cost_assumed: Bools  # the configured margin stands in for a cost
+    stock: Floats  # left when the last period ended: a count at most COUNTED periods ago, less what sold since
+    comp_price: Floats  # the competitor's newest (`told_comp_price`); NaN where there is none any more
+    comp_price_date: Days  # the day on which that was seen
+    tax_rate: Floats  # now, a fraction of the net price; NaN where the newest rows alone do not show it
+    seen_low: Floats  # lowest price that a person ever charged or set
     seen_high: Floats
-    stock_jumps: NDArray[np.uint8]
-    delivery_gaps: Floats
-    last_delivery: Days
-    deliveries: NDArray[np.uint8]
-    last_change: Days
-    typical_units: Floats
-    anchor_price: Floats
-    anchor_cost: Floats
-    recurring: tuple[str, ...] | None = None
-    promotions: Promotions = field(default_factory=Promotions.none)
-    planned_deliveries: Deliveries = field(default_factory=Deliveries.none)
+    stock_jumps: NDArray[np.uint8]  # (product, bytes) `cadence.stock_jumps` as bits; the next three are learnt from it
+    delivery_gaps: Floats  # (product, LONGEST) from `cadence.delivery_gaps`
+    last_delivery: Days  # first day of the period that opened with it
+    deliveries: NDArray[np.uint8]  # (product, AHEAD, DELIVERIES) from `cadence.next_deliveries`
+    last_change: Days  # first day of the period in which the price last changed
+    typical_units: Floats  # mean a period at list price, over the last RECENT in which stock did not run out
+    anchor_price: Floats  # regular price as a person set it last
+    anchor_cost: Floats  # cost of a unit when it was set
+    recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
+    promotions: Promotions = field(default_factory=Promotions.none)  # planned, and not over
+    planned_deliveries: Deliveries = field(default_factory=Deliveries.none)  # to come
 
     @classmethod
     def from_panel(
@@ -105,11 +63,8 @@ class ProductFacts:
     ) -> "ProductFacts":
         """Reads the facts off a panel's last periods. A product without a row yet has NaN everywhere.
 
-        Args:
-            panel: The history.
-            anchors: The regular prices in force; a product without one is anchored as if persons had set every price.
-            largest_jump: As `last_price.last_prices` takes it, and likewise `confirmed`.
-            confirmed: See there.
+        A product without one of `anchors`, the regular prices in force, is anchored as if persons had set every price.
+        The other arguments are those of `last_price.last_prices`.
 
         Example:
             >>> import pandas as pd
@@ -217,11 +172,7 @@ class ProductFacts:
         return np.unpackbits(self.stock_jumps, axis=1, count=LOOK_BACK).astype(np.bool_)
 
     def with_jumps(self, jumps: Bools) -> "ProductFacts":
-        """The facts with these jumps of stock and all that is learnt from them.
-
-        Args:
-            jumps: (product, LOOK_BACK) as `cadence.stock_jumps` finds them.
-        """
+        """The facts with these (product, LOOK_BACK) jumps of stock and all that is learnt from them."""
         return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
 
 
@@ -229,27 +180,23 @@ _NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_delive
 _ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
 
 
-def periods_since(last: Days, now: np.datetime64, *, period: Period) -> Floats:
-    """(product,) periods from each date to `now`; NaN where there is none."""
-    days = (now - last) / np.timedelta64(STEP_DAYS[period], "D")
-    return np.asarray(np.where(np.isnat(last), np.nan, np.floor(days)))
-
-
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
     """The columns that are learnt from jumps of stock."""
     gaps = delivery_gaps(jumps, categories=categories)
     last = last_deliveries(jumps, state_date=state_date, period=period)
+    since = np.floor((state_date - last) / np.timedelta64(STEP_DAYS[period], "D"))  # periods; NaN where there is none
     return {
         "stock_jumps": np.packbits(jumps, axis=1),
         "delivery_gaps": gaps,
         "last_delivery": last,
-        "deliveries": next_deliveries(gaps, periods_since(last, state_date, period=period)),
+        "deliveries": next_deliveries(gaps, since),
     }
 
 
 def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:
     columns = anchors.columns(product_ids)
-    return {name: _as_written(columns[theirs]) for name, theirs in _ANCHORED.items()}
+    names = {"anchor_price": "list_price", "anchor_cost": "unit_cost", "seen_low": "seen_low", "seen_high": "seen_high"}
+    return {name: _as_written(columns[theirs]) for name, theirs in names.items()}
 
 
 def _as_written(values: NDArray[np.floating]) -> Floats:

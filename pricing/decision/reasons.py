@@ -30,10 +30,6 @@ _MAY_HAVE_NO_EFFECT = {
 }
 
 
-def _stronger(name: str) -> tuple[str, ...]:
-    return GUARDRAILS[: GUARDRAILS.index(name)]
-
-
 REASONS: dict[str, str] = {
     "unknown_product": "the product is not in the model's history",
     "low_confidence": "the model's own price was too doubtful; the current price was kept inside the guardrails, and "
@@ -85,8 +81,8 @@ REASONS: dict[str, str] = {
     "gave_way_band": "the band around the list price gave way: to the cost, and the price is the cost; or to the "
     "largest distance from the last price charged, and it has no effect on the price",
     **{
-        f"gave_way_{name}": f"{what} cannot hold beside a stronger guardrail ({', '.join(_stronger(name))}): it has no "
-        "effect on the price"
+        f"gave_way_{name}": f"{what} cannot hold beside a stronger guardrail "
+        f"({', '.join(GUARDRAILS[: GUARDRAILS.index(name)])}): it has no effect on the price"
         for name, what in _MAY_HAVE_NO_EFFECT.items()
     },
     "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails; the "

@@ -3,7 +3,8 @@
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -27,18 +28,8 @@ from pricing.errors import RequestError, UnknownProductError
 
 _DAY = np.dtype("datetime64[D]")
 _KNOWN = (
-    *(
-        "price",
-        "last_price",
-        "list_price",
-        "anchor_price",
-        "anchor_cost",
-        "seen_low",
-        "seen_high",
-        "unit_cost",
-        "cost_assumed",
-    ),
-    *("tax_rate", "comp_price", "comp_price_date", "last_change", "typical_units"),
+    *("price", "last_price", "list_price", "anchor_price", "anchor_cost", "seen_low", "seen_high", "unit_cost"),
+    *("cost_assumed", "tax_rate", "comp_price", "comp_price_date", "last_change", "typical_units"),
 )
 _GIVEN = ("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
 _FIELDS = attrgetter(*_GIVEN)
@@ -48,41 +39,24 @@ _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBatch:
-    """A batch of requests, complete.
-
-    Attributes:
-        context: What the prices are chosen under.
-        offers: What demand is asked for.
-        level: (request,) usual units a period at list price; NaN where nothing says.
-        margin: (request,) the fraction of the net list price that is usual above cost: where the cost was assumed that
-            very margin, else the category's; NaN where nothing says.
-        comp_price_age: (request,) days from when the competitor's price was seen to the day priced, also of one that is
-            too old to count; NaN without any.
-        reasons: (request,) reason bits of what had to be assumed.
-        dates: First day of the period of each request.
-        categories: Category of each request; empty where unknown.
-        assigned: What an experiment asks of each request; None where none does.
-    """
+    """A batch of requests, complete."""
 
     context: PricingContext
-    offers: Offers
-    level: Floats
-    margin: Floats
-    comp_price_age: Floats
-    reasons: Ints
-    dates: list[dt.date]
-    categories: list[str]
-    assigned: Sequence[Assignment | None] = ()
+    offers: Offers  # what demand is asked for
+    level: Floats  # (request,) usual units a period at list price; NaN where nothing says
+    margin: Floats  # (request,) usual fraction of the net list price above cost: as assumed, or its category's
+    comp_price_age: Floats  # (request,) days from when it was seen to the day priced, be it too old; NaN without
+    reasons: Ints  # (request,) reason bits of what had to be assumed
+    dates: list[dt.date]  # first day of the period of each request
+    categories: list[str]  # category of each request; empty where unknown
+    assigned: list[Assignment | None]  # what an experiment asks of each request
 
     def take(self, rows: Ints) -> "ResolvedBatch":
         """The requests of some rows, in that order."""
-        arrays = {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
-        lists = {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories")}
-        assigned = [self.assigned[row] for row in rows] if self.assigned else ()
-        columns: dict[str, Any] = arrays | lists
-        return ResolvedBatch(
-            context=self.context.take(rows), offers=self.offers.take(rows), assigned=assigned, **columns
-        )
+        columns: dict[str, Any] = {name: getattr(self, name).take(rows) for name in ("context", "offers")}
+        columns |= {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
+        columns |= {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories", "assigned")}
+        return ResolvedBatch(**columns)
 
 
 class Resolver:
@@ -96,6 +70,9 @@ class Resolver:
         self._step_days = STEP_DAYS[self._period]
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
+        self._date_of = partial(
+            resolve_date, state_date=self._state_date, horizon=config.demand.horizon, period=self._period
+        )
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
@@ -107,40 +84,31 @@ class Resolver:
         self._typical_rows = {name: row for row, name in enumerate(names)}
 
     def resolve(
-        self,
-        requests: Sequence[PriceRequest],
-        *,
-        today: dt.date,
-        experiments: Experiments = NO_EXPERIMENTS,
+        self, requests: Sequence[PriceRequest], *, today: dt.date, experiments: Experiments = NO_EXPERIMENTS
     ) -> ResolvedBatch:
         """Resolves a batch: every number by the request's own word first, then the facts', then what can be concluded.
 
-        Args:
-            requests: What is asked.
-            today: The day on which it is answered.
-            experiments: What they ask is done where the request leaves it open.
+        What experiments ask is done where the request leaves it open. While no product is known, a strict request
+        is answered like any other.
 
         Raises:
             RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
             UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
         """
-        for request in requests:
-            self.require_known(request)
+        self._refuse_strangers(requests)
         product, place = (
             np.array([rows.get(request.product_id, -1) for request in requests], np.int64)
             for rows in (self._modelled, self._known)
         )
         known = dict(zip(_KNOWN, self._facts[place].T, strict=True))  # row −1 is blank
-        given = dict(zip(_GIVEN, _numbers_of(requests).T, strict=True))
-        categories = [
-            self._categories[row] or request.category or ""
-            for row, request in zip(place.tolist(), requests, strict=True)
-        ]
+        fields = np.array([_FIELDS(request) for request in requests], np.float64).reshape(-1, len(_GIVEN))
+        given = dict(zip(_GIVEN, fields.T, strict=True))  # NaN where one is not
+        categories = [self.category_of(request) for request in requests]
         usual = self._typical[[self._typical_rows.get(category, 0) for category in categories]].T
         usual_list, usual_units, usual_margin, usual_tax = usual
         margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
-        days = [self._date_of(request, today) for request in requests]
+        days = [self._date_of(request.day_of_week, request.date, today=today) for request in requests]
         dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
         date = np.array(dates, _DAY)
         day = date.view(np.int64)
@@ -176,10 +144,10 @@ class Resolver:
         deliveries = np.array([periods for periods, _, _ in ahead], np.int64).reshape(-1, DELIVERIES)
         reasons |= np.array([said for _, said, _ in ahead], np.int64)
         stock = np.array([request.stock_limit for request in requests])
-        comes = np.array([known for _, _, known in ahead], np.bool_)
         targets = self._policy.config.target_margin
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
         keep[np.array([one is not None and one.arm.kind == "keep" for one in assigned], np.bool_)] = BIT["holdout"]
+        tests = any(one is not None and one.deviation is not None for one in assigned)
         dearer = cost / known["anchor_cost"]  # a regular price moves with the cost that it was set at
         context = PricingContext(
             current_price=now,
@@ -191,7 +159,7 @@ class Resolver:
             cost_assumed=assumed,
             comp_price=comp_price,
             stock=stock,
-            supply=np.where(comes, stock, np.inf),
+            supply=np.where([known for _, _, known in ahead], stock, np.inf),
             last_price=known["last_price"],
             anchor_price=known["anchor_price"],
             anchor=_first(known["anchor_price"] * np.where(assumed, 1.0, np.nan_to_num(dearer, nan=1.0)), listed),
@@ -202,6 +170,8 @@ class Resolver:
             target_margin=np.array([targets.get(category, np.nan) for category in categories]) if targets else None,
             strategy=strategy,
             keep=keep,
+            test_base=np.array([np.nan if one is None else one.base for one in assigned]) if tests else None,
+            test_draw=np.array([one and one.deviation for one in assigned], np.float64) if tests else None,
         )
         offers = Offers(
             product=product,
@@ -214,7 +184,7 @@ class Resolver:
             deliveries=deliveries,
         )
         return ResolvedBatch(
-            context=_with_draws(context, assigned),
+            context=context,
             offers=offers,
             level=_first(known["typical_units"], usual_units),
             margin=np.where(assumed, margin_of(listed, cost, tax_rate=tax_rate), usual_margin),
@@ -257,11 +227,7 @@ class Resolver:
     ) -> tuple[Floats, Floats]:
         """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
 
-        Args:
-            requests: What is asked.
-            given: Its numbers.
-            known: Those of its product.
-            day: (request,) the day priced, since 1970; where the state is stale, and it lies in its past, today.
+        `day` (request,) is the day priced, since 1970; where the state is stale, and it lies in its past, today.
         """
         asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
         seen = np.maximum(day - known["comp_price_date"], 0.0)
@@ -269,15 +235,11 @@ class Resolver:
         age = np.nan_to_num(given["comp_price_age"]) + 0.0 * given["comp_price"]  # NaN without a price
         return np.where(newest, known["comp_price"], given["comp_price"]), np.where(newest, seen, age)
 
-    def require_known(self, request: PriceRequest) -> None:
-        """Refuses a strict request for an unknown product; while no product is known, none is refused.
-
-        Raises:
-            UnknownProductError: It is one.
-        """
-        known = request.product_id in self._modelled or request.product_id in self._known
-        if request.strict and not known and (self._modelled or self._known):
-            raise UnknownProductError(request.product_id)
+    def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
+        """Refuses strict requests for unknown products; while no product is known, none is refused."""
+        for request in requests if self._modelled or self._known else ():
+            if request.strict and request.product_id not in self._modelled and request.product_id not in self._known:
+                raise UnknownProductError(request.product_id)
 
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
@@ -329,13 +291,7 @@ class Resolver:
     def _periods(
         self, next_delivery: dt.date | None, place: int, date: dt.date, days: int | None
     ) -> tuple[list[int], bool]:
-        """Periods to look ahead: to the next delivery, as the strategy says, as history tells, or to the next review.
-
-        Args:
-            next_delivery: As the request names it, or a plan where the request is silent.
-            place: Row of its product among the facts; −1 where they do not know it.
-            date: First day of the period priced.
-            days: That the strategy looks ahead where no delivery is named.
+        """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.
 
         Returns:
             DELIVERIES equally likely values, ascending, all the same where it is certain; whether anything tells it.
@@ -365,34 +321,10 @@ class Resolver:
             raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {known}")
         return number
 
-    def _date_of(self, request: PriceRequest, today: dt.date) -> tuple[dt.date, bool]:
-        return resolve_date(
-            request.day_of_week,
-            request.date,
-            today=today,
-            state_date=self._state_date,
-            horizon=self._config.demand.horizon,
-            period=self._period,
-        )
-
-
-def _with_draws(context: PricingContext, assigned: Sequence[Assignment | None]) -> PricingContext:
-    """The context with what experiments draw for the prices."""
-    drawn = [None if one is None else one.deviation for one in assigned]
-    if all(deviation is None for deviation in drawn):
-        return context
-    base = [np.nan if one is None else one.base for one in assigned]
-    return replace(context, test_base=np.array(base), test_draw=np.array(drawn, np.float64))
-
 
 def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:
     """Product → its row."""
     return {} if known is None else {name: row for row, name in enumerate(known.product_ids.tolist())}
-
-
-def _numbers_of(requests: Sequence[PriceRequest]) -> Floats:
-    """(request, _GIVEN) fields of each; NaN where one is not given."""
-    return np.array([_FIELDS(request) for request in requests], np.float64).reshape(-1, len(_GIVEN))
 
 
 def _first(*columns: Floats) -> Floats:
@@ -409,8 +341,7 @@ def _numbers(facts: ProductFacts | None) -> Floats:
     if facts is not None:
         for column, name in enumerate(_KNOWN):
             values = getattr(facts, name)
-            dated = values.dtype.kind == "M"
-            found[:-1, column] = (
-                np.where(np.isnat(values), np.nan, values.astype(_DAY).view(np.int64)) if dated else values
-            )
+            if values.dtype.kind == "M":
+                values = np.where(np.isnat(values), np.nan, values.astype(_DAY).view(np.int64))
+            found[:-1, column] = values
     return found

@@ -82,14 +82,8 @@ def outcomes(
     """Computes the outcome of each price, in order.
 
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
-    binomials.
-
-    Args:
-        tried: The prices.
-        demand_at: Demand of one request at prices (1, candidate), ascending.
-        stock: Units on hand; infinite where unknown.
-        unit_cost: Cost of a unit without tax.
-        tax_rate: Tax that prices include, a fraction of the net price.
+    binomials. Demand is that of one request at prices (1, candidate), ascending; stock is infinite where unknown, the
+    unit cost without tax, the tax rate a fraction of the net price.
     """
     prices = np.unique([one.price for one in tried])
     grid = demand_at(prices[None])

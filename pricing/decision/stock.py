@@ -32,13 +32,8 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
     63, 1416-1456), good because size + 2 is never small. The relative error is below 0.012 for a size of at least 0.2,
     below 0.007 from 0.5 on, and 0.0004 on average.
 
-    Args:
-        mean: Expected demand, above 0, in units.
-        size: Of the negative binomial, above 0; broadcasts against `mean`.
-        stock: Units on hand, finite, in the shape of `size`; of less than 1 all is sold as soon as one is asked for.
-
-    Returns:
-        Expected units sold, in the shape of `mean`, never above `mean` nor `stock`.
+    Mean demand and size are above 0, stock is finite, in the shape of `size`, which broadcasts against `mean`; of less
+    than 1 all is sold as soon as one is asked for. Never above `mean` nor `stock`.
     """
     units = np.maximum(stock, 1.0)
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
@@ -47,12 +42,9 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
 
 
 def chance_above(mean: Floats, *, size: Floats, units: Floats) -> Floats:
-    """P(D > units) for the demand of `expected_sales`, by the same approximation.
+    """P(D > units) for the demand of `expected_sales`, by the same approximation; interpolated between whole units.
 
-    Args:
-        mean: Expected demand, above 0, in units.
-        size: Of the negative binomial, above 0; broadcasts against `mean`.
-        units: At least 0, in the shape of `size`; between whole units it is interpolated.
+    Units are at least 0, in the shape of `size`.
     """
     q, mass, above = _mass_and_tail(mean, size=size, units=units)
     return np.asarray(np.minimum(np.maximum(above - mass * q, 0.0), 1.0))
@@ -77,11 +69,6 @@ class Sales:
 
     Exact means are worked out at a few points a request, evenly spaced in log mean, and the share of demand that is
     served is interpolated between them. Requests whose stock is ample cost nothing.
-
-    Attributes:
-        until: (request, node, candidate) expected sales until the next delivery.
-        weight: (node,) probabilities of the nodes.
-        stock: (request,) as given.
     """
 
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:
@@ -93,7 +80,7 @@ class Sales:
         most = until[:, :, 0].max(axis=1) / unit
         self._short = np.flatnonzero(stock < most + AMPLE * np.sqrt(most + most * most / size))
         self._first, self._demand, self.weight = first, until, grid.weight
-        self.until: Floats = until
+        self.until: Floats = until  # (request, node, candidate) expected sales until the next delivery
         if not len(self._short):
             return
         rows = self._short
@@ -154,25 +141,19 @@ def _skew(ratio: Floats, logs: Floats) -> Floats:
 
 
 def _constants(size: float, units: float) -> tuple[float, ...]:
-    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ.
-
-    Returns:
-        The two ratios that Peizer and Pratt's g is taken of, times q and p; their logarithms; log Γ(size + units + 1) −
-        log Γ(size + 1) − log Γ(units + 1); the coefficient of q and the constant of their distance; the inverse of what
-        its spread is divided by; and the ratio of A to its neighbour.
-    """
+    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)
     at_q, at_p = (units + 0.5) / trials, (shifted - 0.5) / trials
     return (
-        at_q,
+        at_q,  # with the next: the two ratios that Peizer and Pratt's g is taken of, times q and p
         at_p,
         math.log(at_q),
         math.log(at_p),
         math.lgamma(size + units + 1) - math.lgamma(size + 1) - math.lgamma(units + 1),
-        trials + 1 / 3 + 0.02 / shifted - of_p,
+        trials + 1 / 3 + 0.02 / shifted - of_p,  # with the next: coefficient of q and constant of their distance
         of_p + 0.01 / (trials + 1) - 2 / 3 - units,
-        1 / (trials + 1 / 6),
-        (size + units + 1) / (size + 1),
+        1 / (trials + 1 / 6),  # inverse of what its spread is divided by
+        (size + units + 1) / (size + 1),  # ratio of A to its neighbour
     )

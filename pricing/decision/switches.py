@@ -20,31 +20,19 @@ _FORMAT = 1  # of the file
 
 
 class Switch(BaseModel):
-    """One switch.
-
-    Attributes:
-        action: `freeze` keeps the price charged now, inside the hard guardrails; `override` gives one.
-        scope: What it is of.
-        name: The category or product; empty for `all`.
-        price: The price of an override.
-        until: When it ends; None where only a person ends it, which no override may be.
-        reason: Why.
-        by: Who set it.
-        at: When.
-        below_cost: Whether the price of an override counts below cost, too.
-    """
+    """One switch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Literal["freeze", "override"]
+    action: Literal["freeze", "override"]  # `freeze` keeps the price charged now, inside the hard guardrails
     scope: Scope
-    name: Annotated[str, Field(max_length=200)] = ""
-    price: Money | None = None
-    until: AwareDatetime | None = None
+    name: Annotated[str, Field(max_length=200)] = ""  # the category or product; empty for `all`
+    price: Money | None = None  # of an override
+    until: AwareDatetime | None = None  # None: until a person ends it, which no override may wait for
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     by: Annotated[str, Field(min_length=1, max_length=300)]
     at: AwareDatetime
-    below_cost: bool = False
+    below_cost: bool = False  # the price of an override counts below cost, too
 
     @model_validator(mode="after")
     def _consistent(self) -> "Switch":
