@@ -99,9 +99,9 @@ class Anchors:
             # A panel of recent days may have a carried-forward price but no row.
             seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
             seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
-            unit_cost=np.full(len(rows), np.nan, np.float32)
-            if unit_cost is None
-            else unit_cost[rows, column].astype(np.float32),
+            unit_cost=(np.full_like(price, np.nan) if unit_cost is None else unit_cost)[rows, column].astype(
+                np.float32
+            ),
         )
 
     def moved(
