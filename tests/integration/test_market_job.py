@@ -63,7 +63,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
     start = market.truth.dates[150]
     assert last_days == [start - 1, start + 13, start + 27]
     assert not run.refused.any()
-    sources = {decision.source for decision in platform.decisions}
+    sources = {one.decision.source for one in platform.decisions}
     assert "model" in sources
 
 
