@@ -97,7 +97,7 @@ def _taught(panel: Panel, config: Config, *, anchors: Anchors | None) -> dict[st
     since = anchors.since if anchors is not None and panel.dates[-1] >= anchors.since else None
     own = None if since is None else np.broadcast_to(panel.dates >= since, panel.present.shape)
     evidence = gather_evidence(panel, own=own)
-    grade = grade_products(evidence, categories=panel.categories)
+    grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)
     order = np.argsort(-units, kind="stable")[:_MOST_PRODUCTS]
     products = [

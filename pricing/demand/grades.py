@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats, Ints, Strings
+from pricing.arrays import Bools, Floats, Ints
 from pricing.data.panel import Panel, Period
 
 Grades = NDArray[np.int8]
@@ -96,18 +96,21 @@ def parents_of(panel: Panel) -> Ints:
     return np.asarray(first[inverse])
 
 
-def grade_products(evidence: Evidence, *, categories: Strings) -> Grades:
+def grade_products(evidence: Evidence, panel: Panel) -> Grades:
     """(product,) grades: *tested* and *own history* by the product's fortnights, *category* by its category's moves."""
-    _, category = np.unique(categories, return_inverse=True)
-    lent = category_tells(evidence, category=category)[category]
+    _, category = np.unique(panel.categories, return_inverse=True)
+    lent = category_tells(evidence, category=category, parent=parents_of(panel))[category]
     own = np.where(evidence.fortnights >= LEAST_FORTNIGHTS, OWN_HISTORY, np.where(lent, CATEGORY, PRIOR_ONLY))
     return np.where(evidence.drawn >= LEAST_FORTNIGHTS, TESTED, own).astype(np.int8)
 
 
-def category_tells(evidence: Evidence, *, category: Ints) -> Bools:
-    """(category,) whether enough of its products moved often enough that others may be priced by its elasticity."""
-    moves = np.bincount(category, evidence.moves + evidence.drawn)
-    moved = np.bincount(category, (evidence.moves + evidence.drawn) > 0)
+def category_tells(evidence: Evidence, *, category: Ints, parent: Ints) -> Bools:
+    """(category,) whether enough of its products moved often enough that others may be priced by its elasticity.
+
+    All that share a `parent` (see `parents_of`) have the same evidence, and are one product.
+    """
+    told = np.where(parent == np.arange(len(parent)), evidence.moves + evidence.drawn, 0)
+    moves, moved = np.bincount(category, told), np.bincount(category, told > 0)
     return np.asarray((moves >= LEAST_MOVES) & (moved >= LEAST_MOVED))
 
 

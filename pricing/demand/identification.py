@@ -111,19 +111,18 @@ def identify(
     table = batches.build_table(panel, norms=current, category=category)
     sample = select_sample(panel, table, tested=tested, own=own, half_life=config.recency_half_life)
     evidence = gather_evidence(panel, own=own, tested=tested)
-    grade = grade_products(evidence, categories=panel.categories)
+    grade = grade_products(evidence, panel)
     mostly, categories = category_of_parents(category, sample.parent), int(category.max(initial=-1)) + 1
+    unknown = np.full(len(sample.first), np.inf)
+    shrunk = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
     if not len(sample.everything):
-        say(f"no price change to learn from: elasticities stay at the prior, {START:.1f}")
-        unknown = np.full(len(sample.first), np.inf)
-        prior = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
-        return _identified(sample, prior, current, evidence, grade)
+        say("no price change to learn from: elasticities stay at the prior")
+        return _identified(sample, shrunk, current, evidence, grade)
     nuisances = Nuisances(panel, category=category, config=config)
     residual, foreseen = nuisances.price_residual(table, sample.moves)
     say(f"{len(residual)} periods of price moves, {foreseen:.0%} of their variance foreseen")
     sample = replace(sample, residual=residual)
     known: Estimates | None = None
-    shrunk: PosteriorElasticities | None = None
     for number in range(config.rounds):
         if number:
             del table  # two tables of a large panel may not fit in RAM
@@ -135,13 +134,12 @@ def identify(
         current = replace(
             current, elasticity=shrunk.elasticity[sample.parent].astype(np.float32), weekend=stronger.astype(np.float32)
         )
+        flags = np.where(evidence.fortnights > 0, known.checks.flags, 0).astype(np.int32)
+        evidence = replace(evidence, flags=flags)
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
             break
-    if known is None or shrunk is None:
-        raise ValueError("demand.rounds must be at least 1")
-    flags = np.where(evidence.fortnights > 0, known.checks.flags, 0).astype(np.int32)
-    return _identified(sample, shrunk, current, replace(evidence, flags=flags), grade)
+    return _identified(sample, shrunk, current, evidence, grade)
 
 
 def _identified(

@@ -9,7 +9,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.data.features import weekends
 from pricing.data.panel import Panel
 from pricing.demand.batches import FeatureTable
-from pricing.demand.grades import FORTNIGHT
+from pricing.demand.grades import FORTNIGHT, parents_of
 
 SAME_PRICE = 0.002  # log units; a smaller difference is rounding, not a price change
 LEAST_ROWS_BEFORE = 14  # rows of a product before its first usable price change: until then its level is uncertain
@@ -188,9 +188,7 @@ def select_sample(
     coming, past = row_of[before.product, coming], row_of[later.product, past]
     after, depth, lasted = after_cuts(table, moved)
     tests = during_tests(table, drawn)
-    first_series = parent = np.arange(len(panel.product_ids))
-    if panel.parent_ids is not None:
-        _, first_series, parent = np.unique(panel.parent_ids, return_index=True, return_inverse=True)
+    first_series, parent = np.unique(parents_of(panel), return_inverse=True)
     return EstimationSample(
         moves=moves,
         before=before.select(coming >= 0),

@@ -17,7 +17,7 @@ from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_rows
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
-from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells
+from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_of
 from pricing.demand.identification import Identified, identify
 from pricing.demand.levels import LevelForecasts, Priors, row_median
 from pricing.demand.model import DemandModel
@@ -98,7 +98,7 @@ def fit(
 ) -> Trained:
     """Train once; uses the weights and elasticities of `start` where given.
 
-    `tested` holds the draws of price tests, as for `identify`. Price changes from `live_since` on depend on the model's
+    `tested` holds the draws of experiments, as for `identify`. Price changes from `live_since` on depend on the model's
     own forecasts and are not used to estimate elasticities, except for those draws.
 
     Raises:
@@ -171,7 +171,7 @@ def fit(
         grade=identified.grade,
         evidence=identified.evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
-        priors=_priors(identified, category, level=level, counted=units.counted),
+        priors=_priors(identified, panel, category, level=level, counted=units.counted),
         level_error=LEVEL_ERROR,
         holidays=_holidays(panel, calendar),
         combination=network_only(len(panel.product_ids)),
@@ -229,8 +229,9 @@ def _category_level(panel: Panel, category: Ints, *, units: Floats) -> NDArray[n
     return level
 
 
-def _priors(identified: Identified, category: Ints, *, level: Floats, counted: Bools) -> Priors:
-    shrunk, tells = identified.shrunk, category_tells(identified.evidence, category=category)
+def _priors(identified: Identified, panel: Panel, category: Ints, *, level: Floats, counted: Bools) -> Priors:
+    shrunk = identified.shrunk
+    tells = category_tells(identified.evidence, category=category, parent=parents_of(panel))
     sold = Units(identified.norms.unit, counted)
     members = [*(category == number for number in range(len(level))), np.ones(len(category), bool)]
     unit, pieces = zip(*(typical_unit(sold, each) for each in members), strict=True)

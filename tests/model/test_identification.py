@@ -29,7 +29,7 @@ def test_all_series_of_a_parent_get_its_elasticity_grade_and_evidence() -> None:
     shrunk = learn(sample, table, forecast, norms=norms, so_far=None).posterior(category=np.arange(3) % 2, categories=2)
     evidence = gather_evidence(panel)
 
-    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, categories=panel.categories))
+    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, panel))
 
     for values in (found.norms.elasticity, found.shrunk.sd, found.grade, *vars(found.evidence).values()):
         assert values.shape == (6,)

@@ -128,10 +128,11 @@ def test_moves_of_one_fortnight_count_once(period: Period, fortnights: int) -> N
 def test_a_grade_is_what_the_moves_earn(products: list[tuple[int, int, int]], expected: list[int]) -> None:
     categories = np.array([*("tea" for _ in products), "jam"])
     moves, fortnights, drawn = np.array([*products, NONE]).T
+    panel = replace(panel_of(*[prices()] * len(categories)), categories=categories)
     evidence = replace(blank_evidence(len(categories)), moves=moves, fortnights=fortnights, drawn=drawn)
 
-    told = grade_products(evidence, categories=categories).tolist()
-    doubtful = grade_products(replace(evidence, flags=np.full(len(categories), TREND)), categories=categories).tolist()
+    told = grade_products(evidence, panel).tolist()
+    doubtful = grade_products(replace(evidence, flags=np.full(len(categories), TREND)), panel).tolist()
 
     assert told == [*expected, PRIOR_ONLY]  # no other category lends anything
     assert doubtful == told  # falsification tests change no grade
@@ -139,13 +140,21 @@ def test_a_grade_is_what_the_moves_earn(products: list[tuple[int, int, int]], ex
 
 def test_a_history_earns_its_grade_from_prices_alone() -> None:
     often, seldom = prices(20, 40, 60, 80), prices(30)
-    panel = panel_of(often, seldom, often, often)
+    panel = replace(panel_of(often, seldom, often, often), categories=np.array(["a"] * 4))
     drawn = np.full((4, DAYS), np.nan)
     drawn[3, 42:98] = 0.02
 
-    found = grade_products(gather_evidence(panel, tested=drawn), categories=np.array(["a"] * 4))
+    found = grade_products(gather_evidence(panel, tested=drawn), panel)
 
     assert [GRADES[grade] for grade in found] == ["own_history", "category", "own_history", "tested"]
+
+
+@pytest.mark.parametrize(("parents", "expected"), [("QQQR", PRIOR_ONLY), ("QRSR", CATEGORY)])
+def test_the_stores_of_one_product_do_not_make_a_category(parents: str, expected: int) -> None:
+    panel = panel_of(*[prices(20, 40, 60)] * 3, prices(), parents=list(parents))
+    panel = replace(panel, categories=np.array(["a"] * 4))
+
+    assert grade_products(gather_evidence(panel), panel)[3] == expected
 
 
 @pytest.mark.parametrize("grade", range(len(GRADES)))
