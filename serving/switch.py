@@ -135,7 +135,7 @@ def _entry(action: str, options: argparse.Namespace, *, step: float, now: dt.dat
 
 def _check_payable(price: float, *, step: float) -> None:
     grid, given = PriceGrid(step), np.array(price)
-    if abs(float(grid.payable(given)) - price) <= NEAR * step:
+    if abs(float(grid.nearest(given)) - price) <= NEAR * step:
         return
     beside = [each for each in (float(grid.below(given)), float(grid.above(given))) if each > 0]
     raise UsageError(

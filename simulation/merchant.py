@@ -4,7 +4,7 @@ The demand equation, calendar, purchasing and bookkeeping are the default family
 list prices, shocks, promotions, the incumbent and how closely the competitor follows are this family's.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import signal
@@ -62,11 +62,9 @@ class MerchantConstants:
     comp_seen: float = 0.7
 
 
+CONSTANTS = MerchantConstants()
 MARKET = MarketConstants(
-    volume=(
-        5.0,
-        1.9,
-    ),  # a single shop; the ten best of sixty products make 60 % of the profit, before the best is raised
+    volume=(5.0, 1.9),  # a single shop; ten of sixty products make 60 % of the profit, before the best is raised
     cost=(12.0, 0.4),  # general merchandise
     category_spread=0.28,  # together the interquartile range of published elasticities
     product_spread=0.28,
@@ -128,7 +126,6 @@ class MerchantConfig:
         seed: Seed of all random draws.
         future: Days after the history available for a roll-forward.
         categories: Number of categories.
-        constants: Constants of the merchandiser.
     """
 
     variant: str = "plain"
@@ -137,7 +134,6 @@ class MerchantConfig:
     seed: int = 0
     future: int = 120
     categories: int = 6
-    constants: MerchantConstants = field(default_factory=MerchantConstants)
 
     def __post_init__(self) -> None:
         """Validate the variant; `market` validates the rest.
@@ -186,7 +182,7 @@ def simulate_merchant(config: MerchantConfig | None = None) -> Market:
 def draw_merchant_world(config: MerchantConfig) -> tuple[World, Floats]:
     """Draw the market that `config` describes, and the (day, product) half of its shock that the merchandiser knows."""
     drawn = draw_world(config.market)
-    truth, constants = drawn.truth, config.constants
+    truth, constants = drawn.truth, CONSTANTS
     slope = np.clip(truth.slope, *VARIANTS[config.variant].slope_bounds)
     rng = config.stream("markup")
     error = np.exp(constants.belief * rng.standard_normal(slope.shape[1]))
@@ -221,7 +217,7 @@ def _slow_shock(config: MerchantConfig, shape: tuple[int, ...]) -> Floats:
 
 def _promotions(config: MerchantConfig, shape: tuple[int, ...]) -> tuple[Bools, Floats]:
     """(day, product) promotion plan, at most one promotion in 30 days, and its cut as a share of list; 0 without."""
-    constants, rng = config.constants, config.stream("promo")
+    constants, rng = CONSTANTS, config.stream("promo")
     day = np.arange(shape[0])[:, None]
     period, within = day[:, 0] // PROMO_PERIOD, day % PROMO_PERIOD
     draws = rng.random((period[-1] + 1, 3, shape[1]))  # whether, when, how long; by period, for any length of future
@@ -244,7 +240,7 @@ def _raise_best_product(config: MerchantConfig, truth: Truth, unit_cost: Floats)
     units = truth.expected_demand(np.arange(price.shape[1]), days, price, comp_price=price)
     profit = ((price - unit_cost[: config.days]) * units).sum(axis=0)
     best = int(np.argmax(profit))
-    share = config.stream("tail").uniform(*config.constants.top_share)
+    share = config.stream("tail").uniform(*CONSTANTS.top_share)
     rest = float(profit.sum() - profit[best])
     if rest > 0:
         truth.level[:, best] += np.log(share / (1 - share) * rest / profit[best])
@@ -254,7 +250,7 @@ class Merchandiser:
     """Pricing policy of the history: each product is reviewed at irregular times; promotions come first."""
 
     def __init__(self, config: MerchantConfig, world: World, supply: Supply, known: Floats) -> None:
-        self._constants, self._world, self._supply, self._known = config.constants, world, supply, known
+        self._world, self._supply, self._known = world, supply, known
         self._rng = config.stream("incumbent")
         self._hand = np.zeros(known.shape[1])  # log factor on the list price
 
@@ -262,7 +258,7 @@ class Merchandiser:
         """(product,) prices of the day, at least cost; must be called once for each day in order."""
         world, list_price, cost = self._world, self._world.truth.list_price[day], self._world.unit_cost[day]
         chance, cut = self._rng.random((2, len(cost)))
-        reviewed = (chance < 1 / self._constants.review_days) | (day == 0)
+        reviewed = (chance < 1 / CONSTANTS.review_days) | (day == 0)
         answer = self._answer(day, shelf, cut=cut, margin=np.maximum(1 - cost / list_price, 0.0))
         self._hand = np.where(reviewed, answer, self._hand)
         promoted = world.truth.is_promo[day]
@@ -272,10 +268,9 @@ class Merchandiser:
 
     def _answer(self, day: int, shelf: Shelf, *, cut: Floats, margin: Floats) -> Floats:
         """(product,) log factor on list that a review today sets: dearer when demand is strong, cheaper to clear."""
-        constants = self._constants
-        least, most = constants.clear_cut
+        least, most = CONSTANTS.clear_cut
         cover = shelf.stock / np.maximum(shelf.usual * self._supply.interval, 0.1)
-        clearing = np.where(cover > constants.clear_cover, np.log(1 - least - (most - least) * cut), 0.0)
-        wobble = constants.wobble * self._rng.standard_normal(len(cut))
-        answer: Floats = constants.reaction * margin * self._known[day] + clearing + wobble
+        clearing = np.where(cover > CONSTANTS.clear_cover, np.log(1 - least - (most - least) * cut), 0.0)
+        wobble = CONSTANTS.wobble * self._rng.standard_normal(len(cut))
+        answer: Floats = CONSTANTS.reaction * margin * self._known[day] + clearing + wobble
         return answer

@@ -33,8 +33,8 @@ class PricingContext:
     days_since_change: Floats  # days from the last change of price to the day priced; infinite where unknown
     target_margin: Floats | None  # fraction of price that the category should earn; NaN where it is free
     strategy: Ints  # number of the strategy in the policy's list
-    keep: Ints | None = None  # bits of the reasons for which the current price is kept, whatever it costs; 0: it is not
-    test_base: Floats | None = None  # price from which a price test has the price chosen; NaN outside tests
+    keep: Ints  # bits of the reasons for which the current price is kept, whatever it costs; 0: it is not
+    test_base: Floats | None = None  # price from which an experiment's draw has the price chosen; NaN without a draw
     test_draw: Floats | None = None  # log of the factor that it drew for the chosen price
 
     def __len__(self) -> int:

@@ -101,14 +101,14 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         away = np.abs(np.log(moved / context.anchor)) > np.abs(np.log(stay / context.anchor))
         right = calibrated(np.where(follows, 1.0, sold.chance(1, 0)), policy.config.calibration.get("moves", []))
         doubtful = moves & away & ~held & ~surely & (right < policy.config.confidence_threshold)
-        keep = np.zeros(len(context), np.int64) if context.keep is None else context.keep
+        keep = context.keep
         final = np.where(held | doubtful | (keep > 0), 0, 1)
         kept = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration.get("kept", []))
         confidence = np.where(moves & (final == 1), right, kept)
         low, high = _range(wish.logs, sold, final, context=context, prices=prices, limits=limits, policy=policy)
         price, units = sold.price(final), sold.first(final)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
-    stays = price == policy.allowed.grid.payable(context.current_price)
+    stays = price == policy.allowed.grid.nearest(context.current_price)
     chosen = np.where(doubtful, BIT["low_confidence"], stays * BIT["held"] * ~given)
     chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
     return Choices(

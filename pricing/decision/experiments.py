@@ -86,7 +86,7 @@ class Experiment:
 
     name: str  # also the seed of its draws
     start: dt.date  # a Monday
-    weeks: int | None  # iSO weeks that it lasts; None until it is stopped
+    weeks: int | None  # ISO weeks that it lasts; None until it is stopped
     arms: tuple[Arm, ...]  # of different names; products that no arm was dealt are outside
     products: Mapping[str, str]  # product → name of its arm
     prices: Mapping[str, float] = field(default_factory=dict)  # product → price when planned, where it is drawn

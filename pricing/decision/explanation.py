@@ -133,7 +133,7 @@ def explain(
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
     price, reasons = decided.decision.recommended_price, decided.decision.reasons
-    now = decided.current_price or float(pricer.policy.allowed.grid.payable(np.array([decided.list_price]))[0])
+    now = decided.current_price or float(pricer.policy.allowed.grid.nearest(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
     assigned = decided.experiment

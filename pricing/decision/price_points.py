@@ -50,16 +50,9 @@ class PriceGrid(PricePoints):
         """See PricePoints."""
         return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
-    def payable(self, prices: Floats) -> Floats:
-        """The whole step nearest to each price, at least one."""
-        return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
-
     def nearest(self, prices: Floats) -> Floats:
-        """See PricePoints."""
-        points = prices * self.per_unit
-        np.rint(points, out=points)
-        points /= self.per_unit
-        return points
+        """See PricePoints; at least one step."""
+        return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 
 
 class PriceLadder(PricePoints):
@@ -83,7 +76,7 @@ class PriceEndings(PricePoints):
     def __init__(self, endings: list[float], *, unit: float, step: float) -> None:
         self._endings = np.unique(endings)
         self._unit = unit
-        self._grid = PriceGrid(step)
+        self._per_unit = PriceGrid(step).per_unit
 
     def above(self, prices: Floats) -> Floats:
         """See PricePoints."""
@@ -99,7 +92,8 @@ class PriceEndings(PricePoints):
 
     def _point(self, base: Floats, place: NDArray[np.integer]) -> Floats:
         carry, place = np.divmod(place, len(self._endings))
-        return self._grid.nearest((base + carry) * self._unit + self._endings[place])
+        points = (base + carry) * self._unit + self._endings[place]
+        return np.asarray(np.rint(points * self._per_unit) / self._per_unit)
 
 
 class AllowedPrices:
@@ -159,7 +153,7 @@ class AllowedPrices:
     def nearest(self, prices: Floats, limit: Limits) -> Floats:
         """(request,) the allowed price nearest to each of `prices` (request,)."""
         inside = np.clip(prices, limit.low, limit.high)
-        steps = self.grid.payable(inside)
+        steps = self.grid.nearest(inside)
         if self._points is not self.grid:
             steps = np.where(limit.gave_way & NO_PRICE_POINT, steps, self._points.nearest(inside))
         return np.clip(steps, limit.low, limit.high)

@@ -149,7 +149,7 @@ class Pricer:
         A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
         """
         grid = self.policy.allowed.grid
-        given = float(grid.payable(np.array([switch.price or 0.0]))[0])
+        given = float(grid.nearest(np.array([switch.price or 0.0]))[0])
         floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
         price = given if switch.below_cost else max(given, floor)
         try:

@@ -134,7 +134,7 @@ class Resolver:
         planned = np.array([self._promoted(*pair) for pair in zip(requests, dates, strict=True)], np.bool_)
         reasons |= planned * BIT["promotion_planned"]
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        now = _first(price, self._policy.allowed.grid.payable(listed))
+        now = _first(price, self._policy.allowed.grid.nearest(listed))
         assigned = self._assigned(requests, dates, is_promo, now, experiments)
         strategy = np.array([self._strategy_of(*pair) for pair in zip(requests, assigned, strict=True)], np.int64)
         ahead = [

@@ -51,8 +51,10 @@ class Policy:
         matches = self._kind[context.strategy] == "match"
         return np.asarray((matches & ~self.follows(context)) * BIT["no_comp_price"])
 
-    def worth(self, context: PricingContext, prices: Floats, *, doubt: float) -> Floats:
-        """(request, candidate) what a unit sold at each of `prices` is worth to the strategy, in currency units.
+    def log_worth(self, context: PricingContext, prices: Floats, *, doubt: float) -> Floats:
+        """(request, candidate) log of what a unit sold at each of `prices` is worth to the strategy, in currency units.
+
+        That of a loss is below the log of every profit, and the lower the larger the loss.
 
         Args:
             context: What each request is priced under.
@@ -68,11 +70,6 @@ class Policy:
             penalty = self.config.target_weight * gap * gap * net_price(prices, tax_rate)
             other = np.isnan(gap) | (self._kind[context.strategy] != "margin")[:, None]
             worth = worth - np.where(other, 0.0, penalty)
-        return np.asarray(worth)
-
-    def log_worth(self, context: PricingContext, prices: Floats, *, doubt: float) -> Floats:
-        """The log of `worth`; of a loss, a number below the log of every profit, and the lower the larger the loss."""
-        worth = self.worth(context, prices, doubt=doubt)
         return np.asarray(np.log(np.maximum(worth, NOTHING)) + LOSS * np.minimum(worth, 0.0) / prices)
 
 

@@ -140,6 +140,7 @@ def pricing_context(**columns: Any) -> PricingContext:
         "is_promo": False,
         "days_since_change": np.inf,
         "strategy": 0,
+        "keep": 0,
     }
     values |= {"supply": columns.get("stock", np.inf)} | columns
     known, listed = np.asarray(values["anchor_price"], float), np.asarray(values["list_price"], float)
