@@ -115,7 +115,7 @@ class Elasticity(BaseModel):
     )
     shared_by: int = Field(default=1, description="How many products, itself included, have this elasticity in common.")
     grade: Grade = Field(
-        description="How well it is known: from price tests, the product's own price changes, its category's, or a "
+        description="How well it is known: from random draws, the product's own price changes, its category's, or a "
         "prior alone."
     )
     moves: int = Field(description=_MOVES)

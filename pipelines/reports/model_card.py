@@ -247,7 +247,7 @@ def _unknown(version: LoadedVersion) -> str:
         )
     ]
     more = [f"- And {len(unknown) - _NAMED} more."] if len(unknown) > _NAMED else []
-    head = "Prior only, the largest first; price tests, moves of cost or more history tell:"
+    head = "Prior only, the largest first; drawn prices, moves of cost or more history tell:"
     return "\n".join([head, "", *named, *more])
 
 

@@ -40,7 +40,7 @@ _SENTENCES = {
     "unidentified": "Too little is known of how demand answers to price: it stays, or goes back to the regular one.",
     "stock": "Stock of {stock} until the next delivery.",
     "guardrails": "{binding}.",
-    "price_test": "The draw of a price test for this week.",
+    "price_test": "What an experiment drew for this week.",
     "switch": "A person has {done}.",
     "season": "{weekday}, {date}, rather than a mean period of the next week.",
     "events": "{events}.",
@@ -73,7 +73,7 @@ class Explanation:
 
     quantity: Quantity
     decision: DetailedDecision
-    baseline_value: float  # charged now (in a price test, at its start), or units of a mean period at the usual price
+    baseline_value: float  # charged now (under a draw, at planning), or units of a mean period at the usual price
     value: float  # of the request; rounded, as the other
     digits: int  # decimals of the two and of the effects
     summary: str
@@ -238,7 +238,7 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
     drawn = "price_test" in decided.decision.reasons
-    origin = "from which its price test starts" if drawn else origin
+    origin = "from which its draws start" if drawn else origin
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

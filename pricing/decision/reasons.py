@@ -45,7 +45,7 @@ REASONS: dict[str, str] = {
     "set as regular); in place of a current price beyond that distance, the last price charged is kept",
     "overridden": "a person has given this price, which no guardrail but the cost moves",
     "below_cost": "the person who gave the price has said that it may lie below cost, and it does",
-    "price_test": "a price test drew a small change of the chosen price for this week, inside the guardrails; held, "
+    "price_test": "an experiment drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
     "delivery_planned": "the request does not say when the next delivery comes; the planned one counts",

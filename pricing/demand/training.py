@@ -70,7 +70,7 @@ def train(
         config: The demand section.
         calendar: Tells which of some days are holidays; none after the panel when absent.
         out_of_fold: Estimates from a backtest; the default level error and prior combination weights when absent.
-        tested: The draws of price tests; see `identify`.
+        tested: The draws of experiments; see `identify`.
         live_since: First period whose prices may be the platform's own; None if people set all prices.
         progress: Called with a sentence about each step.
 

@@ -27,7 +27,7 @@ from pricing.registry.golden import Verification
 FORMAT = 1  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
-    "tested": "prices drawn at random in price tests tell how demand answers to price",
+    "tested": "prices drawn at random in experiments tell how demand answers to price",
     "own_history": "the product's own price changes tell how demand answers to price",
     "category": "the product's own price changes tell too little, so its elasticity is that of its category",
     "prior_only": "too little tells how demand answers to price, so the price stays, or goes back to list price from "

@@ -61,8 +61,8 @@ class ExplainAnswer(BaseModel):
     summary: str = Field(description="From where to where, in a sentence.")
     value: float = Field(description="The price, or the units over the requested period.")
     baseline_value: float = Field(
-        description="What it starts from: the price charged now (in a price test, that of its start), or the units of "
-        "a mean period at the usual price."
+        description="What it starts from: the price charged now (under a draw, that at planning), or the units of a "
+        "mean period at the usual price."
     )
     drivers: list[DriverBody] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
