@@ -16,7 +16,7 @@ LINES = {
     "pricing": 1_632,
     "pricing/data": 5_283,
     "pricing/demand": 5_193,
-    "pricing/decision": 3_718,
+    "pricing/decision": 3_709,
     "pricing/decision_log": 1_720,
     "pricing/registry": 3_287,
     "pricing/runtime": 2_254,
@@ -24,15 +24,15 @@ LINES = {
     "pipelines": 7_529,
     "serving": 6_497,
     "monitoring": 5_229,
-    "simulation": 3_254,
+    "simulation": 3_249,
     "deploy": 5_034,
     "benchmarks": 3_189,
     "tests": 46_045,
 }
 TOTALS = {
-    "product": 52_491,
+    "product": 52_477,
     "product files": 279,
-    "Markdown in docs": 3_825,
+    "Markdown in docs": 3_824,
     "settings": 201,
     "Makefile targets": 50,
 }

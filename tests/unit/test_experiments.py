@@ -64,7 +64,7 @@ def pricer(demand: ConstantElasticity | None = None, **decision: Any) -> Pricer:
 
 def request(product: str = "apple", date: dt.date = MONDAY, **changes: Any) -> PriceRequest:
     values = {"product_id": product, "current_stock": 1e6, "day_of_week": f"{date:%A}", "date": date}
-    return PriceRequest(**(values | changes))  # type: ignore[arg-type]
+    return PriceRequest.model_validate(values | changes)
 
 
 def answer(

@@ -12,7 +12,6 @@ from pricing.demand.grades import (
     FLAGS,
     GRADES,
     KINDS_DISAGREE,
-    LEAST_FORTNIGHTS,
     OWN_HISTORY,
     PRIOR_ONLY,
     TESTED,
@@ -160,14 +159,6 @@ def test_the_stores_of_one_product_do_not_make_a_category(parents: str, expected
 @pytest.mark.parametrize("grade", range(len(GRADES)))
 def test_only_a_price_that_no_elasticity_moves_is_told_why_it_stays(grade: int) -> None:
     assert bool(why_held(grade, moves=3, fortnights=2)) == (grade == PRIOR_ONLY)
-
-
-def test_a_price_that_was_never_moved_is_told_so_and_else_what_is_needed() -> None:
-    never, once, thrice = (why_held(PRIOR_ONLY, moves=moves, fortnights=moves) for moves in (0, 1, 3))
-
-    assert "no person ever moved it" in never
-    assert f"1 move in 1 fortnight, and {LEAST_FORTNIGHTS} are needed" in once
-    assert "3 moves in 3 fortnights" in thrice
 
 
 def test_flags_have_names() -> None:
