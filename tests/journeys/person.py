@@ -47,16 +47,18 @@ class Service:
             return error.code, json.load(error)
 
     def wait_for(self, version: str | None = None) -> None:
-        """Waits until a version is served, the one given or any; fails after two minutes."""
+        """Waits until a version is served, the one given or any, by every process; fails after two minutes."""
         served = None
+        in_a_row = 0
         for _ in range(240):
             try:
                 served = self.ask("/model")[1]["model_version"]
-                if served == version or (version is None and served != "none"):
+                in_a_row = in_a_row + 1 if served == version or (version is None and served != "none") else 0
+                if in_a_row == 10:
                     return
             except OSError:
-                pass
-            time.sleep(0.5)
+                in_a_row = 0
+            time.sleep(0.2 if in_a_row else 0.5)
         raise AssertionError(f"version {version} is not served, but {served}")
 
 
