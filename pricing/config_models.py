@@ -315,7 +315,7 @@ class GatesConfig(Section):
 class RegistryConfig(Section):
     """The registered model, its gates and promotion."""
 
-    model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^/:@]+$")]
+    model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     auto_promote: bool
     keep_days: Annotated[int, Field(ge=0, le=36_600)] = 270
     plots: bool = True

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pricing.decision_log.objects import check_address
+from pricing.objects import check_address
 from pricing.errors import PricingError
 from pricing.fileio import redact_url
 from serving.keys import SCOPES

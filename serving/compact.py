@@ -13,7 +13,7 @@ from typing import Any
 
 from pricing.decision_log.archive import delete_days, note_archived, write_archive
 from pricing.decision_log.format import closed_segments, decode_line, read_segment
-from pricing.decision_log.objects import ObjectStore, open_store
+from pricing.objects import ObjectStore, open_store
 from pricing.decision_log.places import log_places
 from pricing.decision_log.uploads import UploadedLines, VanishedError, list_uploads, note_compacted
 from pricing.errors import LockError

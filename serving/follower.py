@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pricing.decision.experiments import read_experiments
-from pricing.decision_log.objects import open_store
+from pricing.objects import open_store
 from pricing.errors import PricingError, RegistryError, SourceError, VersionError
 from pricing.fileio import redact_text, replace_json
 from pricing.registry.rest import ElsewhereError, RestRegistry, can_read

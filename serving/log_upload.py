@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pricing.decision_log.format import counter_file, decode_line, last_issued, segments_of, workers_in
-from pricing.decision_log.objects import ObjectStore
+from pricing.objects import ObjectStore
 from pricing.decision_log.uploads import count_key, lines_key
 from pricing.errors import ConfigError, SourceError
 from pricing.fileio import redact_text, replace_json

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pricing.decision_log.objects import open_store
+from pricing.objects import open_store
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically, replace_text
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pricing.decision_log.archive import Moved, runs_of
-from pricing.decision_log.objects import ObjectStore
+from pricing.objects import ObjectStore
 from pricing.errors import SourceError
 
 NOTE = "compacted.json"

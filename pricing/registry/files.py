@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pricing.errors import RegistryError, VersionError
 
 HEADER = "version.json"
+LEARNT = ("refresh", "learner")  # parts that carry a version forward, and no price needs
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
 _NAME = re.compile(_PATH)
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
@@ -126,12 +127,11 @@ def read(folder: Path, *, parts: Sequence[str] | None = None, check: bool = True
             are more or larger ones than a version has.
     """
     header = read_header(folder)
-    _accept_sizes(folder, header["files"])
+    wanted = {name: checksum for name, checksum in header["files"].items() if parts is None or _part(name) in parts}
+    _accept_sizes(folder, wanted)
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, checksum in sorted(header["files"].items()):
-        if parts is not None and name.split("/")[0].split(".")[0] not in parts:
-            continue
+    for name, checksum in sorted(wanted.items()):
         path = folder / name
         if check and _sha256(path) != checksum:
             raise VersionError(f"{folder}: {name} is damaged (its checksum differs); fetch the version again")
@@ -164,6 +164,20 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
+def served(header: Mapping[str, Any]) -> list[str]:
+    """The files that a price needs, in order: all but those that carry the version forward.
+
+    Raises:
+        VersionError: A name is no version's file, or there are too many.
+    """
+    names = sorted(header["files"])
+    accept_size(files=len(names), size=0, where="a published version")
+    strange = next((name for name in names if not _FILE.fullmatch(name)), None)
+    if strange is not None:
+        raise VersionError(f"a published version's header lists {strange!r}, which is no file of a version")
+    return [name for name in names if _part(name) not in LEARNT]
+
+
 def accept_size(*, files: int, size: int, where: str) -> None:
     """Refuses a version that has more files, or more bytes in them, than one has.
 
@@ -193,6 +207,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def _part(name: str) -> str:
+    return name.partition("/")[0].partition(".")[0]
 
 
 def _checked(name: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from pricing.decision_log import objects
 from pricing.decision_log.format import read_decisions
-from pricing.decision_log.objects import S3Store, Stored, open_store
+from pricing.objects import S3Store, Stored, open_store
 from pricing.errors import LockError, SourceError
 from serving.compact import compact_uploads
 from serving.log_upload import LogUpload

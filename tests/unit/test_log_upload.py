@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pricing.decision_log.format import LogReading, last_issued, read_decisions, segments_of
-from pricing.decision_log.objects import FolderStore, ObjectStore, open_store
+from pricing.objects import FolderStore, ObjectStore, open_store
 from pricing.decision_log.uploads import list_uploads
 from pricing.decision_log.writer import LogWriter
 from pricing.errors import ConfigError, SourceError

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.decisions import load_decisions
 from pricing.decision_log.format import LogReading, read_decisions
-from pricing.decision_log.objects import FolderStore
+from pricing.objects import FolderStore
 from pricing.decision_log.places import log_places
 from pricing.decision_log.uploads import count_key, list_uploads, note_compacted
 from pricing.errors import LockError, SourceError

@@ -1,0 +1,80 @@
+"""What persons have set over the model: switches and experiments, as one document that every program reads."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiment, Experiments
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches
+from pricing.errors import ConfigError, SourceError
+
+FORMAT = 1
+_EXPERIMENT = TypeAdapter(Experiment)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is in force.
+
+    Attributes:
+        switches: Frozen and given prices.
+        experiments: The experiments that there are.
+        sequence: Number of entries of the record that it was made from; it never falls.
+        unread: What could not be understood and is passed over, a line each.
+    """
+
+    switches: Switches = NO_SWITCHES
+    experiments: Experiments = NO_EXPERIMENTS
+    sequence: int = 0
+    unread: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """The document."""
+        document = {
+            "format": FORMAT,
+            "sequence": self.sequence,
+            "switches": [switch.model_dump(mode="json", exclude_defaults=True) for switch in self.switches],
+            "experiments": [_EXPERIMENT.dump_python(one, mode="json") for one in self.experiments.every],
+        }
+        return (json.dumps(document, indent=1) + "\n").encode()
+
+
+NO_CONTROL = Control()
+
+
+def parse_control(content: bytes) -> Control:
+    """Reads the document. An entry that cannot be understood is passed over and named, so that it disarms no other.
+
+    Raises:
+        SourceError: It is no such document.
+    """
+    try:
+        document: Any = json.loads(content)
+        if document["format"] != FORMAT:
+            raise ValueError(f"it is of format {document['format']}, expected {FORMAT}")
+        sequence, switches, experiments = int(document["sequence"]), document["switches"], document["experiments"]
+        return control_of(switches, experiments, sequence=sequence)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
+
+
+def control_of(switches: list[Any], experiments: list[Any], *, sequence: int) -> Control:
+    """Makes it of JSON values; each that is no switch or experiment is passed over and named."""
+    known, tried, unread = [], NO_EXPERIMENTS, []
+    for one in switches:
+        try:
+            known.append(Switch.model_validate(one))
+        except ValidationError as error:
+            unread.append(f"a switch is passed over: {_line(error)}")
+    for one in experiments:
+        try:
+            tried = tried.plus(_EXPERIMENT.validate_python(one))
+        except (ValidationError, ConfigError) as error:
+            unread.append(f"an experiment is passed over: {_line(error)}")
+    return Control(Switches(known), tried, sequence, tuple(unread))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,205 @@
+"""What jobs publish and serving tasks read: a pointer to verified versions and their files. No MLflow, no database.
+
+Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
+persons have switched and tried (`pricing.decision.control`); `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version
+that a price needs. A version's files never change, so that a pointer, written last, switches everything at once.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pricing.errors import SourceError, VersionError
+from pricing.objects import ObjectStore
+from pricing.paths import pricing_home
+from pricing.registry import files
+
+VARIABLE = "PRICING_PUBLISHED"  # a folder or an s3:// address
+BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
+FORMAT = 1
+MOST_ARMS = 4
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+_FETCHED_AT_ONCE = 16
+
+
+def published_url(environment: Mapping[str, str] = os.environ) -> str:
+    """Where versions are published: PRICING_PUBLISHED, a folder or an s3:// address, else PRICING_HOME/published."""
+    return (environment.get(VARIABLE) or str(pricing_home(environment).absolute() / "published")).rstrip("/")
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A version that is published.
+
+    Attributes:
+        number: Its number in the registry.
+        checksum: That of its header, `version.json`, which lists the checksums of its files.
+    """
+
+    number: str
+    checksum: str
+
+    def __post_init__(self) -> None:
+        """Raises VersionError where one cannot be: both make the name of a folder."""
+        if not (_NUMBER.fullmatch(self.number) and _CHECKSUM.fullmatch(self.checksum)):
+            raise VersionError(f"version {self.number[:40]!r} of checksum {self.checksum[:70]!r} is none")
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder: one path component of digits, letters and a hyphen."""
+        return f"{self.number}-{self.checksum[:16]}"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What is served.
+
+    Attributes:
+        model: The registered model.
+        sequence: Rises with every change; a lower one than was served before is refused.
+        champion: The version that prices.
+        previous: The one a rollback goes to.
+        arms: The versions that experiments try beside the champion.
+    """
+
+    model: str
+    sequence: int
+    champion: PublishedVersion
+    previous: PublishedVersion | None = None
+    arms: tuple[PublishedVersion, ...] = ()
+
+    @property
+    def served(self) -> tuple[PublishedVersion, ...]:
+        """The versions that a serving task loads, the champion first."""
+        return (self.champion, *self.arms)
+
+    def to_json(self) -> bytes:
+        """The pointer as a document."""
+        document = {
+            "format": FORMAT,
+            "model": self.model,
+            "sequence": self.sequence,
+            "champion": vars(self.champion),
+            "previous": None if self.previous is None else vars(self.previous),
+            "arms": [vars(arm) for arm in self.arms],
+        }
+        return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def parse_pointer(content: bytes, *, model: str) -> Pointer:
+    """Reads a pointer.
+
+    Raises:
+        VersionError: It is none, is of another format or model, or what it names is no version.
+    """
+    try:
+        document: Any = json.loads(content)
+        if document["format"] != FORMAT or document["model"] != model:
+            raise ValueError(f"it is of format {document['format']} and model {document['model']!r}")
+        previous, arms = document["previous"], document["arms"]
+        if type(document["sequence"]) is not int or len(arms) > MOST_ARMS:
+            raise ValueError(f"sequence {document['sequence']!r}, {len(arms)} arms")
+        return Pointer(
+            model=model,
+            sequence=document["sequence"],
+            champion=_version(document["champion"]),
+            previous=None if previous is None else _version(previous),
+            arms=tuple(_version(arm) for arm in arms),
+        )
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise VersionError(f"champion.json of {model} names no version ({error}); pricing publish writes it") from error
+
+
+def pointer_key(model: str) -> str:
+    """The key of a model's pointer."""
+    return f"{model}/champion.json"
+
+
+def control_key(model: str) -> str:
+    """The key of what persons have switched and tried."""
+    return f"{model}/control.json"
+
+
+def versions_prefix(model: str) -> str:
+    """What the keys of a model's versions begin with."""
+    return f"{model}/versions/"
+
+
+def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
+    """Fetches a version into a folder, which then holds all of it; one that is there already is left alone.
+
+    The header's checksum is that of the pointer and the header lists those of the files, so `files.read` finds what
+    was damaged on its way.
+
+    Raises:
+        SourceError: The store does not answer, or lacks a file.
+        VersionError: The header is not the one that the pointer names.
+        RegistryError: Something is in the way.
+    """
+    if folder.is_dir():
+        return
+    prefix = f"{versions_prefix(model)}{version.folder}/"
+    with files.appearing(folder) as partial, ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        (partial / files.HEADER).write_bytes(_get(store, prefix + files.HEADER))
+        header = files.read_header(partial)
+        if header["checksum"] != version.checksum:
+            raise VersionError(f"version {version.number}: its header has another checksum than the pointer names")
+        names = files.served(header)
+        for name, content in zip(names, pool.map(lambda name: _get(store, prefix + name), names), strict=True):
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
+    """Puts the files of a version that a price needs, the header last; those that are there already stay.
+
+    Raises:
+        SourceError: The store does not answer.
+    """
+    prefix = f"{versions_prefix(model)}{version.folder}/"
+    there = set(store.keys(prefix))
+    for name in (*files.served(files.read_header(folder)), files.HEADER):
+        if prefix + name not in there:
+            store.put(prefix + name, (folder / name).read_bytes())
+
+
+def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
+    """Whether the store holds every file of a version with its checksum.
+
+    Raises:
+        SourceError: The store does not answer.
+    """
+    prefix = f"{versions_prefix(model)}{version.folder}/"
+    header = store.get(prefix + files.HEADER)
+    if header is None:
+        return False
+    try:
+        document: Any = json.loads(header)
+        names, listed = files.served(document), document["files"]
+        if document["checksum"] != version.checksum:
+            return False
+    except (ValueError, LookupError, TypeError, VersionError):
+        return False
+    contents = ((name, store.get(prefix + name)) for name in names)
+    return all(
+        content is not None and hashlib.sha256(content).hexdigest() == listed[name] for name, content in contents
+    )
+
+
+def _version(document: Any) -> PublishedVersion:
+    return PublishedVersion(number=str(document["number"]), checksum=str(document["checksum"]))
+
+
+def _get(store: ObjectStore, key: str) -> bytes:
+    content = store.get(key)
+    if content is None:
+        raise SourceError(f"{key}: is not published; pricing publish puts it there")
+    return content
