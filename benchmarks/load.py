@@ -1,47 +1,58 @@
-"""Load for the serving benchmark: wrk where it is installed, else a small asyncio client. Both cycle through bodies."""
+"""Load for the serving benchmark: as much as is answered, by wrk, or so many requests a second, each when due."""
 
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+_PATIENCE = 30.0  # seconds after which an answer counts as missing
 
 
-@dataclass(frozen=True)
+@dataclass
 class Load:
     """What came back.
 
     Attributes:
-        per_second: Answers a second.
-        p50_ms: Median time to an answer.
-        p99_ms: Time within which 99 of 100 answers came.
-        answers: How many came.
-        failed: How many of them were no 200, or did not come.
+        seconds: How long it went on.
+        statuses: Status → how many answers had it; 0 for those that did not come.
+        times: Milliseconds to each answer of status 200, in any order; only the quantiles where wrk counted.
+        bodies: The answers of status 200, with the number of the body that was sent; empty where wrk counted.
     """
 
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    answers: int
-    failed: int
+    seconds: float
+    statuses: Counter[int] = field(default_factory=Counter)
+    times: list[float] = field(default_factory=list)
+    bodies: list[tuple[int, bytes]] = field(default_factory=list)
+    quantiles: dict[float, float] = field(default_factory=dict)
+
+    @property
+    def per_second(self) -> float:
+        """Answers of status 200 a second."""
+        return self.statuses[200] / self.seconds
+
+    @property
+    def failed(self) -> int:
+        """Answers of another status than 200, and those that did not come."""
+        return self.statuses.total() - self.statuses[200]
+
+    def quantile(self, share: float) -> float:
+        """Milliseconds within which a share of the answers came; NaN without any."""
+        if self.quantiles:
+            return self.quantiles[share]
+        ordered = sorted(self.times)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
-def measure(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Sends bodies as JSON over so many kept-alive connections for so long, each connection one at a time."""
-    if shutil.which("wrk"):
-        return _wrk(url, bodies, connections=connections, seconds=seconds)
-    return asyncio.run(_asyncio(url, bodies, connections=connections, seconds=seconds))
-
-
-def _wrk(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+def closed(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+    """Sends bodies as JSON over so many kept-alive connections, each connection one at a time, by wrk."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
         listed = ",\n".join(json.dumps(body.decode()) for body in bodies)
@@ -51,24 +62,17 @@ def _wrk(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float)
             "request = function()\n  place = place % #bodies + 1\n"
             "  return wrk.format(nil, nil, nil, bodies[place])\nend\n"
         )
-        done = subprocess.run(
-            [
-                *f"wrk -t1 -c{connections} -d{max(1, round(seconds))}s --timeout 30s --latency -s".split(),
-                str(script),
-                url,
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        words = f"wrk -t1 -c{connections} -d{max(1, round(seconds))}s --timeout 30s --latency -s".split()
+        done = subprocess.run([*words, str(script), url], capture_output=True, text=True, check=True)
     text = done.stdout
     answers = int(re.search(r"(\d+) requests in", text).group(1))  # type: ignore[union-attr]
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))  # type: ignore[union-attr]
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    refused = int(errors.group(1)) if errors else 0
     socket = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    failed = int(errors.group(1)) if errors else 0
-    failed += sum(map(int, socket.groups())) if socket else 0
-    return Load(rate, _quantile(text, "50%"), _quantile(text, "99%"), answers, failed)
+    lost = sum(map(int, socket.groups())) if socket else 0
+    found = Load(max(1, round(seconds)), Counter({200: answers - refused, 500: refused, 0: lost}))
+    found.quantiles = {0.5: _quantile(text, "50%"), 0.99: _quantile(text, "99%")}
+    return found
 
 
 def _quantile(text: str, name: str) -> float:
@@ -76,29 +80,57 @@ def _quantile(text: str, name: str) -> float:
     return float(found.group(1)) * _UNITS[found.group(2)] if found else float("nan")
 
 
-async def _asyncio(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+def opened(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float, keep: bool = False) -> Load:
+    """Sends so many requests a second, each when it is due, over as many kept-alive connections as that takes.
+
+    Args:
+        url: Where to.
+        bodies: Sent in turn, as JSON.
+        rate: Requests a second.
+        seconds: How long.
+        keep: Whether the answers are kept.
+    """
+    return asyncio.run(_opened(url, bodies, rate=rate, seconds=seconds, keep=keep))
+
+
+async def _opened(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float, keep: bool) -> Load:
     parts = urlsplit(url)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: "
     requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
-    times: list[float] = []
-    failed = 0
-    end = time.perf_counter() + seconds
+    found, idle = Load(seconds), list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
 
-    async def talk(place: int) -> None:
-        nonlocal failed
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while (begun := time.perf_counter()) < end:
-            writer.write(requests[place % len(requests)])
-            place += 1
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
-            await reader.readexactly(int(length.group(1)) if length else 0)
-            failed += not answer.startswith(b"HTTP/1.1 200")
-            times.append(time.perf_counter() - begun)
+    async def ask(place: int, due: float) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                fresh = not idle
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port) if fresh else idle.pop()
+                writer.write(requests[place])
+                answer = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
+                body = await reader.readexactly(int(length.group(1)) if length else 0)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            found.statuses[0] += 1
+            return
+        status = int(answer.split(b" ", 2)[1])
+        found.statuses[status] += 1
+        if status == 200:
+            found.times.append(1000 * (time.perf_counter() - due))
+            if keep:
+                found.bodies.append((place, body))
+        if b"connection: close" in answer.lower():
+            writer.close()
+        else:
+            idle.append((reader, writer))
+
+    begun, waiting = time.perf_counter(), set[asyncio.Task[None]]()
+    for number in range(round(rate * seconds)):
+        due = begun + number / rate
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        task = asyncio.create_task(ask(number % len(requests), due))
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+    await asyncio.gather(*waiting)
+    for _, writer in idle:
         writer.close()
-
-    await asyncio.gather(*(talk(place * 31) for place in range(connections)))
-    times.sort()
-    count = len(times)
-    at = [times[min(count - 1, int(count * share))] * 1000 if count else float("nan") for share in (0.5, 0.99)]
-    return Load(count / seconds, at[0], at[1], count, failed)
+    return found
