@@ -4,7 +4,7 @@ python -m benchmarks.serving_faults                         a minute for each fa
 python -m benchmarks.serving_faults --fault_seconds 20      a quick look
 
 Two serving tasks stand behind HAProxy as it is shipped, on an S3 server. MLflow and the database are away throughout:
-no task talks to either. A price is wrong where it is not the one that the version named in the answer gives, and missing
+no task talks to either. A price is wrong where it is not the one that the version named in the answer gives, missing
 where an answer is neither 200 nor 429. Prints the table of serving_faults.md.
 """
 
