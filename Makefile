@@ -10,7 +10,7 @@ NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor \
-	follow freeze override unfreeze bake alarms serve image
+	publish freeze override unfreeze alarms serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
@@ -43,7 +43,7 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly experiment price monitor market follow freeze override unfreeze bake compact alarms serve image reports ui bench wheel lock clean \
+	retrain nightly experiment price monitor market publish freeze override unfreeze alarms serve image reports ui bench wheel lock clean \
 	up down demo-compose sbom \
 	synth diff deploy destroy smoke smoke-image rollout access
 
@@ -127,7 +127,7 @@ monitor:  ## the decisions meet the sales that followed
 market:  ## what each pricing policy earns on a simulated market
 	$(program)
 
-follow:  ## the process of the service that fetches champions, alone
+publish:  ## what the service reads: the champion and its control document (ARGS="--every 10": as a loop)
 	$(program)
 
 freeze:  ## prices stay as they are: ARGS="--all --reason …", or --category …, --product …; --list shows all
@@ -139,12 +139,6 @@ override:  ## a person's price: ARGS="--product … --price … --until … --re
 unfreeze:  ## ends a freeze or an override: ARGS="--all --reason …"
 	$(program)
 
-bake:  ## fetches the champion once, for an image to carry
-	$(program)
-
-compact:  ## archives the decision log as Parquet
-	$(program)
-
 alarms:  ## alarms on the figures of monitoring, for CloudWatch
 	$(program)
 
@@ -152,12 +146,13 @@ alarms:  ## alarms on the figures of monitoring, for CloudWatch
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
-	.venv/bin/python -m serving $(if $(CONFIG),--config '$(CONFIG)')
+	.venv/bin/python -m pipelines.publish --every 10 $(if $(CONFIG),--config '$(CONFIG)') & trap "kill $$!" EXIT; \
+		.venv/bin/python -m serving $(if $(CONFIG),--config '$(CONFIG)')
 
 image:  ## the serving image, with the champion baked in (CONFIG=file, which it then serves with)
 	$(installed) training demo
 	rm -rf build/image
-	PRICING_HOME=build/image/baked .venv/bin/python -m serving.follower --bake $(if $(CONFIG),--config '$(CONFIG)')
+	.venv/bin/python -m pipelines.publish --to build/image/baked $(if $(CONFIG),--config '$(CONFIG)')
 	docker build --build-context champion=build/image --file Dockerfile.serve --tag pricing-serving .
 
 reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000
