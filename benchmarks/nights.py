@@ -91,7 +91,7 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
     from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
 
     panel = build_panel(frame, config.data)
-    model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
+    model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model.table()
     facts = ProductFacts.from_panel(panel)
     prices, decisions = price_nights(Pricer(model, facts, config, version="nights"), facts)
     known = np.isfinite(facts.price)
@@ -100,7 +100,7 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
     kept = np.minimum(prices[0], facts.list_price[known])
     moved = np.abs(prices[-1] / kept - 1) > SAME
     limited = np.array([any(code in one.reasons for code in LIMITS) for one in decisions])
-    mean, low, high = model.elasticity(np.arange(len(model.product_ids)))
+    mean, low, high = model.elasticities(np.arange(len(model.product_ids)))
     return {
         "products": len(grade),
         **{name: float(units[grade == number].sum() / units.sum()) for number, name in enumerate(GRADES)},
