@@ -214,19 +214,17 @@ def _day(key: str) -> dt.date:
 def _read_lines(con: "duckdb.DuckDBPyConnection", store: ObjectStore, keys: Sequence[str], *, lines: bool) -> None:
     import pyarrow as pa  # noqa: PLC0415 - as DuckDB
 
-    query = _parsed(lines=lines)
+    query, types = _parsed(lines=lines), pa.schema({"segment": pa.string(), "number": pa.int64(), "line": pa.string()})
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
             rows = [
-                (key, number, line.decode(errors="replace"))
+                {"segment": key, "number": number, "line": line.decode(errors="replace")}
                 for key, body in zip(part, pool.map(store.get, part), strict=True)  # none: archived since it was listed
                 for number, line in enumerate((body or b"").split(b"\n"), start=1)
                 if line.strip()
             ]
-            cells = zip(*rows, strict=True) if rows else ((), (), ())
-            batch = pa.table(dict(zip(_LINE, map(list, cells), strict=True)))
-            con.register("batch", batch)
+            con.register("batch", pa.Table.from_pylist(rows, schema=types))
             con.execute(f"INSERT INTO found BY NAME {query}")
             con.unregister("batch")
 

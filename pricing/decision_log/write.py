@@ -35,7 +35,6 @@ LATE_SECONDS = 5.0  # after which a decision that is not on the disk counts as a
 _FLUSH_SECONDS = 0.5
 _SEGMENT_BYTES = 16_000_000  # a busy worker's segment is closed earlier: it is put whole
 _PENDING_BYTES = 16_000_000  # of lines that wait in memory for a disk that hangs or is full
-_STOP_SECONDS = 5.0  # that a stop waits for the disk, and then for the store
 
 _log = logging.getLogger(__name__)
 
@@ -198,13 +197,13 @@ class LogWriter:
             failure = failure or self._failures.get("store")
             return LogStatus(self._issued, self._written, self._dropped, self._waiting, failure)
 
-    def close(self) -> None:
-        """Writes what is queued and sends it; what store or disk do not take within seconds stays on the disk."""
+    def close(self, *, seconds: float = 5.0) -> None:
+        """Writes what is queued and sends it; what the store does not take within `seconds` stays on the disk."""
         self._closing = True
         self._wake.set()
-        self._writer.join(_STOP_SECONDS)
+        self._writer.join(seconds)
         self._due.set()
-        self._sender.join(_STOP_SECONDS)
+        self._sender.join(seconds)
 
     def _write_on(self) -> None:
         while not self._closing:

@@ -18,7 +18,7 @@ from monitoring.policy import JobHistory
 from monitoring.store import MonitoringStore
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
-from pricing.decision_log.writer import LogWriter
+from pricing.decision_log.write import LogWriter
 from pricing.registry import files
 from pricing.registry.version import FORMAT
 from pricing.runtime.mlflow_runs import tracked_run
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
 
 def prepare(home: Path, world: World, *, days=range(300, 392), noise=0.1) -> Panel:
     panel, truth = build(world)
-    writer = LogWriter(home / "decisions")
+    writer = LogWriter(home / "segments", url=str(home / "decisions"))
     writer.append(entries(panel, truth, days=days, noise=noise))
     writer.close()
     save_panel(panel, home / "panel")
@@ -194,7 +194,7 @@ def test_a_history_too_short_to_compare_is_no_pass(home):
 def test_sales_without_stock_or_competitor_are_watched_by_what_there_is(home):
     panel, truth = build(World(days=200, products=20))
     save_panel(without(panel, "comp_price", "stock"), home / "panel")
-    writer = LogWriter(home / "decisions")
+    writer = LogWriter(home / "segments", url=str(home / "decisions"))
     writer.append(entries(panel, truth, days=range(180, 200)))
     writer.close()
 

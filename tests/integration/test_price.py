@@ -15,7 +15,7 @@ from pricing.data.panel import Period
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, experiments_file, write_experiments
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Switch, Switches, switch_file, write_switches
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.read import read_decisions
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.switch_record import SwitchEntry, SwitchRecord

@@ -23,7 +23,7 @@ import mlflow
 import pytest
 
 from pricing.config import load_config
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.read import read_decisions
 from pricing.registry.mlflow_registry import Registry
 from serving.champion import CHECK_SECONDS
 from tests.kit.servers import free_port, python, running

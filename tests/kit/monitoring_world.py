@@ -200,7 +200,7 @@ def tabulated(
     """What monitoring reads of a log with these decisions."""
     with tempfile.TemporaryDirectory() as folder:
         write_log(Path(folder), made)
-        return load_decisions(folder, now=now, days=days, known=known)
+        return load_decisions(str(folder), now=now, days=days, known=known)
 
 
 def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:
