@@ -29,8 +29,8 @@ _QUERY = """
             "at" < lag("at") OVER (PARTITION BY worker ORDER BY sequence) - to_seconds($clock) AS back
         FROM decisions QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1)
     SELECT {columns}, NOT late AND NOT ahead AS live,
-        count(*) OVER () AS decisions, count_if(late) OVER () AS late, count_if(ahead) OVER () AS ahead,
-        count_if(back) OVER () AS back
+        count(*) OVER () AS decisions, count(*) FILTER (late) OVER () AS late,
+        count(*) FILTER (ahead) OVER () AS ahead, count(*) FILTER (back) OVER () AS back
     FROM given
     QUALIFY row_number() OVER (PARTITION BY product_id, date, live ORDER BY "at" DESC, worker DESC, sequence DESC) = 1
     ORDER BY "at", sequence, worker
