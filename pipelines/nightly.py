@@ -128,10 +128,12 @@ class _Night:
         that fails here too has said so: what stopped the sales is this night's error.
         """
         said = "no sales could be read, so states stay as they are"
-        if self._registry.at(CHAMPION) is None or not holds_decisions(log_url()):
+        if self._registry.at(CHAMPION) is None:
             return said
-        archived, _ = self._archive()
-        said = "; ".join([said, *archived])
+        there, trouble = self._archive()
+        if not there:
+            return said
+        said += f"; {trouble}" if trouble else ""
         if not is_panel(self._panel):
             return f"{said}; there are none of an earlier night to monitor with"
         try:
@@ -144,10 +146,10 @@ class _Night:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
-        if not holds_decisions(log_url()) and not _may_be_live():
-            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
         complaint: PricingError | None
-        archived, complaint = self._archive()
+        there, complaint = self._archive()
+        if not there and not _may_be_live():
+            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
         try:
             outcome = self._monitor()
         except JobError as error:
@@ -162,7 +164,7 @@ class _Night:
         else:
             parts.append(self._refresh())
         deleted, trouble = self._delete_versions()
-        return "; ".join([*parts, *archived, *deleted]), complaint or trouble
+        return "; ".join([*parts, *deleted]), complaint or trouble
 
     def _monitor(self) -> int:
         return self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
@@ -171,14 +173,20 @@ class _Night:
         """Returns the tags of this night's monitoring run."""
         return child_tags(self._run, "monitor")
 
-    def _archive(self) -> tuple[list[str], SourceError | None]:
-        """Archives past days of the decision log by day, and deletes those older than configured."""
+    def _archive(self) -> tuple[bool, SourceError | None]:
+        """Archives past days of the decision log by day, and deletes those older than configured.
+
+        Returns:
+            Whether there is a log, as far as is known, and why it could not be archived.
+        """
         today, days = dt.datetime.now(dt.UTC).date(), self._config.serving.log_days
         try:
-            lines = archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
+            if not holds_decisions(log_url()):
+                return False, None
+            archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
         except SourceError as error:
-            return [], error
-        return [f"{lines:,} decision(s) of past days were archived"] if lines else [], None
+            return True, error
+        return True, None
 
     def _delete_versions(self) -> tuple[list[str], RegistryError | None]:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
