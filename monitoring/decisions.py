@@ -24,7 +24,10 @@ FEW = 50_000  # decisions that are read in seconds, however old they are: small 
 # Of several decisions of one day for one product and date, live ones and others apart, the one in force.
 _QUERY = """
     WITH given AS (
-        SELECT * REPLACE (experiment || '/' || arm AS experiment, array_to_string(reasons, ' ') AS reasons),
+        SELECT * REPLACE (experiment || '/' || arm AS experiment, array_to_string(reasons, ' ') AS reasons,
+                list_transform(candidate_price, lambda x: coalesce(x, 'nan')) AS candidate_price,
+                list_transform(candidate_units, lambda x: coalesce(x, 'nan')) AS candidate_units,
+                list_transform(candidate_size, lambda x: coalesce(x, 'nan')) AS candidate_size),
             current_stock AS stock, "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead,
             "at" < lag("at") OVER (PARTITION BY worker ORDER BY sequence) - to_seconds($clock) AS back
         FROM decisions QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1)

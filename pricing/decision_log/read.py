@@ -46,7 +46,7 @@ COLUMNS = {name: _TYPES[kind.partition(" ")[0]] for name, (_, kind) in _FIELDS.i
 _JSON = dict.fromkeys(("text", "time", "day", "texts"), "'VARCHAR'") | {"whole": "'UBIGINT'"}  # JSON's types
 _JSON |= {"number": "'UBIGINT', 'BIGINT', 'DOUBLE'", "numbers": "'UBIGINT', 'BIGINT', 'DOUBLE', 'NULL'"}
 _ABSENT = {"": "false", "null": "t[{0}] = 'NULL'", "absent": "coalesce(t[{0}], 'NULL') = 'NULL'"}
-_TIME = r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2}))?"
+_FORMS = {"day": r"\d{4}-\d{2}-\d{2}", "time": r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})"}
 _LINE = {"segment": "VARCHAR", "number": "BIGINT", "line": "VARCHAR"}  # where a line comes from, and itself
 _DAY = re.compile(r"(?:lines/|parquet/date=)(\d{4}-\d{2}-\d{2})/[^/]+\.(?:jsonl|parquet)")
 _AT_ONCE = 64  # objects that are fetched at once
@@ -233,10 +233,15 @@ def _read_parquet(con: "duckdb.DuckDBPyConnection", store: ObjectStore, key: str
     body = store.get(key)
     if body is None:  # its day is no longer kept
         return
-    file = Path(scratch) / "archived.parquet"
+    file = Path(scratch) / key
+    file.parent.mkdir(parents=True)
     file.write_bytes(body)
     kept = "line" if lines else "if(worker IS NULL, line, NULL) AS line"
-    con.execute(f"INSERT INTO found BY NAME SELECT {kept}, segment, number, {_quoted(COLUMNS)} FROM '{file}'")
+    con.execute(
+        f"INSERT INTO found BY NAME SELECT {kept}, segment, number, {_quoted(COLUMNS)} FROM read_parquet($1)",
+        [str(file)],
+    )
+    file.unlink()
 
 
 def _parsed(*, lines: bool) -> str:
@@ -261,8 +266,10 @@ def _parsed(*, lines: bool) -> str:
             right = f't[{place}] IN ({_JSON[base]}) AND "{name}" IS NOT NULL'
         if base in ("number", "numbers"):
             right += f" AND isfinite({name if base == 'number' else f'coalesce(list_sum({name}), 0)'})"
-        if base in ("time", "day"):
-            right += f" AND regexp_full_match({text}, '{_TIME}') AND \"{name}\" BETWEEN '2000-01-01' AND '2199-12-31'"
+        if base in _FORMS:
+            right += (
+                f" AND regexp_full_match({text}, '{_FORMS[base]}') AND \"{name}\" BETWEEN '2000-01-01' AND '2199-12-31'"
+            )
         sound.append(f"({right} OR {_ABSENT[lacking].format(place)})")
     listed = ", ".join(f"'$.{path}'" for path in paths)
     columns = ", ".join(f'if(sound, "{name}", NULL) AS "{name}"' for name in COLUMNS)

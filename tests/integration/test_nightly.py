@@ -199,10 +199,10 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
 @pytest.mark.parametrize(
     ("code", "auto", "then", "says"),
     [
-        (nightly.FINE, True, STAGES[3:], "states are up to date"),
-        (nightly.REFRESH, True, STAGES[3:], "states are up to date"),
-        (nightly.PAGE, True, STAGES[3:], "asks for a person"),
-        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv"),
+        (nightly.FINE, True, STAGES[2:], "states are up to date"),
+        (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
+        (nightly.PAGE, True, STAGES[2:], "asks for a person"),
+        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
         (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off, so a person promotes them (version=7)"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_monitoring_finds_decides_what_follows(
 
     assert night(auto=auto) == 0
 
-    assert jobs.names == (*STAGES[:3], *then)
+    assert jobs.names == (*STAGES[:2], *then)
     assert says in nights()[-1][1]
 
 
@@ -253,9 +253,9 @@ def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything
 @pytest.mark.parametrize(
     ("outcome", "then", "says"),
     [
-        ("none", STAGES[3:], "states are up to date"),
-        ("retrain", ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv: error grew; "),
-        ("page", STAGES[3:], "monitoring asks for a person"),
+        ("none", STAGES[2:], "states are up to date"),
+        ("retrain", ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
+        ("page", STAGES[2:], "monitoring asks for a person"),
     ],
 )
 def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_found(
@@ -267,7 +267,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
 
     assert night() == 2
 
-    assert jobs.names == (*STAGES[:3], *then)
+    assert jobs.names == (*STAGES[:2], *then)
     ((status, verdict),) = nights()
     assert (status, verdict.startswith(says)) == ("FAILED", True)
     if outcome == "retrain":
@@ -284,7 +284,7 @@ def test_states_do_not_go_on_over_sales_that_may_be_at_fault(
 
     assert night() == (2 if code == 2 else 0)
 
-    assert jobs.names == STAGES[:3]
+    assert jobs.names == STAGES[:2]
     assert nights()[-1][1].endswith("the sales may be at fault, so states stay as they are")
 
 
