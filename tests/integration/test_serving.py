@@ -303,14 +303,14 @@ def test_a_stop_under_load_answers_what_is_open_and_loses_no_decision(service: S
     def ask() -> None:
         with contextlib.suppress(ConnectionRefusedError):
             while True:
-                connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-                connection.connect()  # refused once the service listens no more
-                try:
-                    connection.request("POST", "/get_price", json.dumps(REQUEST), {"Content-Type": "application/json"})
-                    ids.add(json.loads(connection.getresponse().read())["decision_id"])
-                except (OSError, http.client.HTTPException) as error:
-                    cut.append(error)  # accepted by the system, and not read by the service any more
-                    return
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as one:
+                    one.connect()  # refused once the service listens no more
+                    try:
+                        one.request("POST", "/get_price", json.dumps(REQUEST), {"Content-Type": "application/json"})
+                        ids.add(json.loads(one.getresponse().read())["decision_id"])
+                    except (OSError, http.client.HTTPException) as error:
+                        cut.append(error)  # accepted by the system, and not read by the service any more
+                        return
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
