@@ -73,7 +73,7 @@ ACCEPTED = (
         "cloudwatch:PutMetricData knows no resource; a condition names the one namespace",
     ),
     Reason(
-        r"AwsSolutions-IAM5\[Resource::.*Buckets\w+/(sales|decisions/|decisions-log/|mlflow)\*\]",
+        r"AwsSolutions-IAM5\[Resource::.*Buckets\w+/(sales|decisions/|published/|mlflow)\*\]",
         r"/Role/",
         "objects have names that nobody knows beforehand; the role reaches one prefix of one bucket",
     ),
