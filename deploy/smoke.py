@@ -137,7 +137,7 @@ class Connection:
 
 
 def check_ready(connection: Connection, limits: Limits, *, wait_seconds: float) -> Check:
-    """Waits until the service is ready and serves the version that is expected, or answers by rule where that will do."""
+    """Waits until the service is ready and serves the version expected, or answers by rule where that will do."""
     deadline = time.monotonic() + wait_seconds
     while True:
         answer = connection.ask("/health/ready")

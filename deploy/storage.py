@@ -132,8 +132,8 @@ class JobFiles(Construct):
 
     State that programs share (promotions, switches, experiments, monitoring's memory, the locks of the night and of
     retraining) is in the database; decisions and what is published are in S3. Files remain: the rows that
-    `etl --sales etl` keeps and every job then reads, the panel of the last night whose sales could be read, Evidently's reports, and a
-    search that goes on. Every other task's PRICING_HOME goes with it.
+    `etl --sales etl` keeps and every job then reads, the panel of the last night whose sales could be read,
+    Evidently's reports, and a search that goes on. Every other task's PRICING_HOME goes with it.
 
     Attributes:
         system: The file system.
