@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
-from serving.current_version import FollowerState, FollowerStatus
 from serving.problems import ProblemBody
+from serving.served import FollowerState, Following
 
 
 class Strict(BaseModel):
@@ -128,57 +128,20 @@ class Elasticity(BaseModel):
     model_version: str
 
 
-_WHERE_TOLD = "why is told by the service's log, and by /model to keys of scope admin"
-# What anyone may read of the follower's states: no address of the registry, no path.
-_TOLD_TO_ALL: dict[FollowerState, str | None] = {
-    "starting": None,
-    "following": None,
-    "no_champion": f"no version is the champion: train one and promote it; {_WHERE_TOLD}",
-    "unreachable": f"the registry does not answer; {_WHERE_TOLD}",
-    "refused": f"the champion is refused; {_WHERE_TOLD}",
-    "failed": f"the champion cannot be stored on this machine; {_WHERE_TOLD}",
-    "unknown_version": "the version that PRICING_VERSION pins does not exist in the registry",
-}
-
-
 class Follow(BaseModel):
-    """How following the registry's champion goes."""
+    """How following what is published goes."""
 
-    state: str = Field(
-        description="following, no_champion, unreachable, refused, failed, unknown_version, starting or off."
-    )
-    pinned: str | None = Field(
-        default=None, description="The version that this deployment serves whatever the alias names (PRICING_VERSION)."
-    )
-    champion: str | None = Field(description="The version that the alias names, as far as it is known.")
-    detail: str | None = Field(
-        description="What went wrong last, or what to do where there is no champion. Addresses and paths are told in "
-        "/model alone, and only to keys of scope admin."
-    )
+    state: FollowerState
+    champion: str | None = Field(description="The version that is published, as far as it is known.")
+    detail: str | None = Field(description="What went wrong last: in /model, to keys of scope admin; else null.")
     refused: dict[str, str] = Field(description="Versions that are not served, and why; as detail.")
 
     @classmethod
-    def of(cls, following: FollowerStatus | None, *, expected: bool, addresses: bool) -> "Follow":
-        """Converts the follower's status.
-
-        Args:
-            following: The status; None where the follower has not begun or there is none.
-            expected: Whether there is one.
-            addresses: Whether the caller may read addresses of the registry and paths of this machine.
-        """
-        if following is None:
-            return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})
-        detail, refused = following.detail, following.refused
-        if not addresses:
-            detail = _TOLD_TO_ALL[following.state]
-            refused = dict.fromkeys(refused, _WHERE_TOLD)
-        return cls(
-            state=following.state,
-            pinned=following.pinned,
-            champion=following.champion,
-            detail=detail,
-            refused=refused,
-        )
+    def of(cls, following: Following, *, addresses: bool) -> "Follow":
+        """Converts the state; `addresses` says whether the caller may read addresses and paths."""
+        refused = following.refused if addresses else dict.fromkeys(following.refused, "the service's log says why")
+        detail = following.detail if addresses else None
+        return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
 
 
 class Difference(BaseModel):
@@ -209,11 +172,17 @@ class Keys(BaseModel):
 
 
 class SwitchedPrices(BaseModel):
-    """Prices that a person has frozen or given, as the platform's database last told them."""
+    """Prices that a person has frozen or given."""
 
     freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
     overrides: int = Field(description="Switches that give a price.")
     everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
+OF_VERSION = (
+    *("state_date", "state_age_days", "period", "horizon", "kind", "weights", "grades", "holds_only", "backtest"),
+    "data",
+)  # fields of ModelInfo that are null without a version
 
 
 class ModelInfo(BaseModel):
@@ -270,5 +239,5 @@ class Ready(BaseModel):
     """Whether prices come out, and by what."""
 
     status: Literal["ok"]
-    model_version: str = Field(description='"none" while rules answer because there is no version.')
+    model_version: str
     following: Follow

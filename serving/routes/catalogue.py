@@ -17,16 +17,15 @@ from pricing.registry.version import (
     shown_competitor,
     shown_elasticities,
 )
-from serving.api import Endpoint
-from serving.authentication import May
-from serving.champion import Served
-from serving.hot_path import encode
+from serving.api import Endpoint, encode
 from serving.problems import ProblemError
 from serving.schemas import (
+    OF_VERSION,
     Competitor,
     Configuration,
     Difference,
     Elasticity,
+    Follow,
     Keys,
     ModelInfo,
     Product,
@@ -35,14 +34,15 @@ from serving.schemas import (
     Strategy,
     SwitchedPrices,
 )
+from serving.served import Served
 from serving.service import Service
 
 _CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
 
 
-def endpoints(service: Service, *, may: May) -> list[Endpoint]:
-    """The endpoints that describe what is served; `may` says whether a request has a scope."""
-    catalogue = Catalogue(service, may=may)
+def endpoints(service: Service) -> list[Endpoint]:
+    """The endpoints that describe what is served."""
+    catalogue = Catalogue(service)
     return [
         Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
         Endpoint(
@@ -62,22 +62,24 @@ def endpoints(service: Service, *, may: May) -> list[Endpoint]:
 class Catalogue:
     """Handlers of these routes."""
 
-    def __init__(self, service: Service, *, may: May) -> None:
-        self._service, self._may = service, may
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._listed: tuple[Served, bytes] | None = None  # the whole list of the version that it is of
 
     def products(self) -> bytes:
         """Lists every product, or those of one category."""
-        served = self._service.champion.served
+        served = self._service.follower.current.champion
         category = request.args.get("category")
-        if served.version is None or category is not None:
+        if category is not None:
             return _products(served, category)
-        if "products" not in served.cached_bodies:
-            served.cached_bodies["products"] = _products(served, None)
-        return served.cached_bodies["products"]
+        listed = self._listed
+        if listed is None or listed[0] is not served:
+            listed = self._listed = (served, _products(served, None))
+        return listed[1]
 
     def elasticity(self, product_id: str) -> Elasticity:
         """Returns the elasticity of one product."""
-        served = self._service.champion.served
+        served = self._service.follower.current.champion
         row = find_row(served, product_id)
         if served.version is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
@@ -88,34 +90,23 @@ class Catalogue:
 
     def model(self) -> ModelInfo:
         """Describes the served version and the follower's status."""
-        served = self._service.champion.served
-        version = served.version
+        current, now = self._service.follower.current, self._service.now()
+        served, version = current.champion, current.champion.version
+        admin = self._service.authenticator.may(request.environ, "admin")
+        switches = current.control.switches.at(now)
+        count = Counter(switch.action for switch in switches)
         return ModelInfo(
             model_version=served.name,
-            products=0 if version is None else len(version.demand.product_ids),
-            state_date=None if version is None else version.demand.state_date,
-            state_age_days=state_age(served, self._service.now().date()),
-            period=None if version is None else version.demand.period,
-            horizon=None if version is None else version.demand.horizon,
-            kind=None if version is None else version.meta["kind"],
-            weights=None if version is None else version.weights_hash,
-            grades=None if version is None else _rounded_shares(version),
-            holds_only=None if version is None else version.holds_only,
-            backtest=None
-            if version is None
-            else {name: figure for name, figure in version.backtest.items() if name != "data"},
-            data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
-            following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
-            switches=self._switches(),
+            **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
+            following=Follow.of(self._service.follower.following, addresses=admin),
+            switches=SwitchedPrices(
+                freezes=count["freeze"],
+                overrides=count["override"],
+                everything=next((switch.action for switch in switches if switch.scope == "all"), None),
+            ),
             configuration=self._configuration(served),
             keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
         )
-
-    def _switches(self) -> SwitchedPrices:
-        found = self._service.switches.content.at(self._service.now())
-        count = Counter(switch.action for switch in found)
-        everything = next((switch.action for switch in found if switch.scope == "all"), None)
-        return SwitchedPrices(freezes=count["freeze"], overrides=count["override"], everything=everything)
 
     def _configuration(self, served: Served) -> Configuration:
         file, decision = self._service.settings.file.path, served.config.decision
@@ -135,7 +126,7 @@ class Catalogue:
 
     def strategies(self) -> Strategies:
         """Lists the configured strategies."""
-        decision = self._service.champion.served.config.decision
+        decision = self._service.follower.current.champion.config.decision
         found = []
         for name, settings in decision.strategies.items():
             description = (type(settings).__doc__ or "").strip().splitlines()[0]
@@ -174,9 +165,26 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     )
 
 
-def _data(version: LoadedVersion, *, addresses: bool) -> dict[str, Any]:
-    """What a version says of the rows behind it; where they lay only if `addresses`."""
-    return {name: value for name, value in version.meta["data"].items() if addresses or name != "source"}
+_NOTHING: dict[str, Any] = {"products": 0, **dict.fromkeys(OF_VERSION)}
+
+
+def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
+    """What a version says of itself; where the rows behind it lay only if `addresses`."""
+    demand = version.demand
+    shares = shares_by_grade(demand, version.facts).items()
+    return {
+        "products": len(demand.product_ids),
+        "state_date": demand.state_date,
+        "state_age_days": (today - demand.state_date).days,
+        "period": demand.period,
+        "horizon": demand.horizon,
+        "kind": version.meta["kind"],
+        "weights": version.weights_hash,
+        "grades": {name: round(share, 4) for name, share in shares},
+        "holds_only": version.holds_only,
+        "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
+        "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
+    }
 
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
@@ -185,15 +193,6 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[st
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
     ]
-
-
-def _rounded_shares(version: LoadedVersion) -> dict[str, float]:
-    return {name: round(share, 4) for name, share in shares_by_grade(version.demand, version.facts).items()}
-
-
-def state_age(served: Served, today: dt.date) -> int | None:
-    """Days since the last day that the served model has read; None without a model."""
-    return None if served.version is None else (today - served.version.demand.state_date).days
 
 
 def _products(served: Served, category: str | None) -> bytes:

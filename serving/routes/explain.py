@@ -14,12 +14,11 @@ from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
-from serving.champion import VERSION_ERRORS, Served
-from serving.fallback_chain import version_for
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE
 from serving.schemas import Elasticity, Meaning, Strict
+from serving.served import VERSION_ERRORS, Served
 from serving.service import Service
 
 NOTE = (
@@ -115,9 +114,8 @@ class ExplainRoutes:
 
     def explain(self) -> ExplainAnswer:
         """Attributes a price or demand to its drivers."""
-        asked = body_of(ExplainRequest)
-        now, experiments = self._service.now(), self._service.experiments.content
-        switches = self._service.switches.content.at(now)
+        asked, now = body_of(ExplainRequest), self._service.now()
+        control = self._service.follower.current.control
 
         def explained(served: Served) -> Explanation:
             return explain(
@@ -125,8 +123,8 @@ class ExplainRoutes:
                 served.pricer,
                 today=now.date(),
                 quantity=asked.of,
-                experiments=experiments,
-                switches=switches,
+                experiments=control.experiments,
+                switches=control.switches.at(now),
                 told=_told(served, asked.request.product_id),
             )
 
@@ -135,16 +133,17 @@ class ExplainRoutes:
 
     def simulate(self) -> Simulation:
         """Simulates given prices and strategies."""
-        asked = body_of(SimulateRequest)
-        now = self._service.now()
-        today = now.date()
+        asked, now = body_of(SimulateRequest), self._service.now()
+        control = self._service.follower.current.control
 
         def simulated(served: Served) -> Simulation:
-            return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
+            return served.pricer.simulate(
+                asked.request, today=now.date(), prices=asked.prices, strategies=asked.strategies
+            )
 
         served, simulation = self._as_priced(asked.request.product_id, simulated)
-        experiment = self._service.experiments.content.of(asked.request.product_id, simulation.date)
-        switch = served.pricer.switch_of(asked.request, self._service.switches.content.at(now))
+        experiment = control.experiments.of(asked.request.product_id, simulation.date)
+        switch = served.pricer.switch_of(asked.request, control.switches.at(now))
         told = {
             "experiment": experiment.label if experiment is not None and switch is None else None,
             "switch": None if switch is None else switch.action,
@@ -152,19 +151,18 @@ class ExplainRoutes:
         return simulation.model_copy(update=told)
 
     def _as_priced(self, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
-        """Applies `compute` to the version that prices a product; to the champion where the challenger fails.
+        """Applies `compute` to the version that prices a product; to the champion where an arm fails.
 
         Raises:
             ProblemError: The request cannot be priced.
         """
-        champion, challenger = self._service.champion.served, self._service.champion.challenger
-        assigned = self._service.experiments.content.of(product_id, self._service.now().date())
-        served = version_for(assigned, champion=champion, challenger=challenger)
+        current = self._service.follower.current
+        served = current.version_for(product_id, self._service.now().date())
         try:
-            if served is not champion:
+            if served is not current.champion:
                 with contextlib.suppress(*VERSION_ERRORS):
                     return served, compute(served)
-            return champion, compute(champion)
+            return current.champion, compute(current.champion)
         except RequestError as error:
             raise from_request_error(error) from error
 
