@@ -366,9 +366,8 @@ def test_no_secret_stands_in_a_template(made: Synthesised, name: str) -> None:
     for family in ("serving", "mlflow", *JOBS):
         for one in made.task(name, family)["ContainerDefinitions"]:
             plain = {each["Name"] for each in one.get("Environment", [])}
-            assert not {each for each in plain if re.search("PASSWORD|API_KEYS|TOKEN|SECRET", each)}, family
+            assert not {each for each in plain if re.search("PASSWORD|API_KEYS|_KEY$|TOKEN|SECRET", each)}, family
     login = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
-    assert secrets(made.task(name, "serving"), "serving") == {"PRICING_API_KEYS", "PGPASSWORD"} | login
     assert {family: login - secrets(made.task(name, family), "job") for family in JOBS} == {job: set() for job in JOBS}
 
 
@@ -1088,45 +1087,6 @@ def test_each_alarm_has_its_section_in_the_guide_and_its_description_leads_there
 
     assert set(sections) == set(alarms)
     assert {key: said for key, said in alarms.items() if not said.endswith(f": docs/operating.md#{key}")} == {}
-
-
-def test_each_alarms_section_says_what_it_means_where_to_look_and_what_to_do() -> None:
-    for name, text in alarm_sections().items():
-        assert re.findall(r"^\*\*([\w ]+)\.\*\* \S", text, re.MULTILINE) == ["Means", "Look at", "Do"], name
-
-
-def test_sections_of_alarms_name_widgets_and_settings_that_there_are(made: Synthesised) -> None:
-    text = "".join(alarm_sections().values())
-    (dashboard,) = made.resources("staging", "AWS::CloudWatch::Dashboard").values()
-    titles = flat(dashboard)
-    settings = {
-        f"{part}.{name}"
-        for part in ("serving", "watch", "tracking")
-        for name in dict(getattr(ENVIRONMENTS["staging"], part))
-    } | {f"serving.{name}" for name in vars(load_config().serving)}
-
-    shown = set(re.findall(r"\*([A-Z][^*.]+)\*", re.sub(r"\*\*[^*]+\*\*", "", text)))
-    named = set(re.findall(r"`((?:serving|watch)\.\w+)`", text))
-
-    assert len(shown) >= 8
-    assert {title for title in shown if title not in titles} == set()
-    assert len(named) >= 6
-    assert named - settings == set()
-
-
-def test_the_guide_uses_targets_of_make_and_files_that_there_are() -> None:
-    guide = GUIDE.read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-
-    used = set(re.findall(r"\bmake ([a-z]+) ENV", guide))
-
-    assert used == {"synth", "deploy", "diff", "destroy", "rollout"}
-    assert re.findall(r"--qualifier (\w+)", guide) == [ENVIRONMENTS["staging"].qualifier]
-    assert used - targets == set()
-    assert {name for name in ("serve", "mlflow", "jobs") if not (ROOT / f"Dockerfile.{name}").is_file()} == set()
-    modules = set(re.findall(r'"-m", "([\w.]+)"', guide.replace('"-m",\n', '"-m", ')))
-    assert {one for one in modules if not (ROOT / Path(*one.split("."))).with_suffix(".py").is_file()} == set()
-    assert modules == {"pipelines.history", "pipelines.promote", "pipelines.rollback", "serving.switch"}
 
 
 def alarm_sections() -> dict[str, str]:
