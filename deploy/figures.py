@@ -87,6 +87,7 @@ def configuration(environment: Environment, *, group: str) -> dict[str, Any]:
         "processors": {"cumulativetodelta": {"initial_value": "keep"}},
         "exporters": {
             "awsemf": {
+                "region": "${AWS::Region}",
                 "namespace": namespace(environment),
                 "log_group_name": group,
                 "log_stream_name": "figures",
@@ -113,8 +114,8 @@ def add_collector(task: Task, *, base: Foundation, key: ecs.Secret) -> None:
     environment = base.environment_
     tag = COLLECTOR.rpartition(":")[2]
     name = f"/pricing/{environment.name}/figures"
-    # CloudFormation leaves ${!…} to the collector.
-    text = json.dumps(configuration(environment, group=name)).replace("${", "${!")
+    # CloudFormation puts the region in and leaves ${!…} to the collector.
+    text = json.dumps(configuration(environment, group=name)).replace("${env:", "${!env:")
     group = log_group(task, "Figures", name=name, key=base.key, environment=environment)
     task.add(
         "collector",
