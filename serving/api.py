@@ -25,7 +25,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
-View = Callable[..., BaseModel | bytes | Response]
+View = Callable[..., BaseModel | bytes | Response]  # its first argument is the service, its docstring the summary
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -37,7 +37,6 @@ class Endpoint:
         method: GET or POST.
         path: As OpenAPI writes it, such as /products/{product_id}/elasticity.
         view: Returns a model, JSON already encoded, or a whole response.
-        summary: What it does, one sentence.
         gives: The response's model; None when the response is not JSON.
         takes: The request body's model.
         query: Name → (JSON schema, description) of each query parameter.
@@ -50,7 +49,6 @@ class Endpoint:
     method: str
     path: str
     view: View
-    summary: str
     gives: type[BaseModel] | None
     takes: type[BaseModel] | None = None
     query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
@@ -58,6 +56,11 @@ class Endpoint:
     problems: tuple[HTTPStatus, ...] = ()
     media: str = JSON
     example: Mapping[str, Any] | None = None
+
+    @property
+    def summary(self) -> str:
+        """What it does, one sentence."""
+        return str(self.view.__doc__).partition("\n")[0]
 
     @property
     def name(self) -> str:
@@ -74,10 +77,9 @@ def register(app: Flask, service: "Service", endpoints: list[Endpoint]) -> None:
 
 def _surrounded(endpoint: Endpoint, service: "Service") -> Callable[..., Response]:
     """The view with everything around it, in one function, since it is done for every price."""
-    view, authorise, seconds = endpoint.view, service.authenticator.authorise, service.metrics.seconds
-    name, known = endpoint.name, frozenset(endpoint.query)
-    seconds, requests = seconds.labels(name), service.metrics.requests
-    good = requests.labels(name, "200")
+    view, authorise, name = endpoint.view, service.authenticator.authorise, endpoint.name
+    known, requests = frozenset(endpoint.query), service.metrics.requests
+    seconds, good = service.metrics.seconds.labels(name), requests.labels(name, "200")
 
     def respond(**arguments: str) -> Response:
         started, environ = time.perf_counter(), request.environ
@@ -87,7 +89,7 @@ def _surrounded(endpoint: Endpoint, service: "Service") -> Callable[..., Respons
                 _refuse_strays(endpoint, known)
             if endpoint.takes is not None and environ.get("CONTENT_TYPE") != JSON:
                 _require_json(environ.get("CONTENT_TYPE"))
-            found = view(**arguments)
+            found = view(service, **arguments)
             if not isinstance(found, Response):
                 body = found if isinstance(found, bytes) else encode(found)
                 found = Response(body, 200, _headers(environ), JSON)

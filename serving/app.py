@@ -49,7 +49,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
-    table = [endpoint for module in (pricing, explain, catalogue, health) for endpoint in module.endpoints(service)]
+    table = [endpoint for module in (pricing, explain, catalogue, health) for endpoint in module.ENDPOINTS]
     table += document_endpoints(table)
     register(app, service, table)
     app.add_url_rule("/", "root", lambda: response(b"", "text/html", status=HTTPStatus.FOUND, Location="docs"))

@@ -25,13 +25,19 @@ class Metrics:
         self.registry = of = CollectorRegistry()
         self.requests = Counter("pricing_requests", "Requests answered.", ("route", "status"), registry=of)
         self.seconds = Histogram(
-            "pricing_request_seconds", "Time from a request's turn to its answer.", ("route",), buckets=_SECONDS, registry=of
+            "pricing_request_seconds",
+            "Time from a request's turn to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=of,
         )
         self.given = Counter("pricing_decisions", "Prices given.", ("source", "strategy", "experiment"), registry=of)
         self.reasons = Counter(
             "pricing_reasons", "Reasons named in answers, binding guardrails among them.", ("reason",), registry=of
         )
-        self.confidence = Histogram("pricing_confidence", "Confidence of the prices given.", buckets=_CHANCES, registry=of)
+        self.confidence = Histogram(
+            "pricing_confidence", "Confidence of the prices given.", buckets=_CHANCES, registry=of
+        )
         self.bad_items = Counter(
             "pricing_bad_items", "Items of a batch that could not be priced as they were sent.", registry=of
         )

@@ -30,15 +30,17 @@ def endpoints(table: list[Endpoint]) -> list[Endpoint]:
     page, policy = _page()
     document: list[bytes] = []
 
-    def openapi() -> bytes:
+    def openapi(_: object) -> bytes:
+        """Gives this description."""
         return document[0]
 
-    def docs() -> Response:
+    def docs(_: object) -> Response:
+        """Shows this description to people."""
         return response(page, "text/html", Content_Security_Policy=policy)
 
     own = [
-        Endpoint("GET", "/openapi.json", openapi, "This description.", None, scope=None),
-        Endpoint("GET", "/docs", docs, "This description, for people.", None, scope=None, media="text/html"),
+        Endpoint("GET", "/openapi.json", openapi, None, scope=None),
+        Endpoint("GET", "/docs", docs, None, scope=None, media="text/html"),
     ]
     document.append(json.dumps(describe([*table, *own]), ensure_ascii=False).encode())
     return own

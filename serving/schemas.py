@@ -45,20 +45,20 @@ class Meaning(BaseModel):
     meaning: str
 
 
-_MOVES = "Price moves of persons in the history that its elasticity was learnt from."
-_PRICES = "Distinct prices ever charged."
-_DOUBTS = (
-    "What speaks against the elasticity, joined by commas: few_moves, trend (demand moved before the price did), "
-    "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
-)
+class Known(BaseModel):
+    """How well an elasticity is known."""
 
-_WHY = (
-    "Why the price stays, a sentence whose subject it is, as in the model card; empty where the price may move by the "
-    "elasticity, in a version that is not holds_only."
-)
+    grade: Grade = Field(description="From random draws, own price changes, the category's, or a prior alone.")
+    moves: int = Field(description="Price moves of persons in the history that it was learnt from.")
+    prices: int = Field(description="Distinct prices ever charged.")
+    doubts: str = Field(
+        description="What speaks against it, joined by commas: few_moves, trend (demand moved before the price did), "
+        "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
+    )
+    why: str = Field(description="Why the price stays, a sentence whose subject it is; empty where it may move by it.")
 
 
-class Product(BaseModel):
+class Product(Known):
     """What the served version knows of a product."""
 
     product_id: str
@@ -76,11 +76,6 @@ class Product(BaseModel):
     elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
     elasticity_low: float = Field(description="Low end of its 80 % interval.")
     elasticity_high: float = Field(description="High end of its 80 % interval.")
-    grade: Grade = Field(description="How well its elasticity is known; on prior_only no price moves by it.")
-    moves: int = Field(description=_MOVES)
-    prices: int = Field(description=_PRICES)
-    doubts: str = Field(description=_DOUBTS)
-    why: str = Field(description=_WHY)
 
 
 class Products(BaseModel):
@@ -99,7 +94,7 @@ class Competitor(BaseModel):
     words: str = Field(description="The same in a sentence.")
 
 
-class Elasticity(BaseModel):
+class Elasticity(Known):
     """The percentage by which demand changes when the price rises by one percent."""
 
     product_id: str
@@ -114,14 +109,6 @@ class Elasticity(BaseModel):
         default=None, description="The product of whose stores or channels it is one and which has one elasticity."
     )
     shared_by: int = Field(default=1, description="How many products, itself included, have this elasticity in common.")
-    grade: Grade = Field(
-        description="How well it is known: from random draws, the product's own price changes, its category's, or a "
-        "prior alone."
-    )
-    moves: int = Field(description=_MOVES)
-    prices: int = Field(description=_PRICES)
-    doubts: str = Field(description=_DOUBTS)
-    why: str = Field(description=_WHY)
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
     competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")

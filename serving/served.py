@@ -23,17 +23,8 @@ Marks = tuple[tuple[str, int, int, int], ...]
 
 # What a bad version or file makes of the code that reads it and prices by it.
 VERSION_ERRORS = (
-    PricingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,  # RecursionError is one
-    SyntaxError,
-    TypeError,
-    ValueError,
+    *(PricingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError),  # RecursionError is a RuntimeError
 )
 
 _log = logging.getLogger(__name__)
@@ -93,13 +84,6 @@ class Current:
     arms: Mapping[str, Served] = field(default_factory=dict)
     control: Control = NO_CONTROL
     pointer: Pointer | None = None
-
-    def version_for(self, product_id: str, day: dt.date) -> Served:
-        """What prices a product on a day: the version that an experiment tries on it, else the champion."""
-        assigned = self.control.experiments.of(product_id, day) if self.arms else None
-        if assigned is None or assigned.arm.kind != "challenger":
-            return self.champion
-        return self.arms.get(assigned.arm.of, self.champion)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ class Service:
     metrics: Metrics
     now: Callable[[], dt.datetime]
 
+    @staticmethod
+    def version_for(product_id: str, day: dt.date, *, current: Current) -> Served:
+        """What prices a product on a day: the version that an experiment tries on it, else the champion."""
+        assigned = current.control.experiments.of(product_id, day) if current.arms else None
+        if assigned is None or assigned.arm.kind != "challenger":
+            return current.champion
+        return current.arms.get(assigned.arm.of, current.champion)
+
     def price(
         self, served: Served, asked: Sequence[PriceRequest], *, current: Current, at: dt.datetime
     ) -> list[DetailedDecision]:

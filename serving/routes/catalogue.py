@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections import Counter
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -37,102 +38,73 @@ from serving.schemas import (
 from serving.served import Served
 from serving.service import Service
 
-_CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
+
+def products(service: Service) -> bytes:
+    """Lists every product that the model knows, or those of one category."""
+    served = service.follower.current.champion
+    category = request.args.get("category")
+    return _all_products(served) if category is None else _products(served, category)
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints that describe what is served."""
-    catalogue = Catalogue(service)
-    return [
-        Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
-        Endpoint(
-            "GET",
-            "/products/{product_id}/elasticity",
-            catalogue.elasticity,
-            "How demand for a product answers to its price, at list price, over a week without promotion or holiday.",
-            Elasticity,
-            scope="explain",
-            problems=(HTTPStatus.NOT_FOUND,),
+def elasticity(service: Service, product_id: str) -> Elasticity:
+    """Tells how demand for a product answers to its price, at list price, over a week without promotion or holiday."""
+    served = service.follower.current.champion
+    row = find_row(served, product_id)
+    if served.version is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
+    if row is None:
+        text = f"version {served.name} does not know product {product_id[:200]!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, text)
+    return elasticity_of(served.name, served.version, row)
+
+
+def model(service: Service) -> ModelInfo:
+    """Describes what answers now, and how following goes."""
+    current, now = service.follower.current, service.now()
+    served, version = current.champion, current.champion.version
+    admin = service.authenticator.may(request.environ, "admin")
+    switches = current.control.switches.at(now)
+    count = Counter(switch.action for switch in switches)
+    return ModelInfo(
+        model_version=served.name,
+        **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
+        following=Follow.of(service.follower.following, addresses=admin),
+        switches=SwitchedPrices(
+            freezes=count["freeze"],
+            overrides=count["override"],
+            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
         ),
-        Endpoint("GET", "/model", catalogue.model, "What answers now, and how following goes.", ModelInfo),
-        Endpoint("GET", "/strategies", catalogue.strategies, "The strategies that a request may name.", Strategies),
-    ]
+        configuration=_configuration(service, served),
+        keys=Keys(needed=service.settings.keys_needed, known=len(service.settings.keys)),
+    )
 
 
-class Catalogue:
-    """Handlers of these routes."""
+def _configuration(service: Service, served: Served) -> Configuration:
+    file, decision = service.settings.file.path, served.config.decision
+    zone = service.settings.config.zone
+    replaced, ignored = (
+        {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
+        for differing in (served.settings.replaced, served.settings.ignored)
+    )
+    return Configuration(
+        file=None if file is None else str(file),
+        replaced=replaced,
+        ignored=ignored,
+        time_zone=None if zone is None else zone.key,
+        strategy=decision.strategy,
+        guardrails=decision.guardrails.model_dump(mode="json"),
+    )
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._listed: tuple[Served, bytes] | None = None  # the whole list of the version that it is of
 
-    def products(self) -> bytes:
-        """Lists every product, or those of one category."""
-        served = self._service.follower.current.champion
-        category = request.args.get("category")
-        if category is not None:
-            return _products(served, category)
-        listed = self._listed
-        if listed is None or listed[0] is not served:
-            listed = self._listed = (served, _products(served, None))
-        return listed[1]
-
-    def elasticity(self, product_id: str) -> Elasticity:
-        """Returns the elasticity of one product."""
-        served = self._service.follower.current.champion
-        row = find_row(served, product_id)
-        if served.version is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
-        if row is None:
-            text = f"version {served.name} does not know product {product_id[:200]!r}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text)
-        return elasticity_of(served.name, served.version, row)
-
-    def model(self) -> ModelInfo:
-        """Describes the served version and the follower's status."""
-        current, now = self._service.follower.current, self._service.now()
-        served, version = current.champion, current.champion.version
-        admin = self._service.authenticator.may(request.environ, "admin")
-        switches = current.control.switches.at(now)
-        count = Counter(switch.action for switch in switches)
-        return ModelInfo(
-            model_version=served.name,
-            **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
-            following=Follow.of(self._service.follower.following, addresses=admin),
-            switches=SwitchedPrices(
-                freezes=count["freeze"],
-                overrides=count["override"],
-                everything=next((switch.action for switch in switches if switch.scope == "all"), None),
-            ),
-            configuration=self._configuration(served),
-            keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
-        )
-
-    def _configuration(self, served: Served) -> Configuration:
-        file, decision = self._service.settings.file.path, served.config.decision
-        zone = self._service.settings.config.zone
-        replaced, ignored = (
-            {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
-            for differing in (served.settings.replaced, served.settings.ignored)
-        )
-        return Configuration(
-            file=None if file is None else str(file),
-            replaced=replaced,
-            ignored=ignored,
-            time_zone=None if zone is None else zone.key,
-            strategy=decision.strategy,
-            guardrails=decision.guardrails.model_dump(mode="json"),
-        )
-
-    def strategies(self) -> Strategies:
-        """Lists the configured strategies."""
-        decision = self._service.follower.current.champion.config.decision
-        found = []
-        for name, settings in decision.strategies.items():
-            description = (type(settings).__doc__ or "").strip().splitlines()[0]
-            own = settings.model_dump(exclude_none=True)
-            found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
-        return Strategies(strategies=found)
+def strategies(service: Service) -> Strategies:
+    """Lists the strategies that a request may name."""
+    decision = service.follower.current.champion.config.decision
+    found = []
+    for name, settings in decision.strategies.items():
+        description = (type(settings).__doc__ or "").strip().splitlines()[0]
+        own = settings.model_dump(exclude_none=True)
+        found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
+    return Strategies(strategies=found)
 
 
 def find_row(served: Served, product_id: str) -> int | None:
@@ -195,6 +167,11 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[st
     ]
 
 
+@lru_cache(maxsize=1)
+def _all_products(served: Served) -> bytes:
+    return _products(served, None)
+
+
 def _products(served: Served, category: str | None) -> bytes:
     if served.version is None:
         return encode(Products(products=[]))
@@ -227,3 +204,18 @@ def _products(served: Served, category: str | None) -> bytes:
 
 def _known(value: float) -> float | None:
     return round(float(value), 4) if math.isfinite(value) else None
+
+
+ENDPOINTS = (
+    Endpoint(
+        *("GET", "/products", products, Products),
+        query={"category": ({"type": "string"}, "Only products of this category.")},
+    ),
+    Endpoint(
+        *("GET", "/products/{product_id}/elasticity", elasticity, Elasticity),
+        scope="explain",
+        problems=(HTTPStatus.NOT_FOUND,),
+    ),
+    Endpoint("GET", "/model", model, ModelInfo),
+    Endpoint("GET", "/strategies", strategies, Strategies),
+)

@@ -13,50 +13,39 @@ from serving.served import VERSION_ERRORS
 from serving.service import Service
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints for health and metrics."""
-    routes = HealthRoutes(service)
-    return [
-        Endpoint("GET", "/health/live", routes.live, "Whether the process answers at all.", Live, scope=None),
-        Endpoint(
-            *("GET", "/health/ready", routes.ready, "Whether a version is served and prices a golden request.", Ready),
-            scope=None,
-            problems=(HTTPStatus.SERVICE_UNAVAILABLE,),
-        ),
-        Endpoint("GET", "/metrics", routes.metrics, "What Prometheus reads.", None, scope="admin", media="text/plain"),
-    ]
+def live(_: Service) -> Live:
+    """Says that the process answers."""
+    return Live(status="ok")
 
 
-class HealthRoutes:
-    """Handlers of the health and metrics routes."""
+def ready(service: Service) -> Ready:
+    """Says that a version is served and prices a golden request.
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    Raises:
+        ProblemError: 503 while no version is served, or when pricing fails.
+    """
+    served, following = service.follower.current.champion, service.follower.following
+    if served.version is None:
+        text = f"no model version is served (following: {following.state}); prices come by rule meanwhile"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
+    try:
+        requests, today = served.golden()
+        (decision,) = served.pricer.price(requests[:1], today=today)
+    except VERSION_ERRORS as error:
+        text = f"version {served.name} cannot price ({type(error).__name__})"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
+    if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
+    return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
 
-    def live(self) -> Live:
-        """Returns ok: the process answers."""
-        return Live(status="ok")
 
-    def ready(self) -> Ready:
-        """Prices a golden request.
+def metrics(service: Service) -> Response:
+    """Gives what Prometheus reads."""
+    return response(service.metrics.page(), CONTENT_TYPE)
 
-        Raises:
-            ProblemError: 503 while no version is served, or when pricing fails.
-        """
-        served, following = self._service.follower.current.champion, self._service.follower.following
-        if served.version is None:
-            text = f"no model version is served (following: {following.state}); prices come by rule meanwhile"
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
-        try:
-            requests, today = served.golden()
-            (decision,) = served.pricer.price(requests[:1], today=today)
-        except VERSION_ERRORS as error:
-            text = f"version {served.name} cannot price ({type(error).__name__})"
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
-        if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
-        return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
 
-    def metrics(self) -> Response:
-        """Returns the metrics."""
-        return response(self._service.metrics.page(), CONTENT_TYPE)
+ENDPOINTS = (
+    Endpoint("GET", "/health/live", live, Live, scope=None),
+    Endpoint("GET", "/health/ready", ready, Ready, scope=None, problems=(HTTPStatus.SERVICE_UNAVAILABLE,)),
+    Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
+)

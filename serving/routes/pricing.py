@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from flask import request
 from pydantic import ValidationError
@@ -27,7 +28,7 @@ EXAMPLE = {
     "comp_price": 21.5,
     "is_promo": True,
 }
-_DRY_RUN = {
+_DRY_RUN: dict[str, tuple[dict[str, Any], str]] = {
     "dry_run": (
         {"type": "boolean", "default": False},
         "Prices without writing the decision log: for trying strategies out.",
@@ -36,119 +37,89 @@ _DRY_RUN = {
 _FAULTS = 1000  # listed for a whole batch, besides the first of each item
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints /get_price and /get_prices."""
-    routes = PricingRoutes(service)
-    return [
-        Endpoint(
-            "POST",
-            "/get_price",
-            routes.get_price,
-            "Prices one product.",
-            Decision,
-            PriceRequest,
-            _DRY_RUN,
-            problems=(HTTPStatus.NOT_FOUND,),
-            example=EXAMPLE,
-        ),
-        Endpoint(
-            "POST",
-            "/get_prices",
-            routes.get_prices,
-            "Prices a batch; a bad item becomes an error in its place.",
-            Decisions,
-            PriceRequests,
-            _DRY_RUN,
-            example={"requests": [EXAMPLE, {**EXAMPLE, "product_id": "SKU67890", "strategy": "clearance"}]},
-        ),
-    ]
+def get_price(service: Service) -> bytes:
+    """Prices one product."""
+    dry, asked = _dry_run(), [body_of(PriceRequest)]
+    at, current = service.now(), service.follower.current
+    try:
+        answers = service.price(
+            service.version_for(asked[0].product_id, at.date(), current=current), asked, current=current, at=at
+        )
+    except RequestError as error:
+        raise from_request_error(error) from error
+    body = encode(answers[0].decision)
+    if not dry:
+        _record(service, asked, answers, [body], at)
+    return body
 
 
-class PricingRoutes:
-    """Handlers of the pricing routes."""
+def get_prices(service: Service) -> bytes:
+    """Prices a batch, in order; a bad item becomes an error in its place."""
+    dry, asked = _dry_run(), _batch(service, request.get_data(cache=False))
+    at, current = service.now(), service.follower.current
+    parts: list[bytes | ProblemError] = [b"" if isinstance(one, PriceRequest) else one for one in asked]
+    by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
+    for place, item in enumerate(asked):
+        if isinstance(item, PriceRequest):
+            served = service.version_for(item.product_id, at.date(), current=current)
+            by_version.setdefault(served, []).append((place, item))
+    for served, placed in by_version.items():
+        answers = _each(service, served, [item for _, item in placed], current, at, dry=dry)
+        for (place, _), answer in zip(placed, answers, strict=True):
+            parts[place] = answer
+    service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
+    bodies = (part if isinstance(part, bytes) else _as_item(part) for part in parts)
+    return b'{"decisions":[%b]}' % b",".join(bodies)
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
-    def get_price(self) -> bytes:
-        """Prices the request in the body."""
-        dry, asked = _dry_run(), [body_of(PriceRequest)]
-        at, current = self._service.now(), self._service.follower.current
-        try:
-            answers = self._service.price(
-                current.version_for(asked[0].product_id, at.date()), asked, current=current, at=at
-            )
-        except RequestError as error:
-            raise from_request_error(error) from error
-        body = encode(answers[0].decision)
-        if not dry:
-            self._record(asked, answers, [body], at)
-        return body
+def _each(
+    service: Service, served: Served, asked: list[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
+) -> list[bytes | ProblemError]:
+    """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
+    try:
+        answers = service.price(served, asked, current=current, at=at)
+    except RequestError as error:
+        if len(asked) == 1:
+            return [from_request_error(error)]
+        middle = len(asked) // 2  # so that a few bad items leave the others priced in few passes
+        halves = (asked[:middle], asked[middle:])
+        return [answer for half in halves for answer in _each(service, served, half, current, at, dry=dry)]
+    bodies = [encode(answer.decision) for answer in answers]
+    if not dry:
+        _record(service, asked, answers, bodies, at)
+    return list(bodies)
 
-    def get_prices(self) -> bytes:
-        """Prices every request in the body, in order, by one version but for those on which an arm is tried."""
-        dry, asked = _dry_run(), self._batch(request.get_data(cache=False))
-        at, current = self._service.now(), self._service.follower.current
-        parts: list[bytes | ProblemError] = [b"" if isinstance(one, PriceRequest) else one for one in asked]
-        by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
-        for place, item in enumerate(asked):
-            if isinstance(item, PriceRequest):
-                served = current.version_for(item.product_id, at.date())
-                by_version.setdefault(served, []).append((place, item))
-        for served, placed in by_version.items():
-            answers = self._each(served, [item for _, item in placed], current, at, dry=dry)
-            for (place, _), answer in zip(placed, answers, strict=True):
-                parts[place] = answer
-        self._service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
-        bodies = (part if isinstance(part, bytes) else _as_item(part) for part in parts)
-        return b'{"decisions":[%b]}' % b",".join(bodies)
 
-    def _each(
-        self, served: Served, asked: list[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
-    ) -> list[bytes | ProblemError]:
-        """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
-        try:
-            answers = self._service.price(served, asked, current=current, at=at)
-        except RequestError as error:
-            if len(asked) == 1:
-                return [from_request_error(error)]
-            middle = len(asked) // 2  # so that a few bad items leave the others priced in few passes
-            halves = (asked[:middle], asked[middle:])
-            return [answer for half in halves for answer in self._each(served, half, current, at, dry=dry)]
-        bodies = [encode(answer.decision) for answer in answers]
-        if not dry:
-            self._record(asked, answers, bodies, at)
-        return list(bodies)
+def _record(
+    service: Service, asked: list[PriceRequest], detailed: list[DetailedDecision], bodies: list[bytes], at: dt.datetime
+) -> None:
+    """Logs and counts decisions; `bodies` are the responses."""
+    lines = zip(asked, detailed, bodies, strict=True)
+    service.log.append([LogEntry.of(item, answer, at=at, body=body) for item, answer, body in lines])
+    service.metrics.decided(detailed)
 
-    def _record(
-        self, asked: list[PriceRequest], detailed: list[DetailedDecision], bodies: list[bytes], at: dt.datetime
-    ) -> None:
-        """Logs and counts decisions; `bodies` are the responses."""
-        lines = zip(asked, detailed, bodies, strict=True)
-        self._service.log.append([LogEntry.of(item, answer, at=at, body=body) for item, answer, body in lines])
-        self._service.metrics.decided(detailed)
 
-    def _batch(self, body: bytes) -> list[PriceRequest | ProblemError]:
-        """Reads the body's requests; an invalid item becomes the error to return in its place.
+def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
+    """Reads the body's requests; an invalid item becomes the error to return in its place.
 
-        Raises:
-            ProblemError: The body as a whole is no batch, or has too many items.
-        """
-        limit, faulty = self._service.settings.config.serving.batch_limit, {}
-        try:
-            items: Sequence[object] = PriceRequests.model_validate_json(body, strict=True).requests
-        except ValidationError as error:
-            items = _as_sent(body, error)
-        if len(items) > limit:  # before items are validated one by one
-            text = f"{len(items)} requests in one batch, and {limit} is the most"
-            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-        names = sum(len(item.model_fields_set) if isinstance(item, PriceRequest) else 0 for item in items)
-        if body.count(b":") > 1 + names:
-            whole = read_once(body, items=True)
-            if isinstance(whole, ProblemError):
-                raise whole
-            faulty = {place: one for place, one in enumerate(whole["requests"]) if isinstance(one, ProblemError)}
-        return _one_by_one([faulty.get(place, item) for place, item in enumerate(items)])
+    Raises:
+        ProblemError: The body as a whole is no batch, or has too many items.
+    """
+    limit, faulty = service.settings.config.serving.batch_limit, {}
+    try:
+        items: Sequence[object] = PriceRequests.model_validate_json(body, strict=True).requests
+    except ValidationError as error:
+        items = _as_sent(body, error)
+    if len(items) > limit:  # before items are validated one by one
+        text = f"{len(items)} requests in one batch, and {limit} is the most"
+        raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+    names = sum(len(item.model_fields_set) if isinstance(item, PriceRequest) else 0 for item in items)
+    if body.count(b":") > 1 + names:
+        whole = read_once(body, items=True)
+        if isinstance(whole, ProblemError):
+            raise whole
+        faulty = {place: one for place, one in enumerate(whole["requests"]) if isinstance(one, ProblemError)}
+    return _one_by_one([faulty.get(place, item) for place, item in enumerate(items)])
 
 
 def _dry_run() -> bool:
@@ -199,3 +170,18 @@ def _one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
             room -= len(problem.errors)
             items.append(problem)
     return items
+
+
+ENDPOINTS = (
+    Endpoint(
+        *("POST", "/get_price", get_price, Decision, PriceRequest),
+        query=_DRY_RUN,
+        problems=(HTTPStatus.NOT_FOUND,),
+        example=EXAMPLE,
+    ),
+    Endpoint(
+        *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
+        query=_DRY_RUN,
+        example={"requests": [EXAMPLE, {**EXAMPLE, "product_id": "SKU67890", "strategy": "clearance"}]},
+    ),
+)
