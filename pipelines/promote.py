@@ -22,6 +22,7 @@ from pipelines.production import (
     production,
     production_error,
 )
+from pipelines.publish import publish_champion
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
@@ -66,6 +67,8 @@ _OF_FORECASTS = ("beats_naive", "against_champion", "bias", "coverage")  # gates
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error.
+
+    4 says that it is promoted and could not be published.
 
     With --check 0 says that every gate passes, 3 that one refuses, and nothing is changed.
     """
@@ -117,6 +120,7 @@ def _promote(argv: Sequence[str] | None) -> int:
             return _checked(requested, verdicts, model=model, table=table)
         code = _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
         if code == 0:
+            code = publish_champion(access, config)
             print(next_lines("serve", config=options.config, page=artifact_place(run, "promotion.md")))
         return code
 

@@ -57,7 +57,7 @@ def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> Aud
     try:
         with audit.locked(registry.identity()) as locked:
             aliases = registry.aliases()
-            _record_manual_change(locked, aliases, who=requested.who, at=requested.at)
+            note_manual_change(locked, aliases, who=requested.who, at=requested.at)
             champion = aliases.get(CHAMPION)
             entry = _entry(requested, champion, target)
             if champion != requested.expected:
@@ -111,7 +111,7 @@ def record_refusal(registry: "Registry", audit: Audit, requested: PromotionReque
     """Records that the gates refused a request."""
     target = registry.find(requested.to)
     with audit.locked(registry.identity()) as locked:
-        _record_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
+        note_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
         return locked.append(replace(_entry(requested, requested.expected, target), outcome="refused"))
 
 
@@ -122,10 +122,11 @@ def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: st
         The entry that was written, or None when the record agrees.
     """
     with audit.locked(registry.identity()) as locked:
-        return _record_manual_change(locked, registry.aliases(), who=who, at=at)
+        return note_manual_change(locked, registry.aliases(), who=who, at=at)
 
 
-def _record_manual_change(locked: LockedRecord, aliases: dict[str, str], *, who: str, at: str) -> AuditEntry | None:
+def note_manual_change(locked: LockedRecord, aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
+    """Does what `record_manual_change` does, for whoever holds the record's lock."""
     recorded, found = locked.champion(), aliases.get(CHAMPION)
     if recorded == found:
         return None
