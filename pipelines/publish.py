@@ -60,7 +60,7 @@ def published(
         access.audit,
         store,
         control=lambda: known_control(config.registry.model_name, url=database_url(), store=store),
-        today=shop_now(config.zone).date(),
+        now=shop_now(config.zone),
         who=access.who,
         thorough=thorough,
         alone=alone,

@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from pricing.decision.control import Control
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, PREVIOUS, files
-from pricing.registry.audit import Audit, LockedRecord
+from pricing.registry.audit import Audit
 from pricing.registry.promotion import note_manual_change
 from pricing.registry.published import (
     MOST_ARMS,
@@ -55,7 +55,7 @@ def publish(
     store: ObjectStore,
     *,
     control: Callable[[], Control],
-    today: dt.date,
+    now: dt.datetime,
     who: str,
     thorough: bool = True,
     alone: bool = False,
@@ -69,7 +69,7 @@ def publish(
         audit: Has the record of promotions.
         store: Where they are published.
         control: Reads what persons have tried; called for each look at the aliases.
-        today: The shop's day: an experiment that is over by then names no version any more.
+        now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         thorough: Compares the contents of what is there with the checksums; else only that every file is there.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
@@ -83,19 +83,18 @@ def publish(
         VersionError: The champion is damaged, or prices otherwise than when it was packed.
     """
     for _ in range(_ROUNDS):
-        named = _named(registry, control(), today=today, alone=alone)
+        named = _named(registry.aliases(), control(), today=now.date(), alone=alone)
         ready = _ready(registry, store, named, thorough=thorough)
         with audit.locked(registry.identity()) as locked:
-            at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-            note_manual_change(locked, registry.aliases(), who=who, at=at)
-            tried = control()
-            if _named(registry, tried, today=today, alone=alone) != named:
+            aliases, at = registry.aliases(), now.astimezone(dt.UTC).isoformat(timespec="seconds")
+            note_manual_change(locked, aliases, who=who, at=at)
+            if _named(aliases, control(), today=now.date(), alone=alone) != named:
                 continue
             if ready is None:
                 return None
             if not all(whole(store, one, model=registry.model_name, contents=False) for one in _all(ready)):
                 continue  # another job has deleted one meanwhile
-            pointer = _switch(store, ready, done=_last_done(locked), tried=tried.sequence)
+            pointer = _switch(store, ready, now=now)
             if not alone:
                 _delete_unused(store, pointer)
             return pointer
@@ -117,8 +116,7 @@ def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
     )
 
 
-def _named(registry: "Registry", control: Control, *, today: dt.date, alone: bool) -> _Named:
-    aliases = registry.aliases()
+def _named(aliases: Mapping[str, str], control: Control, *, today: dt.date, alone: bool) -> _Named:
     champion = aliases.get(CHAMPION)
     if alone:
         return _Named(champion, None, ())
@@ -157,19 +155,19 @@ def _put(registry: "Registry", store: ObjectStore, number: str, *, thorough: boo
     return version
 
 
-def _switch(store: ObjectStore, ready: Pointer, *, done: int, tried: int) -> Pointer:
+def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     """Writes the pointer where another one is there.
 
-    Its sequence is that of the last promotion, or higher where only `previous` or arms have changed. A pointer that
-    cannot be read may have had any up to the promotions and two changes of arms for each entry of the control table.
+    Its sequence is the seconds since 1970, or one more than that of the last pointer where that is higher: it rises
+    with each change also where the last pointer, or the record of promotions, is lost.
     """
     current = _pointer(store, ready.model)
     if current is not None and replace(ready, sequence=current.sequence) == current:
         return current
-    sequence = done + 2 * tried + 1 if current is None else max(done, current.sequence + 1)
-    pointer = replace(ready, sequence=sequence)
+    last = 0 if current is None else current.sequence
+    pointer = replace(ready, sequence=max(int(now.timestamp()), last + 1))
     store.put(pointer_key(ready.model), pointer.to_json())
-    _log.info("version %s is published as champion, sequence %d", pointer.champion.number, sequence)
+    _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
     return pointer
 
 
@@ -204,7 +202,3 @@ def _delete_unused(store: ObjectStore, pointer: Pointer) -> None:
 def _all(pointer: Pointer) -> tuple[PublishedVersion, ...]:
     previous = () if pointer.previous is None else (pointer.previous,)
     return (*pointer.served, *previous)
-
-
-def _last_done(locked: LockedRecord) -> int:
-    return max((entry.sequence for entry in locked.entries() if entry.outcome == "done"), default=0)

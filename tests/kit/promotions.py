@@ -1,5 +1,6 @@
 """Fixtures for tests of promotions: versions whose backtests pass or fail on purpose, an in-memory registry."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError
+from pricing.registry.files import read_header
 from pricing.registry.version import LoadedVersion, Origin, pack
-from tests.kit.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel, shared_version
 
 PERSONS = 100  # first periods of every history, which people priced
 
@@ -108,6 +110,25 @@ class FakeRegistry:
 
     def untag(self, number: str, names: Sequence[str]) -> None:
         self.tags[number] = {name: value for name, value in self.tags.get(number, {}).items() if name not in names}
+
+
+@dataclass
+class PackedRegistry(FakeRegistry):
+    """Versions whose files there are: each of weights of its own, unless `folders` names another folder."""
+
+    model_name: str = "shop"
+    folders: dict[str, Path] = field(default_factory=dict)
+    downloads: list[str] = field(default_factory=list)
+
+    def folder(self, number: str) -> Path:
+        return self.folders.get(number) or shared_version(int(number))
+
+    def header(self, number: str) -> dict[str, Any]:
+        return read_header(self.folder(number))
+
+    def download(self, number: str, to: Path) -> Path:
+        self.downloads.append(number)
+        return Path(shutil.copytree(self.folder(number), to))
 
 
 def without(values: dict[str, Any], name: str) -> dict[str, Any]:
