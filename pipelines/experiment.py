@@ -107,7 +107,7 @@ def _experiment(argv: Sequence[str] | None) -> int:
             end = partial(Experiments.ended, name=options.name, after=today)
             stopped = record.append_experiment(options.name, end, who=actor(), at=dt.datetime.now(dt.UTC))
             print(f"experiment {options.name}: {_days(stopped)}")
-        return publish_control(record)
+        return publish_control(record, now=dt.datetime.now(dt.UTC))
     finally:
         record.close()
 

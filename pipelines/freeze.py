@@ -76,15 +76,15 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
         if isinstance(switch, Switch) and switch.price is not None and not switch.below_cost:
             print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
         print(_said(record.control(at=switch.at).switches))
-        return publish_control(record)
+        return publish_control(record, now=switch.at)
     finally:
         record.close()
 
 
-def publish_control(record: ControlRecord) -> int:
+def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
     """Publishes what a command has just written to the control table, and returns its exit code."""
     try:
-        record.mirror(now=_now())
+        record.mirror(now=now)
     except PricingError as error:
         print(f"error: written, and not published, so serving does not know it yet: {error}", file=sys.stderr)
         print("`pricing publish` mends it, as its loop beside the service does", file=sys.stderr)
