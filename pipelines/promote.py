@@ -47,7 +47,6 @@ from pricing.registry.gates import (
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import (
-    REJECTED_TAGS,
     PromotionRequest,
     move,
     record_manual_change,
@@ -55,6 +54,7 @@ from pricing.registry.promotion import (
     recorded_reason,
     rejected,
 )
+from pricing.registry.rejections import rejections
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, next_lines, run_main
 from pricing.runtime.inputs import fingerprint
@@ -145,7 +145,9 @@ def _target(access: ProductionAccess, reference: str | None) -> RegisteredVersio
 
 def _instead(access: ProductionAccess) -> str:
     """What to do where no version waits: one that was rolled back from waits no more, and is named."""
-    left = [version.number for version in access.registry.versions() if REJECTED_TAGS[0] in version.tags]
+    versions = {version.number: version.weights for version in access.registry.versions()}
+    record = access.audit.entries(access.registry.identity()) if versions else []
+    left = sorted(set(versions) & set(rejections(record, versions).numbers), key=int)
     if not left:
         return "train a model first"
     return (

@@ -112,7 +112,6 @@ class ControlRecord:
             lock_seconds: How long each statement waits for another process that has an SQLite database locked.
         """
         self._model, self._store, self._where = model, store, redact_url(url)
-        self._lock_seconds = lock_seconds
         with self._translated_errors():
             self._engine = open_engine(url, lock_seconds=lock_seconds, statement_seconds=LOCK_SECONDS)
 
@@ -139,7 +138,7 @@ class ControlRecord:
         kind: Kind = "switch" if isinstance(switch, Switch) else "unfreeze"
         with self._turn() as (connection, entries):
             body = switch.model_dump_json(exclude_defaults=True)
-            self._append(connection, entries, kind=kind, body=body, who=switch.by, at=switch.at)
+            self._append(connection, ControlEntry(_next(entries), _utc(switch.at), switch.by, kind, body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -158,7 +157,7 @@ class ControlRecord:
         with self._turn() as (connection, entries):
             one = change(_in_force(entries).experiments).find(name)
             body = _EXPERIMENT.dump_json(one).decode()
-            self._append(connection, entries, kind="experiment", body=body, who=who, at=at)
+            self._append(connection, ControlEntry(_next(entries), _utc(at), who, "experiment", body))
         return one
 
     def mirror(self, *, now: dt.datetime) -> Control:
@@ -199,18 +198,7 @@ class ControlRecord:
                 lock_transaction(connection, f"control/{self._model}", seconds=LOCK_SECONDS)
                 yield connection, self._entries(connection)
 
-    def _append(
-        self,
-        connection: Connection,
-        entries: Sequence[ControlEntry],
-        *,
-        kind: Kind,
-        body: str,
-        who: str,
-        at: dt.datetime,
-    ) -> None:
-        moment = at.astimezone(dt.UTC).isoformat(timespec="seconds")
-        entry = ControlEntry(_sequence(entries) + 1, moment, who, kind, body)
+    def _append(self, connection: Connection, entry: ControlEntry) -> None:
         connection.execute(_TABLE.insert().values(**vars(entry), model=self._model))
 
     def _entries(self, connection: Connection) -> list[ControlEntry]:
@@ -243,13 +231,9 @@ class ControlRecord:
         try:
             yield
         except (SQLAlchemyError, ImportError, OSError) as error:
-            line = first_line(error)
-            if "database is locked" in line:
-                line = (
-                    f"another process has held the database's lock for {self._lock_seconds:g} s, such as a promotion; "
-                    "nothing was written: run it again"
-                )
-            raise RegistryError(f"pricing_control in {self._where} (PRICING_DATABASE_URL): {line}") from error
+            raise RegistryError(
+                f"pricing_control in {self._where} (PRICING_DATABASE_URL): {first_line(error)}; nothing was written"
+            ) from error
 
 
 def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime | None = None) -> Control:
@@ -299,3 +283,11 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
 
 def _sequence(entries: Sequence[ControlEntry]) -> int:
     return entries[-1].sequence if entries else 0
+
+
+def _next(entries: Sequence[ControlEntry]) -> int:
+    return _sequence(entries) + 1
+
+
+def _utc(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ import posixpath
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
@@ -205,12 +205,6 @@ class Registry:
         with self._translated_errors():
             self._client.delete_registered_model_alias(self.model_name, alias)
 
-    def tag(self, number: str, tags: Mapping[str, str]) -> None:
-        """Sets tags on a version."""
-        with self._translated_errors():
-            for name, value in tags.items():
-                self._client.set_model_version_tag(self.model_name, number, name, value)
-
     def delete(self, number: str) -> None:
         """Deletes a version and its files, but for files that a version of another model shares; its run stays.
 
@@ -228,14 +222,6 @@ class Registry:
             self._client.delete_model_version(self.model_name, number)
             if not shared and source.startswith(_LOGGED_MODEL):
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
-
-    def untag(self, number: str, names: Sequence[str]) -> None:
-        """Removes tags from a version; does nothing where they are not set."""
-        there = self.find(number).tags
-        with self._translated_errors():
-            for name in names:
-                if name in there:
-                    self._client.delete_model_version_tag(self.model_name, number, name)
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version's folder into the new folder `to`, which appears only when it is complete.

@@ -1,7 +1,6 @@
 """Fixtures for tests of promotions: versions whose backtests pass or fail on purpose, an in-memory registry."""
 
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,6 @@ class FakeRegistry:
 
     pointed: dict[str, str] = field(default_factory=dict)
     fails_at: str | None = None
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def identity(self) -> str:
         return "pricing@1"
@@ -104,12 +102,6 @@ class FakeRegistry:
 
     def remove_alias(self, alias: str) -> None:
         self.pointed.pop(alias, None)
-
-    def tag(self, number: str, tags: Mapping[str, str]) -> None:
-        self.tags.setdefault(number, {}).update(tags)
-
-    def untag(self, number: str, names: Sequence[str]) -> None:
-        self.tags[number] = {name: value for name, value in self.tags.get(number, {}).items() if name not in names}
 
 
 @dataclass
