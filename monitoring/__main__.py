@@ -42,15 +42,18 @@ from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.experiments import Experiment, experiments_file, read_experiments
+from pricing.decision.experiments import Experiment
 from pricing.decision_log.read import log_url
 from pricing.errors import HistoryError, PricingError
+from pricing.fileio import redact_url
+from pricing.objects import open_store
 from pricing.paths import CHECKOUT, pricing_home, tracking_uri
+from pricing.registry.control import known_control
+from pricing.registry.published import published_url
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
 from pricing.runtime.cli import CommandLine, Options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_file import shared_experiments
-from pricing.runtime.shared_state import given_database_url
+from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
 
 _log = logging.getLogger("monitoring")
@@ -213,8 +216,8 @@ def _decide(
 
 def _holdout(model: str, *, day: dt.date) -> Experiment | None:
     """The experiment that keeps products' prices on a day."""
-    shared_experiments(model).refresh()
-    return read_experiments(experiments_file(pricing_home())).holdout(day)
+    control = known_control(model, url=database_url(), store=open_store(published_url()))
+    return control.experiments.holdout(day)
 
 
 def _tags(outcome: PolicyOutcome, *, done: str, champion: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
+from pipelines.publish import publish_champion
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
@@ -81,7 +82,7 @@ def _anchor(argv: Sequence[str] | None) -> int:
         set_run_description(f"Version {champion.number} with other anchors is version {number}: {requested.why}.")
         print(f"{_said(moves)}")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
-    return 0
+        return publish_champion(access, config)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

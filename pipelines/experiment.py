@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from pipelines.freeze import publish_control
 from pipelines.price import requests_for_all_products
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
@@ -34,8 +35,6 @@ from pricing.decision.experiments import (
     Experiment,
     Experiments,
     deal,
-    experiments_file,
-    read_experiments,
     strata_of,
 )
 from pricing.decision.pricer import Pricer
@@ -44,12 +43,14 @@ from pricing.decision_log.read import log_url, read_decisions
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
-from pricing.errors import NO_SALES, ConfigError, RegistryError
-from pricing.paths import pricing_home
+from pricing.errors import NO_SALES, ConfigError
+from pricing.objects import open_store
 from pricing.registry import CHAMPION
+from pricing.registry.control import ControlRecord, known_control
+from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
-from pricing.runtime.shared_file import SharedFile, shared_experiments
+from pricing.runtime.shared_state import actor, database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 from simulation.market import simulated_sales
@@ -78,7 +79,7 @@ class Forecast:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
+    """Runs the job; returns the exit code, 4 where what was changed could not be published."""
     return run_main(_experiment, argv)
 
 
@@ -86,23 +87,27 @@ def _experiment(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = read_config_file(options.config).config
     today = options.today or shop_now(config.zone).date()
-    file = shared_experiments(config.registry.model_name)
-    shared = file.refresh()
-    known = read_experiments(experiments_file(pricing_home()))
+    model, store = config.registry.model_name, open_store(published_url())
     if options.action != "list" and not options.name:
         raise UsageError("--name: expected the name of the experiment")
-    if options.action == "plan":
-        _plan(options, config, known, file=file, today=today)
-    elif options.action == "stop":
-        stopped = file.edit(partial(Experiments.ended, name=options.name, after=today)).find(options.name)
-        print(f"experiment {options.name}: {_days(stopped)}")
-    elif options.action == "results":
-        print("\n".join(_results(options, known.find(options.name))))
-    else:
-        print("\n".join(_line(one, today) for one in known.every) or "no experiment is planned")
-        if not shared:
-            raise RegistryError("the database of PRICING_DATABASE_URL does not answer: this was known here last")
-    return 0
+    if options.action in ("list", "results"):
+        known = known_control(model, url=database_url(), store=store).experiments
+        if options.action == "results":
+            print("\n".join(_results(options, known.find(options.name))))
+        else:
+            print("\n".join(_line(one, today) for one in known.every) or "no experiment is planned")
+        return 0
+    record = ControlRecord(database_url(), model=model, store=store)
+    try:
+        if options.action == "plan":
+            _plan(options, config, record, today=today)
+        else:
+            end = partial(Experiments.ended, name=options.name, after=today)
+            stopped = record.append_experiment(options.name, end, who=actor(), at=dt.datetime.now(dt.UTC))
+            print(f"experiment {options.name}: {_days(stopped)}")
+        return publish_control(record, now=dt.datetime.now(dt.UTC))
+    finally:
+        record.close()
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -125,7 +130,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def _plan(options: argparse.Namespace, config: Config, known: Experiments, *, file: SharedFile, today: dt.date) -> None:
+def _plan(options: argparse.Namespace, config: Config, record: ControlRecord, *, today: dt.date) -> None:
     """Deals products to the arms of an experiment, says what it costs and teaches, and writes it.
 
     Raises:
@@ -146,7 +151,7 @@ def _plan(options: argparse.Namespace, config: Config, known: Experiments, *, fi
             raise ConfigError(f"guardrails.min_days of {CHAMPION} {number} is above 7, and draws change prices weekly")
         facts, demand = version.facts, version.demand
     end = dt.date.max if options.weeks is None else start + dt.timedelta(weeks=options.weeks)
-    taken = {product for other in known.beside(start, end) for product in other.products}
+    taken = {product for other in record.control().experiments.beside(start, end) for product in other.products}
     ready = set(_ready(pricer, facts, draw)) - taken
     if draw:
         ready &= set(demand.product_ids.tolist())
@@ -162,7 +167,7 @@ def _plan(options: argparse.Namespace, config: Config, known: Experiments, *, fi
     said = _line(planned, today)
     if draw:
         said += "\n" + _promised(forecast(demand, facts, drawn, draw), weeks=options.weeks or 0)
-    file.edit(lambda found: found.plus(planned))
+    record.append_experiment(planned.name, lambda known: known.plus(planned), who=actor(), at=dt.datetime.now(dt.UTC))
     print(f"{said}\n{len(ready):,} products were free to take part; pricing experiment stop ends it")
 
 

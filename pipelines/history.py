@@ -6,10 +6,16 @@ from itertools import pairwise
 
 from pipelines.production import now, production
 from pricing.config import load_config
+from pricing.errors import SourceError
 from pricing.markdown_text import escape_markdown
+from pricing.objects import open_store
+from pricing.registry import CHAMPION
 from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import Verdict, failed
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import PromotionRequest, record_manual_change
+from pricing.registry.publish import champion_is_published
+from pricing.registry.published import published_url
 from pricing.registry.rejections import Rejections, rejections
 from pricing.runtime.cli import job_options, run_main
 
@@ -36,6 +42,8 @@ def _history(argv: Sequence[str] | None) -> int:
         entries = access.audit.entries(access.registry.identity())
         print(f"{name} on {access.registry.uri}")
         print("  ".join(f"{alias}: {number}" for alias, number in sorted(aliases.items())) or "no aliases")
+        if CHAMPION in aliases and (told := _not_published(access.registry)):
+            print(told)
         print()
         if entries:
             print("\n".join(history_lines(entries, everything=chosen.all)))
@@ -45,6 +53,17 @@ def _history(argv: Sequence[str] | None) -> int:
         for line in rejected_lines(rejections(entries, versions)):
             print(line)
     return 0
+
+
+def _not_published(registry: Registry) -> str:
+    """Says that serving does not find the champion; empty where it does."""
+    try:
+        if champion_is_published(registry, open_store(published_url())):
+            return ""
+        why = "`pricing publish` mends it"
+    except SourceError as error:
+        why = f"or cannot be looked up: {error}"
+    return f"the champion is not published, {why}"
 
 
 def report(model: str, requested: PromotionRequest, verdicts: Sequence[Verdict], *, moves: str = "") -> str:

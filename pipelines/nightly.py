@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
+from pipelines.publish import publish_champion
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
@@ -21,7 +22,7 @@ from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
-from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 
@@ -32,7 +33,7 @@ OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 
 
 def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_job) -> int:
-    """Runs the job; returns 0, or 3 where a gate refused what a person must look at, else the error's code.
+    """Runs the job; returns 0, 3 where a gate refused what a person must look at, 4 where not published.
 
     `start` runs one of its jobs, called as `run_job` is.
     """
@@ -59,9 +60,10 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
         print(verdict)
+        code = night.publish()
         if complaint is not None:
             raise complaint
-    return EXIT_REFUSED if night.calls else 0
+    return code or (EXIT_REFUSED if night.calls else 0)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -166,6 +168,13 @@ class _Night:
         deleted, trouble = self._delete_versions()
         return "; ".join([*parts, *deleted]), complaint or trouble
 
+    def publish(self) -> int:
+        """Publishes the champion, which a job of this night may have failed to do; returns the exit code."""
+        if self._registry.at(CHAMPION) is None:
+            return 0
+        with production(self._config) as access:
+            return publish_champion(access, self._config)
+
     def _monitor(self) -> int:
         return self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
 
@@ -214,7 +223,7 @@ class _Night:
 
     def _retrain(self, reason: str, *, source: str) -> str:
         given = ["--source", source, "--reason", reason]
-        if self.job("pipelines.retrain", *given, fine=(0, EXIT_REFUSED)) == EXIT_REFUSED:
+        if self.job("pipelines.retrain", *given, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)) == EXIT_REFUSED:
             self.calls = True
             return f"retrained on {source}: {reason}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"
         champion = self._registry.at(CHAMPION)
@@ -234,7 +243,7 @@ class _Night:
             requested = f"a person promotes them (version={number})"
             return f"states are carried forward; registry.auto_promote is off, so {requested}"
         words = ["--version", number, "--reason", "nightly refresh"]
-        code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED))
+        code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED))
         if code != EXIT_REFUSED:
             return "states are up to date"
         decided = child_tags(self._run, "promote")

@@ -20,25 +20,27 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
-from pipelines.price_log import NumberedAnswer, log_decisions, switches_in_force
+from pipelines.price_log import NumberedAnswer, log_decisions
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.experiments import Experiments, experiments_file, read_experiments
+from pricing.decision.control import Control
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision.switches import Switches
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
+from pricing.objects import open_store
 from pricing.paths import pricing_home
 from pricing.registry import CHAMPION
+from pricing.registry.control import known_control
+from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import job_options, run_main
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_file import shared_experiments
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
@@ -102,13 +104,15 @@ def _price(argv: Sequence[str] | None) -> int:
                 print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
             requests, bad = read_requests(read_sales(options.requests))
-        model = config.registry.model_name
-        shared_experiments(model).refresh()
-        experiments = read_experiments(experiments_file(pricing_home()))
-        switches = switches_in_force(model, url=database_url(), now=dt.datetime.now(dt.UTC))
-        if switches:
-            print(_switched(switches))
-        answers, refused = decide(pricer, requests, today=today, experiments=experiments, switches=switches)
+        control = known_control(
+            config.registry.model_name,
+            url=database_url(),
+            store=open_store(published_url()),
+            at=dt.datetime.now(dt.UTC),
+        )
+        if control.switches:
+            print(_switched(control.switches))
+        answers, refused = decide(pricer, requests, today=today, control=control)
         bad = sorted([*bad, *refused])
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
@@ -244,8 +248,7 @@ def decide(
     requests: Sequence[NumberedRequest],
     *,
     today: dt.date,
-    experiments: Experiments,
-    switches: Switches,
+    control: Control,
 ) -> tuple[list[NumberedAnswer], list[RejectedRow]]:
     """Prices requests in batches; an inconsistent request fails without its batch.
 
@@ -253,8 +256,7 @@ def decide(
         pricer: The version's.
         requests: With their row numbers.
         today: The day on which they are answered.
-        experiments: What is tried on which products.
-        switches: Prices that a person has frozen or given.
+        control: What persons have switched and tried.
 
     Returns:
         Answers with their row numbers, and errors of the other rows.
@@ -262,7 +264,7 @@ def decide(
     answers: list[NumberedAnswer] = []
     refused: list[RejectedRow] = []
     shown = time.monotonic()
-    price = partial(pricer.price_detailed, today=today, experiments=experiments, switches=switches)
+    price = partial(pricer.price_detailed, today=today, experiments=control.experiments, switches=control.switches)
     for start in range(0, len(requests), BATCH):
         part = requests[start : start + BATCH]
         try:

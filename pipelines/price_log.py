@@ -1,46 +1,18 @@
-"""Log what a batch decided, as serving does, and read the switches that it heeds."""
+"""Log what a batch decided, as serving does."""
 
 import datetime as dt
-import logging
-import sys
 from collections.abc import Sequence
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switches, read_switches, switch_file
 from pricing.decision_log.read import log_url
 from pricing.decision_log.write import LogEntry, LogWriter, segments_folder
-from pricing.errors import RegistryError, SourceError
+from pricing.errors import SourceError
 from pricing.paths import pricing_home
-from pricing.registry.switch_record import SwitchRecord, in_force
 
-_log = logging.getLogger(__name__)
 _PATIENCE = 60.0  # seconds for the disk, and for the log's store
 
 NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the row's number from 1
-
-
-def switches_in_force(model: str, *, url: str, now: dt.datetime) -> Switches:
-    """The switches in force, from the database; while that is away those that the service on this machine knew last.
-
-    Args:
-        model: The registered model's name.
-        url: The database's.
-        now: The moment.
-
-    Raises:
-        SourceError: The database is away, and what was known last cannot be read.
-    """
-    try:
-        record = SwitchRecord(url, model=model)
-        try:
-            return in_force(record.entries(), at=now)
-        finally:
-            record.close()
-    except RegistryError as error:
-        path = switch_file(pricing_home())
-        _log.warning("%s; the switches that %s holds are taken to be in force", error, path)
-        return read_switches(path).at(now)
 
 
 def log_decisions(answers: Sequence[NumberedAnswer]) -> None:

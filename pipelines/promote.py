@@ -22,6 +22,7 @@ from pipelines.production import (
     production,
     production_error,
 )
+from pipelines.publish import publish_champion
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import GatesConfig
@@ -46,7 +47,6 @@ from pricing.registry.gates import (
 )
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import (
-    REJECTED_TAGS,
     PromotionRequest,
     move,
     record_manual_change,
@@ -54,6 +54,7 @@ from pricing.registry.promotion import (
     recorded_reason,
     rejected,
 )
+from pricing.registry.rejections import rejections
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, next_lines, run_main
 from pricing.runtime.inputs import fingerprint
@@ -66,6 +67,8 @@ _OF_FORECASTS = ("beats_naive", "against_champion", "bias", "coverage")  # gates
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; returns 0 when promoted or nothing to do, 3 when refused by a gate, 2 on a known error.
+
+    4 says that it is promoted and could not be published.
 
     With --check 0 says that every gate passes, 3 that one refuses, and nothing is changed.
     """
@@ -117,6 +120,7 @@ def _promote(argv: Sequence[str] | None) -> int:
             return _checked(requested, verdicts, model=model, table=table)
         code = _decide(access, requested, verdicts, model=model, holds_only=holds_only, table=table)
         if code == 0:
+            code = publish_champion(access, config)
             print(next_lines("serve", config=options.config, page=artifact_place(run, "promotion.md")))
         return code
 
@@ -141,7 +145,9 @@ def _target(access: ProductionAccess, reference: str | None) -> RegisteredVersio
 
 def _instead(access: ProductionAccess) -> str:
     """What to do where no version waits: one that was rolled back from waits no more, and is named."""
-    left = [version.number for version in access.registry.versions() if REJECTED_TAGS[0] in version.tags]
+    versions = {version.number: version.weights for version in access.registry.versions()}
+    record = access.audit.entries(access.registry.identity()) if versions else []
+    left = sorted(set(versions) & set(rejections(record, versions).numbers), key=int)
     if not left:
         return "train a model first"
     return (

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from pipelines.commands import child_tags, only_one, run_job
 from pipelines.production import NOTHING_TO_DO, REFUSED_BY, needs_person, production
+from pipelines.publish import publish_champion
 from pricing.config import Config, load_config
 from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
@@ -20,7 +21,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import rejected
 from pricing.registry.rejections import REJECTED
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_REFUSED, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -70,7 +71,7 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
         if not config.registry.auto_promote:
             return _say("left to a person: registry.auto_promote is off; `pricing promote` puts it to the gates")
         words = [*common, "--sales", str(panel), "--version", done, "--reason", options.reason]
-        code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED), keep=held)
+        code = start("pipelines.promote", words, run=run, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED), keep=held)
         decided = child_tags(run, "promote")
         if code == EXIT_REFUSED and needs_person(decided):
             return _say(f"kept the champion: refused by {decided[REFUSED_BY]}; a person must look", code=EXIT_REFUSED)
@@ -78,7 +79,8 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             return _say("kept the champion: a gate refused the new version")
         if decided.get("verdict") == NOTHING_TO_DO:
             return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
-        return _say("promoted")
+        with production(config) as access:
+            return _say("promoted", code=publish_champion(access, config))
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from pipelines.calendar import known_events
 from pipelines.history import report
 from pipelines.price_moves import judge_moves
 from pipelines.production import NOTHING_TO_DO, REFUSED_BY, ProductionAccess, call_person, now, production
+from pipelines.publish import publish_champion
 from pipelines.quality import read_checked
 from pipelines.refresh import refreshed
 from pricing.config import ConfigFile, read_config_file
@@ -36,7 +37,7 @@ from pricing.served_config import kept_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns 0 when rolled back or nothing to do, 3 when refused by a gate, 2 on a known error."""
+    """Runs the job; returns 0 when rolled back or nothing to do, 3 when a gate refuses, 4 when not published."""
     return run_main(_rollback, argv, unattended=True)
 
 
@@ -116,7 +117,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
         elif champion is not None and states < champion.tags.get("state_date", ""):
             print(f"its states end on {states}, the last champion's on {champion.tags['state_date']}:")
             print("run refresh with --sales, or roll back with --sales, to carry them forward")
-    return 0
+        return publish_champion(access, config)
 
 
 def _judged(

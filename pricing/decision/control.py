@@ -71,7 +71,7 @@ def control_of(switches: list[Any], experiments: list[Any], *, sequence: int) ->
     for one in experiments:
         try:
             tried = tried.plus(_EXPERIMENT.validate_python(one))
-        except (ValidationError, ConfigError) as error:
+        except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
             unread.append(f"an experiment is passed over: {_line(error)}")
     return Control(Switches(known), tried, sequence, tuple(unread))
 

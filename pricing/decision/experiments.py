@@ -1,4 +1,4 @@
-"""Experiments: products dealt to arms within strata when planned, and what an arm asks of a price. The file of them.
+"""Experiments: products dealt to arms within strata when planned, and what an arm asks of a price.
 
 A draw is a hash of experiment, product and week, so that every program finds the same one without asking another: each
 of down, stay and up comes once in each block of three weeks, in an order drawn for that block.
@@ -13,15 +13,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import permutations
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from pricing.arrays import Floats, Strings
-from pricing.errors import ConfigError, SourceError
-from pricing.fileio import replace_text
+from pricing.errors import ConfigError
 
 Kind = Literal["rule", "keep", "strategy", "draw", "challenger"]
 LARGEST = 0.05  # fraction of the price that a draw may add or take away
@@ -212,7 +209,6 @@ class Experiments:
 
 
 NO_EXPERIMENTS = Experiments()
-_FILE = TypeAdapter(tuple[Experiment, ...])
 
 
 def keeping(products: Collection[str]) -> Experiments:
@@ -249,48 +245,6 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
         dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _hash(name, strata[product]))
         there[dealt[product]] += 1
     return {product: arm for product, arm in dealt.items() if arm != OUTSIDE}
-
-
-def experiments_file(home: Path) -> Path:
-    """Where the experiments lie under PRICING_HOME."""
-    return home / "experiments.json"
-
-
-def read_experiments(path: Path) -> Experiments:
-    """The experiments in a file; none where there is no file.
-
-    Raises:
-        SourceError: The file holds no experiments.
-    """
-    try:
-        return experiments_in(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return NO_EXPERIMENTS
-    except (OSError, ValueError, ConfigError) as error:
-        raise SourceError(f"{path}: holds no experiments ({error}); mend or remove it") from error
-
-
-def write_experiments(path: Path, experiments: Experiments) -> None:
-    """Writes the experiments, whole or not at all."""
-    replace_text(path, as_text(experiments))
-
-
-def experiments_in(text: str) -> Experiments:
-    """The experiments in the text of a file.
-
-    Raises:
-        ConfigError: They contradict each other.
-        ValueError: The text is no such file's.
-    """
-    experiments = NO_EXPERIMENTS
-    for one in _FILE.validate_json(text):
-        experiments = experiments.plus(one)
-    return experiments
-
-
-def as_text(experiments: Experiments) -> str:
-    """The text of the file of experiments."""
-    return _FILE.dump_json(experiments.every, indent=1).decode() + "\n"
 
 
 def _lacking(wanted: Mapping[str, float], there: Counter[str]) -> str:

@@ -1,22 +1,17 @@
 """The switches that a person sets over the model: a price that is frozen, or given. Which of them counts for a product.
 
-They are pure data here: `pricing.registry.switch_record` keeps them, and a file carries them to the workers.
+They are pure data here: `pricing.registry.control` keeps them.
 """
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from pricing.decision.request import Money
-from pricing.errors import SourceError
-from pricing.fileio import replace_json
 
 Scope = Literal["all", "category", "product"]
-_FORMAT = 1  # of the file
 
 
 class Switch(BaseModel):
@@ -101,32 +96,3 @@ class Switches:
 
 
 NO_SWITCHES = Switches()
-
-
-def switch_file(home: Path) -> Path:
-    """The file of the switches last known, which the follower writes and the workers read."""
-    return home / "serving" / "switches.json"
-
-
-def write_switches(path: Path, switches: Switches) -> None:
-    """Writes the switches in force, whole or not at all."""
-    document = [switch.model_dump(mode="json", exclude_defaults=True) for switch in switches]
-    replace_json(path, {"format": _FORMAT, "switches": document}, indent=1)
-
-
-def read_switches(path: Path) -> Switches:
-    """The switches in a file; none where there is no file.
-
-    Raises:
-        SourceError: The file holds none that can be understood.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-        if document["format"] != _FORMAT:
-            raise ValueError(f"it is of format {document['format']}, expected {_FORMAT}")
-        return Switches(Switch.model_validate(one) for one in document["switches"])
-    except FileNotFoundError:
-        return NO_SWITCHES
-    except (OSError, ValidationError, ValueError, LookupError, TypeError, RecursionError) as error:
-        line = " ".join(str(error).split())
-        raise SourceError(f"{path}: holds no switches ({line}); delete it, and the follower writes it anew") from error

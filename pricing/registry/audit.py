@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 from sqlalchemy import (
-    DDL,
     JSON,
     Boolean,
     Column,
@@ -16,14 +15,13 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    event,
     select,
 )
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.registry.database import create_tables, open_engine
+from pricing.registry.database import append_only, create_tables, open_engine
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
@@ -31,44 +29,29 @@ Outcome = Literal["done", "refused", "lost"]
 
 _WAIT_SECONDS = 30
 _METADATA = MetaData()
-_RECORD = Table(
-    "pricing_promotions",
-    _METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("registry", String(300), nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("at", String(40), nullable=False),
-    Column("who", String(300), nullable=False),
-    Column("action", String(20), nullable=False),
-    Column("outcome", String(20), nullable=False),
-    Column("why", String, nullable=False),
-    Column("forced", Boolean, nullable=False),
-    Column("from_version", String(40)),
-    Column("to_version", String(40)),
-    Column("weights", String(80)),
-    Column("run_id", String(80)),
-    Column("gates", JSON, nullable=False),
-    # Two concurrent entries cannot take the same place, whatever the database's own locks do.
-    UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
+_RECORD = append_only(
+    Table(
+        "pricing_promotions",
+        _METADATA,
+        Column("id", Integer, primary_key=True),
+        Column("registry", String(300), nullable=False),
+        Column("sequence", Integer, nullable=False),
+        Column("at", String(40), nullable=False),
+        Column("who", String(300), nullable=False),
+        Column("action", String(20), nullable=False),
+        Column("outcome", String(20), nullable=False),
+        Column("why", String, nullable=False),
+        Column("forced", Boolean, nullable=False),
+        Column("from_version", String(40)),
+        Column("to_version", String(40)),
+        Column("weights", String(80)),
+        Column("run_id", String(80)),
+        Column("gates", JSON, nullable=False),
+        # Two concurrent entries cannot take the same place, whatever the database's own locks do.
+        UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
+    )
 )
 _TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # that constraint in PostgreSQL and SQLite
-_GUARDS = {
-    "sqlite": (
-        "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_update BEFORE UPDATE ON pricing_promotions "
-        "BEGIN SELECT RAISE(ABORT, 'the promotion record is append-only'); END",
-        "CREATE TRIGGER IF NOT EXISTS pricing_promotions_no_delete BEFORE DELETE ON pricing_promotions "
-        "BEGIN SELECT RAISE(ABORT, 'the promotion record is append-only'); END",
-    ),
-    "postgresql": (
-        "CREATE OR REPLACE FUNCTION pricing_promotions_frozen() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the promotion record is append-only'; END $$",
-        "CREATE TRIGGER pricing_promotions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON pricing_promotions "
-        "FOR EACH STATEMENT EXECUTE FUNCTION pricing_promotions_frozen()",
-    ),
-}
-for _dialect, _statements in _GUARDS.items():
-    for _statement in _statements:
-        event.listen(_RECORD, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, NullPool, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy import (
+    DDL,
+    Connection,
+    Engine,
+    MetaData,
+    NullPool,
+    Table,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -14,6 +27,20 @@ from pricing.errors import LockError, RegistryError, first_line
 from pricing.fileio import redact_url, with_driver
 
 CONNECT_SECONDS = 5
+_GUARDS = {  # statements that let a table only grow
+    "sqlite": (
+        "CREATE TRIGGER IF NOT EXISTS {0}_no_update BEFORE UPDATE ON {0} "
+        "BEGIN SELECT RAISE(ABORT, '{0} is append-only'); END",
+        "CREATE TRIGGER IF NOT EXISTS {0}_no_delete BEFORE DELETE ON {0} "
+        "BEGIN SELECT RAISE(ABORT, '{0} is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION {0}_frozen() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '{0} is append-only'; END $$",
+        "CREATE TRIGGER {0}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {0} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION {0}_frozen()",
+    ),
+}
 # Of a session that holds a lock for hours: within two minutes the server notices that its machine is gone.
 _KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 15, "tcp_keepalives_count": 4}
 _HOLDER = text(
@@ -57,6 +84,15 @@ def open_engine(
     if immediate:
         _begin_immediately(engine)
     return engine
+
+
+def append_only(table: Table) -> Table:
+    """Has a table refuse every change of what it holds, from its making on; returns it."""
+    for dialect, statements in _GUARDS.items():
+        for statement in statements:
+            guard = DDL(statement.format(table.name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
+            event.listen(table, "after_create", guard)
+    return table
 
 
 def _begin_immediately(engine: Engine) -> None:

@@ -5,11 +5,12 @@ import posixpath
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -20,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import pricing
 from pricing.errors import RegistryError, first_line
 from pricing.registry import files
-from pricing.registry.rest import ARTIFACT, alias_is_missing
 
+ARTIFACT = "version"  # the folder of a version's files among a logged model's artefacts
 _LOGGED_MODEL = "models:/"  # what the source of a version begins with; the model's id follows
 
 _MANNERS = {
@@ -165,23 +166,9 @@ class Registry:
             raise
 
     def at(self, alias: str) -> RegisteredVersion | None:
-        """The version that an alias names; None when it is not set. One call of the registry."""
-        return self._unless_missing(lambda: self._client.get_model_version_by_alias(self.model_name, alias))
-
-    def version(self, number: str) -> RegisteredVersion | None:
-        """The version of a number; None where there is none. One call of the registry."""
-        return self._unless_missing(lambda: self._client.get_model_version(self.model_name, number))
-
-    def _unless_missing(self, call: Callable[[], ModelVersion]) -> RegisteredVersion | None:
-        try:
-            with self._translated_errors():
-                found = call()
-        except RegistryError as error:
-            cause = error.__cause__
-            if isinstance(cause, MlflowException) and alias_is_missing(cause.error_code, str(cause)):
-                return None
-            raise
-        return _registered(found, dict.fromkeys(found.aliases, str(found.version)))
+        """The version that an alias names; None when it is not set."""
+        number = self.aliases().get(alias)
+        return None if number is None else self.find(number)
 
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
@@ -218,12 +205,6 @@ class Registry:
         with self._translated_errors():
             self._client.delete_registered_model_alias(self.model_name, alias)
 
-    def tag(self, number: str, tags: Mapping[str, str]) -> None:
-        """Sets tags on a version."""
-        with self._translated_errors():
-            for name, value in tags.items():
-                self._client.set_model_version_tag(self.model_name, number, name, value)
-
     def delete(self, number: str) -> None:
         """Deletes a version and its files, but for files that a version of another model shares; its run stays.
 
@@ -241,14 +222,6 @@ class Registry:
             self._client.delete_model_version(self.model_name, number)
             if not shared and source.startswith(_LOGGED_MODEL):
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
-
-    def untag(self, number: str, names: Sequence[str]) -> None:
-        """Removes tags from a version; does nothing where they are not set."""
-        there = self.find(number).tags
-        with self._translated_errors():
-            for name in names:
-                if name in there:
-                    self._client.delete_model_version_tag(self.model_name, number, name)
 
     def download(self, reference: str, to: str | Path) -> Path:
         """Downloads a version's folder into the new folder `to`, which appears only when it is complete.
@@ -282,6 +255,22 @@ class Registry:
                 path.rename(partial / path.name)
             found.rmdir()
         return to
+
+    def header(self, number: str) -> dict[str, Any]:
+        """Fetches the header of a version alone, `version.json`, which tells all its checksums.
+
+        Raises:
+            RegistryError: The version is unknown, or lacks it.
+            VersionError: It is damaged.
+        """
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            with self._translated_errors():
+                where = self._client.get_model_version_download_uri(self.model_name, number)
+                uri = f"{where.rstrip('/')}/artifacts/{ARTIFACT}/{files.HEADER}"
+                found = mlflow.artifacts.download_artifacts(
+                    artifact_uri=uri, dst_path=scratch, tracking_uri=self.uri, registry_uri=self.uri
+                )
+            return files.read_header(Path(found).parent)
 
     def _accept_size(self, uri: str, *, what: str) -> None:
         """Lists what would be downloaded: a version that fills the disk is refused before it does."""

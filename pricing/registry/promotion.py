@@ -14,7 +14,6 @@ from pricing.registry.rejections import Rejection, rejections
 if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 
-REJECTED_TAGS = ("rejected", "rejected_by", "rejected_at")  # of a version that was rolled back from: why, who, when
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +56,7 @@ def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> Aud
     try:
         with audit.locked(registry.identity()) as locked:
             aliases = registry.aliases()
-            _record_manual_change(locked, aliases, who=requested.who, at=requested.at)
+            note_manual_change(locked, aliases, who=requested.who, at=requested.at)
             champion = aliases.get(CHAMPION)
             entry = _entry(requested, champion, target)
             if champion != requested.expected:
@@ -71,7 +70,7 @@ def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> Aud
                 if previous is not None and previous != aliases.get(PREVIOUS):
                     registry.set_alias(PREVIOUS, previous)
                 registry.set_alias(CHAMPION, target.number)
-                _show_rejections(registry, locked)
+                _drop_rejected_challenger(registry, locked)
     except BaseException:
         if before is not None:
             _restore(registry, before)
@@ -103,15 +102,14 @@ def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str],
 
 def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> Rejection | None:
     """Why a version is promoted by force alone: it was rolled back from, or its weights were; None for others."""
-    versions = {each.number: each.weights for each in registry.versions()}
-    return rejections(audit.entries(registry.identity()), versions).of(version.number, version.weights)
+    return _rejected(registry, audit.entries(registry.identity()), version)
 
 
 def record_refusal(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
     """Records that the gates refused a request."""
     target = registry.find(requested.to)
     with audit.locked(registry.identity()) as locked:
-        _record_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
+        note_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
         return locked.append(replace(_entry(requested, requested.expected, target), outcome="refused"))
 
 
@@ -122,10 +120,11 @@ def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: st
         The entry that was written, or None when the record agrees.
     """
     with audit.locked(registry.identity()) as locked:
-        return _record_manual_change(locked, registry.aliases(), who=who, at=at)
+        return note_manual_change(locked, registry.aliases(), who=who, at=at)
 
 
-def _record_manual_change(locked: LockedRecord, aliases: dict[str, str], *, who: str, at: str) -> AuditEntry | None:
+def note_manual_change(locked: LockedRecord, aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
+    """Does what `record_manual_change` does, for whoever holds the record's lock."""
     recorded, found = locked.champion(), aliases.get(CHAMPION)
     if recorded == found:
         return None
@@ -141,6 +140,11 @@ def _record_manual_change(locked: LockedRecord, aliases: dict[str, str], *, who:
             to_version=found,
         )
     )
+
+
+def _rejected(registry: "Registry", entries: Sequence[AuditEntry], version: "RegisteredVersion") -> Rejection | None:
+    versions = {each.number: each.weights for each in registry.versions()}
+    return rejections(entries, versions).of(version.number, version.weights)
 
 
 def _entry(requested: PromotionRequest, champion: str | None, target: "RegisteredVersion") -> AuditEntry:
@@ -175,31 +179,14 @@ def _previous(
     return earlier_champion(entries, versions, weights=target.weights)
 
 
-def _show_rejections(registry: "Registry", locked: LockedRecord) -> None:
-    """Tags what the record rejects, and takes the alias challenger from it.
-
-    The record alone decides what is rejected, so a registry that does not answer now holds no rollback up.
-    """
-    entries = locked.entries()
-    if not any(entry.action == "rollback" and entry.outcome == "done" for entry in entries):
-        return
+def _drop_rejected_challenger(registry: "Registry", locked: LockedRecord) -> None:
+    """Takes the alias challenger from a version that the record rejects; a registry that is away holds nothing up."""
     try:
-        versions = registry.versions()
-        found = rejections(entries, {version.number: version.weights for version in versions})
-        for version in versions:
-            if version.number not in (entries[-1].from_version, entries[-1].to_version):
-                continue
-            rejection = found.of(version.number, version.weights)
-            if rejection is None:
-                registry.untag(version.number, REJECTED_TAGS)
-            else:
-                said = (rejection.why, rejection.who, rejection.at)
-                registry.tag(version.number, dict(zip(REJECTED_TAGS, said, strict=True)))
         challenger = registry.aliases().get(CHALLENGER)
-        if challenger is not None and found.of(challenger, registry.find(challenger).weights) is not None:
+        if challenger is not None and _rejected(registry, locked.entries(), registry.find(challenger)) is not None:
             registry.remove_alias(CHALLENGER)
     except RegistryError as error:
-        _log.warning("what was rolled back from is recorded, but not tagged: %s", error)
+        _log.warning("the alias %s stays: %s", CHALLENGER, error)
 
 
 def _restore(registry: "Registry", before: dict[str, str]) -> None:

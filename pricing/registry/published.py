@@ -159,20 +159,20 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
 
 
 def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
-    """Puts the files of a version that a price needs, the header last; those that are there already stay.
+    """Puts the files of a version that a price needs, the header last; those that are there whole already stay.
 
     Raises:
         SourceError: The store does not answer.
     """
     prefix = f"{versions_prefix(model)}{version.folder}/"
-    there = set(store.keys(prefix))
     for name in (*files.served(files.read_header(folder)), files.HEADER):
-        if prefix + name not in there:
-            store.put(prefix + name, (folder / name).read_bytes())
+        content = (folder / name).read_bytes()
+        if store.get(prefix + name) != content:
+            store.put(prefix + name, content)
 
 
-def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
-    """Whether the store holds every file of a version with its checksum.
+def whole(store: ObjectStore, version: PublishedVersion, *, model: str, contents: bool = True) -> bool:
+    """Whether the store holds every file of a version; compares their `contents` with the checksums, or only lists.
 
     Raises:
         SourceError: The store does not answer.
@@ -184,14 +184,15 @@ def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
     try:
         document: Any = json.loads(header)
         names, listed = files.served(document), document["files"]
-        if document["checksum"] != version.checksum:
+        rest = {key: value for key, value in document.items() if key != "checksum"}
+        if document["checksum"] != version.checksum or files.digest(rest) != version.checksum:
             return False
-    except (ValueError, LookupError, TypeError, VersionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, VersionError):
         return False
-    contents = ((name, store.get(prefix + name)) for name in names)
-    return all(
-        content is not None and hashlib.sha256(content).hexdigest() == listed[name] for name, content in contents
-    )
+    if not contents:
+        return {prefix + name for name in names} <= set(store.keys(prefix))
+    found = ((name, store.get(prefix + name)) for name in names)
+    return all(content is not None and hashlib.sha256(content).hexdigest() == listed[name] for name, content in found)
 
 
 def _version(document: Any) -> PublishedVersion:

@@ -14,10 +14,13 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from mlflow.types.schema import AnyType, Array
 
 from pricing.config_models import ServingConfig
+from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, request_fields
 from pricing.errors import RequestError
+from pricing.objects import open_store
 from pricing.registry import version
+from pricing.registry.published import control_key, published_url
 
 ARTIFACT = "version"
 _NUMBER = AnyType()  # type: ignore[no-untyped-call]
@@ -27,19 +30,20 @@ class PricingModel(PythonModel):
     """Turns a DataFrame of requests into one of decisions, row by row."""
 
     _pricer: Pricer
+    _model: str
 
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the version that was logged with the model and checks its golden requests."""
         loaded = version.load(context.artifacts[ARTIFACT])
         loaded.verify()
         jump = ServingConfig.model_fields["largest_jump"].default  # no configuration file reaches a pyfunc
-        name = _number(loaded.folder) or loaded.weights_hash[:12]
-        self._pricer = loaded.pricer(version=name, largest_jump=jump)
+        self._model, number = _registered(loaded.folder)
+        self._pricer = loaded.pricer(version=number or loaded.weights_hash[:12], largest_jump=jump)
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Prices every row.
+        """Prices every row, heeding what persons have switched and tried where that is published to this machine.
 
         Args:
             context: Unused.
@@ -49,11 +53,17 @@ class PricingModel(PythonModel):
 
         Raises:
             RequestError: A row is no price request; names the row, the field and the value.
+            SourceError: What persons have switched cannot be read.
         """
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
         requests = [_request(row, place) for place, row in enumerate(rows)]
-        decisions = self._pricer.price(requests, today=today)
+        control = _control(self._model)
+        switches = control.switches.at(dt.datetime.now(dt.UTC))
+        detailed = self._pricer.price_detailed(
+            requests, today=today, experiments=control.experiments, switches=switches
+        )
+        decisions = [each.decision for each in detailed]
         return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
 
 
@@ -88,17 +98,22 @@ def example(header: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([{"comp_price": 21.5, **{name: request[name] for name in request if name != "comp_price"}}])
 
 
-def _number(folder: Path) -> str | None:
-    """The version's number in the registry that MLflow fetched it from; None where it came from a run or a folder.
+def _registered(folder: Path) -> tuple[str, str]:
+    """Names the registered model and the version's number there; empty where it came from a run or a folder.
 
-    MLflow leaves a note of it beside a registered model's files.
+    MLflow leaves a note of them beside a registered model's files.
     """
     note = folder.parent.parent / "registered_model_meta"
     try:
-        found = yaml.safe_load(note.read_text(encoding="utf-8"))["model_version"]
+        found = yaml.safe_load(note.read_text(encoding="utf-8"))
+        return str(found["model_name"]), str(found["model_version"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    return str(found)
+        return "", ""
+
+
+def _control(model: str) -> Control:
+    content = open_store(published_url()).get(control_key(model)) if model else None
+    return NO_CONTROL if content is None else parse_control(content)
 
 
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:

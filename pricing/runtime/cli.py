@@ -31,11 +31,12 @@ CONFIG_VARIABLE = "PRICING_CONFIG"
 EXIT_BUG = 1  # as Python itself ends a program with a traceback
 EXIT_KNOWN_ERROR = 2
 EXIT_REFUSED = 3  # promote: a gate refused the version
+EXIT_NOT_PUBLISHED = 4  # what the job changed is in force, and serving does not know of it yet: `pricing publish`
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
-_WITHOUT_SALES = ("price", "promote", "history")  # jobs that take no sales
+_WITHOUT_SALES = ("price", "promote", "history", "publish")  # jobs that take no sales
 _MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable of make
 
 

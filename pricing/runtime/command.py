@@ -46,6 +46,7 @@ BUILD = {
     "rollback": Job("pipelines.rollback"),
     "anchor": Job("pipelines.anchor"),
     "history": Job("pipelines.history"),
+    "publish": Job("pipelines.publish"),
     "refresh": Job("pipelines.refresh"),
     "retrain": Job("pipelines.retrain"),
     "nightly": Job("pipelines.nightly"),
@@ -55,15 +56,15 @@ BUILD = {
 }
 ANSWER = {
     "serve": Job("serving"),
-    "follow": Job("serving.follower"),
     "freeze": Job(
-        "serving.switch",
+        "pipelines.freeze",
         ("freeze",),
         "Keeps prices as they are, of everything, a category or a product, till you end it.",
     ),
-    "override": Job("serving.switch", ("override",), "Gives a product, a category or everything a price for a while."),
-    "unfreeze": Job("serving.switch", ("unfreeze",), "Ends a freeze or an override."),
-    "bake": Job("serving.follower", ("--bake",), "Fetches the champion once, for an image to carry, and exits."),
+    "override": Job(
+        "pipelines.freeze", ("override",), "Gives a product, a category or everything a price for a while."
+    ),
+    "unfreeze": Job("pipelines.freeze", ("unfreeze",), "Ends a freeze or an override."),
 }
 WATCH = {
     "monitor": Job("monitoring"),

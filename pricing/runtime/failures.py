@@ -24,7 +24,7 @@ from pricing.runtime.alerts import (
     deliver,
     run_page,
 )
-from pricing.runtime.cli import EXIT_REFUSED, Invocation
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Invocation
 
 LINES = 6  # of the error in an alert
 CHARACTERS = 1000
@@ -35,6 +35,11 @@ _REFUSED = (
     "Nothing: the champion and its prices stay as they are.",
     "Look at what each gate says. Where it is right, mend the sales or the version; where the change is meant, "
     "`pricing promote --version N --force true --reason WORDS` makes it.",
+)
+_UNPUBLISHED = (
+    "did its work, which could not be published",
+    "Serving goes on from what was published last.",
+    "Bring the store of PRICING_PUBLISHED back: `pricing publish`, by hand or in its loop, does the rest.",
 )
 # What becomes of a job that failed.
 _MEND = "Mend what the error names, and run the job again."
@@ -123,7 +128,7 @@ def report_findings(
     job, facts = invocation.job or "a job", _facts()
     names = sorted({one.name for one in invocation.findings})
     refused = status == EXIT_REFUSED
-    what, done, todo = _REFUSED if refused else _NOTICED
+    what, done, todo = {EXIT_REFUSED: _REFUSED, EXIT_NOT_PUBLISHED: _UNPUBLISHED}.get(status, _NOTICED)
     alert = Alert(
         key=f"findings-{job}-{'+'.join(names)}",
         severity=worst,

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from pipelines.experiment import forecast, main
-from pricing.decision.experiments import Arm, Experiments, experiments_file, read_experiments
+from pricing.decision.experiments import Arm, Experiments
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from tests.kit.control import read_control
 from tests.kit.versions import loaded_version, shared_panel, shared_version
 
 TODAY, MONDAY = dt.date(2023, 7, 28), dt.date(2023, 7, 31)  # the version's states end on the 28th
@@ -47,7 +48,7 @@ def run(*words: str) -> int:
 
 
 def known(home: Path) -> Experiments:
-    return read_experiments(experiments_file(home))
+    return read_control(home).experiments
 
 
 def test_a_holdout_is_planned_listed_and_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,15 @@ import pytest
 
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
-from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, experiments_file, write_experiments
+from pricing.decision.control import Control
+from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.switches import Switch, Switches, switch_file, write_switches
+from pricing.decision.switches import Switch, Switches
 from pricing.decision_log.read import read_decisions
+from pricing.objects import FolderStore
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.switch_record import SwitchEntry, SwitchRecord
+from tests.kit.control import put_control
 from tests.kit.versions import shared_panel, shared_version
 
 PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
@@ -184,7 +186,7 @@ def test_a_batch_does_what_experiments_ask_as_serving_would(tmp_path: Path) -> N
     products = {product: arm.name for product, arm in zip(PRODUCTS, arms, strict=True)}
     prices = {PRODUCTS[1]: float(facts.price[1])}
     planned = Experiment("spring", friday - dt.timedelta(days=4), 3, arms, products, prices=prices)
-    write_experiments(experiments_file(home), NO_EXPERIMENTS.plus(planned))
+    put_control(home, planned)
     requests = requests_file(
         tmp_path, date=[str(friday)] * 3, current_price=facts.price[:3].tolist(), is_promo=[0, 0, 0]
     )
@@ -212,14 +214,12 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
     end = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
     frozen = Switch(action="freeze", scope="all", **given)
     override = Switch(action="override", scope="product", name=PRODUCTS[1], price=7.77, until=end, **given)
-    if away:  # what the service on this machine knew last
-        write_switches(switch_file(tmp_path / "home"), Switches([frozen, override]))
+    if away:  # what was published last
+        mirror = Control(Switches([frozen, override]), sequence=2).to_json()
+        FolderStore(tmp_path / "home" / "published").put("pricing/control.json", mirror)
         monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     else:
-        record = SwitchRecord(f"sqlite:///{tmp_path}/home/pricing.db", model="pricing")
-        for one in (frozen, override):
-            record.append(SwitchEntry.of(one))
-        record.close()
+        put_control(tmp_path / "home", frozen, override)
     requests = requests_file(tmp_path, current_price=[1.0, 3.33, 9.5], list_price=[1.1, 3.2, 9.6], unit_cost=0.5)
 
     code = run("--requests", requests, "--version", shared_version(), "--output", "prices.csv", "--applied", "true")
@@ -246,15 +246,18 @@ def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(
     assert not (tmp_path / "prices.csv").exists()
 
 
-def test_experiments_that_cannot_be_read_stop_the_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = experiments_file(tmp_path / "home")
-    path.parent.mkdir(parents=True)
-    path.write_text("{half")
+@pytest.mark.parametrize("mirror", [None, b"{half"])
+def test_switches_and_experiments_that_cannot_be_read_stop_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: bytes | None
+) -> None:
+    monkeypatch.setenv("PRICING_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    if mirror is not None:
+        FolderStore(tmp_path / "home" / "published").put("pricing/control.json", mirror)
 
     code = run("--requests", requests_file(tmp_path), "--version", shared_version(), "--output", tmp_path / "p.csv")
 
     assert code == 2
-    assert "experiments.json: holds no experiments" in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sold() -> None:

@@ -13,11 +13,12 @@ from monitoring.__main__ import main as monitor
 from pipelines.price import main as price
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, experiments_file, write_experiments
+from pricing.decision.experiments import Arm, Experiment
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from simulation.config import MarketConfig
 from simulation.market import simulate
+from tests.kit.control import put_control
 from tests.kit.versions import make_version
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -95,7 +96,7 @@ def test_a_held_out_product_keeps_its_price_and_counts_for_no_figure_of_pricing(
 ) -> None:
     held = str(shop["product_id"].iloc[0])
     keep = Experiment("holdout", dt.date(2020, 1, 6), None, (Arm("keep", share=0.1),), {held: "keep"})
-    write_experiments(experiments_file(tmp_path / "home"), NO_EXPERIMENTS.plus(keep))
+    put_control(tmp_path / "home", keep)
     assert price(["--output", "prices.csv", "--applied", "true"]) == 0
 
     found = look(tmp_path, charged(shop, pd.read_csv("prices.csv")))

@@ -19,14 +19,18 @@ from pipelines import history, production, promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel, save_panel
+from pricing.decision.control import Control
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Switch, Switches
 from pricing.demand.state import span
 from pricing.errors import UnknownProductError
+from pricing.objects import FolderStore
 from pricing.registry.audit import Audit, AuditEntry
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import PromotionRequest
+from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
@@ -705,6 +709,11 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     for fields in ({"strict": True}, {"list_price": None}):
         with pytest.raises(UnknownProductError, match="'nobody knows'"):
             model.predict(pd.DataFrame([{**rows[1], **fields}]))
+
+    made = {"reason": "wrong costs", "by": "ann", "at": dt.datetime(2024, 5, 1, tzinfo=dt.UTC)}
+    freeze = Control(Switches([Switch(action="freeze", scope="all", **made)]), sequence=1)
+    FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), freeze.to_json())
+    assert "frozen" in model.predict(pd.DataFrame(rows[:1]))["reasons"][0]
 
 
 def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(

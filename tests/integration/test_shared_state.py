@@ -1,4 +1,4 @@
-"""What tasks share by PostgreSQL: monitoring's memory and claims, documents, and the locks of jobs."""
+"""What tasks share by PostgreSQL: monitoring's memory and claims, the control table, and the locks of jobs."""
 
 import datetime as dt
 import os
@@ -11,17 +11,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DatabaseError
 
 from monitoring.store import MonitoringStore
 from pipelines.commands import only_one
-from pricing.decision.experiments import experiments_file, experiments_in, read_experiments
-from pricing.errors import LockError, RegistryError
+from pricing.decision.control import parse_control
+from pricing.errors import ConfigError, LockError, RegistryError
+from pricing.objects import FolderStore
 from pricing.paths import ROOT
+from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.database import session_lock
-from pricing.registry.documents import DocumentChangedError, SharedDocuments
-from pricing.runtime.shared_file import SharedFile
-from serving.database_watch import ExperimentWatch
+from pricing.registry.published import control_key
 from tests.kit.servers import postgres as postgres_server
+from tests.unit.test_control import experiment, freeze, frozen, plan
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,
     test_a_corrected_day_replaces_what_was_known_of_it,
@@ -40,7 +43,6 @@ from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of
     test_only_a_refresh_against_decay_makes_the_rules_wait,
     test_what_has_no_forecast_is_no_number_and_spoils_no_figure,
 )
-from tests.unit.test_shared_file import keeps
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CLAIM = """
@@ -121,42 +123,59 @@ def test_a_memory_whose_outcomes_are_being_written_lets_jobs_be_claimed(
     assert first.running() == [(job, "", NOW)]
 
 
-def test_of_many_edits_at_once_none_is_lost(postgres: str, model: str, tmp_path: Path) -> None:
-    def edit(task: int) -> None:
-        path = experiments_file(tmp_path / str(task))
-        file = SharedFile(path, SharedDocuments(postgres, model=model), who=f"task {task}")
-        while True:
-            try:
-                file.edit(keeps(str(task)))
-            except DocumentChangedError:
-                continue
-            return
+def test_no_product_is_in_two_experiments_and_no_switch_is_lost_however_many_write_at_once(
+    postgres: str, model: str, tmp_path: Path
+) -> None:
+    objects = FolderStore(tmp_path)
+
+    def write(number: int) -> str:
+        record = ControlRecord(postgres, model=model, store=objects)
+        try:
+            record.append_switch(freeze(f"p{number}"))
+            plan(record, experiment(f"e{number}", "rye"))
+        except ConfigError:
+            return "refused"
+        finally:
+            record.mirror(now=NOW)
+            record.close()
+        return "planned"
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(edit, range(4)))
+        told = list(pool.map(write, range(4)))
 
-    document = SharedDocuments(postgres, model=model).read("experiments.json")
-    assert document is not None
-    assert {one.name for one in experiments_in(document.content).every} == {"0", "1", "2", "3"}
-    assert document.version == 4
+    content = objects.get(control_key(model))
+    assert content is not None
+    mirrored = parse_control(content)
+    assert sorted(told) == ["planned", "refused", "refused", "refused"]
+    assert (frozen(mirrored), len(mirrored.experiments.every)) == ({"p0", "p1", "p2", "p3"}, 1)
+    assert (mirrored.sequence, mirrored.unread) == (5, ())
 
 
-def test_files_outlive_the_server_and_follow_it_again(tmp_path: Path) -> None:
-    path = experiments_file(tmp_path / "task")
-    with ExitStack() as server:
-        url = server.enter_context(postgres_server())
-        editor = SharedFile(experiments_file(tmp_path / "job"), SharedDocuments(url, model="shop"), who="ann")
-        mirror = SharedFile(path, SharedDocuments(url, model="shop"), who="task")
-        watch = ExperimentWatch(mirror)
-        editor.edit(keeps("tea"))
-        watch.look()
-        known = read_experiments(path)
-    watch.look()  # the server is gone
-    with pytest.raises(RegistryError, match="PRICING_DATABASE_URL"):
-        mirror.mirror()
+def test_the_control_table_only_grows_in_postgres_too(postgres: str, model: str) -> None:
+    record, engine = ControlRecord(postgres, model=model), create_engine(postgres)
+    record.append_switch(freeze())
 
-    assert known == read_experiments(path)
-    assert [one.name for one in known.every] == ["tea"]
+    for statement in (
+        "UPDATE pricing_control SET who = 'eve'",
+        "DELETE FROM pricing_control",
+        "TRUNCATE pricing_control",
+    ):
+        with pytest.raises(DatabaseError), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    engine.dispose()
+    record.close()
+
+
+def test_what_is_in_force_outlives_the_server(tmp_path: Path) -> None:
+    objects = FolderStore(tmp_path)
+    with postgres_server() as url:
+        record = ControlRecord(url, model="shop", store=objects)
+        record.append_switch(freeze())
+        record.mirror(now=NOW)
+        record.close()
+
+    assert frozen(known_control("shop", url=url, store=objects)) == {"tea"}
 
 
 def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(

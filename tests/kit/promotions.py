@@ -1,6 +1,6 @@
 """Fixtures for tests of promotions: versions whose backtests pass or fail on purpose, an in-memory registry."""
 
-from collections.abc import Mapping, Sequence
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError
+from pricing.registry.files import read_header
 from pricing.registry.version import LoadedVersion, Origin, pack
-from tests.kit.versions import make_demand, make_panel
+from tests.kit.versions import make_demand, make_panel, shared_version
 
 PERSONS = 100  # first periods of every history, which people priced
 
@@ -77,7 +78,6 @@ class FakeRegistry:
 
     pointed: dict[str, str] = field(default_factory=dict)
     fails_at: str | None = None
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def identity(self) -> str:
         return "pricing@1"
@@ -103,11 +103,24 @@ class FakeRegistry:
     def remove_alias(self, alias: str) -> None:
         self.pointed.pop(alias, None)
 
-    def tag(self, number: str, tags: Mapping[str, str]) -> None:
-        self.tags.setdefault(number, {}).update(tags)
 
-    def untag(self, number: str, names: Sequence[str]) -> None:
-        self.tags[number] = {name: value for name, value in self.tags.get(number, {}).items() if name not in names}
+@dataclass
+class PackedRegistry(FakeRegistry):
+    """Versions whose files there are: each of weights of its own, unless `folders` names another folder."""
+
+    model_name: str = "shop"
+    folders: dict[str, Path] = field(default_factory=dict)
+    downloads: list[str] = field(default_factory=list)
+
+    def folder(self, number: str) -> Path:
+        return self.folders.get(number) or shared_version(int(number))
+
+    def header(self, number: str) -> dict[str, Any]:
+        return read_header(self.folder(number))
+
+    def download(self, number: str, to: Path) -> Path:
+        self.downloads.append(number)
+        return Path(shutil.copytree(self.folder(number), to))
 
 
 def without(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -28,9 +28,7 @@ from pricing.decision.experiments import (
     Experiment,
     Experiments,
     deal,
-    read_experiments,
     strata_of,
-    write_experiments,
 )
 from pricing.decision.explanation import explain
 from pricing.decision.guardrails import EDGE
@@ -38,7 +36,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.read import read_decisions
 from pricing.decision_log.write import LogEntry, LogWriter
-from pricing.errors import ConfigError, SourceError
+from pricing.errors import ConfigError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 MONDAY = dt.date(2025, 3, 3)
@@ -168,24 +166,6 @@ def test_no_product_is_in_two_experiments_at_a_time_and_one_challenger_is_tried(
     with pytest.raises(ConfigError, match="one challenger"):
         seven.plus(eight.every[0])
     assert (seven.challenger(TODAY), seven.ended("try-7", after=DAYS[7]).challenger(DAYS[7])) == ("7", None)
-
-
-def test_experiments_are_read_as_they_were_written(tmp_path: Path) -> None:
-    tried = NO_EXPERIMENTS.plus(drawn(stopped=DAYS[3])).plus(one_arm(KEEP, product="tea", name="holdout").every[0])
-    assert tried.of("apple", MONDAY) is not None
-
-    write_experiments(tmp_path / "a" / "experiments.json", tried)
-
-    assert read_experiments(tmp_path / "a" / "experiments.json") == tried
-    assert read_experiments(tmp_path / "absent.json") == NO_EXPERIMENTS
-
-
-@pytest.mark.parametrize("text", ["{", "{}", '[{"name": "x"}]', "\ud800"])
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "experiments.json").write_bytes(text.encode(errors="surrogatepass"))
-
-    with pytest.raises(SourceError, match="holds no experiments"):
-        read_experiments(tmp_path / "experiments.json")
 
 
 def test_outside_of_experiments_every_answer_is_as_before() -> None:

@@ -1,8 +1,7 @@
-"""Switches of a person: what counts for a product, what is charged under it, and what is read and written."""
+"""Switches of a person: what counts for a product, and what is charged under it."""
 
 import datetime as dt
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from pricing.config import load_config
 from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.switches import NO_SWITCHES, Switch, Switches, read_switches, write_switches
-from pricing.errors import SourceError, UnknownProductError
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches
+from pricing.errors import UnknownProductError
 from tests.kit.versions import loaded_version, shared_panel
 
 NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
@@ -272,23 +271,3 @@ def test_single_and_batch_answer_alike_and_free_products_are_priced_as_ever(pric
 def test_a_strict_request_for_an_unknown_product_is_refused_under_a_switch_too(pricer: Pricer) -> None:
     with pytest.raises(UnknownProductError):
         priced(pricer, Switches([freeze()]), request("stranger", strict=True))
-
-
-def test_switches_are_written_and_read_back(tmp_path: Path) -> None:
-    switches = Switches([freeze(until=MORNING), override(5.25, below_cost=True), freeze("category", "drinks")])
-    path = tmp_path / "serving" / "switches.json"
-
-    write_switches(path, switches)
-
-    assert list(read_switches(path)) == list(switches)
-    assert not read_switches(tmp_path / "none.json")
-
-
-@pytest.mark.parametrize(
-    "content", ["{half", "[" * 100_000, "[]", '{"format": 2, "switches": []}', '{"format": 1, "switches": [{}]}']
-)
-def test_a_file_that_holds_no_switches_says_so(tmp_path: Path, content: str) -> None:
-    (tmp_path / "switches.json").write_text(content)
-
-    with pytest.raises(SourceError, match="holds no switches"):
-        read_switches(tmp_path / "switches.json")

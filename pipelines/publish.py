@@ -1,0 +1,160 @@
+"""Publish the champion that the alias names, and what persons have switched and tried, for serving to follow."""
+
+import argparse
+import datetime as dt
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import mlflow
+
+from pipelines.production import ProductionAccess, production
+from pricing.config import Config, load_config
+from pricing.errors import ConfigError, PricingError
+from pricing.objects import ObjectStore, open_store
+from pricing.registry.control import ControlRecord, known_control
+from pricing.registry.publish import publish
+from pricing.registry.published import Pointer, published_url
+from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, job_options, notice, positive, run_main
+from pricing.runtime.shared_state import database_url
+from pricing.runtime.shop_time import shop_now
+
+THOROUGH_SECONDS = 3600.0  # between two looks at the contents of what is published, which read all of it
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit code."""
+    return run_main(_publish, argv, unattended=True)
+
+
+def publish_champion(access: ProductionAccess, config: Config) -> int:
+    """Publishes at the end of a job that moved the alias, and returns its exit code, EXIT_NOT_PUBLISHED where it fails.
+
+    The alias has moved then: it is no error that the job could take back, and `pricing publish` mends it.
+    """
+    try:
+        published(access, config, open_store(published_url()))
+    except PricingError as error:
+        said = f"the alias moved, and it is not published, so serving goes on as before: {error}"
+        notice(AlertFinding("not_published", "critical", said))
+        if mlflow.active_run() is not None:
+            mlflow.set_tag("not_published", str(error)[:500])
+        print(f"error: {said}\n`pricing publish` mends it, as its loop beside the service does", file=sys.stderr)
+        return EXIT_NOT_PUBLISHED
+    return 0
+
+
+def published(
+    access: ProductionAccess, config: Config, store: ObjectStore, *, thorough: bool = True, alone: bool = False
+) -> Pointer | None:
+    """Publishes into a store, and returns what is served then; see `pricing.registry.publish.publish`.
+
+    Raises:
+        PricingError: As there.
+    """
+    return publish(
+        access.registry,
+        access.audit,
+        store,
+        control=lambda: known_control(config.registry.model_name, url=database_url(), store=store),
+        now=shop_now(config.zone),
+        who=access.who,
+        thorough=thorough,
+        alone=alone,
+    )
+
+
+def look(config: Config, *, thorough: bool) -> str:
+    """Publishes what has changed, the control table first, and says what is published.
+
+    Raises:
+        PricingError: Either of the two cannot be published; the other one is.
+    """
+    store, model = open_store(published_url()), config.registry.model_name
+    troubles: list[str] = []
+    said = ""
+    try:
+        record = ControlRecord(database_url(), model=model, store=store)
+        try:
+            record.mirror(now=dt.datetime.now(dt.UTC))
+        finally:
+            record.close()
+    except PricingError as error:
+        troubles.append(str(error))
+    try:
+        with production(config) as access:
+            pointer = published(access, config, store, thorough=thorough) if access.registry.versions() else None
+        said = _said(pointer, model=model, where=published_url())
+    except PricingError as error:
+        troubles.append(str(error))
+    if troubles:
+        raise PricingError("\n".join(troubles))
+    return said
+
+
+def follow(
+    publish_once: Callable[[bool], str], *, every: float, rounds: int | None = None, sleep: Callable[[float], None]
+) -> None:
+    """Publishes again and again, whatever is away meanwhile; each change of what becomes of it is logged once.
+
+    Args:
+        publish_once: Publishes and says what is published; called with whether to compare contents.
+        every: Seconds between two looks.
+        rounds: Most looks; None for no end.
+        sleep: Waits.
+    """
+    before, since_thorough = "", THOROUGH_SECONDS
+    done = 0
+    while rounds is None or done < rounds:
+        thorough = since_thorough >= THOROUGH_SECONDS
+        try:
+            state, level = publish_once(thorough), logging.INFO
+            since_thorough = 0.0 if thorough else since_thorough + every
+        except PricingError as error:
+            state, level = f"not published: {error}", logging.ERROR
+        if state != before:
+            _log.log(level, "%s", state)
+            before = state
+        done += 1
+        sleep(every)
+
+
+def _publish(argv: Sequence[str] | None) -> int:
+    options = _options(argv)
+    config = load_config(options.config)
+    if options.to is not None:
+        with production(config) as access:
+            pointer = published(access, config, open_store(options.to), alone=True)
+        if pointer is None:
+            raise ConfigError(f"{config.registry.model_name} has no champion to publish; train and promote one first")
+        print(_said(pointer, model=config.registry.model_name, where=options.to))
+    elif options.every is not None:
+        follow(lambda thorough: look(config, thorough=thorough), every=options.every, sleep=time.sleep)
+    else:
+        print(look(config, thorough=True))
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = job_options("publish", "Publishes what aliases, experiments and switches name.", sales=False)
+    options.add_argument("--every", type=positive, metavar="SECONDS", help="look again and again; absent: once")
+    options.add_argument(
+        "--to",
+        metavar="WHERE",
+        help="publish the champion alone into this folder, which an image is built with; absent: PRICING_PUBLISHED",
+    )
+    return options.parse(argv)
+
+
+def _said(pointer: Pointer | None, *, model: str, where: str) -> str:
+    if pointer is None:
+        return f"{model} has no champion yet, so nothing is published"
+    arms = f", arms {', '.join(arm.number for arm in pointer.arms)}" if pointer.arms else ""
+    return f"version {pointer.champion.number} of {model} is published in {where}: sequence {pointer.sequence}{arms}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

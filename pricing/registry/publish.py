@@ -1,0 +1,204 @@
+"""Publish what the registry's aliases name: verified versions into the store, then the pointer that switches them.
+
+The pointer is written under the lock of the promotion record, by aliases read under it: of jobs that publish at once,
+the last one writes what the last promotion left.
+"""
+
+import datetime as dt
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pricing.decision.control import Control
+from pricing.errors import PricingError, RegistryError, VersionError
+from pricing.objects import ObjectStore
+from pricing.registry import CHAMPION, PREVIOUS, files
+from pricing.registry.audit import Audit
+from pricing.registry.promotion import note_manual_change
+from pricing.registry.published import (
+    MOST_ARMS,
+    Pointer,
+    PublishedVersion,
+    parse_pointer,
+    pointer_key,
+    put_version,
+    versions_prefix,
+    whole,
+)
+from pricing.registry.version import load
+
+if TYPE_CHECKING:
+    from pricing.registry.mlflow_registry import Registry
+
+KEPT = 3  # newest versions that stay beside those in use, for tasks that are still fetching one
+_ROUNDS = 5  # that aliases may move meanwhile
+_FOLDER = re.compile(r"([0-9]{1,20})-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Numbers of the versions that aliases and experiments name."""
+
+    champion: str | None
+    previous: str | None
+    arms: tuple[str, ...]
+
+
+def publish(
+    registry: "Registry",
+    audit: Audit,
+    store: ObjectStore,
+    *,
+    control: Callable[[], Control],
+    now: dt.datetime,
+    who: str,
+    thorough: bool = True,
+    alone: bool = False,
+) -> Pointer | None:
+    """Publishes the champion, the previous one and the arms of experiments, and returns what is published then.
+
+    A change of the champion past the record is recorded. Nothing is written where all of it is published already.
+
+    Args:
+        registry: Has the aliases and the versions.
+        audit: Has the record of promotions.
+        store: Where they are published.
+        control: Reads what persons have tried; called for each look at the aliases.
+        now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
+        who: The person or job, for the record.
+        thorough: Compares the contents of what is there with the checksums; else only that every file is there.
+        alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
+
+    Returns:
+        The pointer; None where there is no champion.
+
+    Raises:
+        SourceError: The store does not answer.
+        RegistryError: The registry or the record does not answer, or aliases never stand still.
+        VersionError: The champion is damaged, or prices otherwise than when it was packed.
+    """
+    for _ in range(_ROUNDS):
+        named = _named(registry.aliases(), control(), today=now.date(), alone=alone)
+        ready = _ready(registry, store, named, thorough=thorough)
+        with audit.locked(registry.identity()) as locked:
+            aliases, at = registry.aliases(), now.astimezone(dt.UTC).isoformat(timespec="seconds")
+            note_manual_change(locked, aliases, who=who, at=at)
+            if _named(aliases, control(), today=now.date(), alone=alone) != named:
+                continue
+            if ready is None:
+                return None
+            if not all(whole(store, one, model=registry.model_name, contents=False) for one in _all(ready)):
+                continue  # another job has deleted one meanwhile
+            pointer = _switch(store, ready, now=now)
+            if not alone:
+                _delete_unused(store, pointer)
+            return pointer
+    raise RegistryError(f"the aliases of {registry.model_name} moved {_ROUNDS} times while they were published")
+
+
+def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
+    """Tells that serving tasks find the champion that the alias names.
+
+    Raises:
+        SourceError: The store does not answer.
+        RegistryError: The registry does not answer.
+    """
+    pointer = _pointer(store, registry.model_name)
+    return (
+        pointer is not None
+        and pointer.champion.number == registry.aliases().get(CHAMPION)
+        and whole(store, pointer.champion, model=registry.model_name, contents=False)
+    )
+
+
+def _named(aliases: Mapping[str, str], control: Control, *, today: dt.date, alone: bool) -> _Named:
+    champion = aliases.get(CHAMPION)
+    if alone:
+        return _Named(champion, None, ())
+    arms = [one.challenger for one in control.experiments.every if one.challenger and today < one.end]
+    kept = [number for number in dict.fromkeys(arms) if number != champion]
+    if len(kept) > MOST_ARMS:
+        _log.warning("experiments name %d versions, and %d are published at most", len(kept), MOST_ARMS)
+    return _Named(champion, aliases.get(PREVIOUS), tuple(kept[:MOST_ARMS]))
+
+
+def _ready(registry: "Registry", store: ObjectStore, named: _Named, *, thorough: bool) -> Pointer | None:
+    """Puts the versions into the store, and returns a pointer to them, of no sequence yet."""
+    if named.champion is None:
+        return None
+    champion = _put(registry, store, named.champion, thorough=thorough)
+    others = {}
+    for number in dict.fromkeys(number for number in (named.previous, *named.arms) if number is not None):
+        try:
+            others[number] = _put(registry, store, number, thorough=thorough)
+        except (RegistryError, VersionError) as error:  # which must not keep a champion from being published
+            _log.warning("version %s is left out: %s", number, error)
+    arms = tuple(others[number] for number in named.arms if number in others)
+    return Pointer(registry.model_name, 0, champion, others.get(named.previous or ""), arms)
+
+
+def _put(registry: "Registry", store: ObjectStore, number: str, *, thorough: bool) -> PublishedVersion:
+    """Puts a version into the store, verified, where not all of it is there."""
+    version = PublishedVersion(number, str(registry.header(number)["checksum"]))
+    if whole(store, version, model=registry.model_name, contents=thorough):
+        return version
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        folder = registry.download(number, Path(scratch) / "version")
+        load(folder).verify()
+        put_version(store, version, model=registry.model_name, folder=folder)
+    _log.info("version %s is in the store", number)
+    return version
+
+
+def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
+    """Writes the pointer where another one is there.
+
+    Its sequence is the seconds since 1970, or one more than that of the last pointer where that is higher: it rises
+    with each change also where the last pointer, or the record of promotions, is lost.
+    """
+    current = _pointer(store, ready.model)
+    if current is not None and replace(ready, sequence=current.sequence) == current:
+        return current
+    last = 0 if current is None else current.sequence
+    pointer = replace(ready, sequence=max(int(now.timestamp()), last + 1))
+    store.put(pointer_key(ready.model), pointer.to_json())
+    _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
+    return pointer
+
+
+def _pointer(store: ObjectStore, model: str) -> Pointer | None:
+    """The pointer in the store; None where there is none or it is damaged, which is logged."""
+    content = store.get(pointer_key(model))
+    if content is None:
+        return None
+    try:
+        return parse_pointer(content, model=model)
+    except VersionError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _delete_unused(store: ObjectStore, pointer: Pointer) -> None:
+    """Deletes versions of this model that nothing names, found by listing its prefix; the newest others stay."""
+    prefix = versions_prefix(pointer.model)
+    folders: dict[str, list[str]] = {}
+    try:
+        for key in store.keys(prefix):
+            folders.setdefault(key.removeprefix(prefix).partition("/")[0], []).append(key)
+        used = {version.folder for version in _all(pointer)}
+        others = [name for name in folders if _FOLDER.fullmatch(name) and name not in used]
+        others.sort(key=lambda name: int(name.partition("-")[0]), reverse=True)
+        for name in others[KEPT:]:  # the header first: a version that lacks it is not whole
+            store.delete(sorted(folders[name], key=lambda key: not key.endswith(f"/{files.HEADER}")))
+    except PricingError as error:  # what is published is published
+        _log.warning("versions that nothing names stay in the store: %s", error)
+
+
+def _all(pointer: Pointer) -> tuple[PublishedVersion, ...]:
+    previous = () if pointer.previous is None else (pointer.previous,)
+    return (*pointer.served, *previous)

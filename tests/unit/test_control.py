@@ -1,0 +1,305 @@
+"""The control table decides what is in force; its mirror outlives it and is never overwritten by less."""
+
+import datetime as dt
+import json
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from pricing.decision.control import NO_CONTROL, Control, parse_control
+from pricing.decision.experiments import Arm, Experiment, Experiments
+from pricing.decision.switches import Switch
+from pricing.errors import ConfigError, RegistryError, SourceError
+from pricing.objects import FolderStore
+from pricing.registry.control import ControlRecord, TableAwayError, Unfreeze, known_control
+
+NOW = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
+KEY = "shop/control.json"
+
+
+def freeze(name: str = "tea", **more: Any) -> Switch:
+    return Switch(action="freeze", scope="product", name=name, reason="wrong costs", by="ann", at=NOW, **more)
+
+
+def unfreeze(name: str = "tea") -> Unfreeze:
+    return Unfreeze(scope="product", name=name, reason="mended", by="bob", at=NOW)
+
+
+def experiment(name: str, *products: str, weeks: int | None = None) -> Experiment:
+    arms = (Arm("keep", share=0.1),)
+    return Experiment(name, dt.date(2026, 3, 2), weeks, arms, dict.fromkeys(products, "keep"))
+
+
+def plan(record: ControlRecord, one: Experiment) -> Experiment:
+    return record.append_experiment(one.name, lambda known: known.plus(one), who="ann", at=NOW)
+
+
+def frozen(control: Control) -> set[str]:
+    return {one.name for one in control.switches}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "published")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/new/pricing.db"
+
+
+@pytest.fixture
+def record(url: str, store: FolderStore) -> Iterator[ControlRecord]:
+    made = ControlRecord(url, model="shop", store=store, lock_seconds=20)
+    yield made
+    made.close()
+
+
+def insert(tmp_path: Path, kind: str, body: str) -> None:
+    """As a hand in the database would."""
+    with closing(sqlite3.connect(tmp_path / "new" / "pricing.db")) as database, database:
+        last = database.execute("SELECT max(sequence) FROM pricing_control").fetchone()[0]
+        values = ("shop", last + 1, "2026-03-02", "eve", kind, body)
+        database.execute(
+            "INSERT INTO pricing_control (model, sequence, at, who, kind, body) VALUES (?,?,?,?,?,?)", values
+        )
+
+
+def test_the_last_entry_of_each_switch_and_experiment_counts_and_all_stay_on_record(record: ControlRecord) -> None:
+    record.append_switch(freeze("tea"))
+    record.append_switch(freeze("jam", until=NOW + dt.timedelta(hours=1)))
+    plan(record, experiment("spring", "rye"))
+    record.append_switch(unfreeze("tea"))
+    day = dt.date(2026, 3, 20)
+    record.append_experiment("spring", lambda known: known.ended("spring", after=day), who="bob", at=NOW)
+
+    control, later = record.control(at=NOW), record.control(at=NOW + dt.timedelta(hours=1))
+
+    assert (frozen(control), frozen(later), control.sequence, control.unread) == ({"jam"}, set(), 5, ())
+    assert [(one.name, one.end) for one in control.experiments.every] == [("spring", day)]
+    assert [(one.who, one.kind) for one in record.entries()] == [
+        ("ann", "switch"), ("ann", "switch"), ("ann", "experiment"), ("bob", "unfreeze"), ("bob", "experiment"),
+    ]  # fmt: skip
+
+
+def test_reading_makes_nothing_and_models_share_no_entry(url: str, tmp_path: Path) -> None:
+    mine, other = (ControlRecord(url, model=name) for name in ("shop", "other"))
+
+    before = (mine.control().to_json(), (tmp_path / "new").exists())
+    mine.append_switch(freeze())
+
+    assert before == (NO_CONTROL.to_json(), False)
+    assert (frozen(mine.control()), other.entries()) == ({"tea"}, [])
+    for one in (mine, other):
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("switch", "{half"),
+        ("switch", '{"action": "explode"}'),
+        ("explode", "{}"),
+        ("unfreeze", "[]"),
+        ("experiment", "null"),
+        ("experiment", '{"name": "spring", "start": "2026-03-03", "weeks": 1, "arms": [], "products": {}}'),
+        (
+            "experiment",
+            '{"name": "long", "start": "2026-03-02", "weeks": 999999999, "arms": [{"kind": "keep", "share": 1}], '
+            '"products": {}}',
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_disarms_no_other(
+    record: ControlRecord, tmp_path: Path, kind: str, body: str
+) -> None:
+    record.append_switch(freeze("tea"))
+    plan(record, experiment("spring", "rye"))
+    insert(tmp_path, kind, body)
+    record.append_switch(freeze("jam"))
+    plan(record, experiment("summer", "oat"))
+
+    control = record.control()
+
+    assert frozen(control) == {"tea", "jam"}
+    assert [one.name for one in control.experiments.every] == ["spring", "summer"]
+    assert len(control.unread) == 1
+    assert control.sequence == 5
+
+
+def test_the_table_only_grows(record: ControlRecord, url: str) -> None:
+    record.append_switch(freeze())
+    engine = sqlalchemy.create_engine(url)
+
+    for statement in ("UPDATE pricing_control SET who = 'eve'", "DELETE FROM pricing_control"):
+        with pytest.raises(sqlalchemy.exc.DatabaseError), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    engine.dispose()
+    assert [one.who for one in record.entries()] == ["ann"]
+
+
+def test_no_product_is_in_two_experiments_however_many_plan_at_once(url: str) -> None:
+    def try_to_plan(number: int) -> str:
+        record = ControlRecord(url, model="shop", lock_seconds=20)
+        try:
+            plan(record, experiment(f"e{number}", "rye" if number % 2 else f"oat{number}"))
+        except ConfigError:
+            return "refused"
+        finally:
+            record.close()
+        return "planned"
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(try_to_plan, range(8)))
+
+    record = ControlRecord(url, model="shop")
+    control = record.control()
+    record.close()
+    assert sorted(told[1::2]) == ["planned", "refused", "refused", "refused"]
+    assert told[::2] == ["planned"] * 4
+    assert (len(control.experiments.every), control.unread) == (5, ())
+
+
+def test_of_switches_set_at_once_none_is_lost_and_the_mirror_has_all(url: str, store: FolderStore) -> None:
+    def set_one(number: int) -> None:
+        record = ControlRecord(url, model="shop", store=store, lock_seconds=20)
+        record.append_switch(freeze(f"p{number}"))
+        record.mirror(now=NOW)
+        record.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(set_one, range(12)))
+
+    content = store.get(KEY)
+    assert content is not None
+    mirrored = parse_control(content)
+    assert (frozen(mirrored), mirrored.sequence) == ({f"p{number}" for number in range(12)}, 12)
+
+
+def test_the_mirror_is_what_the_table_says_and_is_written_where_that_has_changed(
+    record: ControlRecord, store: FolderStore
+) -> None:
+    nothing = (record.mirror(now=NOW).to_json(), store.get(KEY))
+    record.append_switch(freeze("tea", until=NOW + dt.timedelta(hours=1)))
+    record.append_switch(freeze("jam"))
+    plan(record, experiment("spring", "rye"))
+    record.mirror(now=NOW)
+    both = parse_control(store.get(KEY) or b"")
+    record.mirror(now=NOW + dt.timedelta(hours=1))
+
+    assert nothing == (NO_CONTROL.to_json(), None)
+    assert (frozen(both), both.sequence) == ({"tea", "jam"}, 3)
+    assert both.experiments == record.control().experiments
+    assert frozen(parse_control(store.get(KEY) or b"")) == {"jam"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{half", b"[]", b'{"format": 2}'])
+def test_a_damaged_mirror_is_written_anew(record: ControlRecord, store: FolderStore, content: bytes) -> None:
+    record.append_switch(freeze())
+    store.put(KEY, content)
+
+    record.mirror(now=NOW)
+
+    assert frozen(parse_control(store.get(KEY) or b"")) == {"tea"}
+
+
+@pytest.mark.parametrize("fate", ["moved", "emptied", "restored"])
+def test_a_table_that_lost_entries_is_away_and_nothing_is_overwritten(
+    record: ControlRecord, store: FolderStore, url: str, tmp_path: Path, fate: str
+) -> None:
+    file = tmp_path / "new" / "pricing.db"
+    record.append_switch(freeze("tea"))
+    copy = file.read_bytes()
+    record.append_switch(freeze("jam"))
+    record.mirror(now=NOW)
+    kept = store.get(KEY)
+    whole = file.read_bytes()
+    record.close()
+    if fate == "restored":
+        file.write_bytes(copy)
+    else:
+        file.unlink()
+        if fate == "emptied":
+            sqlite3.connect(file).close()
+
+    for act in (
+        record.control,
+        lambda: record.mirror(now=NOW),
+        lambda: record.append_switch(freeze("rye")),
+        lambda: plan(record, experiment("spring", "oat")),
+    ):
+        with pytest.raises(TableAwayError):
+            act()
+    while_away = known_control("shop", url=url, store=store)
+
+    assert store.get(KEY) == kept
+    assert frozen(while_away) == {"tea", "jam"}
+    assert fate != "moved" or not file.exists()
+    record.close()
+    file.write_bytes(whole)
+    record.append_switch(freeze("rye"))
+    assert frozen(record.mirror(now=NOW)) == {"tea", "jam", "rye"}
+
+
+def test_while_the_database_is_away_a_job_takes_what_was_published_last(tmp_path: Path, store: FolderStore) -> None:
+    away = f"sqlite:///{tmp_path}/pricing.db"
+    (tmp_path / "pricing.db").write_text("this is no database at all, but text")
+    with pytest.raises(RegistryError):
+        known_control("shop", url=away, store=store)
+    ended = freeze("jam", until=NOW)
+    document = {
+        "format": 1,
+        "sequence": 3,
+        "switches": [json.loads(one.model_dump_json()) for one in (freeze(), ended)],
+    }
+    store.put(KEY, json.dumps({**document, "experiments": []}).encode())
+
+    control = known_control("shop", url=away, store=store, at=NOW)
+
+    assert (frozen(control), control.sequence) == ({"tea"}, 3)
+
+
+def test_a_store_that_is_away_keeps_no_freeze_from_the_table(url: str, tmp_path: Path) -> None:
+    (tmp_path / "published").write_text("a file in the way")
+    record = ControlRecord(url, model="shop", store=FolderStore(tmp_path / "published"))
+
+    record.append_switch(freeze())
+
+    with pytest.raises(SourceError):
+        record.mirror(now=NOW)
+    assert frozen(record.control()) == {"tea"}
+    record.close()
+
+
+def test_a_lock_that_another_process_holds_is_an_error_that_changes_nothing(
+    record: ControlRecord, url: str, tmp_path: Path
+) -> None:
+    record.append_switch(freeze())
+    impatient = ControlRecord(url, model="shop", lock_seconds=0.01)
+    with closing(sqlite3.connect(tmp_path / "new" / "pricing.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryError):
+            impatient.append_switch(unfreeze())
+        readable = frozen(impatient.control())
+
+    impatient.append_switch(unfreeze())
+    impatient.close()
+    assert (readable, frozen(record.control())) == ({"tea"}, set())
+
+
+def test_a_change_that_the_experiments_refuse_writes_nothing(record: ControlRecord) -> None:
+    plan(record, experiment("spring", "rye"))
+
+    with pytest.raises(ConfigError):
+        plan(record, experiment("spring", "oat"))
+    with pytest.raises(ConfigError):
+        record.append_experiment("x", lambda known: known.ended("x", after=NOW.date()), who="ann", at=NOW)
+
+    assert record.control().experiments == Experiments((experiment("spring", "rye"),))

@@ -1,0 +1,153 @@
+"""The commands freeze, override and unfreeze: what they write, publish and refuse."""
+
+import datetime as dt
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipelines.freeze import act
+from pricing.decision.control import Control, parse_control
+from pricing.decision.switches import Switch
+from pricing.errors import RegistryError
+from pricing.objects import FolderStore
+from pricing.registry.control import ControlRecord
+from pricing.registry.published import Pointer, PublishedVersion, pointer_key, put_version
+from pricing.registry.version import load
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, UsageError
+from tests.kit.versions import loaded_version, shared_version
+
+NOW = dt.datetime(2023, 8, 1, 12, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PRICING_DATABASE_URL", f"sqlite:///{tmp_path}/new/shared.db")
+    monkeypatch.setenv("PRICING_PUBLISHED", str(tmp_path / "published"))
+    monkeypatch.delenv("PRICING_CONFIG", raising=False)
+    monkeypatch.setenv("PRICING_ACTOR", "ada@ops")
+    return os.environ["PRICING_DATABASE_URL"]
+
+
+def run(action: str, *words: str) -> int:
+    return act(action, words, now=lambda: NOW)
+
+
+def control(url: str) -> Control:
+    with closing(ControlRecord(url, model="pricing")) as record:
+        return record.control()
+
+
+def test_what_is_frozen_given_and_ended_is_on_record_and_published(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("freeze", "--all", "--reason", "wrong costs")
+    run("override", "--product", "tea", "--price", "4.99", "--until", "2023-08-02", "--reason", "deal", "--force")
+    run("freeze", "--category", "drinks", "--until", "2023-08-01T20:00+00:00", "--reason", "feed", "--by", "bob")
+    run("unfreeze", "--all", "--reason", "mended")
+    capsys.readouterr()
+    run("freeze", "--list")
+
+    with closing(ControlRecord(url, model="pricing")) as record:
+        entries = record.entries()
+    mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
+    assert [(one.who, one.kind) for one in entries] == [
+        ("ada@ops", "switch"), ("ada@ops", "switch"), ("bob", "switch"), ("ada@ops", "unfreeze"),
+    ]  # fmt: skip
+    assert [(one.action, one.name, one.price, one.below_cost) for one in mirrored.switches] == [
+        ("override", "tea", 4.99, True), ("freeze", "drinks", None, False),
+    ]  # fmt: skip
+    assert capsys.readouterr().out.count("ada@ops") == 4  # three entries, and the one in force
+
+
+def publish_version(folder: Path) -> None:
+    store = FolderStore(folder / "published")
+    version = PublishedVersion("7", load(shared_version()).meta["checksum"])
+    put_version(store, version, model="pricing", folder=shared_version())
+    store.put(pointer_key("pricing"), Pointer("pricing", 1, version).to_json())
+
+
+@pytest.mark.parametrize(
+    "words", [("--product", "p00001"), ("--product", "socks"), ("--category", "Toiletry"), ("--category", "")]
+)
+def test_a_typing_error_freezes_nothing_unless_it_is_said_to_be_new(
+    url: str, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    publish_version(tmp_path)
+
+    with pytest.raises(UsageError):
+        run("freeze", *words, "--reason", "wrong costs")
+
+    assert not control(url).switches
+    if words[1]:
+        assert run("freeze", *words, "--reason", "wrong costs", "--new") == 0
+    category = str(loaded_version().facts.categories[0])
+    assert run("freeze", "--product", "P00001", "--reason", "wrong costs") == 0
+    assert run("freeze", "--category", category, "--reason", "wrong costs") == 0
+
+
+def test_a_date_means_the_end_of_that_day_on_this_machine(url: str) -> None:
+    run("freeze", "--all", "--until", "2023-08-01", "--reason", "x")
+
+    (found,) = control(url).switches
+    assert found.until is not None
+    assert found.until.astimezone().strftime("%Y-%m-%d %H:%M") == "2023-08-02 00:00"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "freeze --reason x",
+        "freeze --all --product tea --reason x",
+        "freeze --all",
+        "freeze --all --reason x --until 2023-07-01",
+        "freeze --all --reason x --until tomorrow",
+        "freeze --all --reason x --price 5",
+        "override --product tea --price 5 --reason x",
+        "override --product tea --until 2023-08-02 --reason x",
+        "override --product tea --price -5 --until 2023-08-02 --reason x",
+        "override --product tea --price 4.995 --until 2023-08-02 --reason x",
+        "override --product tea --price 0.004 --until 2023-08-02 --reason x",
+        "override --product tea --price 12345.678 --until 2023-08-02 --reason x",
+        "override --all --price 1e9 --until 2023-08-02 --reason x",
+        "override --category drinks --price 5 --until 2023-08-02 --reason x --force",
+        "unfreeze --product tea --reason x",
+    ],
+)
+def test_a_command_that_does_not_say_what_to_do_changes_nothing(url: str, words: str, tmp_path: Path) -> None:
+    action, *rest = words.split()
+
+    with pytest.raises(UsageError):
+        run(action, *rest)
+
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "published").exists()
+
+
+@pytest.mark.parametrize("price", ["0.01", "0.07", "4.35", "12345.67", "999999.99"])
+def test_a_price_of_whole_steps_is_on_record_as_it_was_given(url: str, price: str) -> None:
+    run("override", "--all", "--wide", "--price", price, "--until", "2023-08-02", "--reason", "x")
+
+    (found,) = control(url).switches
+    assert (found.price, found.below_cost) == (float(price), False)
+
+
+def test_a_freeze_counts_though_the_store_is_away_and_its_exit_code_says_so(url: str, tmp_path: Path) -> None:
+    (tmp_path / "published").write_text("a file in the way")
+
+    code = run("freeze", "--product", "tea", "--reason", "wrong costs")
+
+    assert code == EXIT_NOT_PUBLISHED
+    assert [one.name for one in control(url).switches] == ["tea"]
+
+
+def test_nothing_is_frozen_in_a_database_that_lost_what_is_in_force(url: str, tmp_path: Path) -> None:
+    run("freeze", "--product", "tea", "--reason", "wrong costs")
+    (tmp_path / "new" / "shared.db").unlink()
+
+    with pytest.raises(RegistryError):
+        run("freeze", "--product", "jam", "--reason", "wrong costs")
+
+    mirrored = parse_control((tmp_path / "published" / "pricing" / "control.json").read_bytes())
+    assert [one.name for one in mirrored.switches if isinstance(one, Switch)] == ["tea"]
