@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from pricing.config import load_config
-from pricing.decision.price_points import NEAR, PriceGrid
+from pricing.decision.guardrails import NEAR, PriceGrid
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.fileio import redact_url
 from pricing.registry.switch_record import LOCK_SECONDS, SwitchEntry, SwitchRecord, in_force
