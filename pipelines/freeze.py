@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pricing.config import load_config
 from pricing.decision.experiments import Experiment
-from pricing.decision.price_points import NEAR, PriceGrid
+from pricing.decision.guardrails import NEAR, PriceGrid
 from pricing.decision.switches import Scope, Switch, Switches
 from pricing.errors import ConfigError, PricingError, nearest
 from pricing.fileio import redact_url

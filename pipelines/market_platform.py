@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.demand.curve import SOURCES, Demand, DemandGrid, Offers
+from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.errors import ConfigError
 from simulation.protocol import SimulatedMarket
@@ -173,8 +174,11 @@ class TrueElasticityDemand:
     lift: float
     state_date: np.datetime64
 
-    def grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
-        """Returns demand at `prices`, (request, candidate), each row ascending, in currency units."""
+    def curves(self, offers: Offers) -> DemandAt:
+        """Returns demand as a function of prices (request, candidate) in currency units."""
+        return partial(self._grid, offers)
+
+    def _grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
         known = offers.product >= 0
         row = np.where(known, offers.product, len(self.product_ids) + offers.category)
         anchor = np.where(known, self.anchor[row], offers.list_price)

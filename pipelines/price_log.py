@@ -1,6 +1,7 @@
 """Log what a batch decided, as serving does."""
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 
 from pricing.decision.detailed import DetailedDecision
@@ -10,6 +11,7 @@ from pricing.decision_log.write import LogEntry, LogWriter, segments_folder
 from pricing.errors import SourceError
 from pricing.paths import pricing_home
 
+_log = logging.getLogger(__name__)
 _PATIENCE = 60.0  # seconds for the disk, and for the log's store
 
 NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the row's number from 1

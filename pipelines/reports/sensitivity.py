@@ -122,7 +122,7 @@ def _expected(version: LoadedVersion, row: Ints, price: Floats) -> dict[str, Flo
             is_promo=np.zeros(len(some)),
             periods=np.ones(len(some), np.int64),
         )
-        grid = demand.grid(offers, price[some])
+        grid = demand.curves(offers)(price[some])
         parts.append(grid.first.reshape(-1, len(days), *grid.first.shape[1:]).mean(axis=1, dtype=np.float64))
     units, weight = np.concatenate(parts), grid.weight  # (product, node, price), (node,)
     logs = np.log(np.maximum(units, 1e-12))

@@ -1,28 +1,95 @@
-"""The decision itself: demand in, an allowed price out. No request, no clock; docs/demand.md has the equations."""
+"""The decision itself: demand in, an allowed price out. No request, no clock; docs/demand.md has the equations.
 
+Profit of a price p, net of tax, with S units at hand is p · sold + kept_value · cost · (S − sold), less what S cost:
+linear in `sold`. Under margin and clearance `kept_value` is configured; revenue counts no cost. Match follows a price.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.data.net_price import unit_profit
-from pricing.decision.confidence import calibrated, chance_at_least, deviation_at
-from pricing.decision.context import PricingContext
-from pricing.decision.guardrails import EDGE, Limits
-from pricing.decision.reasons import BIT
-from pricing.decision.stock import NOTHING, Sales
-from pricing.decision.strategies import Policy
-from pricing.demand.curve import DemandGrid
+from pricing.config_models import AnyStrategyConfig, DecisionConfig
+from pricing.data.net_price import margin_of, net_price, unit_profit
+from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext
+from pricing.decision.reasons import BIT, flagged
+from pricing.decision.stock import NOTHING, Sales, normal_chance
+from pricing.demand.curve import DemandAt, DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
 
-DemandAt = Callable[[Floats], DemandGrid]
 UNIDENTIFIED = 0.5  # confidence, at most, where nothing tells the elasticity
-COST_WIDTH = 2.0  # standard deviations to either side of an assumed cost between which a price must not depend on it
-RANGE_LEVEL = 0.10  # a price whose chance of earning at least as much as the one given is above this is in its range
-LEVEL = 0.80  # of the interval of the expected gain
+# Standard deviations by which an assumed cost is lower than it is taken for: none; those over which the worth of a unit
+# is averaged; and those between which a price must not depend on it.
+DOUBTS = np.array([[0.0], [1.0], [-1.0], [2.0], [-2.0]])
+LOSS = 1e3  # log units a loss of a whole price counts for: more than units sold can make up for
+KEPT = 0.7  # share of a node's distance from the mean that stays when the nodes are smoothed
+TINY = 1e-12
+RANGE_WIDTH = -NormalDist().inv_cdf(0.10)  # deviations: a price with a larger chance of earning as much is in the range
+GAIN_WIDTH = -NormalDist().inv_cdf((1 - 0.80) / 2)  # the interval of the expected gain holds 80 %
 _CHOSEN = BIT["low_confidence"] | BIT["held"] | BIT["elasticity_unidentified"]  # how a price was chosen
+
+
+LogWorth = Callable[[Floats], Floats]
+
+
+class Policy:
+    """A decision configuration made ready: its strategies and its allowed prices. Made once for a version."""
+
+    def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
+        """Prepares `config`; `largest_jump` is as in `guardrails.limits`."""
+        self.config = config
+        self.largest_jump = largest_jump
+        strategies = config.strategies.values()
+        self.names = tuple(config.strategies)
+        self.number = {name: place for place, name in enumerate(self.names)}
+        self.days = tuple(strategy.days for strategy in strategies)
+        self.allowed = AllowedPrices(config, largest_jump=largest_jump)
+        self.change_costs = float(np.log1p(config.menu_cost))
+        self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
+        self._kept = np.array([_kept_value(strategy) for strategy in strategies])
+        self._ratio = np.array([strategy.ratio if strategy.kind == "match" else np.nan for strategy in strategies])
+        self._is = {
+            kind: np.array([strategy.kind == kind for strategy in strategies])
+            for kind in ("margin", "clearance", "match")
+        }
+
+    def followed(self, context: PricingContext) -> Floats:
+        """(request,) the price that its strategy goes as near to as it may; NaN where it maximises worth."""
+        return np.asarray(context.comp_price * self._ratio.take(context.strategy))
+
+    def is_kind(self, kind: str, context: PricingContext) -> Bools:
+        """(request,) whether its strategy is of a kind: margin, clearance or match."""
+        return self._is[kind].take(context.strategy)
+
+    def log_worth(self, context: PricingContext) -> LogWorth:
+        """Prepares the log of what a unit sold at prices (request, price) is worth, in currency units.
+
+        That of a loss is below the log of every profit, and the lower the larger the loss.
+
+        Returns:
+            A function of prices, to (doubt, request, price) by how far an assumed cost is lower than it is taken for;
+            only the first of DOUBTS where no cost is assumed.
+        """
+        doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
+        cost, tax_rate, target = context.unit_cost - doubts * context.cost_sd, context.tax_rate[:, None], None
+        kept, cost = (self._kept.take(context.strategy) * cost)[:, :, None], cost[:, :, None]
+        if context.target_margin is not None:
+            target = np.where(self.is_kind("margin", context), context.target_margin, np.nan)[:, None]
+
+        def at(prices: Floats) -> Floats:
+            worth = unit_profit(prices, kept, tax_rate=tax_rate)
+            if target is not None:
+                # A gap g between the margin and its category's target costs target_weight · g² of revenue.
+                gap = margin_of(prices, cost, tax_rate=tax_rate) - target
+                penalty = self.config.target_weight * gap * gap * net_price(prices, tax_rate)
+                worth = worth - np.where(np.isnan(gap), 0.0, penalty)
+            return np.asarray(np.log(np.maximum(worth, NOTHING)) + LOSS * np.minimum(worth, 0.0) / prices)
+
+        return at
 
 
 class Choices(NamedTuple):
@@ -68,10 +135,10 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
         policy: Strategies, guardrails and thresholds.
     """
     if context.test_base is None or context.test_draw is None:
-        return _decide(context, demand_at, policy, asked=np.full(len(context), np.nan))
+        return _decide(context, demand_at, policy)
     drawn = np.isfinite(context.test_draw)
     before = replace(context, current_price=np.where(drawn, context.test_base, context.current_price))
-    plain = _decide(before, demand_at, policy, asked=np.full(len(context), np.nan))
+    plain = _decide(before, demand_at, policy)
     factor = np.exp(np.where(drawn, context.test_draw, 0.0))
     asked = policy.allowed.towards(plain.price * factor, plain.price, policy.allowed.limits(before))
     tested = _decide(context, demand_at, policy, asked=np.where(drawn, asked, np.nan))
@@ -84,33 +151,42 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
     )
 
 
-def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats) -> Choices:
+def _decide(
+    context: PricingContext, demand_at: DemandAt, policy: Policy, *, asked: Floats | float = math.nan
+) -> Choices:
     """As `decide`, without draws; `asked` is the price to charge where the guardrails allow it, NaN for the best."""
     prices = policy.allowed.candidates(context)
-    grid = demand_at(prices)
-    follows, rests = policy.follows(context), policy.rests_on_elasticity(context)
+    grid, log_worth = demand_at(prices), policy.log_worth(context)
+    worth = log_worth(prices)
+    followed = policy.followed(context)
+    follows, given = np.isfinite(followed), np.isfinite(asked)
+    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
     blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
-        wish = _wish(context, prices, grid, policy, blind=blind, rests=rests)
-        given, limits = np.isfinite(asked), policy.allowed.limits(context)
-        aims = context.current_price, np.where(given, asked, wish.wanted), context.anchor
-        stay, moved, regular = (policy.allowed.nearest(aim, limits) for aim in aims)
-        sold = _Sold(np.stack([stay, moved, regular], axis=1), context, demand_at, policy)
+        wish = _wish(context, prices, grid, policy, worth=worth, followed=followed, blind=blind, rests=rests)
+        limits = policy.allowed.limits(context)
+        aims = np.array([context.current_price, np.where(given, asked, wish.wanted), context.anchor])
+        sold = _Sold(policy.allowed.nearest(aims, limits), context, demand_at, log_worth)
+        stay, moved, _ = sold.prices
         moves, surely = moved != stay, given | follows | blind
-        held = moves & ~surely & (sold.gain() + wish.tilt * np.log(moved / stay) <= policy.change_costs)
-        away = np.abs(np.log(moved / context.anchor)) > np.abs(np.log(stay / context.anchor))
-        right = calibrated(np.where(follows, 1.0, sold.chance(1, 0)), policy.config.calibration.get("moves", []))
+        to_stay, to_move, _ = sold.log_prices
+        gain = sold.gain(1, 0)
+        gains = np.array([gain, np.where(moves[:, None], -gain, sold.gain(0, 2))])  # (2, doubt, request, node)
+        least = (gains[0, sold.ends] * grid.weight).sum(axis=2).min(axis=0)
+        held = moves & ~surely & (least + wish.tilt * (to_move - to_stay) <= policy.change_costs)
+        anchor = np.log(context.anchor)
+        away = np.abs(to_move - anchor) > np.abs(to_stay - anchor)
+        chances = _mean(chance_at_least(gains[:, sold.likely], weight=grid.weight).swapaxes(0, 1))
+        right = calibrated(np.where(follows, 1.0, chances[0]), policy.calibration.get("moves"))
         doubtful = moves & away & ~held & ~surely & (right < policy.config.confidence_threshold)
-        keep = context.keep
-        final = np.where(held | doubtful | (keep > 0), 0, 1)
-        kept = calibrated(sold.chance(0, np.where(moves, 1, 2)), policy.config.calibration.get("kept", []))
-        confidence = np.where(moves & (final == 1), right, kept)
-        low, high = _range(wish.logs, sold, final, context=context, prices=prices, limits=limits, policy=policy)
+        keep = context.keep > 0
+        final = np.where(held | doubtful | keep, 0, 1)
+        confidence = np.where(moves & (final == 1), right, calibrated(chances[1], policy.calibration.get("kept")))
         price, units = sold.price(final), sold.first(final)
+        low, high = _range(wish, sold, final, worth=worth, prices=prices, limits=limits, policy=policy)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
     stays = price == policy.allowed.grid.nearest(context.current_price)
-    chosen = np.where(doubtful, BIT["low_confidence"], stays * BIT["held"] * ~given)
-    chosen = np.where(keep > 0, keep, chosen | (blind & ~given) * BIT["elasticity_unidentified"])
+    unidentified = blind & ~given
     return Choices(
         price=price,
         confidence=np.where(blind, np.minimum(confidence, UNIDENTIFIED), confidence),
@@ -119,14 +195,19 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
         units=units,
         margin=units * unit_profit(price, context.unit_cost, tax_rate=context.tax_rate),
         gain=sold.profit_gain(final),
-        kept=doubtful | (blind & ~given) | (keep > 0),
-        reasons=policy.reasons(context)
-        | chosen
-        | (grid.grade == CATEGORY) * BIT["elasticity_from_category"]
-        | unseen * BIT["outside_seen_prices"]
-        | sold.runs_out(final) * BIT["stock_short"]
-        | (context.stock <= 0) * BIT["no_stock"]
-        | limits.reasons(price, stays=blind & stays),
+        kept=doubtful | unidentified | keep,
+        reasons=context.keep
+        | limits.reasons(price, stays=blind & stays)
+        | flagged(
+            low_confidence=doubtful & ~keep,
+            held=stays & ~(doubtful | keep | given),
+            elasticity_unidentified=unidentified & ~keep,
+            elasticity_from_category=grid.grade == CATEGORY,
+            outside_seen_prices=unseen,
+            stock_short=sold.runs_out(final),
+            no_stock=context.stock <= 0,
+            no_comp_price=policy.is_kind("match", context) & ~follows,
+        ),
         source=grid.source,
         best=wish.best,
         target=wish.target,
@@ -139,7 +220,7 @@ def _decide(context: PricingContext, demand_at: DemandAt, policy: Policy, *, ask
 
 
 class _Wish(NamedTuple):
-    """What is asked for before the guardrails, (request,) each; `logs` are (request, node, candidate) log units."""
+    """The price asked for before the guardrails, (request,) each; `logs` are (request, node, candidate) log units."""
 
     best: Floats
     target: Floats
@@ -149,7 +230,15 @@ class _Wish(NamedTuple):
 
 
 def _wish(
-    context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, blind: Bools, rests: Bools
+    context: PricingContext,
+    prices: Floats,
+    grid: DemandGrid,
+    policy: Policy,
+    *,
+    worth: Floats,
+    followed: Floats,
+    blind: Bools,
+    rests: Bools,
 ) -> _Wish:
     """The target, a move as far as its elasticity is known; and the price wanted with the stock that there is.
 
@@ -158,25 +247,26 @@ def _wish(
     with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole:
     the price wanted is where it peaks with the stock that there is.
     """
-    log_price, anchor = np.log(prices), np.log(context.anchor)
+    log_price, anchor, follows = np.log(prices), np.log(context.anchor), np.isfinite(followed)
     ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
-    logs = np.log(np.maximum(sales.until, NOTHING)) if sales.until is not grid.until else ample
-    follows, worth = policy.follows(context), policy.log_worth(context, prices, doubt=0.0)
     values = grid.weight @ ample
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
-    best = np.where(follows, policy.followed(context), _best(values, context, prices, policy))
-    target = np.exp(anchor + step * (np.log(best) - anchor))
+    best = np.where(follows, followed, _best(values, context, prices, worth))
+    log_best = np.log(best)
+    target = np.exp(anchor + step * (log_best - anchor))
     target = np.where(blind, np.minimum(context.current_price, context.anchor), target)
-    at_best, at_target = (_slope(values + worth, log_price, at=np.log(price)) for price in (best, target))
+    log_target = np.log(target)
+    at_best, at_target = _slope(values + worth[0], log_price, at=np.array([log_best, log_target]))
     tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
-    if logs is ample:
-        return _Wish(best, target, target, tilt, logs)
-    wanted = np.maximum(_peak(grid.weight @ logs + worth + tilt[:, None] * log_price, prices), target)
-    short = sales.runs_out(np.abs(log_price - np.log(target)[:, None]).argmin(axis=1)) & ~follows
+    if sales.until is grid.until:
+        return _Wish(best, target, target, tilt, ample)
+    logs = np.log(np.maximum(sales.until, NOTHING))
+    wanted = np.maximum(_peak(grid.weight @ logs + worth[0] + tilt[:, None] * log_price, prices), target)
+    short = sales.runs_out(np.abs(log_price - log_target[:, None]).argmin(axis=1)) & ~follows
     return _Wish(best, target, np.where(short, wanted, target), tilt, logs)
 
 
-def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy) -> Floats:
+def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats) -> Floats:
     """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
 
     In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
@@ -184,112 +274,137 @@ def _best(units: Floats, context: PricingContext, prices: Floats, policy: Policy
     both ends of where it may lie, on one side of the regular price, the nearer one counts; on different sides, the
     regular price (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
     """
-    ends = [_peak(units + worth, prices) for worth in _worths(context, prices, policy, width=COST_WIDTH)]
-    best = np.clip(context.anchor, np.min(ends, axis=0), np.max(ends, axis=0))
-    return np.where(context.cost_assumed & np.isfinite(context.seen_low), np.maximum(best, context.seen_low), best)
-
-
-def _worths(context: PricingContext, prices: Floats, policy: Policy, *, width: float) -> list[Floats]:
-    """(request, candidate) log worth of a unit, two of them `width` deviations to either side of an assumed cost."""
-    doubts = (width, -width) if context.cost_sd.any() else (0.0,)
-    return [policy.log_worth(context, prices, doubt=doubt) for doubt in doubts]
+    ends = _peak(units + worth[-2:], prices)
+    best: Floats = (
+        ends[0] if len(ends) == 1 else np.minimum(np.maximum(context.anchor, ends.min(axis=0)), ends.max(axis=0))
+    )
+    return np.where(context.cost_assumed, np.fmax(best, context.seen_low), best)
 
 
 def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
-    """(request,) derivative of (request, candidate) values in log price, interpolated between the candidates."""
-    step = log_price[:, 1] - log_price[:, 0]
-    place = np.fmin(np.fmax((at - log_price[:, 0]) / step - 0.5, 0.0), values.shape[1] - 2.0)  # a place, even of NaN
-    left = np.minimum(place.astype(np.intp), values.shape[1] - 3)
+    """(…, request) derivative of (request, candidate) values in log price, interpolated at log prices (…, request)."""
+    step, last = log_price[:, 1] - log_price[:, 0], values.shape[1] - 3
+    place = np.fmin(np.fmax((at - log_price[:, 0]) / step - 0.5, 0.0), last + 1.0)  # a place, even of NaN
+    left = np.minimum(place.astype(np.intp), last)
     rows = np.arange(len(values))
-    slopes = np.diff(values, axis=1) / step[:, None]  # at the middle of each pair
-    return np.asarray(slopes[rows, left] + (place - left) * (slopes[rows, left + 1] - slopes[rows, left]))
+    before, middle, after = values[rows, left], values[rows, left + 1], values[rows, left + 2]
+    slope = (middle - before) / step
+    return np.asarray(slope + (place - left) * ((after - middle) / step - slope))
 
 
 def _peak(values: Floats, prices: Floats) -> Floats:
-    """(request,) where the parabola through the largest of (request, candidate) values and its neighbours peaks."""
-    rows, last = np.arange(len(values)), values.shape[1] - 1
-    at = values.argmax(axis=1)
-    left, middle, right = (values[rows, np.clip(at + beside, 0, last)] for beside in (-1, 0, 1))
+    """(…, request) where the parabola through the largest of (…, request, candidate) values and its neighbours has its top."""
+    count, width = prices.shape
+    at = values.argmax(axis=-1)
+    inner = np.minimum(np.maximum(at, 1), width - 2)
+    place = inner + np.arange(0, values.size, width).reshape(at.shape)
+    left, middle, right = (values.take(place + beside) for beside in (-1, 0, 1))
     bend = left - 2 * middle + right
-    aside = np.where((at > 0) & (at < last) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    return np.asarray(prices[rows, at] * (prices[:, 1] / prices[:, 0]) ** np.clip(aside, -0.5, 0.5))
+    aside = np.where((at == inner) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
+    aside = np.minimum(np.maximum(aside, -0.5), 0.5)
+    return np.asarray(prices[np.arange(count), at] * (prices[:, 1] / prices[:, 0]) ** aside)
 
 
 class _Sold:
-    """What sells at three prices a request, and how they compare; a column (request,) is a place among them."""
+    """Sales at three prices a request, and how they compare; a column (request,) is a place among them."""
 
-    def __init__(self, prices: Floats, context: PricingContext, demand_at: DemandAt, policy: Policy) -> None:
-        """Asks for demand at prices (request, 3), in any order."""
-        order = prices.argsort(axis=1)
-        self._rows, self._place, self._context = np.arange(len(prices)), order.argsort(axis=1), context
-        self._prices = np.take_along_axis(prices, order, axis=1)
-        grid = demand_at(self._prices)
+    def __init__(self, prices: Floats, context: PricingContext, demand_at: DemandAt, log_worth: LogWorth) -> None:
+        """Asks for demand at prices (3, request)."""
+        self.prices, self.log_prices = prices, np.log(prices)
+        self._rows, self._context = np.arange(len(context)), context
+        grid = demand_at(prices.T)
         self._sales, self.weight = Sales(grid, context.supply), grid.weight
         self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
-        self._sells = (grid.until > NOTHING).any(axis=(1, 2))
-        self._likely, self._ends = (_worths(context, self._prices, policy, width=each) for each in (1.0, COST_WIDTH))
+        self._sells = grid.until.max(axis=(1, 2)) > NOTHING
+        self._worth = log_worth(prices.T)  # (doubt, request, place)
+        several = len(self._worth) > 1
+        self.likely, self.ends = (slice(1, 3), slice(3, 5)) if several else (slice(0, 1), slice(0, 1))  # of DOUBTS
 
     def price(self, column: Ints) -> Floats:
         """(request,) the price in a column each."""
-        return np.asarray(self._prices[self._rows, self._at(column)])
+        return np.asarray(self.prices[column, self._rows])
 
     def first(self, column: Ints) -> Floats:
         """(request,) expected sales of the requested period."""
-        return np.minimum(self._sales.first(self._at(column)), self._context.stock)
+        return np.minimum(self._sales.first(column), self._context.stock)
 
     def runs_out(self, column: Ints) -> Bools:
         """(request,) whether stock is expected to cut sales short."""
-        return self._sales.runs_out(self._at(column))
+        return self._sales.runs_out(column)
 
-    def nodes(self, column: Ints | int) -> Floats:
+    def nodes(self, column: Ints) -> Floats:
         """(request, node) log units until the next delivery."""
-        return np.asarray(self._logs[self._rows, :, self._at(column)])
+        return np.asarray(self._logs[self._rows, :, column])
 
     def worth(self, column: Ints) -> Floats:
         """(request,) log worth of a unit; where the cost is assumed, the mean of both sides of it."""
-        return np.asarray(np.mean([worth[self._rows, self._at(column)] for worth in self._likely], axis=0))
+        return _mean(self._worth[self.likely, self._rows, column])
 
-    def gain(self) -> Floats:
-        """(request,) mean log objective of the second column over the first; the worse where the cost is assumed."""
-        gains = self._gains(1, 0, self._ends)
-        return np.asarray(np.min([(gain * self.weight).sum(axis=1) for gain in gains], axis=0))
-
-    def chance(self, one: Ints | int, other: Ints | int) -> Floats:
-        """(request,) chance that one column earns at least as much as another."""
-        gains = self._gains(one, other, self._likely)
-        return np.asarray(np.mean([chance_at_least(gain, weight=self.weight) for gain in gains], axis=0))
-
-    def _gains(self, one: Ints | int, other: Ints | int, worths: list[Floats]) -> list[Floats]:
-        """(request, node) log objective of one column over another; none where nothing sells at any price."""
-        rows, here, there = self._rows, self._at(one), self._at(other)
-        ahead = self.nodes(one) - self.nodes(other)
-        return [ahead + ((worth[rows, here] - worth[rows, there]) * self._sells)[:, None] for worth in worths]
+    def gain(self, one: int, other: int) -> Floats:
+        """(doubt, request, node) log objective of one place over another; none where nothing sells at any price."""
+        more = (self._worth[:, :, one] - self._worth[:, :, other]) * self._sells
+        return np.asarray(self._logs[:, :, one] - self._logs[:, :, other] + more[:, :, None])
 
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
-        cost, tax_rate = self._context.unit_cost[:, None], self._context.tax_rate[:, None]
-        profit = self._sales.until * unit_profit(self._prices, cost, tax_rate=tax_rate)[:, None, :]
-        more = profit[self._rows, :, self._at(column)] - profit[self._rows, :, self._at(0)]  # (request, node)
+        cost, tax_rate = self._context.unit_cost, self._context.tax_rate
+        profit = self._sales.until * unit_profit(self.prices, cost, tax_rate=tax_rate).T[:, None, :]
+        more = profit[self._rows, :, column] - profit[:, :, 0]  # (request, node)
         more *= (self._context.stock > 0)[:, None]
         mean = (more * self.weight).sum(axis=1)
-        reach = deviation_at((1 - LEVEL) / 2) * np.sqrt((((more - mean[:, None]) ** 2) * self.weight).sum(axis=1))
-        return np.stack([mean, mean - reach, mean + reach])
+        around = more - mean[:, None]
+        reach = GAIN_WIDTH * np.sqrt((around * around * self.weight).sum(axis=1))
+        return np.array([mean, mean - reach, mean + reach])
 
-    def _at(self, column: Ints | int) -> Ints:
-        return np.asarray(self._place[self._rows, column])
+
+def _mean(values: Floats) -> Floats:
+    """(…) the mean over the first axis."""
+    return np.asarray(values[0] if len(values) == 1 else values.sum(axis=0) / len(values))
 
 
 def _range(
-    logs: Floats, sold: _Sold, final: Ints, *, context: PricingContext, prices: Floats, limits: Limits, policy: Policy
+    wish: _Wish, sold: _Sold, final: Ints, *, worth: Floats, prices: Floats, limits: Limits, policy: Policy
 ) -> tuple[Floats, Floats]:
-    """(request,) lowest and highest candidate whose chance of earning as much as the price given passes RANGE_LEVEL."""
-    ahead = logs - sold.nodes(final)[:, :, None]
+    """(request,) lowest and highest candidate whose chance of earning as much as the price given is above 10 %."""
+    ahead = wish.logs - sold.nodes(final)[:, :, None]
     mean = sold.weight @ ahead
     spread = np.sqrt(np.maximum(sold.weight @ (ahead * ahead) - mean * mean, 0.0))
-    mean += np.mean(_worths(context, prices, policy, width=1.0), axis=0) - sold.worth(final)[:, None]
-    inside = mean + deviation_at(RANGE_LEVEL) * spread >= -1e-9
+    mean += _mean(worth[sold.likely]) - sold.worth(final)[:, None]
+    inside = mean + RANGE_WIDTH * spread >= -1e-9
     inside &= limits.holds(prices.T).T
     rows, given, last = np.arange(len(prices)), sold.price(final), prices.shape[1] - 1
-    ends = prices[rows, inside.argmax(axis=1)], prices[rows, last - inside[:, ::-1].argmax(axis=1)]
-    low, high = (np.where(inside.any(axis=1), policy.allowed.nearest(end, limits), given) for end in ends)
+    ends = prices[rows, [inside.argmax(axis=1), last - inside[:, ::-1].argmax(axis=1)]]
+    low, high = np.where(inside.any(axis=1), policy.allowed.nearest(ends, limits), given)
     return np.minimum(low, given), np.maximum(high, given)
+
+
+def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
+    """The chance that a gain is not negative, from its values at a few weighted nodes.
+
+    A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
+    the mean and as wide as keeps mean and variance: for a normal gain this is exact, and a skewed one keeps its skew.
+
+    Args:
+        gain: (…, node) gain at each node.
+        weight: (node,) probabilities that sum to 1.
+
+    Returns:
+        (…,) chances; 1 where every node gains exactly nothing.
+    """
+    mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
+    around = gain - mean[..., None]
+    width = np.sqrt((around * around * weight).sum(axis=-1)) * (1 - KEPT * KEPT) ** 0.5
+    deviation = (around * KEPT + (mean + TINY)[..., None]) / (width + 1e-3 * TINY)[..., None]
+    return np.asarray(np.minimum((normal_chance(deviation) * weight).sum(axis=-1), 1.0))
+
+
+def calibrated(chance: Floats, pairs: Floats | None) -> Floats:
+    """Maps raw confidence through a rising, piecewise linear table (2, pair): raw, calibrated; none changes nothing."""
+    return chance if pairs is None or not pairs.size else np.asarray(np.interp(chance, *pairs))
+
+
+def _kept_value(strategy: AnyStrategyConfig) -> float:
+    """By how much the worth of a unit sold falls per unit of its cost."""
+    if strategy.kind in ("margin", "clearance"):
+        return strategy.kept_value
+    return 0.0 if strategy.kind == "revenue" else 1.0

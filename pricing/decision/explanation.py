@@ -11,7 +11,7 @@ import numpy as np
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
-from pricing.decision.price_points import NEAR
+from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import BINDS
 from pricing.decision.request import PriceRequest

@@ -15,25 +15,23 @@ from numpy.typing import NDArray
 from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
-from pricing.data.net_price import with_tax
+from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
-from pricing.decision.context import PricingContext
-from pricing.decision.decide import UNIDENTIFIED, Choices, DemandAt, decide
+from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
 from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments, keeping
-from pricing.decision.guardrails import EDGE, SOFT_OFF
+from pricing.decision.guardrails import EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
-from pricing.decision.strategies import Policy
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
-from pricing.demand.curve import Demand
+from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError, UnknownProductError
 
-PASS = 125  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
+PASS = 500
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
@@ -299,7 +297,7 @@ class Pricer:
             RequestError: Nothing says how much sells.
         """
         if self._demand is not None and _known(batch).all():
-            return partial(self._demand.grid, batch.offers)
+            return self._demand.curves(batch.offers)
         if np.isnan(batch.level).any():
             raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
         return self._by_belief(batch, batch.level)
@@ -329,7 +327,7 @@ class Pricer:
         answered = np.zeros(len(batch.dates), np.bool_) if self._demand is None else _known(batch)
         if self._demand is not None and answered.all():
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such answers are not used
-                choices = self._decide(batch.context, partial(self._demand.grid, batch.offers))
+                choices = self._decide(batch.context, self._demand.curves(batch.offers))
             answered = choices.finite()
             if answered.all():
                 return [(everything, batch, choices)]
@@ -358,12 +356,15 @@ class Pricer:
         )
 
     def _by_belief(self, batch: ResolvedBatch, level: Floats) -> DemandAt:
+        context = batch.context
+        assumed = margin_of(context.list_price, context.unit_cost, tax_rate=context.tax_rate)
+        margin = np.where(context.cost_assumed, assumed, batch.margin)
         return partial(
             prior_demand,
-            list_price=batch.context.list_price,
+            list_price=context.list_price,
             level=level,
             periods=batch.offers.periods,
-            elasticity=prior_elasticity(batch.margin, usual=self._usual_elasticity),
+            elasticity=prior_elasticity(margin, usual=self._usual_elasticity),
         )
 
     def _decisions(self, batch: ResolvedBatch, choices: Choices) -> list[Decision]:

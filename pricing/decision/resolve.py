@@ -2,9 +2,9 @@
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,26 +13,25 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
-from pricing.data.net_price import cost_at_margin, margin_of, net_price, price_at_margin
+from pricing.data.net_price import cost_at_margin, net_price, price_at_margin
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.context import PricingContext
+from pricing.decision.decide import Policy
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
-from pricing.decision.price_points import NEAR
+from pricing.decision.guardrails import NEAR, PricingContext
 from pricing.decision.product_facts import ProductFacts, typical
-from pricing.decision.reasons import BIT
+from pricing.decision.reasons import BIT, flagged
 from pricing.decision.request import PriceRequest
-from pricing.decision.strategies import Policy
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
 
 _DAY = np.dtype("datetime64[D]")
+# What a request may say, in the order in which facts know the first four.
+_GIVEN = attrgetter("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
 _KNOWN = (
-    *("price", "last_price", "list_price", "anchor_price", "anchor_cost", "seen_low", "seen_high", "unit_cost"),
-    *("cost_assumed", "tax_rate", "comp_price", "comp_price_date", "last_change", "typical_units"),
+    *("unit_cost", "tax_rate", "price", "list_price", "last_price", "anchor_price", "anchor_cost", "seen_low"),
+    *("seen_high", "cost_assumed", "comp_price", "comp_price_date", "last_change", "typical_units"),
 )
-_GIVEN = ("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
-_FIELDS = attrgetter(*_GIVEN)
 _UNIX = dt.date(1970, 1, 1).toordinal()
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
@@ -44,7 +43,7 @@ class ResolvedBatch:
     context: PricingContext
     offers: Offers  # what demand is asked for
     level: Floats  # (request,) usual units a period at list price; NaN where nothing says
-    margin: Floats  # (request,) usual fraction of the net list price above cost: as assumed, or its category's
+    margin: Floats  # (request,) usual fraction of the net list price above cost in its category; NaN where unknown
     comp_price_age: Floats  # (request,) days from when it was seen to the day priced, be it too old; NaN without
     reasons: Ints  # (request,) reason bits of what had to be assumed
     dates: list[dt.date]  # first day of the period of each request
@@ -70,9 +69,8 @@ class Resolver:
         self._step_days = STEP_DAYS[self._period]
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
-        self._date_of = partial(
-            resolve_date, state_date=self._state_date, horizon=config.demand.horizon, period=self._period
-        )
+        date_of = partial(resolve_date, state_date=self._state_date, horizon=config.demand.horizon, period=self._period)
+        self._date_of = lru_cache(maxsize=1024)(date_of)
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
@@ -100,58 +98,66 @@ class Resolver:
             np.array([rows.get(request.product_id, -1) for request in requests], np.int64)
             for rows in (self._modelled, self._known)
         )
-        known = dict(zip(_KNOWN, self._facts[place].T, strict=True))  # row −1 is blank
-        fields = np.array([_FIELDS(request) for request in requests], np.float64).reshape(-1, len(_GIVEN))
-        given = dict(zip(_GIVEN, fields.T, strict=True))  # NaN where one is not
+        known = self._facts.take(place, axis=0).T  # row −1 is blank
+        last_price, anchor_price, anchor_cost, seen_low, seen_high, cost_assumed = known[4:10]
+        given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(len(requests), -1).T
+        no_cost = np.isnan(given[0])
         categories = [self.category_of(request) for request in requests]
-        usual = self._typical[[self._typical_rows.get(category, 0) for category in categories]].T
+        usual = self._typical.take([self._typical_rows.get(category, 0) for category in categories], axis=0).T
         usual_list, usual_units, usual_margin, usual_tax = usual
-        margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
         days = [self._date_of(request.day_of_week, request.date, today=today) for request in requests]
         dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
         date = np.array(dates, _DAY)
         day = date.view(np.int64)
-        reasons = self._unknown(product, place, group, categories) | stale * BIT["stale_state"]
 
-        cost = _first(given["unit_cost"], known["unit_cost"])
-        assumed = np.isnan(given["unit_cost"]) & (np.isnan(cost) | (known["cost_assumed"] > 0))
-        tax_rate = _first(given["tax_rate"], known["tax_rate"])
-        reasons |= (np.isnan(tax_rate) & (usual_tax > 0)) * BIT["tax_rate_assumed"]
-        tax_rate = _first(tax_rate, usual_tax)
-        price = _first(given["current_price"], known["price"])
-        listed = _first(given["list_price"], known["list_price"])
-        reasons |= np.isnan(listed) * BIT["list_price_assumed"]
-        listed = _first(listed, price, price_at_margin(cost, margin, tax_rate=tax_rate), usual_list)
-        if np.isnan(listed).any():
-            raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
-        cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
-        reasons |= assumed * BIT["cost_assumed"] | np.isnan(price) * BIT["current_price_unknown"]
-        comp_price, age = self._competitor(requests, given, known, np.where(stale, today.toordinal() - _UNIX, day))
+        found = np.where(np.isnan(given[:4]), known[:4], given[:4])
+        (cost, tax_rate, price, listed), missing = found, np.isnan(found)
+        assumed = no_cost & (missing[0] | (cost_assumed > 0))
+        no_tax, no_price, no_list = missing[1] & (usual_tax > 0), missing[2], missing[3]
+        tax_rate = np.where(missing[1], usual_tax, tax_rate)
+        if missing.any():
+            margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
+            listed = _first(listed, price, price_at_margin(cost, margin, tax_rate=tax_rate), usual_list)
+            if np.isnan(listed).any():
+                raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
+            cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
+            price = _first(price, self._policy.allowed.grid.nearest(listed))
+        comp_price, age = self._competitor(
+            requests, given[4:], known[10:12], np.where(stale, today.toordinal() - _UNIX, day)
+        )
         old = age > self._policy.config.comp_price_max_age
-        reasons |= old * BIT["comp_price_stale"]
         comp_price = np.where(old, np.nan, comp_price)
         planned = np.array([self._promoted(*pair) for pair in zip(requests, dates, strict=True)], np.bool_)
-        reasons |= planned * BIT["promotion_planned"]
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        now = _first(price, self._policy.allowed.grid.nearest(listed))
-        assigned = self._assigned(requests, dates, is_promo, now, experiments)
+        assigned = self._assigned(requests, dates, is_promo, price, experiments)
         strategy = np.array([self._strategy_of(*pair) for pair in zip(requests, assigned, strict=True)], np.int64)
         ahead = [
             self._ahead(request, where, first, self._policy.days[number])
             for request, where, first, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
         ]
         deliveries = np.array([periods for periods, _, _ in ahead], np.int64).reshape(-1, DELIVERIES)
-        reasons |= np.array([said for _, said, _ in ahead], np.int64)
+        reasons = self._unknown(product, place, group, categories) | np.array([said for _, said, _ in ahead], np.int64)
+        keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
+        if experiments.every:
+            keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
+        tests = any(one is not None and one.deviation is not None for one in assigned)
+        reasons = reasons | flagged(
+            stale_state=stale,
+            tax_rate_assumed=no_tax,
+            list_price_assumed=no_list,
+            cost_assumed=assumed,
+            current_price_unknown=no_price,
+            comp_price_stale=old,
+            promotion_planned=planned,
+        )
         stock = np.array([request.stock_limit for request in requests])
         targets = self._policy.config.target_margin
-        keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        keep[np.array([one is not None and one.arm.kind == "keep" for one in assigned], np.bool_)] = BIT["holdout"]
-        tests = any(one is not None and one.deviation is not None for one in assigned)
-        dearer = cost / known["anchor_cost"]  # a regular price moves with the cost that it was set at
+        # A regular price moves with the cost that it was set at.
+        dearer = np.where(assumed | np.isnan(anchor_cost), 1.0, cost / anchor_cost)
         context = PricingContext(
-            current_price=now,
-            current_known=~np.isnan(price),
+            current_price=price,
+            current_known=~no_price,
             list_price=listed,
             unit_cost=cost,
             tax_rate=tax_rate,
@@ -159,14 +165,14 @@ class Resolver:
             cost_assumed=assumed,
             comp_price=comp_price,
             stock=stock,
-            supply=np.where([known for _, _, known in ahead], stock, np.inf),
-            last_price=known["last_price"],
-            anchor_price=known["anchor_price"],
-            anchor=_first(known["anchor_price"] * np.where(assumed, 1.0, np.nan_to_num(dearer, nan=1.0)), listed),
-            seen_low=known["seen_low"],
-            seen_high=known["seen_high"],
+            supply=np.where([told for _, _, told in ahead], stock, np.inf),
+            last_price=last_price,
+            anchor_price=anchor_price,
+            anchor=_first(anchor_price * dearer, listed),
+            seen_low=seen_low,
+            seen_high=seen_high,
             is_promo=is_promo,
-            days_since_change=self._days_since_change(known, day, price),
+            days_since_change=_days_since_change(known[2], known[12], day=day, price=found[2]),
             target_margin=np.array([targets.get(category, np.nan) for category in categories]) if targets else None,
             strategy=strategy,
             keep=keep,
@@ -186,8 +192,8 @@ class Resolver:
         return ResolvedBatch(
             context=context,
             offers=offers,
-            level=_first(known["typical_units"], usual_units),
-            margin=np.where(assumed, margin_of(listed, cost, tax_rate=tax_rate), usual_margin),
+            level=_first(known[13], usual_units),
+            margin=usual_margin,
             comp_price_age=age,
             reasons=reasons,
             dates=dates,
@@ -223,17 +229,21 @@ class Resolver:
         return found
 
     def _competitor(
-        self, requests: Sequence[PriceRequest], given: Mapping[str, Floats], known: Mapping[str, Floats], day: Ints
+        self, requests: Sequence[PriceRequest], given: Floats, known: Floats, day: Ints
     ) -> tuple[Floats, Floats]:
         """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
 
-        `day` (request,) is the day priced, since 1970; where the state is stale, and it lies in its past, today.
+        Given are prices and ages, known prices and days (2, request) each. `day` (request,) is the day priced, since
+        1970; where the state is stale, and it lies in its past, today.
         """
+        price, age = given
+        age = np.where(np.isnan(price), np.nan, np.where(np.isnan(age), 0.0, age))
         asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
-        seen = np.maximum(day - known["comp_price_date"], 0.0)
-        newest = asks & np.isfinite(known["comp_price"] + seen)
-        age = np.nan_to_num(given["comp_price_age"]) + 0.0 * given["comp_price"]  # NaN without a price
-        return np.where(newest, known["comp_price"], given["comp_price"]), np.where(newest, seen, age)
+        if not asks.any():
+            return price, age
+        seen = np.maximum(day - known[1], 0.0)
+        newest = asks & np.isfinite(known[0] + seen)
+        return np.where(newest, known[0], price), np.where(newest, seen, age)
 
     def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
         """Refuses strict requests for unknown products; while no product is known, none is refused."""
@@ -254,12 +264,6 @@ class Resolver:
         typical = np.array([bool(category) and category in self._typical_rows for category in categories])
         stranger = np.where(typical, BIT["unknown_product"], _UNKNOWN)
         return BIT["no_model"] | np.where(place >= 0, 0, stranger)
-
-    def _days_since_change(self, known: Mapping[str, Floats], day: Ints, price: Floats) -> Floats:
-        """(request,) days since the price changed; 0 for a change that the history does not show, maybe today's."""
-        moved = np.abs(price - known["price"]) > 1e-6 * price
-        since = np.where(moved, 0.0, day - known["last_change"] + 0.0 * (price - known["price"]))
-        return np.where(np.isnan(since), np.inf, since)
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
         """Whether a promotion is planned in the period that begins on `date`, and the request does not say."""
@@ -320,6 +324,13 @@ class Resolver:
             known = ", ".join(self._policy.names)
             raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {known}")
         return number
+
+
+def _days_since_change(known: Floats, changed: Floats, *, day: Ints, price: Floats) -> Floats:
+    """(request,) days since the price changed; 0 for a change that the history does not show, maybe today's."""
+    apart = np.abs(price - known)
+    since = np.where(apart > 1e-6 * price, 0.0, day - changed + 0.0 * apart)
+    return np.where(np.isnan(since), np.inf, since)
 
 
 def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:

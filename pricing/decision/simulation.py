@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pricing.arrays import Floats
 from pricing.data.counting_units import in_steps
 from pricing.data.net_price import net_price, unit_profit
-from pricing.decision.decide import DemandAt
 from pricing.decision.request import Source, Spread
 from pricing.decision.stock import chance_above, expected_sales
+from pricing.demand.curve import DemandAt
 
 INTERVAL = (0.1, 0.9)
 REACH = 100.0  # times the list price, up or down, within which prices can be tried

@@ -142,7 +142,7 @@ def evaluate(
             periods=np.ones(len(rows), np.int64),
         )
         price = panel.price[rows, at]
-        grid = table.grid(offers, np.where(np.isfinite(price), price, 1.0)[:, None])
+        grid = table.curves(offers)(np.where(np.isfinite(price), price, 1.0)[:, None])
         forecast = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         ahead = int((panel.dates[at] - fold.cutoff) // np.timedelta64(STEP_DAYS[panel.period], "D"))
         there = min(ahead, model.horizon) - 1

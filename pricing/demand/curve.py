@@ -1,7 +1,7 @@
 """The interface between demand and pricing: candidate prices in, demand distributions out. No network code."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,6 +55,9 @@ class DemandGrid:
     unit: Floats | float = 1.0  # (request,) counting unit, in the units of demand and stock; or one number for all
 
 
+DemandAt = Callable[[Floats], DemandGrid]  # at prices (request, candidate) in currency units, in any order
+
+
 class Demand(Protocol):
     """A demand model: how much would sell at which price."""
 
@@ -68,8 +71,8 @@ class Demand(Protocol):
         """(category,) its categories, sorted."""
         ...
 
-    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        """Demand at `prices`, shape (request, candidate), each row ascending, in currency units."""
+    def curves(self, offers: Offers) -> DemandAt:
+        """Demand of a batch at any prices: what they do not change is worked out once."""
         ...
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:

@@ -1,7 +1,7 @@
 """The table that a version serves: levels and parameters of every product, and the demand that follows. NumPy only."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from statistics import NormalDist
@@ -15,7 +15,7 @@ from pricing.data import features
 from pricing.data.lifts import EventLifts, Lift
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand.competitor import CompetitorEffects
-from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import Evidence, Grades
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.errors import VersionError
@@ -29,7 +29,7 @@ LEVEL_Z = ELASTICITY_Z[[5, 3, 0, 7, 1, 6, 2, 4]]
 DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.deliveries
 # Half of the nodes take demand as exponential in the price, whose elasticity grows with it, half as of constant
 # elasticity: the two most common forms, Box–Cox powers 1 and 0 (Box and Cox 1964).
-EXPONENTIAL = np.array([0, 0, 1, 1, 1, 1, 0, 0])  # (node,)
+EXPONENTIAL = slice(2, 6)  # the nodes of the former
 WEIGHT = np.full(NODES, 1.0 / NODES)
 POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
 STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
@@ -89,6 +89,28 @@ class DemandTable:
         return np.asarray(shift - np.log(np.exp(shift).mean(axis=1, keepdims=True)), np.float32)
 
     @cached_property
+    def _columns(self) -> Floats:
+        """(row, 8) the numbers of a row that demand at a price needs, side by side.
+
+        The last one is the share of the prior variance of the elasticity's log that data removed.
+        """
+        known = np.maximum(1.0 - (self.elasticity_sd / PRIOR_SD) ** 2, 0.0)
+        price = (self.reference, self.list_price, self.rival_usual, self.rival, self.promotion)
+        return np.stack([*price, self.weekend, self.size, known], axis=1)
+
+    @cached_property
+    def _source(self) -> Ints:
+        """(row,) index into `curve.SOURCES`: a product's own history, or its category."""
+        return np.append(np.where(self.own, 0, 1), np.ones(len(self.categories) + 1, np.int64))
+
+    @cached_property
+    def _event_rows(self) -> Ints | None:
+        """(row,) row among the lifts of events; None where the table knows of no event."""
+        if self.lifts is None or not self.lifts.by_period.any():
+            return None
+        return np.append(self.category, np.arange(len(self.categories) + 1))
+
+    @cached_property
     def _weekly(self) -> bool:
         """Whether any elasticity differs on weekends."""
         return self.period == "day" and bool(self.weekend.any())
@@ -99,8 +121,7 @@ class DemandTable:
 
     def rows(self, offers: Offers) -> Ints:
         """(request,) row of each: its product's, else its category's, last the unknown category's."""
-        products = len(self.product_ids)
-        other = np.where(offers.category >= 0, products + offers.category, len(self.levels) - 1)
+        other = np.where(offers.category >= 0, len(self.product_ids) + offers.category, len(self.levels) - 1)
         return np.where(offers.product >= 0, offers.product, other)
 
     def steps(self, dates: Days) -> Ints:
@@ -112,65 +133,79 @@ class DemandTable:
         """(request, period) log units at the reference price, named events in, from each request's first period on."""
         week, last = WEEK[self.period], self.levels.shape[1]
         at = first[:, None] + np.arange(-1, periods - 1)
-        at = np.where(at < last, np.where(at < 0, at % week, at), last - week + (at - last) % week)
+        if at.min(initial=0) < 0 or at.max(initial=0) >= last:
+            at = np.where(at < last, np.where(at < 0, at % week, at), last - week + (at - last) % week)
         return np.asarray(self.levels[rows[:, None], at] + self.events(rows, first, periods))
 
     def events(self, rows: Ints, first: Ints, periods: int) -> Floats | float:
         """(request, period) log units that named events add; 0.0 where the table knows of none."""
-        if self.lifts is None or not self.lifts.by_period.any():
+        if self.lifts is None or self._event_rows is None:
             return 0.0
         days = self._first_day + (first[:, None] + np.arange(periods)) * STEP_DAYS[self.period]
-        groups = np.append(self.category, np.arange(len(self.categories) + 1))[rows]
-        return self.lifts.at(groups[:, None], days.view("datetime64[D]"))
+        return self.lifts.at(self._event_rows.take(rows)[:, None], days.view("datetime64[D]"))
 
     def weekends(self, first: Ints, periods: int) -> Bools:
         """(request, period) whether each period is a day of a weekend, from each request's first period on."""
         days = self._first_day + first[:, None] + np.arange(periods)
         return np.asarray(((days + 3) % 7 >= features.SATURDAY) & (self.period == "day"))
 
-    def grid(self, offers: Offers, prices: Floats) -> DemandGrid:
-        """Compute demand at candidate prices; see `curve.DemandGrid`.
+    def curves(self, offers: Offers) -> DemandAt:
+        """Prepare demand as a function of candidate prices; see `curve.Demand`.
 
         The nodes' curves meet at the reference price. The same request gives the same figures in every batch: sums over
         periods run in their order, and nothing else crosses requests.
         """
         rows, first = self.rows(offers), self.steps(offers.date)
-        periods, until = np.maximum(offers.periods, 1), offers.deliveries
-        most = int((periods if until is None else until[:, -1]).max(initial=1))
-        units = np.exp(self.ahead(rows, first, most))
-        step = np.clip(first, 1, len(self._shift) - 1)
-        away = self._away(rows, offers, prices)
-        power = self._nodes[rows][:, :, None] * _bent(away)
-        rest = self._shift[step] + self._rival(rows, offers.comp_price)[:, None]
-        lift = self._drawn(rows, offers, prices)[:, None, :] if offers.is_promo.any() else None
-        ends = periods[:, None] if until is None else until[:, DELIVERY]  # (request, 1 or node)
-        effect = _effect(power, rest, lift)
-        request, sums = np.arange(len(rows)), np.cumsum(units, axis=1)
-        total = sums[request[:, None], ends - 1][:, :, None]
+        reference, listed, usual, rival, promotion, stronger, size, known = self._columns.take(rows, axis=0).T
+        periods, count = np.maximum(offers.periods, 1), len(rows)
+        ends = np.empty((count, NODES + 1), np.int64)  # periods until each node's delivery; last, those asked for
+        ends[:, :NODES] = periods[:, None] if offers.deliveries is None else offers.deliveries[:, DELIVERY]
+        ends[:, NODES] = periods
+        units = np.exp(self.ahead(rows, first, int(ends.max(initial=1))))
+        parts = np.empty((3 if self._weekly else 2, *units.shape), units.dtype)
+        parts[0] = units
+        np.multiply(units, units, out=parts[1])
         if self._weekly:
             weekend = self.weekends(first, units.shape[1])
-            stronger = _effect(power * (1.0 + self.weekend[rows])[:, None, None], rest, lift)
-            part = np.cumsum(units * weekend, axis=1)[request[:, None], ends - 1][:, :, None]
-            sold = (total - part) * effect + part * stronger
-            now = units[:, :1, None] * np.where(weekend[:, :1, None], stronger, effect)
-        else:
-            sold, now = total * effect, units[:, :1, None] * effect
+            np.multiply(units, weekend, out=parts[2])
+        ends += (np.arange(count) * units.shape[1] - 1)[:, None]
+        sums = parts.cumsum(axis=2).reshape(len(parts), -1).take(ends, axis=1)  # (part, request, node and last)
+        # (kind of day, until delivery or first period, request, node, 1) units at the reference price
+        days = np.empty((len(parts) - 1, 2, count, NODES, 1), units.dtype)
+        days[0, 0, :, :, 0] = sums[0, :, :NODES]
+        days[0, 1] = units[:, :1, None]
+        if self._weekly:
+            days[1, 0, :, :, 0] = sums[2, :, :NODES]
+            days[0, 0] -= days[1, 0]
+            days[1, 1] = days[0, 1] * weekend[:, :1, None]
+            days[0, 1] -= days[1, 1]
+        step = np.minimum(np.maximum(first, 1), len(self._shift) - 1)
+        rest = (self._shift.take(step, axis=0) + _rival(offers.comp_price, usual, rival)[:, None])[:, :, None]
+        nodes, stronger = self._nodes.take(rows, axis=0)[:, :, None], 1.0 + stronger[:, None, None]
+        reference = _known(reference, offers.list_price)[:, None]
+        drawn = _draw(offers, listed, promotion) if offers.is_promo.any() else None
         # Size of a sum of independent periods, from its variance: Σ m² / r = M² / R.
-        mean, squares = (each[request, periods - 1] for each in (sums, np.cumsum(units * units, axis=1)))
-        size = self.size[rows]
-        return DemandGrid(
-            first=now,
-            until=sold,
-            first_size=size,
-            until_size=size * mean**2 / np.maximum(squares, 1e-12),
-            weight=WEIGHT,
-            source=np.where(self.own[np.maximum(offers.product, 0)] & (offers.product >= 0), 0, 1),
-            grade=self.grade[rows],
-            known=np.maximum(
-                1.0 - (self.elasticity_sd[rows] / PRIOR_SD) ** 2, 0.0
-            ),  # share of variance that data removed
-            unit=self.unit[rows],
-        )
+        until_size = size * sums[0, :, NODES] ** 2 / np.maximum(sums[1, :, NODES], 1e-12)
+        source, grade, unit = self._source.take(rows), self.grade.take(rows), self.unit.take(rows)
+
+        def at(prices: Floats) -> DemandGrid:
+            power = _power(nodes, np.log(prices / reference).astype(np.float32))
+            effect = np.empty((len(days), *power.shape), np.result_type(power, rest))
+            np.add(power, rest, out=effect[0])
+            if len(days) > 1:
+                power *= stronger
+                np.add(power, rest, out=effect[1])
+            if drawn is not None:
+                effect += drawn(prices)[:, None]
+            np.maximum(effect, -POWER_LIMIT, out=effect)
+            np.minimum(effect, POWER_LIMIT, out=effect)
+            np.exp(effect, out=effect)
+            sold = days[0] * effect[0]
+            if len(days) > 1:
+                sold += days[1] * effect[1]
+            return DemandGrid(sold[1], sold[0], size, until_size, WEIGHT, source, grade, known, unit)
+
+        return at
 
     def terms(self, offers: Offers, prices: Floats) -> dict[str, Floats]:
         """Split the log of the units expected in the first period, at prices (request,), into terms that add up to it.
@@ -180,32 +215,19 @@ class DemandTable:
         rows, first = self.rows(offers), self.steps(offers.date)
         level = self.levels[rows][:, : WEEK[self.period]].mean(axis=1)
         events = np.broadcast_to(self.events(rows, first, 1), (len(rows), 1))[:, 0]
-        away = _bent(self._away(rows, offers, prices[:, None]))[:, :, 0]
-        power = self._nodes[rows] * away * (1.0 + self.weekend[rows, None] * self.weekends(first, 1))
+        reference, listed, usual, rival, promotion = self._columns[rows].T[:5]
+        away = np.log(prices / _known(reference, offers.list_price)).astype(np.float32)[:, None]
+        power = _power(self._nodes[rows][:, :, None], away)[:, :, 0]
+        power *= 1.0 + self.weekend[rows, None] * self.weekends(first, 1)
         step = np.clip(first, 1, len(self._shift) - 1)
         return {
             "level": level,
             "season": self.ahead(rows, first, 1)[:, 0] - events - level,
             "events": events,
             "price": np.log(np.exp(power + self._shift[step]) @ WEIGHT),
-            "promotion": self._drawn(rows, offers, prices[:, None])[:, 0],
-            "competitor": self._rival(rows, offers.comp_price),
+            "promotion": _draw(offers, listed, promotion)(prices[:, None])[:, 0],
+            "competitor": _rival(offers.comp_price, usual, rival),
         }
-
-    def _away(self, rows: Ints, offers: Offers, prices: Floats) -> Floats:
-        """(request, candidate) log of prices over the reference price; over list price where there is none."""
-        return np.log(prices / _known(self.reference[rows], offers.list_price)[:, None]).astype(np.float32)
-
-    def _drawn(self, rows: Ints, offers: Offers, prices: Floats) -> Floats:
-        """(request, candidate) log units that a promotion adds beyond its price: only where the price is really cut."""
-        listed = _known(self.list_price[rows], offers.list_price)[:, None]
-        most = (offers.is_promo * self.promotion[rows])[:, None]
-        return (features.promo_effect_share(prices, listed) * most).astype(np.float32)
-
-    def _rival(self, rows: Ints, comp_price: Floats) -> Floats:
-        """(request,) log units that the competitor's price adds; 0 where it, or his usual one, is not known."""
-        gap = np.log(comp_price / self.rival_usual[rows])
-        return np.where(np.isfinite(gap), self.rival[rows] * np.clip(gap, -1.0, 1.0), 0.0).astype(np.float32)
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:
         """Lifts of a category by named events in the period that begins on `date`; see `curve.Demand.events_on`."""
@@ -265,15 +287,21 @@ def _known(price: Floats, otherwise: Floats) -> Floats:
     return np.where(np.isfinite(price), price, otherwise)
 
 
-def _bent(away: Floats) -> Floats:
-    """(request, node, candidate) price ratios in each node's form, from their logs (request, candidate)."""
-    return np.stack([away, np.expm1(np.minimum(away, POWER_LIMIT))], axis=1)[:, EXPONENTIAL]
+def _draw(offers: Offers, listed: Floats, promotion: Floats) -> Callable[[Floats], Floats]:
+    """Log units that a promotion adds beyond its price, at prices (request, candidate): only where it is really cut."""
+    listed, most = _known(listed, offers.list_price)[:, None], (offers.is_promo * promotion)[:, None]
+    return lambda prices: (features.promo_effect_share(prices, listed) * most).astype(np.float32)
 
 
-def _effect(power: Floats, rest: Floats, lift: Floats | None) -> Floats:
-    """(request, node, candidate) factor of price and node on units at the reference price."""
-    log = power + rest[:, :, None]
-    if lift is not None:
-        log += lift
-    np.clip(log, -POWER_LIMIT, POWER_LIMIT, out=log)
-    return np.exp(log, out=log)
+def _rival(comp_price: Floats, usual: Floats, rival: Floats) -> Floats:
+    """(request,) log units that the competitor's price adds; 0 where it, or his usual one, is not known."""
+    gap = np.minimum(np.maximum(np.log(comp_price / usual), -1.0), 1.0)
+    return np.where(np.isnan(gap), 0.0, rival * gap).astype(np.float32)
+
+
+def _power(nodes: Floats, away: Floats) -> Floats:
+    """(request, node, candidate) log units from elasticities (request, node, 1) and log prices (request, candidate)."""
+    power: Floats = nodes * away[:, None, :]
+    bent = np.expm1(np.minimum(away, POWER_LIMIT))
+    np.multiply(nodes[:, EXPONENTIAL], bent[:, None, :], out=power[:, EXPONENTIAL])
+    return power

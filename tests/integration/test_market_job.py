@@ -143,7 +143,7 @@ def test_injected_elasticities_are_those_of_the_truth() -> None:
     prices = list_price[:, None] * np.array([1.0, 1.01])
     none = np.zeros(many)
 
-    grid = demand.grid(
+    grid = demand.curves(
         Offers(
             product=np.arange(many),
             category=np.zeros(many, dtype=np.int64),
@@ -152,9 +152,8 @@ def test_injected_elasticities_are_those_of_the_truth() -> None:
             comp_price=np.full(many, np.nan),
             is_promo=none,
             periods=np.full(many, 5),
-        ),
-        prices,
-    )
+        )
+    )(prices)
 
     slope = np.log(grid.until[:, 0, 1] / grid.until[:, 0, 0]) / np.log(1.01)
     np.testing.assert_allclose(slope, market.truth.elasticity[market.in_history], rtol=1e-6)

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
-from pricing.demand.curve import Demand, DemandGrid, Offers
+from pricing.demand.curve import Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
 
@@ -218,8 +219,11 @@ class TrueDemand:
         self.categories = np.array(["all"])
         self._shop = shop
 
-    def grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
-        """Demand at candidate prices."""
+    def curves(self, offers: Offers) -> DemandAt:
+        """Demand as a function of candidate prices."""
+        return partial(self._grid, offers)
+
+    def _grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
         shop, product = self._shop, offers.product
         relative = prices / shop.list_price[product, None]
         usual = shop.level[product, None] * relative ** -shop.elasticity[product, None]

@@ -2,7 +2,7 @@
 
 import copy
 import datetime as dt
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,9 @@ import numpy as np
 from pricing.config import Config, load_config, parse_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
-from pricing.decision.context import PricingContext
-from pricing.decision.decide import DemandAt
+from pricing.decision.guardrails import PricingContext
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.curve import DemandGrid, Offers
+from pricing.demand.curve import DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 
 TODAY = dt.date(2025, 3, 2)  # a Sunday, the day after the facts
@@ -56,7 +55,10 @@ class ConstantElasticity:
         self.weight = np.full(len(elasticities), 1 / len(elasticities)) if weight is None else np.array(weight)
         self.level, self.size, self.known = level, size, known
 
-    def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
+    def curves(self, offers: Offers) -> DemandAt:
+        return partial(self._grid, offers)
+
+    def _grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
         ratio = np.log(prices / offers.list_price[:, None])
         first = self.level * np.exp(-self.elasticities[None, :, None] * ratio[:, None, :])
         size = np.full(len(prices), self.size)

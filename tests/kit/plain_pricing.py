@@ -9,8 +9,7 @@ from scipy import stats
 from pricing.config_models import DecisionConfig
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.context import PricingContext
-from pricing.decision.guardrails import Limits
+from pricing.decision.guardrails import Limits, PricingContext
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable
@@ -20,7 +19,7 @@ PRIOR_SD = 0.8  # of the log of an elasticity
 
 
 def plain_grid(table: DemandTable, offers: Offers, prices: np.ndarray) -> DemandGrid:
-    """`DemandTable.grid`, computed for one request after the other by the formula in its docstring."""
+    """`DemandTable.curves`, computed for one request after the other by the formula in its docstring."""
     parts = [_one(table, offers, row, prices[row]) for row in range(len(prices))]
     first, until, first_size, until_size, source, grade, known = map(np.array, zip(*parts, strict=True))
     return DemandGrid(first, until, first_size, until_size, WEIGHT, source, grade, known)
@@ -64,7 +63,7 @@ def _one(table: DemandTable, offers: Offers, number: int, prices: np.ndarray) ->
     rival = float(table.rival[row]) * min(max(apart, -1.0), 1.0) if math.isfinite(apart) else 0.0
     first, until = [], []
     for node in range(len(WEIGHT)):
-        bent = np.exp(away) - 1 if EXPONENTIAL[node] else away
+        bent = np.exp(away) - 1 if node in range(len(WEIGHT))[EXPONENTIAL] else away
         days = [
             math.exp(log)
             * np.exp(

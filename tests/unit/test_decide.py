@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.decision.context import PricingContext
-from pricing.decision.decide import Choices, DemandAt, decide
-from pricing.decision.guardrails import Limits
+from pricing.decision.decide import Choices, Policy, decide
+from pricing.decision.guardrails import Limits, PricingContext
 from pricing.decision.reasons import codes
-from pricing.decision.strategies import Policy
-from pricing.demand.curve import Offers
+from pricing.demand.curve import DemandAt, Offers
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context
 from tests.kit.versions import loaded_version
@@ -139,7 +137,7 @@ def test_a_cheaper_competitor_never_raises_our_price(kind: str, stock: float) ->
         prices = {"list_price": usual, "current_price": usual, "unit_cost": 0.5 * usual, "comp_price": comp}
         context = pricing_context(**prices, stock=stock)
 
-        chosen = decided(context, partial(table.grid, offers), **only(kind, **FREE))
+        chosen = decided(context, table.curves(offers), **only(kind, **FREE))
 
         assert (np.diff(np.log(chosen.wanted)) >= -0.004).all()
 

@@ -35,8 +35,8 @@ AMPLE: dict[str, Any] = {"product_id": "apple", "current_stock": 1000, "day_of_w
 class Untold(ConstantElasticity):
     """The same demand, of whose elasticity nothing is known."""
 
-    def grid(self, offers: Any, prices: np.ndarray) -> Any:
-        found = super().grid(offers, prices)
+    def _grid(self, offers: Any, prices: np.ndarray) -> Any:
+        found = super()._grid(offers, prices)
         return replace(found, grade=np.zeros_like(found.grade))
 
 

@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
-from pricing.decision.decide import Choices, decide
-from pricing.decision.guardrails import NUMBER, limits
-from pricing.decision.price_points import AllowedPrices
+from pricing.decision.decide import Choices, Policy, decide
+from pricing.decision.guardrails import NUMBER, AllowedPrices, limits
 from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, codes
-from pricing.decision.strategies import Policy
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from pricing.errors import ConfigError
 from tests.kit.decision import config, demand, pricing_context, without_guardrail

@@ -180,7 +180,7 @@ def lift(row: int, *, days: int, category: int = -1) -> float:
         periods=np.array([1]),
     )
     tables = (TABLE, replace(TABLE, lifts=None))
-    lifted, silent = (table.grid(asked, np.array([[10.0]])).first[0, :, 0].mean() for table in tables)
+    lifted, silent = (table.curves(asked)(np.array([[10.0]])).first[0, :, 0].mean() for table in tables)
     return float(np.log(lifted / silent))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.price_points import AllowedPrices, PriceEndings, PriceGrid, PriceLadder
+from pricing.decision.guardrails import AllowedPrices, PriceEndings, PriceGrid, PriceLadder
 from tests.kit.decision import config, pricing_context
 
 money = st.floats(0.02, 1e6)

@@ -511,8 +511,8 @@ class Broken(ConstantElasticity):
         super().__init__(elasticities=NODES)
         self._figure = figure
 
-    def grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
-        grid = super().grid(offers, prices)
+    def _grid(self, offers: Offers, prices: np.ndarray) -> DemandGrid:
+        grid = super()._grid(offers, prices)
         odd = np.where(offers.product == 1, self._figure, 1.0)
         first, until = (units * odd[:, None, None] for units in (grid.first, grid.until))
         return replace(grid, first=first, until=until, known=grid.known * odd)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -64,7 +64,7 @@ def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
     batch = resolved(requests(60, seed=later), version().demand.state_date + dt.timedelta(days=later))
     prices = pricer().policy.allowed.candidates(batch.context)
 
-    fast = version().demand.grid(batch.offers, prices)
+    fast = version().demand.curves(batch.offers)(prices)
 
     slow = plain_grid(version().demand, batch.offers, prices)
     for name in ("first", "until", "first_size", "until_size", "known"):
@@ -97,7 +97,7 @@ def test_the_price_is_the_one_that_slow_arithmetic_finds() -> None:
     context = replace(batch.context, cost_assumed=assumed, cost_sd=assumed * 0.05 * batch.context.list_price)
     policy = pricer().policy
 
-    found = decide(context, partial(table.grid, batch.offers), policy)
+    found = decide(context, table.curves(batch.offers), policy)
 
     limits = policy.allowed.limits(context)
     rows = [

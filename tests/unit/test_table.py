@@ -48,7 +48,7 @@ def offers(rows: list[int], **changes: object) -> Offers:
 
 
 def log_units(table: DemandTable, asked: Offers, price: float) -> float:
-    grid = table.grid(asked, np.full((1, 1), price))
+    grid = table.curves(asked)(np.full((1, 1), price))
     return float(np.log(grid.weight @ grid.first[0, :, 0]))
 
 
@@ -92,7 +92,7 @@ def test_a_table_of_weeks_counts_weeks_and_knows_no_weekend() -> None:
     dates = np.datetime64(table.state_date) + 7 * np.arange(1, 4)
 
     assert table.steps(dates).tolist() == [1, 2, 3]
-    assert table.grid(offers([0], date=dates[:1]), np.array([[10.0]])).first[0].mean() == pytest.approx(
+    assert table.curves(offers([0], date=dates[:1]))(np.array([[10.0]])).first[0].mean() == pytest.approx(
         np.exp(log_units(table, offers([0], date=dates[:1]), 10.0)), rel=1e-5
     )
     assert table.elasticities(np.array([0]))[0][0] == pytest.approx(-2.0, rel=1e-3)
@@ -125,7 +125,7 @@ def test_the_week_that_repeats_has_no_holiday() -> None:
 def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_price() -> None:
     asked = offers([1, -1, -1, -1], category=np.array([0, 0, 1, -1]), list_price=np.full(4, 500.0))
 
-    grid = TABLE.grid(asked, np.full((4, 1), 500.0))
+    grid = TABLE.curves(asked)(np.full((4, 1), 500.0))
 
     assert TABLE.rows(asked).tolist() == [1, 5, 6, 7]
     assert grid.source.tolist() == [0, 1, 1, 1]
@@ -133,7 +133,7 @@ def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_p
     tested = replace(MODEL, priors=replace(MODEL.priors, grade=np.full(3, TESTED, np.int8))).table()
     assert tested.grade[5:].tolist() == [CATEGORY] * 3
     cheap = replace(asked, list_price=np.full(4, 10.0))
-    assert_allclose(grid.first[1:], TABLE.grid(cheap, np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
+    assert_allclose(grid.first[1:], TABLE.curves(cheap)(np.full((4, 1), 10.0)).first[1:], rtol=1e-5)
     parameters = row_parameters(MODEL)
     level = np.log(5.0) + parameters.profile[5:].mean(axis=1)  # of the priors, and no factor
     nobody = network_forecast(MODEL, parameters, periods=35).mean[5:]
@@ -156,7 +156,7 @@ def test_dearer_never_sells_more(row: int, promo: bool, periods: int, comp: floa
         date=np.asarray([TOMORROW + days]),
     )
 
-    grid = TABLE.grid(asked, np.geomspace(3.0, 30.0, 40)[None])
+    grid = TABLE.curves(asked)(np.geomspace(3.0, 30.0, 40)[None])
 
     assert (np.diff(grid.first, axis=2) <= 1e-9).all()
     assert (np.diff(grid.until, axis=2) <= 1e-9).all()
@@ -223,7 +223,7 @@ def test_nodes_are_of_mean_zero_variance_one_uncorrelated_and_leave_expected_dem
 def test_an_elasticity_is_known_by_the_share_of_the_priors_variance_that_is_gone(sd: float, known: float) -> None:
     table = replace(TABLE, elasticity_sd=np.full(8, sd, np.float32))
 
-    assert table.grid(offers([0, -1]), np.full((2, 1), 10.0)).known == pytest.approx(known)
+    assert table.curves(offers([0, -1]))(np.full((2, 1), 10.0)).known == pytest.approx(known)
 
 
 def test_the_80_per_cent_interval_is_that_of_a_normal_logarithm() -> None:
@@ -236,7 +236,7 @@ def test_the_80_per_cent_interval_is_that_of_a_normal_logarithm() -> None:
 
 def test_a_stale_state_is_less_sure_of_its_level() -> None:
     spread = [
-        np.log(TABLE.grid(offers([0], date=np.array([TOMORROW + days])), np.array([[10.0]])).first).std()
+        np.log(TABLE.curves(offers([0], date=np.array([TOMORROW + days])))(np.array([[10.0]])).first).std()
         for days in (0, 150)
     ]
 
@@ -247,7 +247,7 @@ def test_a_stale_state_is_less_sure_of_its_level() -> None:
 def test_no_price_overflows_though_nothing_is_known_of_an_elasticity(price: float) -> None:
     lost = replace(TABLE, elasticity_sd=np.full(8, np.ptp(GRID) / 2, np.float32))  # half at either end
 
-    assert np.isfinite(lost.grid(offers([0, -1], is_promo=np.ones(2)), np.full((2, 1), price)).until).all()
+    assert np.isfinite(lost.curves(offers([0, -1], is_promo=np.ones(2)))(np.full((2, 1), price)).until).all()
     assert np.isfinite(lost.elasticities(np.arange(5))).all()
 
 
@@ -270,7 +270,7 @@ def test_arrays_and_meta_give_the_same_table_again() -> None:
     assert again.to_arrays().keys() == arrays.keys()
     assert all(array.dtype != object for array in arrays.values())
     prices, asked = np.tile(np.geomspace(7, 13, 9), (3, 1)), offers([0, 1, -1])
-    assert_array_equal(again.grid(asked, prices).until, TABLE.grid(asked, prices).until)
+    assert_array_equal(again.curves(asked)(prices).until, TABLE.curves(asked)(prices).until)
     assert (again.state_date, again.meta()) == (dt.date(2024, 3, 30), TABLE.meta())
     for name in ("levels", "grade", "evidence/fortnights"):
         with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
