@@ -45,7 +45,6 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiments import Experiment
 from pricing.decision_log.read import log_url
 from pricing.errors import HistoryError, PricingError
-from pricing.fileio import redact_url
 from pricing.objects import open_store
 from pricing.paths import CHECKOUT, pricing_home, tracking_uri
 from pricing.registry.control import known_control

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import sys
 from collections.abc import Sequence
 
 from pricing.decision.detailed import DetailedDecision

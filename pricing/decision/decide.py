@@ -293,7 +293,7 @@ def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
 
 
 def _peak(values: Floats, prices: Floats) -> Floats:
-    """(…, request) where the parabola through the largest of (…, request, candidate) values and its neighbours has its top."""
+    """(…, request) top of the parabola through the largest of (…, request, candidate) values and its neighbours."""
     count, width = prices.shape
     at = values.argmax(axis=-1)
     inner = np.minimum(np.maximum(at, 1), width - 2)
