@@ -75,13 +75,7 @@ class Authenticator:
     """Admits or refuses requests by key and scope."""
 
     def __init__(self, keys: tuple[ApiKey, ...], *, needed: bool, local: bool) -> None:
-        """Takes the keys.
-
-        Args:
-            keys: The keys that are known.
-            needed: Whether a request needs one.
-            local: Whether, where none is needed, only programs on this machine are answered.
-        """
+        """Takes the keys; `local`: where none is needed, only programs on this machine are answered."""
         self._keys, self._needed, self._local = keys, needed, local and not needed
 
     def authorise(self, environ: Mapping[str, Any], scope: str | None) -> None:

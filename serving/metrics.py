@@ -22,31 +22,23 @@ class Metrics:
     """The counts of one application."""
 
     def __init__(self) -> None:
-        self.registry = of = CollectorRegistry()
-        self.requests = Counter("pricing_requests", "Requests answered.", ("route", "status"), registry=of)
-        self.seconds = Histogram(
-            "pricing_request_seconds",
-            "Time from a request's turn to its answer.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=of,
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("pricing_requests", "Requests answered.", "route", "status")
+        self.given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
+        self.reasons = self._counter("pricing_reasons", "Reasons named in answers.", "reason")
+        self.bad_items = self._counter("pricing_bad_items", "Items of a batch that could not be priced as sent.")
+        self.arm_failures = self._counter("pricing_challenger_failures", "Requests that an arm's version failed on.")
+        self.edge_fallbacks = self._counter("pricing_edge_fallbacks", "Prices by rule since the model's answer failed.")
+        self.seconds = self._histogram(
+            "pricing_request_seconds", "From a request's turn to its answer.", _SECONDS, "route"
         )
-        self.given = Counter("pricing_decisions", "Prices given.", ("source", "strategy", "experiment"), registry=of)
-        self.reasons = Counter(
-            "pricing_reasons", "Reasons named in answers, binding guardrails among them.", ("reason",), registry=of
-        )
-        self.confidence = Histogram(
-            "pricing_confidence", "Confidence of the prices given.", buckets=_CHANCES, registry=of
-        )
-        self.bad_items = Counter(
-            "pricing_bad_items", "Items of a batch that could not be priced as they were sent.", registry=of
-        )
-        self.arm_failures = Counter(
-            "pricing_challenger_failures", "Requests that a version beside the champion failed to price.", registry=of
-        )
-        self.edge_fallbacks = Counter(
-            "pricing_edge_fallbacks", "Prices given by rule because the model's answer failed.", registry=of
-        )
+        self.confidence = self._histogram("pricing_confidence", "Confidence of the prices given.", _CHANCES)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, edges: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=edges, registry=self.registry)
 
     def decided(self, detailed: Sequence[DetailedDecision]) -> None:
         """Counts prices that were given."""
@@ -96,10 +88,8 @@ class State(Collector):
             switches.add_metric([action], count[action])
         yield switches
         yield _gauge("pricing_control_unread", "Switches and experiments not understood.", len(control.unread))
-        yield _gauge("pricing_log_issued", "Decisions handed to the decision log.", log.issued)
-        yield _gauge("pricing_log_written", "Decisions that are on the disk.", log.written)
-        yield _gauge("pricing_log_dropped", "Decisions given up.", log.dropped)
-        yield _gauge("pricing_log_waiting", "Closed segments of the decision log that are not sent yet.", log.waiting)
+        for name in ("issued", "written", "dropped", "waiting"):
+            yield _gauge(f"pricing_log_{name}", f"Decisions (waiting: segments) {name}.", getattr(log, name))
         yield _gauge("pricing_log_failing", "1 while the decision log cannot be written.", log.failure is not None)
 
 

@@ -50,10 +50,7 @@ class ProblemError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.headers = dict(headers or {})
-        self.status = status
-        self.detail = detail
-        self.errors = list(errors)
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:
         """The body, ready for JSON."""
@@ -82,11 +79,8 @@ def from_validation(error: ValidationError, *, model: type[BaseModel], listed: i
     faults = error.errors(include_url=False, include_input=number <= LISTED)
     if faults[0]["type"] == "json_invalid":
         reason = faults[0]["ctx"]["error"]
-        return ProblemError(
-            HTTPStatus.BAD_REQUEST,
-            f"the body is not valid JSON: {reason}",
-            errors=[Fault(field="", problem=f"is not valid JSON: {reason}")],
-        )
+        fault = Fault(field="", problem=f"is not valid JSON: {reason}")
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body {fault.problem}", errors=[fault])
     told = [fault for fault in faults if fault["type"] != _CONSEQUENCE]
     number -= len(faults) - len(told)
     errors = [_fault(dict(fault), known=model.model_fields) for fault in told[:listed]]

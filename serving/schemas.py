@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
+from pricing.registry.version import ShownCompetitor
+from pricing.served_config import Difference
 from serving.problems import ProblemBody
 from serving.served import FollowerState, Following
 
@@ -66,9 +68,7 @@ class Product(Known):
     price: float | None = Field(description="Price charged last.")
     list_price: float | None
     unit_cost: float | None = Field(description="Without tax.")
-    tax_rate: float | None = Field(
-        description="Tax that prices include, a fraction of the net price; null where never given and so assumed."
-    )
+    tax_rate: float | None = Field(description="A fraction of the net price; null where it was never given.")
     comp_price: float | None = Field(description="The competitor's newest price known; null where none is.")
     comp_price_date: dt.date | None = Field(description="The day on which that was seen.")
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
@@ -84,16 +84,6 @@ class Products(BaseModel):
     products: list[Product]
 
 
-class Competitor(BaseModel):
-    """By how many per cent demand rises when the competitor's price does by one."""
-
-    effect: float | None = Field(description="Null where it is unknown.")
-    low: float | None = Field(description="Low end of its 80 % interval.")
-    high: float | None = Field(description="High end of its 80 % interval.")
-    moves: int = Field(description="Moves of the competitor's price that it was estimated from.")
-    words: str = Field(description="The same in a sentence.")
-
-
 class Elasticity(Known):
     """The percentage by which demand changes when the price rises by one percent."""
 
@@ -101,17 +91,12 @@ class Elasticity(Known):
     elasticity: float
     low: float = Field(description="Low end of the 80 % interval.")
     high: float = Field(description="High end of the 80 % interval.")
-    source: Literal["model", "category"] = Field(
-        description="Whether the product's own history, or that of one that shares the elasticity, or only its "
-        "category stands behind it."
-    )
-    parent_id: str | None = Field(
-        default=None, description="The product of whose stores or channels it is one and which has one elasticity."
-    )
-    shared_by: int = Field(default=1, description="How many products, itself included, have this elasticity in common.")
+    source: Literal["model", "category"] = Field(description="Whether own history or only its category is behind it.")
+    parent_id: str | None = Field(description="The product of whose stores or channels it is one.")
+    shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
-    competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")
+    competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
     model_version: str
 
 
@@ -131,21 +116,12 @@ class Follow(BaseModel):
         return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
 
 
-class Difference(BaseModel):
-    """A setting that the version and the file have differently."""
-
-    version: Any = Field(description="The version's own.")
-    file: Any = Field(description="The file's.")
-
-
 class Configuration(BaseModel):
     """What the answers follow: the settings that the version carries, and over them the file's `decision`."""
 
     file: str | None = Field(description="The file that the service was started with; null: none.")
     replaced: dict[str, Difference] = Field(description="Settings where they differ and the file's counts.")
-    ignored: dict[str, Difference] = Field(
-        description="Settings where they differ and the version's counts, since it was trained with it."
-    )
+    ignored: dict[str, Difference] = Field(description="Settings where they differ and the version's counts.")
     time_zone: str | None = Field(description="The shop's time zone, whose day is today; null: the machine's own.")
     strategy: str = Field(description="The strategy of a request that names none.")
     guardrails: dict[str, Any] = Field(description="The guardrails in force.")
@@ -183,18 +159,10 @@ class ModelInfo(BaseModel):
     horizon: int | None
     kind: str | None = Field(description="train, or refresh when it carries an older version's weights.")
     weights: str | None = Field(description="Hash of the weights.")
-    grades: dict[str, float] | None = Field(
-        description="Share of the units of the last 28 periods per grade of elasticity, 0 to 1."
-    )
-    holds_only: bool | None = Field(
-        description="Whether it knows too little of elasticities: it forecasts, and prices stay, but for stock, "
-        "guardrails and strategies that rest on no elasticity."
-    )
+    grades: dict[str, float] | None = Field(description="Share of the recent units per grade of elasticity, 0 to 1.")
+    holds_only: bool | None = Field(description="Whether no price moves by elasticities, of which it knows too little.")
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
-    data: dict[str, Any] | None = Field(
-        description="The rows that it has read: fingerprint, number, days, and of rows that etl made their time and "
-        "its run; where they lay is told to keys of scope admin alone."
-    )
+    data: dict[str, Any] | None = Field(description="The rows that it has read; where they lay only to scope admin.")
     following: Follow
     switches: SwitchedPrices
     configuration: Configuration

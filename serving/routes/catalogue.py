@@ -22,9 +22,7 @@ from serving.api import Endpoint, encode
 from serving.problems import ProblemError
 from serving.schemas import (
     OF_VERSION,
-    Competitor,
     Configuration,
-    Difference,
     Elasticity,
     Follow,
     Keys,
@@ -82,14 +80,10 @@ def model(service: Service) -> ModelInfo:
 def _configuration(service: Service, served: Served) -> Configuration:
     file, decision = service.settings.file.path, served.config.decision
     zone = service.settings.config.zone
-    replaced, ignored = (
-        {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
-        for differing in (served.settings.replaced, served.settings.ignored)
-    )
     return Configuration(
         file=None if file is None else str(file),
-        replaced=replaced,
-        ignored=ignored,
+        replaced=dict(served.settings.replaced),
+        ignored=dict(served.settings.ignored),
         time_zone=None if zone is None else zone.key,
         strategy=decision.strategy,
         guardrails=decision.guardrails.model_dump(mode="json"),
@@ -129,10 +123,10 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         source="model" if version.demand.own[siblings].any() else "category",  # of siblings one long history suffices
         parent_id=str(parents[row]) if len(siblings) > 1 else None,
         shared_by=int(shared_by[row]),
-        **_known_of(version, np.array([row]))[0],
+        **{name: column[0] for name, column in _known_of(version, np.array([row])).items()},
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
-        competitor=Competitor(**vars(shown_competitor(version.demand, row))),
+        competitor=shown_competitor(version.demand, row),
         model_version=name,
     )
 
@@ -159,12 +153,10 @@ def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> di
     }
 
 
-def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
-    """How well the elasticity of each product in `rows` is known: one dict of fields per product."""
+def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
+    """How well the elasticity of each product in `rows` is known, as columns."""
     columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
-    ]
+    return {name: column.tolist() for name, column in columns.items()}
 
 
 @lru_cache(maxsize=1)
@@ -175,35 +167,27 @@ def _all_products(served: Served) -> bytes:
 def _products(served: Served, category: str | None) -> bytes:
     if served.version is None:
         return encode(Products(products=[]))
-    facts = served.version.facts
-    rows = np.arange(len(facts.product_ids))
-    known = _known_of(served.version, rows)
-    shown = {name: column.tolist() for name, column in shown_elasticities(served.version.demand, rows).items()}
-    found = [
-        Product(
-            product_id=str(facts.product_ids[row]),
-            category=str(facts.categories[row]),
-            price=_known(facts.price[row]),
-            list_price=_known(facts.list_price[row]),
-            unit_cost=_known(facts.unit_cost[row]),
-            tax_rate=_known(facts.tax_rate[row]),
-            comp_price=_known(facts.comp_price[row]),
-            comp_price_date=facts.comp_price_date[row].item(),
-            cost_assumed=bool(facts.cost_assumed[row]),
-            stock=_known(facts.stock[row]),
-            elasticity=shown["elasticity"][row],
-            elasticity_low=shown["low"][row],
-            elasticity_high=shown["high"][row],
-            **known[row],
-        )
-        for row in range(len(facts.product_ids))
-        if category is None or facts.categories[row] == category
-    ]
+    facts, ids = served.version.facts, served.version.facts.product_ids
+    rows = np.arange(len(ids)) if category is None else np.flatnonzero(facts.categories == category)
+    shown = shown_elasticities(served.version.demand, rows)
+    numbers = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
+    columns = {
+        "product_id": ids[rows].tolist(),
+        "category": facts.categories[rows].tolist(),
+        **{name: [_known(value) for value in getattr(facts, name)[rows].tolist()] for name in numbers},
+        "comp_price_date": facts.comp_price_date[rows].tolist(),
+        "cost_assumed": facts.cost_assumed[rows].tolist(),
+        "elasticity": shown["elasticity"].tolist(),
+        "elasticity_low": shown["low"].tolist(),
+        "elasticity_high": shown["high"].tolist(),
+        **_known_of(served.version, rows),
+    }
+    found = [Product(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     return encode(Products(products=found))
 
 
 def _known(value: float) -> float | None:
-    return round(float(value), 4) if math.isfinite(value) else None
+    return round(value, 4) if math.isfinite(value) else None
 
 
 ENDPOINTS = (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Explanation, Told, explain, unit_digits
+from pricing.decision.explanation import Driver, Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import OF_GUARDRAILS, REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
@@ -40,17 +40,6 @@ class ExplainRequest(Strict):
     )
 
 
-class DriverBody(BaseModel):
-    """One driver and what it does."""
-
-    name: str = Field(
-        description="Of a price target, stock, guardrails, price_test or switch; of demand season, events, price, "
-        "promotion or competitor."
-    )
-    effect: float = Field(description="In currency, or in units for demand.")
-    sentence: str
-
-
 class ExplainAnswer(BaseModel):
     """Where a price, or demand, comes from."""
 
@@ -63,7 +52,7 @@ class ExplainAnswer(BaseModel):
         description="What it starts from: the price charged now (under a draw, that at planning), or the units of a "
         "mean period at the usual price."
     )
-    drivers: list[DriverBody] = Field(description="In the order of the decision, or of the sum.")
+    drivers: list[Driver] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
     elasticity: Elasticity | None = Field(description="Null when the model does not know the product.")
@@ -152,10 +141,7 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
         summary=explanation.summary,
         value=explanation.value,
         baseline_value=explanation.baseline_value,
-        drivers=[
-            DriverBody(name=driver.name, effect=driver.effect, sentence=driver.sentence)
-            for driver in explanation.drivers
-        ],
+        drivers=list(explanation.drivers),
         guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
         reasons=reasons,
         elasticity=elasticity,

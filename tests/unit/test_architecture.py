@@ -27,6 +27,7 @@ INWARD = (
         "config_schema",
         "config_models",
         "config",
+        "objects",
         "served_config",
         "csv_text",
         "markdown_text",

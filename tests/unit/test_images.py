@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pricing.config import load_config
 from serving.__main__ import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[2]

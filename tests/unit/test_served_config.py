@@ -41,7 +41,7 @@ def test_what_the_file_leaves_out_of_decision_stays_the_versions_own(tmp_path: P
 def test_a_file_of_other_sections_changes_no_guardrail(tmp_path: Path) -> None:
     own = packed(max_move=0.05)
 
-    assert served_config(own, given(tmp_path, "serving: {workers: 4}"), name="3").config == own
+    assert served_config(own, given(tmp_path, "serving: {threads: 4}"), name="3").config == own
 
 
 def test_what_a_version_was_trained_with_stays_and_what_the_file_says_of_it_is_told(tmp_path: Path) -> None:

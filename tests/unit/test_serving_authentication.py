@@ -104,7 +104,10 @@ def test_keys_come_from_a_file_with_comments(tmp_path: Path) -> None:
     keys = read_keys({"PRICING_API_KEYS_FILE": str(path)})
 
     by = Authenticator(keys, needed=True, local=False)
-    assert [(key.name, key.scopes) for key in keys] == [("shop", {"price"}), ("boss", {"price", "admin"})]
+    assert [(key.name, key.scopes) for key in keys] == [
+        ("shop", frozenset({"price"})),
+        ("boss", frozenset({"price", "admin"})),
+    ]
     assert [by.may({"HTTP_X_API_KEY": key}, "admin") for key in (ADMIN_KEY, SHOP_KEY, "")] == [True, False, False]
     assert SHOP_KEY not in repr(keys)
 

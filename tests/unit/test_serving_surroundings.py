@@ -329,7 +329,7 @@ def test_a_host_may_be_a_name_or_stand_in_brackets(host: str, address: str) -> N
 
 
 def test_a_host_that_nobody_knows_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"no such host|no address"):
+    with pytest.raises(ConfigError, match="HOST"):
         bind_address("no.such.host.invalid")
 
 
