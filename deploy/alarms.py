@@ -15,25 +15,27 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from deploy.environment import ROOT, Environment
+from deploy.figures import figure
 from deploy.foundation import Foundation
 from deploy.platform import alarm_name, described, merged, model_name, namespace, platform_settings
 from deploy.service import Service
 
 DEFAULTS = ROOT / "config" / "default.yaml"
 DAY_SECONDS = 86_400  # how often monitoring measures
+SILENT_SECONDS = 120
+WAITING_SEGMENTS = 10  # of half a minute each
+COMPARE, TREAT = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
 
 
 @dataclass(frozen=True)
 class Watched:
-    """One alarm on what the service's tasks say of themselves (`serving.embedded`).
+    """One alarm on what the service's tasks say of themselves.
 
     Attributes:
         name: Its name, after the environment's.
         what: What it means when it goes off.
-        expression: Of the metrics, by their own names; a name alone is that metric.
-        statistic: How the tasks' values of a period become one.
+        metric: What it looks at.
         limit: Beyond which it goes off.
-        minutes: Length of a period.
         periods: In a row.
         below: Whether it goes off below the limit instead of above.
         missing: Whether no value at all sets it off.
@@ -41,10 +43,8 @@ class Watched:
 
     name: str
     what: str
-    expression: str
-    statistic: Mapping[str, tuple[str, str]]
+    metric: cloudwatch.IMetric
     limit: float
-    minutes: int = 5
     periods: int = 3
     below: bool = False
     missing: bool = False
@@ -52,24 +52,31 @@ class Watched:
 
 def of_the_service(environment: Environment) -> list[Watched]:
     """The alarms on the service's own figures."""
-    watch = environment.watch
+    watch, hour = environment.watch, 60
 
-    def total(name: str) -> tuple[str, str]:
-        return name, "Sum"
+    def of(name: str, statistic: str = "Maximum", **how: Any) -> cloudwatch.Metric:
+        return figure(environment, name, statistic, **how)
 
+    by_rule = cloudwatch.MathExpression(
+        expression="IF(decisions > 0, FILL(rule, 0) / decisions, 0)",
+        using_metrics={
+            "rule": of("pricing_decisions_total", "Sum", source="rule"),
+            "decisions": of("pricing_decisions_total", "Sum"),
+        },
+        period=Duration.minutes(5),
+        label="share by rule",
+    )
     return [
         Watched(
             "answers-by-rule",
             f"more than {watch.rule_share:.0%} of answers come from rules and not from the model",
-            "IF(decisions > 0, rule / decisions, 0)",
-            {"rule": total("DecisionsByRule"), "decisions": total("Decisions")},
+            by_rule,
             limit=watch.rule_share,
         ),
         Watched(
             "confidence-low",
             f"the mean confidence of answers is below {watch.confidence:g}",
-            "confidence",
-            {"confidence": ("Confidence", "Average")},
+            of("pricing_confidence", "Average"),
             limit=watch.confidence,
             periods=6,
             below=True,
@@ -77,66 +84,44 @@ def of_the_service(environment: Environment) -> list[Watched]:
         Watched(
             "state-old",
             f"the model's states are older than {watch.state_age_days} days: no refresh was promoted",
-            "age",
-            {"age": ("StateAgeDays", "Maximum")},
+            of("pricing_state_age_days"),
             limit=watch.state_age_days,
         ),
         Watched(
             "decisions-stopped",
-            f"nothing was priced for {watch.silent_hours} hours",
-            "decisions",
-            {"decisions": total("Decisions")},
+            f"nothing was priced for {watch.silent_hours} hours, or figures do not come",
+            of("pricing_decisions_total", "Sum", minutes=hour),
             limit=1,
-            minutes=60,
             periods=watch.silent_hours,
             below=True,
             missing=True,
         ),
         Watched(
             "version-refused",
-            "a task refuses a promoted version: it is damaged, foreign, or prices otherwise than when it was packed",
-            "refused",
-            {"refused": ("RefusedVersions", "Maximum")},
+            "a task refuses a published version: it is damaged, foreign, or prices otherwise than when it was packed",
+            of("pricing_refused_versions"),
             limit=0,
         ),
         Watched(
             "follower-blind",
-            "a task's follower does not reach the registry, or follows no champion; the last version goes on",
-            "blind",
-            {"blind": ("FollowerFailing", "Maximum")},
-            limit=0,
+            "a task does not reach what is published: the last version goes on, and no switch arrives",
+            of("pricing_published_silence_seconds"),
+            limit=SILENT_SECONDS,
         ),
         Watched(
             "model-failed",
             "the model's answer failed, and a rule gave the price instead",
-            "failed",
-            {"failed": total("EdgeFallbacks")},
+            of("pricing_edge_fallbacks_total", "Sum"),
             limit=0,
             periods=1,
         ),
-        Watched(
-            "decisions-lost",
-            "decisions could not be written, or not uploaded, and were dropped",
-            "FILL(dropped, 0) + FILL(unsent, 0)",
-            {"dropped": total("DecisionsDropped"), "unsent": ("UploadDropped", "Maximum")},
-            limit=0,
-            periods=1,
-        ),
-        Watched(
-            "log-failing",
-            "the decision log cannot be written",
-            "failing",
-            {"failing": ("LogFailing", "Maximum")},
-            limit=0,
-            periods=2,
-        ),
+        Watched("decisions-lost", "decisions were dropped", of("pricing_log_dropped"), limit=0, periods=1),
+        Watched("log-failing", "the decision log cannot be written", of("pricing_log_failing"), limit=0, periods=2),
         Watched(
             "log-upload-late",
-            f"a task's decisions wait for their upload for more than {watch.upload_lag_seconds} s, and monitoring "
-            "does not see them",
-            "lag",
-            {"lag": ("UploadLagSeconds", "Maximum")},
-            limit=watch.upload_lag_seconds,
+            "five minutes of a task's decisions wait for the log's store, and monitoring does not see them",
+            of("pricing_log_waiting"),
+            limit=WAITING_SEGMENTS,
             periods=2,
         ),
     ]
@@ -200,102 +185,78 @@ class Alarms(Construct):
         topic, bus = self._base.topic.topic_arn, self._base.bus.event_bus_name
         return of_monitoring(platform_settings(self._environment, topic=topic, bus=bus))
 
-    def _of_service(self, watched: Watched) -> cloudwatch.Alarm:
-        period = Duration.minutes(watched.minutes)
-        used = {
-            key: cloudwatch.Metric(
-                namespace=namespace(self._environment),
-                metric_name=metric,
-                dimensions_map={"Service": "serving"},
-                statistic=statistic,
-                period=period,
-            )
-            for key, (metric, statistic) in watched.statistic.items()
-        }
-        alone = used.get(watched.expression)
-        metric = alone or cloudwatch.MathExpression(
-            expression=watched.expression, using_metrics=used, period=period, label=watched.name
-        )
-        compare = cloudwatch.ComparisonOperator
-        return cloudwatch.Alarm(
-            self,
-            _logical(watched.name),
-            alarm_name=alarm_name(self._environment, watched.name),
-            alarm_description=described(self._environment, watched.name, watched.what),
-            metric=metric,
-            threshold=watched.limit,
-            evaluation_periods=watched.periods,
-            comparison_operator=compare.LESS_THAN_THRESHOLD if watched.below else compare.GREATER_THAN_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING
-            if watched.missing
-            else cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
+    def _of_service(self, one: Watched) -> cloudwatch.Alarm:
+        missing = TREAT.BREACHING if one.missing else TREAT.NOT_BREACHING
+        return self._alarm(one.name, one.what, one.metric, one.limit, one.periods, below=one.below, missing=missing)
 
     def _of_monitoring(self, name: str, alarm: Mapping[str, Any]) -> cloudwatch.Alarm:
-        compare = cloudwatch.ComparisonOperator
-        treat = cloudwatch.TreatMissingData
-        full = f"monitoring-{name.replace('_', '-')}"
-        return cloudwatch.Alarm(
-            self,
-            _logical(full),
-            alarm_name=alarm_name(self._environment, full),
-            alarm_description=described(
-                self._environment,
-                full,
-                f"monitoring.alarms.{name}: {alarm['metric']} "
-                f"{'above' if alarm['above'] else 'below'} {alarm['limit']:g}, {alarm['days']} days in a row",
-            ),
-            metric=cloudwatch.Metric(
+        above, limit, days = alarm["above"], alarm["limit"], alarm["days"]
+        beyond = f"{'above' if above else 'below'} {limit:g}"
+        return self._alarm(
+            f"monitoring-{name.replace('_', '-')}",
+            f"monitoring.alarms.{name}: {alarm['metric']} {beyond}, {days} days in a row",
+            cloudwatch.Metric(
                 namespace=alarm["namespace"],
                 metric_name=alarm["metric"],
                 dimensions_map={"Model": alarm["model"]},
-                statistic="Maximum" if alarm["above"] else "Minimum",
+                statistic="Maximum" if above else "Minimum",
                 period=Duration.seconds(DAY_SECONDS),
             ),
-            threshold=alarm["limit"],
-            evaluation_periods=alarm["days"],
-            comparison_operator=compare.GREATER_THAN_THRESHOLD if alarm["above"] else compare.LESS_THAN_THRESHOLD,
-            treat_missing_data=treat.BREACHING if alarm["missing"] == "breaching" else treat.MISSING,
+            limit,
+            days,
+            below=not above,
+            missing=TREAT.BREACHING if alarm["missing"] == "breaching" else TREAT.MISSING,
         )
 
     def _undelivered(self, queue: sqs.IQueue) -> cloudwatch.Alarm:
-        return cloudwatch.Alarm(
-            self,
-            "JobsNotStarted",
-            alarm_name=alarm_name(self._environment, "jobs-not-started"),
-            alarm_description=described(
-                self._environment,
-                "jobs-not-started",
-                "the nightly schedule, or an event of monitoring, could not start its task",
-            ),
-            metric=queue.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
-            threshold=0,
-            evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        return self._alarm(
+            "jobs-not-started",
+            "the nightly schedule, or an event of monitoring, could not start its task",
+            queue.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
+            0,
+            1,
         )
 
     def _nightly_silent(self) -> cloudwatch.Alarm:
         """Goes off an hour or two after a night that did not come: every night measures how many decisions it read."""
         hours = self._environment.watch.night_hours
-        return cloudwatch.Alarm(
-            self,
-            "NightlySilent",
-            alarm_name=alarm_name(self._environment, "nightly-silent"),
-            alarm_description=described(
-                self._environment, "nightly-silent", f"no night has measured anything for {hours} hours"
-            ),
-            metric=cloudwatch.Metric(
+        return self._alarm(
+            "nightly-silent",
+            f"no night has measured anything for {hours} hours",
+            cloudwatch.Metric(
                 namespace=namespace(self._environment),
                 metric_name="decisions",
                 dimensions_map={"Model": model_name(self._environment)},
                 statistic="SampleCount",
                 period=Duration.hours(1),
             ),
-            threshold=1,
-            evaluation_periods=hours,
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+            1,
+            hours,
+            below=True,
+            missing=TREAT.BREACHING,
+        )
+
+    def _alarm(
+        self,
+        name: str,
+        what: str,
+        metric: cloudwatch.IMetric,
+        limit: float,
+        periods: int,
+        *,
+        below: bool = False,
+        missing: cloudwatch.TreatMissingData = TREAT.NOT_BREACHING,
+    ) -> cloudwatch.Alarm:
+        return cloudwatch.Alarm(
+            self,
+            _logical(name),
+            alarm_name=alarm_name(self._environment, name),
+            alarm_description=described(self._environment, name, what),
+            metric=metric,
+            threshold=limit,
+            evaluation_periods=periods,
+            comparison_operator=COMPARE.LESS_THAN_THRESHOLD if below else COMPARE.GREATER_THAN_THRESHOLD,
+            treat_missing_data=missing,
         )
 
     def _failed_jobs(self) -> None:

@@ -1,4 +1,4 @@
-"""Write what docker-compose.yml needs and git does not keep: passwords and keys, made once, and Prometheus' files.
+"""Make what docker-compose.yml needs and git does not keep: passwords and keys.
 
 `make up` runs it with any Python 3.11 or later; it needs no package. Secrets that are there stay as they are. They are
 readable by all inside a folder that only its owner can open: a container's user, whose id is not the owner's, gets each
@@ -15,18 +15,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from deploy.prometheus_files import dashboard, prometheus, rules
-
 VARIABLE = "PRICING_COMPOSE"
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".compose"
-# Accounts of the object store: name, file of the secret, what it may do. What answers requests may write decisions and
-# read nothing; of SeaweedFS' rights, the one to write is also that to delete what one can name.
+# Accounts of the object store: name, file of the secret, what it may do. What answers requests reads what is published
+# and writes decisions; of SeaweedFS' rights, the one to write is also that to delete what one can name.
 OBJECT_ACCOUNTS = (
     ("pricing", "objects", ("Admin", "Read", "Write", "List", "Tagging")),
-    ("serving", "objects-serving", ("Write:pricing/decisions/*",)),
+    ("serving", "objects-serving", ("Read:pricing/published/*", "Write:pricing/decisions/*")),
 )
 
 
@@ -45,23 +41,14 @@ def folder_of(environment: Mapping[str, str], *, settings: Path) -> Path:
     return ROOT / named if named else FOLDER
 
 
-def write_files(folder: Path) -> list[Path]:
-    """Writes the files and returns those secrets that were made now.
+def write_secrets(folder: Path) -> list[Path]:
+    """Makes what is missing in `folder/secrets`, and returns it.
 
-    Args:
-        folder: Where they go; made when it is missing.
+    Files that hold the same secret are made of one another, and so are never at odds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    made = _write_secrets(folder / "secrets")
-    _write(folder / "prometheus" / "prometheus.yml", _json(prometheus()))
-    _write(folder / "prometheus" / "rules.yml", _json(rules()))
-    _write(folder / "grafana" / "dashboards" / "pricing.json", _json(dashboard()))
-    return made
-
-
-def _write_secrets(folder: Path) -> list[Path]:
-    """Makes what is missing. Files that hold the same secret are made of one another, and so are never at odds."""
+    folder = folder / "secrets"
     made: list[Path] = []
 
     def secret(name: str) -> str:
@@ -71,19 +58,18 @@ def _write_secrets(folder: Path) -> list[Path]:
             made.append(path)
         return path.read_text(encoding="utf-8").strip()
 
-    for role in ("mlflow", "pricing", "serving"):
+    for role in ("mlflow", "pricing"):
         _write(folder / f"postgres-{role}.conf", _ini(role, {"password": secret(f"postgres-{role}")}))
     secret("postgres")
-    for account in ("admin", "serving"):
-        login = {"mlflow_tracking_username": account, "mlflow_tracking_password": secret(f"mlflow-{account}")}
-        _write(folder / f"mlflow-{account}.ini", _ini("mlflow", login))
+    login = {"mlflow_tracking_username": "admin", "mlflow_tracking_password": secret("mlflow-admin")}
+    _write(folder / "mlflow-admin.ini", _ini("mlflow", login))
     identities = []
     for name, file, actions in OBJECT_ACCOUNTS:
         key = {"accessKey": name, "secretKey": secret(file)}
         identities.append({"name": name, "credentials": [key], "actions": list(actions)})
         login = {"aws_access_key_id": key["accessKey"], "aws_secret_access_key": key["secretKey"]}
         _write(folder / f"{file}.ini", _ini("default", login))
-    _write(folder / "objects.json", _json({"identities": identities}))
+    _write(folder / "objects.json", json.dumps({"identities": identities}, indent=1))
     keys = {"shop": "price,explain", "operator": "price,explain,admin", "prometheus": "admin"}
     lines = [f"{name} {secret(f'key-{name}')} {scopes}" for name, scopes in keys.items()]
     _write(folder / "api-keys", "\n".join(lines))
@@ -99,11 +85,6 @@ def _ini(section: str, values: Mapping[str, str]) -> str:
     return text.getvalue()
 
 
-def _json(value: object) -> str:
-    """JSON, which readers of YAML take, too."""
-    return json.dumps(value, indent=1)
-
-
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
@@ -112,5 +93,5 @@ def _write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else folder_of(os.environ, settings=ROOT / ".env")
-    new = write_files(target)
+    new = write_secrets(target)
     print(f"passwords and keys: {target / 'secrets'}, made now: {', '.join(path.name for path in new) or 'none'}")

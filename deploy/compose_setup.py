@@ -21,9 +21,9 @@ def make_storage() -> None:
     """
     import psycopg2  # noqa: PLC0415  (MLflow's image has it)
 
-    from deploy.database_setup import OWNERS, READER, prepare  # noqa: PLC0415
+    from deploy.database_setup import ROLES, prepare  # noqa: PLC0415
 
-    passwords = {role: _password(role) for role in (*OWNERS, READER)}
+    passwords = {role: _password(role) for role in ROLES}
     master = {"host": "postgres", "user": "postgres", "password": (SECRETS / "postgres").read_text().strip()}
     try:
         prepare(master, passwords)

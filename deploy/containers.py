@@ -91,6 +91,7 @@ class Task(Construct):
         secrets: Mapping[str, ecs.Secret] | None = None,
         health: Sequence[str] | None = None,
         stop_seconds: int = LONGEST_STOP,
+        essential: bool = True,
     ) -> ecs.ContainerDefinition:
         """Adds the container that the task is for.
 
@@ -102,6 +103,7 @@ class Task(Construct):
             secrets: Environment variable → secret.
             health: Command that says whether it lives, run every 10 s.
             stop_seconds: Between SIGTERM and SIGKILL.
+            essential: Whether the task ends with it; otherwise it alone is started again.
         """
         check = ecs.HealthCheck(
             command=["CMD", *(health or ["true"])],
@@ -117,7 +119,8 @@ class Task(Construct):
             command=None if command is None else list(command),
             environment=dict(variables or {}),
             secrets=dict(secrets or {}),
-            essential=True,
+            essential=essential,
+            enable_restart_policy=not essential,
             user=f"{USER}:{USER}",
             readonly_root_filesystem=True,
             linux_parameters=_without_capabilities(self, name),
@@ -158,7 +161,6 @@ class Task(Construct):
         image: ecs.ContainerImage,
         paths: Mapping[str, str],
         settings: Mapping[str, object] | None = None,
-        copied: Sequence[str] = (),
         before: ecs.ContainerDefinition | None = None,
     ) -> None:
         """Gives a container folders of the task's own to write to, and a settings file to read.
@@ -168,11 +170,10 @@ class Task(Construct):
             image: Of the container that prepares them first; any with Python.
             paths: Volume → where it is mounted.
             settings: Configuration that lies as YAML in SETTINGS_FILE.
-            copied: Volumes that begin with what the image has at their path.
             before: One that runs before the container and gets the same.
         """
         all_paths = {**paths, **({"settings": SETTINGS_FOLDER} if settings is not None else {})}
-        variables = {"VOLUMES": VOLUMES, "COPIED": " ".join(f"{name}={paths[name]}" for name in copied)}
+        variables = {"VOLUMES": VOLUMES}
         if settings is not None:
             variables["SETTINGS"] = yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
         first = self.add_first(

@@ -9,6 +9,7 @@ from aws_cdk import aws_rds as rds
 from constructs import Construct
 
 from deploy.alarms import Alarms
+from deploy.figures import by_label, figure
 from deploy.foundation import Foundation
 from deploy.platform import model_name, namespace
 from deploy.service import Service
@@ -19,21 +20,21 @@ CODES = (
     elbv2.HttpCodeTarget.TARGET_4XX_COUNT,
     elbv2.HttpCodeTarget.TARGET_5XX_COUNT,
 )
-# Title of a widget → the service's own figures in it (`serving.embedded`) and in which ways tasks' values become one.
-OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "Prices, by who gave them": (
-        ("Decisions", "DecisionsByRule", "DecisionsByCategory", "DecisionsFrozen", "DecisionsOverridden"),
-        ("Sum",),
+# Title of a widget → the service's own figures in it and in which way tasks' values become one.
+BY_LABEL = {
+    "Prices, by who gave them": ("pricing_decisions_total", "Sum"),
+    "Requests, by status": ("pricing_requests_total", "Sum"),
+}
+OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], str]] = {
+    "Confidence": (("pricing_confidence",), "Average"),
+    "Failures behind an answer": (("pricing_edge_fallbacks_total", "pricing_challenger_failures_total"), "Sum"),
+    "Age of the model's states, days": (("pricing_state_age_days",), "Maximum"),
+    "Versions that tasks refuse": (("pricing_refused_versions", "pricing_control_unread"), "Maximum"),
+    "Seconds since what is published answered": (("pricing_published_silence_seconds",), "Maximum"),
+    "Decision log: segments that wait, decisions dropped, 1 where it fails": (
+        ("pricing_log_waiting", "pricing_log_dropped", "pricing_log_failing"),
+        "Maximum",
     ),
-    "Doubt: low confidence, guardrails that bind": (("LowConfidence", "Clamped"), ("Sum",)),
-    "Confidence": (("Confidence",), ("Average",)),
-    "Latency in the service, ms: mean and p99 over all tasks' requests": (("LatencyMs",), ("Average", "p99")),
-    "Refused and failed requests": (("Refused", "ServerErrors"), ("Sum",)),
-    "Failures behind an answer": (("EdgeFallbacks", "ChallengerFailures", "DecisionsDropped"), ("Sum",)),
-    "Age of the model's states, days": (("StateAgeDays",), ("Maximum",)),
-    "Follower and log: 1 is trouble": (("FollowerFailing", "LogFailing"), ("Maximum",)),
-    "Versions that tasks refuse": (("RefusedVersions",), ("Maximum",)),
-    "Decisions that wait for their upload, seconds": (("UploadLagSeconds",), ("Maximum",)),
 }
 # What monitoring measures once a night (`monitoring.evaluate.metrics`).
 OF_MONITORING: dict[str, tuple[str, ...]] = {
@@ -72,7 +73,15 @@ class Dashboard(Construct):
                 [cloudwatch.AlarmStatusWidget(title="Alarms", width=WIDTH, height=5, alarms=alarms.all)],
                 self._callers(),
                 self._versions_and_tasks(),
-                *_rows([self._of_service(title, *named) for title, named in OF_THE_SERVICE.items()]),
+                *_rows(
+                    [
+                        *(_graph(title, [by_label(self._environment, *named)]) for title, named in BY_LABEL.items()),
+                        *(
+                            _graph(title, [figure(self._environment, name, statistic) for name in names])
+                            for title, (names, statistic) in OF_THE_SERVICE.items()
+                        ),
+                    ]
+                ),
                 *_rows([self._of_monitoring(title, names) for title, names in OF_MONITORING.items()]),
                 self._below(database),
                 [self._errors()],
@@ -117,10 +126,7 @@ class Dashboard(Construct):
         minute = Duration.minutes(1)
         service, targets = self._service.service, self._service.targets.metrics
         return [
-            _graph(
-                "Version served: all tasks on one line",
-                [self._own("ServedVersion", statistic, minute) for statistic in ("Maximum", "Minimum")],
-            ),
+            _graph("Version served: tasks, by version", [by_label(self._environment, "pricing_workers", "Sum")]),
             _graph(
                 "Tasks ready and not ready",
                 [
@@ -159,19 +165,6 @@ class Dashboard(Construct):
                 "limit 50",
             ],
         )
-
-    def _own(self, name: str, statistic: str, period: Duration) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=namespace(self._environment),
-            metric_name=name,
-            dimensions_map={"Service": "serving"},
-            statistic=statistic,
-            period=period,
-        )
-
-    def _of_service(self, title: str, names: Sequence[str], statistics: Sequence[str]) -> cloudwatch.GraphWidget:
-        five = Duration.minutes(5)
-        return _graph(title, [self._own(name, one, five) for name in names for one in statistics])
 
     def _of_monitoring(self, title: str, names: Sequence[str]) -> cloudwatch.GraphWidget:
         return _graph(

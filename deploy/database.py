@@ -12,7 +12,7 @@ from constructs import Construct
 from deploy.foundation import Foundation
 from deploy.network import DATABASE_PORT
 
-ROLES = ("mlflow", "pricing", "serving")  # as `database_setup` makes them, which only MLflow's image can import
+ROLES = ("mlflow", "pricing")  # as `database_setup` makes them, which only MLflow's image can import
 SETUP = (Path(__file__).parent / "database_setup.py").read_text(encoding="utf-8")
 VERSION = rds.PostgresEngineVersion.of("17.6", "17")
 
@@ -22,7 +22,7 @@ class Database(Construct):
 
     Attributes:
         instance: The instance.
-        passwords: Secret of each role: mlflow, pricing, serving.
+        passwords: Secret of each role: mlflow, pricing.
     """
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation) -> None:

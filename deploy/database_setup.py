@@ -9,9 +9,7 @@ import os
 import psycopg2
 from psycopg2 import sql
 
-# Role → the database that it owns; the service's role owns none.
-OWNERS = {"mlflow": "mlflow", "pricing": "pricing"}
-READER = "serving"
+ROLES = ("mlflow", "pricing")  # each owns the database of its name
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
@@ -33,33 +31,13 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
                 word = "ALTER" if role in roles else "CREATE"
                 statement = sql.SQL(word + " ROLE {} WITH LOGIN PASSWORD {}")
                 cursor.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
-            for role, database in OWNERS.items():
+            for role in ROLES:
                 # To give a database to a role, the master, who is no superuser on RDS, must be a member of it.
                 cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
-                if database not in databases:
+                if role not in databases:
                     statement = sql.SQL("CREATE DATABASE {} OWNER {}")
-                    cursor.execute(statement.format(sql.Identifier(database), sql.Identifier(role)))
-                statement = sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC")
-                cursor.execute(statement.format(sql.Identifier(database)))
-            statement = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
-            cursor.execute(statement.format(sql.Identifier(OWNERS["pricing"]), sql.Identifier(READER)))
-    finally:
-        connection.close()
-    _let_in({**master, "user": "pricing", "password": passwords["pricing"]})
-
-
-def _let_in(owner: dict[str, str]) -> None:
-    """Lets the service read the tables that there are and those that come."""
-    connection = psycopg2.connect(dbname=OWNERS["pricing"], **owner)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in (
-                "GRANT USAGE ON SCHEMA public TO {}",
-                "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}",
-                "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}",
-            ):
-                cursor.execute(sql.SQL(statement).format(sql.Identifier(READER)))
+                    cursor.execute(statement.format(sql.Identifier(role), sql.Identifier(role)))
+                cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(role)))
     finally:
         connection.close()
 
@@ -73,5 +51,5 @@ if __name__ == "__main__":
             "password": os.environ["PGPASSWORD"],
             "sslmode": "require",
         },
-        {role: os.environ[f"PASSWORD_{role.upper()}"] for role in (*OWNERS, READER)},
+        {role: os.environ[f"PASSWORD_{role.upper()}"] for role in ROLES},
     )

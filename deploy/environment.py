@@ -29,6 +29,7 @@ JOBS = {
     "monitor": "monitoring",
     "nightly": "pipelines.nightly",
     "promote": "pipelines.promote",
+    "publish": "pipelines.publish",
 }
 SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
@@ -126,7 +127,6 @@ class ServingPart(Part):
         requests_per_address: Requests in five minutes from one address, above which the firewall blocks it.
         p99_seconds: Slowest percentile above which an alarm goes off, seconds.
         error_share: Share of answers with status 5xx above which an alarm goes off.
-        version: Model version that every task serves, whatever the champion is; absent: the champion.
     """
 
     size: Size
@@ -146,7 +146,6 @@ class ServingPart(Part):
     requests_per_address: Annotated[int, Field(ge=10, le=2_000_000_000)]
     p99_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
     error_share: Share = 0.01
-    version: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def requests_per_minute(self) -> int:
@@ -203,7 +202,6 @@ class WatchPart(Part):
         state_age_days: Age of the model's states above which an alarm goes off.
         silent_hours: Hours without a decision after which an alarm goes off.
         night_hours: Hours without a figure of monitoring after which an alarm goes off; more than a day.
-        upload_lag_seconds: Age of the oldest decision that waits for its upload, above which an alarm goes off.
         guide: Where people who are alarmed find docs/operating.md; an alarm's description ends with it.
     """
 
@@ -215,7 +213,6 @@ class WatchPart(Part):
     state_age_days: Annotated[int, Field(ge=1, le=366)] = 28
     silent_hours: Annotated[int, Field(ge=1, le=24)] = 2
     night_hours: Annotated[int, Field(ge=25, le=72)] = 27
-    upload_lag_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operating.md"
 
 

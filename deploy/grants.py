@@ -7,6 +7,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_efs as efs
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from constructs import Construct
@@ -30,6 +31,16 @@ def objects(role: iam.IRole, bucket: s3.IBucket, actions: Sequence[str], *, pref
 def put_objects(role: iam.IRole, bucket: s3.IBucket, *, prefix: str) -> None:
     """Lets a role put objects under a prefix: not list, read or delete them."""
     _do(role, bucket, ["s3:PutObject", "s3:AbortMultipartUpload"], prefix=prefix)
+
+
+def write_log(role: iam.IRole, group: logs.ILogGroup) -> None:
+    """Lets a role add streams and lines to a log."""
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            resources=[group.log_group_arn],
+        )
+    )
 
 
 def _do(role: iam.IRole, bucket: s3.IBucket, actions: Sequence[str], *, prefix: str) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 DOCKERFILES = {"serving": "Dockerfile.serve", "mlflow": "Dockerfile.mlflow", "jobs": "Dockerfile.jobs"}
 BASE = "python:3.11-slim"  # of every image
+# What reads the service's figures (deploy/figures.py); AWS builds and signs it.
+COLLECTOR = "public.ecr.aws/aws-observability/aws-otel-collector:v0.43.3"
 BASE_LABEL = "org.opencontainers.image.base.name"
 PLATFORM = "linux/amd64"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -230,7 +232,7 @@ def build_words(dockerfile: str, *, base: str, commit: str, repository: str) -> 
 
 
 def copy(record: Record, registry: str, *, run: Run = run) -> Record:
-    """Copies the recorded images to another registry, under the commit as tag; those that are there already stay.
+    """Copies the recorded images, and the collector, to another registry; those that are there already stay.
 
     Raises:
         ImageError: One cannot be copied, or arrived with another digest.
@@ -245,6 +247,11 @@ def copy(record: Record, registry: str, *, run: Run = run) -> Record:
             arrived = digest_of(f"{there}:{record.commit}", run=run)
             if arrived != digest:
                 raise ImageError(f"{there}:{record.commit} is {arrived}, not the {digest} that was built") from None
+    collector = f"{registry}/collector:{COLLECTOR.rpartition(':')[2]}"
+    try:
+        digest_of(collector, run=run)
+    except AbsentError:
+        run(["docker", "buildx", "imagetools", "create", "--tag", collector, COLLECTOR])
     return Record(registry, record.commit, record.base, record.digests)
 
 

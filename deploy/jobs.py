@@ -10,14 +10,15 @@ from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
 from deploy.database import Database
 from deploy.environment import JOBS
 from deploy.foundation import Foundation
-from deploy.mlflow_users import ADMIN
 from deploy.platform import namespace, platform_settings
-from deploy.storage import DECISIONS, DECISIONS_LOG, SALES, log_group
+from deploy.storage import DECISIONS, PUBLISHED, SALES, log_group
 from deploy.tracking import Tracking, tracking_uri
 
 CONTAINER = "job"
-WITHOUT_SALES = {"promote"}
-# Who reads decisions, moves them from the log to the archive and deletes old ones, sends figures, and asks for jobs.
+WITHOUT_SALES = {"promote", "publish"}
+LOOP = ("--every", "10")  # of `publish`, in seconds
+# Who publishes, reads decisions, archives them and deletes old ones, sends figures, and asks for jobs.
+PUBLISH = {"refresh", "retrain", "nightly", "promote", "publish"}
 READ_DECISIONS = {"train", "tune", "retrain", "monitor", "nightly"}
 WRITE_DECISIONS = {"nightly"}
 MEASURE = {"monitor", "nightly"}
@@ -29,6 +30,7 @@ KEEPS_FILES = {
     "monitor": "Evidently's reports, and the panel of the last night",
     "nightly": "the panel of the last night, Evidently's reports",
 }
+EVERYTHING = (*grants.READ_OBJECTS, *grants.WRITE_OBJECTS, *grants.DELETE_OBJECTS)
 FROM_TABLES = "etl"  # as --sales: every job reads the tables that etl keeps
 
 
@@ -57,30 +59,50 @@ class Jobs(Construct):
             for variable, secret in environment.job_secrets.items()
         }
         self.tasks = {job: self._task(job, module) for job, module in JOBS.items()}
+        self._publish()
+
+    def _publish(self) -> None:
+        """Runs `publish` for ever: it mends what a job could not publish, and publishes what persons did by hand."""
+        ecs.FargateService(
+            self,
+            "Publisher",
+            cluster=self._base.cluster,
+            task_definition=self.tasks["publish"].definition,
+            desired_count=1,
+            security_groups=[self._base.network.jobs],
+            vpc_subnets=self._base.network.tasks,
+            assign_public_ip=False,
+            min_healthy_percent=0,
+            max_healthy_percent=100,
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+            enable_ecs_managed_tags=True,
+        )
 
     def _task(self, job: str, module: str) -> Task:
         base, environment = self._base, self._base.environment_
         task = Task(self, job.capitalize(), family=job, size=environment.jobs[job], base=base, log=self._log)
         data = base.buckets.data.bucket_name
         sales = () if job in WITHOUT_SALES else ("--sales", environment.sales.replace("{data}", data))
+        words = LOOP if job == "publish" else sales
         container = task.add(
             CONTAINER,
             image=self._image,
-            command=["python", "-m", module, *sales],
+            command=["python", "-m", module, *words],
             variables={
                 "TZ": environment.nightly.time_zone,
                 "MLFLOW_TRACKING_URI": tracking_uri(environment),
                 "PRICING_DATABASE_URL": self._database.url("pricing", database="pricing"),
                 "PRICING_CONFIG": SETTINGS_FILE,
                 "PRICING_HOME": HOME,
-                "PRICING_DECISIONS_ARCHIVE": f"s3://{data}/{DECISIONS}",
-                "PRICING_DECISIONS_URL": f"s3://{data}/{DECISIONS_LOG}",
+                "PRICING_PUBLISHED": f"s3://{data}/{PUBLISHED}",
+                "PRICING_DECISIONS_URL": f"s3://{data}/{DECISIONS}",
                 "PRICING_ACTOR": f"{job}@aws",
                 "PGSSLMODE": "require",
             },
             secrets={
                 "PGPASSWORD": ecs.Secret.from_secrets_manager(self._database.passwords["pricing"]),
-                **self._tracking.login(ADMIN),
+                **self._tracking.login(),
                 **{name: ecs.Secret.from_secrets_manager(secret) for name, secret in self._secrets.items()},
             },
         )
@@ -113,9 +135,10 @@ class Jobs(Construct):
         grants.publish(role, base.topic)  # every job that fails says so
         grants.objects(role, base.buckets.data, grants.READ_OBJECTS, prefix=SALES)  # a promotion may compare on them
         if job in READ_DECISIONS:
-            writes = (*grants.WRITE_OBJECTS, *grants.DELETE_OBJECTS) if job in WRITE_DECISIONS else ()
-            for prefix in (DECISIONS, DECISIONS_LOG):
-                grants.objects(role, base.buckets.data, [*grants.READ_OBJECTS, *writes], prefix=f"{prefix}/")
+            actions = EVERYTHING if job in WRITE_DECISIONS else grants.READ_OBJECTS
+            grants.objects(role, base.buckets.data, actions, prefix=f"{DECISIONS}/")
+        if job in PUBLISH:
+            grants.objects(role, base.buckets.data, EVERYTHING, prefix=f"{PUBLISHED}/")
         grants.use_key(role, base.key, by=["s3", "sns"], scope=self)
         if job in MEASURE:
             grants.put_metrics(role, namespace=namespace(base.environment_))

@@ -71,8 +71,6 @@ class Network(Construct):
             self.balancer.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(TLS_PORT), "callers, by TLS")
         pairs = [
             (self.balancer, self.serving, SERVING_PORT, "requests and readiness"),
-            (self.serving, self.mlflow, MLFLOW_PORT, "the follower"),
-            (self.serving, self.database, DATABASE_PORT, "switches"),
             (self.jobs, self.mlflow, MLFLOW_PORT, "runs and models"),
             (self.jobs, self.database, DATABASE_PORT, "promotions and switches"),
             (self.jobs, self.files, FILES_PORT, "what jobs remember"),

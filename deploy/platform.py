@@ -5,7 +5,6 @@ from typing import Any
 
 from deploy.environment import Environment
 
-LAME_DUCK_SECONDS = 15  # three looks of the load balancer at readiness
 ROLLBACK = ("answers-5xx", "slow-p99", "tasks-not-ready")  # alarms that take a deployment back
 
 
@@ -28,12 +27,7 @@ def platform_settings(environment: Environment, *, topic: str, bus: str) -> dict
         bus: Name of the event bus on which monitoring asks for jobs.
     """
     ours: dict[str, Any] = {
-        "serving": {
-            "embedded_metrics": namespace(environment),
-            "keys": "required",
-            "lame_duck_seconds": LAME_DUCK_SECONDS,
-            "workers": max(1, round(environment.serving.size.cpu / 512)),
-        },
+        "serving": {"keys": "required"},
         "monitoring": {
             "trigger": "event",
             "alerts": ["log", "sns"],

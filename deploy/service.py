@@ -7,19 +7,18 @@ from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from deploy import grants
 from deploy.balancer import Balancer
 from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
-from deploy.database import Database
 from deploy.environment import Environment
+from deploy.figures import KEY, add_collector
 from deploy.foundation import Foundation
-from deploy.mlflow_users import READER
 from deploy.network import SERVING_PORT
-from deploy.platform import LAME_DUCK_SECONDS, ROLLBACK, alarm_name, described, platform_settings
-from deploy.storage import DECISIONS_LOG
-from deploy.tracking import Tracking, tracking_uri
+from deploy.platform import ROLLBACK, alarm_name, described, platform_settings
+from deploy.storage import DECISIONS, PUBLISHED
 
 HEALTH = (
     "python",
@@ -29,9 +28,10 @@ HEALTH = (
 READY = "/health/ready"
 JUMP_LEAST = 2  # tasks that a jump adds at least
 PRIORITY = 10  # of the rule by which callers reach it
-# The web server and the follower get 20 s each to end, after the lame duck; a third lets the last line reach the log.
-STOP_SECONDS = LAME_DUCK_SECONDS + 2 * 20 + 5
-DRAIN_SECONDS = 20  # the longest answer waits 10 s for its body
+STOP_SECONDS = 30  # serving.__main__.GRACE_SECONDS, and the last line of the log
+DRAIN_SECONDS = 20  # after which a task that the load balancer has left is told to end
+# With the collector's key beside those that a person keeps.
+COMMAND = f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving'
 
 
 class Service(Construct):
@@ -107,44 +107,46 @@ class Service(Construct):
         self.service.node.add_dependency(rule, *self.rollback)
 
 
-def serving_task(scope: Construct, *, base: Foundation, database: Database, tracking: Tracking) -> Task:
-    """The task of the service. All that its role may do at AWS is to put decisions under their prefix.
+def serving_task(scope: Construct, *, base: Foundation) -> Task:
+    """The task of the service: it reads what is published and puts decisions, without MLflow or the database.
 
-    A task names itself by its host's name, of which there is one for each address in the VPC.
+    Its PRICING_HOME is the image's, with what was baked in; two folders of it are the task's own.
     """
-    environment, image = base.environment_, image_of(base, "serving")
-    version = environment.serving.version
+    environment, image, data = base.environment_, image_of(base, "serving"), base.buckets.data
     task = Task(scope, "Task", family="serving", size=environment.serving.size, base=base)
+    key = ecs.Secret.from_secrets_manager(
+        secretsmanager.Secret(
+            scope,
+            "MetricsKey",
+            description="Pricing: key by which the collector reads the service's figures",
+            encryption_key=base.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=40, exclude_punctuation=True),
+        )
+    )
     container = task.add(
         "serving",
         image=image,
+        command=["sh", "-c", COMMAND],
         variables={
             "HOST": "0.0.0.0",
             "PORT": str(SERVING_PORT),
             "TZ": environment.nightly.time_zone,
-            "MLFLOW_TRACKING_URI": tracking_uri(environment),
-            "PRICING_DATABASE_URL": database.url("serving", database="pricing"),
             "PRICING_CONFIG": SETTINGS_FILE,
             "PRICING_HOME": HOME,
-            "PRICING_NEEDS_MODEL": "true",
-            "PRICING_DECISIONS_URL": f"s3://{base.buckets.data.bucket_name}/{DECISIONS_LOG}",
-            **({} if version is None else {"PRICING_VERSION": str(version)}),
-            "PGSSLMODE": "require",
+            "PRICING_PUBLISHED": f"s3://{data.bucket_name}/{PUBLISHED}",
+            "PRICING_DECISIONS_URL": f"s3://{data.bucket_name}/{DECISIONS}",
         },
-        secrets={
-            **tracking.login(READER),
-            "PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys),
-            "PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["serving"]),
-        },
+        secrets={"PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys), KEY: key},
         health=HEALTH,
         stop_seconds=STOP_SECONDS,
     )
     container.add_port_mappings(ecs.PortMapping(container_port=SERVING_PORT))
     settings = platform_settings(environment, topic=base.topic.topic_arn, bus=base.bus.event_bus_name)
-    # What a champion was baked in with lies in the image's PRICING_HOME, which the volume would hide.
-    paths = {"home": HOME, "tmp": "/tmp"}
-    task.add_volumes(container, image=image, paths=paths, settings=settings, copied=["home"])
-    grants.put_objects(task.role, base.buckets.data, prefix=f"{DECISIONS_LOG}/")
+    paths = {"tmp": "/tmp", **{folder: f"{HOME}/{folder}" for folder in ("serving", "segments")}}
+    task.add_volumes(container, image=image, paths=paths, settings=settings)
+    add_collector(task, base=base, key=key)
+    grants.objects(task.role, data, grants.READ_OBJECTS, prefix=f"{PUBLISHED}/")
+    grants.put_objects(task.role, data, prefix=f"{DECISIONS}/")
     grants.use_key(task.role, base.key, by=["s3"], scope=scope)
     return task
 

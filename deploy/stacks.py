@@ -13,7 +13,6 @@ from deploy.database import Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation
 from deploy.jobs import Jobs
-from deploy.mlflow_users import ADMIN
 from deploy.schedule import Schedule
 from deploy.service import Service, scale, serving_task
 from deploy.tracking import Tracking
@@ -30,7 +29,7 @@ class TrackingStack(Stack):
         Firewall(self, "Firewall", balancer=self.balancer, base=base)
         self.database = Database(self, "Database", base=base)
         self.tracking = Tracking(self, "Mlflow", base=base, database=self.database)
-        CfnOutput(self, "MlflowLogin", value=self.tracking.passwords[ADMIN].secret_name)
+        CfnOutput(self, "MlflowLogin", value=self.tracking.password.secret_name)
         if base.environment_.network.people:
             self.tracking.show_to_people(self.balancer.listener)
         CfnOutput(self, "ServiceName", value=self.tracking.service.service_name)
@@ -55,8 +54,9 @@ class ServingStack(Stack):
         self, scope: Construct, name: str, *, base: Foundation, tracking: TrackingStack, **options: Any
     ) -> None:
         super().__init__(scope, name, **options)
-        task = serving_task(self, base=base, database=tracking.database, tracking=tracking.tracking)
-        self.service = Service(self, "Service", base=base, balancer=tracking.balancer, task=task)
+        self.service = Service(
+            self, "Service", base=base, balancer=tracking.balancer, task=serving_task(self, base=base)
+        )
         scale(self.service, environment=base.environment_)
         CfnOutput(self, "ServiceName", value=self.service.service.service_name)
 

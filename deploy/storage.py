@@ -13,7 +13,7 @@ from deploy.environment import Environment
 from deploy.network import Network
 
 USER = "10001"  # of every image
-SALES, DECISIONS, DECISIONS_LOG = "sales", "decisions", "decisions-log"  # in the data bucket
+SALES, DECISIONS, PUBLISHED = "sales", "decisions", "published"  # in the data bucket
 IMAGES_KEPT = 30
 RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -79,8 +79,7 @@ class Buckets(Construct):
 
     Attributes:
         artifacts: Models and files of MLflow's runs.
-        data: Sales under `sales/`, decisions as the service's tasks upload them under `decisions-log/`, archived ones
-            under `decisions/`.
+        data: Sales under `sales/`, versions that are served under `published/`, decisions under `decisions/`.
         logs: Access logs of the load balancer and of the other buckets.
     """
 
@@ -131,10 +130,10 @@ class Buckets(Construct):
 class JobFiles(Construct):
     """PRICING_HOME of the jobs that keep files from one task to the next (`deploy.jobs.KEEPS_FILES`).
 
-    State that programs share (promotions, switches, monitoring's memory, holdout, price tests, the locks of the night
-    and of retraining) is in the database, and decisions are in S3. Files remain: the rows that `etl --sales etl`
-    keeps and every job then reads, the panel of the last night whose sales could be read, Evidently's reports, and a
-    search that goes on. Every other task's PRICING_HOME goes with it.
+    State that programs share (promotions, switches, experiments, monitoring's memory, the locks of the night and of
+    retraining) is in the database; decisions and what is published are in S3. Files remain: the rows that
+    `etl --sales etl` keeps and every job then reads, the panel of the last night whose sales could be read,
+    Evidently's reports, and a search that goes on. Every other task's PRICING_HOME goes with it.
 
     Attributes:
         system: The file system.
@@ -171,7 +170,7 @@ class Images(Construct):
     """A repository for each image: tags stay what they are, and every push is scanned.
 
     Attributes:
-        repositories: By the image's name: serving, mlflow, jobs.
+        repositories: By the image's name: serving, mlflow, jobs, collector.
     """
 
     def __init__(self, scope: Construct, name: str, *, key: kms.IKey, environment: Environment) -> None:
@@ -189,7 +188,7 @@ class Images(Construct):
                 lifecycle_rules=[ecr.LifecycleRule(max_image_count=IMAGES_KEPT)],
                 empty_on_delete=not environment.kept,
             )
-            for image in ("serving", "mlflow", "jobs")
+            for image in ("serving", "mlflow", "jobs", "collector")
         }
 
 

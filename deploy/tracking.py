@@ -15,7 +15,7 @@ from deploy.containers import Task, image_of, starts_after
 from deploy.database import SETUP, Database
 from deploy.environment import Environment
 from deploy.foundation import Foundation, private_domain
-from deploy.mlflow_users import ADMIN, READER
+from deploy.mlflow_users import ADMIN
 from deploy.network import DATABASE_PORT, MLFLOW_PORT
 
 HEALTH = (
@@ -35,13 +35,12 @@ def tracking_uri(environment: Environment) -> str:
 class Tracking(Construct):
     """MLflow's service, which the image's own command starts (`deploy/tracking_server.py`).
 
-    Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`), and its users
-    (`deploy.mlflow_users`): whoever may move an alias decides prices. Jobs and people are `admin`; the service, which
-    answers the internet, is a user that moves no alias.
+    Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`), and its user
+    `admin` (`deploy.mlflow_users`), whom jobs and people are: whoever may move an alias decides prices.
 
     Attributes:
         service: The service.
-        passwords: Secret of each of MLflow's users: admin, serving.
+        password: Secret with name and password of MLflow's user.
     """
 
     def __init__(
@@ -55,7 +54,19 @@ class Tracking(Construct):
         super().__init__(scope, name)
         self._base, environment, artifacts = base, base.environment_, base.buckets.artifacts
         image = image_of(base, "mlflow")
-        self.passwords = {user: self._secret(user, f"password of MLflow's user {user}") for user in (ADMIN, READER)}
+        self.password = secretsmanager.Secret(
+            self,
+            "AdminPassword",
+            description=f"Pricing: password of MLflow's user {ADMIN}",
+            encryption_key=base.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=40,
+                exclude_punctuation=True,
+                secret_string_template=json.dumps({"username": ADMIN}),
+                generate_string_key="password",
+            ),
+        )
+        password = ecs.Secret.from_secrets_manager(self.password, "password")
         store = database.url("mlflow", database="mlflow")
         store_password = {"PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["mlflow"])}
         task = Task(self, "Task", family="mlflow", size=environment.tracking.size, base=base)
@@ -77,7 +88,7 @@ class Tracking(Construct):
             },
             secrets={
                 **store_password,
-                "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.passwords[ADMIN], "password"),
+                "MLFLOW_AUTH_ADMIN_PASSWORD": password,
             },
             health=HEALTH,
             stop_seconds=30,
@@ -89,13 +100,7 @@ class Tracking(Construct):
             image=image,
             command=["python", "-c", USERS],
             variables={"MLFLOW_BACKEND_STORE_URI": store, "PGSSLMODE": "require"},
-            secrets={
-                **store_password,
-                **{
-                    f"PASSWORD_{user.upper()}": ecs.Secret.from_secrets_manager(secret, "password")
-                    for user, secret in self.passwords.items()
-                },
-            },
+            secrets={**store_password, "PASSWORD_ADMIN": password},
         )
         task.add_volumes(
             container,
@@ -134,26 +139,12 @@ class Tracking(Construct):
         )
         self.service.node.add_dependency(database.instance)
 
-    def login(self, user: str) -> dict[str, ecs.Secret]:
+    def login(self) -> dict[str, ecs.Secret]:
         """What MLflow's client takes user and password from, for a task."""
         return {
-            "MLFLOW_TRACKING_USERNAME": ecs.Secret.from_secrets_manager(self.passwords[user], "username"),
-            "MLFLOW_TRACKING_PASSWORD": ecs.Secret.from_secrets_manager(self.passwords[user], "password"),
+            f"MLFLOW_TRACKING_{name.upper()}": ecs.Secret.from_secrets_manager(self.password, name)
+            for name in ("username", "password")
         }
-
-    def _secret(self, user: str, what: str) -> secretsmanager.Secret:
-        return secretsmanager.Secret(
-            self,
-            f"{user.capitalize()}Password",
-            description=f"Pricing: {what}",
-            encryption_key=self._base.key,
-            generate_secret_string=secretsmanager.SecretStringGenerator(
-                password_length=40,
-                exclude_punctuation=True,
-                secret_string_template=json.dumps({"username": user}),
-                generate_string_key="password",
-            ),
-        )
 
     def show_to_people(self, listener: elbv2.IApplicationListener) -> None:
         """Lets the load balancer hand MLflow's pages to the networks of `people`, under its own name."""

@@ -14,7 +14,6 @@ from pricing.errors import RequestError, UnknownProductError, nearest
 
 CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
-UNFORESEEN = "something unforeseen went wrong; it is in the log"
 _LONGEST = 100  # characters of a found value that are shown
 _UNTOLD = 10_000  # of more faults none is listed: describing them would take seconds
 _CONSEQUENCE = "default_factory_not_called"  # of a value that another field would have given, had it been right

@@ -31,7 +31,7 @@ class Registry:
         fails: Command (its first words) → exit code and message with which it fails.
     """
 
-    digests: dict[str, str] = field(default_factory=lambda: {images.BASE: BASE_DIGEST})
+    digests: dict[str, str] = field(default_factory=lambda: {images.BASE: BASE_DIGEST, images.COLLECTOR: BASE_DIGEST})
     labels: dict[str, str] = field(default_factory=dict)
     signed: set[str] = field(default_factory=set)
     commands: list[list[str]] = field(default_factory=list)
@@ -171,7 +171,8 @@ def test_a_copy_is_the_image_that_was_built_and_is_made_once() -> None:
     images.copy(record, THERE, run=registry.run)
 
     assert copied.digests == record.digests == images.found(THERE, commit=COMMIT, run=registry.run)
-    assert len(registry.ran("docker", "buildx", "imagetools", "create")) == len(images.DOCKERFILES)
+    assert len(registry.ran("docker", "buildx", "imagetools", "create")) == len(images.DOCKERFILES) + 1
+    assert f"{THERE}/collector:{images.COLLECTOR.rpartition(':')[2]}" in registry.digests
 
 
 def test_a_copy_that_arrives_changed_is_refused() -> None:

