@@ -48,6 +48,7 @@ _JSON |= {"number": "'UBIGINT', 'BIGINT', 'DOUBLE'", "numbers": "'UBIGINT', 'BIG
 _ABSENT = {"": "false", "null": "t[{0}] = 'NULL'", "absent": "coalesce(t[{0}], 'NULL') = 'NULL'"}
 _FORMS = {"day": r"\d{4}-\d{2}-\d{2}", "time": r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})"}
 _LINE = {"segment": "VARCHAR", "number": "BIGINT", "line": "VARCHAR"}  # where a line comes from, and itself
+_DRAWN = "product_id IN (SELECT product_id FROM {} WHERE deviation IS NOT NULL)"
 _DAY = re.compile(r"(?:lines/|parquet/date=)(\d{4}-\d{2}-\d{2})/[^/]+\.(?:jsonl|parquet)")
 _AT_ONCE = 64  # objects that are fetched at once
 _THREADS = 16
@@ -90,11 +91,11 @@ def read_decisions(url: str, *, since: dt.datetime | None = None, drawn: bool = 
     Raises:
         SourceError: The log cannot be read.
     """
-    which = ['"at" >= $1'] if since else []
-    which += ["product_id IN (SELECT product_id FROM decisions WHERE deviation IS NOT NULL)"] if drawn else []
-    query = f'SELECT line FROM decisions WHERE {" AND ".join(which) or "true"} ORDER BY "at", worker, sequence'
-    with open_log(url, since=since.astimezone(dt.UTC).date() if since else None, lines=True) as (con, damaged):
-        rows = con.execute(query, [since] if since else []).fetchall()
+    which = f'($1 IS NULL OR "at" >= $1) AND {_DRAWN.format("decisions") if drawn else "true"}'
+    query = f'SELECT line FROM decisions WHERE {which} ORDER BY "at", worker, sequence'
+    day = since.astimezone(dt.UTC).date() if since else None
+    with open_log(url, since=day, lines=True, drawn=drawn) as (con, damaged):
+        rows = con.execute(query, [since]).fetchall()
     records = []
     for (line,) in rows:
         try:
@@ -106,7 +107,7 @@ def read_decisions(url: str, *, since: dt.datetime | None = None, drawn: bool = 
 
 @contextmanager
 def open_log(
-    url: str, *, since: dt.date | None = None, few: int = 0, lines: bool = False
+    url: str, *, since: dt.date | None = None, few: int = 0, lines: bool = False, drawn: bool = False
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", int]]:
     """Yields a connection whose table `decisions` has the COLUMNS of each decision once, and how many are damaged.
 
@@ -115,19 +116,19 @@ def open_log(
         since: Leaves out earlier days, but those archived that are needed to have a `few` decisions.
         few: See `since`.
         lines: Whether the table also has each `line`, whole.
+        drawn: Leaves out archived products of which no experiment drew a price that day or before.
 
     Raises:
         SourceError: The log cannot be read.
     """
     store = open_store(url)
     with TemporaryDirectory(prefix="pricing-log-") as scratch, _connection(scratch) as con:
-        recent = [key for key in _keys(store, "lines/") if since is None or _day(key) >= since]
+        recent = [key for key in _keys(store, "lines/") if since is None or _day(key) >= since.isoformat()]
         _read_lines(con, store, recent, lines=lines)
         # Archived is what was deleted before: listed after the lines were read, no decision is missed.
-        for key in reversed(_keys(store, "parquet/")):
-            if since is not None and _day(key) < since and _count(con, "worker IS NOT NULL") >= few:
-                break
-            _read_parquet(con, store, key, scratch=scratch, lines=lines)
+        for key in sorted(_keys(store, "parquet/"), reverse=not drawn):
+            if since is None or _day(key) >= since.isoformat() or _held(con) < few:
+                _read_parquet(con, store, key, scratch=scratch, lines=lines, drawn=drawn)
         damaged = _count(con, "worker IS NULL")
         if damaged:
             first = con.execute(
@@ -156,8 +157,10 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
     """
     store, archived = open_store(url), 0
     if kept_since is not None:
-        store.delete([key for key in (*_keys(store, "lines/"), *_keys(store, "parquet/")) if _day(key) < kept_since])
-    past = [key for key in _keys(store, "lines/") if _day(key) < before]
+        store.delete(
+            [key for key in (*_keys(store, "lines/"), *_keys(store, "parquet/")) if _day(key) < kept_since.isoformat()]
+        )
+    past = [key for key in _keys(store, "lines/") if _day(key) < before.isoformat()]
     for day in sorted({_day(key) for key in past}):
         keys = [key for key in past if _day(key) == day]
         with TemporaryDirectory(prefix="pricing-log-") as scratch, _connection(scratch) as con:
@@ -201,14 +204,19 @@ def _count(con: "duckdb.DuckDBPyConnection", which: str) -> int:
     return int(count)
 
 
+def _held(con: "duckdb.DuckDBPyConnection") -> int:
+    ((rows,),) = con.execute("SELECT count(worker) FROM found").fetchall()
+    return int(rows)
+
+
 def _keys(store: ObjectStore, prefix: str) -> list[str]:
     """The objects of a log, in order of their days."""
     return [key for key in store.keys(prefix) if _DAY.fullmatch(key)]
 
 
-def _day(key: str) -> dt.date:
+def _day(key: str) -> str:
     found = _DAY.fullmatch(key)
-    return dt.date.fromisoformat(found[1]) if found else dt.date.min
+    return found[1] if found else ""
 
 
 def _read_lines(con: "duckdb.DuckDBPyConnection", store: ObjectStore, keys: Sequence[str], *, lines: bool) -> None:
@@ -229,18 +237,20 @@ def _read_lines(con: "duckdb.DuckDBPyConnection", store: ObjectStore, keys: Sequ
             con.unregister("batch")
 
 
-def _read_parquet(con: "duckdb.DuckDBPyConnection", store: ObjectStore, key: str, *, scratch: str, lines: bool) -> None:
+def _read_parquet(
+    con: "duckdb.DuckDBPyConnection", store: ObjectStore, key: str, *, scratch: str, lines: bool, drawn: bool = False
+) -> None:
     body = store.get(key)
     if body is None:  # its day is no longer kept
         return
     file = Path(scratch) / key
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(body)
     kept = "line" if lines else "if(worker IS NULL, line, NULL) AS line"
-    con.execute(
-        f"INSERT INTO found BY NAME SELECT {kept}, segment, number, {_quoted(COLUMNS)} FROM read_parquet($1)",
-        [str(file)],
-    )
+    table = "read_parquet($1)"
+    which = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(table)}" if drawn else "true"
+    columns = f"{kept}, segment, number, {_quoted(COLUMNS)}"
+    con.execute(f"INSERT INTO found BY NAME SELECT {columns} FROM {table} WHERE {which}", [str(file)])
     file.unlink()
 
 

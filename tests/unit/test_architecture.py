@@ -31,6 +31,7 @@ INWARD = (
         "served_config",
         "csv_text",
         "markdown_text",
+        "objects",
     ),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )
