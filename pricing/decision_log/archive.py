@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pricing.objects import open_store
 from pricing.errors import SourceError
 from pricing.fileio import replace_atomically, replace_text
-from pricing.objects import open_store
 
 if TYPE_CHECKING:
     import pandas as pd

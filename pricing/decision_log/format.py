@@ -34,6 +34,7 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import Assignment
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.archive import Moved, default_archive, first_drawn_day, kept_since, read_archive, read_note
+from pricing.objects import ObjectStore, open_store
 from pricing.decision_log.uploads import (
     Listing,
     UploadedLines,
@@ -44,7 +45,6 @@ from pricing.decision_log.uploads import (
     started_on,
 )
 from pricing.errors import SourceError
-from pricing.objects import ObjectStore, open_store
 
 SCHEMA = 3
 _IDENTITY = {"schema", "worker", "sequence", "at", "date", "product_id", "category", "request", "decision"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.decision_log.archive import default_archive
-from pricing.errors import ConfigError
 from pricing.objects import check_address
+from pricing.errors import ConfigError
 from pricing.paths import ARCHIVE_VARIABLE, UPLOADS_VARIABLE, pricing_home
 
 

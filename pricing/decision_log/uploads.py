@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pricing.decision_log.archive import Moved, runs_of
-from pricing.errors import SourceError
 from pricing.objects import ObjectStore
+from pricing.errors import SourceError
 
 NOTE = "compacted.json"
 _DAY = re.compile(r"day=(?P<day>\d{4}-\d{2}-\d{2})")
