@@ -5,7 +5,6 @@ import datetime as dt
 import json
 import logging
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -18,11 +17,11 @@ import pandas as pd
 
 from monitoring import actions, evaluate, launchers, performance
 from monitoring.business import effect, line, weeks
-from monitoring.decisions import NO_DECISIONS, load_decisions, tabulate
+from monitoring.decisions import load_decisions
 from monitoring.evaluate import SEED, Evaluation
 from monitoring.evidently_reports import Reports, Window, add_to_workspace, html, render
 from monitoring.performance import DecisionScores
-from monitoring.policy import Action, Finding, JobHistory, PolicyOutcome, decide
+from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
 from monitoring.report import WeeklySummary, drift_head, page, weekly_page
 from monitoring.store import MonitoringStore
 from monitoring.todo import Task, tasks
@@ -44,11 +43,10 @@ from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiments import Experiment
-from pricing.decision_log.places import log_places
+from pricing.decision_log.read import log_url
 from pricing.errors import HistoryError, PricingError
-from pricing.fileio import redact_url
 from pricing.objects import open_store
-from pricing.paths import ARCHIVE_VARIABLE, CHECKOUT, pricing_home, tracking_uri
+from pricing.paths import CHECKOUT, pricing_home, tracking_uri
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page
@@ -86,7 +84,13 @@ def _monitor(argv: Sequence[str] | None) -> int:
         store = MonitoringStore(
             home / "monitoring" / "monitoring.db", url=given_database_url(), model=config.registry.model_name
         )
-        decisions, log_findings = _decisions(options, config, now=now, panel=panel, known=store.has_outcomes())
+        decisions, log_findings = load_decisions(
+            options.decisions or log_url(),
+            now=now,
+            days=STEP_DAYS[panel.period],
+            known=store.has_outcomes(),
+            since=panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at),
+        )
         launcher = launchers.job_launcher(
             config.monitoring,
             parameters=given,
@@ -105,7 +109,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             champion=champion,
             config=config.monitoring,
             earlier=None if options.decisions else store.errors,
-            log=_log_place(options),
+            log=options.decisions or log_url(),
         )
         figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
         figures |= _remember(store, evaluation, config.monitoring, last=panel.dates[-1].astype(dt.date), now=now)
@@ -145,7 +149,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
             repeat = _repeat(config, evaluation, run=run, summary=out / "summary.html", version=after)
             failures = [*result.failures, *_publish(figures, config)]
             failures += _tell(outcome, result, evaluation=evaluation, config=config, repeat=repeat, todo=todo)
-            _fail(outcome, failures, log=_log_place(options))
+            _fail(outcome, failures, log=options.decisions or log_url())
     return EXIT_CODES[outcome.action] if options.exit_code == "true" else 0
 
 
@@ -156,7 +160,7 @@ def job_options() -> Options:
         "Compares decisions with the sales that followed, reports drift and decay, and says what to do.",
     )
     parser.add_sales()
-    parser.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
+    parser.add_argument("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
     parser.add_config()
     parser.add_argument("--quarantine", type=Path, metavar="DIR", help="write bad rows of the sales here and go on")
     parser.add_argument("--out", type=Path, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
@@ -366,26 +370,6 @@ def _todo_lines(todo: Sequence[Task]) -> Iterator[str]:
     for number, task in enumerate(todo, start=1):
         yield f"to do {number}: {task.what} ({task.why})"
         yield from (f"  $ {command}" for command in task.commands)
-
-
-def _decisions(
-    options: argparse.Namespace, config: Config, *, now: dt.datetime, panel: Panel, known: bool
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads the decisions that an evaluation needs; a shop that never decided a price has none, which is no error."""
-    log, days = log_places(options.decisions), STEP_DAYS[panel.period]
-    if options.decisions is None and not log.readable and not os.environ.get(ARCHIVE_VARIABLE):
-        return tabulate(NO_DECISIONS, now=now, days=days, known=known)
-    since = panel.dates[-1].astype(dt.date) - dt.timedelta(days=config.monitoring.days_looked_at)
-    decisions, findings = load_decisions(
-        log.folder, now=now, archive=log.archive, uploads=log.uploads, days=days, known=known, since=since
-    )
-    return decisions, findings
-
-
-def _log_place(options: argparse.Namespace) -> str:
-    """Where decisions are read from, in words."""
-    log = log_places(options.decisions)
-    return redact_url(log.uploads) if log.uploads else str(log.folder)
 
 
 def _day(text: str) -> np.datetime64:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from monitoring.actions import ActionResult
 from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
-from pricing.paths import ARCHIVE_VARIABLE
 from pricing.runtime.cli import CommandLine
 
 
@@ -68,16 +67,14 @@ _WHAT = {
     "answers_by_rule": "Find out why the model does not answer",
     "job_hangs": "End the job that hangs; its log lies in monitoring/jobs under PRICING_HOME",
     "log_empty": "Restore the folder of the decision log, or have prices decided again, by this or by the service; see "
-    "whether PRICING_DECISIONS_URL and PRICING_DECISIONS_ARCHIVE name where decisions go, and whether tasks are ready",
+    "whether PRICING_DECISIONS_URL names where decisions go, and whether tasks are ready",
     "no_decisions": "Have prices decided and charge them, by this or by the service; look again when they have sold",
     "nothing_joined": "Compare product ids and days of the sales with those of the decisions",
     "product_unknown": "Compare the product ids of the shop with those of the sales",
     "column_empty": "Mend the source of this column in the sales",
     "column_emptier": "Look at the source of this column in the sales",
     "champion_unknown": "Train and promote a version, or mend the way to the registry",
-    "log_damaged": "Look at the disk of the decision log",
-    "log_lost": "Look at the disk of the decision log",
-    "log_elsewhere": "Name the archive of decisions, then look again",
+    "log_damaged": "Look at the lines that the job's log names",
     "clock_ahead": "Set the clock of the machine that decides",
     "clock_back": "Set the clock of the machine that decides",
     "truth_partial": "Look again when that day's sales are complete",
@@ -109,7 +106,6 @@ def _task(code: str, why: str, line: CommandLine) -> Task:
         "no_decisions": (price,),
         "category_decayed": (line.job("retrain"),),
         "champion_unknown": (line.job("train"), line.job("promote")),
-        "log_elsewhere": (f"export {ARCHIVE_VARIABLE}=…", again),
         "truth_partial": (again,),
         "elasticity_unidentified": (line.job("experiment", action="plan", name="first", draw="0.2", weeks="26"),),
     }

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -40,8 +39,7 @@ from pricing.decision.experiments import (
 )
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.format import read_decisions
-from pricing.decision_log.places import log_places
+from pricing.decision_log.read import log_url, read_decisions
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
@@ -127,7 +125,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--challenger", metavar="N:SHARE", help="a version or alias that prices a share")
     options.add_argument("--weeks", type=at_least(1), metavar="N", help="that it lasts; absent: until it is stopped")
     options.add_argument("--start", type=dt.date.fromisoformat, metavar="DATE", help="a Monday; absent: the next one")
-    options.add_argument("--decisions", type=Path, metavar="DIR", help="decision log; absent: PRICING_HOME/decisions")
+    options.add_argument("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
     options.add_argument("--today", type=dt.date.fromisoformat, metavar="DATE", help="the present day; absent: today")
     return options.parse(argv)
 
@@ -305,8 +303,7 @@ def _of_draws(
     options: argparse.Namespace, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
-    log = log_places(options.decisions)
-    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, drawn=True).records
+    records = read_decisions(options.decisions or log_url(), drawn=True).records
     draws = find_draws(panel, [record for record in records if (record["experiment"] or {}).get("name") == one.name])
     usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""

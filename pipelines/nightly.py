@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,9 +15,9 @@ from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
-from pricing.decision_log.places import log_places
-from pricing.errors import PricingError, RegistryError
-from pricing.paths import ARCHIVE_VARIABLE, pricing_home, tracking_uri
+from pricing.decision_log.read import archive, holds_decisions, log_url
+from pricing.errors import PricingError, RegistryError, SourceError
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
@@ -130,10 +129,12 @@ class _Night:
         that fails here too has said so: what stopped the sales is this night's error.
         """
         said = "no sales could be read, so states stay as they are"
-        if self._registry.at(CHAMPION) is None or not log_places().readable:
+        if self._registry.at(CHAMPION) is None:
             return said
-        archived, _ = self._compact()
-        said = "; ".join([said, *archived])
+        there, trouble = self._archive()
+        if not there:
+            return said
+        said += f"; {trouble}" if trouble else ""
         if not is_panel(self._panel):
             return f"{said}; there are none of an earlier night to monitor with"
         try:
@@ -146,11 +147,10 @@ class _Night:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
         if self._registry.at(CHAMPION) is None:
             return self._retrain("there is no champion yet", source=source), None
-        log = log_places()
-        if not log.readable and not _may_be_live():
-            return f"no decision log in {log.folder}, so nothing to monitor; {self._refresh()}", None
         complaint: PricingError | None
-        archived, complaint = self._compact() if log.readable else ([], None)
+        there, complaint = self._archive()
+        if not there and not _may_be_live():
+            return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
         try:
             outcome = self._monitor()
         except JobError as error:
@@ -165,7 +165,7 @@ class _Night:
         else:
             parts.append(self._refresh())
         deleted, trouble = self._delete_versions()
-        return "; ".join([*parts, *archived, *deleted]), complaint or trouble
+        return "; ".join([*parts, *deleted]), complaint or trouble
 
     def publish(self) -> int:
         """Publishes the champion, which a job of this night may have failed to do; returns the exit code."""
@@ -181,16 +181,20 @@ class _Night:
         """Returns the tags of this night's monitoring run."""
         return child_tags(self._run, "monitor")
 
-    def _compact(self) -> tuple[list[str], JobError | None]:
-        """Moves closed segments of the decision log to the archive, where monitoring reads them by day."""
+    def _archive(self) -> tuple[bool, SourceError | None]:
+        """Archives past days of the decision log by day, and deletes those older than configured.
+
+        Returns:
+            Whether there is a log, as far as is known, and why it could not be archived.
+        """
+        today, days = dt.datetime.now(dt.UTC).date(), self._config.serving.log_days
         try:
-            self._start("serving.compact", self._common, run=self._run, keep=self._held)
-        except JobError as error:
-            return [], error
-        log, archive = log_places(), os.environ.get(ARCHIVE_VARIABLE)
-        if log.uploads is not None:
-            return [f"closed segments of the decision log, and past days of {log.uploads}, are in {log.archive}"], None
-        return [f"closed segments of the decision log are in {archive}"] if archive else [], None
+            if not holds_decisions(log_url()):
+                return False, None
+            archive(log_url(), before=today, kept_since=today - dt.timedelta(days=days) if days else None)
+        except SourceError as error:
+            return True, error
+        return True, None
 
     def _delete_versions(self) -> tuple[list[str], RegistryError | None]:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""

@@ -117,7 +117,7 @@ def _price(argv: Sequence[str] | None) -> int:
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
         if applied:
-            log_decisions(answers, pricing_home() / "decisions")
+            log_decisions(answers)
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")

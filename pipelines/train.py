@@ -29,8 +29,7 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.format import read_decisions
-from pricing.decision_log.places import log_places
+from pricing.decision_log.read import log_url, read_decisions
 from pricing.errors import HistoryError
 from pricing.paths import tracking_uri
 from pricing.registry import CHALLENGER
@@ -168,17 +167,13 @@ def _logged_losses() -> Iterator[None]:
                 MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(panel: Panel, folder: Path | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
     """(product, period) logs of the factors that experiments drew for prices; None without any. Logs their number.
 
     Raises:
         SourceError: The log cannot be read.
     """
-    log = log_places(folder)
-    if folder is None and not log.readable:
-        return None
-    records = read_decisions(log.folder, archive=log.archive, uploads=log.uploads, drawn=True).records
-    draws = find_draws(panel, records)
+    draws = find_draws(panel, read_decisions(log or log_url(), drawn=True).records)
     if not draws.logged:
         return None
     missed = draws.logged - draws.used
@@ -191,7 +186,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("train", "Trains a model on sales and registers it as the challenger.")
     options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
     options.add_argument(
-        "--decisions", type=Path, metavar="DIR", help="decision log with drawn prices; absent: PRICING_HOME/decisions"
+        "--decisions", metavar="URL", help="decision log with drawn prices, a folder or s3://…; absent: the service's"
     )
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")

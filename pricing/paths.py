@@ -17,8 +17,7 @@ SQLITE = "sqlite:///"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
 STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
 ETL_VARIABLE = "PRICING_ETL"  # where etl keeps what it makes: a folder or an s3:// address; PRICING_HOME/etl without it
-ARCHIVE_VARIABLE = "PRICING_DECISIONS_ARCHIVE"  # where old decisions are kept: a folder or an s3:// address
-UPLOADS_VARIABLE = "PRICING_DECISIONS_URL"  # where serving tasks upload their decision logs: the same
+LOG_VARIABLE = "PRICING_DECISIONS_URL"  # where the decision log lies: the same; PRICING_HOME/decisions without it
 
 
 def tracking_uri(environment: Mapping[str, str] = os.environ) -> str:

@@ -68,7 +68,6 @@ ANSWER = {
 }
 WATCH = {
     "monitor": Job("monitoring"),
-    "compact": Job("serving.compact"),
     "alarms": Job("monitoring.alarms"),
 }
 HELP = {"doctor": Job("pricing.runtime.doctor")}

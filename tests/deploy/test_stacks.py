@@ -38,12 +38,10 @@ from deploy.stacks import STACKS, build
 from monitoring import aws as monitoring_aws
 from monitoring import evaluate
 from monitoring.alarms import definitions
-from monitoring.decisions import tabulate
 from monitoring.evaluate import evaluate_decisions
 from monitoring.launchers import JobRequest, send_metrics
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
-from pricing.decision_log.format import LogReading
 from serving.current_version import FollowerStatus
 from serving.service import version_gauges
 from tests.kit.findings import ACCEPTED, Finding, unexplained, without_use
@@ -914,7 +912,7 @@ def sent_by_monitoring() -> Iterator[Figure]:
     config = load_config().monitoring
     endpoints = config.endpoints.model_copy(update={"namespace": "Shop"})
     sends = config.model_copy(update={"metrics": ["cloudwatch"], "endpoints": endpoints})
-    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=now)
+    decisions, findings = world.tabulated([], now=now)
     evaluation = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=config)
     cloud = CloudWatch()
     with pytest.MonkeyPatch.context() as patch:

@@ -12,8 +12,7 @@ import pytest
 from pipelines.experiment import forecast, main
 from pricing.decision.experiments import Arm, Experiments
 from pricing.decision.request import PriceRequest
-from pricing.decision_log.format import LogEntry
-from pricing.decision_log.writer import LogWriter
+from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.control import read_control
@@ -124,7 +123,7 @@ def test_draws_are_planned_charged_and_evaluated(home: Path, capsys: pytest.Capt
         units_sold=panel.units_sold.ravel(), price=panel.price.ravel(), list_price=panel.list_price.ravel(),
         unit_cost=panel.unit_cost.ravel(), category=np.repeat(panel.categories, len(panel.dates)),
     )  # fmt: skip
-    sales, log, rows = sales[sales["units_sold"].notna()], LogWriter(home / "decisions"), []
+    sales, log, rows = sales[sales["units_sold"].notna()], LogWriter(home / "segments", url=str(home / "decisions")), []
     usual, mean = sales.groupby("product_id").last(), sales.groupby("product_id")["units_sold"].mean()
     for day in (MONDAY + dt.timedelta(days=day) for day in range(35)):
         for product, last in usual.iterrows():

@@ -23,8 +23,7 @@ from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
-from pricing.decision_log.format import LogEntry
-from pricing.decision_log.writer import LogWriter
+from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.demand import evaluation
 from pricing.demand.backtest import evaluate
 from pricing.demand.folds import Fold
@@ -149,7 +148,7 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     frame = pd.concat([market.frame(), *shop.nights[:NIGHTS]], ignore_index=True)
     frame.to_parquet(sales)
     until = frame["date"].max().date()
-    writer = LogWriter(home / "home" / "decisions")
+    writer = LogWriter(home / "home" / "segments", url=str(home / "home" / "decisions"))
     writer.append([entry for entry in shop.entries if entry.date <= until])
     writer.close()
     assert refresh.main(["--sales", sales, "--config", config]) == 0  # as every night

@@ -1,6 +1,7 @@
 """The nights of a shop: which jobs run, in which order, and what a night leaves that was cut off at any of them."""
 
 import datetime as dt
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from pipelines import nightly
 from pipelines.commands import JobError, only_one
 from pricing.config import load_config
 from pricing.data.panel import save_panel
+from pricing.decision_log.read import read_decisions
 from pricing.registry import retention
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
+from tests.kit.monitoring_world import World, build, entries, write_log
 from tests.kit.versions import make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
-STAGES = ("pipelines.etl", "serving.compact", "monitoring", "pipelines.refresh", "pipelines.promote")
+WORLD = World(products=3, days=60)
+DAY = str(dt.datetime.now(dt.UTC).date() - dt.timedelta(days=2))
+STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")
 
 
 class Jobs:
@@ -71,10 +76,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
     here = place(tmp_path, template=empty_store)
     monkeypatch.setenv("PRICING_HOME", str(here.home))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
-    monkeypatch.delenv("PRICING_DECISIONS_ARCHIVE", raising=False)
+    monkeypatch.delenv("PRICING_DECISIONS_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(here.uri)
-    (here.home / "decisions").mkdir(parents=True)
+    write_log(here.home / "decisions", entries(*build(WORLD), days=range(50, 51)), day=DAY)
     return tmp_path
 
 
@@ -162,7 +167,7 @@ def test_a_night_whose_sales_cannot_be_read_still_archives_and_monitors_on_those
 
     assert night() == 2
 
-    assert jobs.names == STAGES[: 3 if read_before else 2]
+    assert jobs.names == STAGES[: 2 if read_before else 1]
     ((status, verdict),) = nights()
     assert (status, "states stay as they are" in verdict) == ("FAILED", True)
     assert "error: pipelines.etl ended with exit code 2" in capsys.readouterr().err
@@ -173,11 +178,11 @@ def test_what_stopped_the_sales_is_the_nights_error_although_watching_fails_too(
 ) -> None:
     crown(home)
     save_panel(make_panel(products=2, days=30), home / "home" / "panel")
-    jobs.codes |= {"pipelines.etl": 2, "serving.compact": 2, "monitoring": 2}
+    jobs.codes |= {"pipelines.etl": 2, "monitoring": 2}
 
     assert night() == 2
 
-    assert jobs.names == STAGES[:3]
+    assert jobs.names == STAGES[:2]
     assert "error: pipelines.etl ended with exit code 2" in capsys.readouterr().err
 
 
@@ -207,10 +212,10 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
 @pytest.mark.parametrize(
     ("code", "auto", "then", "says"),
     [
-        (nightly.FINE, True, STAGES[3:], "states are up to date"),
-        (nightly.REFRESH, True, STAGES[3:], "states are up to date"),
-        (nightly.PAGE, True, STAGES[3:], "asks for a person"),
-        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv"),
+        (nightly.FINE, True, STAGES[2:], "states are up to date"),
+        (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
+        (nightly.PAGE, True, STAGES[2:], "asks for a person"),
+        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
         (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off, so a person promotes them (version=7)"),
     ],
 )
@@ -222,7 +227,7 @@ def test_what_monitoring_finds_decides_what_follows(
 
     assert night(auto=auto) == 0
 
-    assert jobs.names == (*STAGES[:3], *then)
+    assert jobs.names == (*STAGES[:2], *then)
     assert says in nights()[-1][1]
 
 
@@ -261,9 +266,9 @@ def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything
 @pytest.mark.parametrize(
     ("outcome", "then", "says"),
     [
-        ("none", STAGES[3:], "states are up to date"),
-        ("retrain", ("pipelines.retrain", *STAGES[3:]), "retrained on sales.csv: error grew; "),
-        ("page", STAGES[3:], "monitoring asks for a person"),
+        ("none", STAGES[2:], "states are up to date"),
+        ("retrain", ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
+        ("page", STAGES[2:], "monitoring asks for a person"),
     ],
 )
 def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_found(
@@ -275,7 +280,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
 
     assert night() == 2
 
-    assert jobs.names == (*STAGES[:3], *then)
+    assert jobs.names == (*STAGES[:2], *then)
     ((status, verdict),) = nights()
     assert (status, verdict.startswith(says)) == ("FAILED", True)
     if outcome == "retrain":
@@ -292,7 +297,7 @@ def test_states_do_not_go_on_over_sales_that_may_be_at_fault(
 
     assert night() == (2 if code == 2 else 0)
 
-    assert jobs.names == STAGES[:3]
+    assert jobs.names == STAGES[:2]
     assert nights()[-1][1].endswith("the sales may be at fault, so states stay as they are")
 
 
@@ -363,17 +368,26 @@ def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[...,
     assert jobs.started == []
 
 
-def test_a_night_archives_the_decision_log_where_an_archive_is_named(
-    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_night_archives_past_days_of_the_decision_log(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
     crown(home)
-    monkeypatch.setenv("PRICING_DECISIONS_ARCHIVE", "s3://logs/decisions")
+    log = home / "home" / "decisions"
+    before = read_decisions(str(log))
 
     assert night() == 0
 
     assert jobs.names == STAGES
-    assert jobs.words("serving.compact") == ["--config", str(home / "config.yaml")]  # which says for how long
-    assert "closed segments of the decision log are in s3://logs/decisions" in nights()[-1][1]
+    assert not list(log.glob("lines/*/*"))
+    assert read_decisions(str(log)) == before
+
+
+def test_a_night_deletes_decisions_older_than_configured(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+    crown(home)
+    log = home / "home" / "decisions"
+    write_log(log, entries(*build(WORLD), days=range(50, 51)), worker="old", day="2020-01-01")
+
+    assert night() == 0
+
+    assert {path.name for path in log.glob("parquet/*")} == {f"date={DAY}"}
 
 
 def test_a_night_deletes_old_copies_of_the_same_weights_but_what_an_alias_or_the_record_names(
@@ -405,11 +419,10 @@ def test_a_night_deletes_old_copies_of_the_same_weights_but_what_an_alias_or_the
 
 
 def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_failed(
-    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, home: Path, night: Callable[..., int]
 ) -> None:
     crown(home)
-    monkeypatch.setenv("PRICING_DECISIONS_ARCHIVE", "s3://logs/decisions")
-    jobs.codes["serving.compact"] = 2
+    (home / "home" / "decisions" / "parquet").write_text("in the way")
 
     assert night() == 2
 
@@ -419,19 +432,19 @@ def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_fa
 
 def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
     crown(home)
-    (home / "home" / "decisions").rmdir()
+    shutil.rmtree(home / "home" / "decisions")
 
     assert night() == 0
 
     assert jobs.names == ("pipelines.etl", "pipelines.refresh", "pipelines.promote")
-    assert "no decision log" in nights()[-1][1]
+    assert "nothing to monitor" in nights()[-1][1]
 
 
 def test_a_decision_log_that_is_gone_is_for_monitoring_to_judge(
     jobs: Jobs, home: Path, night: Callable[..., int]
 ) -> None:
     crown(home)
-    (home / "home" / "decisions").rmdir()
+    shutil.rmtree(home / "home" / "decisions")
     (home / "home" / "monitoring").mkdir()  # so that it may remember decisions
     jobs.codes["monitoring"] = 2
     jobs.found = {"outcome": "page"}

@@ -16,7 +16,7 @@ from pricing.decision.control import Control
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Switch, Switches
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.read import read_decisions
 from pricing.objects import FolderStore
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
@@ -139,7 +139,7 @@ def champion(folder: Path) -> str:
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
-    return read_decisions(folder / "home" / "decisions").records
+    return read_decisions(str(folder / "home" / "decisions")).records
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_batch_keeps_to_a_person_s_switches_as_serving_does(
     code = run("--requests", requests, "--version", shared_version(), "--output", "prices.csv", "--applied", "true")
 
     decisions = pd.read_csv("prices.csv")
-    logged = [record["decision"]["source"] for record in read_decisions(tmp_path / "home" / "decisions").records]
+    logged = [record["decision"]["source"] for record in read_decisions(str(tmp_path / "home" / "decisions")).records]
     assert code == 0
     assert decisions["recommended_price"].tolist() == [1.0, 7.77, 9.5]
     assert decisions["source"].tolist() == logged == ["rule", "override", "rule"]
@@ -236,7 +236,7 @@ def test_a_log_that_cannot_be_written_stops_the_job_before_anybody_sees_a_price(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "decisions").write_text("in the way")
+    (tmp_path / "home" / "segments").write_text("in the way")
 
     options = ("--version", shared_version(), "--output", tmp_path / "prices.csv", "--applied", "true")
     code = run("--requests", requests_file(tmp_path), *options)

@@ -2,17 +2,21 @@
 
 import datetime as dt
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from monitoring.decisions import load_decisions
+from monitoring.policy import Finding
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.format import SCHEMA, LogEntry, LogReading
+from pricing.decision_log.write import SCHEMA, LogEntry
 
 FIRST = np.datetime64("2024-01-01")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -179,13 +183,24 @@ def entries(
     return made
 
 
-def read(made: Sequence[LogEntry]) -> LogReading:
-    """What the log's reader gives back of decisions, without a disk in between."""
+def write_log(folder: Path, made: Sequence[LogEntry], *, worker: str = "w", day: str = "2026-01-01") -> None:
+    """Writes decisions into the log in a folder, as the object of one day."""
     lines = [
-        {"schema": SCHEMA, "worker": "w", "sequence": number, **json.loads(entry.encode())}
+        json.dumps({"schema": SCHEMA, "worker": worker, "sequence": number, **json.loads(entry.encode())})
         for number, entry in enumerate(made, start=1)
     ]
-    return LogReading(sorted(lines, key=lambda line: (line["at"], line["sequence"])), 0, 0, 0)
+    path = folder / "lines" / day / f"{worker}-000000.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def tabulated(
+    made: Sequence[LogEntry], *, now: dt.datetime, days: int = 1, known: bool = False
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """What monitoring reads of a log with these decisions."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_log(Path(folder), made)
+        return load_decisions(str(folder), now=now, days=days, known=known)
 
 
 def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:

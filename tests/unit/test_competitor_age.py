@@ -20,7 +20,7 @@ from pricing.data.build import build_panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, request_fields
-from pricing.decision_log.format import LogEntry
+from pricing.decision_log.write import LogEntry
 from tests.kit.decision import NO_DAY, TODAY, ConstantElasticity, config, facts
 from tests.kit.serving import ServingApp, open_app
 from tests.kit.versions import shared_version

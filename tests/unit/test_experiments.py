@@ -34,8 +34,8 @@ from pricing.decision.explanation import explain
 from pricing.decision.guardrails import EDGE
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision_log.format import LogEntry, read_decisions
-from pricing.decision_log.writer import LogWriter
+from pricing.decision_log.read import read_decisions
+from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.errors import ConfigError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
@@ -405,14 +405,14 @@ def test_profit_is_compared_by_its_change_since_before() -> None:
 
 def test_draws_come_back_from_the_log_where_the_price_was_charged(tmp_path: Path) -> None:
     """A shop that asks for apple and cocoa every morning; apple's price is drawn."""
-    one, log = drawn(prices={"apple": 10.0}), LogWriter(tmp_path)
+    one, log = drawn(prices={"apple": 10.0}), LogWriter(tmp_path / "segments", url=str(tmp_path))
     for day in DAYS:
         for product in ("apple", "cocoa"):
             asked = request(product, day)
             at = dt.datetime.combine(day, dt.time(6), dt.UTC)
             log.append([LogEntry.of(asked, answer(asked, Experiments((one,))), at=at)])
     log.close()
-    records = read_decisions(tmp_path).records
+    records = read_decisions(str(tmp_path)).records
     charged = {(one["product_id"], one["date"]): one["decision"]["recommended_price"] for one in records}
     names = np.array(["apple", "cocoa"])
     price = np.array([[charged[name, str(day)] for day in DAYS] for name in names.tolist()])

@@ -11,7 +11,7 @@ import pytest
 
 from monitoring import actions, alarms
 from monitoring.__main__ import weekly_figures
-from monitoring.decisions import load_decisions, tabulate
+from monitoring.decisions import load_decisions
 from monitoring.drift import ColumnDrift, Drift, Threshold
 from monitoring.evaluate import evaluate_decisions, metrics, rules, situation
 from monitoring.launchers import job_launcher
@@ -23,11 +23,10 @@ from monitoring.store import MonitoringStore
 from monitoring.todo import Task
 from monitoring.tracking import NO_CHAMPION, ChampionRecord, grouped
 from pricing.config import load_config, parse_config
-from pricing.decision_log.format import LogReading
-from pricing.decision_log.writer import LogWriter
+from pricing.decision_log.write import LogWriter
 from pricing.errors import ConfigError
 from pricing.runtime.alerts import Alert, AlertMemory, DeliveryError, LogNotifier, alert_notifiers
-from tests.kit.monitoring_world import World, build, entries
+from tests.kit.monitoring_world import World, build, entries, tabulated
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -38,7 +37,7 @@ PANEL, _ = build(World(products=4, days=60))
 
 @pytest.fixture(scope="module")
 def seen():
-    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
+    decisions, findings = tabulated([], now=NOW)
     return evaluate_decisions(PANEL, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 
 
@@ -411,10 +410,10 @@ def test_sales_that_stay_away_while_decisions_go_on_are_counted_in_days(seen):
 
 def test_decisions_that_stay_away_while_sales_go_on_are_counted_in_days_and_call_a_person(tmp_path):
     panel, truth = build(World(products=4, days=60))
-    writer = LogWriter(tmp_path)
+    writer = LogWriter(tmp_path / "segments", url=str(tmp_path))
     writer.append(entries(panel, truth, days=range(30, 50)))
     writer.close()
-    decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    decisions, findings = load_decisions(str(tmp_path), now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
 
     stopped = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
     going_on = evaluate_decisions(
@@ -439,10 +438,10 @@ def test_a_fast_clock_stops_no_sales_and_a_price_for_next_month_hides_no_outage(
     fast = replace(fast, at=now + dt.timedelta(days=9), date=(now + dt.timedelta(days=9)).date())
     ahead = replace(made[-2], decision=made[-2].decision.model_copy(update={"decision_id": "ahead"}))
     ahead = replace(ahead, date=now.date() + dt.timedelta(days=30))
-    writer = LogWriter(tmp_path)
+    writer = LogWriter(tmp_path / "segments", url=str(tmp_path))
     writer.append([*made, fast, ahead])
     writer.close()
-    decisions, findings = load_decisions(tmp_path, now=now)
+    decisions, findings = load_decisions(str(tmp_path), now=now)
 
     watched = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 
@@ -540,11 +539,11 @@ def test_the_weekly_page_speaks_the_managers_words_and_leaves_notes_to_the_other
 
 def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_path):
     panel, truth = build(World(products=20, days=60, change_day=30, demand_factor=0.4))
-    writer = LogWriter(tmp_path)
+    writer = LogWriter(tmp_path / "segments", url=str(tmp_path))
     writer.append(entries(panel, truth, days=range(30, 50), version="1"))
     writer.append(entries(panel, truth, days=range(50, 60), version="2"))
     writer.close()
-    decisions, findings = load_decisions(tmp_path, now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
+    decisions, findings = load_decisions(str(tmp_path), now=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
     promised = {"wape_mean": 0.4, "wape_naive": 0.6, "bias": 0.0}
 
     old = evaluate_decisions(panel, decisions, findings, champion=ChampionRecord("1", promised), config=CONFIG)
@@ -561,7 +560,7 @@ def test_a_new_champion_is_not_blamed_for_the_decisions_of_the_one_before(tmp_pa
 
 
 def test_looking_twice_sees_the_same(seen):
-    decisions, findings = tabulate(LogReading([], 0, 0, 0), now=NOW)
+    decisions, findings = tabulated([], now=NOW)
 
     again = evaluate_decisions(PANEL, decisions, findings, champion=NO_CHAMPION, config=CONFIG)
 

@@ -9,7 +9,6 @@ import pytest
 from monitoring import actions
 from monitoring.__main__ import weekly_figures
 from monitoring.business import implausible, plausible
-from monitoring.decisions import tabulate
 from monitoring.evaluate import SEED, evaluate_decisions, metrics
 from monitoring.outcomes import join
 from monitoring.performance import _tail, decayed_categories, judge, score
@@ -19,7 +18,8 @@ from monitoring.samples import our_products
 from monitoring.tracking import ChampionRecord
 from pricing.config import load_config
 from pricing.runtime.alerts import AlertMemory
-from tests.kit.monitoring_world import World, build, entries, read
+from tests.kit import monitoring_world
+from tests.kit.monitoring_world import World, build, entries
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -33,7 +33,7 @@ LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 
 def tabulated(made):
-    return tabulate(read(made), now=LATER)
+    return monitoring_world.tabulated(made, now=LATER)
 
 
 @pytest.fixture(scope="module")

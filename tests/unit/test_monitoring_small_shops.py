@@ -9,7 +9,6 @@ import pytest
 
 from monitoring.__main__ import figure_words, weekly_figures
 from monitoring.actions import ActionResult
-from monitoring.decisions import tabulate
 from monitoring.evaluate import drift_window, evaluate_decisions, rules, situation
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import REPLAY, weekly_page
@@ -17,7 +16,7 @@ from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
 from pricing.runtime.cli import CommandLine
-from tests.kit.monitoring_world import World, build, entries, read
+from tests.kit.monitoring_world import World, build, entries, tabulated
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -38,7 +37,7 @@ def shop(products, *, days=100, period="day", decided=None, edit=None, **world):
         panel = replace(panel, period="week", dates=panel.dates[0] + 7 * np.arange(days))
     made = entries(panel, truth, days=range(max(0, days - 35), days) if decided is None else decided)
     made = [edit(entry) for entry in made] if edit else made
-    return panel, *tabulate(read(made), now=NOW, days=7 if period == "week" else 1)
+    return panel, *tabulated(made, now=NOW, days=7 if period == "week" else 1)
 
 
 def judged(panel, decisions, findings, *, champion=CHAMPION, config=CONFIG):
@@ -254,7 +253,7 @@ def test_replayed_decisions_among_live_ones_change_no_figure(first):
         for number, entry in enumerate(entries(panel, truth, days=range(first, 100)))
     ]
 
-    alone, mixed = (judged(panel, *tabulate(read(log), now=NOW)) for log in (made, [*made, *wrong]))
+    alone, mixed = (judged(panel, *tabulated(log, now=NOW)) for log in (made, [*made, *wrong]))
 
     assert not mixed.replay
     assert repr((mixed.newest, mixed.verdicts)) == repr((alone.newest, alone.verdicts))

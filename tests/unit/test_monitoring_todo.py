@@ -4,14 +4,13 @@ from dataclasses import replace
 import pytest
 
 from monitoring.actions import ActionResult, compose
-from monitoring.decisions import NO_DECISIONS, tabulate
 from monitoring.evaluate import evaluate_decisions
 from monitoring.policy import Finding, PolicyOutcome
 from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
 from pricing.runtime.cli import CommandLine
-from tests.kit.monitoring_world import World, build
+from tests.kit.monitoring_world import World, build, tabulated
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 PANEL, _ = build(World(products=4, days=60))
@@ -23,7 +22,7 @@ IDLE = ActionResult("nothing was started")
 
 @pytest.fixture(scope="module")
 def seen():
-    decisions, findings = tabulate(NO_DECISIONS, now=NOW)
+    decisions, findings = tabulated([], now=NOW)
     found = evaluate_decisions(PANEL, decisions, findings, champion=NO_CHAMPION, config=load_config().monitoring)
     return replace(found, findings=[])
 
@@ -51,7 +50,7 @@ def test_where_all_is_well_there_is_nothing_to_do(seen):
 
 
 def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
-    lost = replace(seen, findings=[Finding("log_lost", "warning", "5 decision(s) never reached the log")])
+    lost = replace(seen, findings=[Finding("log_damaged", "warning", "5 line(s) are damaged")])
 
     first, second = listed(lost, RETRAIN, replace(IDLE, by_hand=True))
 
@@ -63,7 +62,7 @@ def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
             "make promote CONFIG=my.yaml",
         ),
     )
-    assert second.why == "5 decision(s) never reached the log"
+    assert second.why == "5 line(s) are damaged"
 
 
 def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed(seen):
@@ -79,7 +78,6 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed(seen):
         ("column_empty", "note", ""),
         ("no_decisions", "warning", "make price"),
         ("champion_unknown", "warning", "make train SALES=sales.csv CONFIG=my.yaml"),
-        ("log_elsewhere", "warning", "export PRICING_DECISIONS_ARCHIVE="),
         ("elasticity_unidentified", "warning", "make experiment"),
         ("rows_few", "warning", ""),  # nothing that a person could do about it
         ("something_new", "breach", "Look at what is named"),

@@ -20,7 +20,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, request_fields
 from pricing.decision.resolve import Resolver
-from pricing.decision_log.format import LogEntry
+from pricing.decision_log.write import LogEntry
 from pricing.errors import PlanError, SourceError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.demand_fakes import make_panel

@@ -12,7 +12,7 @@ import pytest
 
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment, write_experiments
 from pricing.decision.pricer import Pricer
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.read import read_decisions
 from pricing.errors import RequestError, VersionError
 from serving import champion
 from serving.champion import RETRY_SECONDS, PeriodicTasks

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision_log.format import read_decisions
+from pricing.decision_log.read import read_decisions
 from serving import problems
 from serving.routes import pricing
 from tests.kit.serving import REQUEST, ServingApp, open_app
