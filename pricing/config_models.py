@@ -325,34 +325,14 @@ class RegistryConfig(Section):
 class ServingConfig(Section):
     """The REST service and its follower."""
 
-    workers: Annotated[int, Field(ge=1, le=64)]
     threads: Annotated[int, Field(ge=1, le=64)]
     poll_seconds: Annotated[float, Field(ge=0.1, le=3600)]
-    keep_versions: Annotated[int, Field(ge=1, le=1_000)]
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
     body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
-    bodies_mb: Annotated[float, Field(gt=0, le=100_000)]
-    bodies_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    body_seconds: Annotated[float, Field(gt=0, le=3600)]
-    queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.5
-    lame_duck_seconds: Annotated[float, Field(ge=0, le=600)]
-    connections: Annotated[int, Field(ge=16, le=1_000_000)]
     keys: Literal["required", "local", "none"]
-    needs_model: bool = False
-    rate_limit: Annotated[float, Field(ge=0, le=1e6)]
-    rate_burst: Annotated[int, Field(ge=1, le=1_000_000)]
-    wrong_keys: Annotated[int, Field(ge=1, le=1_000_000)]
-    log_flush_seconds: Annotated[float, Field(gt=0, le=1)]
-    log_segment_mb: Annotated[float, Field(gt=0, le=100_000)]
-    upload_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
-    upload_stop_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
-    upload_waiting_mb: Annotated[float, Field(gt=0, le=1_000_000)] = 2000.0
     log_days: Annotated[int, Field(ge=0, le=36_600)] = 730
-    log_sync: bool
     largest_jump: Annotated[float, Field(gt=0, lt=1)] | None = 0.30
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
-    embedded_metrics: str = ""
-    embedded_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
 
 
 Channel = Literal["log", "webhook", "sns"]

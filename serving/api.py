@@ -1,19 +1,32 @@
-"""Endpoint definitions: each gives a route, its validation, its scope and its part of the OpenAPI document."""
+"""Endpoint definitions, and what surrounds each view: key, body, headers, request id, errors and counts."""
 
+import json
 import re
+import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, Response, request
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from serving.hot_path import Model, encode, parse, require_json
-from serving.problems import ProblemError
+from serving.problems import CONTENT_TYPE, Fault, ProblemError, from_validation
+
+if TYPE_CHECKING:
+    from serving.service import Service
 
 JSON = "application/json"
-View = Callable[..., BaseModel | bytes | Response]
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+View = Callable[..., BaseModel | bytes | Response]  # its first argument is the service, its docstring the summary
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,6 @@ class Endpoint:
         method: GET or POST.
         path: As OpenAPI writes it, such as /products/{product_id}/elasticity.
         view: Returns a model, JSON already encoded, or a whole response.
-        summary: What it does, one sentence.
         gives: The response's model; None when the response is not JSON.
         takes: The request body's model.
         query: Name → (JSON schema, description) of each query parameter.
@@ -37,7 +49,6 @@ class Endpoint:
     method: str
     path: str
     view: View
-    summary: str
     gives: type[BaseModel] | None
     takes: type[BaseModel] | None = None
     query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
@@ -46,41 +57,134 @@ class Endpoint:
     media: str = JSON
     example: Mapping[str, Any] | None = None
 
+    @property
+    def summary(self) -> str:
+        """What it does, one sentence."""
+        return str(self.view.__doc__).partition("\n")[0]
 
-def register(app: Flask, endpoints: list[Endpoint]) -> None:
+    @property
+    def name(self) -> str:
+        """Its name in metrics, logs and the OpenAPI document."""
+        return re.sub(r"\W+", "_", self.path.replace("{", "").replace("}", "")).strip("_")
+
+
+def register(app: Flask, service: "Service", endpoints: list[Endpoint]) -> None:
     """Adds a URL rule for every endpoint to the application."""
     for endpoint in endpoints:
-        name = endpoint_name(endpoint)
         rule = re.sub(r"\{(\w+)\}", r"<path:\1>", endpoint.path)
-        app.add_url_rule(rule, name, _respond(endpoint), methods=[endpoint.method])
+        app.add_url_rule(rule, endpoint.name, _surrounded(endpoint, service), methods=[endpoint.method])
 
 
-def endpoint_name(endpoint: Endpoint) -> str:
-    """The name of a route in metrics, logs and the OpenAPI document."""
-    return re.sub(r"\W+", "_", endpoint.path.replace("{", "").replace("}", "")).strip("_")
+def _surrounded(endpoint: Endpoint, service: "Service") -> Callable[..., Response]:
+    """The view with everything around it, in one function, since it is done for every price."""
+    view, authorise, name = endpoint.view, service.authenticator.authorise, endpoint.name
+    known, requests = frozenset(endpoint.query), service.metrics.requests
+    seconds, good = service.metrics.seconds.labels(name), requests.labels(name, "200")
+
+    def respond(**arguments: str) -> Response:
+        started, environ = time.perf_counter(), request.environ
+        try:
+            authorise(environ, endpoint.scope)
+            if environ.get("QUERY_STRING"):
+                _refuse_strays(endpoint, known)
+            if endpoint.takes is not None and environ.get("CONTENT_TYPE") != JSON:
+                _require_json(environ.get("CONTENT_TYPE"))
+            found = view(service, **arguments)
+            if not isinstance(found, Response):
+                body = found if isinstance(found, bytes) else encode(found)
+                found = Response(body, 200, _headers(environ), JSON)
+            good.inc()
+        except ProblemError as problem:
+            requests.labels(name, str(problem.status.value)).inc()
+            found = problem_response(problem)
+        seconds.observe(time.perf_counter() - started)
+        return found
+
+    return respond
+
+
+def _headers(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+    sent = environ.get("HTTP_X_REQUEST_ID")
+    name = sent if sent and _HARMLESS.fullmatch(sent) else secrets.token_hex(8)
+    return [("X-Request-ID", name), *HEADERS.items()]
+
+
+def response(body: bytes | str, media: str, *, status: int = 200, **headers: str) -> Response:
+    """A whole response with the headers that every one has, and some of its own."""
+    found = Response(body, status, _headers(request.environ), media)
+    for name, value in headers.items():
+        found.headers[name.replace("_", "-")] = value
+    return found
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """The response of an error."""
+    headers = _headers(request.environ)
+    body = json.dumps(problem.body(headers[0][1]), ensure_ascii=False)
+    return Response(body, problem.status.value, [*headers, *problem.headers.items()], CONTENT_TYPE)
+
+
+def encode(model: BaseModel) -> bytes:
+    """Encodes a model as JSON; numbers that are not finite become null."""
+    return model.__pydantic_serializer__.to_json(model)
 
 
 def body_of(model: type[Model]) -> Model:
-    """Validates the body of Flask's current request; see `parse`."""
-    return parse(model, request.get_data(cache=False))
+    """Validates the request's body strictly by JSON type: true is not 1 and "150" is not 150.
+
+    Raises:
+        ProblemError: 400 when it is not JSON or has a name twice, 422 with every fault when it does not fit the model.
+    """
+    body = request.get_data(cache=False)
+    try:
+        found = model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise from_validation(error, model=model) from error
+    if body.count(b":") > len(found.model_fields_set):  # behind every name stands a colon: none more, none twice
+        read_once(body)
+    return found
 
 
-def _respond(endpoint: Endpoint) -> Callable[..., Response]:
-    view, known = endpoint.view, frozenset(endpoint.query)
+def read_once(body: bytes, *, items: bool = False) -> Any:
+    """Reads JSON whose objects have no name twice: of those the last would count, without a word.
 
-    def respond(**arguments: str) -> Response:
-        if request.query_string and not known >= set(request.args):
-            stray = sorted(set(request.args) - known)[0]
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"{stray!r} is no query parameter of {endpoint.path}; "
-                + (f"it takes {', '.join(sorted(known))}" if known else "it takes none"),
-            )
-        if endpoint.takes is not None:
-            require_json(request.content_type)
-        answer = view(**arguments)
-        if isinstance(answer, Response):
-            return answer
-        return Response(answer if isinstance(answer, bytes) else encode(answer), mimetype=JSON)
+    Args:
+        body: JSON that was read already.
+        items: Whether a ProblemError takes the place of an object with a name twice instead of being raised.
 
-    return respond
+    Raises:
+        ProblemError: 400, it has; names it.
+    """
+
+    def checked(pairs: list[tuple[str, Any]]) -> object:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                shown = name.encode("utf-8", "replace").decode()[:100]
+                fault = Fault(field=shown, problem="is given twice in one object; send it once")
+                problem = ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
+                if items:
+                    return problem
+                raise problem
+            seen.add(name)
+        return dict(pairs)
+
+    # Numbers are left as text, since none is used, and Python refuses to read very long ones.
+    return json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
+
+
+def _refuse_strays(endpoint: Endpoint, known: frozenset[str]) -> None:
+    stray = sorted(set(request.args) - known)
+    if stray:
+        taken = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        text = f"{stray[0]!r} is no query parameter of {endpoint.path}; {taken}"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, text)
+
+
+def _require_json(kind: str | None) -> None:
+    """Refuses a body that is not sent as JSON: any web page may have its reader's browser send the other types."""
+    if (kind or "").split(";")[0].strip().lower() != JSON:
+        told = (
+            f"Content-Type is {kind[:100]!r}; send application/json" if kind else "send Content-Type: application/json"
+        )
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)

@@ -14,7 +14,6 @@ from pricing.errors import RequestError, UnknownProductError, nearest
 
 CONTENT_TYPE = "application/problem+json"
 LISTED = 100  # faults of one request that are listed
-UNFORESEEN = "something unforeseen went wrong; it is in the log"
 _LONGEST = 100  # characters of a found value that are shown
 _UNTOLD = 10_000  # of more faults none is listed: describing them would take seconds
 _CONSEQUENCE = "default_factory_not_called"  # of a value that another field would have given, had it been right
@@ -51,10 +50,7 @@ class ProblemError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.headers = dict(headers or {})
-        self.status = status
-        self.detail = detail
-        self.errors = list(errors)
+        self.status, self.detail, self.errors, self.headers = status, detail, list(errors), dict(headers or {})
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:
         """The body, ready for JSON."""
@@ -83,11 +79,8 @@ def from_validation(error: ValidationError, *, model: type[BaseModel], listed: i
     faults = error.errors(include_url=False, include_input=number <= LISTED)
     if faults[0]["type"] == "json_invalid":
         reason = faults[0]["ctx"]["error"]
-        return ProblemError(
-            HTTPStatus.BAD_REQUEST,
-            f"the body is not valid JSON: {reason}",
-            errors=[Fault(field="", problem=f"is not valid JSON: {reason}")],
-        )
+        fault = Fault(field="", problem=f"is not valid JSON: {reason}")
+        return ProblemError(HTTPStatus.BAD_REQUEST, f"the body {fault.problem}", errors=[fault])
     told = [fault for fault in faults if fault["type"] != _CONSEQUENCE]
     number -= len(faults) - len(told)
     errors = [_fault(dict(fault), known=model.model_fields) for fault in told[:listed]]

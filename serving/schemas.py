@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
-from serving.current_version import FollowerState, FollowerStatus
+from pricing.registry.version import ShownCompetitor
+from pricing.served_config import Difference
 from serving.problems import ProblemBody
+from serving.served import FollowerState, Following
 
 
 class Strict(BaseModel):
@@ -45,20 +47,20 @@ class Meaning(BaseModel):
     meaning: str
 
 
-_MOVES = "Price moves of persons in the history that its elasticity was learnt from."
-_PRICES = "Distinct prices ever charged."
-_DOUBTS = (
-    "What speaks against the elasticity, joined by commas: few_moves, trend (demand moved before the price did), "
-    "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
-)
+class Known(BaseModel):
+    """How well an elasticity is known."""
 
-_WHY = (
-    "Why the price stays, a sentence whose subject it is, as in the model card; empty where the price may move by the "
-    "elasticity, in a version that is not holds_only."
-)
+    grade: Grade = Field(description="From random draws, own price changes, the category's, or a prior alone.")
+    moves: int = Field(description="Price moves of persons in the history that it was learnt from.")
+    prices: int = Field(description="Distinct prices ever charged.")
+    doubts: str = Field(
+        description="What speaks against it, joined by commas: few_moves, trend (demand moved before the price did), "
+        "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
+    )
+    why: str = Field(description="Why the price stays, a sentence whose subject it is; empty where it may move by it.")
 
 
-class Product(BaseModel):
+class Product(Known):
     """What the served version knows of a product."""
 
     product_id: str
@@ -66,9 +68,7 @@ class Product(BaseModel):
     price: float | None = Field(description="Price charged last.")
     list_price: float | None
     unit_cost: float | None = Field(description="Without tax.")
-    tax_rate: float | None = Field(
-        description="Tax that prices include, a fraction of the net price; null where never given and so assumed."
-    )
+    tax_rate: float | None = Field(description="A fraction of the net price; null where it was never given.")
     comp_price: float | None = Field(description="The competitor's newest price known; null where none is.")
     comp_price_date: dt.date | None = Field(description="The day on which that was seen.")
     cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
@@ -76,11 +76,6 @@ class Product(BaseModel):
     elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
     elasticity_low: float = Field(description="Low end of its 80 % interval.")
     elasticity_high: float = Field(description="High end of its 80 % interval.")
-    grade: Grade = Field(description="How well its elasticity is known; on prior_only no price moves by it.")
-    moves: int = Field(description=_MOVES)
-    prices: int = Field(description=_PRICES)
-    doubts: str = Field(description=_DOUBTS)
-    why: str = Field(description=_WHY)
 
 
 class Products(BaseModel):
@@ -89,103 +84,36 @@ class Products(BaseModel):
     products: list[Product]
 
 
-class Competitor(BaseModel):
-    """By how many per cent demand rises when the competitor's price does by one."""
-
-    effect: float | None = Field(description="Null where it is unknown.")
-    low: float | None = Field(description="Low end of its 80 % interval.")
-    high: float | None = Field(description="High end of its 80 % interval.")
-    moves: int = Field(description="Moves of the competitor's price that it was estimated from.")
-    words: str = Field(description="The same in a sentence.")
-
-
-class Elasticity(BaseModel):
+class Elasticity(Known):
     """The percentage by which demand changes when the price rises by one percent."""
 
     product_id: str
     elasticity: float
     low: float = Field(description="Low end of the 80 % interval.")
     high: float = Field(description="High end of the 80 % interval.")
-    source: Literal["model", "category"] = Field(
-        description="Whether the product's own history, or that of one that shares the elasticity, or only its "
-        "category stands behind it."
-    )
-    parent_id: str | None = Field(
-        default=None, description="The product of whose stores or channels it is one and which has one elasticity."
-    )
-    shared_by: int = Field(default=1, description="How many products, itself included, have this elasticity in common.")
-    grade: Grade = Field(
-        description="How well it is known: from random draws, the product's own price changes, its category's, or a "
-        "prior alone."
-    )
-    moves: int = Field(description=_MOVES)
-    prices: int = Field(description=_PRICES)
-    doubts: str = Field(description=_DOUBTS)
-    why: str = Field(description=_WHY)
+    source: Literal["model", "category"] = Field(description="Whether own history or only its category is behind it.")
+    parent_id: str | None = Field(description="The product of whose stores or channels it is one.")
+    shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
     list_price: float = Field(description="The price at which it holds.")
     state_date: dt.date = Field(description="The day as of which it holds.")
-    competitor: Competitor | None = Field(default=None, description="What the competitor's price does to demand.")
+    competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
     model_version: str
 
 
-_WHERE_TOLD = "why is told by the service's log, and by /model to keys of scope admin"
-# What anyone may read of the follower's states: no address of the registry, no path.
-_TOLD_TO_ALL: dict[FollowerState, str | None] = {
-    "starting": None,
-    "following": None,
-    "no_champion": f"no version is the champion: train one and promote it; {_WHERE_TOLD}",
-    "unreachable": f"the registry does not answer; {_WHERE_TOLD}",
-    "refused": f"the champion is refused; {_WHERE_TOLD}",
-    "failed": f"the champion cannot be stored on this machine; {_WHERE_TOLD}",
-    "unknown_version": "the version that PRICING_VERSION pins does not exist in the registry",
-}
-
-
 class Follow(BaseModel):
-    """How following the registry's champion goes."""
+    """How following what is published goes."""
 
-    state: str = Field(
-        description="following, no_champion, unreachable, refused, failed, unknown_version, starting or off."
-    )
-    pinned: str | None = Field(
-        default=None, description="The version that this deployment serves whatever the alias names (PRICING_VERSION)."
-    )
-    champion: str | None = Field(description="The version that the alias names, as far as it is known.")
-    detail: str | None = Field(
-        description="What went wrong last, or what to do where there is no champion. Addresses and paths are told in "
-        "/model alone, and only to keys of scope admin."
-    )
+    state: FollowerState
+    champion: str | None = Field(description="The version that is published, as far as it is known.")
+    detail: str | None = Field(description="What went wrong last: in /model, to keys of scope admin; else null.")
     refused: dict[str, str] = Field(description="Versions that are not served, and why; as detail.")
 
     @classmethod
-    def of(cls, following: FollowerStatus | None, *, expected: bool, addresses: bool) -> "Follow":
-        """Converts the follower's status.
-
-        Args:
-            following: The status; None where the follower has not begun or there is none.
-            expected: Whether there is one.
-            addresses: Whether the caller may read addresses of the registry and paths of this machine.
-        """
-        if following is None:
-            return cls(state="starting" if expected else "off", champion=None, detail=None, refused={})
-        detail, refused = following.detail, following.refused
-        if not addresses:
-            detail = _TOLD_TO_ALL[following.state]
-            refused = dict.fromkeys(refused, _WHERE_TOLD)
-        return cls(
-            state=following.state,
-            pinned=following.pinned,
-            champion=following.champion,
-            detail=detail,
-            refused=refused,
-        )
-
-
-class Difference(BaseModel):
-    """A setting that the version and the file have differently."""
-
-    version: Any = Field(description="The version's own.")
-    file: Any = Field(description="The file's.")
+    def of(cls, following: Following, *, addresses: bool) -> "Follow":
+        """Converts the state; `addresses` says whether the caller may read addresses and paths."""
+        refused = following.refused if addresses else dict.fromkeys(following.refused, "the service's log says why")
+        detail = following.detail if addresses else None
+        return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
 
 
 class Configuration(BaseModel):
@@ -193,9 +121,7 @@ class Configuration(BaseModel):
 
     file: str | None = Field(description="The file that the service was started with; null: none.")
     replaced: dict[str, Difference] = Field(description="Settings where they differ and the file's counts.")
-    ignored: dict[str, Difference] = Field(
-        description="Settings where they differ and the version's counts, since it was trained with it."
-    )
+    ignored: dict[str, Difference] = Field(description="Settings where they differ and the version's counts.")
     time_zone: str | None = Field(description="The shop's time zone, whose day is today; null: the machine's own.")
     strategy: str = Field(description="The strategy of a request that names none.")
     guardrails: dict[str, Any] = Field(description="The guardrails in force.")
@@ -209,11 +135,17 @@ class Keys(BaseModel):
 
 
 class SwitchedPrices(BaseModel):
-    """Prices that a person has frozen or given, as the platform's database last told them."""
+    """Prices that a person has frozen or given."""
 
     freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
     overrides: int = Field(description="Switches that give a price.")
     everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
+OF_VERSION = (
+    *("state_date", "state_age_days", "period", "horizon", "kind", "weights", "grades", "holds_only", "backtest"),
+    "data",
+)  # fields of ModelInfo that are null without a version
 
 
 class ModelInfo(BaseModel):
@@ -227,18 +159,10 @@ class ModelInfo(BaseModel):
     horizon: int | None
     kind: str | None = Field(description="train, or refresh when it carries an older version's weights.")
     weights: str | None = Field(description="Hash of the weights.")
-    grades: dict[str, float] | None = Field(
-        description="Share of the units of the last 28 periods per grade of elasticity, 0 to 1."
-    )
-    holds_only: bool | None = Field(
-        description="Whether it knows too little of elasticities: it forecasts, and prices stay, but for stock, "
-        "guardrails and strategies that rest on no elasticity."
-    )
+    grades: dict[str, float] | None = Field(description="Share of the recent units per grade of elasticity, 0 to 1.")
+    holds_only: bool | None = Field(description="Whether no price moves by elasticities, of which it knows too little.")
     backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
-    data: dict[str, Any] | None = Field(
-        description="The rows that it has read: fingerprint, number, days, and of rows that etl made their time and "
-        "its run; where they lay is told to keys of scope admin alone."
-    )
+    data: dict[str, Any] | None = Field(description="The rows that it has read; where they lay only to scope admin.")
     following: Follow
     switches: SwitchedPrices
     configuration: Configuration
@@ -270,5 +194,5 @@ class Ready(BaseModel):
     """Whether prices come out, and by what."""
 
     status: Literal["ok"]
-    model_version: str = Field(description='"none" while rules answer because there is no version.')
+    model_version: str
     following: Follow

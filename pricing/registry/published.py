@@ -31,7 +31,7 @@ _FETCHED_AT_ONCE = 16
 
 def published_url(environment: Mapping[str, str] = os.environ) -> str:
     """Where versions are published: PRICING_PUBLISHED, a folder or an s3:// address, else PRICING_HOME/published."""
-    return (environment.get(VARIABLE) or str(pricing_home(environment).absolute() / "published")).rstrip("/")
+    return environment.get(VARIABLE) or str(pricing_home(environment).absolute() / "published")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections import Counter
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -17,16 +18,13 @@ from pricing.registry.version import (
     shown_competitor,
     shown_elasticities,
 )
-from serving.api import Endpoint
-from serving.authentication import May
-from serving.champion import Served
-from serving.hot_path import encode
+from serving.api import Endpoint, encode
 from serving.problems import ProblemError
 from serving.schemas import (
-    Competitor,
+    OF_VERSION,
     Configuration,
-    Difference,
     Elasticity,
+    Follow,
     Keys,
     ModelInfo,
     Product,
@@ -35,113 +33,72 @@ from serving.schemas import (
     Strategy,
     SwitchedPrices,
 )
+from serving.served import Served
 from serving.service import Service
 
-_CATEGORY = {"category": ({"type": "string"}, "Only products of this category.")}
+
+def products(service: Service) -> bytes:
+    """Lists every product that the model knows, or those of one category."""
+    served = service.follower.current.champion
+    category = request.args.get("category")
+    return _all_products(served) if category is None else _products(served, category)
 
 
-def endpoints(service: Service, *, may: May) -> list[Endpoint]:
-    """The endpoints that describe what is served; `may` says whether a request has a scope."""
-    catalogue = Catalogue(service, may=may)
-    return [
-        Endpoint("GET", "/products", catalogue.products, "Every product the model knows.", Products, query=_CATEGORY),
-        Endpoint(
-            "GET",
-            "/products/{product_id}/elasticity",
-            catalogue.elasticity,
-            "How demand for a product answers to its price, at list price, over a week without promotion or holiday.",
-            Elasticity,
-            scope="explain",
-            problems=(HTTPStatus.NOT_FOUND,),
+def elasticity(service: Service, product_id: str) -> Elasticity:
+    """Tells how demand for a product answers to its price, at list price, over a week without promotion or holiday."""
+    served = service.follower.current.champion
+    row = find_row(served, product_id)
+    if served.version is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
+    if row is None:
+        text = f"version {served.name} does not know product {product_id[:200]!r}"
+        raise ProblemError(HTTPStatus.NOT_FOUND, text)
+    return elasticity_of(served.name, served.version, row)
+
+
+def model(service: Service) -> ModelInfo:
+    """Describes what answers now, and how following goes."""
+    current, now = service.follower.current, service.now()
+    served, version = current.champion, current.champion.version
+    admin = service.authenticator.may(request.environ, "admin")
+    switches = current.control.switches.at(now)
+    count = Counter(switch.action for switch in switches)
+    return ModelInfo(
+        model_version=served.name,
+        **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
+        following=Follow.of(service.follower.following, addresses=admin),
+        switches=SwitchedPrices(
+            freezes=count["freeze"],
+            overrides=count["override"],
+            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
         ),
-        Endpoint("GET", "/model", catalogue.model, "What answers now, and how following goes.", ModelInfo),
-        Endpoint("GET", "/strategies", catalogue.strategies, "The strategies that a request may name.", Strategies),
-    ]
+        configuration=_configuration(service, served),
+        keys=Keys(needed=service.settings.keys_needed, known=len(service.settings.keys)),
+    )
 
 
-class Catalogue:
-    """Handlers of these routes."""
+def _configuration(service: Service, served: Served) -> Configuration:
+    file, decision = service.settings.file.path, served.config.decision
+    zone = service.settings.config.zone
+    return Configuration(
+        file=None if file is None else str(file),
+        replaced=dict(served.settings.replaced),
+        ignored=dict(served.settings.ignored),
+        time_zone=None if zone is None else zone.key,
+        strategy=decision.strategy,
+        guardrails=decision.guardrails.model_dump(mode="json"),
+    )
 
-    def __init__(self, service: Service, *, may: May) -> None:
-        self._service, self._may = service, may
 
-    def products(self) -> bytes:
-        """Lists every product, or those of one category."""
-        served = self._service.champion.served
-        category = request.args.get("category")
-        if served.version is None or category is not None:
-            return _products(served, category)
-        if "products" not in served.cached_bodies:
-            served.cached_bodies["products"] = _products(served, None)
-        return served.cached_bodies["products"]
-
-    def elasticity(self, product_id: str) -> Elasticity:
-        """Returns the elasticity of one product."""
-        served = self._service.champion.served
-        row = find_row(served, product_id)
-        if served.version is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
-        if row is None:
-            text = f"version {served.name} does not know product {product_id[:200]!r}"
-            raise ProblemError(HTTPStatus.NOT_FOUND, text)
-        return elasticity_of(served.name, served.version, row)
-
-    def model(self) -> ModelInfo:
-        """Describes the served version and the follower's status."""
-        served = self._service.champion.served
-        version = served.version
-        return ModelInfo(
-            model_version=served.name,
-            products=0 if version is None else len(version.demand.product_ids),
-            state_date=None if version is None else version.demand.state_date,
-            state_age_days=state_age(served, self._service.now().date()),
-            period=None if version is None else version.demand.period,
-            horizon=None if version is None else version.demand.horizon,
-            kind=None if version is None else version.meta["kind"],
-            weights=None if version is None else version.weights_hash,
-            grades=None if version is None else _rounded_shares(version),
-            holds_only=None if version is None else version.holds_only,
-            backtest=None
-            if version is None
-            else {name: figure for name, figure in version.backtest.items() if name != "data"},
-            data=None if version is None else _data(version, addresses=self._may(request.environ, "admin")),
-            following=self._service.follower_status(addresses=self._may(request.environ, "admin")),
-            switches=self._switches(),
-            configuration=self._configuration(served),
-            keys=Keys(needed=self._service.settings.keys_needed, known=len(self._service.settings.keys)),
-        )
-
-    def _switches(self) -> SwitchedPrices:
-        found = self._service.switches.content.at(self._service.now())
-        count = Counter(switch.action for switch in found)
-        everything = next((switch.action for switch in found if switch.scope == "all"), None)
-        return SwitchedPrices(freezes=count["freeze"], overrides=count["override"], everything=everything)
-
-    def _configuration(self, served: Served) -> Configuration:
-        file, decision = self._service.settings.file.path, served.config.decision
-        zone = self._service.settings.config.zone
-        replaced, ignored = (
-            {key: Difference(version=each.version, file=each.file) for key, each in differing.items()}
-            for differing in (served.settings.replaced, served.settings.ignored)
-        )
-        return Configuration(
-            file=None if file is None else str(file),
-            replaced=replaced,
-            ignored=ignored,
-            time_zone=None if zone is None else zone.key,
-            strategy=decision.strategy,
-            guardrails=decision.guardrails.model_dump(mode="json"),
-        )
-
-    def strategies(self) -> Strategies:
-        """Lists the configured strategies."""
-        decision = self._service.champion.served.config.decision
-        found = []
-        for name, settings in decision.strategies.items():
-            description = (type(settings).__doc__ or "").strip().splitlines()[0]
-            own = settings.model_dump(exclude_none=True)
-            found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
-        return Strategies(strategies=found)
+def strategies(service: Service) -> Strategies:
+    """Lists the strategies that a request may name."""
+    decision = service.follower.current.champion.config.decision
+    found = []
+    for name, settings in decision.strategies.items():
+        description = (type(settings).__doc__ or "").strip().splitlines()[0]
+        own = settings.model_dump(exclude_none=True)
+        found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
+    return Strategies(strategies=found)
 
 
 def find_row(served: Served, product_id: str) -> int | None:
@@ -166,65 +123,83 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         source="model" if version.demand.own[siblings].any() else "category",  # of siblings one long history suffices
         parent_id=str(parents[row]) if len(siblings) > 1 else None,
         shared_by=int(shared_by[row]),
-        **_known_of(version, np.array([row]))[0],
+        **{name: column[0] for name, column in _known_of(version, np.array([row])).items()},
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
-        competitor=Competitor(**vars(shown_competitor(version.demand, row))),
+        competitor=shown_competitor(version.demand, row),
         model_version=name,
     )
 
 
-def _data(version: LoadedVersion, *, addresses: bool) -> dict[str, Any]:
-    """What a version says of the rows behind it; where they lay only if `addresses`."""
-    return {name: value for name, value in version.meta["data"].items() if addresses or name != "source"}
+_NOTHING: dict[str, Any] = {"products": 0, **dict.fromkeys(OF_VERSION)}
 
 
-def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> list[dict[str, Any]]:
-    """How well the elasticity of each product in `rows` is known: one dict of fields per product."""
+def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
+    """What a version says of itself; where the rows behind it lay only if `addresses`."""
+    demand = version.demand
+    shares = shares_by_grade(demand, version.facts).items()
+    return {
+        "products": len(demand.product_ids),
+        "state_date": demand.state_date,
+        "state_age_days": (today - demand.state_date).days,
+        "period": demand.period,
+        "horizon": demand.horizon,
+        "kind": version.meta["kind"],
+        "weights": version.weights_hash,
+        "grades": {name: round(share, 4) for name, share in shares},
+        "holds_only": version.holds_only,
+        "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
+        "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
+    }
+
+
+def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
+    """How well the elasticity of each product in `rows` is known, as columns."""
     columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
-    ]
+    return {name: column.tolist() for name, column in columns.items()}
 
 
-def _rounded_shares(version: LoadedVersion) -> dict[str, float]:
-    return {name: round(share, 4) for name, share in shares_by_grade(version.demand, version.facts).items()}
-
-
-def state_age(served: Served, today: dt.date) -> int | None:
-    """Days since the last day that the served model has read; None without a model."""
-    return None if served.version is None else (today - served.version.demand.state_date).days
+@lru_cache(maxsize=1)
+def _all_products(served: Served) -> bytes:
+    return _products(served, None)
 
 
 def _products(served: Served, category: str | None) -> bytes:
     if served.version is None:
         return encode(Products(products=[]))
-    facts = served.version.facts
-    rows = np.arange(len(facts.product_ids))
-    known = _known_of(served.version, rows)
-    shown = {name: column.tolist() for name, column in shown_elasticities(served.version.demand, rows).items()}
-    found = [
-        Product(
-            product_id=str(facts.product_ids[row]),
-            category=str(facts.categories[row]),
-            price=_known(facts.price[row]),
-            list_price=_known(facts.list_price[row]),
-            unit_cost=_known(facts.unit_cost[row]),
-            tax_rate=_known(facts.tax_rate[row]),
-            comp_price=_known(facts.comp_price[row]),
-            comp_price_date=facts.comp_price_date[row].item(),
-            cost_assumed=bool(facts.cost_assumed[row]),
-            stock=_known(facts.stock[row]),
-            elasticity=shown["elasticity"][row],
-            elasticity_low=shown["low"][row],
-            elasticity_high=shown["high"][row],
-            **known[row],
-        )
-        for row in range(len(facts.product_ids))
-        if category is None or facts.categories[row] == category
-    ]
+    facts, ids = served.version.facts, served.version.facts.product_ids
+    rows = np.arange(len(ids)) if category is None else np.flatnonzero(facts.categories == category)
+    shown = shown_elasticities(served.version.demand, rows)
+    numbers = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
+    columns = {
+        "product_id": ids[rows].tolist(),
+        "category": facts.categories[rows].tolist(),
+        **{name: [_known(value) for value in getattr(facts, name)[rows].tolist()] for name in numbers},
+        "comp_price_date": facts.comp_price_date[rows].tolist(),
+        "cost_assumed": facts.cost_assumed[rows].tolist(),
+        "elasticity": shown["elasticity"].tolist(),
+        "elasticity_low": shown["low"].tolist(),
+        "elasticity_high": shown["high"].tolist(),
+        **_known_of(served.version, rows),
+    }
+    found = [Product(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     return encode(Products(products=found))
 
 
 def _known(value: float) -> float | None:
-    return round(float(value), 4) if math.isfinite(value) else None
+    return round(value, 4) if math.isfinite(value) else None
+
+
+ENDPOINTS = (
+    Endpoint(
+        *("GET", "/products", products, Products),
+        query={"category": ({"type": "string"}, "Only products of this category.")},
+    ),
+    Endpoint(
+        *("GET", "/products/{product_id}/elasticity", elasticity, Elasticity),
+        scope="explain",
+        problems=(HTTPStatus.NOT_FOUND,),
+    ),
+    Endpoint("GET", "/model", model, ModelInfo),
+    Endpoint("GET", "/strategies", strategies, Strategies),
+)

@@ -7,19 +7,18 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Explanation, Told, explain, unit_digits
+from pricing.decision.explanation import Driver, Explanation, Told, explain, unit_digits
 from pricing.decision.reasons import OF_GUARDRAILS, REASONS
 from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
-from serving.champion import VERSION_ERRORS, Served
-from serving.fallback_chain import version_for
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE
 from serving.schemas import Elasticity, Meaning, Strict
+from serving.served import VERSION_ERRORS, Served
 from serving.service import Service
 
 NOTE = (
@@ -41,17 +40,6 @@ class ExplainRequest(Strict):
     )
 
 
-class DriverBody(BaseModel):
-    """One driver and what it does."""
-
-    name: str = Field(
-        description="Of a price target, stock, guardrails, price_test or switch; of demand season, events, price, "
-        "promotion or competitor."
-    )
-    effect: float = Field(description="In currency, or in units for demand.")
-    sentence: str
-
-
 class ExplainAnswer(BaseModel):
     """Where a price, or demand, comes from."""
 
@@ -64,7 +52,7 @@ class ExplainAnswer(BaseModel):
         description="What it starts from: the price charged now (under a draw, that at planning), or the units of a "
         "mean period at the usual price."
     )
-    drivers: list[DriverBody] = Field(description="In the order of the decision, or of the sum.")
+    drivers: list[Driver] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
     elasticity: Elasticity | None = Field(description="Null when the model does not know the product.")
@@ -79,94 +67,59 @@ class SimulateRequest(Strict):
     strategies: Annotated[list[Text], Field(default_factory=list, max_length=50)]
 
 
-def endpoints(service: Service) -> list[Endpoint]:
-    """The endpoints /explain and /simulate."""
-    compute = ExplainRoutes(service)
-    return [
-        Endpoint(
-            "POST",
-            "/explain",
-            compute.explain,
-            "Why a price or demand is what it is, driver by driver.",
-            ExplainAnswer,
-            ExplainRequest,
-            scope="explain",
-            problems=(HTTPStatus.NOT_FOUND,),
-            example={"request": EXAMPLE},
-        ),
-        Endpoint(
-            "POST",
-            "/simulate",
-            compute.simulate,
-            "What would follow from prices and strategies: demand, revenue, margin and the risk of running out.",
-            Simulation,
-            SimulateRequest,
-            problems=(HTTPStatus.NOT_FOUND,),
-            example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin", "clearance"]},
-        ),
-    ]
+def explain_price(service: Service) -> ExplainAnswer:
+    """Explains why a price or demand is what it is, driver by driver."""
+    asked, now = body_of(ExplainRequest), service.now()
+    control = service.follower.current.control
+
+    def explained(served: Served) -> Explanation:
+        return explain(
+            asked.request,
+            served.pricer,
+            today=now.date(),
+            quantity=asked.of,
+            experiments=control.experiments,
+            switches=control.switches.at(now),
+            told=_told(served, asked.request.product_id),
+        )
+
+    served, explanation = _as_priced(service, asked.request.product_id, explained)
+    return _answer(explanation, served, asked)
 
 
-class ExplainRoutes:
-    """Handlers of /explain and /simulate."""
+def simulate(service: Service) -> Simulation:
+    """Simulates prices and strategies: demand, revenue, margin and the risk of running out."""
+    asked, now = body_of(SimulateRequest), service.now()
+    control = service.follower.current.control
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def simulated(served: Served) -> Simulation:
+        return served.pricer.simulate(asked.request, today=now.date(), prices=asked.prices, strategies=asked.strategies)
 
-    def explain(self) -> ExplainAnswer:
-        """Attributes a price or demand to its drivers."""
-        asked = body_of(ExplainRequest)
-        now, experiments = self._service.now(), self._service.experiments.content
-        switches = self._service.switches.content.at(now)
+    served, simulation = _as_priced(service, asked.request.product_id, simulated)
+    experiment = control.experiments.of(asked.request.product_id, simulation.date)
+    switch = served.pricer.switch_of(asked.request, control.switches.at(now))
+    told = {
+        "experiment": experiment.label if experiment is not None and switch is None else None,
+        "switch": None if switch is None else switch.action,
+    }
+    return simulation.model_copy(update=told)
 
-        def explained(served: Served) -> Explanation:
-            return explain(
-                asked.request,
-                served.pricer,
-                today=now.date(),
-                quantity=asked.of,
-                experiments=experiments,
-                switches=switches,
-                told=_told(served, asked.request.product_id),
-            )
 
-        served, explanation = self._as_priced(asked.request.product_id, explained)
-        return _answer(explanation, served, asked)
+def _as_priced(service: Service, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
+    """Applies `compute` to the version that prices a product; to the champion where an arm fails.
 
-    def simulate(self) -> Simulation:
-        """Simulates given prices and strategies."""
-        asked = body_of(SimulateRequest)
-        now = self._service.now()
-        today = now.date()
-
-        def simulated(served: Served) -> Simulation:
-            return served.pricer.simulate(asked.request, today=today, prices=asked.prices, strategies=asked.strategies)
-
-        served, simulation = self._as_priced(asked.request.product_id, simulated)
-        experiment = self._service.experiments.content.of(asked.request.product_id, simulation.date)
-        switch = served.pricer.switch_of(asked.request, self._service.switches.content.at(now))
-        told = {
-            "experiment": experiment.label if experiment is not None and switch is None else None,
-            "switch": None if switch is None else switch.action,
-        }
-        return simulation.model_copy(update=told)
-
-    def _as_priced(self, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
-        """Applies `compute` to the version that prices a product; to the champion where the challenger fails.
-
-        Raises:
-            ProblemError: The request cannot be priced.
-        """
-        champion, challenger = self._service.champion.served, self._service.champion.challenger
-        assigned = self._service.experiments.content.of(product_id, self._service.now().date())
-        served = version_for(assigned, champion=champion, challenger=challenger)
-        try:
-            if served is not champion:
-                with contextlib.suppress(*VERSION_ERRORS):
-                    return served, compute(served)
-            return champion, compute(champion)
-        except RequestError as error:
-            raise from_request_error(error) from error
+    Raises:
+        ProblemError: The request cannot be priced.
+    """
+    current = service.follower.current
+    served = service.version_for(product_id, service.now().date(), current=current)
+    try:
+        if served is not current.champion:
+            with contextlib.suppress(*VERSION_ERRORS):
+                return served, compute(served)
+        return current.champion, compute(current.champion)
+    except RequestError as error:
+        raise from_request_error(error) from error
 
 
 def _told(served: Served, product_id: str) -> Told:
@@ -188,10 +141,7 @@ def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> 
         summary=explanation.summary,
         value=explanation.value,
         baseline_value=explanation.baseline_value,
-        drivers=[
-            DriverBody(name=driver.name, effect=driver.effect, sentence=driver.sentence)
-            for driver in explanation.drivers
-        ],
+        drivers=list(explanation.drivers),
         guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
         reasons=reasons,
         elasticity=elasticity,
@@ -212,3 +162,18 @@ def _grade(elasticity: Elasticity, *, holds_only: bool) -> Meaning:
     """The grade of an elasticity in words, with a note where the version holds all prices."""
     meaning = MEANINGS[elasticity.grade]
     return Meaning(code=elasticity.grade, meaning=f"{meaning}; {HOLDS_ONLY_MEANING}" if holds_only else meaning)
+
+
+ENDPOINTS = (
+    Endpoint(
+        *("POST", "/explain", explain_price, ExplainAnswer, ExplainRequest),
+        scope="explain",
+        problems=(HTTPStatus.NOT_FOUND,),
+        example={"request": EXAMPLE},
+    ),
+    Endpoint(
+        *("POST", "/simulate", simulate, Simulation, SimulateRequest),
+        problems=(HTTPStatus.NOT_FOUND,),
+        example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin", "clearance"]},
+    ),
+)

@@ -1,6 +1,7 @@
-"""An application for tests: a version from tests/kit/versions.py, a PRICING_HOME of its own, a fixed clock."""
+"""An application for tests: a version from tests/kit/versions.py that is published, a PRICING_HOME, a fixed clock."""
 
 import datetime as dt
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +13,23 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from pricing.decision.control import Control
+from pricing.objects import open_store
+from pricing.registry.files import LEARNT, read_header
+from pricing.registry.published import (
+    Pointer,
+    PublishedVersion,
+    control_key,
+    parse_pointer,
+    pointer_key,
+    put_version,
+    versions_prefix,
+)
 from serving.app import close_app, create_app
-from serving.current_version import Pointer, write_pointer
 from serving.service import Service
 from serving.settings import Settings, read_settings
 
+MODEL = "pricing"
 NOW = dt.datetime(2023, 8, 1, 12, tzinfo=dt.UTC)  # a Tuesday, four days after the version's state
 REQUEST: dict[str, Any] = {
     "product_id": "P00001",
@@ -37,10 +50,36 @@ class ServingApp:
         asked = {name: value for name, value in {**REQUEST, **changes}.items() if value is not ...}
         return self.client.post("/get_price", json=asked)
 
-    def point_at(self, folder: Path, *, version: str) -> None:
-        """Points the workers at a version, as the follower does."""
-        point_at(self.settings, folder, version=version)
-        self.service.tick()
+    def batch(self, *items: Any, **query: str) -> list[dict[str, Any]]:
+        answer = self.client.post("/get_prices", json={"requests": list(items)}, query_string=query)
+        assert answer.status_code == 200, answer.text
+        return list(answer.get_json()["decisions"])
+
+    def version(self) -> str:
+        return str(self.price(list_price=5.0).get_json()["model_version"])
+
+    def publish(self, folder: Path, *, version: str, **more: Any) -> Pointer:
+        """Publishes a version, as the jobs do, and has it served."""
+        found = publish(self.settings.published, folder, version=version, **more)
+        self.service.follower.look()
+        return found
+
+    def control(self, control: Control) -> None:
+        """Publishes what persons have set, and has it in force."""
+        open_store(self.settings.published).put(control_key(MODEL), control.to_json())
+        self.service.follower.look()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The decisions, once the log is closed."""
+        self.service.log.close()
+        return sent(self.settings.decisions_url)
+
+
+def sent(where: str) -> list[dict[str, Any]]:
+    """The decisions that were sent to a store, in order."""
+    store = open_store(where)
+    lines = [line for key in store.keys("lines/") for line in (store.get(key) or b"").splitlines()]
+    return sorted(map(json.loads, lines), key=lambda one: int(one["sequence"]))
 
 
 def as_explained(priced: dict[str, Any], *, decision_id: str) -> dict[str, Any]:
@@ -49,14 +88,33 @@ def as_explained(priced: dict[str, Any], *, decision_id: str) -> dict[str, Any]:
     return {**priced, **rounded, "decision_id": decision_id}
 
 
-def point_at(settings: Settings, folder: Path, *, version: str) -> None:
-    name = f"{version}-1"
-    shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)
-    write_pointer(settings.places.pointer, Pointer(version, 1, name))
+def publish(
+    where: str, folder: Path, *, version: str, arms: Mapping[str, Path] | None = None, sequence: int | None = None
+) -> Pointer:
+    """Puts a version and those of its arms into a store, and switches the pointer; sequences count up."""
+    store = open_store(where)
+    versions = [_put(where, one, number) for number, one in {version: folder, **(arms or {})}.items()]
+    before = store.get(pointer_key(MODEL))
+    following = 1 if before is None else parse_pointer(before, model=MODEL).sequence + 1
+    pointer = Pointer(MODEL, following if sequence is None else sequence, versions[0], arms=tuple(versions[1:]))
+    store.put(pointer_key(MODEL), pointer.to_json())
+    return pointer
+
+
+def _put(where: str, folder: Path, number: str) -> PublishedVersion:
+    """Puts a version; into a folder as plain copies, since waiting for the disk, file by file, takes a second."""
+    version = PublishedVersion(number, str(read_header(folder)["checksum"]))
+    if "://" in where:
+        put_version(open_store(where), version, model=MODEL, folder=folder)
+    else:
+        place = Path(where) / versions_prefix(MODEL) / version.folder
+        leave_out = shutil.ignore_patterns(*LEARNT, *(f"{name}.json" for name in LEARNT))
+        shutil.copytree(folder, place, dirs_exist_ok=True, ignore=leave_out, copy_function=shutil.copyfile)
+    return version
 
 
 def settings_in(home: Path, **environment: str) -> Settings:
-    return read_settings({"PRICING_HOME": str(home), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", **environment})
+    return read_settings({"PRICING_HOME": str(home), **environment})
 
 
 @contextmanager
@@ -65,16 +123,11 @@ def open_app(
 ) -> Iterator[ServingApp]:
     settings = settings_in(home, **(environment or {}))
     if version is not None:
-        point_at(settings, version, version="7")
+        publish(settings.published, version, version="7")
     app = create_app(settings, now=lambda: NOW)
     try:
-        yield ServingApp(app.test_client(), app.extensions["pricing"], settings)
+        service: Service = app.extensions["pricing"]
+        service.follower.look()
+        yield ServingApp(app.test_client(), service, settings)
     finally:
         close_app(app)
-
-
-def point_at_challenger(settings: Settings, folder: Path, *, version: str) -> None:
-    """Points the workers at a challenger, as the follower does."""
-    name = f"{version}-1"
-    shutil.copytree(folder, settings.places.versions / name, dirs_exist_ok=True)
-    write_pointer(settings.places.challenger, Pointer(version, 1, name))

@@ -33,7 +33,6 @@ INWARD = (
     ),
     *("data", "demand", "decision", "decision_log", "registry", "runtime"),
 )
-FOLLOWER = "serving.follower"
 # Tests that are of a benchmark's program or of what only benchmarks have, and may import it.
 OF_BENCHMARKS = {
     "tests.integration.test_demand_benchmark",
@@ -54,7 +53,7 @@ DOORS = {
     "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
-    "granian": ("serving.web_server",),
+    "granian": ("serving.__main__",),
     # compose_setup runs in MLflow's image, where nothing of ours is.
     "boto3": ("pricing.runtime.aws", "pricing.objects", "deploy.aws", "deploy.compose_setup"),
     "httpx2": ("etl.http",),
@@ -79,6 +78,9 @@ SERVING_NEVER = {
     "evidently",
     "lightgbm",
     "pyarrow",
+    "mlflow",
+    "sqlalchemy",
+    "duckdb",
 }
 
 
@@ -157,7 +159,6 @@ def broken_arrows(root: Path) -> list[str]:
         *_simulation_apart(found),
         *_doors(found),
         *_second_doors(found),
-        *_registry_behind_the_follower(found),
         *_serving_is_light(found),
     ]
 
@@ -246,18 +247,11 @@ def _second_doors(found: list[Import]) -> Iterator[str]:
                 yield f"{each.module} imports {each.target}: only {program} may"
 
 
-def _registry_behind_the_follower(found: list[Import]) -> Iterator[str]:
-    mlflow_modules = {each.module for each in found if _top(each.target) == "mlflow"}
-    for each in found:
-        if _top(each.module) == "serving" and each.module != FOLLOWER and each.target in mlflow_modules | {FOLLOWER}:
-            yield f"{each.module} imports {each.target}: only the follower's process talks to MLflow"
-
-
 def _serving_is_light(found: list[Import]) -> Iterator[str]:
     for start in sorted({each.module for each in found if _top(each.module) == "serving"}):
         for path in _reached(start, found):
             library = _top(path[-1])
-            if library in SERVING_NEVER or (library == "mlflow" and start != FOLLOWER):
+            if library in SERVING_NEVER:
                 yield f"{' → '.join(path)}: serving must not load {library}"
 
 
@@ -413,7 +407,7 @@ def test_serving_needs_nothing_outside_its_lock() -> None:
         (
             "serving/__init__.py",
             "from pricing.registry import mlflow_registry",
-            "only the follower's process talks to MLflow",
+            "serving must not load",
         ),
         ("deploy/app.py", "from serving.settings import Settings", "deploy stands apart"),
         ("pricing/paths.py", "from deploy.environment import JOBS", "deploy stands apart"),

@@ -197,7 +197,7 @@ def test_a_model_keeps_the_effects_through_its_arrays_and_knows_nothing_of_new_p
 
 def test_the_service_says_what_the_competitor_does_to_demand(tmp_path: Path) -> None:
     with open_app(tmp_path, version=shared_version()) as shop:
-        served = shop.service.champion.served
+        served = shop.service.follower.current.champion
         assert served.version is not None
         elasticity = shop.client.get("/products/P00001/elasticity").get_json()
 

@@ -12,7 +12,7 @@ import pytest
 from deploy import mlflow_users, tracking_server
 from deploy.compose_files import FOLDER, ROOT, folder_of, write_files
 from deploy.prometheus_files import ALERT_RULES, PANELS, dashboard, prometheus, rules
-from serving.keys import read_keys
+from serving.auth import read_keys
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Today is the shop's day, wherever the machine stands."""
 
 import datetime as dt
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from pricing.config import load_config
 from pricing.errors import ConfigError
 from pricing.runtime.shop_time import shop_now
 from serving.app import close_app, create_app
-from serving.notices import at_start
-from tests.kit.serving import REQUEST, point_at, settings_in
+from tests.kit.serving import REQUEST, publish, sent, settings_in
 from tests.kit.versions import shared_version
 
 
@@ -71,18 +69,18 @@ def test_a_wednesday_without_a_date_is_the_next_one_after_the_shop_s_day(
     path = tmp_path / "shop.yaml"
     path.write_text("time_zone: America/New_York")
     settings = settings_in(tmp_path, PRICING_CONFIG=str(path))
-    point_at(settings, shared_version(), version="7")
+    publish(settings.published, shared_version(), version="7")
     now = partial(dt.datetime.fromisoformat(moment).astimezone, settings.config.zone)
     app = create_app(settings, now=now)
     try:
+        app.extensions["pricing"].follower.look()
         client = app.test_client()
         assert client.post("/get_price", json={**REQUEST, "day_of_week": "Wednesday"}).status_code == 200
         shown = client.get("/model").get_json()
     finally:
         close_app(app)
 
-    (segment,) = settings.decisions_folder.glob("*.jsonl")
-    assert json.loads(segment.read_text())["date"] == day
+    assert [one["date"] for one in sent(settings.decisions_url)] == [day]
     assert shown["configuration"]["time_zone"] == "America/New_York"
     assert shown["state_age_days"] == (now().date() - dt.date.fromisoformat(shown["state_date"])).days
 
@@ -128,15 +126,3 @@ def test_without_a_setting_the_machine_s_own_zone_counts() -> None:
     ]
 
     assert found == ["+0900", "+0000"]
-
-
-def test_the_start_says_which_day_it_is_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at("2026-01-16T00:30:00+00:00", monkeypatch)
-    path = tmp_path / "shop.yaml"
-    path.write_text("time_zone: America/New_York")
-
-    said = at_start(settings_in(tmp_path, PRICING_CONFIG=str(path)))[-1]
-    other = at_start(settings_in(tmp_path))[-1]
-
-    assert said == "today: 2026-01-15 (19:30 EST), the day in America/New_York"
-    assert other.endswith("the day of this machine's time zone; time_zone in the configuration says another")

@@ -1,0 +1,111 @@
+"""A person's switches: what the service answers under them."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.decision.control import Control
+from pricing.decision.switches import Switch, Switches
+from tests.kit.serving import NOW, ServingApp, open_app
+from tests.kit.versions import shared_version
+
+NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
+HOUR = dt.timedelta(hours=1)
+
+
+def freeze(scope: Any = "all", name: str = "", **more: Any) -> Switch:
+    return Switch(action="freeze", scope=scope, name=name, reason="wrong costs", by="ops", at=NOW, **more)
+
+
+def override(price: float, name: str = "P00001", **more: Any) -> Switch:
+    given = {"reason": "deal", "by": "ops", "at": NOW, "until": NOW + HOUR, **more}
+    return Switch(action="override", scope="product", name=name, price=price, **given)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[ServingApp]:
+    with open_app(tmp_path, version=shared_version()) as one:
+        yield one
+
+
+def switch(shop: ServingApp, *switches: Switch) -> None:
+    shop.control(Control(Switches(switches)))
+
+
+def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: ServingApp) -> None:
+    free = shop.price(**NEAR).get_json()
+    switch(shop, freeze(), override(1.77, "P00002"))
+    ask = {"product_id": "P00002", "current_stock": 150, "day_of_week": "Friday"}
+
+    frozen, given = shop.price(**NEAR).get_json(), shop.price(**NEAR, product_id="P00002").get_json()
+    batch = shop.client.post(
+        "/get_prices", json={"requests": [{**ask, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]}
+    )
+
+    assert free["recommended_price"] != 1.2
+    assert (frozen["recommended_price"], frozen["source"]) == (1.2, "rule")
+    assert (given["recommended_price"], given["source"], given["confidence"]) == (1.77, "override", 1.0)
+    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.2, 1.77]
+    assert [one["source"] for one in batch.get_json()["decisions"]] == ["rule", "override"]
+
+
+def test_switches_count_without_any_model(tmp_path: Path) -> None:
+    with open_app(tmp_path) as shop:
+        switch(shop, freeze("category", "drinks"), override(1.77, "tea"))
+        answers = [
+            shop.price(**NEAR, product_id=product, category="drinks").get_json()["recommended_price"]
+            for product in ("cola", "tea")
+        ]
+
+    assert answers == [1.2, 1.77]
+
+
+def test_a_switch_that_ends_frees_the_price_without_anybody_writing_a_file(tmp_path: Path) -> None:
+    with open_app(tmp_path, version=shared_version()) as shop:
+        switch(shop, override(1.77, until=NOW + HOUR), freeze("product", "P00002", until=NOW))
+        sources = [shop.price(**NEAR, product_id=product).get_json()["source"] for product in ("P00001", "P00002")]
+
+    assert sources == ["override", "model"]
+
+
+def test_model_and_metrics_say_what_is_in_force(shop: ServingApp) -> None:
+    nothing = shop.client.get("/model").get_json()["switches"]
+    switch(shop, freeze(), override(1.77), override(2.0, "P00002"), freeze("category", "x", until=NOW))
+
+    metrics = shop.client.get("/metrics").text
+
+    assert nothing == {"freezes": 0, "overrides": 0, "everything": None}
+    assert shop.client.get("/model").get_json()["switches"] == {"freezes": 1, "overrides": 2, "everything": "freeze"}
+    assert 'pricing_switches{action="freeze"} 1.0' in metrics
+    assert 'pricing_switches{action="override"} 2.0' in metrics
+
+
+def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
+    switch(shop, freeze(), override(1.77, "P00002"))
+    ask = {"current_stock": 150, "day_of_week": "Friday", **NEAR}
+
+    frozen, given = (
+        shop.client.post("/explain", json={"request": {**ask, "product_id": product}}).get_json()
+        for product in ("P00001", "P00002")
+    )
+    tried = shop.client.post("/simulate", json={"request": {**ask, "product_id": "P00002"}, "prices": [1.2]}).get_json()
+
+    assert (frozen["value"], frozen["baseline_value"]) == (1.2, 1.2)
+    assert [(one["name"], one["effect"]) for one in frozen["drivers"]] == [("switch", 0.0)]
+    assert given["baseline_value"] == 1.2
+    assert [(one["name"], one["effect"]) for one in given["drivers"]] == [("switch", 0.57)]
+    assert (tried["switch"], tried["experiment"]) == ("override", None)
+
+
+def test_explain_tells_demand_at_the_price_that_was_given(shop: ServingApp) -> None:
+    switch(shop, override(1.77))
+    ask = {"product_id": "P00001", "current_stock": 150, "day_of_week": "Friday", **NEAR}
+
+    answer = shop.client.post("/explain", json={"request": ask, "of": "demand"}).get_json()
+
+    assert answer["value"] == pytest.approx(shop.price(**NEAR).get_json()["expected_units"], abs=0.05)
+    total = sum(driver["effect"] for driver in answer["drivers"])
+    assert total == pytest.approx(answer["value"] - answer["baseline_value"])
