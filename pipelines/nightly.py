@@ -12,7 +12,6 @@ from mlflow.entities import Run
 
 from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import REFUSED_BY, needs_person, production
-from pipelines.publish import publish_champion
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
@@ -22,7 +21,7 @@ from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, run_main
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, run_main
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 
@@ -172,8 +171,8 @@ class _Night:
         """Publishes the champion, which a job of this night may have failed to do; returns the exit code."""
         if self._registry.at(CHAMPION) is None:
             return 0
-        with production(self._config) as access:
-            return publish_champion(access, self._config)
+        code = self.job("pipelines.publish", fresh=True, fine=(0, EXIT_KNOWN_ERROR))
+        return EXIT_NOT_PUBLISHED if code else 0
 
     def _monitor(self) -> int:
         return self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))

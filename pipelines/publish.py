@@ -38,7 +38,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
     try:
         published(access, config, open_store(published_url()))
     except PricingError as error:
-        said = f"the alias moved, and it is not published, so serving goes on as before: {error}"
+        said = f"the champion is not published, so serving goes on as before: {error}"
         notice(AlertFinding("not_published", "critical", said))
         if mlflow.active_run() is not None:
             mlflow.set_tag("not_published", str(error)[:500])

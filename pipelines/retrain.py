@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 
 from pipelines.commands import child_tags, only_one, run_job
 from pipelines.production import NOTHING_TO_DO, REFUSED_BY, needs_person, production
-from pipelines.publish import publish_champion
 from pricing.config import Config, load_config
 from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
@@ -21,7 +20,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import rejected
 from pricing.registry.rejections import REJECTED
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -79,8 +78,8 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             return _say("kept the champion: a gate refused the new version")
         if decided.get("verdict") == NOTHING_TO_DO:
             return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
-        with production(config) as access:
-            return _say("promoted", code=publish_champion(access, config))
+        published = start("pipelines.publish", common, run=run, fine=(0, EXIT_KNOWN_ERROR), keep=held) == 0
+        return _say("promoted") if published else _say("promoted, not published", code=EXIT_NOT_PUBLISHED)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

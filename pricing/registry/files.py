@@ -127,6 +127,7 @@ def read(folder: Path, *, parts: Sequence[str] | None = None, check: bool = True
             are more or larger ones than a version has.
     """
     header = read_header(folder)
+    _accept_names(header["files"], where=str(folder))
     wanted = {name: checksum for name, checksum in header["files"].items() if parts is None or _part(name) in parts}
     _accept_sizes(folder, wanted)
     documents: dict[str, Any] = {}
@@ -170,12 +171,8 @@ def served(header: Mapping[str, Any]) -> list[str]:
     Raises:
         VersionError: A name is no version's file, or there are too many.
     """
-    names = sorted(header["files"])
-    accept_size(files=len(names), size=0, where="a published version")
-    strange = next((name for name in names if not _FILE.fullmatch(name)), None)
-    if strange is not None:
-        raise VersionError(f"a published version's header lists {strange!r}, which is no file of a version")
-    return [name for name in names if _part(name) not in LEARNT]
+    _accept_names(header["files"], where="a published version")
+    return [name for name in sorted(header["files"]) if _part(name) not in LEARNT]
 
 
 def accept_size(*, files: int, size: int, where: str) -> None:
@@ -209,6 +206,14 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
+def _accept_names(listed: Mapping[str, Any], *, where: str) -> None:
+    """Refuses a header that lists what is no file of a version, or more of them than one has."""
+    accept_size(files=len(listed), size=0, where=where)
+    strange = next((name for name in sorted(listed) if not _FILE.fullmatch(name)), None)
+    if strange is not None:
+        raise VersionError(f"{where}: its header lists {strange!r}, which is no file of a version")
+
+
 def _part(name: str) -> str:
     return name.partition("/")[0].partition(".")[0]
 
@@ -228,13 +233,10 @@ def _save(path: Path, array: NDArray[Any], *, name: str) -> None:
 
 
 def _accept_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
-    """Refuses what is no file of a version, and more or larger ones than a version has, before any is read."""
-    accept_size(files=len(listed), size=0, where=str(folder))
+    """Refuses files that are absent, links, or larger than a version has, before any is read."""
     root, size = folder.resolve(), 0
     for name in sorted(listed):
         path = folder / name
-        if not _FILE.fullmatch(name):
-            raise VersionError(f"{folder}: its header lists {name!r}, which is no file of a version")
         if not path.is_file():
             raise VersionError(f"{folder}: {name} is missing; fetch the version again")
         if path.resolve() != root / name:

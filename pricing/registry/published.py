@@ -172,7 +172,7 @@ def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, fo
 
 
 def whole(store: ObjectStore, version: PublishedVersion, *, model: str, contents: bool = True) -> bool:
-    """Whether the store holds every file of a version; compares their `contents` with the checksums, or only lists.
+    """Tells that the store holds every file of a version; compares their `contents` with the checksums, or only lists.
 
     Raises:
         SourceError: The store does not answer.

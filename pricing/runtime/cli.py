@@ -293,7 +293,7 @@ def run_main(
         job: Takes the options not yet parsed, returns the exit code.
         argv: The command line after the program's name; sys.argv's when None.
         unattended: Whether a schedule may run the job, so that nobody reads what it prints: every job that has an
-            MLflow run, and compact.
+            MLflow run, and publish.
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))

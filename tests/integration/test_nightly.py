@@ -17,7 +17,7 @@ from pricing.config import load_config
 from pricing.data.panel import save_panel
 from pricing.decision_log.read import read_decisions
 from pricing.registry import retention
-from pricing.runtime.cli import EXIT_REFUSED, Terminated
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 from tests.kit.monitoring_world import World, build, entries, write_log
 from tests.kit.versions import make_panel
@@ -57,7 +57,8 @@ class Jobs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(module for module, _ in self.started)
+        """All but the last one of a night that has a champion."""
+        return tuple(module for module, _ in self.started if module != "pipelines.publish")
 
     def words(self, module: str) -> list[str]:
         return next(options for name, options in self.started if name == module)
@@ -110,6 +111,18 @@ def nights() -> list[tuple[str, str]]:
         order_by=["attributes.start_time ASC"],
     )
     return [(run.info.status, run.data.tags.get("verdict", "")) for run in runs]
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (2, EXIT_NOT_PUBLISHED)])
+def test_a_night_ends_by_publishing_the_champion_and_says_where_that_fails(
+    jobs: Jobs, home: Path, night: Callable[..., int], code: int, ends: int
+) -> None:
+    crown(home)
+    jobs.codes |= {"pipelines.publish": code, "pipelines.promote": EXIT_NOT_PUBLISHED}
+
+    assert night() == ends
+
+    assert jobs.started[-1][0] == "pipelines.publish"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -336,13 +336,13 @@ def test_a_bug_and_a_finding_are_told_of_unattended_jobs_alone(box: Mailbox, una
     assert [alert.severity for alert in box.alerts] == (["warning", "critical"] if unattended else [])
 
 
-def test_the_unattended_jobs_are_those_with_an_mlflow_run_and_compact() -> None:
+def test_the_unattended_jobs_are_those_with_an_mlflow_run_and_publish() -> None:
     sources = [path for program in ("pipelines", "monitoring", "serving") for path in (ROOT / program).rglob("*.py")]
     texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sources}
 
     tells = {name for name, text in texts.items() if "unattended=True" in text}
 
-    assert tells == {name for name, text in texts.items() if 'tracked_run("' in text} | {"serving/compact.py"}
+    assert tells == {name for name, text in texts.items() if 'tracked_run("' in text} | {"pipelines/publish.py"}
 
 
 def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(
