@@ -15,8 +15,8 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import AnyStrategyConfig, DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
-from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext
-from pricing.decision.reasons import BIT, flagged
+from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext, flagged
+from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, Sales, normal_chance
 from pricing.demand.curve import DemandAt, DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
@@ -293,7 +293,7 @@ def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
 
 
 def _peak(values: Floats, prices: Floats) -> Floats:
-    """(…, request) where the parabola through the largest of (…, request, candidate) values and its neighbours has its top."""
+    """(…, request) the top of the parabola through the largest of (…, request, candidate) values and its neighbours."""
     count, width = prices.shape
     at = values.argmax(axis=-1)
     inner = np.minimum(np.maximum(at, 1), width - 2)
