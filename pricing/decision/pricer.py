@@ -31,7 +31,7 @@ from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError, UnknownProductError
 
-PASS = 500
+PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
