@@ -164,7 +164,7 @@ class Guardrails(Section):
 
 
 class StrategyConfig(Section):
-    """Base of a strategy's parameters; `pricing.decision.strategies` says what each kind maximises."""
+    """Base of a strategy's parameters; `pricing.decision.decide` says what each kind maximises."""
 
     days: Annotated[int, Field(ge=1, le=366)] | None = Field(
         default=None, description="Days it looks ahead where no delivery is given; null: the deliveries learnt."

@@ -15,8 +15,8 @@ import numpy as np
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import AnyStrategyConfig, DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
-from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext
-from pricing.decision.reasons import BIT, flagged
+from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext, flagged
+from pricing.decision.reasons import BIT
 from pricing.decision.stock import NOTHING, Sales, normal_chance
 from pricing.demand.curve import DemandAt, DemandGrid
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY
@@ -182,7 +182,7 @@ def _decide(
         keep = context.keep > 0
         final = np.where(held | doubtful | keep, 0, 1)
         confidence = np.where(moves & (final == 1), right, calibrated(chances[1], policy.calibration.get("kept")))
-        price, units = sold.price(final), sold.first(final)
+        price, units = sold.price(final), np.minimum(sold.sales.first(final), context.stock)
         low, high = _range(wish, sold, final, worth=worth, prices=prices, limits=limits, policy=policy)
     unseen = (price < context.seen_low * (1 - EDGE)) | (price > context.seen_high * (1 + EDGE))
     stays = price == policy.allowed.grid.nearest(context.current_price)
@@ -204,7 +204,7 @@ def _decide(
             elasticity_unidentified=unidentified & ~keep,
             elasticity_from_category=grid.grade == CATEGORY,
             outside_seen_prices=unseen,
-            stock_short=sold.runs_out(final),
+            stock_short=sold.sales.runs_out(final),
             no_stock=context.stock <= 0,
             no_comp_price=policy.is_kind("match", context) & ~follows,
         ),
@@ -293,7 +293,7 @@ def _slope(values: Floats, log_price: Floats, *, at: Floats) -> Floats:
 
 
 def _peak(values: Floats, prices: Floats) -> Floats:
-    """(…, request) top of the parabola through the largest of (…, request, candidate) values and its neighbours."""
+    """(…, request) the top of the parabola through the largest of (…, request, candidate) values and its neighbours."""
     count, width = prices.shape
     at = values.argmax(axis=-1)
     inner = np.minimum(np.maximum(at, 1), width - 2)
@@ -313,8 +313,8 @@ class _Sold:
         self.prices, self.log_prices = prices, np.log(prices)
         self._rows, self._context = np.arange(len(context)), context
         grid = demand_at(prices.T)
-        self._sales, self.weight = Sales(grid, context.supply), grid.weight
-        self._logs = np.log(np.maximum(self._sales.until, NOTHING))  # (request, node, place)
+        self.sales, self.weight = Sales(grid, context.supply), grid.weight
+        self._logs = np.log(np.maximum(self.sales.until, NOTHING))  # (request, node, place)
         self._sells = grid.until.max(axis=(1, 2)) > NOTHING
         self._worth = log_worth(prices.T)  # (doubt, request, place)
         several = len(self._worth) > 1
@@ -323,14 +323,6 @@ class _Sold:
     def price(self, column: Ints) -> Floats:
         """(request,) the price in a column each."""
         return np.asarray(self.prices[column, self._rows])
-
-    def first(self, column: Ints) -> Floats:
-        """(request,) expected sales of the requested period."""
-        return np.minimum(self._sales.first(column), self._context.stock)
-
-    def runs_out(self, column: Ints) -> Bools:
-        """(request,) whether stock is expected to cut sales short."""
-        return self._sales.runs_out(column)
 
     def nodes(self, column: Ints) -> Floats:
         """(request, node) log units until the next delivery."""
@@ -348,7 +340,7 @@ class _Sold:
     def profit_gain(self, column: Ints) -> Floats:
         """(3, request) as `Choices.gain` says."""
         cost, tax_rate = self._context.unit_cost, self._context.tax_rate
-        profit = self._sales.until * unit_profit(self.prices, cost, tax_rate=tax_rate).T[:, None, :]
+        profit = self.sales.until * unit_profit(self.prices, cost, tax_rate=tax_rate).T[:, None, :]
         more = profit[self._rows, :, column] - profit[:, :, 0]  # (request, node)
         more *= (self._context.stock > 0)[:, None]
         mean = (more * self.weight).sum(axis=1)

@@ -3,16 +3,10 @@
 import datetime as dt
 from typing import NamedTuple
 
-import numpy as np
-
 from pricing.data.net_price import unit_profit, with_tax
-from pricing.decision.decide import Choices
 from pricing.decision.experiments import Assignment
 from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
-from pricing.decision.resolve import ResolvedBatch
-
-SUMMARY = 9  # candidates that the decision log keeps of each decision
 
 
 class DetailedDecision(NamedTuple):
@@ -35,47 +29,6 @@ class DetailedDecision(NamedTuple):
     against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
     unit: float = 1.0  # the amount that the negative binomials count as one
-
-
-def details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
-    """Adds to each decision of a batch the figures behind it."""
-    prices = choices.prices
-    chosen = np.linspace(0, prices.shape[1] - 1, SUMMARY).astype(np.intp)
-    first, weight = choices.grid.first[:, :, chosen].astype(np.float64), choices.grid.weight
-    units = weight @ first
-    # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
-    with np.errstate(all="ignore"):
-        beyond = weight @ (first * first) / (units * units)
-        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
-    context = batch.context
-    current = zip(context.current_price.tolist(), context.current_known, strict=True)
-    columns = (  # in the order of DetailedDecision
-        decisions,
-        batch.dates,
-        (category or None for category in batch.categories),
-        (now if known else None for now, known in current),
-        context.list_price.tolist(),
-        context.unit_cost.tolist(),
-        context.tax_rate.tolist(),
-        prices[:, chosen].tolist(),
-        units.tolist(),
-        sizes.tolist(),
-        choices.best.tolist(),
-        choices.target.tolist(),
-        choices.wanted.tolist(),
-        choices.settled.tolist(),
-        choices.against.tolist(),
-        map(_followed, batch.assigned, decisions),
-        np.broadcast_to(choices.grid.unit, len(prices)).tolist(),
-    )
-    return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
-
-
-def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
-    """What was asked of a decision, but for a challenger's arm that another version answered."""
-    if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
-        return None
-    return asked
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig, Guardrails
 from pricing.data.net_price import price_at_margin, with_tax
-from pricing.decision.reasons import AT, GAVE_WAY, GUARDRAILS
+from pricing.decision.reasons import AT, BIT, GAVE_WAY, GUARDRAILS
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 EDGE = 1e-9  # relative; what floating point may lose at a limit
@@ -93,6 +93,11 @@ class Limits(NamedTuple):
         """
         at_low, at_high = (price <= self.low) & ~stays, (price >= self.high) & ~stays
         return np.asarray(self.gave_way | at_low * AT[self.low_by] | at_high * AT[self.high_by])
+
+
+def flagged(**flags: Bools) -> Ints:
+    """(request,) bits of the codes whose flags (request,) are set."""
+    return np.asarray(np.array([BIT[code] for code in flags]) @ np.array(list(flags.values())))
 
 
 def limits(context: PricingContext, config: Guardrails, *, largest_jump: float | None = None) -> Limits:

@@ -18,9 +18,9 @@ from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
-from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, details
-from pricing.decision.experiments import NO_EXPERIMENTS, Experiments, keeping
-from pricing.decision.guardrails import EDGE, SOFT_OFF, PricingContext
+from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden
+from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments, keeping
+from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, codes
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
@@ -31,7 +31,8 @@ from pricing.demand.curve import Demand, DemandAt
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError, UnknownProductError
 
-PASS = 500
+PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
+_SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
@@ -161,7 +162,7 @@ class Pricer:
         self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments
     ) -> list[DetailedDecision]:
         return _in_order(
-            (places, details(batch, choices, self._decisions(batch, choices)))
+            (places, _details(batch, choices, self._decisions(batch, choices)))
             for places, batch, choices in self._passes(requests, today, experiments)
         )
 
@@ -390,6 +391,45 @@ class Pricer:
             Decision(model_version=self.version, decision_id=self._new_id(), **dict(zip(columns, row, strict=True)))
             for row in zip(*columns.values(), strict=True)
         ]
+
+
+def _details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
+    """Adds to each decision of a batch the figures behind it."""
+    first, weight = choices.grid.first[:, :, _SUMMARY].astype(np.float64), choices.grid.weight
+    units = weight @ first
+    # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
+    with np.errstate(all="ignore"):
+        beyond = weight @ (first * first) / (units * units)
+        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
+    context = batch.context
+    current = zip(context.current_price.tolist(), context.current_known, strict=True)
+    columns = (  # in the order of DetailedDecision
+        decisions,
+        batch.dates,
+        (category or None for category in batch.categories),
+        (now if known else None for now, known in current),
+        context.list_price.tolist(),
+        context.unit_cost.tolist(),
+        context.tax_rate.tolist(),
+        choices.prices[:, _SUMMARY].tolist(),
+        units.tolist(),
+        sizes.tolist(),
+        choices.best.tolist(),
+        choices.target.tolist(),
+        choices.wanted.tolist(),
+        choices.settled.tolist(),
+        choices.against.tolist(),
+        map(_followed, batch.assigned, decisions),
+        np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
+    )
+    return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
+
+
+def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
+    """What was asked of a decision, but for a challenger's arm that another version answered."""
+    if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
+        return None
+    return asked
 
 
 def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:

@@ -4,8 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from pricing.arrays import Bools, Ints
-
 # Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
 GUARDRAILS = (
     "cost",
@@ -104,8 +102,3 @@ GAVE_WAY = np.array([0] + [BIT[f"gave_way_{name}"] for name in GUARDRAILS[1:]], 
 def codes(bits: int) -> tuple[str, ...]:
     """The codes behind a sum of `BIT` values, in the order of `REASONS`."""
     return tuple(code for place, code in enumerate(CODES) if bits >> place & 1)
-
-
-def flagged(**flags: Bools) -> Ints:
-    """(request,) bits of the codes whose flags (request,) are set."""
-    return np.asarray(np.array([BIT[code] for code in flags]) @ np.array(list(flags.values())))

@@ -18,9 +18,9 @@ from pricing.data.panel import STEP_DAYS
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.decide import Policy
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
-from pricing.decision.guardrails import NEAR, PricingContext
+from pricing.decision.guardrails import NEAR, PricingContext, flagged
 from pricing.decision.product_facts import ProductFacts, typical
-from pricing.decision.reasons import BIT, flagged
+from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
@@ -67,6 +67,7 @@ class Resolver:
         self._margin, self._usual_margin = config.data.margin, config.data.margin.get("default", 0.0)
         self._period = facts.period if facts else config.data.period
         self._step_days = STEP_DAYS[self._period]
+        self._horizon = config.demand.horizon
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
         date_of = partial(resolve_date, state_date=self._state_date, horizon=config.demand.horizon, period=self._period)
@@ -100,8 +101,8 @@ class Resolver:
         )
         known = self._facts.take(place, axis=0).T  # row −1 is blank
         last_price, anchor_price, anchor_cost, seen_low, seen_high, cost_assumed = known[4:10]
+        *newest, last_change, typical_units = known[10:]
         given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(len(requests), -1).T
-        no_cost = np.isnan(given[0])
         categories = [self.category_of(request) for request in requests]
         usual = self._typical.take([self._typical_rows.get(category, 0) for category in categories], axis=0).T
         usual_list, usual_units, usual_margin, usual_tax = usual
@@ -113,7 +114,7 @@ class Resolver:
 
         found = np.where(np.isnan(given[:4]), known[:4], given[:4])
         (cost, tax_rate, price, listed), missing = found, np.isnan(found)
-        assumed = no_cost & (missing[0] | (cost_assumed > 0))
+        assumed = np.isnan(given[0]) & (missing[0] | (cost_assumed > 0))
         no_tax, no_price, no_list = missing[1] & (usual_tax > 0), missing[2], missing[3]
         tax_rate = np.where(missing[1], usual_tax, tax_rate)
         if missing.any():
@@ -123,12 +124,13 @@ class Resolver:
                 raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
             cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
             price = _first(price, self._policy.allowed.grid.nearest(listed))
-        comp_price, age = self._competitor(
-            requests, given[4:], known[10:12], np.where(stale, today.toordinal() - _UNIX, day)
-        )
+        asked = np.where(stale, today.toordinal() - _UNIX, day)  # a stale day lies in the past
+        comp_price, age = _competitor(requests, *given[4:], newest=newest, day=asked)
         old = age > self._policy.config.comp_price_max_age
         comp_price = np.where(old, np.nan, comp_price)
-        planned = np.array([self._promoted(*pair) for pair in zip(requests, dates, strict=True)], np.bool_)
+        planned = np.zeros(len(requests), np.bool_)
+        if self._planned:
+            planned[:] = [self._promoted(*pair) for pair in zip(requests, dates, strict=True)]
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
         assigned = self._assigned(requests, dates, is_promo, price, experiments)
         strategy = np.array([self._strategy_of(*pair) for pair in zip(requests, assigned, strict=True)], np.int64)
@@ -172,7 +174,7 @@ class Resolver:
             seen_low=seen_low,
             seen_high=seen_high,
             is_promo=is_promo,
-            days_since_change=_days_since_change(known[2], known[12], day=day, price=found[2]),
+            days_since_change=_days_since_change(known[2], last_change, day=day, price=found[2]),
             target_margin=np.array([targets.get(category, np.nan) for category in categories]) if targets else None,
             strategy=strategy,
             keep=keep,
@@ -192,7 +194,7 @@ class Resolver:
         return ResolvedBatch(
             context=context,
             offers=offers,
-            level=_first(known[13], usual_units),
+            level=_first(typical_units, usual_units),
             margin=usual_margin,
             comp_price_age=age,
             reasons=reasons,
@@ -228,23 +230,6 @@ class Resolver:
             found.append(one)
         return found
 
-    def _competitor(
-        self, requests: Sequence[PriceRequest], given: Floats, known: Floats, day: Ints
-    ) -> tuple[Floats, Floats]:
-        """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
-
-        Given are prices and ages, known prices and days (2, request) each. `day` (request,) is the day priced, since
-        1970; where the state is stale, and it lies in its past, today.
-        """
-        price, age = given
-        age = np.where(np.isnan(price), np.nan, np.where(np.isnan(age), 0.0, age))
-        asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
-        if not asks.any():
-            return price, age
-        seen = np.maximum(day - known[1], 0.0)
-        newest = asks & np.isfinite(known[0] + seen)
-        return np.where(newest, known[0], price), np.where(newest, seen, age)
-
     def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
         """Refuses strict requests for unknown products; while no product is known, none is refused."""
         for request in requests if self._modelled or self._known else ():
@@ -267,7 +252,7 @@ class Resolver:
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
         """Whether a promotion is planned in the period that begins on `date`, and the request does not say."""
-        if not self._planned or "is_promo" in request.model_fields_set:
+        if "is_promo" in request.model_fields_set:
             return False
         day = date.toordinal() - _UNIX
         end = day + self._step_days - 1
@@ -275,46 +260,43 @@ class Resolver:
 
     def _planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
         """The first planned delivery within the horizon after a request's day, whose own is in its opening stock."""
-        days = self._planned_deliveries.get(request.product_id, ())
+        days = self._planned_deliveries[request.product_id]
         place = bisect_right(days, date if request.date is None else max(request.date, date))
-        if place == len(days) or (days[place] - date).days > self._config.demand.horizon * self._step_days:
+        if place == len(days) or (days[place] - date).days > self._horizon * self._step_days:
             return None
         return days[place]
 
     def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int, bool]:
-        """As `_periods`, within the horizon, with reason bits; a silent request takes the plan's delivery."""
-        planned = self._planned_delivery(request, date) if request.asks_planned_delivery else None
-        reasons = 0 if planned is None else BIT["delivery_planned"]
-        next_delivery = request.next_delivery if planned is None else planned
-        (periods, known), horizon = self._periods(next_delivery, place, date, days), self._config.demand.horizon
-        if periods[-1] > horizon:
-            reasons |= 0 if next_delivery is None else BIT["delivery_beyond_horizon"]
-            periods = [min(each, horizon) for each in periods]
-        return periods, reasons, known
-
-    def _periods(
-        self, next_delivery: dt.date | None, place: int, date: dt.date, days: int | None
-    ) -> tuple[list[int], bool]:
         """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.
 
+        A silent request takes the plan's delivery.
+
         Returns:
-            DELIVERIES equally likely values, ascending, all the same where it is certain; whether anything tells it.
+            DELIVERIES equally likely values within the horizon, ascending, all the same where it is certain; reason
+            bits; and whether anything tells it.
 
         Raises:
             RequestError: The delivery named comes before the period priced.
         """
-        if next_delivery is not None:
-            if next_delivery < date:
-                raise RequestError(f"next_delivery {next_delivery} is past when {date} comes, which is priced")
-            return [max(-(-(next_delivery - date).days // self._step_days), 1)] * DELIVERIES, True
-        if days is not None:
-            return [-(-days // self._step_days)] * DELIVERIES, True
-        if self._deliveries is not None and self._state_date is not None and place >= 0:
-            after = min(max((date - self._state_date).days // self._step_days, 1), AHEAD) - 1
-            ahead: list[int] = self._deliveries[place, after].tolist()
-            if ahead[0] != UNKNOWN:
-                return ahead, True
-        return [self._review] * DELIVERIES, False
+        delivery, reasons, told = request.next_delivery, 0, True
+        if request.product_id in self._planned_deliveries and request.asks_planned_delivery:
+            delivery = self._planned_delivery(request, date)
+            reasons = 0 if delivery is None else BIT["delivery_planned"]
+        if delivery is not None:
+            if delivery < date:
+                raise RequestError(f"next_delivery {delivery} is past when {date} comes, which is priced")
+            periods = max(-(-(delivery - date).days // self._step_days), 1)
+            reasons |= BIT["delivery_beyond_horizon"] if periods > self._horizon else 0
+        elif days is not None:
+            periods = -(-days // self._step_days)
+        else:
+            if self._deliveries is not None and self._state_date is not None and place >= 0:
+                after = min(max((date - self._state_date).days // self._step_days, 1), AHEAD) - 1
+                ahead: list[int] = self._deliveries[place, after].tolist()
+                if ahead[0] != UNKNOWN:
+                    return [min(each, self._horizon) for each in ahead], reasons, True
+            periods, told = self._review, False
+        return [min(periods, self._horizon)] * DELIVERIES, reasons, told
 
     def _strategy_of(self, request: PriceRequest, assigned: Assignment | None) -> int:
         if assigned is not None and assigned.arm.kind == "strategy":
@@ -324,6 +306,22 @@ class Resolver:
             known = ", ".join(self._policy.names)
             raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {known}")
         return number
+
+
+def _competitor(
+    requests: Sequence[PriceRequest], price: Floats, age: Floats, *, newest: Sequence[Floats], day: Ints
+) -> tuple[Floats, Floats]:
+    """(request,) the competitor's price that each gives, or means by giving none, and its age in days; NaN without.
+
+    `newest` are the price that is known and the day on which it was seen; `day` is the day from which its age counts.
+    """
+    age = np.where(np.isnan(price), np.nan, np.where(np.isnan(age), 0.0, age))
+    asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
+    if not asks.any():
+        return price, age
+    seen = np.maximum(day - newest[1], 0.0)
+    meant = asks & np.isfinite(newest[0] + seen)
+    return np.where(meant, newest[0], price), np.where(meant, seen, age)
 
 
 def _days_since_change(known: Floats, changed: Floats, *, day: Ints, price: Floats) -> Floats:
