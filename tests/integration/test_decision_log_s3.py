@@ -1,7 +1,6 @@
 """The decision log in a real S3 store."""
 
 import datetime as dt
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +49,7 @@ def test_decisions_reach_the_store_although_it_was_away_and_are_archived_there(
     today = dt.datetime.now(dt.UTC).date()
     assert (away.status().waiting, there.status().failure, before) == (1, None, False)
     assert took < 15
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     assert sorted(record["decision"]["decision_id"] for record in sent.records) == sorted(f"d-{n}" for n in range(80))
     assert sent.damaged == 2
 

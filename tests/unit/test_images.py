@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pricing.config import load_config
 from serving.__main__ import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[2]
