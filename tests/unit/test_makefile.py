@@ -22,7 +22,7 @@ def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     ("words", "command"),
     [
         (("serve",), "python -m serving --config 'my.yaml'"),
-        (("image",), "python -m serving.follower --bake --config 'my.yaml'"),
+        (("image",), "python -m pipelines.publish --to build/image/baked --config 'my.yaml'"),
         (("doctor",), "doctor --config 'my.yaml'"),
         (("promote",), "-P 'config=my.yaml'"),
         (("train", "SALES=simulated"), "-P 'config=my.yaml'"),
