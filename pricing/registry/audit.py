@@ -21,13 +21,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.registry.database import append_only, create_tables, open_engine
+from pricing.registry.database import append_only, create_tables, lock_transaction, open_engine
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
 Outcome = Literal["done", "refused", "lost"]
 
-_WAIT_SECONDS = 30
 _METADATA = MetaData()
 _RECORD = append_only(
     Table(
@@ -127,7 +126,7 @@ class Audit:
         self._name = url
         with self._translated_errors():
             self._name = redact_url(url)
-            self._engine = open_engine(url, lock_seconds=_WAIT_SECONDS, immediate=True)
+            self._engine = open_engine(url)
             create_tables(self._engine, _METADATA)
 
     def entries(self, registry: str) -> list[AuditEntry]:
@@ -139,9 +138,7 @@ class Audit:
     def locked(self, registry: str) -> Iterator[LockedRecord]:
         """Locks the record against other processes, waiting if need be: a transaction, rolled back by any error."""
         with self._translated_errors(), self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
-                connection.exec_driver_sql("LOCK TABLE pricing_promotions IN SHARE ROW EXCLUSIVE MODE")
+            lock_transaction(connection, f"promotions/{registry}")
             yield LockedRecord(connection, registry)
 
     def close(self) -> None:
@@ -152,7 +149,7 @@ class Audit:
     def _translated_errors(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, OSError) as error:
             line = first_line(error)
             if isinstance(error, IntegrityError) and any(sign in line for sign in _TAKEN):
                 line = "another promotion was written at the same time; run it again"

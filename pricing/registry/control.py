@@ -21,12 +21,11 @@ from pricing.decision.switches import Scope, Switch
 from pricing.errors import ConfigError, RegistryError, SourceError, first_line
 from pricing.fileio import redact_url
 from pricing.objects import ObjectStore
-from pricing.registry.database import append_only, create_tables, lock_transaction, make_folder, open_engine, reading
+from pricing.registry.database import append_only, create_tables, lock_transaction, open_engine, reading
 from pricing.registry.published import control_key
 
 Kind = Literal["switch", "unfreeze", "experiment"]
 
-LOCK_SECONDS = 30  # that a statement waits for a promotion, which may hold SQLite's lock that long
 _EXPERIMENT = TypeAdapter(Experiment)
 _METADATA = MetaData()
 _TABLE = append_only(
@@ -100,20 +99,17 @@ class ControlRecord:
     Every method raises RegistryError, in one line, when the database does not answer or refuses.
     """
 
-    def __init__(
-        self, url: str, *, model: str, store: ObjectStore | None = None, lock_seconds: float = LOCK_SECONDS
-    ) -> None:
+    def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
         """Opens the database, PostgreSQL or SQLite; makes nothing in it.
 
         Args:
             url: An SQLAlchemy URL.
             model: The registered model's name: shops that share a database share no entry.
-            store: Has the mirror; None where a table is not to be compared with one.
-            lock_seconds: How long each statement waits for another process that has an SQLite database locked.
+            store: Has the mirror.
         """
         self._model, self._store, self._where = model, store, redact_url(url)
         with self._translated_errors():
-            self._engine = open_engine(url, lock_seconds=lock_seconds, statement_seconds=LOCK_SECONDS)
+            self._engine = open_engine(url)
 
     def entries(self) -> list[ControlEntry]:
         """Every entry, oldest first; none where the table was never made."""
@@ -138,7 +134,7 @@ class ControlRecord:
         kind: Kind = "switch" if isinstance(switch, Switch) else "unfreeze"
         with self._turn() as (connection, entries):
             body = switch.model_dump_json(exclude_defaults=True)
-            self._append(connection, ControlEntry(_next(entries), _utc(switch.at), switch.by, kind, body))
+            self._append(connection, ControlEntry(_sequence(entries) + 1, _utc(switch.at), switch.by, kind, body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -157,7 +153,7 @@ class ControlRecord:
         with self._turn() as (connection, entries):
             one = change(_in_force(entries).experiments).find(name)
             body = _EXPERIMENT.dump_json(one).decode()
-            self._append(connection, ControlEntry(_next(entries), _utc(at), who, "experiment", body))
+            self._append(connection, ControlEntry(_sequence(entries) + 1, _utc(at), who, "experiment", body))
         return one
 
     def mirror(self, *, now: dt.datetime) -> Control:
@@ -167,8 +163,6 @@ class ControlRecord:
             TableAwayError: The mirror has more entries; it stays as it is.
             SourceError: The store does not answer.
         """
-        if self._store is None:
-            raise ConfigError("a record without a store has no mirror")
         key = control_key(self._model)
         if self._store.get(key) is None and not self.entries():
             return _in_force([])
@@ -190,12 +184,9 @@ class ControlRecord:
         mirrored = self._mirrored()
         self._compare(self.entries(), mirrored)  # before a table is made where there was one
         with self._translated_errors():
-            make_folder(self._engine)
             create_tables(self._engine, _METADATA)
             with self._engine.begin() as connection:
-                if connection.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                lock_transaction(connection, f"control/{self._model}", seconds=LOCK_SECONDS)
+                lock_transaction(connection, f"control/{self._model}")
                 yield connection, self._entries(connection)
 
     def _append(self, connection: Connection, entry: ControlEntry) -> None:
@@ -209,11 +200,10 @@ class ControlRecord:
     def _mirrored(self) -> int:
         """The number of entries that the mirror has; 0 where there is none that can be read."""
         content = None
-        if self._store is not None:
-            try:
-                content = self._store.get(control_key(self._model))
-            except SourceError as error:
-                _log.warning("%s: %s is not compared with it", error, self._where)
+        try:
+            content = self._store.get(control_key(self._model))
+        except SourceError as error:
+            _log.warning("%s: %s is not compared with it", error, self._where)
         with suppress(SourceError):  # a damaged one is written anew
             return 0 if content is None else parse_control(content).sequence
         return 0
@@ -283,10 +273,6 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
 
 def _sequence(entries: Sequence[ControlEntry]) -> int:
     return entries[-1].sequence if entries else 0
-
-
-def _next(entries: Sequence[ControlEntry]) -> int:
-    return _sequence(entries) + 1
 
 
 def _utc(moment: dt.datetime) -> str:

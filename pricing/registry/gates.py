@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
-MOSTLY = 0.5  # share of sold-out rows above which a verdict on errors says so
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
@@ -40,14 +39,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
-        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
-        return {
-            "name": self.name,
-            "figure": self.figure,
-            "threshold": threshold,
-            "passed": self.passed,
-            "sentence": self.sentence,
-        }
+        return asdict(self)
 
 
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
@@ -62,29 +54,17 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
         limits: The thresholds.
         holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
     """
-    elasticity = figures.get("elasticity") or {}
-    bias = _number(figures.get("bias"))
-    key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
-    beats = _at_most(
-        "beats_naive",
-        None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(key)),
-        limits.naive_ratio,
-        f"error (WAPE) as a multiple of {whose}",
-    )
+    bias, base = _number(figures.get("bias")), "wape_baseline"
+    words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
+    ratio = None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(base))
+    beats = _at_most("beats_naive", ratio, limits.naive_ratio, words)
     return [
-        _note_sold_out(_allow_sampling_error(beats, figures, limits), figures),
-        *_by_volume(
-            "beats_naive",
-            figures,
-            figures,
-            key=key,
-            limit=limits.naive_ratio_by_volume,
-            words=f"error as a multiple of {whose}",
-        ),
+        _allow_sampling_error(beats, figures, limits),
+        *_by_volume("beats_naive", figures, figures, key=base, limit=limits.naive_ratio_by_volume, words=words),
         _at_most("bias", None if bias is None else abs(bias), limits.bias, "absolute bias as a share of units"),
         _within("coverage_80", figures.get("coverage_80"), limits.coverage_80, "share of actuals in 80 % intervals"),
         _within("coverage_95", figures.get("coverage_95"), limits.coverage_95, "share of actuals in 95 % intervals"),
-        _sane(elasticity, limits, holds_only=holds_only),
+        _sane(figures.get("elasticity") or {}, limits, holds_only=holds_only),
     ]
 
 
@@ -102,25 +82,10 @@ def _allow_sampling_error(verdict: Verdict, figures: Mapping[str, Any], limits: 
     return replace(verdict, passed=True, sentence=said)
 
 
-def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Rows that sold out, and all rows, of a backtest; 0 and 0 where they are not counted."""
-    censored, rows, left_out = (_number(figures.get(name)) for name in ("censored", "rows", "left_out"))
-    return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
-
-
 def _all_sold_out(figures: Mapping[str, Any]) -> bool:
-    """Whether every scored row sold out, so that no row can judge the demand forecast."""
-    censored, everything = _sold_out(figures)
-    return 0.0 < everything <= censored
-
-
-def _note_sold_out(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
-    """Adds a note where most scored rows sold out, and so show the stock rather than demand."""
-    censored, everything = _sold_out(figures)
-    if censored <= MOSTLY * everything:
-        return verdict
-    said = f"{verdict.sentence}; {censored / everything:.0%} of the rows sold out, which judge little of the demand"
-    return replace(verdict, sentence=said)
+    """Tells that every scored row sold out, so that no row can judge the demand forecast."""
+    censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
+    return 0.0 < rows + left_out <= censored
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
@@ -189,21 +154,13 @@ def champion_gates(
     """
     factor = production.factor if production is not None else 1.0
     words = "error (WAPE) as a multiple of the champion's on the same folds"
-    whose = "error as a multiple of the champion's on the same folds"
     if production is not None and factor > 1:
-        words, whose = (f"{each}, times {factor:.3g}: {production.words()}" for each in (words, whose))
-    aged = _scaled(champion, factor)
-    ratio = _ratio(challenger.get("wape"), aged.get("wape"))
+        words = f"{words}, times {factor:.3g}: {production.words()}"
+    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=factor)
+    limit = limits.champion_ratio_by_volume
     return [
         _at_most("against_champion", ratio, limits.champion_ratio, words),
-        *_by_volume(
-            "against_champion",
-            challenger,
-            aged,
-            key="wape",
-            limit=limits.champion_ratio_by_volume,
-            words=whose,
-        ),
+        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=factor),
     ]
 
 
@@ -218,16 +175,6 @@ def not_compared_gate(production: ProductionError | None) -> Verdict:
         decayed = "so that it is in decay" if production.factor > 1 else "so that it is not in decay"
         said = f"{said}; {production.words()}, {decayed}"
     return Verdict("against_champion", None, None, True, said)
-
-
-def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """A backtest's errors times a factor, over all and by volume."""
-    by_volume = {
-        volume: {**one, "wape": None if one.get("wape") is None else one["wape"] * factor}
-        for volume, one in (figures.get("by_volume") or {}).items()
-    }
-    wape = figures.get("wape")
-    return {**figures, "wape": None if wape is None else wape * factor, "by_volume": by_volume}
 
 
 def state_gates(
@@ -247,18 +194,13 @@ def state_gates(
     if champion is not None:
         behind = float(max(0, _days(champion) - _days(challenger)))
         words = f"days that its states ({challenger}) lie behind the champion's ({champion})"
-        fresh = _at_most("fresh", behind, 0.0, words)
-        if not fresh.passed:
-            command = f"`pricing refresh --version {number} --sales …`"
-            advice = f"carry them forward with {command}, then promote the version that it registers"
-            fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
-        verdicts.append(fresh)
+        advice = (
+            f"carry them forward with `pricing refresh --version {number} --sales …`, then promote what it registers"
+        )
+        verdicts.append(_advised(_at_most("fresh", behind, 0.0, words), advice))
     if parity is not None:
         same = _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
-        if not same.passed:
-            advice = "refresh with the whole history and --rebuild true, which encodes it anew"
-            same = replace(same, sentence=f"{same.sentence}; {advice}")
-        verdicts.append(same)
+        verdicts.append(_advised(same, "refresh with the whole history and --rebuild true, which encodes it anew"))
     return verdicts
 
 
@@ -279,18 +221,13 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     share = 1 - math.fsum(units[product] for product in unknown) / weight if weight else None
     words = "share of the champion's products that it knows, weighted by their units"
     verdict = _at_least("products", share, limits.products, words)
-    if not unknown:
-        return verdict
     if len(unknown) == len(units):
-        said = (
-            "it has none of them, so the champion is of another shop: train this shop's model anew under a name of its "
-            "own, with `registry: {model_name: NAME}` in a file given as --config to every job"
+        advice = (
+            "it has none of them: train this shop's model under another registry.model_name, by a --config of its own"
         )
-        return replace(verdict, sentence=f"{verdict.sentence}; {said}")
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    lacks = f"it lacks {len(unknown)} of {len(units)}: {', '.join(unknown[:_NAMED])}{more}"
-    asked = "" if verdict.passed else "; were the sales complete?"
-    return replace(verdict, sentence=f"{verdict.sentence}; {lacks}{asked}")
+    else:
+        advice = f"it lacks {len(unknown)} of {len(units)}: {_some(unknown)}; were the sales complete?"
+    return _advised(verdict, advice)
 
 
 def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
@@ -300,14 +237,9 @@ def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
         products: Ids of the products that both know and whose anchors differ.
         number: The challenger's version number, for the advice.
     """
-    words = "products whose anchors are not the champion's"
-    verdict = _at_most("anchors", float(len(products)), 0.0, words)
-    if verdict.passed:
-        return verdict
-    command = f"`pricing refresh --version {number} --sales …`"
-    some = f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
-    advice = f"{command} registers a version that has them, and `pricing anchor` moves them"
-    return replace(verdict, sentence=f"{verdict.sentence}: {some}; {advice}")
+    verdict = _at_most("anchors", float(len(products)), 0.0, "products whose anchors are not the champion's")
+    advice = f"`pricing refresh --version {number} --sales …` takes them over, and `pricing anchor` moves them"
+    return _advised(verdict, f"{_some(products)}; {advice}")
 
 
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
@@ -348,15 +280,11 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     )
     if moves.without:
         sentence = f"{sentence}; {moves.without}"
-    if not passed:
-        sentence = f"{sentence}; furthest: {', '.join(_moved(moves, place) for place in moves.worst(_NAMED))}"
-    return Verdict("price_moves", figure, limit, passed, sentence)
-
-
-def _moved(moves: PriceMoves, place: int) -> str:
-    """Such as "P00002 6.60 → 568.56"."""
-    charged, candidate = float(moves.charged[place]), float(moves.candidate[place])
-    return f"{moves.product_ids[place]} {charged:g} → {candidate:g}"
+    furthest = [
+        f"{moves.product_ids[place]} {moves.charged[place]:g} → {moves.candidate[place]:g}"
+        for place in moves.worst(_NAMED)
+    ]
+    return _advised(Verdict("price_moves", figure, limit, passed, sentence), f"furthest: {', '.join(furthest)}")
 
 
 def unmeasured(name: str, threshold: float, why: str) -> Verdict:
@@ -397,25 +325,34 @@ def _by_volume(
     key: str,
     limit: float,
     words: str,
+    times: float = 1.0,
 ) -> Iterator[Verdict]:
     mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
     for volume in CLASSES:
         if volume in mine or volume in theirs:
-            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key))
+            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)
             yield _at_most(f"{name}_{volume}", ratio, limit, f"{volume}-volume products: {words}")
+
+
+def _advised(verdict: Verdict, advice: str) -> Verdict:
+    return verdict if verdict.passed else replace(verdict, sentence=f"{verdict.sentence}; {advice}")
+
+
+def _some(products: Sequence[str]) -> str:
+    return f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
 
 
 def _only_said(verdict: Verdict, sentence: str) -> Verdict:
     return replace(verdict, threshold=None, passed=True, sentence=sentence)
 
 
-def _ratio(figure: Any, base: Any) -> float | None:
+def _ratio(figure: Any, base: Any, *, times: float = 1.0) -> float | None:
     top, bottom = _number(figure), _number(base)
     if top is None or bottom is None:
         return None
     if bottom == 0:
         return 1.0 if top == 0 else None
-    return top / bottom
+    return top / (bottom * times)
 
 
 def _number(value: Any) -> float | None:
@@ -440,21 +377,13 @@ def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Ve
 
 
 def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    share, between = elasticity.get("share_sane"), elasticity.get("limits")
+    between = elasticity.get("limits")
     told = f" ({between[0]:g} to {between[1]:g})" if between else ""
     words = f"share of products whose elasticity is plausible{told}"
-    verdict = _at_least("elasticity_sane", share, limits.elasticity_sane, words)
-    if verdict.passed:
-        return verdict
-    if not holds_only:
-        return replace(verdict, sentence=f"{verdict.sentence}; {_NEXT}")
-    return _only_said(verdict, f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
-
-
-_NEXT = (
-    "the model card names them: look for what moved their demand together with their prices, such as a promotion flag "
-    "that is missing"
-)
+    verdict = _at_least("elasticity_sane", elasticity.get("share_sane"), limits.elasticity_sane, words)
+    if holds_only and not verdict.passed:
+        return _only_said(verdict, f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
+    return _advised(verdict, "the model card names them: look for what moved demand together with prices")
 
 
 def _say(figure: float | None) -> str:
