@@ -59,15 +59,7 @@ class Unfreeze(BaseModel):
 
 @dataclass(frozen=True)
 class ControlEntry:
-    """One line of the record.
-
-    Attributes:
-        sequence: Place in the record, from 1.
-        at: When, UTC, ISO 8601.
-        who: The person or job.
-        kind: Names the type of the body.
-        body: A `Switch`, `Unfreeze` or `Experiment` as JSON.
-    """
+    """One line of the record: place from 1, UTC in ISO 8601, who, and a body as JSON, of the type that `kind` names."""
 
     sequence: int
     at: str
@@ -76,11 +68,7 @@ class ControlEntry:
     body: str
 
     def read(self) -> Switch | Unfreeze | Experiment:
-        """The body.
-
-        Raises:
-            ConfigError: It cannot be understood.
-        """
+        """The body; raises ConfigError where it cannot be understood."""
         try:
             if self.kind == "experiment":
                 return _EXPERIMENT.validate_json(self.body)
@@ -94,19 +82,14 @@ class TableAwayError(RegistryError):
 
 
 class ControlRecord:
-    """The record of one registered model.
+    """The record of one registered model, so that shops that share a database share no entry.
 
-    Every method raises RegistryError, in one line, when the database does not answer or refuses.
+    Every method raises RegistryError, in one line, when the database does not answer or refuses, and all but `entries`
+    TableAwayError where the mirror has more entries than the table.
     """
 
     def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
-        """Opens the database, PostgreSQL or SQLite; makes nothing in it.
-
-        Args:
-            url: An SQLAlchemy URL.
-            model: The registered model's name: shops that share a database share no entry.
-            store: Has the mirror.
-        """
+        """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._model, self._store, self._where = model, store, redact_url(url)
         with self._translated_errors():
             self._engine = open_engine(url)
@@ -117,14 +100,7 @@ class ControlRecord:
             return [] if connection is None else self._entries(connection)
 
     def control(self, *, at: dt.datetime | None = None) -> Control:
-        """What the table leaves in force.
-
-        Args:
-            at: Leaves out switches that have ended by then; None for none.
-
-        Raises:
-            TableAwayError: The mirror has more entries.
-        """
+        """Reads what the table leaves in force, without switches that have ended by `at`."""
         entries = self.entries()
         self._compare(entries, self._mirrored())
         return _in_force(entries, at=at)
@@ -143,12 +119,9 @@ class ControlRecord:
 
         Args:
             name: Its name.
-            change: Makes the experiments with the change of those that there are; refuses what contradicts them.
+            change: Makes the experiments with the change of those that there are; raises ConfigError to refuse it.
             who: The person.
             at: When.
-
-        Raises:
-            ConfigError: The change is refused.
         """
         with self._turn() as (connection, entries):
             one = change(_in_force(entries).experiments).find(name)
@@ -160,7 +133,6 @@ class ControlRecord:
         """Puts what is in force into the store, where it is not there yet, and returns it.
 
         Raises:
-            TableAwayError: The mirror has more entries; it stays as it is.
             SourceError: The store does not answer.
         """
         key = control_key(self._model)
@@ -173,10 +145,6 @@ class ControlRecord:
         for line in control.unread:
             _log.warning("%s", line)
         return control
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._engine.dispose()
 
     @contextmanager
     def _turn(self) -> Iterator[tuple[Connection, list[ControlEntry]]]:
@@ -234,11 +202,7 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
         SourceError: It is away, and the store does not answer or the mirror cannot be understood.
     """
     try:
-        record = ControlRecord(url, model=model, store=store)
-        try:
-            control = record.control(at=at)
-        finally:
-            record.close()
+        control = ControlRecord(url, model=model, store=store).control(at=at)
     except RegistryError as error:
         content = store.get(control_key(model))
         if content is None:

@@ -24,10 +24,9 @@ class Verdict:
     """The result of one gate.
 
     Attributes:
-        name: The gate, such as "beats_naive".
         figure: What was measured; None where nothing was.
         threshold: The limit; a pair is a lower and an upper one. None where the gate only says something.
-        passed: Whether the gate passed; False where nothing was measured, True where it only says something.
+        passed: False where nothing was measured, True where the gate only says something.
         sentence: The same in words.
     """
 
@@ -43,16 +42,11 @@ class Verdict:
 
 
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
-    """Judges whether a backtest beats the baseline, for a first promotion and every later one.
+    """Judges a backtest against the baseline, for a first promotion and every later one.
 
     The baseline of each fold is the one that was best before it, as a forecaster could have known; choosing the best in
-    hindsight would use knowledge that nobody had.
-
-    Args:
-        figures: `Backtest.figures`: `wape`, `wape_baseline`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
-            `folds`, `elasticity`.
-        limits: The thresholds.
-        holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
+    hindsight would use knowledge that nobody had. The figures are `Backtest.figures`. Of a `holds_only` version no
+    price rests on its elasticities, so that they need not be plausible.
     """
     bias, base = _number(figures.get("bias")), "wape_baseline"
     words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
@@ -89,12 +83,9 @@ def _all_sold_out(figures: Mapping[str, Any]) -> bool:
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says whether prices may rest on the elasticities; never fails: a version that holds prices is useful, too.
+    """Says that prices may rest on the elasticities or not; never fails: a version that holds prices is useful, too.
 
-    Args:
-        share: Share of the units whose elasticity is known from more than a prior.
-        limits: The thresholds.
-        holds_only: Whether the version was packed as holds_only: no price rests on an elasticity.
+    `share` is that of the units whose elasticity is known from more than a prior.
     """
     verdict = _at_least("identified", share, limits.identified, "share of units whose elasticity is identified")
     if holds_only:
@@ -108,7 +99,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
 
 @dataclass(frozen=True)
 class ProductionError:
-    """What monitoring found of the champion's error: a fit on the same folds does not show how a model has aged.
+    """The champion's error as monitoring found it: a fit on the same folds does not show how a model has aged.
 
     Attributes:
         ratio: Error (WAPE) of its forecasts in production as a multiple of its backtest's.
@@ -142,15 +133,9 @@ def champion_gates(
     *,
     production: ProductionError | None = None,
 ) -> list[Verdict]:
-    """Judges whether a challenger is no worse than the champion, both refitted on the same folds and data.
+    """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
     A champion in decay is worse than a fit of its settings on these folds, by as much as monitoring says.
-
-    Args:
-        challenger: Its backtest's figures.
-        champion: The champion's, from the same data and folds: see `comparable`.
-        limits: The thresholds.
-        production: The champion's error in production; None where it is unknown.
     """
     factor = production.factor if production is not None else 1.0
     words = "error (WAPE) as a multiple of the champion's on the same folds"
@@ -207,11 +192,8 @@ def state_gates(
 def products_gate(known: Collection[str], champion: Mapping[str, float], limits: GatesConfig) -> Verdict:
     """Judges whether a challenger knows the champion's products; on others it would use their category's demand.
 
-    Args:
-        known: Product ids that the challenger knows.
-        champion: Units a period of each product that the champion knows. One whose units are unknown (NaN) has not been
-            on sale recently and weighs 0; where all weigh 0, all count the same.
-        limits: The thresholds.
+    `champion` gives units a period of each product that the champion knows. One whose units are unknown (NaN) has not
+    been on sale recently and weighs 0; where all weigh 0, all count the same.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
     if not any(units.values()):
@@ -233,9 +215,7 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
 def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
     """Judges whether a challenger has the champion's anchors: no promotion may change a regular price unrecorded.
 
-    Args:
-        products: Ids of the products that both know and whose anchors differ.
-        number: The challenger's version number, for the advice.
+    `products` are those that both know and whose anchors differ, `number` is the challenger's, for the advice.
     """
     verdict = _at_most("anchors", float(len(products)), 0.0, "products whose anchors are not the champion's")
     advice = f"`pricing refresh --version {number} --sales …` takes them over, and `pricing anchor` moves them"
@@ -255,10 +235,6 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
 
     Where the price charged last is a cut, the way back to list price is no move. The figure is the one that is closest
     to its limit, or furthest beyond it; the sentence has them all.
-
-    Args:
-        moves: What both price.
-        limits: The thresholds.
     """
     compared = {"the champion's price": moves.champion, "the price charged last": moves.charged}
     found: list[tuple[float, float]] = []
@@ -295,12 +271,10 @@ def unmeasured(name: str, threshold: float, why: str) -> Verdict:
 def comparable(
     one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Whether two versions' backtests scored the same thing on the same data and folds, so that their figures compare.
+    """Tells that two backtests scored the same thing on the same data and folds, so that their figures compare.
 
-    Args:
-        one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
-        other: The other version's.
-        settings: Theirs, in this order: equal cutoffs do not imply equal scored periods.
+    Each has `data` with the panel's `fingerprint`. The settings are theirs, in order: equal cutoffs do not imply equal
+    scored periods.
     """
     if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False

@@ -43,15 +43,7 @@ _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticitie
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version as the registry lists it.
-
-    Attributes:
-        number: The version's number, as MLflow names it.
-        run_id: The run that logged it.
-        created_ms: When it was registered, milliseconds since 1970 UTC.
-        aliases: The aliases that point at it.
-        tags: Its tags: `kind`, `weights`, `backtest`, `state_date`, `products`, ….
-    """
+    """One version as the registry lists it; `created_ms` counts from 1970 UTC."""
 
     number: str
     run_id: str
@@ -94,10 +86,8 @@ class Registry:
     ) -> str:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
 
-        Args:
-            folder: The folder that `pricing.registry.version.pack` wrote.
-            tags: Set on the registered version besides its own kind, hashes and dates.
-            description: Shown with the version, in Markdown; cut where the registry has no room for all.
+        Its tags are the given ones and its own kind, hashes and dates. The description, in Markdown, is cut where the
+        registry has no room for all.
 
         Raises:
             RegistryError: There is no active run, or the registry refuses.
@@ -137,21 +127,13 @@ class Registry:
         return str(created.version)
 
     def identity(self) -> str:
-        """Distinguishes this registry's model from others of its name, whatever the registry's address.
-
-        Raises:
-            RegistryError: The model does not exist yet, or the registry does not answer.
-        """
+        """Distinguishes this registry's model from others of its name; RegistryError where it does not exist yet."""
         with self._translated_errors():
             model = self._client.get_registered_model(self.model_name)
         return f"{self.model_name}@{model.creation_timestamp}"
 
     def find(self, reference: str) -> RegisteredVersion:
-        """The version that a number or an alias names.
-
-        Raises:
-            RegistryError: There is none; says which versions and aliases there are.
-        """
+        """The version that a number or an alias names; RegistryError where there is none."""
         numbers = self.aliases()
         number = numbers.get(reference, reference)
         if number.isdigit():
@@ -228,22 +210,13 @@ class Registry:
         to, entry = Path(to), self.find(reference)
         with files.appearing(to) as partial:
             found = self._fetch(entry.number, ARTIFACT, to=partial)
-            if not (found / files.HEADER).is_file():
-                raise RegistryError(
-                    f"version {entry.number} of {self.model_name} on {self.uri} holds no {files.HEADER}"
-                )
             for path in found.iterdir():
                 path.rename(partial / path.name)
             found.rmdir()
         return to
 
     def header(self, number: str) -> dict[str, Any]:
-        """Fetches the header of a version alone, `version.json`, which tells all its checksums.
-
-        Raises:
-            RegistryError: The version is unknown, or lacks it.
-            VersionError: It is damaged.
-        """
+        """Fetches the header of a version alone, `version.json`, which tells all its checksums."""
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             found = self._fetch(number, f"{ARTIFACT}/{files.HEADER}", to=Path(scratch))
             return files.read_header(found.parent)

@@ -63,12 +63,8 @@ def shown_elasticities(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
 class ShownCompetitor:
     """The effect of the competitor's price on a product's demand, as every place shows it.
 
-    Attributes:
-        effect: Per cent by which demand rises when that price does by one; None where it is unknown.
-        low: Low end of its 80 % interval; None likewise.
-        high: High end; None likewise.
-        moves: Moves of that price in the history that it was estimated from.
-        words: The same in a sentence.
+    `effect` is by how many per cent demand rises when that price does by one, `low` and `high` are the ends of its 80 %
+    interval; all None where it is unknown. `moves` counts those in the history that it was estimated from.
     """
 
     effect: float | None
@@ -152,9 +148,8 @@ class Origin:
     """Where a version comes from.
 
     Attributes:
-        kind: "train" when its weights are new, "refresh" when they are an older version's.
+        kind: "train" when its weights are new, "refresh" when they are those of the registry's version `parent`.
         data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
-        parent: The registry version whose weights a refresh carries.
         checks: What was measured while it was made, such as a refresh's `parity`.
     """
 
@@ -169,13 +164,10 @@ class LoadedVersion:
     """A version read from its folder.
 
     Attributes:
-        folder: Where it was read from.
-        demand: The table of what sells at which price.
         facts: What is known of each product at the state's date.
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
         backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
-        anchors: The regular prices that no price of the platform's own moves.
     """
 
     folder: Path
@@ -222,12 +214,10 @@ class LoadedVersion:
         return files.read(self.folder, parts=(REFRESH, "learner"))
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
-        """What answers requests by this version.
+        """What answers requests by this version, named `version` in its decisions.
 
-        Args:
-            version: The name that its decisions carry, usually the registry's version number.
-            config: Replaces the configuration that the version was built with.
-            largest_jump: Largest distance of a price from the last one charged (`serving.largest_jump`); None: any.
+        A `config` replaces the one that it was built with. A price lies `largest_jump` from the last one charged at
+        most (`serving.largest_jump`); None: any distance.
         """
         known = _priced_by(self.demand, holds_only=self.holds_only)
         return Pricer(known, self.facts, config or self.config, version=version, largest_jump=largest_jump)
@@ -264,8 +254,8 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
-        holds_only: Whether no price may rest on its elasticities; see `identified_share`. A refresh learns
-            none, so it passes its parent's unchanged.
+        holds_only: No price may rest on its elasticities; see `identified_share`. A refresh learns none, so it passes
+            its parent's unchanged.
         anchors: The regular prices in force.
 
     Raises:
@@ -315,9 +305,6 @@ def pack(
 
 def load(folder: str | Path) -> LoadedVersion:
     """Reads a version but for what it learnt with; its arrays stay on disk, mapped read-only.
-
-    Args:
-        folder: Where `version.json` lies.
 
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or the version is of
