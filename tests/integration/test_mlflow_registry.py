@@ -1,6 +1,5 @@
 import datetime as dt
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import mlflow
 import pandas as pd
 import pytest
 
-from pricing.errors import RegistryError, VersionError
-from pricing.registry import files
-from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
+from pricing.errors import RegistryError
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from tests.kit.promotions import packed
 
@@ -64,11 +62,6 @@ def test_a_model_that_does_not_exist_yet_has_no_alias_and_no_version(registry: R
     assert empty.version("1") is None
 
 
-def test_an_alias_that_cannot_be_one_is_an_error(registry: Registry) -> None:
-    with pytest.raises(RegistryError):
-        registry.at("")
-
-
 def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:
     fetched = registry.download("champion", tmp_path / "deep" / "here")
 
@@ -76,13 +69,6 @@ def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path,
     assert sorted(path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()) == names
     assert all((fetched / name).read_bytes() == (folder / name).read_bytes() for name in names)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["here"]
-
-
-def test_no_file_that_is_logged_is_a_pickle(registry: Registry) -> None:
-    logged = list(Path(registry.uri.removeprefix("sqlite:///")).parent.rglob("models/*/artifacts/**/*"))
-
-    kinds = {path.suffix for path in logged if path.is_file()} - {""}
-    assert kinds == {".npy", ".json", ".py", ".txt", ".yaml", ".typed"}
 
 
 def test_a_download_never_replaces_what_is_there(registry: Registry, tmp_path: Path) -> None:
@@ -110,11 +96,6 @@ def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path
 
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_version_is_only_logged_under_a_run(registry: Registry, folder: Path) -> None:
-    with pytest.raises(RegistryError, match="open one first"):
-        registry.log_version(folder)
 
 
 @pytest.mark.parametrize(
@@ -151,35 +132,6 @@ def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
     assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2, "MLflow's own seven retries take minutes"
 
 
-def test_a_description_is_cut_at_a_paragraph_where_the_registry_has_no_room() -> None:
-    short = "word " * 900
-    long = "\n\n".join(f"Paragraph {number}. {'word ' * 100}" for number in range(20))
-
-    cut = shortened(long)
-
-    assert shortened(short) == short
-    assert len(long) > DESCRIPTION_LIMIT >= len(cut)
-    assert cut.endswith("the whole text is an artefact of the run.*")
-    assert all(paragraph in long.split("\n\n") for paragraph in cut.split("\n\n")[:-1])
-    assert len(shortened("x" * 6000)) == DESCRIPTION_LIMIT
-
-
-def test_a_version_of_too_many_files_is_refused_before_it_is_downloaded(
-    registry: Registry, folder: Path, tmp_path: Path
-) -> None:
-    planted = Path(shutil.copytree(folder, tmp_path / "planted"))
-    (planted / "more").mkdir()
-    for place in range(files.MOST_FILES):
-        (planted / "more" / f"{place}.json").touch()
-    with mlflow.start_run():
-        number = registry.log_version(planted)
-
-    with pytest.raises(VersionError, match=f"version {number} of .* has 1,001 files or more, and a version has 1,000"):
-        registry.download(number, tmp_path / "here" / "version")
-
-    assert list((tmp_path / "here").iterdir()) == []
-
-
 @pytest.fixture
 def tracked(registry: Registry) -> Iterator[Registry]:
     """The registry, where MLflow itself looks for models."""
@@ -203,14 +155,3 @@ def test_the_pyfunc_names_its_version_as_the_service_does_and_takes_whole_number
 
     assert answer["model_version"].tolist() == [reference]
     assert answer["recommended_price"].tolist() == fractional["recommended_price"].tolist()
-
-
-def test_the_pyfunc_of_a_folder_names_the_hash_of_its_weights(tracked: Registry, tmp_path: Path) -> None:
-    where = Path(mlflow.artifacts.download_artifacts(f"models:/{tracked.model_name}/1", dst_path=str(tmp_path)))
-    (where / "registered_model_meta").unlink()
-    version = load(where / "artifacts" / "version")
-
-    request = {"product_id": "x", "day_of_week": "Friday", "list_price": 9.5}
-    answer = mlflow.pyfunc.load_model(str(where)).predict(pd.DataFrame([request]))
-
-    assert answer["model_version"].tolist() == [version.weights_hash[:12]]

@@ -21,6 +21,7 @@ from deploy import database_setup
 from pipelines import promote
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch
+from pricing.objects import FolderStore
 from pricing.registry.audit import Audit
 from pricing.registry.control import ControlRecord
 from pricing.registry.mlflow_registry import Registry
@@ -152,8 +153,8 @@ def test_a_stack_restored_from_a_copy_prices_and_remembers_as_the_one_before(
         open_product, frozen = (str(one) for one in version.demand.product_ids[:2])
         at = dt.datetime(2026, 3, 1, 3, tzinfo=dt.UTC)
         freeze = Switch(action="freeze", scope="product", name=frozen, reason="its costs are wrong", by="ada", at=at)
-        with contextlib.closing(ControlRecord(first.url("pricing", "pricing"), model="pricing")) as record:
-            record.append_switch(freeze)
+        mirror = FolderStore(tmp_path / "mirror")
+        ControlRecord(first.url("pricing", "pricing"), model="pricing", store=mirror).append_switch(freeze)
         promotions = Audit(first.url("pricing", "pricing")).entries(before[0])
 
         run_guides("pg_dump", first, tmp_path)
@@ -163,8 +164,8 @@ def test_a_stack_restored_from_a_copy_prices_and_remembers_as_the_one_before(
 
         assert copied > 3
         assert Audit(second.url("pricing", "pricing")).entries(before[0]) == promotions != []
-        with contextlib.closing(ControlRecord(second.url("pricing", "pricing"), model="pricing")) as record:
-            assert [entry.read() for entry in record.entries()] == [freeze]
+        record = ControlRecord(second.url("pricing", "pricing"), model="pricing", store=mirror)
+        assert [entry.read() for entry in record.entries()] == [freeze]
         with second.mlflow(tmp_path) as uri:
             restored = Registry("pricing", uri=uri)
             assert (restored.identity(), restored.aliases()) == before

@@ -187,16 +187,6 @@ def test_a_record_that_cannot_be_written_moves_nothing(audit: Audit, tmp_path: P
     assert registry.pointed == {CHAMPION: "1"}
 
 
-def test_an_unknown_version_changes_nothing(audit: Audit) -> None:
-    registry = FakeRegistry(pointed={})
-
-    with pytest.raises(RegistryError, match="no version or alias '99'"):
-        move(registry, audit, requested("99"))
-
-    assert registry.pointed == {}
-    assert entries(audit) == []
-
-
 @pytest.mark.parametrize("statement", ["UPDATE pricing_promotions SET who = 'eve'", "DELETE FROM pricing_promotions"])
 def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statement: str) -> None:
     move(FakeRegistry(), audit, requested("1"))
@@ -207,12 +197,6 @@ def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statem
 
     engine.dispose()
     assert entries(audit)[0].who == "ann"
-
-
-def test_two_models_of_one_name_keep_their_records_apart(audit: Audit) -> None:
-    move(FakeRegistry(), audit, requested("1"))
-
-    assert audit.entries("pricing@2") == []
 
 
 @pytest.mark.parametrize(

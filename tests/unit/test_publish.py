@@ -300,13 +300,6 @@ def test_a_deletion_that_fails_leaves_the_champion_published(
     assert run(registry, audit, store).champion.number == "1"
 
 
-def test_a_store_that_does_not_answer_is_a_typed_error(registry: PackedRegistry, audit: Audit, tmp_path: Path) -> None:
-    (tmp_path / "published").write_text("a file in the way")
-
-    with pytest.raises(SourceError):
-        run(registry, audit, FolderStore(tmp_path / "published"))
-
-
 def test_an_image_is_baked_with_the_champion_alone(registry: PackedRegistry, audit: Audit, store: FolderStore) -> None:
     promote(registry, audit, "4")
     old = put_folders(store, 91, 92, 93, 94)

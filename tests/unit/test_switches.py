@@ -13,7 +13,6 @@ from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
-from pricing.errors import UnknownProductError
 from tests.kit.versions import loaded_version, shared_panel
 
 NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
@@ -99,12 +98,6 @@ def test_a_frozen_price_is_the_one_charged_now(pricer: Pricer, more: dict[str, f
     assert frozen.recommended_price == pytest.approx(now.current_price)
     assert free.recommended_price != frozen.recommended_price
     assert (frozen.source, "frozen" in frozen.reasons, "holdout" in frozen.reasons) == ("rule", True, False)
-
-
-def test_without_a_current_price_the_list_price_is_frozen(pricer: Pricer) -> None:
-    (frozen,) = priced(pricer, Switches([freeze()]), request("stranger", list_price=8.5, unit_cost=4.0))
-
-    assert (frozen.recommended_price, frozen.source) == (8.5, "rule")
 
 
 @pytest.mark.parametrize(("current", "charged"), [(5.0, 7.0), (20.0, 13.5), (9.37, 9.37)])
@@ -214,18 +207,6 @@ def test_an_override_is_charged_in_whole_steps_and_not_below_cost(
     assert (answer.recommended_price, answer.price_range) == (charged, (charged, charged))
 
 
-@pytest.mark.parametrize(("forced", "price", "codes"), [(False, 6.01, {"at_cost"}), (True, 2.0, {"below_cost"})])
-def test_an_override_lies_below_cost_only_where_it_was_forced(
-    pricer: Pricer, forced: bool, price: float, codes: set[str]
-) -> None:
-    asked = request(current_price=9.0, list_price=9.0, unit_cost=6.005)
-
-    (answer,) = priced(pricer, Switches([override(2.0, below_cost=forced)]), asked)
-
-    assert answer.recommended_price == price
-    assert codes == {"at_cost", "below_cost"} & set(answer.reasons)
-
-
 def test_where_nothing_is_known_an_override_answers_without_figures() -> None:
     rules = Pricer(None, None, load_config(), version="none")
 
@@ -266,8 +247,3 @@ def test_single_and_batch_answer_alike_and_free_products_are_priced_as_ever(pric
     assert untouched
     assert len(untouched) < len(asked) - 2
     assert [shown(batch[place]) for place in untouched] == [shown(free[place]) for place in untouched]
-
-
-def test_a_strict_request_for_an_unknown_product_is_refused_under_a_switch_too(pricer: Pricer) -> None:
-    with pytest.raises(UnknownProductError):
-        priced(pricer, Switches([freeze()]), request("stranger", strict=True))

@@ -15,7 +15,6 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.grades import (
     GRADES,
     KINDS_DISAGREE,
-    OWN_HISTORY,
     PRIOR_ONLY,
     TESTED,
     TREND,
@@ -30,7 +29,6 @@ from pricing.registry.version import (
     elasticity_knowledge,
     identified_share,
     load,
-    must_hold_prices,
     shares_by_grade,
     unit_shares,
 )
@@ -98,14 +96,6 @@ def test_units_find_their_product_whatever_the_order() -> None:
 
     assert shares[1] == 0
     assert shares[2] == pytest.approx(facts.typical_units[2] / some.typical_units.sum())
-
-
-@pytest.mark.parametrize(("least", "too_little"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
-def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bool) -> None:
-    demand, facts = graded(PRIOR_ONLY, OWN_HISTORY), parts()[1]
-    even = replace(facts, typical_units=np.ones(len(facts.product_ids)))
-
-    assert must_hold_prices(demand, even, least=least) is too_little
 
 
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
