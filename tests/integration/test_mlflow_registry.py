@@ -7,7 +7,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from tests.kit.promotions import packed
@@ -35,7 +35,7 @@ def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with mlflow.start_run():
             registry.log_version(folder, tags={"colour": "blue"})
             registry.set_alias("champion", registry.log_version(folder))
-        mlflow.set_tracking_uri(None)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         yield registry
 
 
@@ -50,16 +50,15 @@ def test_a_registered_version_says_what_it_is(registry: Registry, folder: Path) 
     assert first.run_id
     assert first.created_ms < 1000 * dt.datetime.now(dt.UTC).timestamp()
     assert registry.find("champion") == registry.find("2") == second
-    assert registry.at("champion") == registry.version("2") == second
+    assert registry.at("champion") == second
     assert registry.at("previous") is None
-    assert registry.version("3") is None
 
 
 def test_a_model_that_does_not_exist_yet_has_no_alias_and_no_version(registry: Registry) -> None:
     empty = Registry("nothing", uri=registry.uri)
 
     assert empty.at("champion") is None
-    assert empty.version("1") is None
+    assert empty.versions() == []
 
 
 def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:
@@ -75,7 +74,7 @@ def test_a_download_never_replaces_what_is_there(registry: Registry, tmp_path: P
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "file").write_text("mine")
 
-    with pytest.raises(RegistryError, match="in the way"):
+    with pytest.raises(VersionError):
         registry.download("1", tmp_path / "here")
 
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
@@ -85,7 +84,7 @@ def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path
     (lost,) = [
         path
         for path in Path(registry.uri.removeprefix("sqlite:///")).parent.glob("mlruns/*/models/*")
-        if registry.find("1").tags and path.name in registry._client.get_model_version("pricing", "1").source
+        if path.name in str(registry._client.get_model_version("pricing", "1").source)
     ]
     hidden = lost.rename(lost.with_name("hidden"))
     try:
@@ -98,12 +97,9 @@ def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [("9", "has no version 9 .*; its newest is 2"), ("nobody", "no version or alias 'nobody' .*: champion")],
-)
-def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: str, words: str) -> None:
-    with pytest.raises(RegistryError, match=words):
+@pytest.mark.parametrize("reference", ["9", "nobody"])
+def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: str) -> None:
+    with pytest.raises(RegistryError, match=f"no version or alias '{reference}' .*: champion"):
         registry.find(reference)
 
 
@@ -137,7 +133,7 @@ def tracked(registry: Registry) -> Iterator[Registry]:
     """The registry, where MLflow itself looks for models."""
     mlflow.set_tracking_uri(registry.uri)
     yield registry
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("reference", ["1", "2"])

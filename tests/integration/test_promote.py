@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipelines import history, production, promote, refresh, rollback
+from pipelines import history, promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel, save_panel
@@ -31,6 +31,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
+from pricing.runtime.shared_state import database_url
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.panels import panel_frame
 from tests.kit.promotions import figures, history_anchors, packed
@@ -80,7 +81,7 @@ class Shop:
         return str(where)
 
     def entries(self) -> list[AuditEntry]:
-        return Audit(production.database_url()).entries(self.registry.identity())
+        return Audit(database_url()).entries(self.registry.identity())
 
     def fetch(self, reference: str) -> LoadedVersion:
         return load(self.registry.download(reference, self.folder / f"got-{len(list(self.folder.iterdir()))}"))
@@ -102,7 +103,7 @@ def shop(empty_store: Path, whole: Panel, tmp_path: Path, monkeypatch: pytest.Mo
     mlflow.set_tracking_uri(store)
     mlflow.set_experiment("pricing")
     yield Shop(tmp_path, Registry("pricing", uri=store), whole)
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 def test_the_first_promotion_needs_only_the_baselines(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,8 +380,9 @@ def test_a_champion_in_decay_is_held_against_its_error_in_production(
     client = MlflowClient()
     began = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     tags = {"job": "monitor", "champion": champion}
-    elsewhere = client.get_experiment_by_name("Default").experiment_id
-    run = client.create_run(elsewhere, start_time=int(began.timestamp() * 1000), tags=tags).info.run_id
+    elsewhere = client.get_experiment_by_name("Default")
+    assert elsewhere is not None
+    run = client.create_run(elsewhere.experiment_id, start_time=int(began.timestamp() * 1000), tags=tags).info.run_id
     client.log_param(run, "registry.model_name", "pricing")
     client.log_metric(run, "wape_to_backtest", ratio)
     volumes = {name: {"wape": 0.45, "wape_baseline": 0.5} for name in ("low", "mid", "high")}
@@ -500,7 +502,7 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     shop.add()
     version = shop.fetch("challenger")
     model = mlflow.pyfunc.load_model("models:/pricing@challenger")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "product_id": str(version.demand.product_ids[0]),
             "current_stock": 150,
@@ -525,11 +527,12 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     assert answer["source"].tolist() == [decision.source for decision in expected]
     assert answer["reasons"].tolist() == [decision.reasons for decision in expected]
 
+    fields: dict[str, Any]
     for fields in ({"strict": True}, {"list_price": None}):
         with pytest.raises(UnknownProductError, match="'nobody knows'"):
             model.predict(pd.DataFrame([{**rows[1], **fields}]))
 
-    made = {"reason": "wrong costs", "by": "ann", "at": dt.datetime(2024, 5, 1, tzinfo=dt.UTC)}
+    made: dict[str, Any] = {"reason": "wrong costs", "by": "ann", "at": dt.datetime(2024, 5, 1, tzinfo=dt.UTC)}
     freeze = Control(Switches([Switch(action="freeze", scope="all", **made)]), sequence=1)
     FolderStore(shop.folder / "home" / "published").put(control_key("pricing"), freeze.to_json())
     assert "frozen" in model.predict(pd.DataFrame(rows[:1]))["reasons"][0]

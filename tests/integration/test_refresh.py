@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -46,7 +47,7 @@ def corrected(panel: Panel, *, ago: int) -> Panel:
 
 def launched(panel: Panel, *, row: int, day: int) -> Panel:
     """The panel with one product that nobody knew before a day."""
-    changes = {name: np.array(getattr(panel, name)) for name in SERIES}
+    changes: dict[str, Any] = {name: np.array(getattr(panel, name)) for name in SERIES}
     for values in changes.values():
         values[row, :day] = np.nan if values.dtype.kind == "f" else False
     changes["is_promo"][row, :day] = changes["is_holiday"][row, :day] = 0.0
@@ -316,7 +317,7 @@ def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(
 def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:
     """The reasons of a silent request for a day."""
     date = dt.date.fromisoformat(day)
-    ask = PriceRequest(product_id=product, current_stock=10, day_of_week=WEEKDAYS[date.weekday()], date=date)
+    ask = PriceRequest(product_id=product, current_stock=10, day_of_week=WEEKDAYS[date.weekday()], date=date)  # type: ignore[arg-type]
     return version.pricer(version="3").price([ask], today=date)[0].reasons
 
 
@@ -331,6 +332,7 @@ def test_the_lifts_of_coming_events_are_known_after_a_refresh(shop: Shop) -> Non
 
     version = shop.fetch("challenger")
     lifts = version.learner.norms.lifts
+    assert lifts is not None
     assert lifts.rows(np.array([coming - 1, coming, coming + 1]))[0] == pytest.approx([0.15, 0.3, 0.0])
     assert len(lifts.dates) - 1 == int((panel.dates[-1] - lifts.dates[0]) // np.timedelta64(1, "D")) + 419
     assert version.meta["checks"]["parity"] < 1e-5

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup
-from pipelines import promote
+from pipelines import promote, publish
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch
 from pricing.objects import FolderStore
@@ -34,7 +34,7 @@ __all__ = ["whole"]
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "operating.md"
 BUCKET = "artifacts"
-PASSWORDS = dict.fromkeys((*database_setup.OWNERS, database_setup.READER), "x")
+PASSWORDS = dict.fromkeys(database_setup.ROLES, "x")
 REQUEST: dict[str, Any] = {"current_stock": 150, "day_of_week": "Friday", "comp_price": 9.5, "is_promo": False}
 pytestmark = [
     pytest.mark.slow,
@@ -169,8 +169,12 @@ def test_a_stack_restored_from_a_copy_prices_and_remembers_as_the_one_before(
         with second.mlflow(tmp_path) as uri:
             restored = Registry("pricing", uri=uri)
             assert (restored.identity(), restored.aliases()) == before
-            environment = {"PRICING_DATABASE_URL": second.url("serving", "pricing"), "PRICING_NEEDS_MODEL": "true"}
-            service = Service(tmp_path / "task", uri, tmp_path, environment).start().ready()
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            monkeypatch.setenv("PRICING_DATABASE_URL", second.url("pricing", "pricing"))
+            monkeypatch.setenv("PRICING_PUBLISHED", str(tmp_path / "published"))
+            mlflow.set_tracking_uri(uri)
+            assert publish.main([]) == 0
+            service = Service(tmp_path / "task", {"PRICING_PUBLISHED": str(tmp_path / "published")}).start().ready()
             try:
                 request = {**REQUEST, "product_id": open_product}
                 status, answer = service.call("/get_price", request)

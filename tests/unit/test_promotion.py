@@ -200,7 +200,7 @@ def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statem
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite:////no/such/folder/pricing.db", "postgresql://u:secret@127.0.0.1:9/db", "oracle9://x/y"]
+    "url", ["nonsense", "sqlite:////dev/null/pricing.db", "postgresql://u:secret@127.0.0.1:9/db", "oracle9://x/y"]
 )
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises(RegistryError) as caught:

@@ -54,7 +54,7 @@ def registry(audit: Audit) -> PackedRegistry:
 
 def promote(registry: PackedRegistry, audit: Audit, to: str, action: Any = "promote") -> None:
     expected = registry.pointed.get(CHAMPION)
-    move(registry, audit, PromotionRequest(action, to, expected, who="ann", at="2026-03-02", why="x"))  # type: ignore[arg-type]
+    move(registry, audit, PromotionRequest(action, to, expected, who="ann", at="2026-03-02", why="x"))
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
     now: dt.datetime = NOW,
     **more: Any,
 ) -> Any:
-    return publish(registry, audit, store, control=lambda: tried, now=now, who="ann", **more)  # type: ignore[arg-type]
+    return publish(registry, audit, store, control=lambda: tried, now=now, who="ann", **more)
 
 
 def pointer(store: FolderStore) -> Pointer:
@@ -89,12 +89,12 @@ def put_folders(store: FolderStore, *numbers: int, model: str = "shop") -> list[
 def test_what_is_published_can_be_fetched_and_prices(
     registry: PackedRegistry, audit: Audit, store: FolderStore, tmp_path: Path
 ) -> None:
-    before = champion_is_published(registry, store)  # type: ignore[arg-type]
+    before = champion_is_published(registry, store)
 
     found = run(registry, audit, store)
 
     assert not before
-    assert champion_is_published(registry, store)  # type: ignore[arg-type]
+    assert champion_is_published(registry, store)
     assert found == pointer(store)
     assert (found.champion.number, found.previous, found.arms) == ("1", None, ())
     fetch_version(store, found.champion, model="shop", folder=tmp_path / "fetched")
@@ -130,7 +130,7 @@ def test_an_alias_that_was_moved_by_hand_is_recorded_and_published(
 ) -> None:
     before = run(registry, audit, store)
     registry.pointed[CHAMPION] = "4"
-    unpublished = champion_is_published(registry, store)  # type: ignore[arg-type]
+    unpublished = champion_is_published(registry, store)
 
     found = run(registry, audit, store)
 
@@ -232,11 +232,11 @@ def test_of_two_jobs_at_once_the_newest_champion_is_published(
     class Overtaken(PackedRegistry):
         """While it downloads version 1, another job promotes and publishes version 4."""
 
-        def download(self, number: str, to: Path) -> Path:
-            if number == "1":
+        def download(self, reference: str, to: str | Path) -> Path:
+            if reference == "1":
                 promote(registry, audit, "4")
                 run(registry, audit, store)
-            return super().download(number, to)
+            return super().download(reference, to)
 
     slow = Overtaken(pointed=registry.pointed)
 

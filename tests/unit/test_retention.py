@@ -3,12 +3,13 @@
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
 from pricing.errors import RegistryError
-from pricing.registry.audit import AuditEntry, Outcome
-from pricing.registry.mlflow_registry import RegisteredVersion
+from pricing.registry.audit import Audit, AuditEntry, Outcome
+from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.retention import delete_outdated, outdated
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -84,7 +85,7 @@ class Shelf:
 def test_one_that_cannot_be_deleted_is_said_and_keeps_no_other(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf(version(1), version(2), version(3), stuck="1")
 
-    assert delete_outdated(shelf, shelf, before=NOW) == ["2"]
+    assert delete_outdated(cast("Registry", shelf), cast("Audit", shelf), before=NOW) == ["2"]
 
     assert [one.number for one in shelf.shelf] == ["1", "3"]
     assert shelf.locked_at == [3, -1, 3, -1]  # the lock is given back between two deletions

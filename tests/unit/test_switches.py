@@ -88,7 +88,7 @@ def test_a_switch_that_contradicts_itself_is_none(wrong: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("more", [{"current_price": 3.33}, {}])
-def test_a_frozen_price_is_the_one_charged_now(pricer: Pricer, more: dict[str, float]) -> None:
+def test_a_frozen_price_is_the_one_charged_now(pricer: Pricer, more: dict[str, Any]) -> None:
     asked = request(**more)
     free = priced(pricer, NO_SWITCHES, asked)[0]
     now = pricer.price_detailed([asked], today=TODAY)[0]
@@ -127,7 +127,7 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
         ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 9.0}, 9.0),  # a cost beyond the jump
     ],
 )
-def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, float], charged: float) -> None:
+def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, Any], charged: float) -> None:
     version = loaded_version()
     facts = replace(version.facts, last_price=np.full(len(PRODUCTS), 4.99))
     demand = version.demand if of == "a version" else None
@@ -161,7 +161,7 @@ def test_a_freeze_goes_before_experiments_and_strategies(pricer: Pricer) -> None
     asked = [request(strategy="clearance", current_stock=1e6, current_price=3.0, list_price=3.0)]
 
     for one in (draw, keep):
-        given = {"experiments": Experiments((one,)), "switches": Switches([freeze()])}
+        given: dict[str, Any] = {"experiments": Experiments((one,)), "switches": Switches([freeze()])}
         (answer,) = pricer.price_detailed(asked, today=TODAY, **given)
 
         assert answer.decision.recommended_price == 3.0
