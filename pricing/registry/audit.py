@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     select,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
@@ -50,7 +50,6 @@ _RECORD = append_only(
         UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
     )
 )
-_TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # that constraint in PostgreSQL and SQLite
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,7 @@ class Audit:
         try:
             yield
         except (SQLAlchemyError, ImportError, OSError) as error:
-            line = first_line(error)
-            if isinstance(error, IntegrityError) and any(sign in line for sign in _TAKEN):
-                line = "another promotion was written at the same time; run it again"
-            raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {line}") from error
+            raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {first_line(error)}") from error
 
 
 def _entries(connection: Connection, registry: str) -> list[AuditEntry]:

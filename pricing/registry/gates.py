@@ -333,9 +333,10 @@ def _number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _at_most(name: str, figure: float | None, limit: float, words: str) -> Verdict:
-    passed = figure is not None and figure <= limit
-    return Verdict(name, figure, limit, passed, f"{words}: {_say(figure)}, allowed at most {limit:g}")
+def _at_most(name: str, figure: Any, limit: float, words: str) -> Verdict:
+    number = _number(figure)
+    passed = number is not None and number <= limit
+    return Verdict(name, number, limit, passed, f"{words}: {_say(number)}, allowed at most {limit:g}")
 
 
 def _at_least(name: str, figure: Any, limit: float, words: str) -> Verdict:
