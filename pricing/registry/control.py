@@ -7,7 +7,7 @@ entries than its mirror is taken to be away, never to be empty: a moved or empti
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -102,7 +102,7 @@ class ControlRecord:
     def control(self, *, at: dt.datetime | None = None) -> Control:
         """Reads what the table leaves in force, without switches that have ended by `at`."""
         entries = self.entries()
-        self._compare(entries, self._mirrored())
+        self._compare(entries)
         return _in_force(entries, at=at)
 
     def append_switch(self, switch: Switch | Unfreeze) -> None:
@@ -149,8 +149,7 @@ class ControlRecord:
     @contextmanager
     def _turn(self) -> Iterator[tuple[Connection, list[ControlEntry]]]:
         """A transaction in which nobody else writes, and the entries that there are."""
-        mirrored = self._mirrored()
-        self._compare(self.entries(), mirrored)  # before a table is made where there was one
+        self._compare(self.entries())  # before a table is made where there was one
         with self._translated_errors():
             create_tables(self._engine, _METADATA)
             with self._engine.begin() as connection:
@@ -165,18 +164,14 @@ class ControlRecord:
         query = select(*columns).where(_TABLE.c.model == self._model).order_by(_TABLE.c.sequence)
         return [ControlEntry(*row) for row in connection.execute(query)]
 
-    def _mirrored(self) -> int:
-        """The number of entries that the mirror has; 0 where there is none that can be read."""
-        content = None
+    def _compare(self, entries: Sequence[ControlEntry]) -> None:
+        """Refuses a table with fewer entries than its mirror has; one that is damaged is written anew."""
+        mirrored = 0
         try:
             content = self._store.get(control_key(self._model))
+            mirrored = 0 if content is None else parse_control(content).sequence
         except SourceError as error:
             _log.warning("%s: %s is not compared with it", error, self._where)
-        with suppress(SourceError):  # a damaged one is written anew
-            return 0 if content is None else parse_control(content).sequence
-        return 0
-
-    def _compare(self, entries: Sequence[ControlEntry], mirrored: int) -> None:
         if _sequence(entries) < mirrored:
             raise TableAwayError(
                 f"pricing_control in {self._where} (PRICING_DATABASE_URL) has {_sequence(entries)} entries of "

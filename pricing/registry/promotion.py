@@ -96,12 +96,13 @@ def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> Aud
             if champion != requested.expected:
                 entry = locked.append(replace(entry, outcome="lost"))
             else:
-                previous = _previous(registry, locked, aliases, target=target)
+                versions = {version.number: version.weights for version in registry.versions()}
+                previous = earlier_champion(locked.entries(), versions, weights=target.weights)
                 # Recorded first: where that fails, no alias must have changed.
                 entry = locked.append(entry)
                 before = aliases
-                # Champion last, since serving follows it: everything else is in place by then.
-                if previous is not None and previous != aliases.get(PREVIOUS):
+                # Champion last, since publishing follows it: everything else is in place by then.
+                if previous is not None:
                     registry.set_alias(PREVIOUS, previous)
                 registry.set_alias(CHAMPION, target.number)
                 _drop_rejected_challenger(registry, locked)
@@ -188,22 +189,6 @@ def _entry(requested: PromotionRequest, champion: str | None, target: "Registere
         run_id=requested.run_id,
         gates=requested.gates,
     )
-
-
-def _previous(
-    registry: "Registry", locked: LockedRecord, aliases: dict[str, str], *, target: "RegisteredVersion"
-) -> str | None:
-    """The version for the alias `previous` once the target is champion; None where there is none."""
-    for alias in (CHAMPION, PREVIOUS):
-        number = aliases.get(alias)
-        if number is not None and registry.find(number).weights != target.weights:
-            return number
-    # A promotion that was killed between the two aliases has left previous on the champion itself.
-    entries = locked.entries()
-    if all(entry.weights == target.weights for entry in entries if entry.outcome == "done"):
-        return None
-    versions = {version.number: version.weights for version in registry.versions()}
-    return earlier_champion(entries, versions, weights=target.weights)
 
 
 def _drop_rejected_challenger(registry: "Registry", locked: LockedRecord) -> None:
