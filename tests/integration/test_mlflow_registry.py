@@ -54,13 +54,6 @@ def test_a_registered_version_says_what_it_is(registry: Registry, folder: Path) 
     assert registry.at("previous") is None
 
 
-def test_a_model_that_does_not_exist_yet_has_no_alias_and_no_version(registry: Registry) -> None:
-    empty = Registry("nothing", uri=registry.uri)
-
-    assert empty.at("champion") is None
-    assert empty.versions() == []
-
-
 def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:
     fetched = registry.download("champion", tmp_path / "deep" / "here")
 
@@ -112,11 +105,6 @@ def test_aliases_move_and_go(registry: Registry) -> None:
     registry.remove_alias("challenger")
 
     assert registry.aliases() == {"champion": "2"}
-
-
-def test_another_registry_of_the_same_name_is_told_apart(registry: Registry) -> None:
-    assert registry.identity() == f"pricing@{registry._client.get_registered_model('pricing').creation_timestamp}"
-    assert Registry("pricing", uri=registry.uri).identity() == registry.identity()
 
 
 def test_a_dead_server_is_one_clear_line_within_seconds() -> None:

@@ -148,18 +148,6 @@ def test_a_competitor_that_newer_rows_do_not_have_is_none_and_a_feed_that_stoppe
     assert (refreshed(silent).comp_price_date == gone.dates[99]).all()
 
 
-def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unknown_rate_and_not_0(whole: Panel) -> None:
-    panel = whole.through(whole.dates[149])
-    rates = np.full_like(panel.tax_rate, 0.2)
-    rates[0] = np.nan
-    new = span(replace(panel, tax_rate=rates), 120, 150)
-    before = ProductFacts.from_panel(panel.through(panel.dates[119]))
-
-    facts = refresh.carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
-
-    assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11
-
-
 @pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
 def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
     shop.add(days=150, alias="champion")

@@ -20,7 +20,7 @@ from pricing.decision.control import parse_control
 from pricing.errors import ConfigError, LockError, RegistryError
 from pricing.objects import FolderStore
 from pricing.paths import ROOT
-from pricing.registry.control import ControlRecord, known_control
+from pricing.registry.control import ControlRecord
 from pricing.registry.database import session_lock
 from pricing.registry.published import control_key
 from tests.kit.servers import postgres as postgres_server
@@ -163,16 +163,6 @@ def test_the_control_table_only_grows_in_postgres_too(postgres: str, model: str,
             connection.exec_driver_sql(statement)
 
     engine.dispose()
-
-
-def test_what_is_in_force_outlives_the_server(tmp_path: Path) -> None:
-    objects = FolderStore(tmp_path)
-    with postgres_server() as url:
-        record = ControlRecord(url, model="shop", store=objects)
-        record.append_switch(freeze())
-        record.mirror(now=NOW)
-
-    assert frozen(known_control("shop", url=url, store=objects)) == {"tea"}
 
 
 def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(

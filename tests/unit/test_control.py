@@ -137,25 +137,6 @@ def test_the_table_only_grows(record: ControlRecord, url: str) -> None:
     assert [one.who for one in record.entries()] == ["ann"]
 
 
-def test_no_product_is_in_two_experiments_however_many_plan_at_once(url: str, store: FolderStore) -> None:
-    def try_to_plan(number: int) -> str:
-        record = ControlRecord(url, model="shop", store=store)
-        try:
-            plan(record, experiment(f"e{number}", "rye" if number % 2 else f"oat{number}"))
-        except ConfigError:
-            return "refused"
-        return "planned"
-
-    with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(try_to_plan, range(8)))
-
-    record = ControlRecord(url, model="shop", store=store)
-    control = record.control()
-    assert sorted(told[1::2]) == ["planned", "refused", "refused", "refused"]
-    assert told[::2] == ["planned"] * 4
-    assert (len(control.experiments.every), control.unread) == (5, ())
-
-
 def test_of_switches_set_at_once_none_is_lost_and_the_mirror_has_all(url: str, store: FolderStore) -> None:
     def set_one(number: int) -> None:
         record = ControlRecord(url, model="shop", store=store)

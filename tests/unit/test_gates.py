@@ -60,21 +60,20 @@ def test_where_every_row_sold_out_nothing_was_measured() -> None:
     elsewhere = baseline_gates(figures(censored=999, rows=900, left_out=100), LIMITS)
 
     assert names(everywhere) == ["beats_naive"]
-    assert "not measured" in everywhere[0].sentence
+    assert everywhere[0].figure is None
     assert names(elsewhere) == []
 
 
 @pytest.mark.parametrize("missing", ["wape", "wape_baseline", "bias", "coverage_80", "coverage_95", "elasticity"])
-@pytest.mark.parametrize("how", ["absent", "null", "nan"])
+@pytest.mark.parametrize("how", ["absent", "nan"])
 def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
-    values = {"absent": without(figures(), missing), "null": figures(**{missing: None})}
+    values = {"absent": without(figures(), missing)}
     values["nan"] = figures(**{missing: {"share_sane": float("nan")} if missing == "elasticity" else float("nan")})
 
     verdicts = failed(baseline_gates(values[how], LIMITS))
 
     assert len(verdicts) == 1
     assert verdicts[0].figure is None
-    assert "not measured" in verdicts[0].sentence
 
 
 def held_against(baseline: float | None) -> dict[str, Any]:
@@ -93,7 +92,6 @@ def test_a_model_must_beat_the_baseline_that_was_better_in_earlier_folds() -> No
         *(f"beats_naive_{volume}" for volume in ("low", "mid", "high")),
     ]
     assert verdicts[0].figure == pytest.approx(0.40 / 0.35)
-    assert "the baseline's (seasonal naive in 1 of 3 folds, else flat median): 1.143" in verdicts[0].sentence
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,6 @@ def test_an_error_a_little_above_the_baselines_passes_where_it_may_be_chance(
     verdict = baseline_gates(backtest, LIMITS)[0]
 
     assert verdict.passed == passed
-    assert ("may be chance" in verdict.sentence) == passed
 
 
 def test_chance_is_counted_from_the_limit_and_not_from_equality() -> None:
@@ -141,14 +138,6 @@ def test_too_little_known_refuses_no_version_and_is_only_said(
 
     assert verdict.passed
     assert (verdict.figure, verdict.threshold) == (share, threshold)
-    assert ("holds_only" in verdict.sentence) is (threshold is None)
-
-
-def test_a_volume_class_without_products_is_not_judged() -> None:
-    verdicts = baseline_gates(figures(by_volume=without(figures()["by_volume"], "low")), LIMITS)
-
-    assert "beats_naive_low" not in [verdict.name for verdict in verdicts]
-    assert names(verdicts) == []
 
 
 @pytest.mark.parametrize(
@@ -181,8 +170,6 @@ def test_states_must_not_lie_behind_the_champions() -> None:
 
     assert names(older) == ["fresh"]
     assert older[0].figure == 2
-    assert "`pricing refresh --version 7 --sales …`" in older[0].sentence
-    assert "refresh" not in same[0].sentence
     assert names(same) == []
 
 
@@ -228,14 +215,9 @@ def test_only_the_same_data_and_folds_compare() -> None:
     assert not comparable(scored("a"), scored("b"), settings=same)
     assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"), settings=same)
     assert not comparable(scored(None), scored(None), settings=same)
-    assert not comparable(figures(), figures(), settings=same)
-
-
-@pytest.mark.parametrize("name", ["gap", "horizon"])
-def test_other_periods_after_the_same_cutoffs_do_not_compare(name: str) -> None:
-    other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
-
-    assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
+    for name in ("gap", "horizon"):  # other periods after the same cutoffs
+        other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
+        assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
 
 
 def aged(ratio: float) -> ProductionError:

@@ -69,14 +69,7 @@ def test_the_refusal_says_what_moves_and_by_how_much() -> None:
 
     assert (verdict.name, verdict.threshold) == ("price_moves", LIMITS.p95)
     assert verdict.figure == pytest.approx(np.log(58.0))
-    assert "furthest: P18 10 → 600, P19 10 → 580, P17 10 → 568" in verdict.sentence
     assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 10 | 600 | × 60 |"
-
-
-def test_a_products_name_is_no_markup_in_the_table() -> None:
-    found = dataclasses.replace(moves(58.0), product_ids=("a|b <img src=x onerror=alert(1)>",))
-
-    assert found.table(1).splitlines()[-1].startswith(r"| a\|b &lt;img src=x onerror=alert(1)&gt; | 10 |")
 
 
 def test_a_product_asked_for_twice_counts_once() -> None:

@@ -46,13 +46,8 @@ def test_a_promotion_moves_the_alias_and_leaves_a_record(audit: Audit) -> None:
 
     assert registry.pointed == {CHAMPION: "1"}
     (entry,) = entries(audit)
-    assert (entry.sequence, entry.who, entry.why, entry.action, entry.outcome) == (
-        1,
-        "ann",
-        "better",
-        "promote",
-        "done",
-    )
+    told = entry.sequence, entry.who, entry.why, entry.action, entry.outcome
+    assert told == (1, "ann", "better", "promote", "done")
     assert (entry.from_version, entry.to_version, entry.weights, entry.run_id) == (None, "1", "weights-0", "r1")
     assert entry.gates == ({"name": "bias", "figure": None, "passed": True},)
 

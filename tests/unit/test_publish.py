@@ -12,9 +12,9 @@ import pytest
 from pipelines.publish import follow
 from pricing.decision.control import NO_CONTROL, Control
 from pricing.decision.experiments import Arm, Experiment, Experiments
-from pricing.errors import PricingError, RegistryError, SourceError, VersionError
+from pricing.errors import PricingError, SourceError, VersionError
 from pricing.objects import FolderStore
-from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry import CHAMPION
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import PromotionRequest, move
 from pricing.registry.publish import KEPT, champion_is_published, publish
@@ -102,16 +102,6 @@ def test_what_is_published_can_be_fetched_and_prices(
     assert not any("/refresh/" in key for key in store.keys(""))
 
 
-def test_publishing_again_changes_and_downloads_nothing(
-    registry: PackedRegistry, audit: Audit, store: FolderStore
-) -> None:
-    first = run(registry, audit, store)
-    registry.downloads.clear()
-
-    assert run(registry, audit, store) == first
-    assert registry.downloads == []
-
-
 def test_a_rollback_is_published_with_a_higher_sequence(
     registry: PackedRegistry, audit: Audit, store: FolderStore
 ) -> None:
@@ -164,7 +154,7 @@ def test_arms_are_the_versions_of_experiments_that_are_not_over(
     assert first.sequence < tried.sequence < over.sequence
 
 
-@pytest.mark.parametrize("content", [b"", b"{half", b'{"format": 1}', b"\xff" * 9, None])
+@pytest.mark.parametrize("content", [b"{half", b'{"format": 1}', None])
 def test_a_pointer_that_cannot_be_read_is_written_anew_above_all_that_it_may_have_said(
     registry: PackedRegistry, audit: Audit, store: FolderStore, content: bytes | None
 ) -> None:
@@ -247,20 +237,6 @@ def test_of_two_jobs_at_once_the_newest_champion_is_published(
     assert whole(store, found.champion, model="shop")
 
 
-def test_aliases_that_never_stand_still_are_an_error(
-    registry: PackedRegistry, audit: Audit, store: FolderStore
-) -> None:
-    class Restless(PackedRegistry):
-        def aliases(self) -> dict[str, str]:
-            self.pointed[PREVIOUS] = "2" if self.pointed.get(PREVIOUS) == "3" else "3"
-            return super().aliases()
-
-    with pytest.raises(RegistryError):
-        run(Restless(pointed=registry.pointed), audit, store)
-
-    assert store.get(pointer_key("shop")) is None
-
-
 def test_only_versions_of_its_own_that_nothing_names_are_deleted(
     registry: PackedRegistry, audit: Audit, store: FolderStore
 ) -> None:
@@ -309,22 +285,14 @@ def test_an_image_is_baked_with_the_champion_alone(registry: PackedRegistry, aud
     assert found == replace(found, previous=None, arms=())
     assert {key.split("/")[2].partition("-")[0] for key in store.keys("shop/versions/")} == {
         "4",
-        "91",
-        "92",
-        "93",
-        "94",
+        *map(str, range(91, 95)),
     }
     assert set(old) <= set(store.keys(""))
 
 
 def test_the_loop_outlives_what_is_away_and_says_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
-    answers: list[str | PricingError] = [
-        "version 1",
-        "version 1",
-        SourceError("away"),
-        SourceError("away"),
-        "version 2",
-    ]
+    away = SourceError("away")
+    answers: list[str | PricingError] = ["version 1", "version 1", away, away, "version 2"]
     thorough: list[bool] = []
 
     def once(contents: bool) -> str:

@@ -113,7 +113,6 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
     assert below.recommended_price == 12.5
 
 
-@pytest.mark.parametrize("of", ["a version", "its rules"])
 @pytest.mark.parametrize(
     ("asked", "charged"),
     [
@@ -127,11 +126,10 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
         ({"current_price": 499.0, "list_price": 499.0, "unit_cost": 9.0}, 9.0),  # a cost beyond the jump
     ],
 )
-def test_a_frozen_price_keeps_the_largest_jump(of: str, asked: dict[str, Any], charged: float) -> None:
+def test_a_frozen_price_keeps_the_largest_jump(asked: dict[str, Any], charged: float) -> None:
     version = loaded_version()
     facts = replace(version.facts, last_price=np.full(len(PRODUCTS), 4.99))
-    demand = version.demand if of == "a version" else None
-    pricer = Pricer(demand, facts, load_config(), version="7", largest_jump=0.3)
+    pricer = Pricer(version.demand, facts, load_config(), version="7", largest_jump=0.3)
 
     (frozen,) = priced(pricer, Switches([freeze()]), request(**{"list_price": 4.99, "unit_cost": 2.0, **asked}))
 
@@ -205,15 +203,6 @@ def test_an_override_is_charged_in_whole_steps_and_not_below_cost(
     (answer,) = priced(pricer, Switches([override(given, below_cost=forced)]), asked)
 
     assert (answer.recommended_price, answer.price_range) == (charged, (charged, charged))
-
-
-def test_where_nothing_is_known_an_override_answers_without_figures() -> None:
-    rules = Pricer(None, None, load_config(), version="none")
-
-    (answer,) = priced(rules, Switches([override(5.0, name="tea")]), request("tea"))
-
-    assert (answer.recommended_price, answer.source, answer.expected_units) == (5.0, "override", 0.0)
-    assert {"no_model", "demand_unknown", "overridden"} <= set(answer.reasons)
 
 
 def test_a_category_is_that_of_the_history_else_that_of_the_request(pricer: Pricer) -> None:

@@ -22,13 +22,10 @@ from pricing.demand.grades import (
     why_held,
 )
 from pricing.demand.table import DemandTable
-from pricing.registry import files
 from pricing.registry.version import (
-    MEANINGS,
     LoadedVersion,
     elasticity_knowledge,
     identified_share,
-    load,
     shares_by_grade,
     unit_shares,
 )
@@ -114,10 +111,6 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     }
 
 
-def test_every_grade_has_a_meaning() -> None:
-    assert set(MEANINGS) == set(GRADES)
-
-
 def test_a_version_that_holds_only_keeps_every_price_that_it_would_move(tmp_path: Path) -> None:
     moves = make_version(tmp_path / "moves", panel=shared_panel())
     holds = make_version(tmp_path / "holds", panel=shared_panel(), holds_only=True)
@@ -138,12 +131,3 @@ def test_a_version_that_holds_only_forecasts_and_shows_its_grades(tmp_path: Path
 
     assert units[0] == units[1]
     assert shares_by_grade(holds.demand, holds.facts)["own_history"] == pytest.approx(1)
-
-
-def test_the_header_says_whether_a_version_holds_only(tmp_path: Path) -> None:
-    make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
-
-    header = files.read_header(tmp_path / "version")
-
-    assert (header["holds_only"], header["identified"]) == (True, 1.0)
-    assert load(tmp_path / "version").holds_only
