@@ -132,7 +132,7 @@ class MonitoringStore:
             if url is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             address = url or f"{SQLITE}{path.resolve()}"
-            self._engine = open_engine(address, lock_seconds=_WAIT_SECONDS, immediate=True, pooled=False)
+            self._engine = open_engine(address)
             create_tables(self._engine, self._tables.metadata)
         with self._open(lock="format") as connection:
             self._check_format(connection)

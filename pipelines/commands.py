@@ -4,7 +4,6 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,6 +147,5 @@ def _on_all_machines(job: str, *, model: str | None) -> Iterator[tuple[int, ...]
     if url is None or model is None:
         yield ()
         return
-    holder = f"process {os.getpid()} on {socket.gethostname()}"
-    with session_lock(url, f"{job} of {model}", holder=holder) as held:
+    with session_lock(url, f"{job} of {model}") as held:
         yield held

@@ -98,16 +98,13 @@ def _experiment(argv: Sequence[str] | None) -> int:
             print("\n".join(_line(one, today) for one in known.every) or "no experiment is planned")
         return 0
     record = ControlRecord(database_url(), model=model, store=store)
-    try:
-        if options.action == "plan":
-            _plan(options, config, record, today=today)
-        else:
-            end = partial(Experiments.ended, name=options.name, after=today)
-            stopped = record.append_experiment(options.name, end, who=actor(), at=dt.datetime.now(dt.UTC))
-            print(f"experiment {options.name}: {_days(stopped)}")
-        return publish_control(record, now=dt.datetime.now(dt.UTC))
-    finally:
-        record.close()
+    if options.action == "plan":
+        _plan(options, config, record, today=today)
+    else:
+        end = partial(Experiments.ended, name=options.name, after=today)
+        stopped = record.append_experiment(options.name, end, who=actor(), at=dt.datetime.now(dt.UTC))
+        print(f"experiment {options.name}: {_days(stopped)}")
+    return publish_control(record, now=dt.datetime.now(dt.UTC))
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

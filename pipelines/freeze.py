@@ -57,28 +57,23 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     options = _options(action).parse(argv)
     config, store = load_config(options.config), open_store(published_url())
     record = ControlRecord(database_url(), model=config.registry.model_name, store=store)
-    try:
-        if options.list:
-            _list(record, now=now())
-            return 0
-        switch = _switch(action, options, step=config.decision.price_step, now=now())
-        before = record.control(at=switch.at).switches
-        if action == "unfreeze" and not any((one.scope, one.name) == (switch.scope, switch.name) for one in before):
-            raise UsageError(f"nothing is frozen or overridden for {_whose(switch)}. {_said(before)}")
-        if action != "unfreeze" and not options.new:
-            unknown = _unknown(switch.scope, switch.name, store=store, model=config.registry.model_name)
-            if unknown:
-                raise UsageError(
-                    f"{action} of {_whose(switch)}: {unknown} Nothing was changed; --new says that it is new"
-                )
-        record.append_switch(switch)
-        print(f"{_sentence(switch)}. It is in {redact_url(database_url())}.")
-        if isinstance(switch, Switch) and switch.price is not None and not switch.below_cost:
-            print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
-        print(_said(record.control(at=switch.at).switches))
-        return publish_control(record, now=switch.at)
-    finally:
-        record.close()
+    if options.list:
+        _list(record, now=now())
+        return 0
+    switch = _switch(action, options, step=config.decision.price_step, now=now())
+    before = record.control(at=switch.at).switches
+    if action == "unfreeze" and not any((one.scope, one.name) == (switch.scope, switch.name) for one in before):
+        raise UsageError(f"nothing is frozen or overridden for {_whose(switch)}. {_said(before)}")
+    if action != "unfreeze" and not options.new:
+        unknown = _unknown(switch.scope, switch.name, store=store, model=config.registry.model_name)
+        if unknown:
+            raise UsageError(f"{action} of {_whose(switch)}: {unknown} Nothing was changed; --new says that it is new")
+    record.append_switch(switch)
+    print(f"{_sentence(switch)}. It is in {redact_url(database_url())}.")
+    if isinstance(switch, Switch) and switch.price is not None and not switch.below_cost:
+        print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
+    print(_said(record.control(at=switch.at).switches))
+    return publish_control(record, now=switch.at)
 
 
 def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:

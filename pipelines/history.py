@@ -1,7 +1,7 @@
 """Show the promotion history: which version was champion when, by whom and why."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from pipelines.production import now, production
@@ -13,10 +13,9 @@ from pricing.registry import CHAMPION
 from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import Verdict, failed
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.promotion import PromotionRequest, record_manual_change
+from pricing.registry.promotion import PromotionRequest, Rejection, record_manual_change, rejections
 from pricing.registry.publish import champion_is_published
 from pricing.registry.published import published_url
-from pricing.registry.rejections import Rejections, rejections
 from pricing.runtime.cli import job_options, run_main
 
 _AT_LEAST = ("elasticity_sane", "identified", "products")
@@ -130,12 +129,12 @@ def history_lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[st
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def rejected_lines(found: Rejections) -> list[str]:
+def rejected_lines(found: Mapping[str, Rejection]) -> list[str]:
     """Formats what is rejected, one version a line."""
     return [
-        f"rejected: {rejection.words()}{' (and every version with its weights)' if rejection.weights else ''}; "
+        f"version {number} is rejected: {rejection.words()}; "
         f"`pricing promote --version {number} --force true --reason WORDS` brings it back"
-        for number, rejection in sorted(found.numbers.items(), key=lambda pair: int(pair[0]))
+        for number, rejection in sorted(found.items(), key=lambda pair: int(pair[0]))
     ]
 
 

@@ -19,7 +19,7 @@ from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
 from pricing.registry.gates import ProductionError, Verdict, failed
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.rejections import REJECTED
+from pricing.registry.promotion import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import notice

@@ -53,8 +53,8 @@ from pricing.registry.promotion import (
     record_refusal,
     recorded_reason,
     rejected,
+    rejections,
 )
-from pricing.registry.rejections import rejections
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, identified_share
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, next_lines, run_main
 from pricing.runtime.inputs import fingerprint
@@ -147,7 +147,8 @@ def _instead(access: ProductionAccess) -> str:
     """What to do where no version waits: one that was rolled back from waits no more, and is named."""
     versions = {version.number: version.weights for version in access.registry.versions()}
     record = access.audit.entries(access.registry.identity()) if versions else []
-    left = sorted(set(versions) & set(rejections(record, versions).numbers), key=int)
+    found = rejections(record, versions)
+    left = sorted((number for number in set(versions) & set(found) if found[number].number == number), key=int)
     if not left:
         return "train a model first"
     return (
@@ -202,7 +203,7 @@ def _judge(
     config: Config,
 ) -> list[Verdict]:
     number, rejection = target.number, rejected(access.registry, access.audit, target)
-    refused = [rejection.verdict(number)] if rejection is not None else []
+    refused = [rejection.verdict()] if rejection is not None else []
     limits = config.registry.gates
     golden = golden_gate(challenger.verify().latency_ms, limits)
     theirs = _units(incumbent) if isinstance(incumbent, LoadedVersion) else {}

@@ -77,11 +77,7 @@ def look(config: Config, *, thorough: bool) -> str:
     troubles: list[str] = []
     said = ""
     try:
-        record = ControlRecord(database_url(), model=model, store=store)
-        try:
-            record.mirror(now=dt.datetime.now(dt.UTC))
-        finally:
-            record.close()
+        ControlRecord(database_url(), model=model, store=store).mirror(now=dt.datetime.now(dt.UTC))
     except PricingError as error:
         troubles.append(str(error))
     try:

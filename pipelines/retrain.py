@@ -17,8 +17,7 @@ from pricing.data.panel import load_panel
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.promotion import rejected
-from pricing.registry.rejections import REJECTED
+from pricing.registry.promotion import REJECTED, rejected
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
 from pricing.runtime.inputs import fingerprint, flatten

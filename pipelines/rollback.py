@@ -28,8 +28,8 @@ from pricing.registry.promotion import (
     record_refusal,
     recorded_reason,
     rejected,
+    rejections,
 )
-from pricing.registry.rejections import rejections
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED, UsageError, job_options, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
@@ -84,7 +84,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
             rejection = rejected(access.registry, access.audit, target)
             candidate = version if number == target.number else access.fetch(number, scratch)
             moved, table = _judged(access, candidate, champion, number=number, file=file, scratch=scratch)
-        verdicts = [moved] if rejection is None else [rejection.verdict(target.number), moved]
+        verdicts = [moved] if rejection is None else [rejection.verdict(), moved]
         requested = PromotionRequest(
             action="rollback",
             to=number,
@@ -169,7 +169,7 @@ def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> Re
     versions = {version.number: version.weights for version in access.registry.versions()}
     record = access.audit.entries(access.registry.identity())
     bad = rejections(record, versions)
-    sound = {number: weights for number, weights in versions.items() if bad.of(number, weights) is None}
+    sound = {number: weights for number, weights in versions.items() if number not in bad}
     found = earlier_champion(record, sound, weights=champion.weights if champion else "")
     target = access.registry.find(found or PREVIOUS)
     if champion is not None and (target.weights == champion.weights or target.number not in sound):

@@ -34,7 +34,7 @@ from pricing.errors import HistoryError
 from pricing.paths import tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, must_hold_prices, pack
+from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
 from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
@@ -138,7 +138,7 @@ def _learn(
             backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
             origin=Origin(kind="train", data=data),
             anchors=anchors,
-            holds_only=must_hold_prices(demand.table(), facts, least=config.registry.gates.identified),
+            holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
         )
         if version.holds_only:
             say(HOLDS_ONLY_MEANING)

@@ -17,17 +17,16 @@ from sqlalchemy import (
     UniqueConstraint,
     select,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pricing.errors import RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.registry.database import append_only, create_tables, open_engine
+from pricing.registry.database import append_only, create_tables, lock_transaction, open_engine
 from pricing.registry.files import plain
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
 Outcome = Literal["done", "refused", "lost"]
 
-_WAIT_SECONDS = 30
 _METADATA = MetaData()
 _RECORD = append_only(
     Table(
@@ -51,27 +50,16 @@ _RECORD = append_only(
         UniqueConstraint("registry", "sequence", name="pricing_promotions_in_order"),
     )
 )
-_TAKEN = ("pricing_promotions_in_order", "pricing_promotions.sequence")  # that constraint in PostgreSQL and SQLite
 
 
 @dataclass(frozen=True)
 class AuditEntry:
     """One line of the record.
 
-    Attributes:
-        at: When, UTC, ISO 8601.
-        who: The person or job that acted, or that detected a change by hand.
-        action: "promote", "rollback", "anchor" for anchors that were moved, or "by_hand" for an alias that was changed
-            without this record.
-        outcome: "done"; "refused" by the gates; or "lost" to another promotion at the same time.
-        why: The reason, in words.
-        from_version: The champion before; None when there was none.
-        to_version: The champion after it, or the one requested; None when the alias was removed.
-        weights: The hash of the weights of `to_version`.
-        forced: Whether it was done although a gate had failed.
-        run_id: The MLflow run that acted.
-        gates: Each gate's name, figure, threshold and verdict.
-        sequence: Place in the record, from 1; set when it is appended.
+    `at` is UTC, ISO 8601; `who` the person or job that acted, or noticed a change by hand (action "by_hand"). An
+    outcome "refused" is the gates', "lost" means that another promotion came first. `to_version` became champion, or
+    was to (None: the alias was removed), and has these `weights`; `forced` overruled a gate. `gates` are verdicts as
+    JSON, `run_id` is MLflow's, and `sequence`, from 1, is set when the entry is appended.
     """
 
     at: str
@@ -100,13 +88,13 @@ class LockedRecord:
         return _entries(self._connection, self._registry)
 
     def champion(self) -> str | None:
-        """The champion according to the record."""
-        return champion_of(self.entries())
+        """The champion according to the record: that of the last entry with outcome "done"."""
+        done = [entry for entry in self.entries() if entry.outcome == "done"]
+        return done[-1].to_version if done else None
 
     def append(self, entry: AuditEntry) -> AuditEntry:
         """Writes an entry; it is committed when the turn ends without an error."""
-        last = max((known.sequence for known in self.entries()), default=0)
-        placed = replace(entry, sequence=last + 1)
+        placed = replace(entry, sequence=max((known.sequence for known in self.entries()), default=0) + 1)
         values = {**asdict(placed), "registry": self._registry, "gates": plain(placed.gates)}
         self._connection.execute(_RECORD.insert().values(**values))
         return placed
@@ -119,15 +107,11 @@ class Audit:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens the database and creates the table where it is missing.
-
-        Args:
-            url: An SQLAlchemy URL, PostgreSQL or SQLite.
-        """
+        """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes the table where it is missing."""
         self._name = url
         with self._translated_errors():
             self._name = redact_url(url)
-            self._engine = open_engine(url, lock_seconds=_WAIT_SECONDS, immediate=True)
+            self._engine = open_engine(url)
             create_tables(self._engine, _METADATA)
 
     def entries(self, registry: str) -> list[AuditEntry]:
@@ -139,9 +123,7 @@ class Audit:
     def locked(self, registry: str) -> Iterator[LockedRecord]:
         """Locks the record against other processes, waiting if need be: a transaction, rolled back by any error."""
         with self._translated_errors(), self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
-                connection.exec_driver_sql("LOCK TABLE pricing_promotions IN SHARE ROW EXCLUSIVE MODE")
+            lock_transaction(connection, f"promotions/{registry}")
             yield LockedRecord(connection, registry)
 
     def close(self) -> None:
@@ -152,17 +134,8 @@ class Audit:
     def _translated_errors(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, ImportError) as error:
-            line = first_line(error)
-            if isinstance(error, IntegrityError) and any(sign in line for sign in _TAKEN):
-                line = "another promotion was written at the same time; run it again"
-            raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {line}") from error
-
-
-def champion_of(entries: list[AuditEntry]) -> str | None:
-    """The champion after the last entry with outcome "done"."""
-    done = [entry for entry in entries if entry.outcome == "done"]
-    return done[-1].to_version if done else None
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise RegistryError(f"promotion record {self._name} (PRICING_DATABASE_URL): {first_line(error)}") from error
 
 
 def _entries(connection: Connection, registry: str) -> list[AuditEntry]:

@@ -7,7 +7,7 @@ entries than its mirror is taken to be away, never to be empty: a moved or empti
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -21,12 +21,11 @@ from pricing.decision.switches import Scope, Switch
 from pricing.errors import ConfigError, RegistryError, SourceError, first_line
 from pricing.fileio import redact_url
 from pricing.objects import ObjectStore
-from pricing.registry.database import append_only, create_tables, lock_transaction, make_folder, open_engine, reading
+from pricing.registry.database import append_only, create_tables, lock_transaction, open_engine, reading
 from pricing.registry.published import control_key
 
 Kind = Literal["switch", "unfreeze", "experiment"]
 
-LOCK_SECONDS = 30  # that a statement waits for a promotion, which may hold SQLite's lock that long
 _EXPERIMENT = TypeAdapter(Experiment)
 _METADATA = MetaData()
 _TABLE = append_only(
@@ -60,15 +59,7 @@ class Unfreeze(BaseModel):
 
 @dataclass(frozen=True)
 class ControlEntry:
-    """One line of the record.
-
-    Attributes:
-        sequence: Place in the record, from 1.
-        at: When, UTC, ISO 8601.
-        who: The person or job.
-        kind: Names the type of the body.
-        body: A `Switch`, `Unfreeze` or `Experiment` as JSON.
-    """
+    """One line of the record: place from 1, UTC in ISO 8601, who, and a body as JSON, of the type that `kind` names."""
 
     sequence: int
     at: str
@@ -77,11 +68,7 @@ class ControlEntry:
     body: str
 
     def read(self) -> Switch | Unfreeze | Experiment:
-        """The body.
-
-        Raises:
-            ConfigError: It cannot be understood.
-        """
+        """The body; raises ConfigError where it cannot be understood."""
         try:
             if self.kind == "experiment":
                 return _EXPERIMENT.validate_json(self.body)
@@ -95,25 +82,17 @@ class TableAwayError(RegistryError):
 
 
 class ControlRecord:
-    """The record of one registered model.
+    """The record of one registered model, so that shops that share a database share no entry.
 
-    Every method raises RegistryError, in one line, when the database does not answer or refuses.
+    Every method raises RegistryError, in one line, when the database does not answer or refuses, and all but `entries`
+    TableAwayError where the mirror has more entries than the table.
     """
 
-    def __init__(
-        self, url: str, *, model: str, store: ObjectStore | None = None, lock_seconds: float = LOCK_SECONDS
-    ) -> None:
-        """Opens the database, PostgreSQL or SQLite; makes nothing in it.
-
-        Args:
-            url: An SQLAlchemy URL.
-            model: The registered model's name: shops that share a database share no entry.
-            store: Has the mirror; None where a table is not to be compared with one.
-            lock_seconds: How long each statement waits for another process that has an SQLite database locked.
-        """
+    def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
+        """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._model, self._store, self._where = model, store, redact_url(url)
         with self._translated_errors():
-            self._engine = open_engine(url, lock_seconds=lock_seconds, statement_seconds=LOCK_SECONDS)
+            self._engine = open_engine(url)
 
     def entries(self) -> list[ControlEntry]:
         """Every entry, oldest first; none where the table was never made."""
@@ -121,16 +100,9 @@ class ControlRecord:
             return [] if connection is None else self._entries(connection)
 
     def control(self, *, at: dt.datetime | None = None) -> Control:
-        """What the table leaves in force.
-
-        Args:
-            at: Leaves out switches that have ended by then; None for none.
-
-        Raises:
-            TableAwayError: The mirror has more entries.
-        """
+        """Reads what the table leaves in force, without switches that have ended by `at`."""
         entries = self.entries()
-        self._compare(entries, self._mirrored())
+        self._compare(entries)
         return _in_force(entries, at=at)
 
     def append_switch(self, switch: Switch | Unfreeze) -> None:
@@ -138,7 +110,7 @@ class ControlRecord:
         kind: Kind = "switch" if isinstance(switch, Switch) else "unfreeze"
         with self._turn() as (connection, entries):
             body = switch.model_dump_json(exclude_defaults=True)
-            self._append(connection, ControlEntry(_next(entries), _utc(switch.at), switch.by, kind, body))
+            self._append(connection, ControlEntry(_sequence(entries) + 1, _utc(switch.at), switch.by, kind, body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -147,28 +119,22 @@ class ControlRecord:
 
         Args:
             name: Its name.
-            change: Makes the experiments with the change of those that there are; refuses what contradicts them.
+            change: Makes the experiments with the change of those that there are; raises ConfigError to refuse it.
             who: The person.
             at: When.
-
-        Raises:
-            ConfigError: The change is refused.
         """
         with self._turn() as (connection, entries):
             one = change(_in_force(entries).experiments).find(name)
             body = _EXPERIMENT.dump_json(one).decode()
-            self._append(connection, ControlEntry(_next(entries), _utc(at), who, "experiment", body))
+            self._append(connection, ControlEntry(_sequence(entries) + 1, _utc(at), who, "experiment", body))
         return one
 
     def mirror(self, *, now: dt.datetime) -> Control:
         """Puts what is in force into the store, where it is not there yet, and returns it.
 
         Raises:
-            TableAwayError: The mirror has more entries; it stays as it is.
             SourceError: The store does not answer.
         """
-        if self._store is None:
-            raise ConfigError("a record without a store has no mirror")
         key = control_key(self._model)
         if self._store.get(key) is None and not self.entries():
             return _in_force([])
@@ -180,22 +146,14 @@ class ControlRecord:
             _log.warning("%s", line)
         return control
 
-    def close(self) -> None:
-        """Closes the connections."""
-        self._engine.dispose()
-
     @contextmanager
     def _turn(self) -> Iterator[tuple[Connection, list[ControlEntry]]]:
         """A transaction in which nobody else writes, and the entries that there are."""
-        mirrored = self._mirrored()
-        self._compare(self.entries(), mirrored)  # before a table is made where there was one
+        self._compare(self.entries())  # before a table is made where there was one
         with self._translated_errors():
-            make_folder(self._engine)
             create_tables(self._engine, _METADATA)
             with self._engine.begin() as connection:
-                if connection.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                lock_transaction(connection, f"control/{self._model}", seconds=LOCK_SECONDS)
+                lock_transaction(connection, f"control/{self._model}")
                 yield connection, self._entries(connection)
 
     def _append(self, connection: Connection, entry: ControlEntry) -> None:
@@ -206,19 +164,14 @@ class ControlRecord:
         query = select(*columns).where(_TABLE.c.model == self._model).order_by(_TABLE.c.sequence)
         return [ControlEntry(*row) for row in connection.execute(query)]
 
-    def _mirrored(self) -> int:
-        """The number of entries that the mirror has; 0 where there is none that can be read."""
-        content = None
-        if self._store is not None:
-            try:
-                content = self._store.get(control_key(self._model))
-            except SourceError as error:
-                _log.warning("%s: %s is not compared with it", error, self._where)
-        with suppress(SourceError):  # a damaged one is written anew
-            return 0 if content is None else parse_control(content).sequence
-        return 0
-
-    def _compare(self, entries: Sequence[ControlEntry], mirrored: int) -> None:
+    def _compare(self, entries: Sequence[ControlEntry]) -> None:
+        """Refuses a table with fewer entries than its mirror has; one that is damaged is written anew."""
+        mirrored = 0
+        try:
+            content = self._store.get(control_key(self._model))
+            mirrored = 0 if content is None else parse_control(content).sequence
+        except SourceError as error:
+            _log.warning("%s: %s is not compared with it", error, self._where)
         if _sequence(entries) < mirrored:
             raise TableAwayError(
                 f"pricing_control in {self._where} (PRICING_DATABASE_URL) has {_sequence(entries)} entries of "
@@ -244,11 +197,7 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
         SourceError: It is away, and the store does not answer or the mirror cannot be understood.
     """
     try:
-        record = ControlRecord(url, model=model, store=store)
-        try:
-            control = record.control(at=at)
-        finally:
-            record.close()
+        control = ControlRecord(url, model=model, store=store).control(at=at)
     except RegistryError as error:
         content = store.get(control_key(model))
         if content is None:
@@ -283,10 +232,6 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
 
 def _sequence(entries: Sequence[ControlEntry]) -> int:
     return entries[-1].sequence if entries else 0
-
-
-def _next(entries: Sequence[ControlEntry]) -> int:
-    return _sequence(entries) + 1
 
 
 def _utc(moment: dt.datetime) -> str:

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import tokenize
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.errors import RegistryError, VersionError
+from pricing.errors import VersionError
 
 HEADER = "version.json"
 LEARNT = ("refresh", "learner")  # parts that carry a version forward, and no price needs
@@ -27,20 +26,10 @@ _NAME = re.compile(_PATH)
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
-# What a version may ask of whoever reads it. One of 10,000 products has about 130 files, 30 MB in all, 20 kB of JSON in
-# one file and 6 levels in it: these leave room for a hundred times as much, and for no version that fills a machine.
-MOST_FILES = 1_000
-MOST_BYTES = 4_000_000_000  # of all its files
-MOST_JSON_BYTES = 20_000_000  # of one document
-MOST_LEVELS = 50  # of lists and objects inside one another
-# NumPy begins every array that a version may hold with this. It excludes archives and pickles, which `np.load` would
-# open too, and headers of more than 64 kB.
-_MAGIC = b"\x93NUMPY\x01\x00"
-
 
 @dataclass(frozen=True)
 class Files:
-    """What a version's folder holds.
+    """The contents of a version's folder.
 
     Attributes:
         header: `version.json`: what the version is, and the checksum of every other file.
@@ -67,30 +56,19 @@ def write(
     Raises:
         VersionError: A name that is no file name, an array of Python objects, or a folder in the way.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
-    partial.mkdir(parents=True)
-    try:
+    with appearing(folder) as partial:
         for name, array in arrays.items():
+            _accept_dtype(np.asarray(array).dtype, where=f"array {name!r}")
             path = partial / f"{_checked(name)}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            _save(path, np.asarray(array), name=name)
+            np.save(path, array, allow_pickle=False)
         for name, document in documents.items():
             (partial / f"{_checked(name)}.json").write_bytes(_json_bytes(document))
         written = sorted(path for path in partial.rglob("*") if path.is_file())
-        complete: dict[str, Any] = plain(
-            {**header, "files": {path.relative_to(partial).as_posix(): _sha256(path) for path in written}}
-        )
+        listed = {path.relative_to(partial).as_posix(): _sha256(path) for path in written}
+        complete: dict[str, Any] = plain({**header, "files": listed})
         complete["checksum"] = digest(complete)
         (partial / HEADER).write_bytes(_json_bytes(complete))
-        try:
-            os.replace(partial, folder)  # noqa: PTH105 - fails on a folder that is not empty, which is wanted
-        except OSError as error:
-            raise VersionError(
-                f"{folder}: cannot become a version's folder ({error.strerror}); give a path that does not exist yet"
-            ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return complete
 
 
@@ -99,42 +77,42 @@ def appearing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes the new folder `folder` when the block ends, and is deleted where it raises.
 
     Raises:
-        RegistryError: Something is in the way.
+        VersionError: Something is in the way.
     """
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
     partial.mkdir(parents=True)
     try:
         yield partial
         try:
-            partial.rename(folder)
+            os.replace(partial, folder)  # noqa: PTH105 - fails on a folder that is not empty, which is wanted
         except OSError as error:
-            raise RegistryError(f"{folder}: is in the way of a download ({error.strerror})") from error
+            raise VersionError(
+                f"{folder}: cannot become a version's folder ({error.strerror}); give a path that does not exist yet"
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read(folder: Path, *, parts: Sequence[str] | None = None, check: bool = True) -> Files:
-    """Reads a version's folder; arrays are mapped, not copied.
+def read(folder: Path, *, parts: Sequence[str] | None = None) -> Files:
+    """Reads a version's folder and compares its files with their checksums; arrays are mapped, not copied.
 
     Args:
         folder: Where `version.json` lies.
         parts: Folders and files beside the header to read, without suffix; None for all. The others are not opened.
-        check: Compares every file with its checksum. A process that maps a folder which another process
-            of the same machine has checked may leave it out.
 
     Raises:
-        VersionError: A file is missing, damaged, changed or a link, holds anything but plain arrays and JSON, or there
-            are more or larger ones than a version has.
+        VersionError: A file is missing, damaged or changed, or holds anything but plain arrays and JSON.
     """
     header = read_header(folder)
-    _accept_names(header["files"], where=str(folder))
-    wanted = {name: checksum for name, checksum in header["files"].items() if parts is None or _part(name) in parts}
-    _accept_sizes(folder, wanted)
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for name, checksum in sorted(wanted.items()):
+    for name, checksum in sorted(_names(header).items()):
+        if parts is not None and _part(name) not in parts:
+            continue
         path = folder / name
-        if check and _sha256(path) != checksum:
+        if not path.is_file():
+            raise VersionError(f"{folder}: {name} is missing; fetch the version again")
+        if _sha256(path) != checksum:
             raise VersionError(f"{folder}: {name} is damaged (its checksum differs); fetch the version again")
         if path.suffix == ".json":
             documents[path.stem] = _read_json(path)
@@ -150,18 +128,21 @@ def read_header(folder: Path) -> dict[str, Any]:
         VersionError: It is missing, unreadable or damaged.
     """
     path = folder / HEADER
-    if path.is_symlink() or not path.is_file():
+    if not path.is_file():
         raise VersionError(f"{folder}: holds no {HEADER}, so it is no model version")
-    header: Any = _read_json(path)
+    return accepted_header(_read_json(path), where=str(path))
+
+
+def accepted_header(header: Any, *, where: str) -> dict[str, Any]:
+    """Returns a header that is whole.
+
+    Raises:
+        VersionError: It is none, or its checksum is another one.
+    """
     if not isinstance(header, dict) or not isinstance(header.get("files"), dict):
-        raise VersionError(f"{path}: is not a version's header")
-    rest = {key: value for key, value in header.items() if key != "checksum"}
-    try:
-        checksum = digest(rest)
-    except ValueError as error:  # a number that JSON does not know
-        raise VersionError(f"{path}: is not a version's header ({error})") from error
-    if header.get("checksum") != checksum:
-        raise VersionError(f"{path}: is damaged (its checksum differs); fetch the version again")
+        raise VersionError(f"{where}: is not a version's header")
+    if header.get("checksum") != digest({key: value for key, value in header.items() if key != "checksum"}):
+        raise VersionError(f"{where}: is damaged (its checksum differs); fetch the version again")
     return header
 
 
@@ -169,22 +150,9 @@ def served(header: Mapping[str, Any]) -> list[str]:
     """The files that a price needs, in order: all but those that carry the version forward.
 
     Raises:
-        VersionError: A name is no version's file, or there are too many.
+        VersionError: A name is no version's file.
     """
-    _accept_names(header["files"], where="a published version")
-    return [name for name in sorted(header["files"]) if _part(name) not in LEARNT]
-
-
-def accept_size(*, files: int, size: int, where: str) -> None:
-    """Refuses a version that has more files, or more bytes in them, than one has.
-
-    Raises:
-        VersionError: It has; says how many there are, and how many there may be.
-    """
-    if files > MOST_FILES:
-        raise VersionError(f"{where}: has {files:,} files or more, and a version has {MOST_FILES:,} at most")
-    if size > MOST_BYTES:
-        raise VersionError(f"{where}: has {size:,} bytes or more, and a version has {MOST_BYTES:,} at most")
+    return [name for name in sorted(_names(header)) if _part(name) not in LEARNT]
 
 
 def digest(value: Any) -> str:
@@ -206,12 +174,13 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def _accept_names(listed: Mapping[str, Any], *, where: str) -> None:
-    """Refuses a header that lists what is no file of a version, or more of them than one has."""
-    accept_size(files=len(listed), size=0, where=where)
+def _names(header: Mapping[str, Any]) -> dict[str, str]:
+    """The listed files and their checksums; refuses a name that could lead out of the version's folder."""
+    listed: dict[str, str] = header["files"]
     strange = next((name for name in sorted(listed) if not _FILE.fullmatch(name)), None)
     if strange is not None:
-        raise VersionError(f"{where}: its header lists {strange!r}, which is no file of a version")
+        raise VersionError(f"a version's header lists {strange!r}, which is no file of a version")
+    return listed
 
 
 def _part(name: str) -> str:
@@ -224,47 +193,19 @@ def _checked(name: str) -> str:
     return name
 
 
-def _save(path: Path, array: NDArray[Any], *, name: str) -> None:
-    try:
-        _accept_dtype(array.dtype)
-    except ValueError as error:
-        raise VersionError(f"array {name!r}: {error}") from error
-    np.save(path, array, allow_pickle=False)
-
-
-def _accept_sizes(folder: Path, listed: Mapping[str, Any]) -> None:
-    """Refuses files that are absent, links, or larger than a version has, before any is read."""
-    root, size = folder.resolve(), 0
-    for name in sorted(listed):
-        path = folder / name
-        if not path.is_file():
-            raise VersionError(f"{folder}: {name} is missing; fetch the version again")
-        if path.resolve() != root / name:
-            raise VersionError(f"{folder}: {name} is a link or lies behind one, and a version is plain files")
-        size += path.stat().st_size
-    accept_size(files=len(listed), size=size, where=str(folder))
-
-
 def _load(path: Path) -> NDArray[Any]:
-    """Maps an array of plain numbers, strings or dates."""
+    """Maps an array of plain numbers, strings or dates; opens no archive and no pickle, as `np.load` would."""
     try:
-        with path.open("rb") as handle:
-            if handle.read(len(_MAGIC)) != _MAGIC:
-                raise ValueError("it does not begin as one does")
-        with np.errstate(over="raise"):  # of a shape whose size is no number of bytes
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        _accept_dtype(array.dtype)
-    except (  # EOFError: nothing in it, as a power cut leaves files; the others come from a header made to harm
-        *(OSError, ValueError, TypeError, EOFError),
-        *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError, ArithmeticError),
-    ) as error:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
         raise VersionError(f"{path}: is no plain array ({error}); fetch the version again") from error
+    _accept_dtype(array.dtype, where=str(path))
     return array
 
 
-def _accept_dtype(dtype: np.dtype[Any]) -> None:
+def _accept_dtype(dtype: np.dtype[Any], *, where: str) -> None:
     if dtype.kind not in _PLAIN_KINDS or dtype.names:
-        raise ValueError(f"it holds {dtype}, and a version keeps plain numbers, strings and dates only")
+        raise VersionError(f"{where}: holds {dtype}, and a version keeps plain numbers, strings and dates only")
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -273,22 +214,9 @@ def _json_bytes(value: Any) -> bytes:
 
 def _read_json(path: Path) -> Any:
     try:
-        size = path.stat().st_size
-        if size > MOST_JSON_BYTES:
-            raise ValueError(f"it has {size:,} bytes, and {MOST_JSON_BYTES:,} is the most")
-        document = json.loads(path.read_bytes())
-        _accept_levels(document, MOST_LEVELS)
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise VersionError(f"{path}: cannot be read as JSON ({error}); fetch the version again") from error
-    return document
-
-
-def _accept_levels(value: Any, left: int) -> None:
-    if isinstance(value, dict | list):
-        if not left:
-            raise ValueError(f"lists and objects lie more than {MOST_LEVELS} levels deep in one another")
-        for item in value.values() if isinstance(value, dict) else value:
-            _accept_levels(item, left - 1)
 
 
 def _sha256(path: Path) -> str:

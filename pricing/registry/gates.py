@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
-MOSTLY = 0.5  # share of sold-out rows above which a verdict on errors says so
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
@@ -25,10 +24,9 @@ class Verdict:
     """The result of one gate.
 
     Attributes:
-        name: The gate, such as "beats_naive".
         figure: What was measured; None where nothing was.
         threshold: The limit; a pair is a lower and an upper one. None where the gate only says something.
-        passed: Whether the gate passed; False where nothing was measured, True where it only says something.
+        passed: False where nothing was measured, True where the gate only says something.
         sentence: The same in words.
     """
 
@@ -40,51 +38,27 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
-        threshold = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
-        return {
-            "name": self.name,
-            "figure": self.figure,
-            "threshold": threshold,
-            "passed": self.passed,
-            "sentence": self.sentence,
-        }
+        return asdict(self)
 
 
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
-    """Judges whether a backtest beats the baseline, for a first promotion and every later one.
+    """Judges a backtest against the baseline, for a first promotion and every later one.
 
     The baseline of each fold is the one that was best before it, as a forecaster could have known; choosing the best in
-    hindsight would use knowledge that nobody had.
-
-    Args:
-        figures: `Backtest.figures`: `wape`, `wape_baseline`, `bias`, `coverage_80`, `coverage_95`, `by_volume`,
-            `folds`, `elasticity`.
-        limits: The thresholds.
-        holds_only: Whether no price rests on its elasticities, so that they need not be plausible.
+    hindsight would use knowledge that nobody had. The figures are `Backtest.figures`. Of a `holds_only` version no
+    price rests on its elasticities, so that they need not be plausible.
     """
-    elasticity = figures.get("elasticity") or {}
-    bias = _number(figures.get("bias"))
-    key, whose = "wape_baseline", f"the baseline's ({baseline_words(baselines_of(figures))})"
-    beats = _at_most(
-        "beats_naive",
-        None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(key)),
-        limits.naive_ratio,
-        f"error (WAPE) as a multiple of {whose}",
-    )
+    bias, base = _number(figures.get("bias")), "wape_baseline"
+    words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
+    ratio = None if _all_sold_out(figures) else _ratio(figures.get("wape"), figures.get(base))
+    beats = _at_most("beats_naive", ratio, limits.naive_ratio, words)
     return [
-        _note_sold_out(_allow_sampling_error(beats, figures, limits), figures),
-        *_by_volume(
-            "beats_naive",
-            figures,
-            figures,
-            key=key,
-            limit=limits.naive_ratio_by_volume,
-            words=f"error as a multiple of {whose}",
-        ),
+        _allow_sampling_error(beats, figures, limits),
+        *_by_volume("beats_naive", figures, figures, key=base, limit=limits.naive_ratio_by_volume, words=words),
         _at_most("bias", None if bias is None else abs(bias), limits.bias, "absolute bias as a share of units"),
         _within("coverage_80", figures.get("coverage_80"), limits.coverage_80, "share of actuals in 80 % intervals"),
         _within("coverage_95", figures.get("coverage_95"), limits.coverage_95, "share of actuals in 95 % intervals"),
-        _sane(elasticity, limits, holds_only=holds_only),
+        _sane(figures.get("elasticity") or {}, limits, holds_only=holds_only),
     ]
 
 
@@ -102,34 +76,16 @@ def _allow_sampling_error(verdict: Verdict, figures: Mapping[str, Any], limits: 
     return replace(verdict, passed=True, sentence=said)
 
 
-def _sold_out(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Rows that sold out, and all rows, of a backtest; 0 and 0 where they are not counted."""
-    censored, rows, left_out = (_number(figures.get(name)) for name in ("censored", "rows", "left_out"))
-    return (0.0, 0.0) if censored is None or left_out is None else (censored, (rows or 0.0) + left_out)
-
-
 def _all_sold_out(figures: Mapping[str, Any]) -> bool:
-    """Whether every scored row sold out, so that no row can judge the demand forecast."""
-    censored, everything = _sold_out(figures)
-    return 0.0 < everything <= censored
-
-
-def _note_sold_out(verdict: Verdict, figures: Mapping[str, Any]) -> Verdict:
-    """Adds a note where most scored rows sold out, and so show the stock rather than demand."""
-    censored, everything = _sold_out(figures)
-    if censored <= MOSTLY * everything:
-        return verdict
-    said = f"{verdict.sentence}; {censored / everything:.0%} of the rows sold out, which judge little of the demand"
-    return replace(verdict, sentence=said)
+    """Tells that every scored row sold out, so that no row can judge the demand forecast."""
+    censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
+    return 0.0 < rows + left_out <= censored
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says whether prices may rest on the elasticities; never fails: a version that holds prices is useful, too.
+    """Says that prices may rest on the elasticities or not; never fails: a version that holds prices is useful, too.
 
-    Args:
-        share: Share of the units whose elasticity is known from more than a prior.
-        limits: The thresholds.
-        holds_only: Whether the version was packed as holds_only: no price rests on an elasticity.
+    `share` is that of the units whose elasticity is known from more than a prior.
     """
     verdict = _at_least("identified", share, limits.identified, "share of units whose elasticity is identified")
     if holds_only:
@@ -143,7 +99,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
 
 @dataclass(frozen=True)
 class ProductionError:
-    """What monitoring found of the champion's error: a fit on the same folds does not show how a model has aged.
+    """The champion's error as monitoring found it: a fit on the same folds does not show how a model has aged.
 
     Attributes:
         ratio: Error (WAPE) of its forecasts in production as a multiple of its backtest's.
@@ -177,33 +133,19 @@ def champion_gates(
     *,
     production: ProductionError | None = None,
 ) -> list[Verdict]:
-    """Judges whether a challenger is no worse than the champion, both refitted on the same folds and data.
+    """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
     A champion in decay is worse than a fit of its settings on these folds, by as much as monitoring says.
-
-    Args:
-        challenger: Its backtest's figures.
-        champion: The champion's, from the same data and folds: see `comparable`.
-        limits: The thresholds.
-        production: The champion's error in production; None where it is unknown.
     """
     factor = production.factor if production is not None else 1.0
     words = "error (WAPE) as a multiple of the champion's on the same folds"
-    whose = "error as a multiple of the champion's on the same folds"
     if production is not None and factor > 1:
-        words, whose = (f"{each}, times {factor:.3g}: {production.words()}" for each in (words, whose))
-    aged = _scaled(champion, factor)
-    ratio = _ratio(challenger.get("wape"), aged.get("wape"))
+        words = f"{words}, times {factor:.3g}: {production.words()}"
+    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=factor)
+    limit = limits.champion_ratio_by_volume
     return [
         _at_most("against_champion", ratio, limits.champion_ratio, words),
-        *_by_volume(
-            "against_champion",
-            challenger,
-            aged,
-            key="wape",
-            limit=limits.champion_ratio_by_volume,
-            words=whose,
-        ),
+        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=factor),
     ]
 
 
@@ -218,16 +160,6 @@ def not_compared_gate(production: ProductionError | None) -> Verdict:
         decayed = "so that it is in decay" if production.factor > 1 else "so that it is not in decay"
         said = f"{said}; {production.words()}, {decayed}"
     return Verdict("against_champion", None, None, True, said)
-
-
-def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """A backtest's errors times a factor, over all and by volume."""
-    by_volume = {
-        volume: {**one, "wape": None if one.get("wape") is None else one["wape"] * factor}
-        for volume, one in (figures.get("by_volume") or {}).items()
-    }
-    wape = figures.get("wape")
-    return {**figures, "wape": None if wape is None else wape * factor, "by_volume": by_volume}
 
 
 def state_gates(
@@ -247,29 +179,21 @@ def state_gates(
     if champion is not None:
         behind = float(max(0, _days(champion) - _days(challenger)))
         words = f"days that its states ({challenger}) lie behind the champion's ({champion})"
-        fresh = _at_most("fresh", behind, 0.0, words)
-        if not fresh.passed:
-            command = f"`pricing refresh --version {number} --sales …`"
-            advice = f"carry them forward with {command}, then promote the version that it registers"
-            fresh = replace(fresh, sentence=f"{fresh.sentence}; {advice}")
-        verdicts.append(fresh)
+        advice = (
+            f"carry them forward with `pricing refresh --version {number} --sales …`, then promote what it registers"
+        )
+        verdicts.append(_advised(_at_most("fresh", behind, 0.0, words), advice))
     if parity is not None:
         same = _at_most("parity", parity, limits.parity, "largest difference from states encoded from scratch")
-        if not same.passed:
-            advice = "refresh with the whole history and --rebuild true, which encodes it anew"
-            same = replace(same, sentence=f"{same.sentence}; {advice}")
-        verdicts.append(same)
+        verdicts.append(_advised(same, "refresh with the whole history and --rebuild true, which encodes it anew"))
     return verdicts
 
 
 def products_gate(known: Collection[str], champion: Mapping[str, float], limits: GatesConfig) -> Verdict:
     """Judges whether a challenger knows the champion's products; on others it would use their category's demand.
 
-    Args:
-        known: Product ids that the challenger knows.
-        champion: Units a period of each product that the champion knows. One whose units are unknown (NaN) has not been
-            on sale recently and weighs 0; where all weigh 0, all count the same.
-        limits: The thresholds.
+    `champion` gives units a period of each product that the champion knows. One whose units are unknown (NaN) has not
+    been on sale recently and weighs 0; where all weigh 0, all count the same.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
     if not any(units.values()):
@@ -279,35 +203,23 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     share = 1 - math.fsum(units[product] for product in unknown) / weight if weight else None
     words = "share of the champion's products that it knows, weighted by their units"
     verdict = _at_least("products", share, limits.products, words)
-    if not unknown:
-        return verdict
     if len(unknown) == len(units):
-        said = (
-            "it has none of them, so the champion is of another shop: train this shop's model anew under a name of its "
-            "own, with `registry: {model_name: NAME}` in a file given as --config to every job"
+        advice = (
+            "it has none of them: train this shop's model under another registry.model_name, by a --config of its own"
         )
-        return replace(verdict, sentence=f"{verdict.sentence}; {said}")
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    lacks = f"it lacks {len(unknown)} of {len(units)}: {', '.join(unknown[:_NAMED])}{more}"
-    asked = "" if verdict.passed else "; were the sales complete?"
-    return replace(verdict, sentence=f"{verdict.sentence}; {lacks}{asked}")
+    else:
+        advice = f"it lacks {len(unknown)} of {len(units)}: {_some(unknown)}; were the sales complete?"
+    return _advised(verdict, advice)
 
 
 def anchors_gate(products: Sequence[str], *, number: str) -> Verdict:
     """Judges whether a challenger has the champion's anchors: no promotion may change a regular price unrecorded.
 
-    Args:
-        products: Ids of the products that both know and whose anchors differ.
-        number: The challenger's version number, for the advice.
+    `products` are those that both know and whose anchors differ, `number` is the challenger's, for the advice.
     """
-    words = "products whose anchors are not the champion's"
-    verdict = _at_most("anchors", float(len(products)), 0.0, words)
-    if verdict.passed:
-        return verdict
-    command = f"`pricing refresh --version {number} --sales …`"
-    some = f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
-    advice = f"{command} registers a version that has them, and `pricing anchor` moves them"
-    return replace(verdict, sentence=f"{verdict.sentence}: {some}; {advice}")
+    verdict = _at_most("anchors", float(len(products)), 0.0, "products whose anchors are not the champion's")
+    advice = f"`pricing refresh --version {number} --sales …` takes them over, and `pricing anchor` moves them"
+    return _advised(verdict, f"{_some(products)}; {advice}")
 
 
 def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
@@ -323,10 +235,6 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
 
     Where the price charged last is a cut, the way back to list price is no move. The figure is the one that is closest
     to its limit, or furthest beyond it; the sentence has them all.
-
-    Args:
-        moves: What both price.
-        limits: The thresholds.
     """
     compared = {"the champion's price": moves.champion, "the price charged last": moves.charged}
     found: list[tuple[float, float]] = []
@@ -348,15 +256,11 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     )
     if moves.without:
         sentence = f"{sentence}; {moves.without}"
-    if not passed:
-        sentence = f"{sentence}; furthest: {', '.join(_moved(moves, place) for place in moves.worst(_NAMED))}"
-    return Verdict("price_moves", figure, limit, passed, sentence)
-
-
-def _moved(moves: PriceMoves, place: int) -> str:
-    """Such as "P00002 6.60 → 568.56"."""
-    charged, candidate = float(moves.charged[place]), float(moves.candidate[place])
-    return f"{moves.product_ids[place]} {charged:g} → {candidate:g}"
+    furthest = [
+        f"{moves.product_ids[place]} {moves.charged[place]:g} → {moves.candidate[place]:g}"
+        for place in moves.worst(_NAMED)
+    ]
+    return _advised(Verdict("price_moves", figure, limit, passed, sentence), f"furthest: {', '.join(furthest)}")
 
 
 def unmeasured(name: str, threshold: float, why: str) -> Verdict:
@@ -367,12 +271,10 @@ def unmeasured(name: str, threshold: float, why: str) -> Verdict:
 def comparable(
     one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Whether two versions' backtests scored the same thing on the same data and folds, so that their figures compare.
+    """Tells that two backtests scored the same thing on the same data and folds, so that their figures compare.
 
-    Args:
-        one: A version's backtest: `Backtest.figures` with `data`, which holds the panel's `fingerprint`.
-        other: The other version's.
-        settings: Theirs, in this order: equal cutoffs do not imply equal scored periods.
+    Each has `data` with the panel's `fingerprint`. The settings are theirs, in order: equal cutoffs do not imply equal
+    scored periods.
     """
     if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False
@@ -397,34 +299,44 @@ def _by_volume(
     key: str,
     limit: float,
     words: str,
+    times: float = 1.0,
 ) -> Iterator[Verdict]:
     mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
     for volume in CLASSES:
         if volume in mine or volume in theirs:
-            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key))
+            ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)
             yield _at_most(f"{name}_{volume}", ratio, limit, f"{volume}-volume products: {words}")
+
+
+def _advised(verdict: Verdict, advice: str) -> Verdict:
+    return verdict if verdict.passed else replace(verdict, sentence=f"{verdict.sentence}; {advice}")
+
+
+def _some(products: Sequence[str]) -> str:
+    return f"{', '.join(products[:_NAMED])}{' …' if len(products) > _NAMED else ''}"
 
 
 def _only_said(verdict: Verdict, sentence: str) -> Verdict:
     return replace(verdict, threshold=None, passed=True, sentence=sentence)
 
 
-def _ratio(figure: Any, base: Any) -> float | None:
+def _ratio(figure: Any, base: Any, *, times: float = 1.0) -> float | None:
     top, bottom = _number(figure), _number(base)
     if top is None or bottom is None:
         return None
     if bottom == 0:
         return 1.0 if top == 0 else None
-    return top / bottom
+    return top / (bottom * times)
 
 
 def _number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _at_most(name: str, figure: float | None, limit: float, words: str) -> Verdict:
-    passed = figure is not None and figure <= limit
-    return Verdict(name, figure, limit, passed, f"{words}: {_say(figure)}, allowed at most {limit:g}")
+def _at_most(name: str, figure: Any, limit: float, words: str) -> Verdict:
+    number = _number(figure)
+    passed = number is not None and number <= limit
+    return Verdict(name, number, limit, passed, f"{words}: {_say(number)}, allowed at most {limit:g}")
 
 
 def _at_least(name: str, figure: Any, limit: float, words: str) -> Verdict:
@@ -440,21 +352,13 @@ def _within(name: str, figure: Any, band: tuple[float, float], words: str) -> Ve
 
 
 def _sane(elasticity: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    share, between = elasticity.get("share_sane"), elasticity.get("limits")
+    between = elasticity.get("limits")
     told = f" ({between[0]:g} to {between[1]:g})" if between else ""
     words = f"share of products whose elasticity is plausible{told}"
-    verdict = _at_least("elasticity_sane", share, limits.elasticity_sane, words)
-    if verdict.passed:
-        return verdict
-    if not holds_only:
-        return replace(verdict, sentence=f"{verdict.sentence}; {_NEXT}")
-    return _only_said(verdict, f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
-
-
-_NEXT = (
-    "the model card names them: look for what moved their demand together with their prices, such as a promotion flag "
-    "that is missing"
-)
+    verdict = _at_least("elasticity_sane", elasticity.get("share_sane"), limits.elasticity_sane, words)
+    if holds_only and not verdict.passed:
+        return _only_said(verdict, f"{verdict.sentence}, but {HOLDS_ONLY}: no price rests on it")
+    return _advised(verdict, "the model card names them: look for what moved demand together with prices")
 
 
 def _say(figure: float | None) -> str:

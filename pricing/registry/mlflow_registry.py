@@ -1,12 +1,11 @@
 """Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
 import os
-import posixpath
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -34,7 +33,6 @@ _MANNERS = {
 }
 _SERVING_PACKAGES = ("holidays", "mlflow", "numpy", "pandas", "pydantic", "pyyaml")
 DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a version's description; PostgreSQL refuses more
-_CUT = "\n\n*Cut here: the whole text is an artefact of the run.*"
 _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
     "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
@@ -45,15 +43,7 @@ _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticitie
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version as the registry lists it.
-
-    Attributes:
-        number: The version's number, as MLflow names it.
-        run_id: The run that logged it.
-        created_ms: When it was registered, milliseconds since 1970 UTC.
-        aliases: The aliases that point at it.
-        tags: Its tags: `kind`, `weights`, `backtest`, `state_date`, `products`, ….
-    """
+    """One version as the registry lists it; `created_ms` counts from 1970 UTC."""
 
     number: str
     run_id: str
@@ -70,6 +60,10 @@ class RegisteredVersion:
     def holds_only(self) -> bool:
         """Whether its tags say that it keeps every price, but for stock and guardrails."""
         return self.tags.get("holds_only") == "true"
+
+
+class _MissingError(RegistryError):
+    """The registry answers that there is no such model or version."""
 
 
 class Registry:
@@ -92,10 +86,8 @@ class Registry:
     ) -> str:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
 
-        Args:
-            folder: The folder that `pricing.registry.version.pack` wrote.
-            tags: Set on the registered version besides its own kind, hashes and dates.
-            description: Shown with the version, in Markdown; cut at a paragraph where the registry has no room for all.
+        Its tags are the given ones and its own kind, hashes and dates. The description, in Markdown, is cut where the
+        registry has no room for all.
 
         Raises:
             RegistryError: There is no active run, or the registry refuses.
@@ -106,7 +98,9 @@ class Registry:
         own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
         own |= {name: str(header[name]).lower() for name in _TAGGED_KNOWN if name in header}
         package = Path(pricing.__file__).parent
-        with self._translated_errors(), _ignore_type_hint_warnings(), _named(Path(folder), ARTIFACT) as named:
+        with self._translated_errors(), warnings.catch_warnings(), _named(Path(folder), ARTIFACT) as named:
+            # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
+            warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
             # These need pandas, which serving's follower does not have.
             from mlflow.pyfunc import log_model  # noqa: PLC0415
 
@@ -128,42 +122,27 @@ class Registry:
                 run_id=info.run_id,
                 tags={**(tags or {}), **own},
                 model_id=info.model_id,
-                description=None if description is None else shortened(description),
+                description=description and description[:DESCRIPTION_LIMIT],
             )
         return str(created.version)
 
     def identity(self) -> str:
-        """Distinguishes this registry's model from others of its name, whatever the registry's address.
-
-        Raises:
-            RegistryError: The model does not exist yet, or the registry does not answer.
-        """
+        """Distinguishes this registry's model from others of its name; RegistryError where it does not exist yet."""
         with self._translated_errors():
             model = self._client.get_registered_model(self.model_name)
         return f"{self.model_name}@{model.creation_timestamp}"
 
     def find(self, reference: str) -> RegisteredVersion:
-        """The version that a number or an alias names.
-
-        Raises:
-            RegistryError: There is none; says which versions and aliases there are.
-        """
+        """The version that a number or an alias names; RegistryError where there is none."""
         numbers = self.aliases()
         number = numbers.get(reference, reference)
-        if not number.isdigit():
-            known = ", ".join(sorted(numbers)) or "none"
-            raise RegistryError(
-                f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: {known}"
-            )
-        try:
-            with self._translated_errors():
+        if number.isdigit():
+            with suppress(_MissingError), self._translated_errors():
                 return _registered(self._client.get_model_version(self.model_name, number), numbers)
-        except RegistryError as error:
-            if _missing(error.__cause__):
-                newest = max((int(entry.number) for entry in self.versions()), default=0)
-                there = f"its newest is {newest}" if newest else "it has none; train one first"
-                raise RegistryError(f"{self.model_name} has no version {number} on {self.uri}; {there}") from error
-            raise
+        raise RegistryError(
+            f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: "
+            f"{', '.join(sorted(numbers)) or 'none; train a model first'}"
+        )
 
     def at(self, alias: str) -> RegisteredVersion | None:
         """The version that an alias names; None when it is not set."""
@@ -172,21 +151,17 @@ class Registry:
 
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
-        try:
-            with self._translated_errors():
-                model = self._client.get_registered_model(self.model_name)
-        except RegistryError as error:
-            if _missing(error.__cause__):
-                return {}
-            raise
-        return {str(alias): str(number) for alias, number in dict(model.aliases).items()}
+        with suppress(_MissingError), self._translated_errors():
+            model = self._client.get_registered_model(self.model_name)
+            return {str(alias): str(number) for alias, number in dict(model.aliases).items()}
+        return {}
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version there is, oldest first."""
         numbers = self.aliases()
+        found: list[ModelVersion] = []
+        token: str | None = None
         with self._translated_errors():
-            found: list[ModelVersion] = []
-            token: str | None = None
             while token is None or token:
                 page = self._client.search_model_versions(
                     f"name = '{self.model_name}'", max_results=200, page_token=token
@@ -229,59 +204,29 @@ class Registry:
         Checksums are compared when it is loaded.
 
         Raises:
-            RegistryError: The version is unknown, its files are gone, or `to` exists.
-            VersionError: It has more or larger files than a version has; nothing is downloaded.
+            RegistryError: The version is unknown, or its files are gone.
+            VersionError: Something is in the way.
         """
-        to = Path(to)
-        entry = self.find(reference)
+        to, entry = Path(to), self.find(reference)
         with files.appearing(to) as partial:
-            with self._translated_errors():
-                where = self._client.get_model_version_download_uri(self.model_name, entry.number)
-                uri = f"{where.rstrip('/')}/artifacts/{ARTIFACT}"
-                self._accept_size(uri, what=f"version {entry.number} of {self.model_name}")
-                found = Path(
-                    mlflow.artifacts.download_artifacts(
-                        artifact_uri=uri,
-                        dst_path=str(partial),
-                        tracking_uri=self.uri,
-                        registry_uri=self.uri,
-                    )
-                )
-            if not (found / files.HEADER).is_file():
-                raise RegistryError(
-                    f"version {entry.number} of {self.model_name} on {self.uri} holds no {files.HEADER}"
-                )
+            found = self._fetch(entry.number, ARTIFACT, to=partial)
             for path in found.iterdir():
                 path.rename(partial / path.name)
             found.rmdir()
         return to
 
     def header(self, number: str) -> dict[str, Any]:
-        """Fetches the header of a version alone, `version.json`, which tells all its checksums.
-
-        Raises:
-            RegistryError: The version is unknown, or lacks it.
-            VersionError: It is damaged.
-        """
+        """Fetches the header of a version alone, `version.json`, which tells all its checksums."""
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            with self._translated_errors():
-                where = self._client.get_model_version_download_uri(self.model_name, number)
-                uri = f"{where.rstrip('/')}/artifacts/{ARTIFACT}/{files.HEADER}"
-                found = mlflow.artifacts.download_artifacts(
-                    artifact_uri=uri, dst_path=scratch, tracking_uri=self.uri, registry_uri=self.uri
-                )
-            return files.read_header(Path(found).parent)
+            found = self._fetch(number, f"{ARTIFACT}/{files.HEADER}", to=Path(scratch))
+            return files.read_header(found.parent)
 
-    def _accept_size(self, uri: str, *, what: str) -> None:
-        """Lists what would be downloaded: a version that fills the disk is refused before it does."""
-        folders, count, size = [uri], 0, 0
-        while folders:
-            folder = folders.pop()
-            for found in mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=self.uri):
-                count, size = count + 1, size + int(found.file_size or 0)
-                files.accept_size(files=count, size=size, where=what)
-                if found.is_dir:
-                    folders.append(f"{folder}/{posixpath.basename(found.path.rstrip('/'))}")
+    def _fetch(self, number: str, what: str, *, to: Path) -> Path:
+        with self._translated_errors():
+            where = self._client.get_model_version_download_uri(self.model_name, number)
+            uri = f"{where.rstrip('/')}/artifacts/{what}"
+            place = {"tracking_uri": self.uri, "registry_uri": self.uri}
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), **place))
 
     def _ensure_model(self) -> None:
         try:
@@ -295,7 +240,9 @@ class Registry:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
+            gone = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            kind = _MissingError if gone else RegistryError
+            raise kind(f"registry {self.uri}: {first_line(error)}") from error
 
 
 def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
@@ -308,10 +255,6 @@ def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVe
     )
 
 
-def _missing(error: BaseException | None) -> bool:
-    return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
-
-
 @contextmanager
 def _named(folder: Path, name: str) -> Iterator[Path]:
     """The folder under the given name, copied if need be: MLflow stores an artifact under its local folder's name."""
@@ -320,19 +263,3 @@ def _named(folder: Path, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         yield Path(shutil.copytree(folder, Path(scratch) / name))
-
-
-@contextmanager
-def _ignore_type_hint_warnings() -> Iterator[None]:
-    # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
-        yield
-
-
-def shortened(text: str, *, limit: int = DESCRIPTION_LIMIT) -> str:
-    """Cuts a Markdown text to whole paragraphs within `limit` characters; a last one says so where any are cut."""
-    if len(text) <= limit:
-        return text
-    end = text[: limit - len(_CUT)].rfind("\n\n")
-    return (text[:end] if end > 0 else text[: limit - len(_CUT)]) + _CUT

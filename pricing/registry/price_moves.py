@@ -33,13 +33,8 @@ def beyond_most(sizes: Floats) -> float:
 class PriceMoves:
     """Prices of the same requests. Arrays are (request,), currency units.
 
-    Attributes:
-        product_ids: The product of each request.
-        charged: What production charged last: the current price of the request.
-        regular: The regular price where `charged` is a cut, else `charged`.
-        champion: The champion's price; NaN where there is no champion to compare with.
-        candidate: The price after the promotion.
-        without: Why there is no champion to compare with; empty where there is one.
+    `charged` is what production charged last, `regular` the regular price where that is a cut, else the same;
+    `candidate` is after the promotion. `champion` is NaN where there is none to compare with: `without` then says why.
     """
 
     product_ids: tuple[str, ...]
@@ -95,15 +90,9 @@ def measure_moves(
     today: dt.date,
     without: str = "",
 ) -> PriceMoves:
-    """Prices the requests before and after a promotion.
+    """Prices the requests (see `sample_requests`) by the candidate and, where there is one, the champion.
 
-    Args:
-        requests: See `sample_requests`; each with a current price.
-        candidate: Prices as after the promotion.
-        champion: Prices as before it; None where there is nothing to compare with.
-        listed: (request,) list prices, as `list_prices` finds them.
-        today: The day on which they are priced.
-        without: Why there is no champion.
+    `listed` are (request,) list prices, as `list_prices` finds them.
     """
     after = candidate.price(requests, today=today)
     before = champion.price(requests, today=today) if champion is not None else None
@@ -140,23 +129,19 @@ def _first_known(
 ) -> Floats:
     found = np.full(len(product_ids), np.nan)
     for facts in (champion, candidate):
-        if facts is not None and len(facts.product_ids):
-            for name in names:
-                found = np.where(np.isnan(found), _of(product_ids, facts, getattr(facts, name)), found)
+        for name in names:
+            if facts is None:
+                continue
+            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))
+            prices = np.array([known.get(product, np.nan) for product in product_ids.tolist()], np.float64)
+            found = np.where(np.isnan(found), prices, found)
     return found
 
 
 def sample_requests(
     candidate: ProductFacts, champion: ProductFacts | None, *, size: int, day: dt.date
 ) -> list[PriceRequest]:
-    """Plain requests for products on sale at the price charged last, stock unknown: for all, or within categories.
-
-    Args:
-        candidate: Facts of the version to be promoted.
-        champion: Facts of the champion; None where there is none.
-        size: Most products.
-        day: The day priced.
-    """
+    """Plain requests for at most `size` products on sale at the price charged last: for all, or within categories."""
     charged = last_charged(candidate.product_ids, candidate, champion)
     units = np.nan_to_num(candidate.typical_units)
     known = np.isfinite(charged)
@@ -181,8 +166,3 @@ def _stratified(rows: np.ndarray, categories: Strings, *, size: int) -> list[int
     by_category = shuffled[np.argsort(categories[shuffled], kind="stable")]
     places = np.linspace(0, len(rows) - 1, num=size).astype(np.int64)
     return sorted(int(row) for row in by_category[places])
-
-
-def _of(product_ids: Strings, facts: ProductFacts, prices: Floats) -> Floats:
-    place = np.minimum(np.searchsorted(facts.product_ids, product_ids), len(facts.product_ids) - 1)
-    return np.where(facts.product_ids[place] == product_ids, prices[place], np.nan)

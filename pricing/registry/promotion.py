@@ -1,4 +1,4 @@
-"""Change the champion and record it in one transaction; detect an alias that was changed by hand."""
+"""Change the champion and record it in one transaction; say what was moved by hand, and what was rolled back from."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,29 +8,21 @@ from typing import TYPE_CHECKING, Any
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
 from pricing.registry.audit import Action, Audit, AuditEntry, LockedRecord
-from pricing.registry.gates import HOLDS_ONLY
-from pricing.registry.rejections import Rejection, rejections
+from pricing.registry.gates import HOLDS_ONLY, Verdict
 
 if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 
+REJECTED = "not_rejected"  # the gate that a rejected version fails
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PromotionRequest:
-    """A requested change of the champion.
+    """A requested change of the champion to version `to`, judged against the champion `expected`.
 
-    Attributes:
-        action: "promote", "rollback" or "anchor".
-        to: The version that is to become champion.
-        expected: The champion that it was judged against; where another is champion by now, the request is lost.
-        who: The person or job.
-        at: When, UTC, ISO 8601.
-        why: The reason, in words.
-        forced: Whether a failed gate is overruled.
-        gates: The verdicts, as JSON.
-        run_id: The MLflow run that acts.
+    Where another one is champion by now, the request is lost. `at` is UTC, ISO 8601; `forced` overrules a failed gate;
+    `gates` are the verdicts as JSON.
     """
 
     action: Action
@@ -42,6 +34,48 @@ class PromotionRequest:
     forced: bool = False
     gates: tuple[dict[str, Any], ...] = ()
     run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A rollback, seen from the version `number` that it left; `at` is UTC, ISO 8601."""
+
+    number: str
+    who: str
+    at: str
+    why: str
+
+    def words(self) -> str:
+        """Such as "version 2 was rolled back from by ann at 2024-05-01T10:00:00+00:00: complaints"."""
+        return f"version {self.number} was rolled back from by {self.who} at {self.at}: {self.why}"
+
+    def verdict(self) -> Verdict:
+        """The gate that fails for it."""
+        return Verdict(REJECTED, 1.0, 0.0, False, self.words())
+
+
+def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, Rejection]:
+    """Number of each rejected version → its rejection, from the record alone, oldest entry first.
+
+    A rollback rejects the version that it leaves, until that is champion again: by force, or by hand. Where it goes to
+    other weights, every version that shares those that it leaves is rejected. `versions` are number → weights.
+    """
+    hashes: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
+    hashes.update(versions)
+    numbers: dict[str, Rejection] = {}
+    weights: dict[str, Rejection] = {}
+    for entry in entries:
+        if entry.outcome != "done":
+            continue
+        left, reached = hashes.get(entry.from_version), hashes.get(entry.to_version)
+        if entry.action == "rollback" and entry.from_version is not None:
+            numbers[entry.from_version] = found = Rejection(entry.from_version, entry.who, entry.at, entry.why)
+            if left is not None and left != reached:
+                weights[left] = found
+        numbers.pop(entry.to_version or "", None)
+        weights.pop(reached or "", None)
+    shared = {number: weights[one] for number, one in versions.items() if one in weights}
+    return {**shared, **numbers}
 
 
 def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
@@ -62,12 +96,13 @@ def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> Aud
             if champion != requested.expected:
                 entry = locked.append(replace(entry, outcome="lost"))
             else:
-                previous = _previous(registry, locked, aliases, target=target)
+                versions = {version.number: version.weights for version in registry.versions()}
+                previous = earlier_champion(locked.entries(), versions, weights=target.weights)
                 # Recorded first: where that fails, no alias must have changed.
                 entry = locked.append(entry)
                 before = aliases
-                # Champion last, since serving follows it: everything else is in place by then.
-                if previous is not None and previous != aliases.get(PREVIOUS):
+                # Champion last, since publishing follows it: everything else is in place by then.
+                if previous is not None:
                     registry.set_alias(PREVIOUS, previous)
                 registry.set_alias(CHAMPION, target.number)
                 _drop_rejected_challenger(registry, locked)
@@ -89,12 +124,9 @@ def recorded_reason(why: str, *, holds_only: bool) -> str:
 
 
 def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
-    """The last champion of the record with other weights that still exists; None when there is none.
+    """The last champion of the record, oldest first, with other weights than these that still exists; None for none.
 
-    Args:
-        entries: The record, oldest first.
-        versions: The weights of every version that exists, by number.
-        weights: The champion's.
+    `versions` are number → weights of every version that exists.
     """
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
@@ -114,11 +146,7 @@ def record_refusal(registry: "Registry", audit: Audit, requested: PromotionReque
 
 
 def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: str) -> AuditEntry | None:
-    """Compares the champion with the record, and records a change that was made by hand.
-
-    Returns:
-        The entry that was written, or None when the record agrees.
-    """
+    """Compares the champion with the record, and records and returns a change that was made by hand."""
     with audit.locked(registry.identity()) as locked:
         return note_manual_change(locked, registry.aliases(), who=who, at=at)
 
@@ -144,7 +172,7 @@ def note_manual_change(locked: LockedRecord, aliases: Mapping[str, str], *, who:
 
 def _rejected(registry: "Registry", entries: Sequence[AuditEntry], version: "RegisteredVersion") -> Rejection | None:
     versions = {each.number: each.weights for each in registry.versions()}
-    return rejections(entries, versions).of(version.number, version.weights)
+    return rejections(entries, versions).get(version.number)
 
 
 def _entry(requested: PromotionRequest, champion: str | None, target: "RegisteredVersion") -> AuditEntry:
@@ -161,22 +189,6 @@ def _entry(requested: PromotionRequest, champion: str | None, target: "Registere
         run_id=requested.run_id,
         gates=requested.gates,
     )
-
-
-def _previous(
-    registry: "Registry", locked: LockedRecord, aliases: dict[str, str], *, target: "RegisteredVersion"
-) -> str | None:
-    """The version for the alias `previous` once the target is champion; None where there is none."""
-    for alias in (CHAMPION, PREVIOUS):
-        number = aliases.get(alias)
-        if number is not None and registry.find(number).weights != target.weights:
-            return number
-    # A promotion that was killed between the two aliases has left previous on the champion itself.
-    entries = locked.entries()
-    if all(entry.weights == target.weights for entry in entries if entry.outcome == "done"):
-        return None
-    versions = {version.number: version.weights for version in registry.versions()}
-    return earlier_champion(entries, versions, weights=target.weights)
 
 
 def _drop_rejected_challenger(registry: "Registry", locked: LockedRecord) -> None:

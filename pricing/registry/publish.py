@@ -78,9 +78,8 @@ def publish(
         The pointer; None where there is no champion.
 
     Raises:
-        SourceError: The store does not answer.
-        RegistryError: The registry or the record does not answer, or aliases never stand still.
-        VersionError: The champion is damaged, or prices otherwise than when it was packed.
+        PricingError: The store, the registry or the record does not answer, aliases never stand still, or the champion
+            is damaged or prices otherwise than when it was packed.
     """
     for _ in range(_ROUNDS):
         named = _named(registry.aliases(), control(), today=now.date(), alone=alone)
@@ -102,12 +101,7 @@ def publish(
 
 
 def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
-    """Tells that serving tasks find the champion that the alias names.
-
-    Raises:
-        SourceError: The store does not answer.
-        RegistryError: The registry does not answer.
-    """
+    """Tells that serving tasks find the champion that the alias names."""
     pointer = _pointer(store, registry.model_name)
     return (
         pointer is not None

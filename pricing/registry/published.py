@@ -36,12 +36,7 @@ def published_url(environment: Mapping[str, str] = os.environ) -> str:
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """A version that is published.
-
-    Attributes:
-        number: Its number in the registry.
-        checksum: That of its header, `version.json`, which lists the checksums of its files.
-    """
+    """A published version: its number, and the checksum of its header, which lists those of its files."""
 
     number: str
     checksum: str
@@ -59,14 +54,9 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What is served.
+    """What is served: the champion, the version that a rollback goes to, and those that experiments try (`arms`).
 
-    Attributes:
-        model: The registered model.
-        sequence: Rises with every change; a lower one than was served before is refused.
-        champion: The version that prices.
-        previous: The one a rollback goes to.
-        arms: The versions that experiments try beside the champion.
+    `sequence` rises with every change; a lower one than was served before is refused.
     """
 
     model: str
@@ -140,8 +130,7 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
 
     Raises:
         SourceError: The store does not answer, or lacks a file.
-        VersionError: The header is not the one that the pointer names.
-        RegistryError: Something is in the way.
+        VersionError: The header is not the one that the pointer names, or something is in the way.
     """
     if folder.is_dir():
         return
@@ -182,12 +171,11 @@ def whole(store: ObjectStore, version: PublishedVersion, *, model: str, contents
     if header is None:
         return False
     try:
-        document: Any = json.loads(header)
+        document = files.accepted_header(json.loads(header), where=version.folder)
         names, listed = files.served(document), document["files"]
-        rest = {key: value for key, value in document.items() if key != "checksum"}
-        if document["checksum"] != version.checksum or files.digest(rest) != version.checksum:
-            return False
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, VersionError):
+    except (ValueError, VersionError):
+        return False
+    if document["checksum"] != version.checksum:
         return False
     if not contents:
         return {prefix + name for name in names} <= set(store.keys(prefix))

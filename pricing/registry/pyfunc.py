@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 from mlflow.models import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-from mlflow.types.schema import AnyType, Array
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 
 from pricing.config_models import ServingConfig
 from pricing.decision.control import NO_CONTROL, Control, parse_control
@@ -68,28 +68,20 @@ class PricingModel(PythonModel):
 
 
 def signature() -> ModelSignature:
-    """The model signature: a request's fields, of which `product_id` is required, as input, a decision's as output.
+    """The model signature: a request's fields, of which `product_id` is required.
 
     Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
     are declared.
     """
-    needed = {"product_id": "string"}
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
         **dict.fromkeys(("current_stock", "tax_rate"), _NUMBER),
         **dict.fromkeys(("is_promo", "strict"), "boolean"),
         **dict.fromkeys(("date", "day_of_week", "strategy", "category", "next_delivery"), "string"),
     }
-    numbers = ("recommended_price", "confidence", "expected_units", "expected_margin")
-    words = ("source", "strategy", "model_version", "decision_id")
-    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in needed.items()]
+    inputs: list[ColSpec | TensorSpec] = [ColSpec("string", "product_id")]
     inputs += [ColSpec(kind, name, required=False) for name, kind in optional.items()]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in numbers]
-    outputs += [ColSpec("string", name) for name in words]
-    outputs += [ColSpec("double", name, required=False) for name in ("comp_price_used", "comp_price_age")]
-    outputs += [ColSpec(Array(DataType.double), "price_range"), ColSpec(Array(DataType.string), "reasons")]
-    params = ParamSchema([ParamSpec("today", "string", "")])
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
+    return ModelSignature(inputs=Schema(inputs), params=ParamSchema([ParamSpec("today", "string", "")]))
 
 
 def example(header: Mapping[str, Any]) -> pd.DataFrame:

@@ -21,12 +21,7 @@ def outdated(
     - the newest copy of its weights;
     - the copy with which its weights were last champion, according to the record: what a rollback goes to.
 
-    What was trained always stays.
-
-    Args:
-        versions: All of them, oldest first.
-        entries: The record, oldest first.
-        before: With a time zone.
+    What was trained always stays. `versions` are all, and they and the record's `entries` are oldest first.
     """
     newest = {version.weights: version.number for version in versions}
     number_weights = {version.number: version.weights for version in versions}
@@ -58,7 +53,7 @@ def delete_outdated(registry: Registry, record: Audit, *, before: dt.datetime) -
     gone: list[str] = []
     for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
         with record.locked(registry.identity()) as locked:
-            if version.number not in _numbers(outdated(registry.versions(), locked.entries(), before=before)):
+            if version not in outdated(registry.versions(), locked.entries(), before=before):
                 continue
             try:
                 registry.delete(version.number)
@@ -66,7 +61,3 @@ def delete_outdated(registry: Registry, record: Audit, *, before: dt.datetime) -
             except RegistryError as error:
                 _log.warning("version %s is not deleted: %s", version.number, error)
     return gone
-
-
-def _numbers(versions: Sequence[RegisteredVersion]) -> set[str]:
-    return {version.number for version in versions}

@@ -16,7 +16,6 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import CONTRACT_VERSION
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import REFRESHED, ProductFacts
-from pricing.demand.competitor import LEAST_MOVES
 from pricing.demand.grades import GRADES, PRIOR_ONLY, flag_names, why_held
 from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
@@ -43,36 +42,29 @@ ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _SERVED = ("table", "products", "anchors", "backtest", "config")
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")  # what a header must say
-_MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
-# What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
-_OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+_OF_BAD_PARTS = (AttributeError, LookupError, TypeError, ValueError)  # what parts of another shape or type raise
 Kind = Literal["train", "refresh"]
 
 
 def shown_elasticities(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
-    """The elasticities of products `rows` as columns (row,), rounded: the one number that every place shows.
+    """Rounds the elasticities of products `rows` for every place that shows them; columns (row,).
 
-    It is that of `DemandTable.elasticities`, averaged over a week and over what the model takes for possible; `low` and
-    `high` are the ends of its 80 % interval. A row of −1 is a product that the model does not know, with NaN.
+    `low` and `high` are the ends of the 80 % interval. A row of −1 is a product that the model does not know, with NaN.
     """
     known = rows >= 0
-    names, ends = ("elasticity", "low", "high"), demand.elasticities(np.where(known, rows, 0))
+    columns = zip(("elasticity", "low", "high"), demand.elasticities(np.where(known, rows, 0)), strict=True)
     return {
         name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
-        for name, values in zip(names, ends, strict=True)
+        for name, values in columns
     }
 
 
 @dataclass(frozen=True)
 class ShownCompetitor:
-    """What the competitor's price does to a product's demand, as every place shows it.
+    """The effect of the competitor's price on a product's demand, as every place shows it.
 
-    Attributes:
-        effect: Per cent by which demand rises when that price does by one; None where it is unknown.
-        low: Low end of its 80 % interval; None likewise.
-        high: High end; None likewise.
-        moves: Moves of that price in the history that it was estimated from.
-        words: The same in a sentence.
+    `effect` is by how many per cent demand rises when that price does by one, `low` and `high` are the ends of its 80 %
+    interval; all None where it is unknown. `moves` counts those in the history that it was estimated from.
     """
 
     effect: float | None
@@ -83,54 +75,44 @@ class ShownCompetitor:
 
 
 def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
-    """What the competitor's price does to the demand of the product in a row, −1 for one that is not known."""
-    found = demand.competitor
-    if found is None or row < 0:
-        words = "What the competitor's price does to demand is unknown: no estimate of it is in this version."
-        return ShownCompetitor(None, None, None, 0, words)
-    one = found.spread(np.array([row]))
-    moves, (low, high) = int(one.moves[0]), one.interval()
-    if not np.isfinite(one.mean[0]):
-        seen = f"it moved {moves} times in the history" if moves else "no move of it is in the history"
-        if moves >= LEAST_MOVES:
-            seen += ", but no other product tells its effect from what all share"
-        elif moves:
-            seen += ", too few to tell"
-        words = f"What the competitor's price does to demand is unknown: {seen}."
+    """The effect of the competitor's price on the product in a row, −1 for one that is not known."""
+    one = demand.competitor.spread(np.array([row])) if demand.competitor is not None and row >= 0 else None
+    moves = int(one.moves[0]) if one is not None else 0
+    if one is None or not np.isfinite(one.mean[0]):
+        words = f"What the competitor's price does to demand is unknown; moves of it in the history: {moves}."
         return ShownCompetitor(None, None, None, moves, words)
-    effect, low_end, high_end = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, low, high))
-    doubt = ", so perhaps nothing" if low_end <= 0 <= high_end else ""
+    effect, low, high = (round(float(ends[0]), ELASTICITY_DIGITS) + 0.0 for ends in (one.mean, *one.interval()))
+    doubt = ", so perhaps nothing" if low <= 0 <= high else ""
     doubt += ", and prices take it for nothing" if effect < 0 else ""
     words = (
-        f"A competitor 1 % dearer changes demand by {effect:+.2f} % (80 % interval {low_end:+.2f} to {high_end:+.2f}"
-        f"{doubt}; {moves} moves of its price)."
+        f"A competitor 1 % dearer changes demand by {effect:+.2f} % "
+        f"(80 % interval {low:+.2f} to {high:+.2f}{doubt}; {moves} moves of its price)."
     ).replace("-", "−")
-    return ShownCompetitor(effect, low_end, high_end, moves, words)
+    return ShownCompetitor(effect, low, high, moves, words)
 
 
 def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
-    """How well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
+    """Describes how well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
 
     `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
     from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` says why the price stays where
-    it does (`grades.why_held`), also where all do since the version is `holds_only`. A row of −1 is a product that the
-    model does not know.
+    it does (`grades.why_held`). A row of −1 is a product that the model does not know.
     """
-    known, evidence = rows >= 0, demand.evidence
+    evidence = demand.evidence
     grade, moves, prices, fortnights, flags = (
-        np.where(known, column[rows], 0)
+        np.where(rows >= 0, column[rows], 0)
         for column in (demand.grade, evidence.moves, evidence.prices, evidence.fortnights, evidence.flags)
     )
-    each = list(zip(grade.tolist(), moves.tolist(), fortnights.tolist(), flags.tolist(), strict=True))
-    all_stay = (
-        "stays, as all do: too little of what is sold has a known answer to price (holds_only)" if holds_only else ""
-    )
-    why = [why_held(of, moves=number, fortnights=of_them) or all_stay for of, number, of_them, _ in each]
+    all_stay = "stays, as all do: too little of what is sold has a known answer to price (holds_only)"
+    why = [
+        why_held(one, moves=number, fortnights=of_them) or (all_stay if holds_only else "")
+        for one, number, of_them in zip(grade.tolist(), moves.tolist(), fortnights.tolist(), strict=True)
+    ]
     return {
         "grade": np.array(GRADES)[grade],
         "moves": moves,
         "prices": prices,
-        "doubts": np.array([", ".join(flag_names(bits)) for *_, bits in each], dtype=np.str_),
+        "doubts": np.array([", ".join(flag_names(bits)) for bits in flags.tolist()], dtype=np.str_),
         "why": np.array(why, dtype=np.str_),
     }
 
@@ -140,13 +122,9 @@ def unit_shares(demand: DemandTable, facts: ProductFacts) -> Floats:
 
     A product that has not been on sale recently weighs 0; where all weigh 0, all count the same.
     """
-    ids = facts.product_ids
-    units = np.zeros(len(demand.product_ids))
-    if len(ids):
-        place = np.minimum(np.searchsorted(ids, demand.product_ids), len(ids) - 1)
-        units = np.where(ids[place] == demand.product_ids, np.nan_to_num(facts.typical_units[place]), 0.0)
-    if not units.any():
-        units = np.ones(len(units))
+    sold = dict(zip(facts.product_ids.tolist(), np.nan_to_num(facts.typical_units).tolist(), strict=True))
+    units = np.array([sold.get(product, 0.0) for product in demand.product_ids.tolist()])
+    units = units if units.any() else np.ones(len(units))
     return np.asarray(units / max(float(units.sum()), 1e-300))
 
 
@@ -158,19 +136,11 @@ def shares_by_grade(demand: DemandTable, facts: ProductFacts) -> dict[str, float
 
 
 def identified_share(demand: DemandTable, facts: ProductFacts) -> float:
-    """Share of the units whose elasticity is known from more than a prior, 0…1."""
-    return float(unit_shares(demand, facts)[demand.grade[: len(demand.product_ids)] != PRIOR_ONLY].sum())
+    """Share of the units whose elasticity is known from more than a prior, 0…1.
 
-
-def must_hold_prices(demand: DemandTable, facts: ProductFacts, *, least: float) -> bool:
-    """Whether a version of these parts must be `holds_only`: no price may rest on its elasticities.
-
-    Args:
-        demand: The demand table.
-        facts: Facts about its products.
-        least: Least identified share of the units at which prices may move (`registry.gates.identified`).
+    Below `registry.gates.identified` a version must be `holds_only`: no price may rest on its elasticities.
     """
-    return identified_share(demand, facts) < least
+    return float(unit_shares(demand, facts)[demand.grade[: len(demand.product_ids)] != PRIOR_ONLY].sum())
 
 
 @dataclass(frozen=True)
@@ -178,9 +148,8 @@ class Origin:
     """Where a version comes from.
 
     Attributes:
-        kind: "train" when its weights are new, "refresh" when they are an older version's.
+        kind: "train" when its weights are new, "refresh" when they are those of the registry's version `parent`.
         data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
-        parent: The registry version whose weights a refresh carries.
         checks: What was measured while it was made, such as a refresh's `parity`.
     """
 
@@ -195,13 +164,10 @@ class LoadedVersion:
     """A version read from its folder.
 
     Attributes:
-        folder: Where it was read from.
-        demand: The table of what sells at which price.
         facts: What is known of each product at the state's date.
         config: The configuration it was built with.
         meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
         backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
-        anchors: The regular prices that no price of the platform's own moves.
     """
 
     folder: Path
@@ -231,9 +197,7 @@ class LoadedVersion:
         """
         arrays = _part(self._refresh.arrays, REFRESH)
         try:
-            meta = self._refresh.documents["learner"]
-            _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
-            return DemandModel.from_arrays(arrays, meta)
+            return DemandModel.from_arrays(arrays, self._refresh.documents["learner"])
         except _OF_BAD_PARTS as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
@@ -250,12 +214,10 @@ class LoadedVersion:
         return files.read(self.folder, parts=(REFRESH, "learner"))
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
-        """What answers requests by this version.
+        """What answers requests by this version, named `version` in its decisions.
 
-        Args:
-            version: The name that its decisions carry, usually the registry's version number.
-            config: Replaces the configuration that the version was built with.
-            largest_jump: Largest distance of a price from the last one charged (`serving.largest_jump`); None: any.
+        A `config` replaces the one that it was built with. A price lies `largest_jump` from the last one charged at
+        most (`serving.largest_jump`); None: any distance.
         """
         known = _priced_by(self.demand, holds_only=self.holds_only)
         return Pricer(known, self.facts, config or self.config, version=version, largest_jump=largest_jump)
@@ -292,8 +254,8 @@ def pack(
         backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
             passes its parent's unchanged.
         origin: What the version was computed from.
-        holds_only: Whether no price may rest on its elasticities; see `must_hold_prices`. A refresh learns
-            none, so it passes its parent's unchanged.
+        holds_only: No price may rest on its elasticities; see `identified_share`. A refresh learns none, so it passes
+            its parent's unchanged.
         anchors: The regular prices in force.
 
     Raises:
@@ -341,12 +303,8 @@ def pack(
     return load(folder)
 
 
-def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
+def load(folder: str | Path) -> LoadedVersion:
     """Reads a version but for what it learnt with; its arrays stay on disk, mapped read-only.
-
-    Args:
-        folder: Where `version.json` lies.
-        check: Compares every file with its checksum; a process that maps what another one has checked may not.
 
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or the version is of
@@ -355,11 +313,9 @@ def load(folder: str | Path, *, check: bool = True) -> LoadedVersion:
     folder = Path(folder)
     header = files.read_header(folder)
     _accept(header, where=folder)
-    content = files.read(folder, parts=_SERVED, check=check)
+    content = files.read(folder, parts=_SERVED)
     try:
-        _check_parts(header, where=folder)
         documents = content.documents
-        _check_periods(documents["table"], "horizon", where=folder / "table.json")
         return LoadedVersion(
             folder=folder,
             demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
@@ -394,12 +350,12 @@ def read_anchors(folder: str | Path) -> Anchors:
 
 
 def read_backtest(folder: str | Path) -> dict[str, Any]:
-    """Reads the figures of a version's walk-forward backtest alone; no checksum is taken.
+    """Reads the figures of a version's walk-forward backtest alone.
 
     Raises:
         VersionError: The folder holds no version, one of another format or contract, or no backtest.
     """
-    content = files.read(Path(folder), parts=("backtest",), check=False)
+    content = files.read(Path(folder), parts=("backtest",))
     _accept(content.header, where=Path(folder))
     try:
         backtest: dict[str, Any] = content.documents["backtest"]
@@ -409,34 +365,19 @@ def read_backtest(folder: str | Path) -> dict[str, Any]:
 
 
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a version of another format or contract."""
+    """Refuses, by name, a version of another format or contract, and a header that lacks a part."""
     for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
         if header.get(name) != known:
             raise VersionError(
                 f"{where}: has {name} {header.get(name)}, expected {known}; {_packed_by(header)}; train again"
             )
-
-
-def _packed_by(header: Mapping[str, Any]) -> str:
-    return f"pricing {header.get('library')} packed it, and this is pricing {pricing.__version__}"
-
-
-def _check_parts(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a header of the present format that lacks a part."""
     missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; train again")
 
 
-def _check_periods(meta: Mapping[str, Any], *names: str, where: Path) -> None:
-    """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
-    for name in names:
-        value = meta[name]
-        if type(value) is not int or not 1 <= value <= _MOST_PERIODS:
-            raise VersionError(
-                f"{where} says {name} {repr(value)[:40]}, expected a whole number from 1 to {_MOST_PERIODS:,}; "
-                "train again"
-            )
+def _packed_by(header: Mapping[str, Any]) -> str:
+    return f"pricing {header.get('library')} packed it, and this is pricing {pricing.__version__}"
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

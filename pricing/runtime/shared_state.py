@@ -32,18 +32,6 @@ def given_database_url(environment: Mapping[str, str] = os.environ) -> str | Non
     return given
 
 
-def task_name(environment: Mapping[str, str] = os.environ) -> str:
-    """The name of this serving task among those that serve together: PRICING_TASK, or the host's name.
-
-    Raises:
-        ConfigError: PRICING_TASK holds other characters than letters, digits, '.', '_' and '-', or more than 100.
-    """
-    given = environment.get("PRICING_TASK")
-    if given and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", given):
-        raise ConfigError(f"PRICING_TASK: expected up to 100 of letters, digits, '.', '_', '-', found {given[:60]!r}")
-    return given or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "task"
-
-
 def actor() -> str:
     """Who acts: PRICING_ACTOR, or user@host."""
     given = os.environ.get("PRICING_ACTOR")

@@ -5,11 +5,15 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import PromotionRequest, move
-from tests.kit.promotions import FakeRegistry, FakeVersion
+from tests.kit.promotions import FakeRegistry
+
+if TYPE_CHECKING:
+    from pricing.registry.mlflow_registry import RegisteredVersion
 
 
 class FolderRegistry(FakeRegistry):
@@ -22,7 +26,7 @@ class FolderRegistry(FakeRegistry):
     def aliases(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in self.folder.iterdir() if not path.name.startswith(".")}
 
-    def find(self, reference: str) -> FakeVersion:
+    def find(self, reference: str) -> "RegisteredVersion":
         self.pointed = self.aliases()
         return super().find(reference)
 

@@ -1,6 +1,5 @@
 import datetime as dt
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pandas as pd
 import pytest
 
 from pricing.errors import RegistryError, VersionError
-from pricing.registry import files
-from pricing.registry.mlflow_registry import DESCRIPTION_LIMIT, Registry, shortened
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import load
 from tests.kit.promotions import packed
 
@@ -37,7 +35,7 @@ def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with mlflow.start_run():
             registry.log_version(folder, tags={"colour": "blue"})
             registry.set_alias("champion", registry.log_version(folder))
-        mlflow.set_tracking_uri(None)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         yield registry
 
 
@@ -52,21 +50,8 @@ def test_a_registered_version_says_what_it_is(registry: Registry, folder: Path) 
     assert first.run_id
     assert first.created_ms < 1000 * dt.datetime.now(dt.UTC).timestamp()
     assert registry.find("champion") == registry.find("2") == second
-    assert registry.at("champion") == registry.version("2") == second
+    assert registry.at("champion") == second
     assert registry.at("previous") is None
-    assert registry.version("3") is None
-
-
-def test_a_model_that_does_not_exist_yet_has_no_alias_and_no_version(registry: Registry) -> None:
-    empty = Registry("nothing", uri=registry.uri)
-
-    assert empty.at("champion") is None
-    assert empty.version("1") is None
-
-
-def test_an_alias_that_cannot_be_one_is_an_error(registry: Registry) -> None:
-    with pytest.raises(RegistryError):
-        registry.at("")
 
 
 def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path, tmp_path: Path) -> None:
@@ -78,18 +63,11 @@ def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path,
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["here"]
 
 
-def test_no_file_that_is_logged_is_a_pickle(registry: Registry) -> None:
-    logged = list(Path(registry.uri.removeprefix("sqlite:///")).parent.rglob("models/*/artifacts/**/*"))
-
-    kinds = {path.suffix for path in logged if path.is_file()} - {""}
-    assert kinds == {".npy", ".json", ".py", ".txt", ".yaml", ".typed"}
-
-
 def test_a_download_never_replaces_what_is_there(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "file").write_text("mine")
 
-    with pytest.raises(RegistryError, match="in the way"):
+    with pytest.raises(VersionError):
         registry.download("1", tmp_path / "here")
 
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
@@ -99,7 +77,7 @@ def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path
     (lost,) = [
         path
         for path in Path(registry.uri.removeprefix("sqlite:///")).parent.glob("mlruns/*/models/*")
-        if registry.find("1").tags and path.name in registry._client.get_model_version("pricing", "1").source
+        if path.name in str(registry._client.get_model_version("pricing", "1").source)
     ]
     hidden = lost.rename(lost.with_name("hidden"))
     try:
@@ -112,17 +90,9 @@ def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_version_is_only_logged_under_a_run(registry: Registry, folder: Path) -> None:
-    with pytest.raises(RegistryError, match="open one first"):
-        registry.log_version(folder)
-
-
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [("9", "has no version 9 .*; its newest is 2"), ("nobody", "no version or alias 'nobody' .*: champion")],
-)
-def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: str, words: str) -> None:
-    with pytest.raises(RegistryError, match=words):
+@pytest.mark.parametrize("reference", ["9", "nobody"])
+def test_an_unknown_reference_says_what_there_is(registry: Registry, reference: str) -> None:
+    with pytest.raises(RegistryError, match=f"no version or alias '{reference}' .*: champion"):
         registry.find(reference)
 
 
@@ -137,11 +107,6 @@ def test_aliases_move_and_go(registry: Registry) -> None:
     assert registry.aliases() == {"champion": "2"}
 
 
-def test_another_registry_of_the_same_name_is_told_apart(registry: Registry) -> None:
-    assert registry.identity() == f"pricing@{registry._client.get_registered_model('pricing').creation_timestamp}"
-    assert Registry("pricing", uri=registry.uri).identity() == registry.identity()
-
-
 def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
     with pytest.raises(RegistryError) as caught:
         Registry("pricing", uri="http://127.0.0.1:9").find("champion")
@@ -151,41 +116,12 @@ def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
     assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2, "MLflow's own seven retries take minutes"
 
 
-def test_a_description_is_cut_at_a_paragraph_where_the_registry_has_no_room() -> None:
-    short = "word " * 900
-    long = "\n\n".join(f"Paragraph {number}. {'word ' * 100}" for number in range(20))
-
-    cut = shortened(long)
-
-    assert shortened(short) == short
-    assert len(long) > DESCRIPTION_LIMIT >= len(cut)
-    assert cut.endswith("the whole text is an artefact of the run.*")
-    assert all(paragraph in long.split("\n\n") for paragraph in cut.split("\n\n")[:-1])
-    assert len(shortened("x" * 6000)) == DESCRIPTION_LIMIT
-
-
-def test_a_version_of_too_many_files_is_refused_before_it_is_downloaded(
-    registry: Registry, folder: Path, tmp_path: Path
-) -> None:
-    planted = Path(shutil.copytree(folder, tmp_path / "planted"))
-    (planted / "more").mkdir()
-    for place in range(files.MOST_FILES):
-        (planted / "more" / f"{place}.json").touch()
-    with mlflow.start_run():
-        number = registry.log_version(planted)
-
-    with pytest.raises(VersionError, match=f"version {number} of .* has 1,001 files or more, and a version has 1,000"):
-        registry.download(number, tmp_path / "here" / "version")
-
-    assert list((tmp_path / "here").iterdir()) == []
-
-
 @pytest.fixture
 def tracked(registry: Registry) -> Iterator[Registry]:
     """The registry, where MLflow itself looks for models."""
     mlflow.set_tracking_uri(registry.uri)
     yield registry
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("reference", ["1", "2"])
@@ -203,14 +139,3 @@ def test_the_pyfunc_names_its_version_as_the_service_does_and_takes_whole_number
 
     assert answer["model_version"].tolist() == [reference]
     assert answer["recommended_price"].tolist() == fractional["recommended_price"].tolist()
-
-
-def test_the_pyfunc_of_a_folder_names_the_hash_of_its_weights(tracked: Registry, tmp_path: Path) -> None:
-    where = Path(mlflow.artifacts.download_artifacts(f"models:/{tracked.model_name}/1", dst_path=str(tmp_path)))
-    (where / "registered_model_meta").unlink()
-    version = load(where / "artifacts" / "version")
-
-    request = {"product_id": "x", "day_of_week": "Friday", "list_price": 9.5}
-    answer = mlflow.pyfunc.load_model(str(where)).predict(pd.DataFrame([request]))
-
-    assert answer["model_version"].tolist() == [version.weights_hash[:12]]

@@ -35,22 +35,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_of_promotions_at_once_one_wins_and_none_is_lost(url: str, tmp_path: Path) -> None:
     aliases, go = tmp_path / "aliases", tmp_path / "go"
     aliases.mkdir()
+    command = [sys.executable, "-m", "tests.integration.promotion_racer", url, str(aliases), str(go)]
     racers = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.integration.promotion_racer",
-                url,
-                aliases,
-                go,
-                f"racer {number}",
-                str(ROUNDS),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen([*command, f"racer {number}", str(ROUNDS)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for number in range(RACERS)
     ]
 

@@ -11,8 +11,7 @@ from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.switches import Switch
 from pricing.errors import PricingError
 from pricing.objects import FolderStore
-from pricing.registry.published import Pointer, control_key, fetch_version, parse_pointer, pointer_key
-from pricing.registry.version import load
+from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.control import put_control
@@ -86,16 +85,3 @@ def test_a_control_table_that_is_away_keeps_no_champion_from_being_published(sho
 
     assert pointer(tmp_path / "home" / "published").champion.number == "1"
     assert store.get(control_key("pricing")) == mirror is not None
-
-
-def test_an_image_is_baked_with_a_store_of_the_champion_alone(shop: Shop, tmp_path: Path) -> None:
-    assert publish.main(["--to", str(tmp_path / "baked")]) == 2  # there is no champion
-    shop.add()
-    promote.main(FORCE)
-
-    assert publish.main(["--to", str(tmp_path / "baked")]) == 0
-
-    found = pointer(tmp_path / "baked")
-    fetch_version(FolderStore(tmp_path / "baked"), found.champion, model="pricing", folder=tmp_path / "got")
-    assert (found.champion.number, found.previous, found.arms) == ("1", None, ())
-    assert load(tmp_path / "got").verify().requests > 0

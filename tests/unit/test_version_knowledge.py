@@ -15,7 +15,6 @@ from pricing.decision.request import PriceRequest
 from pricing.demand.grades import (
     GRADES,
     KINDS_DISAGREE,
-    OWN_HISTORY,
     PRIOR_ONLY,
     TESTED,
     TREND,
@@ -23,14 +22,10 @@ from pricing.demand.grades import (
     why_held,
 )
 from pricing.demand.table import DemandTable
-from pricing.registry import files
 from pricing.registry.version import (
-    MEANINGS,
     LoadedVersion,
     elasticity_knowledge,
     identified_share,
-    load,
-    must_hold_prices,
     shares_by_grade,
     unit_shares,
 )
@@ -100,14 +95,6 @@ def test_units_find_their_product_whatever_the_order() -> None:
     assert shares[2] == pytest.approx(facts.typical_units[2] / some.typical_units.sum())
 
 
-@pytest.mark.parametrize(("least", "too_little"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
-def test_a_version_knows_too_little_below_the_limit(least: float, too_little: bool) -> None:
-    demand, facts = graded(PRIOR_ONLY, OWN_HISTORY), parts()[1]
-    even = replace(facts, typical_units=np.ones(len(facts.product_ids)))
-
-    assert must_hold_prices(demand, even, least=least) is too_little
-
-
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     demand = graded(TESTED)
     count = len(demand.product_ids)
@@ -122,10 +109,6 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
         "doubts": ["trend, kinds_disagree", ""],
         "why": ["", why_held(PRIOR_ONLY, moves=0, fortnights=0)],
     }
-
-
-def test_every_grade_has_a_meaning() -> None:
-    assert set(MEANINGS) == set(GRADES)
 
 
 def test_a_version_that_holds_only_keeps_every_price_that_it_would_move(tmp_path: Path) -> None:
@@ -148,12 +131,3 @@ def test_a_version_that_holds_only_forecasts_and_shows_its_grades(tmp_path: Path
 
     assert units[0] == units[1]
     assert shares_by_grade(holds.demand, holds.facts)["own_history"] == pytest.approx(1)
-
-
-def test_the_header_says_whether_a_version_holds_only(tmp_path: Path) -> None:
-    make_version(tmp_path / "version", panel=shared_panel(), holds_only=True)
-
-    header = files.read_header(tmp_path / "version")
-
-    assert (header["holds_only"], header["identified"]) == (True, 1.0)
-    assert load(tmp_path / "version").holds_only
