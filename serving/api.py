@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from serving.problems import CONTENT_TYPE, Fault, ProblemError, from_validation
+from serving.problems import CONTENT_TYPE, ProblemError, from_validation, refused
 
 if TYPE_CHECKING:
     from serving.service import Service
@@ -129,62 +131,62 @@ def encode(model: BaseModel) -> bytes:
     return model.__pydantic_serializer__.to_json(model)
 
 
+def sent_body() -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestEntityTooLarge: It is larger than the limit, of which a declared length tells at once; a stream without
+            one ends there.
+    """
+    body = request.get_data(cache=False)
+    if len(body) >= (request.max_content_length or sys.maxsize) and request.content_length is None:
+        raise RequestEntityTooLarge
+    return body
+
+
 def body_of(model: type[Model]) -> Model:
     """Validates the request's body strictly by JSON type: true is not 1 and "150" is not 150.
 
     Raises:
-        ProblemError: 400 when it is not JSON or has a name twice, 422 with every fault when it does not fit the model.
+        ProblemError: 400 when it is not JSON or has a name twice, 422 with its faults when it does not fit the model.
     """
-    body = request.get_data(cache=False)
+    body = sent_body()
     try:
         found = model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise from_validation(error, model=model) from error
     if body.count(b":") > len(found.model_fields_set):  # behind every name stands a colon: none more, none twice
-        read_once(body)
+        refuse_twice(body)
     return found
 
 
-def read_once(body: bytes, *, items: bool = False) -> Any:
-    """Reads JSON whose objects have no name twice: of those the last would count, without a word.
-
-    Args:
-        body: JSON that was read already.
-        items: Whether a ProblemError takes the place of an object with a name twice instead of being raised.
+def refuse_twice(body: bytes) -> None:
+    """Refuses JSON with a name twice in one object, of which the last would count, without a word.
 
     Raises:
         ProblemError: 400, it has; names it.
     """
 
-    def checked(pairs: list[tuple[str, Any]]) -> object:
+    def checked(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
                 shown = name.encode("utf-8", "replace").decode()[:100]
-                fault = Fault(field=shown, problem="is given twice in one object; send it once")
-                problem = ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
-                if items:
-                    return problem
-                raise problem
+                raise refused(shown, "is given twice in one object; send it once", status=HTTPStatus.BAD_REQUEST)
             seen.add(name)
-        return dict(pairs)
 
     # Numbers are left as text, since none is used, and Python refuses to read very long ones.
-    return json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
+    json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
 
 
 def _refuse_strays(endpoint: Endpoint, known: frozenset[str]) -> None:
     stray = sorted(set(request.args) - known)
     if stray:
         taken = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-        text = f"{stray[0]!r} is no query parameter of {endpoint.path}; {taken}"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, text)
+        raise refused(stray[0][:100], f"is no query parameter of {endpoint.path}; {taken}")
 
 
 def _require_json(kind: str | None) -> None:
     """Refuses a body that is not sent as JSON: any web page may have its reader's browser send the other types."""
     if (kind or "").split(";")[0].strip().lower() != JSON:
-        told = (
-            f"Content-Type is {kind[:100]!r}; send application/json" if kind else "send Content-Type: application/json"
-        )
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {kind!r}; send application/json")

@@ -24,13 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One caller's API key, kept as a digest only, so that no log or error can show it.
-
-    Attributes:
-        name: The caller's name in logs.
-        digest: The key's sha256.
-        scopes: The scopes that it grants.
-    """
+    """One caller's API key, kept as a sha256 digest only, so that no log or error can show it."""
 
     name: str
     digest: bytes
@@ -108,11 +102,7 @@ class Authenticator:
     def _find(self, environ: Mapping[str, Any]) -> ApiKey | None:
         """The entry of the key that was sent, compared in constant time."""
         digest = hashlib.sha256(_sent(environ).encode()).digest()
-        found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+        return next((key for key in self._keys if hmac.compare_digest(key.digest, digest)), None)
 
 
 def _sent(environ: Mapping[str, Any]) -> str:
@@ -128,16 +118,13 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
     Raises:
         ProblemError: 403, it did not.
     """
-    proxied = next((name for name in _PROXIED if name in environ), None)
     host = environ.get("HTTP_HOST")
-    if proxied is None and (host is None or _is_local_name(host)):
-        return
-    why = f"Host is {str(host)[:100]!r}" if proxied is None else f"it came through a proxy ({proxied[5:]})"
-    raise ProblemError(
-        HTTPStatus.FORBIDDEN,
-        f"{why}, and without API keys only localhost and loopback addresses are answered; call http://127.0.0.1, or "
-        "start the service with PRICING_KEYS=required and PRICING_API_KEYS_FILE",
-    )
+    if any(name in environ for name in _PROXIED) or not (host is None or _is_local_name(host)):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"without API keys only localhost and loopback addresses are answered, without a proxy (Host is "
+            f"{str(host)[:100]!r}); start the service with PRICING_KEYS=required and PRICING_API_KEYS_FILE",
+        )
 
 
 @lru_cache(maxsize=64)

@@ -81,7 +81,7 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _plain(definitions.get("$defs", {})),
+            "schemas": definitions.get("$defs", {}),
             "x-reasons": REASONS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -89,19 +89,6 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             },
         },
     }
-
-
-def _plain(schema: Any) -> Any:
-    """Rewrites tuples of one type as arrays: more tools understand `items` than `prefixItems`."""
-    if isinstance(schema, list):
-        return [_plain(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: _plain(part) for name, part in schema.items()}
-    kinds = found.get("prefixItems")
-    if isinstance(kinds, list) and all(kind == kinds[0] for kind in kinds):
-        found["items"] = found.pop("prefixItems")[0]
-    return found
 
 
 def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:

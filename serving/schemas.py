@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from pricing.decision.request import Decision, PriceRequest
 from pricing.registry.version import ShownCompetitor
 from pricing.served_config import Difference
+from serving.follower import FollowerState, Following
 from serving.problems import ProblemBody
-from serving.served import FollowerState, Following
 
 
 class Strict(BaseModel):
@@ -127,13 +127,6 @@ class Configuration(BaseModel):
     guardrails: dict[str, Any] = Field(description="The guardrails in force.")
 
 
-class Keys(BaseModel):
-    """Whether API keys are needed."""
-
-    needed: bool
-    known: int = Field(description="Number of keys that the service was given.")
-
-
 class SwitchedPrices(BaseModel):
     """Prices that a person has frozen or given."""
 
@@ -142,31 +135,27 @@ class SwitchedPrices(BaseModel):
     everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
 
 
-OF_VERSION = (
-    *("state_date", "state_age_days", "period", "horizon", "kind", "weights", "grades", "holds_only", "backtest"),
-    "data",
-)  # fields of ModelInfo that are null without a version
-
-
 class ModelInfo(BaseModel):
-    """What answers now."""
+    """What answers now. What is told of a version is null without one."""
 
     model_version: str = Field(description='"none" while rules answer because there is no version.')
-    products: int
-    state_date: dt.date | None = Field(description="The last day that the model has read.")
-    state_age_days: int | None
-    period: str | None
-    horizon: int | None
-    kind: str | None = Field(description="train, or refresh when it carries an older version's weights.")
-    weights: str | None = Field(description="Hash of the weights.")
-    grades: dict[str, float] | None = Field(description="Share of the recent units per grade of elasticity, 0 to 1.")
-    holds_only: bool | None = Field(description="Whether no price moves by elasticities, of which it knows too little.")
-    backtest: dict[str, Any] | None = Field(description="Figures of the walk-forward backtest behind it.")
-    data: dict[str, Any] | None = Field(description="The rows that it has read; where they lay only to scope admin.")
+    products: int = 0
+    state_date: dt.date | None = Field(default=None, description="The last day that the model has read.")
+    state_age_days: int | None = None
+    period: str | None = None
+    horizon: int | None = None
+    kind: str | None = Field(default=None, description="train, or refresh when it carries an older version's weights.")
+    weights: str | None = Field(default=None, description="Hash of the weights.")
+    grades: dict[str, float] | None = Field(
+        default=None, description="Share of the recent units per grade of elasticity, 0 to 1."
+    )
+    holds_only: bool | None = Field(default=None, description="Whether no price moves by elasticities, too few known.")
+    backtest: dict[str, Any] | None = Field(default=None, description="Figures of the walk-forward backtest behind it.")
+    data: dict[str, Any] | None = Field(default=None, description="The rows read; where they lay only to scope admin.")
     following: Follow
     switches: SwitchedPrices
     configuration: Configuration
-    keys: Keys
+    keys: dict[str, bool | int] = Field(description="Whether API keys are `needed`, and how many are `known`.")
 
 
 class Strategy(BaseModel):
@@ -182,12 +171,6 @@ class Strategies(BaseModel):
     """The strategies that a request may name."""
 
     strategies: list[Strategy]
-
-
-class Live(BaseModel):
-    """Whether the process answers."""
-
-    status: Literal["ok"]
 
 
 class Ready(BaseModel):

@@ -14,9 +14,8 @@ from pricing.decision.request import PriceRequest
 from pricing.decision_log.write import LogWriter
 from pricing.errors import RequestError
 from serving.auth import Authenticator
-from serving.follower import Follower
+from serving.follower import Current, Follower, Served
 from serving.metrics import Metrics
-from serving.served import Current, Served
 from serving.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -24,16 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Everything that the routes share.
-
-    Attributes:
-        settings: The service's settings.
-        follower: Holds what is served.
-        authenticator: Checks keys.
-        log: Writes its decisions.
-        metrics: What it counts.
-        now: The clock: the present moment with a time zone.
-    """
+    """Everything that the routes share; `now` is the present moment with a time zone."""
 
     settings: Settings
     follower: Follower
@@ -58,32 +48,26 @@ class Service:
         An arm that fails, or refuses what the champion accepts, leaves the answer to the champion.
 
         Raises:
-            RequestError: A request contradicts itself or names an unknown strategy.
+            RequestError: A request contradicts itself or names an unknown strategy; of many, an arm refuses one.
         """
         if served is not current.champion:
-            return self._by_arm(served, asked, current, at)
+            try:
+                answers = self._attempt(served.pricer, asked, current, at)
+            except RequestError:
+                if len(asked) > 1:
+                    raise
+                answers = None
+            if answers is None:
+                answers = self.price(current.champion, asked, current=current, at=at)
+                self.metrics.arm_failures.inc(len(asked))
+            return answers
         answers = self._attempt(served.pricer, asked, current, at)
-        if answers is not None:
-            return answers
-        self.metrics.edge_fallbacks.inc(len(asked))
-        answers = None if served.rules is None else self._attempt(served.rules, asked, current, at)
-        if answers is not None:
-            return answers
-        rules, switches = self.follower.rules.pricer, current.control.switches.at(at)
-        return rules.price_detailed(asked, today=at.date(), switches=switches)
-
-    def _by_arm(
-        self, served: Served, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
-    ) -> list[DetailedDecision]:
-        answers = None
-        try:
-            answers = self._attempt(served.pricer, asked, current, at)
-        except RequestError:  # of one that is at fault, or that the champion accepts
-            if len(asked) > 1:
-                return [one for item in asked for one in self._by_arm(served, [item], current, at)]
         if answers is None:
-            answers = self.price(current.champion, asked, current=current, at=at)
-            self.metrics.arm_failures.inc(len(asked))
+            self.metrics.edge_fallbacks.inc(len(asked))
+            answers = served.rules and self._attempt(served.rules, asked, current, at)
+        if answers is None:
+            rules, switches = self.follower.rules.pricer, current.control.switches.at(at)
+            answers = rules.price_detailed(asked, today=at.date(), switches=switches)
         return answers
 
     def _attempt(

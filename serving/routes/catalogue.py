@@ -19,13 +19,12 @@ from pricing.registry.version import (
     shown_elasticities,
 )
 from serving.api import Endpoint, encode
+from serving.follower import Served
 from serving.problems import ProblemError
 from serving.schemas import (
-    OF_VERSION,
     Configuration,
     Elasticity,
     Follow,
-    Keys,
     ModelInfo,
     Product,
     Products,
@@ -33,7 +32,6 @@ from serving.schemas import (
     Strategy,
     SwitchedPrices,
 )
-from serving.served import Served
 from serving.service import Service
 
 
@@ -65,7 +63,7 @@ def model(service: Service) -> ModelInfo:
     count = Counter(switch.action for switch in switches)
     return ModelInfo(
         model_version=served.name,
-        **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
+        **(_described(version, today=now.date(), addresses=admin) if version else {}),
         following=Follow.of(service.follower.following, addresses=admin),
         switches=SwitchedPrices(
             freezes=count["freeze"],
@@ -73,7 +71,7 @@ def model(service: Service) -> ModelInfo:
             everything=next((switch.action for switch in switches if switch.scope == "all"), None),
         ),
         configuration=_configuration(service, served),
-        keys=Keys(needed=service.settings.keys_needed, known=len(service.settings.keys)),
+        keys={"needed": service.settings.keys_needed, "known": len(service.settings.keys)},
     )
 
 
@@ -129,9 +127,6 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
         competitor=shown_competitor(version.demand, row),
         model_version=name,
     )
-
-
-_NOTHING: dict[str, Any] = {"products": 0, **dict.fromkeys(OF_VERSION)}
 
 
 def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:

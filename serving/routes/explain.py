@@ -14,11 +14,11 @@ from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, body_of
+from serving.follower import VERSION_ERRORS, Served
 from serving.problems import from_request_error
 from serving.routes.catalogue import elasticity_of, find_row
 from serving.routes.pricing import EXAMPLE
 from serving.schemas import Elasticity, Meaning, Strict
-from serving.served import VERSION_ERRORS, Served
 from serving.service import Service
 
 NOTE = (

@@ -6,16 +6,16 @@ from http import HTTPStatus
 from flask import Response
 
 from serving.api import Endpoint, response
+from serving.follower import VERSION_ERRORS
 from serving.metrics import CONTENT_TYPE
 from serving.problems import ProblemError
-from serving.schemas import Follow, Live, Ready
-from serving.served import VERSION_ERRORS
+from serving.schemas import Follow, Ready
 from serving.service import Service
 
 
-def live(_: Service) -> Live:
+def live(_: Service) -> bytes:
     """Says that the process answers."""
-    return Live(status="ok")
+    return b'{"status":"ok"}'
 
 
 def ready(service: Service) -> Ready:
@@ -29,12 +29,11 @@ def ready(service: Service) -> Ready:
         text = f"no model version is served (following: {following.state}); prices come by rule meanwhile"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
     try:
-        requests, today = served.golden()
-        (decision,) = served.pricer.price(requests[:1], today=today)
+        price = served.price_golden()
     except VERSION_ERRORS as error:
         text = f"version {served.name} cannot price ({type(error).__name__})"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
-    if not (math.isfinite(decision.recommended_price) and decision.recommended_price > 0):
+    if not 0 < price < math.inf:
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
     return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
 
@@ -45,7 +44,7 @@ def metrics(service: Service) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, Live, scope=None),
+    Endpoint("GET", "/health/live", live, None, scope=None),
     Endpoint("GET", "/health/ready", ready, Ready, scope=None, problems=(HTTPStatus.SERVICE_UNAVAILABLE,)),
     Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
 )

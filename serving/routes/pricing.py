@@ -4,7 +4,6 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
 
 from flask import request
 from pydantic import ValidationError
@@ -14,10 +13,10 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, body_of, encode, read_once
-from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
+from serving.api import Endpoint, body_of, encode, refuse_twice, sent_body
+from serving.follower import Current, Served
+from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
-from serving.served import Current, Served
 from serving.service import Service
 
 EXAMPLE = {
@@ -28,13 +27,7 @@ EXAMPLE = {
     "comp_price": 21.5,
     "is_promo": True,
 }
-_DRY_RUN: dict[str, tuple[dict[str, Any], str]] = {
-    "dry_run": (
-        {"type": "boolean", "default": False},
-        "Prices without writing the decision log: for trying strategies out.",
-    )
-}
-_FAULTS = 1000  # listed for a whole batch, besides the first of each item
+_DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
 
 def get_price(service: Service) -> bytes:
@@ -55,7 +48,7 @@ def get_price(service: Service) -> bytes:
 
 def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
-    dry, asked = _dry_run(), _batch(service, request.get_data(cache=False))
+    dry, asked = _dry_run(), _batch(service, sent_body())
     at, current = service.now(), service.follower.current
     parts: list[bytes | ProblemError] = [b"" if isinstance(one, PriceRequest) else one for one in asked]
     by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
@@ -68,7 +61,7 @@ def get_prices(service: Service) -> bytes:
         for (place, _), answer in zip(placed, answers, strict=True):
             parts[place] = answer
     service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
-    bodies = (part if isinstance(part, bytes) else _as_item(part) for part in parts)
+    bodies = (one if isinstance(one, bytes) else json.dumps({"error": one.body()}).encode() for one in parts)
     return b'{"decisions":[%b]}' % b",".join(bodies)
 
 
@@ -95,7 +88,7 @@ def _record(
 ) -> None:
     """Logs and counts decisions; `bodies` are the responses."""
     lines = zip(asked, detailed, bodies, strict=True)
-    service.log.append([LogEntry.of(item, answer, at=at, body=body) for item, answer, body in lines])
+    service.log.append([LogEntry(item, answer, at, body) for item, answer, body in lines])
     service.metrics.decided(detailed)
 
 
@@ -103,9 +96,9 @@ def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
     """Reads the body's requests; an invalid item becomes the error to return in its place.
 
     Raises:
-        ProblemError: The body as a whole is no batch, or has too many items.
+        ProblemError: The body as a whole is no batch, has too many items, or a name twice in one object.
     """
-    limit, faulty = service.settings.config.serving.batch_limit, {}
+    limit = service.settings.config.serving.batch_limit
     try:
         items: Sequence[object] = PriceRequests.model_validate_json(body, strict=True).requests
     except ValidationError as error:
@@ -113,13 +106,9 @@ def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
     if len(items) > limit:  # before items are validated one by one
         text = f"{len(items)} requests in one batch, and {limit} is the most"
         raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-    names = sum(len(item.model_fields_set) if isinstance(item, PriceRequest) else 0 for item in items)
-    if body.count(b":") > 1 + names:
-        whole = read_once(body, items=True)
-        if isinstance(whole, ProblemError):
-            raise whole
-        faulty = {place: one for place, one in enumerate(whole["requests"]) if isinstance(one, ProblemError)}
-    return _one_by_one([faulty.get(place, item) for place, item in enumerate(items)])
+    if body.count(b":") > 1 + sum(len(one.model_fields_set) for one in items if isinstance(one, PriceRequest)):
+        refuse_twice(body)
+    return [_item(one) for one in items]
 
 
 def _dry_run() -> bool:
@@ -128,16 +117,10 @@ def _dry_run() -> bool:
     Raises:
         ProblemError: The parameter is neither true nor false.
     """
-    if not request.environ.get("QUERY_STRING"):
-        return False
-    word = request.args.get("dry_run", "false")
-    if word.lower() not in ("true", "false"):
+    word = request.args.get("dry_run", "false") if request.environ.get("QUERY_STRING") else "false"
+    if word not in ("true", "false"):
         raise refused("dry_run", "must be true or false", found=word)
-    return word.lower() == "true"
-
-
-def _as_item(problem: ProblemError) -> bytes:
-    return json.dumps({"error": problem.body()}).encode()
+    return word == "true"
 
 
 def _as_sent(body: bytes, error: ValidationError) -> list[object]:
@@ -156,20 +139,14 @@ def _as_sent(body: bytes, error: ValidationError) -> list[object]:
     return items
 
 
-def _one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
-    """Validates the items of a batch one by one, where they were not read together."""
-    room, items = _FAULTS, list[PriceRequest | ProblemError]()
-    for item in sent:
-        if isinstance(item, PriceRequest | ProblemError):
-            items.append(item)
-            continue
-        try:
-            items.append(PriceRequest.model_validate_json(to_json(item, inf_nan_mode="constants"), strict=True))
-        except ValidationError as fault:
-            problem = from_validation(fault, model=PriceRequest, listed=max(min(room, LISTED), 1))
-            room -= len(problem.errors)
-            items.append(problem)
-    return items
+def _item(sent: object) -> PriceRequest | ProblemError:
+    """An item of a batch, validated where it was not read together with the others."""
+    if isinstance(sent, PriceRequest):
+        return sent
+    try:
+        return PriceRequest.model_validate_json(to_json(sent, inf_nan_mode="constants"), strict=True)
+    except ValidationError as error:
+        return from_validation(error, model=PriceRequest)
 
 
 ENDPOINTS = (
