@@ -5,7 +5,6 @@ Slow senders, queues and rates are the business of a proxy in front.
 
 import argparse
 import datetime as dt
-import importlib.util
 import json
 import logging
 import logging.config
@@ -15,6 +14,10 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.mp import MPServer
 
 from pricing.errors import PricingError
 from pricing.fileio import redact_text, redact_url
@@ -55,10 +58,7 @@ def log_config(level: str) -> dict[str, Any]:
         "formatters": {"json": {"()": "serving.__main__.JsonFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {
-            **{name: {"level": level} for name in ("serving", "pricing")},
-            "_granian": {"level": "INFO", "handlers": [], "propagate": True},
-        },
+        "loggers": {"serving": {"level": level}, "pricing": {"level": level}, "_granian": {"level": "INFO"}},
     }
 
 
@@ -94,11 +94,8 @@ def _check(settings: Settings) -> None:
     """Checks that stores and API keys can be used and that the port is free.
 
     Raises:
-        PricingError: The web server is not installed, an address is none, keys are needed and none are given, or the
-            port is taken.
+        PricingError: An address is none, keys are needed and none are given, or the port is taken.
     """
-    if importlib.util.find_spec("granian") is None:
-        raise PricingError("granian is not installed: install pricing[serving]")
     for where in (settings.published, settings.decisions_url):
         open_store(where)
     if settings.keys_needed and not settings.keys:
@@ -119,10 +116,6 @@ def _check(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, logs: dict[str, Any]) -> None:
-    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 - named above where it is not installed
-    from granian.http import HTTP1Settings  # noqa: PLC0415
-    from granian.server.mp import MPServer  # noqa: PLC0415
-
     multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
     MPServer(
         "serving.app:application",

@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from serving.problems import CONTENT_TYPE, ProblemError, from_validation, refused
+from serving.problems import CONTENT_TYPE, ProblemError, from_validation, plain, refused
 
 if TYPE_CHECKING:
     from serving.service import Service
@@ -33,29 +33,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One route.
-
-    Attributes:
-        method: GET or POST.
-        path: As OpenAPI writes it, such as /products/{product_id}/elasticity.
-        view: Returns a model, JSON already encoded, or a whole response.
-        gives: The response's model; None when the response is not JSON.
-        takes: The request body's model.
-        query: Name → (JSON schema, description) of each query parameter.
-        scope: The scope that an API key must have; None needs no key.
-        problems: Error statuses of this route, besides those of every route.
-        media: The response's media type.
-        example: A valid request body.
-    """
+    """One route."""
 
     method: str
-    path: str
-    view: View
-    gives: type[BaseModel] | None
+    path: str  # as OpenAPI writes it, such as /products/{product_id}/elasticity
+    view: View  # returns a model, JSON already encoded, or a whole response
+    gives: type[BaseModel] | None  # the response's model
     takes: type[BaseModel] | None = None
-    query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
-    scope: str | None = "price"
-    problems: tuple[HTTPStatus, ...] = ()
+    query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)  # name → JSON schema, description
+    scope: str | None = "price"  # that an API key must have; None needs no key
+    problems: tuple[HTTPStatus, ...] = ()  # besides those of every route
     media: str = JSON
     example: Mapping[str, Any] | None = None
 
@@ -127,7 +114,7 @@ def problem_response(problem: ProblemError) -> Response:
 
 
 def encode(model: BaseModel) -> bytes:
-    """Encodes a model as JSON; numbers that are not finite become null."""
+    """JSON; numbers that are not finite become null."""
     return model.__pydantic_serializer__.to_json(model)
 
 
@@ -171,8 +158,7 @@ def refuse_twice(body: bytes) -> None:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                shown = name.encode("utf-8", "replace").decode()[:100]
-                raise refused(shown, "is given twice in one object; send it once", status=HTTPStatus.BAD_REQUEST)
+                raise refused(plain(name), "is given twice in one object; send it once", status=HTTPStatus.BAD_REQUEST)
             seen.add(name)
 
     # Numbers are left as text, since none is used, and Python refuses to read very long ones.
@@ -180,10 +166,10 @@ def refuse_twice(body: bytes) -> None:
 
 
 def _refuse_strays(endpoint: Endpoint, known: frozenset[str]) -> None:
-    stray = sorted(set(request.args) - known)
-    if stray:
-        taken = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-        raise refused(stray[0][:100], f"is no query parameter of {endpoint.path}; {taken}")
+    for stray in sorted(set(request.args) - known):
+        raise refused(
+            plain(stray), f"is no query parameter of {endpoint.path}; there are: {', '.join(known) or 'none'}"
+        )
 
 
 def _require_json(kind: str | None) -> None:

@@ -51,21 +51,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A version that prices, or the rules where there is none.
+    """A version that prices, or the rules where there is none."""
 
-    Attributes:
-        name: The version's number, as decisions carry it; "none" without one.
-        pricer: Prices by it.
-        settings: The configuration that its pricer uses, and where a version and the user's file differ.
-        version: The version itself; None without one.
-        rules: Prices where it fails: rules with its facts, costs and list prices; None without facts.
-    """
-
-    name: str
+    name: str  # its number, as decisions carry it; "none" without a version
     pricer: Pricer
-    settings: ServedConfig
+    settings: ServedConfig  # of its pricer, and where version and user's file differ
     version: LoadedVersion | None = None
-    rules: Pricer | None = None
+    rules: Pricer | None = None  # prices where it fails: rules with its facts, costs and list prices
 
     @property
     def config(self) -> ModelConfig:
@@ -81,38 +73,23 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class Current:
-    """What prices are answered by; a request reads it once.
+    """What prices are answered by; a request reads it once."""
 
-    Attributes:
-        champion: The champion, or the rules.
-        arms: Number → version that experiments try beside it.
-        control: What persons have switched and tried.
-        pointer: What named the versions; None where nothing did.
-    """
-
-    champion: Served
-    arms: Mapping[str, Served] = field(default_factory=dict)
-    control: Control = NO_CONTROL
-    pointer: Pointer | None = None
+    champion: Served  # or the rules
+    arms: Mapping[str, Served] = field(default_factory=dict)  # number → version that experiments try beside it
+    control: Control = NO_CONTROL  # what persons have switched and tried
+    pointer: Pointer | None = None  # what named the versions
 
 
 @dataclass(frozen=True)
 class Following:
-    """How following goes.
+    """How following goes."""
 
-    Attributes:
-        state: The outcome of the last look.
-        champion: The number that the published pointer names, as far as it is known.
-        detail: What went wrong last, in one line.
-        refused: Number → why that version is not served.
-        answered_at: When the store last answered, seconds since 1970.
-    """
-
-    state: FollowerState = "starting"
-    champion: str | None = None
-    detail: str | None = None
-    refused: Mapping[str, str] = field(default_factory=dict)
-    answered_at: float | None = None
+    state: FollowerState = "starting"  # the outcome of the last look
+    champion: str | None = None  # the number that the published pointer names, as far as it is known
+    detail: str | None = None  # what went wrong last, in one line
+    refused: Mapping[str, str] = field(default_factory=dict)  # number → why that version is not served
+    answered_at: float | None = None  # when the store last answered, seconds since 1970
 
 
 class Follower:
@@ -195,29 +172,28 @@ class Follower:
         Raises:
             VersionError: The champion cannot be served. An arm that cannot is left out: the champion answers for it.
         """
-        known = {served.name: served for served in (self.current.champion, *self.current.arms.values())}
-        champion = self._opened(pointer.champion, known, store, versions)
+        champion = self._opened(pointer.champion, store, versions)
         arms: dict[str, Served] = {}
         for arm in pointer.arms:
             try:
-                arms[arm.number] = self._opened(arm, known, store, versions)
+                arms[arm.number] = self._opened(arm, store, versions)
             except VersionError as error:
                 self._say(arm.folder, f"version {arm.number} is not tried beside the champion: {error}")
-        loaded = [champion, *arms.values()]
-        if pointer != self.current.pointer or any(known.get(one.name) is not one for one in loaded):
+        if pointer != self.current.pointer or {champion.name: champion, **arms} != self._known():
             self.current = replace(self.current, champion=champion, arms=arms, pointer=pointer)
             beside = f", beside it {', '.join(arms)}" if arms else ""
             _log.info("version %s answers from now on%s", champion.name, beside)
 
-    def _opened(
-        self, version: PublishedVersion, known: Mapping[str, Served], store: ObjectStore, versions: Path
-    ) -> Served:
+    def _known(self) -> dict[str, Served]:
+        return {served.name: served for served in (self.current.champion, *self.current.arms.values())}
+
+    def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
         """A version that is served already, or the version fetched where it is not on the disk, and verified.
 
         Raises:
             VersionError: It cannot be served; it is fetched and tried again after a minute.
         """
-        served, folder = known.get(version.number), versions / version.folder
+        served, folder = self._known().get(version.number), versions / version.folder
         if served is not None and served.version is not None and served.version.meta["checksum"] == version.checksum:
             return served
         why, at = self._refused.get(version, ("", 0.0))
@@ -261,8 +237,7 @@ class Follower:
     def _restore(self) -> None:
         """Serves what the own store has, without asking any other."""
         try:
-            content = self._own.get(control_key(self._model))
-            if content is not None:
+            if (content := self._own.get(control_key(self._model))) is not None:
                 self.current = replace(self.current, control=parse_control(content))
         except SourceError as error:
             _log.error("%s; no switch is in force until the published one is read", error)

@@ -29,9 +29,7 @@ class Metrics:
         self.bad_items = self._counter("pricing_bad_items", "Items of a batch that could not be priced as sent.")
         self.arm_failures = self._counter("pricing_challenger_failures", "Requests that an arm's version failed on.")
         self.edge_fallbacks = self._counter("pricing_edge_fallbacks", "Prices by rule since the model's answer failed.")
-        self.seconds = self._histogram(
-            "pricing_request_seconds", "From a request's turn to its answer.", _SECONDS, "route"
-        )
+        self.seconds = self._histogram("pricing_request_seconds", "From turn to answer.", _SECONDS, "route")
         self.confidence = self._histogram("pricing_confidence", "Confidence of the prices given.", _CHANCES)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

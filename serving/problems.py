@@ -102,12 +102,11 @@ def show(value: object) -> str:
 
 
 def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
-    location = ".".join(_plain(str(part)) for part in fault["loc"])
+    location = ".".join(plain(str(part)) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         near = nearest(str(fault["loc"][-1])[:_LONGEST], known)
-        return Fault(
-            field=location, problem="is no field of this request" + (f"; did you mean {near}?" if near else "")
-        )
+        hint = f"; did you mean {near}?" if near else ""
+        return Fault(field=location, problem=f"is no field of this request{hint}")
     if fault["type"] == "missing":
         return Fault(field=location, problem="is required and missing")
     if fault["loc"][-1:] == ("day_of_week",) and fault.get("input", "") is None:
@@ -117,6 +116,6 @@ def _fault(fault: dict[str, Any], *, known: Iterable[str]) -> Fault:
     return Fault(field=location, problem=message[0].lower() + message[1:], found=found)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Shortens text from a caller and replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()[:_LONGEST]

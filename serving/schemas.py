@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, FailFast, Field
 
 from pricing.decision.request import Decision, PriceRequest
 from pricing.registry.version import ShownCompetitor
@@ -12,13 +12,7 @@ from serving.follower import FollowerState, Following
 from serving.problems import ProblemBody
 
 
-class Strict(BaseModel):
-    """Base of request bodies; refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PriceRequests(Strict):
+class PriceRequests(BaseModel, frozen=True, extra="forbid"):
     """Several requests at once, answered by one model version."""
 
     # Fails at the first bad item; then all are read one by one: the faults of a million items would fill the memory.
@@ -37,9 +31,6 @@ class Decisions(BaseModel):
     decisions: list[Decision | ItemError]
 
 
-Grade = Literal["tested", "own_history", "category", "prior_only"]
-
-
 class Meaning(BaseModel):
     """A code in words."""
 
@@ -50,13 +41,10 @@ class Meaning(BaseModel):
 class Known(BaseModel):
     """How well an elasticity is known."""
 
-    grade: Grade = Field(description="From random draws, own price changes, the category's, or a prior alone.")
+    grade: Literal["tested", "own_history", "category", "prior_only"] = Field(description="What it was learnt from.")
     moves: int = Field(description="Price moves of persons in the history that it was learnt from.")
     prices: int = Field(description="Distinct prices ever charged.")
-    doubts: str = Field(
-        description="What speaks against it, joined by commas: few_moves, trend (demand moved before the price did), "
-        "dip_after_cut (shoppers laid in), kinds_disagree (of moves), at_limit, moved_together (with other prices)."
-    )
+    doubts: str = Field(description="Codes of what speaks against it, joined by commas.")
     why: str = Field(description="Why the price stays, a sentence whose subject it is; empty where it may move by it.")
 
 
@@ -146,9 +134,7 @@ class ModelInfo(BaseModel):
     horizon: int | None = None
     kind: str | None = Field(default=None, description="train, or refresh when it carries an older version's weights.")
     weights: str | None = Field(default=None, description="Hash of the weights.")
-    grades: dict[str, float] | None = Field(
-        default=None, description="Share of the recent units per grade of elasticity, 0 to 1."
-    )
+    grades: dict[str, float] | None = Field(default=None, description="Share of recent units per grade, 0 to 1.")
     holds_only: bool | None = Field(default=None, description="Whether no price moves by elasticities, too few known.")
     backtest: dict[str, Any] | None = Field(default=None, description="Figures of the walk-forward backtest behind it.")
     data: dict[str, Any] | None = Field(default=None, description="The rows read; where they lay only to scope admin.")

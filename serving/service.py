@@ -64,7 +64,7 @@ class Service:
         answers = self._attempt(served.pricer, asked, current, at)
         if answers is None:
             self.metrics.edge_fallbacks.inc(len(asked))
-            answers = served.rules and self._attempt(served.rules, asked, current, at)
+            answers = None if served.rules is None else self._attempt(served.rules, asked, current, at)
         if answers is None:
             rules, switches = self.follower.rules.pricer, current.control.switches.at(at)
             answers = rules.price_detailed(asked, today=at.date(), switches=switches)

@@ -1,7 +1,6 @@
 """Routes that describe what is served: products, their elasticity, the model, the strategies."""
 
 import datetime as dt
-import math
 from collections import Counter
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,20 +17,11 @@ from pricing.registry.version import (
     shown_competitor,
     shown_elasticities,
 )
+from serving import schemas
 from serving.api import Endpoint, encode
 from serving.follower import Served
-from serving.problems import ProblemError
-from serving.schemas import (
-    Configuration,
-    Elasticity,
-    Follow,
-    ModelInfo,
-    Product,
-    Products,
-    Strategies,
-    Strategy,
-    SwitchedPrices,
-)
+from serving.problems import refused
+from serving.schemas import Elasticity
 from serving.service import Service
 
 
@@ -45,67 +35,64 @@ def products(service: Service) -> bytes:
 def elasticity(service: Service, product_id: str) -> Elasticity:
     """Tells how demand for a product answers to its price, at list price, over a week without promotion or holiday."""
     served = service.follower.current.champion
-    row = find_row(served, product_id)
-    if served.version is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
-    if row is None:
-        text = f"version {served.name} does not know product {product_id[:200]!r}"
-        raise ProblemError(HTTPStatus.NOT_FOUND, text)
-    return elasticity_of(served.name, served.version, row)
+    found = known_elasticity(served, product_id)
+    if found is None:
+        raise refused("product_id", f"is not known to version {served.name}", status=HTTPStatus.NOT_FOUND)
+    return found
 
 
-def model(service: Service) -> ModelInfo:
+def model(service: Service) -> schemas.ModelInfo:
     """Describes what answers now, and how following goes."""
-    current, now = service.follower.current, service.now()
+    current, now, settings = service.follower.current, service.now(), service.settings
     served, version = current.champion, current.champion.version
     admin = service.authenticator.may(request.environ, "admin")
     switches = current.control.switches.at(now)
     count = Counter(switch.action for switch in switches)
-    return ModelInfo(
+    return schemas.ModelInfo(
         model_version=served.name,
         **(_described(version, today=now.date(), addresses=admin) if version else {}),
-        following=Follow.of(service.follower.following, addresses=admin),
-        switches=SwitchedPrices(
+        following=schemas.Follow.of(service.follower.following, addresses=admin),
+        switches=schemas.SwitchedPrices(
             freezes=count["freeze"],
             overrides=count["override"],
             everything=next((switch.action for switch in switches if switch.scope == "all"), None),
         ),
-        configuration=_configuration(service, served),
-        keys={"needed": service.settings.keys_needed, "known": len(service.settings.keys)},
+        configuration=schemas.Configuration(
+            file=str(settings.file.path) if settings.file.path else None,
+            replaced=dict(served.settings.replaced),
+            ignored=dict(served.settings.ignored),
+            time_zone=settings.config.zone.key if settings.config.zone else None,
+            strategy=served.config.decision.strategy,
+            guardrails=served.config.decision.guardrails.model_dump(mode="json"),
+        ),
+        keys={"needed": settings.keys_needed, "known": len(settings.keys)},
     )
 
 
-def _configuration(service: Service, served: Served) -> Configuration:
-    file, decision = service.settings.file.path, served.config.decision
-    zone = service.settings.config.zone
-    return Configuration(
-        file=None if file is None else str(file),
-        replaced=dict(served.settings.replaced),
-        ignored=dict(served.settings.ignored),
-        time_zone=None if zone is None else zone.key,
-        strategy=decision.strategy,
-        guardrails=decision.guardrails.model_dump(mode="json"),
-    )
-
-
-def strategies(service: Service) -> Strategies:
+def strategies(service: Service) -> schemas.Strategies:
     """Lists the strategies that a request may name."""
     decision = service.follower.current.champion.config.decision
-    found = []
-    for name, settings in decision.strategies.items():
-        description = (type(settings).__doc__ or "").strip().splitlines()[0]
-        own = settings.model_dump(exclude_none=True)
-        found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
-    return Strategies(strategies=found)
+    return schemas.Strategies(
+        strategies=[
+            schemas.Strategy(
+                name=name,
+                default=name == decision.strategy,
+                description=(type(settings).__doc__ or "").strip().partition("\n")[0],
+                settings=settings.model_dump(exclude_none=True),
+            )
+            for name, settings in decision.strategies.items()
+        ]
+    )
 
 
-def find_row(served: Served, product_id: str) -> int | None:
-    """The row of a product in the served version's arrays; None when it is not known there."""
+def known_elasticity(served: Served, product_id: str) -> Elasticity | None:
+    """The elasticity of a product; None where the served version does not know it."""
     if served.version is None:
         return None
     ids = served.version.demand.product_ids
     row = int(np.searchsorted(ids, product_id))
-    return row if row < len(ids) and ids[row] == product_id else None
+    known = row < len(ids) and ids[row] == product_id
+    return elasticity_of(served.name, served.version, row) if known else None
 
 
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
@@ -160,34 +147,30 @@ def _all_products(served: Served) -> bytes:
 
 
 def _products(served: Served, category: str | None) -> bytes:
-    if served.version is None:
-        return encode(Products(products=[]))
-    facts, ids = served.version.facts, served.version.facts.product_ids
-    rows = np.arange(len(ids)) if category is None else np.flatnonzero(facts.categories == category)
-    shown = shown_elasticities(served.version.demand, rows)
-    numbers = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
-    columns = {
-        "product_id": ids[rows].tolist(),
-        "category": facts.categories[rows].tolist(),
-        **{name: [_known(value) for value in getattr(facts, name)[rows].tolist()] for name in numbers},
-        "comp_price_date": facts.comp_price_date[rows].tolist(),
-        "cost_assumed": facts.cost_assumed[rows].tolist(),
-        "elasticity": shown["elasticity"].tolist(),
-        "elasticity_low": shown["low"].tolist(),
-        "elasticity_high": shown["high"].tolist(),
-        **_known_of(served.version, rows),
-    }
-    found = [Product(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
-    return encode(Products(products=found))
-
-
-def _known(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    found = []
+    if served.version is not None:
+        facts = served.version.facts
+        rows = np.arange(len(facts.product_ids)) if category is None else np.flatnonzero(facts.categories == category)
+        shown = shown_elasticities(served.version.demand, rows)
+        names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
+        columns = {
+            "product_id": facts.product_ids[rows].tolist(),
+            "category": facts.categories[rows].tolist(),
+            **{name: np.round(getattr(facts, name)[rows].astype(float), 4).tolist() for name in names},
+            "comp_price_date": facts.comp_price_date[rows].tolist(),
+            "cost_assumed": facts.cost_assumed[rows].tolist(),
+            "elasticity": shown["elasticity"].tolist(),
+            "elasticity_low": shown["low"].tolist(),
+            "elasticity_high": shown["high"].tolist(),
+            **_known_of(served.version, rows),
+        }
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return encode(schemas.Products.model_validate({"products": found}))
 
 
 ENDPOINTS = (
     Endpoint(
-        *("GET", "/products", products, Products),
+        *("GET", "/products", products, schemas.Products),
         query={"category": ({"type": "string"}, "Only products of this category.")},
     ),
     Endpoint(
@@ -195,6 +178,6 @@ ENDPOINTS = (
         scope="explain",
         problems=(HTTPStatus.NOT_FOUND,),
     ),
-    Endpoint("GET", "/model", model, ModelInfo),
-    Endpoint("GET", "/strategies", strategies, Strategies),
+    Endpoint("GET", "/model", model, schemas.ModelInfo),
+    Endpoint("GET", "/strategies", strategies, schemas.Strategies),
 )
