@@ -1,5 +1,6 @@
 """Endpoint definitions, and what surrounds each view: key, body, headers, request id, errors and counts."""
 
+import datetime as dt
 import json
 import re
 import secrets
@@ -8,16 +9,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from pricing.decision_log.write import LogWriter
+from serving.auth import Authenticator
+from serving.follower import Follower
+from serving.metrics import Metrics
 from serving.problems import CONTENT_TYPE, ProblemError, from_validation, plain, refused
-
-if TYPE_CHECKING:
-    from serving.service import Service
+from serving.settings import Settings
 
 JSON = "application/json"
 HEADERS = {
@@ -29,6 +32,18 @@ HEADERS = {
 _HARMLESS = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 View = Callable[..., BaseModel | bytes | Response]  # its first argument is the service, its docstring the summary
 Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Everything that the routes share; `now` is the present moment with a time zone."""
+
+    settings: Settings
+    follower: Follower
+    authenticator: Authenticator
+    log: LogWriter
+    metrics: Metrics
+    now: Callable[[], dt.datetime]
 
 
 @dataclass(frozen=True)
@@ -57,14 +72,14 @@ class Endpoint:
         return re.sub(r"\W+", "_", self.path.replace("{", "").replace("}", "")).strip("_")
 
 
-def register(app: Flask, service: "Service", endpoints: list[Endpoint]) -> None:
+def register(app: Flask, service: Service, endpoints: list[Endpoint]) -> None:
     """Adds a URL rule for every endpoint to the application."""
     for endpoint in endpoints:
         rule = re.sub(r"\{(\w+)\}", r"<path:\1>", endpoint.path)
         app.add_url_rule(rule, endpoint.name, _surrounded(endpoint, service), methods=[endpoint.method])
 
 
-def _surrounded(endpoint: Endpoint, service: "Service") -> Callable[..., Response]:
+def _surrounded(endpoint: Endpoint, service: Service) -> Callable[..., Response]:
     """The view with everything around it, in one function, since it is done for every price."""
     view, authorise, name = endpoint.view, service.authenticator.authorise, endpoint.name
     known, requests = frozenset(endpoint.query), service.metrics.requests

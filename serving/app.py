@@ -13,14 +13,13 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.shop_time import shop_now
-from serving.api import problem_response, register, response
+from serving.api import Service, problem_response, register, response
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics, State
 from serving.openapi import endpoints as document_endpoints
 from serving.problems import ProblemError
 from serving.routes import catalogue, explain, health, pricing
-from serving.service import Service
 from serving.settings import Settings, read_settings
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from pricing.decision.detailed import DetailedDecision
 
 if TYPE_CHECKING:
-    from serving.service import Service
+    from serving.api import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

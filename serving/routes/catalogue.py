@@ -18,11 +18,10 @@ from pricing.registry.version import (
     shown_elasticities,
 )
 from serving import schemas
-from serving.api import Endpoint, encode
+from serving.api import Endpoint, Service, encode
 from serving.follower import Served
 from serving.problems import refused
 from serving.schemas import Elasticity
-from serving.service import Service
 
 
 def products(service: Service) -> bytes:

@@ -13,13 +13,12 @@ from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
-from serving.api import Endpoint, body_of
+from serving.api import Endpoint, Service, body_of
 from serving.follower import VERSION_ERRORS, Served
 from serving.problems import from_request_error
 from serving.routes.catalogue import known_elasticity
-from serving.routes.pricing import EXAMPLE
+from serving.routes.pricing import EXAMPLE, version_for
 from serving.schemas import Elasticity, Meaning
-from serving.service import Service
 
 NOTE = (
     "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
@@ -114,7 +113,7 @@ def _as_priced(service: Service, product_id: str, compute: Callable[[Served], Co
         ProblemError: The request cannot be priced.
     """
     current = service.follower.current
-    served = service.version_for(product_id, service.now().date(), current=current)
+    served = version_for(product_id, service.now().date(), current=current)
     try:
         if served is not current.champion:
             with contextlib.suppress(*VERSION_ERRORS):

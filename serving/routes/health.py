@@ -5,12 +5,11 @@ from http import HTTPStatus
 
 from flask import Response
 
-from serving.api import Endpoint, response
+from serving.api import Endpoint, Service, response
 from serving.follower import VERSION_ERRORS
 from serving.metrics import CONTENT_TYPE
 from serving.problems import ProblemError
 from serving.schemas import Follow, Ready
-from serving.service import Service
 
 
 def live(_: Service) -> bytes:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -10,14 +11,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, body_of, encode, refuse_twice, sent_body
+from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body
 from serving.follower import Current, Served
 from serving.problems import ProblemError, from_request_error, from_validation, refused
 from serving.schemas import Decisions, PriceRequests
-from serving.service import Service
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -27,6 +28,7 @@ EXAMPLE = {
     "comp_price": 21.5,
     "is_promo": True,
 }
+_log = logging.getLogger(__name__)
 _DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
 
@@ -35,8 +37,8 @@ def get_price(service: Service) -> bytes:
     dry, asked = _dry_run(), [body_of(PriceRequest)]
     at, current = service.now(), service.follower.current
     try:
-        answers = service.price(
-            service.version_for(asked[0].product_id, at.date(), current=current), asked, current=current, at=at
+        answers = _price(
+            service, version_for(asked[0].product_id, at.date(), current=current), asked, current=current, at=at
         )
     except RequestError as error:
         raise from_request_error(error) from error
@@ -54,7 +56,7 @@ def get_prices(service: Service) -> bytes:
     by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
     for place, item in enumerate(asked):
         if isinstance(item, PriceRequest):
-            served = service.version_for(item.product_id, at.date(), current=current)
+            served = version_for(item.product_id, at.date(), current=current)
             by_version.setdefault(served, []).append((place, item))
     for served, placed in by_version.items():
         answers = _each(service, served, [item for _, item in placed], current, at, dry=dry)
@@ -65,12 +67,67 @@ def get_prices(service: Service) -> bytes:
     return b'{"decisions":[%b]}' % b",".join(bodies)
 
 
+def version_for(product_id: str, day: dt.date, *, current: Current) -> Served:
+    """What prices a product on a day: the version that an experiment tries on it, else the champion."""
+    assigned = current.control.experiments.of(product_id, day) if current.arms else None
+    if assigned is None or assigned.arm.kind != "challenger":
+        return current.champion
+    return current.arms.get(assigned.arm.of, current.champion)
+
+
+def _price(
+    service: Service, served: Served, asked: Sequence[PriceRequest], *, current: Current, at: dt.datetime
+) -> list[DetailedDecision]:
+    """Prices requests in one pass by `served`, or by what stands behind it where that fails.
+
+    An arm that fails, or refuses what the champion accepts, leaves the answer to the champion.
+
+    Raises:
+        RequestError: A request contradicts itself or names an unknown strategy; of many, an arm refuses one.
+    """
+    if served is not current.champion:
+        try:
+            answers = _attempt(served.pricer, asked, current, at)
+        except RequestError:
+            if len(asked) > 1:
+                raise
+            answers = None
+        if answers is None:
+            answers = _price(service, current.champion, asked, current=current, at=at)
+            service.metrics.arm_failures.inc(len(asked))
+        return answers
+    answers = _attempt(served.pricer, asked, current, at)
+    if answers is None:
+        service.metrics.edge_fallbacks.inc(len(asked))
+        answers = None if served.rules is None else _attempt(served.rules, asked, current, at)
+    if answers is None:
+        rules, switches = service.follower.rules.pricer, current.control.switches.at(at)
+        answers = rules.price_detailed(asked, today=at.date(), switches=switches)
+    return answers
+
+
+def _attempt(
+    pricer: Pricer, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
+) -> list[DetailedDecision] | None:
+    """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix."""
+    control = current.control
+    try:
+        return pricer.price_detailed(
+            asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
+        )
+    except RequestError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever fails in a version, a price is answered
+        _log.exception("version %s could not price %d request(s)", pricer.version, len(asked))
+        return None
+
+
 def _each(
     service: Service, served: Served, asked: list[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
 ) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
     try:
-        answers = service.price(served, asked, current=current, at=at)
+        answers = _price(service, served, asked, current=current, at=at)
     except RequestError as error:
         if len(asked) == 1:
             return [from_request_error(error)]

@@ -25,8 +25,8 @@ from pricing.registry.published import (
     put_version,
     versions_prefix,
 )
+from serving.api import Service
 from serving.app import close_app, create_app
-from serving.service import Service
 from serving.settings import Settings, read_settings
 
 MODEL = "pricing"
