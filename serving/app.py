@@ -19,7 +19,7 @@ from serving.follower import Follower
 from serving.metrics import Metrics, State
 from serving.openapi import endpoints as document_endpoints
 from serving.problems import ProblemError
-from serving.routes import catalogue, explain, health, pricing
+from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
-    table = [endpoint for module in (pricing, explain, catalogue, health) for endpoint in module.ENDPOINTS]
+    table = [endpoint for module in (pricing, explain, catalogue, status) for endpoint in module.ENDPOINTS]
     table += document_endpoints(table)
     register(app, service, table)
     app.add_url_rule("/", "root", lambda: response(b"", "text/html", status=HTTPStatus.FOUND, Location="docs"))

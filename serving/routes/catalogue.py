@@ -1,27 +1,90 @@
-"""Routes that describe what is served: products, their elasticity, the model, the strategies."""
+"""Routes that describe what is known: products, their elasticity, the strategies."""
 
 import datetime as dt
-from collections import Counter
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flask import request
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from pricing.registry.version import (
     LoadedVersion,
+    ShownCompetitor,
     elasticity_knowledge,
-    shares_by_grade,
     shown_competitor,
     shown_elasticities,
 )
-from serving import schemas
 from serving.api import Endpoint, Service, encode
 from serving.follower import Served
 from serving.problems import refused
-from serving.schemas import Elasticity
+
+
+class Known(BaseModel):
+    """How well an elasticity is known."""
+
+    grade: Literal["tested", "own_history", "category", "prior_only"] = Field(description="What it was learnt from.")
+    moves: int = Field(description="Price moves of persons in the history that it was learnt from.")
+    prices: int = Field(description="Distinct prices ever charged.")
+    doubts: str = Field(description="Codes of what speaks against it, joined by commas.")
+    why: str = Field(description="Why the price stays, a sentence whose subject it is; empty where it may move by it.")
+
+
+class Product(Known):
+    """What the served version knows of a product."""
+
+    product_id: str
+    category: str
+    price: float | None = Field(description="Price charged last.")
+    list_price: float | None
+    unit_cost: float | None = Field(description="Without tax.")
+    tax_rate: float | None = Field(description="A fraction of the net price; null where it was never given.")
+    comp_price: float | None = Field(description="The competitor's newest price known; null where none is.")
+    comp_price_date: dt.date | None = Field(description="The day on which that was seen.")
+    cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
+    stock: float | None = Field(description="Units left when the history ended.")
+    elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
+    elasticity_low: float = Field(description="Low end of its 80 % interval.")
+    elasticity_high: float = Field(description="High end of its 80 % interval.")
+
+
+class Products(BaseModel):
+    """Every product the served version knows, by id; empty without a version."""
+
+    products: list[Product]
+
+
+class Elasticity(Known):
+    """The percentage by which demand changes when the price rises by one percent."""
+
+    product_id: str
+    elasticity: float
+    low: float = Field(description="Low end of the 80 % interval.")
+    high: float = Field(description="High end of the 80 % interval.")
+    source: Literal["model", "category"] = Field(description="Whether own history or only its category is behind it.")
+    parent_id: str | None = Field(description="The product of whose stores or channels it is one.")
+    shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
+    list_price: float = Field(description="The price at which it holds.")
+    state_date: dt.date = Field(description="The day as of which it holds.")
+    competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
+    model_version: str
+
+
+class Strategy(BaseModel):
+    """An objective that a decision can maximise."""
+
+    name: str
+    default: bool
+    description: str
+    settings: dict[str, Any]
+
+
+class Strategies(BaseModel):
+    """The strategies that a request may name."""
+
+    strategies: list[Strategy]
 
 
 def products(service: Service) -> bytes:
@@ -40,40 +103,12 @@ def elasticity(service: Service, product_id: str) -> Elasticity:
     return found
 
 
-def model(service: Service) -> schemas.ModelInfo:
-    """Describes what answers now, and how following goes."""
-    current, now, settings = service.follower.current, service.now(), service.settings
-    served, version = current.champion, current.champion.version
-    admin = service.authenticator.may(request.environ, "admin")
-    switches = current.control.switches.at(now)
-    count = Counter(switch.action for switch in switches)
-    return schemas.ModelInfo(
-        model_version=served.name,
-        **(_described(version, today=now.date(), addresses=admin) if version else {}),
-        following=schemas.Follow.of(service.follower.following, addresses=admin),
-        switches=schemas.SwitchedPrices(
-            freezes=count["freeze"],
-            overrides=count["override"],
-            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
-        ),
-        configuration=schemas.Configuration(
-            file=str(settings.file.path) if settings.file.path else None,
-            replaced=dict(served.settings.replaced),
-            ignored=dict(served.settings.ignored),
-            time_zone=settings.config.zone.key if settings.config.zone else None,
-            strategy=served.config.decision.strategy,
-            guardrails=served.config.decision.guardrails.model_dump(mode="json"),
-        ),
-        keys={"needed": settings.keys_needed, "known": len(settings.keys)},
-    )
-
-
-def strategies(service: Service) -> schemas.Strategies:
+def strategies(service: Service) -> Strategies:
     """Lists the strategies that a request may name."""
     decision = service.follower.current.champion.config.decision
-    return schemas.Strategies(
+    return Strategies(
         strategies=[
-            schemas.Strategy(
+            Strategy(
                 name=name,
                 default=name == decision.strategy,
                 description=(type(settings).__doc__ or "").strip().partition("\n")[0],
@@ -115,25 +150,6 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     )
 
 
-def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
-    """What a version says of itself; where the rows behind it lay only if `addresses`."""
-    demand = version.demand
-    shares = shares_by_grade(demand, version.facts).items()
-    return {
-        "products": len(demand.product_ids),
-        "state_date": demand.state_date,
-        "state_age_days": (today - demand.state_date).days,
-        "period": demand.period,
-        "horizon": demand.horizon,
-        "kind": version.meta["kind"],
-        "weights": version.weights_hash,
-        "grades": {name: round(share, 4) for name, share in shares},
-        "holds_only": version.holds_only,
-        "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
-        "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
-    }
-
-
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
     """How well the elasticity of each product in `rows` is known, as columns."""
     columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
@@ -164,12 +180,12 @@ def _products(served: Served, category: str | None) -> bytes:
             **_known_of(served.version, rows),
         }
         found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return encode(schemas.Products.model_validate({"products": found}))
+    return encode(Products.model_validate({"products": found}))
 
 
 ENDPOINTS = (
     Endpoint(
-        *("GET", "/products", products, schemas.Products),
+        *("GET", "/products", products, Products),
         query={"category": ({"type": "string"}, "Only products of this category.")},
     ),
     Endpoint(
@@ -177,6 +193,5 @@ ENDPOINTS = (
         scope="explain",
         problems=(HTTPStatus.NOT_FOUND,),
     ),
-    Endpoint("GET", "/model", model, schemas.ModelInfo),
-    Endpoint("GET", "/strategies", strategies, schemas.Strategies),
+    Endpoint("GET", "/strategies", strategies, Strategies),
 )

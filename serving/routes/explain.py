@@ -16,9 +16,8 @@ from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
 from serving.api import Endpoint, Service, body_of
 from serving.follower import VERSION_ERRORS, Served
 from serving.problems import from_request_error
-from serving.routes.catalogue import known_elasticity
+from serving.routes.catalogue import Elasticity, known_elasticity
 from serving.routes.pricing import EXAMPLE, version_for
-from serving.schemas import Elasticity, Meaning
 
 NOTE = (
     "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
@@ -37,6 +36,13 @@ class ExplainRequest(BaseModel, frozen=True, extra="forbid"):
     of: Literal["price", "demand"] = Field(
         default="price", description="demand: units over the requested period at the request's recommended price."
     )
+
+
+class Meaning(BaseModel):
+    """A code in words."""
+
+    code: str
+    meaning: str
 
 
 class ExplainAnswer(BaseModel):

@@ -5,9 +5,10 @@ import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Annotated
 
 from flask import request
-from pydantic import ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
@@ -17,8 +18,7 @@ from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body
 from serving.follower import Current, Served
-from serving.problems import ProblemError, from_request_error, from_validation, refused
-from serving.schemas import Decisions, PriceRequests
+from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
 EXAMPLE = {
     "product_id": "SKU12345",
@@ -32,20 +32,34 @@ _log = logging.getLogger(__name__)
 _DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
 
+class PriceRequests(BaseModel, frozen=True, extra="forbid"):
+    """Several requests at once, answered by one model version."""
+
+    # Fails at the first bad item; then all are read one by one: the faults of a million items would fill the memory.
+    requests: Annotated[list[PriceRequest], FailFast(), Field(min_length=1)]
+
+
+class ItemError(BaseModel):
+    """Stands in the place of an item that could not be priced as it was sent."""
+
+    error: ProblemBody
+
+
+class Decisions(BaseModel):
+    """One decision or error for each request, in order."""
+
+    decisions: list[Decision | ItemError]
+
+
 def get_price(service: Service) -> bytes:
     """Prices one product."""
-    dry, asked = _dry_run(), [body_of(PriceRequest)]
+    dry, asked = _dry_run(), body_of(PriceRequest)
     at, current = service.now(), service.follower.current
-    try:
-        answers = _price(
-            service, version_for(asked[0].product_id, at.date(), current=current), asked, current=current, at=at
-        )
-    except RequestError as error:
-        raise from_request_error(error) from error
-    body = encode(answers[0].decision)
-    if not dry:
-        _record(service, asked, answers, [body], at)
-    return body
+    served = version_for(asked.product_id, at.date(), current=current)
+    (found,) = _each(service, served, [asked], current, at, dry=dry)
+    if isinstance(found, ProblemError):
+        raise found
+    return found
 
 
 def get_prices(service: Service) -> bytes:
@@ -136,17 +150,10 @@ def _each(
         return [answer for half in halves for answer in _each(service, served, half, current, at, dry=dry)]
     bodies = [encode(answer.decision) for answer in answers]
     if not dry:
-        _record(service, asked, answers, bodies, at)
+        lines = zip(asked, answers, bodies, strict=True)
+        service.log.append([LogEntry(item, answer, at, body) for item, answer, body in lines])
+        service.metrics.decided(answers)
     return list(bodies)
-
-
-def _record(
-    service: Service, asked: list[PriceRequest], detailed: list[DetailedDecision], bodies: list[bytes], at: dt.datetime
-) -> None:
-    """Logs and counts decisions; `bodies` are the responses."""
-    lines = zip(asked, detailed, bodies, strict=True)
-    service.log.append([LogEntry(item, answer, at, body) for item, answer, body in lines])
-    service.metrics.decided(detailed)
 
 
 def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:

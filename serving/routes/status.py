@@ -1,0 +1,166 @@
+"""Routes that say how the service is: liveness, readiness, what answers, metrics."""
+
+import datetime as dt
+import math
+from collections import Counter
+from http import HTTPStatus
+from typing import Any, Literal
+
+from flask import Response, request
+from pydantic import BaseModel, Field
+
+from pricing.registry.version import LoadedVersion, shares_by_grade
+from pricing.served_config import Difference
+from serving.api import Endpoint, Service, response
+from serving.follower import VERSION_ERRORS, FollowerState, Following
+from serving.metrics import CONTENT_TYPE
+from serving.problems import ProblemError
+
+
+class Follow(BaseModel):
+    """How following what is published goes."""
+
+    state: FollowerState
+    champion: str | None = Field(description="The version that is published, as far as it is known.")
+    detail: str | None = Field(description="What went wrong last: in /model, to keys of scope admin; else null.")
+    refused: dict[str, str] = Field(description="Versions that are not served, and why; as detail.")
+
+    @classmethod
+    def of(cls, following: Following, *, addresses: bool) -> "Follow":
+        """Converts the state; `addresses` says whether the caller may read addresses and paths."""
+        refused = following.refused if addresses else dict.fromkeys(following.refused, "the service's log says why")
+        detail = following.detail if addresses else None
+        return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
+
+
+class Configuration(BaseModel):
+    """What the answers follow: the settings that the version carries, and over them the file's `decision`."""
+
+    file: str | None = Field(description="The file that the service was started with; null: none.")
+    replaced: dict[str, Difference] = Field(description="Settings where they differ and the file's counts.")
+    ignored: dict[str, Difference] = Field(description="Settings where they differ and the version's counts.")
+    time_zone: str | None = Field(description="The shop's time zone, whose day is today; null: the machine's own.")
+    strategy: str = Field(description="The strategy of a request that names none.")
+    guardrails: dict[str, Any] = Field(description="The guardrails in force.")
+
+
+class SwitchedPrices(BaseModel):
+    """Prices that a person has frozen or given."""
+
+    freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
+    overrides: int = Field(description="Switches that give a price.")
+    everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
+
+
+class ModelInfo(BaseModel):
+    """What answers now. What is told of a version is null without one."""
+
+    model_version: str = Field(description='"none" while rules answer because there is no version.')
+    products: int = 0
+    state_date: dt.date | None = Field(default=None, description="The last day that the model has read.")
+    state_age_days: int | None = None
+    period: str | None = None
+    horizon: int | None = None
+    kind: str | None = Field(default=None, description="train, or refresh when it carries an older version's weights.")
+    weights: str | None = Field(default=None, description="Hash of the weights.")
+    grades: dict[str, float] | None = Field(default=None, description="Share of recent units per grade, 0 to 1.")
+    holds_only: bool | None = Field(default=None, description="Whether no price moves by elasticities, too few known.")
+    backtest: dict[str, Any] | None = Field(default=None, description="Figures of the walk-forward backtest behind it.")
+    data: dict[str, Any] | None = Field(default=None, description="The rows read; where they lay only to scope admin.")
+    following: Follow
+    switches: SwitchedPrices
+    configuration: Configuration
+    keys: dict[str, bool | int] = Field(description="Whether API keys are `needed`, and how many are `known`.")
+
+
+class Ready(BaseModel):
+    """Whether prices come out, and by what."""
+
+    status: Literal["ok"]
+    model_version: str
+    following: Follow
+
+
+def live(_: Service) -> bytes:
+    """Says that the process answers."""
+    return b'{"status":"ok"}'
+
+
+def ready(service: Service) -> Ready:
+    """Says that a version is served and prices a golden request.
+
+    Raises:
+        ProblemError: 503 while no version is served, or when pricing fails.
+    """
+    served, following = service.follower.current.champion, service.follower.following
+    if served.version is None:
+        text = f"no model version is served (following: {following.state}); prices come by rule meanwhile"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
+    try:
+        price = served.price_golden()
+    except VERSION_ERRORS as error:
+        text = f"version {served.name} cannot price ({type(error).__name__})"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
+    if not 0 < price < math.inf:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
+    return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
+
+
+def model(service: Service) -> ModelInfo:
+    """Describes what answers now, and how following goes."""
+    current, now, settings = service.follower.current, service.now(), service.settings
+    served, version = current.champion, current.champion.version
+    admin = service.authenticator.may(request.environ, "admin")
+    switches = current.control.switches.at(now)
+    count = Counter(switch.action for switch in switches)
+    return ModelInfo(
+        model_version=served.name,
+        **(_described(version, today=now.date(), addresses=admin) if version else {}),
+        following=Follow.of(service.follower.following, addresses=admin),
+        switches=SwitchedPrices(
+            freezes=count["freeze"],
+            overrides=count["override"],
+            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
+        ),
+        configuration=Configuration(
+            file=str(settings.file.path) if settings.file.path else None,
+            replaced=dict(served.settings.replaced),
+            ignored=dict(served.settings.ignored),
+            time_zone=settings.config.zone.key if settings.config.zone else None,
+            strategy=served.config.decision.strategy,
+            guardrails=served.config.decision.guardrails.model_dump(mode="json"),
+        ),
+        keys={"needed": settings.keys_needed, "known": len(settings.keys)},
+    )
+
+
+def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
+    """What a version says of itself; where the rows behind it lay only if `addresses`."""
+    demand = version.demand
+    shares = shares_by_grade(demand, version.facts).items()
+    return {
+        "products": len(demand.product_ids),
+        "state_date": demand.state_date,
+        "state_age_days": (today - demand.state_date).days,
+        "period": demand.period,
+        "horizon": demand.horizon,
+        "kind": version.meta["kind"],
+        "weights": version.weights_hash,
+        "grades": {name: round(share, 4) for name, share in shares},
+        "holds_only": version.holds_only,
+        "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
+        "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
+    }
+
+
+def metrics(service: Service) -> Response:
+    """Gives what Prometheus reads."""
+    return response(service.metrics.page(), CONTENT_TYPE)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/health/live", live, None, scope=None),
+    Endpoint("GET", "/health/ready", ready, Ready, scope=None, problems=(HTTPStatus.SERVICE_UNAVAILABLE,)),
+    Endpoint("GET", "/model", model, ModelInfo),
+    Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
+)
