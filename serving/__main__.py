@@ -42,12 +42,11 @@ class JsonFormatter(logging.Formatter):
             "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "process": record.process,
             "message": redact_text(record.getMessage()),
         }
         if record.exc_info:
             line["traceback"] = redact_text(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def log_config(level: str) -> dict[str, Any]:
@@ -86,7 +85,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "serving on http://%s:%d (documents: /docs); versions from %s, decisions to %s",
         *(settings.host, settings.port, redact_url(settings.published), redact_url(settings.decisions_url)),
     )
-    _serve(settings, logs)
+    multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
+    MPServer(
+        "serving.app:application",
+        factory=True,
+        address=bind_address(settings.host),
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=1,
+        blocking_threads=settings.config.serving.threads,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=1000 * KEEP_ALIVE_SECONDS),
+        respawn_failed_workers=True,
+        workers_kill_timeout=GRACE_SECONDS,
+        log_dictconfig=logs,
+    ).serve()
     return 0
 
 
@@ -113,25 +127,6 @@ def _check(settings: Settings) -> None:
             raise PricingError(
                 f"cannot bind {settings.host}:{settings.port} ({error.strerror}); choose another port with PORT=…"
             ) from error
-
-
-def _serve(settings: Settings, logs: dict[str, Any]) -> None:
-    multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
-    MPServer(
-        "serving.app:application",
-        factory=True,
-        address=bind_address(settings.host),
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        http=HTTPModes.http1,
-        workers=1,
-        blocking_threads=settings.config.serving.threads,
-        backpressure=CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=1000 * KEEP_ALIVE_SECONDS),
-        respawn_failed_workers=True,
-        workers_kill_timeout=GRACE_SECONDS,
-        log_dictconfig=logs,
-    ).serve()
 
 
 if __name__ == "__main__":

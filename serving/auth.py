@@ -59,9 +59,8 @@ def _parse(words: list[str], *, where: str) -> ApiKey:
     name, key, scopes = words[0], words[1], frozenset(words[2].split(","))
     if len(key) < SHORTEST:
         raise ConfigError(f"{where}: the key of {name!r} is shorter than {SHORTEST} characters")
-    unknown = sorted(scopes - set(SCOPES))
-    if unknown:
-        raise ConfigError(f"{where}: unknown scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}")
+    for unknown in scopes - set(SCOPES):
+        raise ConfigError(f"{where}: unknown scope {unknown!r}; the scopes are {', '.join(SCOPES)}")
     return ApiKey(name, hashlib.sha256(key.encode()).digest(), scopes)
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,7 @@ from serving.api import JSON, Endpoint, response
 from serving.problems import CONTENT_TYPE, ProblemBody
 
 _EVERYWHERE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_WITH_BODY = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-)
-_PAGE = Path(__file__).with_name("docs.html")
+_WITH_BODY = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
 def endpoints(table: list[Endpoint]) -> list[Endpoint]:
@@ -60,12 +56,10 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             "operationId": endpoint.name,
             "summary": endpoint.summary,
             "responses": _responses(endpoint, references),
+            "parameters": _parameters(endpoint),
         }
-        if parameters := _parameters(endpoint):
-            operation["parameters"] = parameters
         if endpoint.takes:
-            schema = references[endpoint.takes, "validation"]
-            content = {"schema": schema} | ({"example": endpoint.example} if endpoint.example else {})
+            content = {"schema": references[endpoint.takes, "validation"], "example": endpoint.example}
             operation["requestBody"] = {"required": True, "content": {JSON: content}}
         if endpoint.scope:
             operation["security"] = [{}, {"key": []}, {"bearer": []}]
@@ -77,7 +71,6 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             "title": "Pricing",
             "version": pricing.__version__,
             "description": "A price for each product and day, with its confidence, under the retailer's guardrails.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
         "components": {
@@ -92,39 +85,37 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
 
 
 def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:
-    schema = references[endpoint.gives, "serialization"] if endpoint.gives else {"type": "string"}
-    if endpoint.media == JSON and not endpoint.gives:
-        schema = {"type": "object"}
-    answer = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
-    statuses = {*endpoint.problems, HTTPStatus.UNPROCESSABLE_ENTITY}
-    statuses |= {*(_EVERYWHERE if endpoint.scope else ()), *(_WITH_BODY if endpoint.takes else ())}
-    problem = {"schema": references[ProblemBody, "serialization"]}
-    return {"200": answer} | {
-        str(status.value): {"description": status.phrase, "content": {CONTENT_TYPE: problem}}
-        for status in sorted(statuses)
-    }
+    schema = {"type": "object" if endpoint.media == JSON else "string"}
+    if endpoint.gives:
+        schema = references[endpoint.gives, "serialization"]
+    answers = {"200": {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}}
+    problem = {CONTENT_TYPE: {"schema": references[ProblemBody, "serialization"]}}
+    for status in (
+        *endpoint.problems,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        *(_EVERYWHERE if endpoint.scope else ()),
+        *(_WITH_BODY if endpoint.takes else ()),
+    ):
+        answers[str(status.value)] = {"description": status.phrase, "content": problem}
+    return answers
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    inside = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in inside
-    ] + [
-        {"name": name, "in": "query", "schema": schema, "description": description}
-        for name, (schema, description) in endpoint.query.items()
+    inside, text = re.findall(r"{(\w+)}", endpoint.path), {"type": "string", "minLength": 1}
+    asked = [{"name": name, "in": "path", "required": True, "schema": text} for name in inside]
+    return asked + [
+        {"name": name, "in": "query", "schema": schema, "description": told}
+        for name, (schema, told) in endpoint.query.items()
     ]
 
 
 def _page() -> tuple[str, str]:
     """The page, and the security policy that lets its own style and script run, and nothing else."""
-    text = _PAGE.read_text(encoding="utf-8")
-    style, script = (text.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("style", "script"))
+    text = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
+    inside = (text.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("style", "script"))
+    style, script = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in inside)
     policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; connect-src 'self'; "
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; "
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
     return text, policy
-
-
-def _hash(text: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

@@ -31,8 +31,8 @@ from pricing.errors import SourceError
 from pricing.objects import open_store
 
 SCHEMA = 3
-_RETRY_SECONDS = 0.5  # between two attempts at a disk that takes nothing
-_KEPT = 10_000  # lines that wait in memory for it, about 16 MB
+_FLUSH_SECONDS = 0.5  # from one write to the disk to the next
+_KEPT = 10_000  # lines that wait in memory for a disk that takes none, about 16 MB
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class LogWriter:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
-        self._retry_at = 0.0
+        self._flush_at = 0.0
         self._issued = self._dropped = self._waiting = self._segments = 0
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
         self._segment: int | None = None
@@ -122,14 +122,14 @@ class LogWriter:
         self._sender.start()
 
     def append(self, entries: Sequence[LogEntry]) -> None:
-        """Writes decisions; never raises for a disk or a store."""
+        """Takes decisions, on the disk half a second later; never raises for a disk or a store."""
         bodies = [entry.encode() for entry in entries]
         with self._lock:
             for body in bodies:
                 self._issued += 1
                 head = b'{"schema":%d,"worker":"%b","sequence":%d,' % (SCHEMA, self.worker.encode(), self._issued)
                 self._lines.append(head + body[1:])
-            if time.monotonic() >= self._retry_at:
+            if time.monotonic() >= self._flush_at:
                 self._flush()
 
     def status(self) -> LogStatus:
@@ -147,11 +147,13 @@ class LogWriter:
 
     def _flush(self) -> None:
         """Writes the lines in memory to the open segment."""
+        if not self._lines:
+            return
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
         try:
             self._write_out(b"".join(self._lines))
         except OSError as error:
             self._note("disk", f"{self._folder}: {error.strerror or error}")
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
             excess = max(len(self._lines) - _KEPT, 0)
             del self._lines[:excess]
             self._dropped += excess
@@ -188,8 +190,7 @@ class LogWriter:
 
     def _close_segment(self) -> None:
         with self._lock:
-            if self._lines:
-                self._flush()
+            self._flush()
             if self._segment is None:
                 return
             try:
@@ -200,11 +201,15 @@ class LogWriter:
             self._segment = None
 
     def _send_on(self) -> None:
-        last = False
+        last, sent_at = False, time.monotonic()
         while not last:
-            last = self._closing.wait(self._segment_seconds)
-            self._close_segment()
-            self._send()
+            last = self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds))
+            with self._lock:
+                self._flush()
+            if last or time.monotonic() - sent_at >= self._segment_seconds:
+                self._close_segment()
+                self._send()
+                sent_at = time.monotonic()
 
     def _send(self) -> None:
         """Puts closed segments into the store, and those that killed workers left; each is deleted once it is there."""

@@ -19,13 +19,7 @@ from serving.problems import from_request_error
 from serving.routes.catalogue import Elasticity, known_elasticity
 from serving.routes.pricing import EXAMPLE, version_for
 
-NOTE = (
-    "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
-    "something else were changed. Of a price the steps of its decision, of demand the terms of its sum; as printed, "
-    "the effects add up to value − baseline_value."
-)
-
-
+NOTE = "This explains the model's answer, not the world. The effects, as printed, add up to value − baseline_value."
 Computed = TypeVar("Computed", bound=BaseModel)
 
 
@@ -33,9 +27,7 @@ class ExplainRequest(BaseModel, frozen=True, extra="forbid"):
     """What to explain."""
 
     request: PriceRequest
-    of: Literal["price", "demand"] = Field(
-        default="price", description="demand: units over the requested period at the request's recommended price."
-    )
+    of: Literal["price", "demand"] = Field(default="price", description="demand: units at the recommended price.")
 
 
 class Meaning(BaseModel):
@@ -53,10 +45,7 @@ class ExplainAnswer(BaseModel):
     decision: Decision
     summary: str = Field(description="From where to where, in a sentence.")
     value: float = Field(description="The price, or the units over the requested period.")
-    baseline_value: float = Field(
-        description="What it starts from: the price charged now (under a draw, that at planning), or the units of a "
-        "mean period at the usual price."
-    )
+    baseline_value: float = Field(description="The price charged now, or units of a mean period at the usual price.")
     drivers: list[Driver] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
