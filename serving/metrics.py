@@ -2,6 +2,7 @@
 
 from collections import Counter as Count
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -24,8 +25,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("pricing_requests", "Requests answered.", "route", "status")
-        self.given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
-        self.reasons = self._counter("pricing_reasons", "Reasons named in answers.", "reason")
+        # Looked up for every price.
+        given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
+        self._given = lru_cache(maxsize=1000)(given.labels)
+        self._reasons = lru_cache(maxsize=1000)(self._counter("pricing_reasons", "Reasons named.", "reason").labels)
         self.bad_items = self._counter("pricing_bad_items", "Items of a batch that could not be priced as sent.")
         self.arm_failures = self._counter("pricing_challenger_failures", "Requests that an arm's version failed on.")
         self.edge_fallbacks = self._counter("pricing_edge_fallbacks", "Prices by rule since the model's answer failed.")
@@ -42,10 +45,10 @@ class Metrics:
         """Counts prices that were given."""
         for answer in detailed:
             decision, experiment = answer.decision, answer.experiment
-            self.given.labels(decision.source, decision.strategy, experiment.label if experiment else "").inc()
+            self._given(decision.source, decision.strategy, experiment.label if experiment else "").inc()
             self.confidence.observe(decision.confidence)
             for reason in decision.reasons:
-                self.reasons.labels(reason).inc()
+                self._reasons(reason).inc()
 
     def page(self) -> bytes:
         """The page that Prometheus reads."""
