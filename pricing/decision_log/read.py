@@ -99,12 +99,8 @@ def open_log(
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", int]]:
     """Yields a connection whose table `decisions` has the COLUMNS of each decision once, and how many are damaged.
 
-    Args:
-        url: The log's address.
-        since: Leaves out earlier days, but those archived that are needed to have a `few` decisions.
-        few: See `since`.
-        lines: Whether the table also has each `line`, whole.
-        drawn: Leaves out archived products of which no experiment drew a price that day or before.
+    Days before `since` are left out, but those archived that are needed to have a `few` decisions. With `lines` the
+    table also has each `line`, whole; `drawn` leaves out archived products of which no experiment drew a price so far.
 
     Raises:
         SourceError: The log cannot be read.
@@ -130,13 +126,8 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
 
     A line that came late joins its day's file. Damaged lines are kept in it.
 
-    Args:
-        url: The log's address.
-        before: The first day that stays as lines.
-        kept_since: The first day that is kept at all; None: all are.
-
-    Returns:
-        How many lines went into the archive.
+    `before` is the first day that stays as lines, `kept_since` the first that is kept at all (None: all are). Returns
+    how many lines went into the archive.
 
     Raises:
         SourceError: The log cannot be read or written.

@@ -17,7 +17,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,17 +39,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One decision with the figures behind it.
-
-    Attributes:
-        at: When it was decided, with a time zone.
-        body: The decision as JSON, where it was encoded already.
-    """
+    """One decision with the figures behind it."""
 
     request: PriceRequest
     answer: DetailedDecision
-    at: dt.datetime
-    body: bytes | None = None
+    at: dt.datetime  # when it was decided, with a time zone
+    body: bytes | None = None  # the decision as JSON, where it was encoded already
 
     def encode(self) -> bytes:
         """The line without its worker and sequence number, which the writer puts before it."""
@@ -75,21 +70,13 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class LogStatus:
-    """The counts of a writer, and its failure.
+    """The counts of a writer since it began, and its failure."""
 
-    Attributes:
-        issued: Decisions appended since the worker began.
-        written: Decisions on the disk.
-        dropped: Decisions given up because the disk accepted none for too long.
-        waiting: Closed segments in the folder that are not in the store yet, also those of earlier workers.
-        failure: Why the disk, or else the store, failed last; None once it takes them again.
-    """
-
-    issued: int
-    written: int
-    dropped: int
-    waiting: int
-    failure: str | None
+    issued: int  # decisions appended
+    written: int  # of them on the disk
+    dropped: int  # of them given up because the disk accepted none for too long
+    waiting: int  # closed segments in the folder that are not in the store yet, also those of earlier workers
+    failure: str | None  # why the disk, or else the store, failed last; None once it takes them again
 
 
 class LogWriter:
@@ -100,18 +87,10 @@ class LogWriter:
     it too, once its lock is free.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        url: str,
-        segment_seconds: float = 30.0,
-        write: Callable[[int, bytes], int] = os.write,
-    ) -> None:
+    def __init__(self, folder: Path, *, url: str, segment_seconds: float = 30.0) -> None:
         self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(8)}"
-        self._folder, self._store, self._segment_seconds, self._write = folder, open_store(url), segment_seconds, write
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self._folder, self._store, self._segment_seconds = folder, open_store(url), segment_seconds
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
         self._flush_at = 0.0
         self._issued = self._dropped = self._waiting = self._segments = 0
@@ -166,7 +145,7 @@ class LogWriter:
         try:
             done = 0
             while done < len(block):
-                done += self._write(segment, block[done:])
+                done += os.write(segment, block[done:])
         except OSError:
             os.ftruncate(segment, self._size)  # else the next attempt would repeat a line, or continue half of one
             raise

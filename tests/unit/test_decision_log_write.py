@@ -154,16 +154,17 @@ def test_of_a_killed_worker_the_segment_is_sent_and_of_a_living_one_it_is_left(t
     assert len(ids(tmp_path / "log")) == 100
 
 
-def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path) -> None:
-    full = True
+def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, whole = True, os.write
 
     def part(descriptor: int, block: bytes) -> int:
         if full:
-            os.write(descriptor, block[:10])
+            whole(descriptor, block[:10])
             raise OSError(errno.ENOSPC, "No space left on device")
-        return os.write(descriptor, block[:100])  # and some disks take a part at a time
+        return whole(descriptor, block[:100])  # and some disks take a part at a time
 
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"), write=part)
+    monkeypatch.setattr(os, "write", part)
+    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
     log.append([entry(1), entry(2)])
     failed = log.status()
     full = False
