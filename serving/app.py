@@ -26,11 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = None) -> Flask:
-    """Creates the application, which serves what it served last. Nothing follows what is published yet.
-
-    Raises:
-        ConfigError: An address cannot be used.
-    """
+    """Creates the application, which serves what it served last; raises ConfigError where an address is none."""
     serving = settings.config.serving
     service = Service(
         settings=settings,

@@ -75,8 +75,7 @@ class Authenticator:
         """Checks that a request (its WSGI environment) has the scope that its route needs; None needs no key.
 
         Raises:
-            ProblemError: 401 without a valid key, 403 when the key lacks the scope, or where none is needed and it does
-                not come from this machine.
+            ProblemError: 401 without a valid key, 403 without the scope, or, where none is needed, from elsewhere.
         """
         if scope is None:
             return

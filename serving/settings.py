@@ -60,6 +60,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
+    port = environment.get("PORT") or "8080"
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"PORT: expected a number from 1 to 65535, found {port!r}")
     return Settings(
         config=config,
         file=file,
@@ -67,7 +70,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         published=published_url(environment),
         decisions_url=log_url(environment),
         host=environment.get("HOST") or "127.0.0.1",
-        port=_port(environment.get("PORT") or "8080"),
+        port=int(port),
         keys=read_keys(environment),
     )
 
@@ -82,9 +85,3 @@ def bind_address(host: str) -> str:
         return "127.0.0.1" if host == "localhost" else str(ip_address(host.strip("[]")))
     except ValueError as error:
         raise ConfigError(f"HOST: expected an IP address or localhost, found {host!r}") from error
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise ConfigError(f"PORT: expected a number from 1 to 65535, found {text!r}")
-    return int(text)

@@ -44,14 +44,6 @@ class Configuration(BaseModel):
     guardrails: dict[str, Any] = Field(description="The guardrails in force.")
 
 
-class SwitchedPrices(BaseModel):
-    """Prices that a person has frozen or given."""
-
-    freezes: int = Field(description="Switches that freeze prices; each of a product, a category or everything.")
-    overrides: int = Field(description="Switches that give a price.")
-    everything: Literal["freeze", "override"] | None = Field(description="What counts for products without their own.")
-
-
 class ModelInfo(BaseModel):
     """What answers now. What is told of a version is null without one."""
 
@@ -68,7 +60,7 @@ class ModelInfo(BaseModel):
     backtest: dict[str, Any] | None = Field(default=None, description="Figures of the walk-forward backtest behind it.")
     data: dict[str, Any] | None = Field(default=None, description="The rows read; where they lay only to scope admin.")
     following: Follow
-    switches: SwitchedPrices
+    switches: dict[str, Any] = Field(description="`freezes` and `overrides` in force, and what counts for everything.")
     configuration: Configuration
     keys: dict[str, bool | int] = Field(description="Whether API keys are `needed`, and how many are `known`.")
 
@@ -93,16 +85,14 @@ def ready(service: Service) -> Ready:
         ProblemError: 503 while no version is served, or when pricing fails.
     """
     served, following = service.follower.current.champion, service.follower.following
-    if served.version is None:
-        text = f"no model version is served (following: {following.state}); prices come by rule meanwhile"
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
     try:
-        price = served.price_golden()
+        price = 0.0 if served.version is None else served.price_golden()
     except VERSION_ERRORS as error:
         text = f"version {served.name} cannot price ({type(error).__name__})"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
     if not 0 < price < math.inf:
-        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, f"version {served.name} gives no price")
+        text = f"version {served.name} gives no price (following: {following.state}); rules may answer meanwhile"
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
     return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
 
 
@@ -117,11 +107,11 @@ def model(service: Service) -> ModelInfo:
         model_version=served.name,
         **(_described(version, today=now.date(), addresses=admin) if version else {}),
         following=Follow.of(service.follower.following, addresses=admin),
-        switches=SwitchedPrices(
-            freezes=count["freeze"],
-            overrides=count["override"],
-            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
-        ),
+        switches={
+            "freezes": count["freeze"],
+            "overrides": count["override"],
+            "everything": next((switch.action for switch in switches if switch.scope == "all"), None),
+        },
         configuration=Configuration(
             file=str(settings.file.path) if settings.file.path else None,
             replaced=dict(served.settings.replaced),

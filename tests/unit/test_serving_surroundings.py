@@ -62,19 +62,15 @@ def test_addresses_and_paths_are_told_to_the_scope_admin_alone(
     assert (str(tmp_path) in answer.text) is told
 
 
-def test_ready_really_prices_something(shop: ServingApp, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone"), None])
+def test_ready_is_503_when_pricing_fails_or_gives_no_price(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
     nothing = Decision.model_validate({**shop.price().get_json(), "recommended_price": 0})
-    monkeypatch.setattr(Pricer, "price", lambda *_, **__: [nothing])
 
-    answer = shop.client.get("/health/ready")
-
-    assert answer.status_code == 503
-    assert "gives no price" in answer.get_json()["detail"]
-
-
-@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone")])
-def test_ready_is_503_when_pricing_fails(shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> list[Decision]:
+        if fault is None:
+            return [nothing]
         raise fault
 
     monkeypatch.setattr(Pricer, "price", fail)
@@ -83,7 +79,6 @@ def test_ready_is_503_when_pricing_fails(shop: ServingApp, monkeypatch: pytest.M
 
     assert answer.status_code == 503
     assert answer.content_type == "application/problem+json"
-    assert answer.get_json()["detail"] == f"version 7 cannot price ({type(fault).__name__})"
 
 
 def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
