@@ -55,9 +55,6 @@ class ServingApp:
         assert answer.status_code == 200, answer.text
         return list(answer.get_json()["decisions"])
 
-    def version(self) -> str:
-        return str(self.price(list_price=5.0).get_json()["model_version"])
-
     def publish(self, folder: Path, *, version: str, **more: Any) -> Pointer:
         """Publishes a version, as the jobs do, and has it served."""
         found = publish(self.settings.published, folder, version=version, **more)

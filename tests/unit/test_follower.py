@@ -274,20 +274,6 @@ def test_the_baked_version_is_not_served_beside_a_pointer_that_can_be_read(setti
     assert served(started(settings)) == ("7", "following")
 
 
-def test_a_full_disk_stops_no_version_in_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    follower = started(settings)
-    publish(settings.published, shared_version(2), version="8")
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("serving.follower.fetch_version", full)
-    follower.look()
-
-    assert served(follower) == ("7", "refused")
-    assert "No space left" in follower.following.refused["8"]
-
-
 def test_a_disk_that_takes_no_document_leaves_what_is_served(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +313,16 @@ def test_whatever_becomes_of_the_control_what_was_known_stays_in_force(
     assert not frozen(follower)
 
 
+def test_a_control_is_taken_over_while_the_version_is_refused(settings: Settings) -> None:
+    damage(published(settings, versions_prefix(MODEL)))
+    control(settings, Control(Switches([FREEZE])).to_json())
+
+    follower = started(settings)
+
+    assert served(follower) == ("none", "refused")
+    assert frozen(follower)
+
+
 def test_an_entry_of_the_control_that_cannot_be_read_disarms_no_other(settings: Settings) -> None:
     document = json.loads(Control(Switches([FREEZE])).to_json())
     document["switches"].append({"action": "explode"})
@@ -336,13 +332,3 @@ def test_an_entry_of_the_control_that_cannot_be_read_disarms_no_other(settings: 
 
     assert frozen(follower)
     assert len(follower.current.control.unread) == 1
-
-
-def test_a_control_is_taken_over_while_the_version_is_refused(settings: Settings) -> None:
-    damage(published(settings, versions_prefix(MODEL)))
-    control(settings, Control(Switches([FREEZE])).to_json())
-
-    follower = started(settings)
-
-    assert served(follower) == ("none", "refused")
-    assert frozen(follower)
