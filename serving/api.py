@@ -57,7 +57,6 @@ class Endpoint:
     takes: type[BaseModel] | None = None
     query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)  # name → JSON schema, description
     scope: str | None = "price"  # that an API key must have; None needs no key
-    problems: tuple[HTTPStatus, ...] = ()  # besides those of every route
     media: str = JSON
     example: Mapping[str, Any] | None = None
 

@@ -17,8 +17,11 @@ from pricing.decision.reasons import REASONS
 from serving.api import JSON, Endpoint, response
 from serving.problems import CONTENT_TYPE, ProblemBody
 
-_EVERYWHERE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_WITH_BODY = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+_PROBLEMS = (
+    *(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    *(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY),
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 
 
 def endpoints(table: list[Endpoint]) -> list[Endpoint]:
@@ -90,12 +93,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         schema = references[endpoint.gives, "serialization"]
     answers = {"200": {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}}
     problem = {CONTENT_TYPE: {"schema": references[ProblemBody, "serialization"]}}
-    for status in (
-        *endpoint.problems,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        *(_EVERYWHERE if endpoint.scope else ()),
-        *(_WITH_BODY if endpoint.takes else ()),
-    ):
+    for status in _PROBLEMS:
         answers[str(status.value)] = {"description": status.phrase, "content": problem}
     return answers
 

@@ -89,9 +89,7 @@ class Strategies(BaseModel):
 
 def products(service: Service) -> bytes:
     """Lists every product that the model knows, or those of one category."""
-    served = service.follower.current.champion
-    category = request.args.get("category")
-    return _all_products(served) if category is None else _products(served, category)
+    return _products(service.follower.current.champion, request.args.get("category"))
 
 
 def elasticity(service: Service, product_id: str) -> Elasticity:
@@ -157,10 +155,6 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, li
 
 
 @lru_cache(maxsize=1)
-def _all_products(served: Served) -> bytes:
-    return _products(served, None)
-
-
 def _products(served: Served, category: str | None) -> bytes:
     found = []
     if served.version is not None:
@@ -188,10 +182,6 @@ ENDPOINTS = (
         *("GET", "/products", products, Products),
         query={"category": ({"type": "string"}, "Only products of this category.")},
     ),
-    Endpoint(
-        *("GET", "/products/{product_id}/elasticity", elasticity, Elasticity),
-        scope="explain",
-        problems=(HTTPStatus.NOT_FOUND,),
-    ),
+    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, Elasticity, scope="explain"),
     Endpoint("GET", "/strategies", strategies, Strategies),
 )

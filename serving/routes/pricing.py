@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import request
 from pydantic import BaseModel, FailFast, Field, ValidationError
@@ -20,14 +20,8 @@ from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_b
 from serving.follower import Current, Served
 from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
-EXAMPLE = {
-    "product_id": "SKU12345",
-    "current_stock": 150,
-    "current_price": 22.9,
-    "day_of_week": "Friday",
-    "comp_price": 21.5,
-    "is_promo": True,
-}
+EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
+EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
 _log = logging.getLogger(__name__)
 _DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
@@ -217,12 +211,11 @@ ENDPOINTS = (
     Endpoint(
         *("POST", "/get_price", get_price, Decision, PriceRequest),
         query=_DRY_RUN,
-        problems=(HTTPStatus.NOT_FOUND,),
         example=EXAMPLE,
     ),
     Endpoint(
         *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
         query=_DRY_RUN,
-        example={"requests": [EXAMPLE, {**EXAMPLE, "product_id": "SKU67890", "strategy": "clearance"}]},
+        example={"requests": [EXAMPLE, {**EXAMPLE, "strategy": "clearance"}]},
     ),
 )

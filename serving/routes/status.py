@@ -150,7 +150,7 @@ def metrics(service: Service) -> Response:
 
 ENDPOINTS = (
     Endpoint("GET", "/health/live", live, None, scope=None),
-    Endpoint("GET", "/health/ready", ready, Ready, scope=None, problems=(HTTPStatus.SERVICE_UNAVAILABLE,)),
+    Endpoint("GET", "/health/ready", ready, Ready, scope=None),
     Endpoint("GET", "/model", model, ModelInfo),
     Endpoint("GET", "/metrics", metrics, None, scope="admin", media="text/plain"),
 )
