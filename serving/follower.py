@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pricing.config import ModelConfig
 from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -58,11 +57,6 @@ class Served:
     settings: ServedConfig  # of its pricer, and where version and user's file differ
     version: LoadedVersion | None = None
     rules: Pricer | None = None  # prices where it fails: rules with its facts, costs and list prices
-
-    @property
-    def config(self) -> ModelConfig:
-        """The configuration that its pricer uses."""
-        return self.settings.config
 
     def price_golden(self) -> float:
         """The price of the version's first golden request, by its pricer with the settings that count."""

@@ -103,7 +103,7 @@ def elasticity(service: Service, product_id: str) -> Elasticity:
 
 def strategies(service: Service) -> Strategies:
     """Lists the strategies that a request may name."""
-    decision = service.follower.current.champion.config.decision
+    decision = service.follower.current.champion.settings.config.decision
     return Strategies(
         strategies=[
             Strategy(

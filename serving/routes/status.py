@@ -10,7 +10,6 @@ from flask import Response, request
 from pydantic import BaseModel, Field
 
 from pricing.registry.version import LoadedVersion, shares_by_grade
-from pricing.served_config import Difference
 from serving.api import Endpoint, Service, response
 from serving.follower import VERSION_ERRORS, FollowerState, Following
 from serving.metrics import CONTENT_TYPE
@@ -33,17 +32,6 @@ class Follow(BaseModel):
         return cls(state=following.state, champion=following.champion, detail=detail, refused=dict(refused))
 
 
-class Configuration(BaseModel):
-    """What the answers follow: the settings that the version carries, and over them the file's `decision`."""
-
-    file: str | None = Field(description="The file that the service was started with; null: none.")
-    replaced: dict[str, Difference] = Field(description="Settings where they differ and the file's counts.")
-    ignored: dict[str, Difference] = Field(description="Settings where they differ and the version's counts.")
-    time_zone: str | None = Field(description="The shop's time zone, whose day is today; null: the machine's own.")
-    strategy: str = Field(description="The strategy of a request that names none.")
-    guardrails: dict[str, Any] = Field(description="The guardrails in force.")
-
-
 class ModelInfo(BaseModel):
     """What answers now. What is told of a version is null without one."""
 
@@ -61,7 +49,7 @@ class ModelInfo(BaseModel):
     data: dict[str, Any] | None = Field(default=None, description="The rows read; where they lay only to scope admin.")
     following: Follow
     switches: dict[str, Any] = Field(description="`freezes` and `overrides` in force, and what counts for everything.")
-    configuration: Configuration
+    configuration: dict[str, Any] = Field(description="The settings in force, and which of file and version won.")
     keys: dict[str, bool | int] = Field(description="Whether API keys are `needed`, and how many are `known`.")
 
 
@@ -112,14 +100,14 @@ def model(service: Service) -> ModelInfo:
             "overrides": count["override"],
             "everything": next((switch.action for switch in switches if switch.scope == "all"), None),
         },
-        configuration=Configuration(
-            file=str(settings.file.path) if settings.file.path else None,
-            replaced=dict(served.settings.replaced),
-            ignored=dict(served.settings.ignored),
-            time_zone=settings.config.zone.key if settings.config.zone else None,
-            strategy=served.config.decision.strategy,
-            guardrails=served.config.decision.guardrails.model_dump(mode="json"),
-        ),
+        configuration={
+            "file": str(settings.file.path) if settings.file.path else None,
+            "replaced": dict(served.settings.replaced),
+            "ignored": dict(served.settings.ignored),
+            "time_zone": settings.config.zone.key if settings.config.zone else None,
+            "strategy": served.settings.config.decision.strategy,
+            "guardrails": served.settings.config.decision.guardrails.model_dump(mode="json"),
+        },
         keys={"needed": settings.keys_needed, "known": len(settings.keys)},
     )
 
