@@ -72,19 +72,10 @@ class Elasticity(Known):
     model_version: str
 
 
-class Strategy(BaseModel):
-    """An objective that a decision can maximise."""
-
-    name: str
-    default: bool
-    description: str
-    settings: dict[str, Any]
-
-
 class Strategies(BaseModel):
     """The strategies that a request may name."""
 
-    strategies: list[Strategy]
+    strategies: list[dict[str, Any]] = Field(description="name, default (whether it is), description, settings.")
 
 
 def products(service: Service) -> bytes:
@@ -104,17 +95,16 @@ def elasticity(service: Service, product_id: str) -> Elasticity:
 def strategies(service: Service) -> Strategies:
     """Lists the strategies that a request may name."""
     decision = service.follower.current.champion.settings.config.decision
-    return Strategies(
-        strategies=[
-            Strategy(
-                name=name,
-                default=name == decision.strategy,
-                description=(type(settings).__doc__ or "").strip().partition("\n")[0],
-                settings=settings.model_dump(exclude_none=True),
-            )
-            for name, settings in decision.strategies.items()
-        ]
-    )
+    found = [
+        {
+            "name": name,
+            "default": name == decision.strategy,
+            "description": (type(settings).__doc__ or "").strip().partition("\n")[0],
+            "settings": settings.model_dump(exclude_none=True),
+        }
+        for name, settings in decision.strategies.items()
+    ]
+    return Strategies(strategies=found)
 
 
 def known_elasticity(served: Served, product_id: str) -> Elasticity | None:
