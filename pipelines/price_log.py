@@ -2,7 +2,6 @@
 
 import datetime as dt
 import logging
-import sys
 from collections.abc import Sequence
 
 from pricing.decision.detailed import DetailedDecision
@@ -29,8 +28,8 @@ def log_decisions(answers: Sequence[NumberedAnswer]) -> None:
     if not answers:
         return
     at, folder = dt.datetime.now(dt.UTC), segments_folder(pricing_home())
-    log = LogWriter(folder, url=log_url(), pending_bytes=sys.maxsize)
-    log.append([LogEntry.of(asked, answer, at=at) for _, asked, answer in answers])
+    log = LogWriter(folder, url=log_url())
+    log.append([LogEntry(asked, answer, at) for _, asked, answer in answers])
     log.close(seconds=_PATIENCE)
     status = log.status()
     if status.written < status.issued:

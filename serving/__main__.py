@@ -5,7 +5,6 @@ Slow senders, queues and rates are the business of a proxy in front.
 
 import argparse
 import datetime as dt
-import importlib.util
 import json
 import logging
 import logging.config
@@ -15,6 +14,10 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.mp import MPServer
 
 from pricing.errors import PricingError
 from pricing.fileio import redact_text, redact_url
@@ -39,12 +42,11 @@ class JsonFormatter(logging.Formatter):
             "at": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "process": record.process,
             "message": redact_text(record.getMessage()),
         }
         if record.exc_info:
             line["traceback"] = redact_text(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def log_config(level: str) -> dict[str, Any]:
@@ -55,10 +57,7 @@ def log_config(level: str) -> dict[str, Any]:
         "formatters": {"json": {"()": "serving.__main__.JsonFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {
-            **{name: {"level": level} for name in ("serving", "pricing")},
-            "_granian": {"level": "INFO", "handlers": [], "propagate": True},
-        },
+        "loggers": {"serving": {"level": level}, "pricing": {"level": level}, "_granian": {"level": "INFO"}},
     }
 
 
@@ -86,7 +85,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "serving on http://%s:%d (documents: /docs); versions from %s, decisions to %s",
         *(settings.host, settings.port, redact_url(settings.published), redact_url(settings.decisions_url)),
     )
-    _serve(settings, logs)
+    multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
+    MPServer(
+        "serving.app:application",
+        factory=True,
+        address=bind_address(settings.host),
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=1,
+        blocking_threads=settings.config.serving.threads,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=1000 * KEEP_ALIVE_SECONDS),
+        respawn_failed_workers=True,
+        workers_kill_timeout=GRACE_SECONDS,
+        log_dictconfig=logs,
+    ).serve()
     return 0
 
 
@@ -94,11 +108,8 @@ def _check(settings: Settings) -> None:
     """Checks that stores and API keys can be used and that the port is free.
 
     Raises:
-        PricingError: The web server is not installed, an address is none, keys are needed and none are given, or the
-            port is taken.
+        PricingError: An address is none, keys are needed and none are given, or the port is taken.
     """
-    if importlib.util.find_spec("granian") is None:
-        raise PricingError("granian is not installed: install pricing[serving]")
     for where in (settings.published, settings.decisions_url):
         open_store(where)
     if settings.keys_needed and not settings.keys:
@@ -116,29 +127,6 @@ def _check(settings: Settings) -> None:
             raise PricingError(
                 f"cannot bind {settings.host}:{settings.port} ({error.strerror}); choose another port with PORT=…"
             ) from error
-
-
-def _serve(settings: Settings, logs: dict[str, Any]) -> None:
-    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 - named above where it is not installed
-    from granian.http import HTTP1Settings  # noqa: PLC0415
-    from granian.server.mp import MPServer  # noqa: PLC0415
-
-    multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
-    MPServer(
-        "serving.app:application",
-        factory=True,
-        address=bind_address(settings.host),
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        http=HTTPModes.http1,
-        workers=1,
-        blocking_threads=settings.config.serving.threads,
-        backpressure=CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=1000 * KEEP_ALIVE_SECONDS),
-        respawn_failed_workers=True,
-        workers_kill_timeout=GRACE_SECONDS,
-        log_dictconfig=logs,
-    ).serve()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
 """Endpoint definitions, and what surrounds each view: key, body, headers, request id, errors and counts."""
 
+import datetime as dt
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from serving.problems import CONTENT_TYPE, Fault, ProblemError, from_validation
-
-if TYPE_CHECKING:
-    from serving.service import Service
+from pricing.decision_log.write import LogWriter
+from serving.auth import Authenticator
+from serving.follower import Follower
+from serving.metrics import Metrics
+from serving.problems import CONTENT_TYPE, ProblemError, from_validation, plain, refused
+from serving.settings import Settings
 
 JSON = "application/json"
 HEADERS = {
@@ -29,31 +34,29 @@ View = Callable[..., BaseModel | bytes | Response]  # its first argument is the 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Everything that the routes share; `now` is the present moment with a time zone."""
+
+    settings: Settings
+    follower: Follower
+    authenticator: Authenticator
+    log: LogWriter
+    metrics: Metrics
+    now: Callable[[], dt.datetime]
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """One route.
-
-    Attributes:
-        method: GET or POST.
-        path: As OpenAPI writes it, such as /products/{product_id}/elasticity.
-        view: Returns a model, JSON already encoded, or a whole response.
-        gives: The response's model; None when the response is not JSON.
-        takes: The request body's model.
-        query: Name → (JSON schema, description) of each query parameter.
-        scope: The scope that an API key must have; None needs no key.
-        problems: Error statuses of this route, besides those of every route.
-        media: The response's media type.
-        example: A valid request body.
-    """
+    """One route."""
 
     method: str
-    path: str
-    view: View
-    gives: type[BaseModel] | None
+    path: str  # as OpenAPI writes it, such as /products/{product_id}/elasticity
+    view: View  # returns a model, JSON already encoded, or a whole response
+    gives: type[BaseModel] | None  # the response's model
     takes: type[BaseModel] | None = None
-    query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
-    scope: str | None = "price"
-    problems: tuple[HTTPStatus, ...] = ()
+    query: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)  # name → JSON schema, description
+    scope: str | None = "price"  # that an API key must have; None needs no key
     media: str = JSON
     example: Mapping[str, Any] | None = None
 
@@ -68,14 +71,14 @@ class Endpoint:
         return re.sub(r"\W+", "_", self.path.replace("{", "").replace("}", "")).strip("_")
 
 
-def register(app: Flask, service: "Service", endpoints: list[Endpoint]) -> None:
+def register(app: Flask, service: Service, endpoints: list[Endpoint]) -> None:
     """Adds a URL rule for every endpoint to the application."""
     for endpoint in endpoints:
         rule = re.sub(r"\{(\w+)\}", r"<path:\1>", endpoint.path)
         app.add_url_rule(rule, endpoint.name, _surrounded(endpoint, service), methods=[endpoint.method])
 
 
-def _surrounded(endpoint: Endpoint, service: "Service") -> Callable[..., Response]:
+def _surrounded(endpoint: Endpoint, service: Service) -> Callable[..., Response]:
     """The view with everything around it, in one function, since it is done for every price."""
     view, authorise, name = endpoint.view, service.authenticator.authorise, endpoint.name
     known, requests = frozenset(endpoint.query), service.metrics.requests
@@ -125,66 +128,65 @@ def problem_response(problem: ProblemError) -> Response:
 
 
 def encode(model: BaseModel) -> bytes:
-    """Encodes a model as JSON; numbers that are not finite become null."""
+    """JSON; numbers that are not finite become null."""
     return model.__pydantic_serializer__.to_json(model)
+
+
+def sent_body() -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestEntityTooLarge: It is larger than the limit, of which a declared length tells at once; a stream without
+            one ends there.
+    """
+    body = request.get_data(cache=False)
+    if len(body) >= (request.max_content_length or sys.maxsize) and request.content_length is None:
+        raise RequestEntityTooLarge
+    return body
 
 
 def body_of(model: type[Model]) -> Model:
     """Validates the request's body strictly by JSON type: true is not 1 and "150" is not 150.
 
     Raises:
-        ProblemError: 400 when it is not JSON or has a name twice, 422 with every fault when it does not fit the model.
+        ProblemError: 400 when it is not JSON or has a name twice, 422 with its faults when it does not fit the model.
     """
-    body = request.get_data(cache=False)
+    body = sent_body()
     try:
         found = model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise from_validation(error, model=model) from error
     if body.count(b":") > len(found.model_fields_set):  # behind every name stands a colon: none more, none twice
-        read_once(body)
+        refuse_twice(body)
     return found
 
 
-def read_once(body: bytes, *, items: bool = False) -> Any:
-    """Reads JSON whose objects have no name twice: of those the last would count, without a word.
-
-    Args:
-        body: JSON that was read already.
-        items: Whether a ProblemError takes the place of an object with a name twice instead of being raised.
+def refuse_twice(body: bytes) -> None:
+    """Refuses JSON with a name twice in one object, of which the last would count, without a word.
 
     Raises:
         ProblemError: 400, it has; names it.
     """
 
-    def checked(pairs: list[tuple[str, Any]]) -> object:
+    def checked(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                shown = name.encode("utf-8", "replace").decode()[:100]
-                fault = Fault(field=shown, problem="is given twice in one object; send it once")
-                problem = ProblemError(HTTPStatus.BAD_REQUEST, f"{shown!r} {fault.problem}", errors=[fault])
-                if items:
-                    return problem
-                raise problem
+                raise refused(plain(name), "is given twice in one object; send it once", status=HTTPStatus.BAD_REQUEST)
             seen.add(name)
-        return dict(pairs)
 
     # Numbers are left as text, since none is used, and Python refuses to read very long ones.
-    return json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
+    json.loads(body, object_pairs_hook=checked, parse_int=str, parse_float=str)
 
 
 def _refuse_strays(endpoint: Endpoint, known: frozenset[str]) -> None:
-    stray = sorted(set(request.args) - known)
-    if stray:
-        taken = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-        text = f"{stray[0]!r} is no query parameter of {endpoint.path}; {taken}"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, text)
+    for stray in sorted(set(request.args) - known):
+        raise refused(
+            plain(stray), f"is no query parameter of {endpoint.path}; there are: {', '.join(known) or 'none'}"
+        )
 
 
 def _require_json(kind: str | None) -> None:
     """Refuses a body that is not sent as JSON: any web page may have its reader's browser send the other types."""
     if (kind or "").split(";")[0].strip().lower() != JSON:
-        told = (
-            f"Content-Type is {kind[:100]!r}; send application/json" if kind else "send Content-Type: application/json"
-        )
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, told)
+        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type is {kind!r}; send application/json")

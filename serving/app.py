@@ -13,29 +13,20 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.shop_time import shop_now
-from serving.api import problem_response, register, response
+from serving.api import Service, problem_response, register, response
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics, State
 from serving.openapi import endpoints as document_endpoints
 from serving.problems import ProblemError
-from serving.routes import catalogue, explain, health, pricing
-from serving.service import Service
+from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
 
 _log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = None) -> Flask:
-    """Creates the application, which serves what it served last. Nothing follows what is published yet.
-
-    Args:
-        settings: The settings.
-        now: The clock; the shop's own by default.
-
-    Raises:
-        ConfigError: An address cannot be used.
-    """
+    """Creates the application, which serves what it served last; raises ConfigError where an address is none."""
     serving = settings.config.serving
     service = Service(
         settings=settings,
@@ -49,7 +40,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service
-    table = [endpoint for module in (pricing, explain, catalogue, health) for endpoint in module.ENDPOINTS]
+    table = [endpoint for module in (pricing, explain, catalogue, status) for endpoint in module.ENDPOINTS]
     table += document_endpoints(table)
     register(app, service, table)
     app.add_url_rule("/", "root", lambda: response(b"", "text/html", status=HTTPStatus.FOUND, Location="docs"))
@@ -74,23 +65,21 @@ def close_app(app: Flask) -> None:
 
 
 def _handle_errors(app: Flask, service: Service, *, paths: list[str]) -> None:
-    def counted(problem: ProblemError) -> Response:
-        service.metrics.requests.labels(request.endpoint or "unknown", str(problem.status.value)).inc()
-        return problem_response(problem)
+    def counted(status: HTTPStatus, detail: str, **headers: str) -> Response:
+        service.metrics.requests.labels(request.endpoint or "unknown", str(status.value)).inc()
+        return problem_response(ProblemError(status, detail, headers=headers))
 
     @app.errorhandler(HTTPException)
     def translate(error: HTTPException) -> Response:
         status = HTTPStatus(error.code or 500)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return counted(ProblemError(status, f"the body is larger than {app.config['MAX_CONTENT_LENGTH']} bytes"))
+            return counted(status, f"the body is larger than {app.config['MAX_CONTENT_LENGTH']} bytes")
         if status == HTTPStatus.NOT_FOUND:
-            return counted(ProblemError(status, f"there is no {request.path[:100]!r}; there are {', '.join(paths)}"))
+            return counted(status, f"there is no {request.path[:100]!r}; there are {', '.join(paths)}")
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-        headers = {"Allow": allowed} if allowed else {}
-        return counted(ProblemError(status, error.description or status.phrase, headers=headers))
+        return counted(status, error.description or status.phrase, **({"Allow": allowed} if allowed else {}))
 
     @app.errorhandler(Exception)
     def handle_unexpected(error: Exception) -> Response:
         _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
-        text = "something unforeseen went wrong; it is in the log"
-        return counted(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, text))
+        return counted(HTTPStatus.INTERNAL_SERVER_ERROR, "something unforeseen went wrong; it is in the log")

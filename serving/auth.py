@@ -24,13 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One caller's API key, kept as a digest only, so that no log or error can show it.
-
-    Attributes:
-        name: The caller's name in logs.
-        digest: The key's sha256.
-        scopes: The scopes that it grants.
-    """
+    """One caller's API key, kept as a sha256 digest only, so that no log or error can show it."""
 
     name: str
     digest: bytes
@@ -65,9 +59,8 @@ def _parse(words: list[str], *, where: str) -> ApiKey:
     name, key, scopes = words[0], words[1], frozenset(words[2].split(","))
     if len(key) < SHORTEST:
         raise ConfigError(f"{where}: the key of {name!r} is shorter than {SHORTEST} characters")
-    unknown = sorted(scopes - set(SCOPES))
-    if unknown:
-        raise ConfigError(f"{where}: unknown scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}")
+    for unknown in scopes - set(SCOPES):
+        raise ConfigError(f"{where}: unknown scope {unknown!r}; the scopes are {', '.join(SCOPES)}")
     return ApiKey(name, hashlib.sha256(key.encode()).digest(), scopes)
 
 
@@ -82,8 +75,7 @@ class Authenticator:
         """Checks that a request (its WSGI environment) has the scope that its route needs; None needs no key.
 
         Raises:
-            ProblemError: 401 without a valid key, 403 when the key lacks the scope, or where none is needed and it does
-                not come from this machine.
+            ProblemError: 401 without a valid key, 403 without the scope, or, where none is needed, from elsewhere.
         """
         if scope is None:
             return
@@ -108,11 +100,7 @@ class Authenticator:
     def _find(self, environ: Mapping[str, Any]) -> ApiKey | None:
         """The entry of the key that was sent, compared in constant time."""
         digest = hashlib.sha256(_sent(environ).encode()).digest()
-        found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+        return next((key for key in self._keys if hmac.compare_digest(key.digest, digest)), None)
 
 
 def _sent(environ: Mapping[str, Any]) -> str:
@@ -128,16 +116,13 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
     Raises:
         ProblemError: 403, it did not.
     """
-    proxied = next((name for name in _PROXIED if name in environ), None)
     host = environ.get("HTTP_HOST")
-    if proxied is None and (host is None or _is_local_name(host)):
-        return
-    why = f"Host is {str(host)[:100]!r}" if proxied is None else f"it came through a proxy ({proxied[5:]})"
-    raise ProblemError(
-        HTTPStatus.FORBIDDEN,
-        f"{why}, and without API keys only localhost and loopback addresses are answered; call http://127.0.0.1, or "
-        "start the service with PRICING_KEYS=required and PRICING_API_KEYS_FILE",
-    )
+    if any(name in environ for name in _PROXIED) or not (host is None or _is_local_name(host)):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            f"without API keys only localhost and loopback addresses are answered, without a proxy (Host is "
+            f"{str(host)[:100]!r}); start the service with PRICING_KEYS=required and PRICING_API_KEYS_FILE",
+        )
 
 
 @lru_cache(maxsize=64)

@@ -5,16 +5,19 @@ starts while the published one is away answers at once. What an image was baked 
 be read.
 """
 
+import datetime as dt
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from pricing.decision.control import parse_control
+from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
+from pricing.decision.request import PriceRequest
 from pricing.errors import ConfigError, PricingError, SourceError, VersionError, first_line
 from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
@@ -28,13 +31,59 @@ from pricing.registry.published import (
     pointer_key,
     versions_prefix,
 )
-from pricing.served_config import ServedConfig
-from serving.served import NO_VERSION, VERSION_ERRORS, Current, Following, Served, marks, open_served
+from pricing.registry.version import LoadedVersion, load
+from pricing.served_config import ServedConfig, served_config
 from serving.settings import Settings
 
+NO_VERSION = "none"  # the name of what answers where no version does
 RETRY_SECONDS = 60.0  # after which a version that could not be served is tried again
+FollowerState = Literal["starting", "following", "none", "unreachable", "refused"]
+
+# What a bad version or file makes of the code that reads it and prices by it.
+VERSION_ERRORS = (
+    *(PricingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError),  # RecursionError is a RuntimeError
+)
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A version that prices, or the rules where there is none."""
+
+    name: str  # its number, as decisions carry it; "none" without a version
+    pricer: Pricer
+    settings: ServedConfig  # of its pricer, and where version and user's file differ
+    version: LoadedVersion | None = None
+    rules: Pricer | None = None  # prices where it fails: rules with its facts, costs and list prices
+
+    def price_golden(self) -> float:
+        """The price of the version's first golden request, by its pricer with the settings that count."""
+        golden = {} if self.version is None else self.version.meta["golden"]
+        request, today = PriceRequest.model_validate(golden["cases"][0]["request"]), golden["today"]
+        return self.pricer.price([request], today=dt.date.fromisoformat(today))[0].recommended_price
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """What prices are answered by; a request reads it once."""
+
+    champion: Served  # or the rules
+    arms: Mapping[str, Served] = field(default_factory=dict)  # number → version that experiments try beside it
+    control: Control = NO_CONTROL  # what persons have switched and tried
+    pointer: Pointer | None = None  # what named the versions
+
+
+@dataclass(frozen=True)
+class Following:
+    """How following goes."""
+
+    state: FollowerState = "starting"  # the outcome of the last look
+    champion: str | None = None  # the number that the published pointer names, as far as it is known
+    detail: str | None = None  # what went wrong last, in one line
+    refused: Mapping[str, str] = field(default_factory=dict)  # number → why that version is not served
+    answered_at: float | None = None  # when the store last answered, seconds since 1970
 
 
 class Follower:
@@ -50,7 +99,7 @@ class Follower:
         self._model = settings.config.registry.model_name
         self._store, self._own = open_store(settings.published), FolderStore(settings.own_store)
         self._versions = settings.own_store / versions_prefix(self._model)
-        self._refused: dict[Path, tuple[str, str, float]] = {}  # folder → number, why, when
+        self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
         self._said: dict[str, str] = {}
         self._control: bytes | None = None  # the document that was taken over
         self._stop = threading.Event()
@@ -87,7 +136,7 @@ class Follower:
         except SourceError as error:
             now = replace(now, state="unreachable", detail=str(error))
             self._use_baked()
-        refused = {number: why for number, why, _ in self._refused.values()}
+        refused = {version.number: why for version, (why, _) in self._refused.items()}
         self.following = replace(now, refused=refused)
         self._say("state", None if now.state == "following" else f"{now.state}: {now.detail}")
 
@@ -98,8 +147,7 @@ class Follower:
         except VersionError as error:
             self._use_baked()
             return replace(now, state="refused", detail=str(error))
-        wanted = {self._versions / version.folder for version in pointer.served}
-        self._refused = {folder: refusal for folder, refusal in self._refused.items() if folder in wanted}
+        self._refused = {version: why for version, why in self._refused.items() if version in pointer.served}
         now, served = replace(now, champion=pointer.champion.number), self.current.pointer
         if served is not None and pointer.sequence < served.sequence:
             why = f"sequence {pointer.sequence} of the published pointer is below {served.sequence}, which is served"
@@ -113,67 +161,77 @@ class Follower:
         return replace(now, state="following")
 
     def _serve(self, pointer: Pointer, store: ObjectStore, versions: Path) -> None:
-        """Loads what is not loaded yet, or was changed on disk, and swaps all of it at once.
+        """Loads what is not loaded yet, and swaps all of it at once.
 
         Raises:
             VersionError: The champion cannot be served. An arm that cannot is left out: the champion answers for it.
         """
-        known = {served.name: served for served in (self.current.champion, *self.current.arms.values())}
-        champion = self._opened(pointer.champion, known, store, versions)
+        champion = self._opened(pointer.champion, store, versions)
         arms: dict[str, Served] = {}
         for arm in pointer.arms:
             try:
-                arms[arm.number] = self._opened(arm, known, store, versions)
+                arms[arm.number] = self._opened(arm, store, versions)
             except VersionError as error:
                 self._say(arm.folder, f"version {arm.number} is not tried beside the champion: {error}")
-        loaded = [champion, *arms.values()]
-        if pointer != self.current.pointer or any(known.get(one.name) is not one for one in loaded):
+        if pointer != self.current.pointer or {champion.name: champion, **arms} != self._known():
             self.current = replace(self.current, champion=champion, arms=arms, pointer=pointer)
             beside = f", beside it {', '.join(arms)}" if arms else ""
             _log.info("version %s answers from now on%s", champion.name, beside)
 
-    def _opened(
-        self, version: PublishedVersion, known: Mapping[str, Served], store: ObjectStore, versions: Path
-    ) -> Served:
-        """A version that is served already and whole on the disk, or the version fetched and verified.
+    def _known(self) -> dict[str, Served]:
+        return {served.name: served for served in (self.current.champion, *self.current.arms.values())}
+
+    def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
+        """A version that is served already, or the version fetched where it is not on the disk, and verified.
 
         Raises:
-            VersionError: It cannot be served; it is tried again after a minute.
+            VersionError: It cannot be served; it is fetched and tried again after a minute.
         """
-        folder, served = versions / version.folder, known.get(version.number)
-        if served is not None and served.checksum == version.checksum and served.marks == marks(folder):
+        served, folder = self._known().get(version.number), versions / version.folder
+        if served is not None and served.version is not None and served.version.meta["checksum"] == version.checksum:
             return served
-        _, why, at = self._refused.get(folder, ("", "", 0.0))
+        why, at = self._refused.get(version, ("", 0.0))
         if why and self._clock() - at < RETRY_SECONDS:
             raise VersionError(why)
         try:
-            served = self._fetched(version, folder, store)
+            fetch_version(store, version, model=self._model, folder=folder)
+            served = self._verified(version, folder)
         except VERSION_ERRORS as error:
             why = f"version {version.number} cannot be served ({_line(error)})"
-            if store is not self._own:
-                self._refused[folder] = (version.number, why, self._clock())
+            if store is self._store:
+                self._refused[version] = (why, self._clock())
+            if versions == self._versions and not isinstance(error, ConfigError | OSError | MemoryError):
+                shutil.rmtree(folder, ignore_errors=True)
             raise VersionError(why) from error
-        self._refused.pop(folder, None)
+        self._refused.pop(version, None)
         return served
 
-    def _fetched(self, version: PublishedVersion, folder: Path, store: ObjectStore) -> Served:
-        """Opens a version, fetched anew where it is not on the disk or damaged there; raises what a bad one makes."""
-        if store is self._store and folder.exists():
-            try:
-                return open_served(version, folder, self._settings)
-            except ConfigError:
-                raise
-            except VERSION_ERRORS as error:
-                _log.error("version %s on disk is fetched anew: %s", version.number, _line(error))
-                shutil.rmtree(folder, ignore_errors=True)
-        fetch_version(store, version, model=self._model, folder=folder)
-        return open_served(version, folder, self._settings)
+    def _verified(self, version: PublishedVersion, folder: Path) -> Served:
+        """Maps a version, compares its checksums and golden requests, and prices one with the settings that count.
+
+        Raises:
+            VersionError: It is damaged, another one, or does not answer as it did when it was packed.
+            ConfigError: The user's file contradicts it.
+        """
+        loaded, settings = load(folder), self._settings
+        if loaded.meta["checksum"] != version.checksum:
+            raise VersionError(f"{folder}: is another version than the pointer names")
+        requests = loaded.verify().requests
+        config = served_config(loaded.config, settings.file, name=version.number)
+        for line in config.lines(version.number, file=settings.file.path):
+            _log.warning("%s", line)
+        jump = settings.config.serving.largest_jump
+        pricer = loaded.pricer(version=version.number, config=config.config, largest_jump=jump)
+        rules = Pricer(None, loaded.facts, config.config, version=NO_VERSION, largest_jump=jump)
+        served = Served(version.number, pricer, config, loaded, rules)
+        served.price_golden()
+        _log.info("version %s answered %d golden requests", version.number, requests)
+        return served
 
     def _restore(self) -> None:
         """Serves what the own store has, without asking any other."""
         try:
-            content = self._own.get(control_key(self._model))
-            if content is not None:
+            if (content := self._own.get(control_key(self._model))) is not None:
                 self.current = replace(self.current, control=parse_control(content))
         except SourceError as error:
             _log.error("%s; no switch is in force until the published one is read", error)

@@ -2,6 +2,7 @@
 
 from collections import Counter as Count
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -11,7 +12,7 @@ from prometheus_client.registry import Collector
 from pricing.decision.detailed import DetailedDecision
 
 if TYPE_CHECKING:
-    from serving.service import Service
+    from serving.api import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -24,14 +25,14 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("pricing_requests", "Requests answered.", "route", "status")
-        self.given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
-        self.reasons = self._counter("pricing_reasons", "Reasons named in answers.", "reason")
+        # Looked up for every price.
+        given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
+        self._given = lru_cache(maxsize=1000)(given.labels)
+        self._reasons = lru_cache(maxsize=1000)(self._counter("pricing_reasons", "Reasons named.", "reason").labels)
         self.bad_items = self._counter("pricing_bad_items", "Items of a batch that could not be priced as sent.")
         self.arm_failures = self._counter("pricing_challenger_failures", "Requests that an arm's version failed on.")
         self.edge_fallbacks = self._counter("pricing_edge_fallbacks", "Prices by rule since the model's answer failed.")
-        self.seconds = self._histogram(
-            "pricing_request_seconds", "From a request's turn to its answer.", _SECONDS, "route"
-        )
+        self.seconds = self._histogram("pricing_request_seconds", "From turn to answer.", _SECONDS, "route")
         self.confidence = self._histogram("pricing_confidence", "Confidence of the prices given.", _CHANCES)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -44,10 +45,10 @@ class Metrics:
         """Counts prices that were given."""
         for answer in detailed:
             decision, experiment = answer.decision, answer.experiment
-            self.given.labels(decision.source, decision.strategy, experiment.label if experiment else "").inc()
+            self._given(decision.source, decision.strategy, experiment.label if experiment else "").inc()
             self.confidence.observe(decision.confidence)
             for reason in decision.reasons:
-                self.reasons.labels(reason).inc()
+                self._reasons(reason).inc()
 
     def page(self) -> bytes:
         """The page that Prometheus reads."""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,11 @@ from pricing.decision.reasons import REASONS
 from serving.api import JSON, Endpoint, response
 from serving.problems import CONTENT_TYPE, ProblemBody
 
-_EVERYWHERE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_WITH_BODY = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+_PROBLEMS = (
+    *(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    *(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY),
+    HTTPStatus.SERVICE_UNAVAILABLE,
 )
-_PAGE = Path(__file__).with_name("docs.html")
 
 
 def endpoints(table: list[Endpoint]) -> list[Endpoint]:
@@ -60,12 +59,10 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             "operationId": endpoint.name,
             "summary": endpoint.summary,
             "responses": _responses(endpoint, references),
+            "parameters": _parameters(endpoint),
         }
-        if parameters := _parameters(endpoint):
-            operation["parameters"] = parameters
         if endpoint.takes:
-            schema = references[endpoint.takes, "validation"]
-            content = {"schema": schema} | ({"example": endpoint.example} if endpoint.example else {})
+            content = {"schema": references[endpoint.takes, "validation"], "example": endpoint.example}
             operation["requestBody"] = {"required": True, "content": {JSON: content}}
         if endpoint.scope:
             operation["security"] = [{}, {"key": []}, {"bearer": []}]
@@ -77,11 +74,10 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
             "title": "Pricing",
             "version": pricing.__version__,
             "description": "A price for each product and day, with its confidence, under the retailer's guardrails.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
         "components": {
-            "schemas": _plain(definitions.get("$defs", {})),
+            "schemas": definitions.get("$defs", {}),
             "x-reasons": REASONS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -91,53 +87,33 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _plain(schema: Any) -> Any:
-    """Rewrites tuples of one type as arrays: more tools understand `items` than `prefixItems`."""
-    if isinstance(schema, list):
-        return [_plain(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: _plain(part) for name, part in schema.items()}
-    kinds = found.get("prefixItems")
-    if isinstance(kinds, list) and all(kind == kinds[0] for kind in kinds):
-        found["items"] = found.pop("prefixItems")[0]
-    return found
-
-
 def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:
-    schema = references[endpoint.gives, "serialization"] if endpoint.gives else {"type": "string"}
-    if endpoint.media == JSON and not endpoint.gives:
-        schema = {"type": "object"}
-    answer = {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}
-    statuses = {*endpoint.problems, HTTPStatus.UNPROCESSABLE_ENTITY}
-    statuses |= {*(_EVERYWHERE if endpoint.scope else ()), *(_WITH_BODY if endpoint.takes else ())}
-    problem = {"schema": references[ProblemBody, "serialization"]}
-    return {"200": answer} | {
-        str(status.value): {"description": status.phrase, "content": {CONTENT_TYPE: problem}}
-        for status in sorted(statuses)
-    }
+    schema = {"type": "object" if endpoint.media == JSON else "string"}
+    if endpoint.gives:
+        schema = references[endpoint.gives, "serialization"]
+    answers = {"200": {"description": "The answer.", "content": {endpoint.media: {"schema": schema}}}}
+    problem = {CONTENT_TYPE: {"schema": references[ProblemBody, "serialization"]}}
+    for status in _PROBLEMS:
+        answers[str(status.value)] = {"description": status.phrase, "content": problem}
+    return answers
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    inside = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in inside
-    ] + [
-        {"name": name, "in": "query", "schema": schema, "description": description}
-        for name, (schema, description) in endpoint.query.items()
+    inside, text = re.findall(r"{(\w+)}", endpoint.path), {"type": "string", "minLength": 1}
+    asked = [{"name": name, "in": "path", "required": True, "schema": text} for name in inside]
+    return asked + [
+        {"name": name, "in": "query", "schema": schema, "description": told}
+        for name, (schema, told) in endpoint.query.items()
     ]
 
 
 def _page() -> tuple[str, str]:
     """The page, and the security policy that lets its own style and script run, and nothing else."""
-    text = _PAGE.read_text(encoding="utf-8")
-    style, script = (text.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("style", "script"))
+    text = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
+    inside = (text.split(f"<{tag}>")[1].split(f"</{tag}>")[0] for tag in ("style", "script"))
+    style, script = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in inside)
     policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; connect-src 'self'; "
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; "
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
     return text, policy
-
-
-def _hash(text: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

@@ -1,6 +1,5 @@
 """Read the service's settings from the configuration file and the environment."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,24 +16,13 @@ from serving.auth import ApiKey, is_loopback, read_keys
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one serving process.
+    """The settings of one serving process."""
 
-    Attributes:
-        config: The defaults, with the user's file over them.
-        file: The user's file apart: what it gives in `decision` goes over the settings that a version carries.
-        home: The folder of all local files.
-        published: The store of versions, pointer and control: a folder or an s3:// address.
-        decisions_url: The store that decisions are sent to, likewise.
-        host: Address to bind.
-        port: Port to bind.
-        keys: The API keys.
-    """
-
-    config: Config
-    file: ConfigFile
-    home: Path
-    published: str
-    decisions_url: str
+    config: Config  # the defaults, with the user's file over them
+    file: ConfigFile  # apart: what it gives in `decision` goes over the settings that a version carries
+    home: Path  # of all local files
+    published: str  # the store of versions, pointer and control: a folder or an s3:// address
+    decisions_url: str  # the store that decisions are sent to, likewise
     host: str
     port: int
     keys: tuple[ApiKey, ...]
@@ -72,6 +60,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if rule not in ("required", "local", "none"):
             raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         config = config.model_copy(update={"serving": config.serving.model_copy(update={"keys": rule})})
+    port = environment.get("PORT") or "8080"
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"PORT: expected a number from 1 to 65535, found {port!r}")
     return Settings(
         config=config,
         file=file,
@@ -79,31 +70,18 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         published=published_url(environment),
         decisions_url=log_url(environment),
         host=environment.get("HOST") or "127.0.0.1",
-        port=_port(environment.get("PORT") or "8080"),
+        port=int(port),
         keys=read_keys(environment),
     )
 
 
 def bind_address(host: str) -> str:
-    """The IP address to bind: as given, with or without brackets, or the first one of a name, IPv4 before IPv6.
+    """The IP address to bind: as given, with or without brackets; of the name localhost 127.0.0.1.
 
     Raises:
-        ConfigError: The name is unknown.
+        ConfigError: It is none.
     """
-    literal = host.removeprefix("[").removesuffix("]")
     try:
-        return str(ip_address(literal))
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(literal, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(f"HOST: {host!r} is no address and no known name ({error.strerror or error})") from error
-    addresses = {family: str(address[0]) for family, *_, address in reversed(found)}
-    return addresses.get(socket.AF_INET) or next(iter(addresses.values()))
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise ConfigError(f"PORT: expected a number from 1 to 65535, found {text!r}")
-    return int(text)
+        return "127.0.0.1" if host == "localhost" else str(ip_address(host.strip("[]")))
+    except ValueError as error:
+        raise ConfigError(f"HOST: expected an IP address or localhost, found {host!r}") from error

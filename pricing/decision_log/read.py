@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,12 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LogReading:
-    """The content of a log.
-
-    Attributes:
-        records: Its lines, in the order of `at`.
-        damaged: Lines that are no decision.
-    """
+    """The decisions of a log, in the order of time, and the number of lines that are none."""
 
     records: list[dict[str, Any]]
     damaged: int
@@ -80,22 +75,15 @@ def holds_decisions(url: str) -> bool:
     return bool(store.keys("lines/") or store.keys("parquet/"))
 
 
-def read_decisions(url: str, *, since: dt.datetime | None = None, drawn: bool = False) -> LogReading:
-    """Reads the lines of a log.
-
-    Args:
-        url: The log's address, a folder or s3://bucket/prefix.
-        since: Leaves out earlier decisions; needs a time zone.
-        drawn: Leaves out products of which no experiment drew a price.
+def read_decisions(url: str, *, drawn: bool = False) -> LogReading:
+    """Reads the lines of the log at `url`; with `drawn` only those of products of which an experiment drew a price.
 
     Raises:
         SourceError: The log cannot be read.
     """
-    which = f'($1 IS NULL OR "at" >= $1) AND {_DRAWN.format("decisions") if drawn else "true"}'
-    query = f'SELECT line FROM decisions WHERE {which} ORDER BY "at", worker, sequence'
-    day = since.astimezone(dt.UTC).date() if since else None
-    with open_log(url, since=day, lines=True, drawn=drawn) as (con, damaged):
-        rows = con.execute(query, [since]).fetchall()
+    which = _DRAWN.format("decisions") if drawn else "true"
+    with open_log(url, lines=True, drawn=drawn) as (con, damaged):
+        rows = con.execute(f'SELECT line FROM decisions WHERE {which} ORDER BY "at", worker, sequence').fetchall()
     records = []
     for (line,) in rows:
         try:
@@ -111,30 +99,24 @@ def open_log(
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", int]]:
     """Yields a connection whose table `decisions` has the COLUMNS of each decision once, and how many are damaged.
 
-    Args:
-        url: The log's address.
-        since: Leaves out earlier days, but those archived that are needed to have a `few` decisions.
-        few: See `since`.
-        lines: Whether the table also has each `line`, whole.
-        drawn: Leaves out archived products of which no experiment drew a price that day or before.
+    Days before `since` are left out, but those archived that are needed to have a `few` decisions. With `lines` the
+    table also has each `line`, whole; `drawn` leaves out archived products of which no experiment drew a price so far.
 
     Raises:
         SourceError: The log cannot be read.
     """
-    store = open_store(url)
-    with TemporaryDirectory(prefix="pricing-log-") as scratch, _connection(scratch) as con:
-        recent = [key for key in _keys(store, "lines/") if since is None or _day(key) >= since.isoformat()]
-        _read_lines(con, store, recent, lines=lines)
+    store, first = open_store(url), since.isoformat() if since else ""
+    with _connection() as (con, scratch):
+        _read_lines(con, store, [key for day, key in _keys(store, "lines/") if day >= first], lines=lines)
         # Archived is what was deleted before: listed after the lines were read, no decision is missed.
-        for key in sorted(_keys(store, "parquet/"), reverse=not drawn):
-            if since is None or _day(key) >= since.isoformat() or _held(con) < few:
+        for day, key in sorted(_keys(store, "parquet/"), reverse=not drawn):
+            if day >= first or _count(con, "worker IS NOT NULL") < few:
                 _read_parquet(con, store, key, scratch=scratch, lines=lines, drawn=drawn)
         damaged = _count(con, "worker IS NULL")
         if damaged:
-            first = con.execute(
-                "SELECT segment, number FROM found WHERE worker IS NULL ORDER BY ALL LIMIT 1"
-            ).fetchall()
-            _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, damaged, *reversed(first[0]))
+            where = "SELECT segment, number FROM found WHERE worker IS NULL ORDER BY ALL LIMIT 1"
+            ((segment, number),) = con.execute(where).fetchall()
+            _log.warning("%s: %d damaged line(s), the first is line %d of %s", url, damaged, number, segment)
         con.execute(f"CREATE TABLE decisions AS {_once('worker IS NOT NULL')}; DROP TABLE found")
         yield con, damaged
 
@@ -144,31 +126,27 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
 
     A line that came late joins its day's file. Damaged lines are kept in it.
 
-    Args:
-        url: The log's address.
-        before: The first day that stays as lines.
-        kept_since: The first day that is kept at all; None: all are.
-
-    Returns:
-        How many lines went into the archive.
+    `before` is the first day that stays as lines, `kept_since` the first that is kept at all (None: all are). Returns
+    how many lines went into the archive.
 
     Raises:
         SourceError: The log cannot be read or written.
     """
     store, archived = open_store(url), 0
     if kept_since is not None:
-        store.delete(
-            [key for key in (*_keys(store, "lines/"), *_keys(store, "parquet/")) if _day(key) < kept_since.isoformat()]
-        )
-    past = [key for key in _keys(store, "lines/") if _day(key) < before.isoformat()]
-    for day in sorted({_day(key) for key in past}):
-        keys = [key for key in past if _day(key) == day]
-        with TemporaryDirectory(prefix="pricing-log-") as scratch, _connection(scratch) as con:
+        kept = [*_keys(store, "lines/"), *_keys(store, "parquet/")]
+        store.delete([key for day, key in kept if day < kept_since.isoformat()])
+    past: dict[str, list[str]] = {}
+    for day, key in _keys(store, "lines/"):
+        if day < before.isoformat():
+            past.setdefault(day, []).append(key)
+    for day, keys in past.items():
+        with _connection() as (con, scratch):
             _read_lines(con, store, keys, lines=True)
             archived += _count(con, "true")
-            for key in _keys(store, f"parquet/date={day}/"):
+            for _, key in _keys(store, f"parquet/date={day}/"):
                 _read_parquet(con, store, key, scratch=scratch, lines=True)
-            file = Path(scratch) / "day.parquet"
+            file = scratch / "day.parquet"
             con.execute(f"COPY ({_once('true')} ORDER BY \"at\") TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
             store.put(f"parquet/date={day}/decisions.parquet", file.read_bytes())
         store.delete(keys)
@@ -176,20 +154,19 @@ def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> 
 
 
 @contextmanager
-def _connection(scratch: str) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A database whose table `found` has lines and archived rows, some of them twice; a damaged one has no worker."""
+def _connection() -> Iterator[tuple["duckdb.DuckDBPyConnection", Path]]:
+    """A database whose table `found` has lines and archived rows, some twice, and a folder; damaged: no worker."""
     import duckdb  # noqa: PLC0415 - serving, which writes the log, has none
 
     offline: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
+        **{"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     }
-    with duckdb.connect(config=offline) as con:
+    with TemporaryDirectory(prefix="pricing-log-") as scratch, duckdb.connect(config=offline) as con:
         con.execute(f"SET TimeZone = 'UTC'; SET temp_directory = '{scratch}/spill'")
         columns = ", ".join(f'"{name}" {kind}' for name, kind in (_LINE | COLUMNS).items())
         con.execute(f"CREATE TABLE found ({columns})")
         try:
-            yield con
+            yield con, Path(scratch)
         except duckdb.Error as error:
             raise SourceError(f"the decision log cannot be read: {first_line(error)}") from error
 
@@ -204,19 +181,9 @@ def _count(con: "duckdb.DuckDBPyConnection", which: str) -> int:
     return int(count)
 
 
-def _held(con: "duckdb.DuckDBPyConnection") -> int:
-    ((rows,),) = con.execute("SELECT count(worker) FROM found").fetchall()
-    return int(rows)
-
-
-def _keys(store: ObjectStore, prefix: str) -> list[str]:
-    """The objects of a log, in order of their days."""
-    return [key for key in store.keys(prefix) if _DAY.fullmatch(key)]
-
-
-def _day(key: str) -> str:
-    found = _DAY.fullmatch(key)
-    return found[1] if found else ""
+def _keys(store: ObjectStore, prefix: str) -> list[tuple[str, str]]:
+    """Day and key of each object of a log, in order."""
+    return [(day[1], key) for key in store.keys(prefix) if (day := _DAY.fullmatch(key))]
 
 
 def _read_lines(con: "duckdb.DuckDBPyConnection", store: ObjectStore, keys: Sequence[str], *, lines: bool) -> None:
@@ -238,18 +205,19 @@ def _read_lines(con: "duckdb.DuckDBPyConnection", store: ObjectStore, keys: Sequ
 
 
 def _read_parquet(
-    con: "duckdb.DuckDBPyConnection", store: ObjectStore, key: str, *, scratch: str, lines: bool, drawn: bool = False
+    con: "duckdb.DuckDBPyConnection", store: ObjectStore, key: str, *, scratch: Path, lines: bool, drawn: bool = False
 ) -> None:
     body = store.get(key)
     if body is None:  # its day is no longer kept
         return
-    file = Path(scratch) / key
+    file = scratch / key
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(body)
     kept = "line" if lines else "if(worker IS NULL, line, NULL) AS line"
     table = "read_parquet($1)"
     which = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(table)}" if drawn else "true"
-    columns = f"{kept}, segment, number, {_quoted(COLUMNS)}"
+    quoted = ", ".join(f'"{name}"' for name in COLUMNS)  # some are words of SQL
+    columns = f"{kept}, segment, number, {quoted}"
     con.execute(f"INSERT INTO found BY NAME SELECT {columns} FROM {table} WHERE {which}", [str(file)])
     file.unlink()
 
@@ -289,7 +257,3 @@ def _parsed(*, lines: bool) -> str:
         FROM (SELECT *, {", ".join(values)}
         FROM (SELECT *, json_extract(parsed, [{listed}]) AS r, json_type(parsed, [{listed}]) AS t
         FROM (SELECT *, if(json_valid(line), line, NULL) AS parsed FROM batch))))"""
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)  # some are words of SQL

@@ -17,7 +17,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,272 +26,169 @@ from pathlib import Path
 
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import Assignment
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import PriceRequest
 from pricing.errors import SourceError
 from pricing.objects import open_store
 
 SCHEMA = 3
-LATE_SECONDS = 5.0  # after which a decision that is not on the disk counts as a failure
-_FLUSH_SECONDS = 0.5
-_SEGMENT_BYTES = 16_000_000  # a busy worker's segment is closed earlier: it is put whole
-_PENDING_BYTES = 16_000_000  # of lines that wait in memory for a disk that hangs or is full
+_FLUSH_SECONDS = 0.5  # from one write to the disk to the next
+_KEPT = 10_000  # lines that wait in memory for a disk that takes none, about 16 MB
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One decision and the figures behind it.
-
-    Attributes:
-        at: When it was decided, with a time zone.
-        date: First day of the period that was priced.
-        tax_rate: Tax that prices include, a fraction of the net price.
-        candidate_prices: A summary of the candidates, ascending.
-        candidate_units: Units expected at each of them over the requested period.
-        candidate_sizes: Size of the negative binomial with the mean and variance that are forecast at each of them.
-        unit: The amount that these count as one, in the units of `candidate_units`.
-        experiment: What an experiment asked of the price; None where none did.
-        answer: The decision as JSON, where it was encoded already.
-    """
+    """One decision with the figures behind it."""
 
     request: PriceRequest
-    decision: Decision
-    at: dt.datetime
-    date: dt.date
-    category: str | None
-    current_price: float | None
-    list_price: float | None
-    unit_cost: float | None
-    tax_rate: float = 0.0
-    candidate_prices: Sequence[float] = ()
-    candidate_units: Sequence[float] = ()
-    candidate_sizes: Sequence[float] = ()
-    unit: float = 1.0
-    experiment: Assignment | None = None
-    answer: bytes | None = None
-
-    @classmethod
-    def of(
-        cls, asked: PriceRequest, answer: DetailedDecision, *, at: dt.datetime, body: bytes | None = None
-    ) -> "LogEntry":
-        """Makes the entry of an answer; `body` is its decision as JSON, where that was encoded already."""
-        return cls(
-            request=asked,
-            decision=answer.decision,
-            at=at,
-            date=answer.date,
-            category=answer.category,
-            current_price=answer.current_price,
-            list_price=answer.list_price,
-            unit_cost=answer.unit_cost,
-            tax_rate=answer.tax_rate,
-            candidate_prices=answer.candidate_prices,
-            candidate_units=answer.candidate_units,
-            candidate_sizes=answer.candidate_sizes,
-            unit=answer.unit,
-            experiment=answer.experiment,
-            answer=body,
-        )
+    answer: DetailedDecision
+    at: dt.datetime  # when it was decided, with a time zone
+    body: bytes | None = None  # the decision as JSON, where it was encoded already
 
     def encode(self) -> bytes:
         """The line without its worker and sequence number, which the writer puts before it."""
         # Formatted by hand, since it is done for every price: three times as fast as encoding a dictionary.
+        asked, one = self.request, self.answer
         head = (
-            f'{{"at":"{_stamp(self.at)}","date":"{self.date}",'
-            f'"product_id":{_text(self.request.product_id)},"category":{_text(self.category)},'
-            f'"current_price":{_number(self.current_price)},"list_price":{_number(self.list_price)},'
-            f'"unit_cost":{_number(self.unit_cost)},"tax_rate":{_number(self.tax_rate)},'
-            f'"candidates":{{"price":{_numbers(self.candidate_prices)},"units":{_numbers(self.candidate_units)},'
-            f'"size":{_numbers(self.candidate_sizes)},"unit":{self.unit!r}}},'
-            f'"experiment":{_asked(self.experiment)},"request":'
+            f'{{"at":"{_stamp(self.at)}","date":"{one.date}",'
+            f'"product_id":{_text(asked.product_id)},"category":{_text(one.category)},'
+            f'"current_price":{_number(one.current_price)},"list_price":{_number(one.list_price)},'
+            f'"unit_cost":{_number(one.unit_cost)},"tax_rate":{_number(one.tax_rate)},'
+            f'"candidates":{{"price":{_numbers(one.candidate_prices)},"units":{_numbers(one.candidate_units)},'
+            f'"size":{_numbers(one.candidate_sizes)},"unit":{one.unit!r}}},'
+            f'"experiment":{_asked(one.experiment)},"request":'
         )
-        request = self.request.__pydantic_serializer__.to_json(self.request, exclude_none=True)
-        if self.request.comp_price is None and not self.request.asks_newest_comp_price:
+        request = asked.__pydantic_serializer__.to_json(asked, exclude_none=True)
+        if asked.comp_price is None and not asked.asks_newest_comp_price:
             request = b'%b,"comp_price":null}' % request[:-1]
-        if self.request.next_delivery is None and not self.request.asks_planned_delivery:
+        if asked.next_delivery is None and not asked.asks_planned_delivery:
             request = b'%b,"next_delivery":null}' % request[:-1]
-        decision = self.answer or self.decision.__pydantic_serializer__.to_json(self.decision)
+        decision = self.body or one.decision.__pydantic_serializer__.to_json(one.decision)
         return b'%b%b,"decision":%b}\n' % (head.encode(), request, decision)
 
 
 @dataclass(frozen=True)
 class LogStatus:
-    """The counts of a writer, and its failure.
+    """The counts of a writer since it began, and its failure."""
 
-    Attributes:
-        issued: Decisions appended since the worker began.
-        written: Decisions on the disk.
-        dropped: Decisions given up because the disk accepted none for too long.
-        waiting: Closed segments in the folder that are not in the store yet, also those of earlier workers.
-        failure: Why disk or store failed last, or that the disk takes too long; None otherwise.
-    """
-
-    issued: int
-    written: int
-    dropped: int
-    waiting: int
-    failure: str | None
+    issued: int  # decisions appended
+    written: int  # of them on the disk
+    dropped: int  # of them given up because the disk accepted none for too long
+    waiting: int  # closed segments in the folder that are not in the store yet, also those of earlier workers
+    failure: str | None  # why the disk, or else the store, failed last; None once it takes them again
 
 
 class LogWriter:
-    """Appends decisions to the log through two threads: one writes segments to the disk, one puts them into the store.
+    """Appends decisions to a segment on the disk, which a thread closes and puts into the store every 30 s.
 
-    Appending takes microseconds. Lines reach the disk half a second later, and wait in memory where it fails; beyond a
-    limit the oldest are dropped and counted. A segment waits on the disk until the store has it. A worker that was
-    killed leaves its segment: whoever writes in the same folder puts it too, once its lock is free.
+    Lines wait in memory where the disk takes none; of too many the oldest are dropped and counted. A segment waits on
+    the disk until the store has it. A worker that was killed leaves its segment: whoever writes in the same folder puts
+    it too, once its lock is free.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        url: str,
-        segment_seconds: float = 30.0,
-        pending_bytes: int = _PENDING_BYTES,
-        write: Callable[[int, bytes], int] = os.write,
-    ) -> None:
+    def __init__(self, folder: Path, *, url: str, segment_seconds: float = 30.0) -> None:
         self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(8)}"
-        self._folder = folder
-        self._store = open_store(url)
-        self._segment_seconds = segment_seconds
-        self._pending_limit = pending_bytes
-        self._write = write
-        self._lock = threading.Lock()
-        self._wake, self._due = threading.Event(), threading.Event()
-        self._closing = False
-        self._lines: list[bytes] = []
-        self._pending = 0  # their bytes
-        self._unwritten_since: float | None = None
-        self._issued = self._written = self._dropped = self._waiting = self._segments = 0
-        self._failures: dict[str, str] = {}  # by what failed: disk or store
+        self._folder, self._store, self._segment_seconds = folder, open_store(url), segment_seconds
+        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._lines: list[bytes] = []  # not on the disk yet
+        self._flush_at = 0.0
+        self._issued = self._dropped = self._waiting = self._segments = 0
+        self._failures: dict[str, str | None] = {}  # by what failed: disk or store
         self._segment: int | None = None
-        self._offset, self._opened = 0, 0.0
-        self._writer = threading.Thread(target=self._write_on, name="decision-log", daemon=True)
-        self._sender = threading.Thread(target=self._send_on, name="decision-log-sender", daemon=True)
-        self._writer.start()
+        self._size = 0
+        self._sender = threading.Thread(target=self._send_on, name="decision-log", daemon=True)
         self._sender.start()
 
     def append(self, entries: Sequence[LogEntry]) -> None:
-        """Queues decisions; never raises for a disk or a store."""
+        """Takes decisions, on the disk half a second later; never raises for a disk or a store."""
         bodies = [entry.encode() for entry in entries]
         with self._lock:
             for body in bodies:
                 self._issued += 1
                 head = b'{"schema":%d,"worker":"%b","sequence":%d,' % (SCHEMA, self.worker.encode(), self._issued)
                 self._lines.append(head + body[1:])
-                self._pending += len(self._lines[-1])
-            self._drop_beyond_limit()
-            if bodies and self._unwritten_since is None:
-                self._unwritten_since = time.monotonic()
-            busy = "disk" not in self._failures and self._pending > self._pending_limit // 4
-        if busy:
-            self._wake.set()
+            if time.monotonic() >= self._flush_at:
+                self._flush()
 
     def status(self) -> LogStatus:
         """Returns the counts since the worker began."""
         with self._lock:
-            since = self._unwritten_since
-            late = since is not None and time.monotonic() - since > LATE_SECONDS
-            failure = self._failures.get("disk") or ("the disk has taken nothing for too long" if late else None)
-            failure = failure or self._failures.get("store")
-            return LogStatus(self._issued, self._written, self._dropped, self._waiting, failure)
+            written = self._issued - self._dropped - len(self._lines)
+            failure = self._failures.get("disk") or self._failures.get("store")
+            return LogStatus(self._issued, written, self._dropped, self._waiting, failure)
 
     def close(self, *, seconds: float = 5.0) -> None:
-        """Writes what is queued and sends it; what the store does not take within `seconds` stays on the disk."""
-        self._closing = True
-        self._wake.set()
-        self._writer.join(seconds)
-        self._due.set()
-        self._sender.join(seconds)
-
-    def _write_on(self) -> None:
-        while not self._closing:
-            self._wake.wait(_FLUSH_SECONDS)
-            self._wake.clear()
-            self._flush()
-            if self._segment is not None and (
-                time.monotonic() - self._opened >= self._segment_seconds or self._offset >= _SEGMENT_BYTES
-            ):
-                self._close_segment()
-        self._flush()
+        """Closes the segment and sends it; what the store does not take within `seconds` stays on the disk."""
         self._close_segment()
+        self._closing.set()
+        self._sender.join(seconds)
 
     def _flush(self) -> None:
         """Writes the lines in memory to the open segment."""
-        with self._lock:
-            lines, self._lines, self._pending = self._lines, [], 0
-        if not lines:
+        if not self._lines:
             return
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
         try:
-            self._write_out(b"".join(lines))
+            self._write_out(b"".join(self._lines))
         except OSError as error:
-            self._failed("disk", f"{self._folder}: {error.strerror or error}")
-            with self._lock:
-                self._lines, self._pending = lines + self._lines, self._pending + sum(map(len, lines))
-                self._drop_beyond_limit()
-            return
-        self._recovered("disk")
-        with self._lock:
-            self._written += len(lines)
-            self._unwritten_since = time.monotonic() if self._lines else None
-
-    def _drop_beyond_limit(self) -> None:
-        """Drops the oldest lines that no longer fit in memory."""
-        start = 0
-        while self._pending > self._pending_limit:
-            self._pending -= len(self._lines[start])
-            start += 1
-        del self._lines[:start]
-        self._dropped += start
+            self._note("disk", f"{self._folder}: {error.strerror or error}")
+            excess = max(len(self._lines) - _KEPT, 0)
+            del self._lines[:excess]
+            self._dropped += excess
+        else:
+            self._note("disk", None)
+            self._lines = []
 
     def _write_out(self, block: bytes) -> None:
         segment = self._open_segment() if self._segment is None else self._segment
         try:
             done = 0
             while done < len(block):
-                done += self._write(segment, block[done:])
+                done += os.write(segment, block[done:])
         except OSError:
-            # Else the next attempt would repeat a line, or continue half of one.
-            try:
-                os.ftruncate(segment, self._offset)
-            except OSError:
-                self._close_segment()
+            os.ftruncate(segment, self._size)  # else the next attempt would repeat a line, or continue half of one
             raise
-        self._offset += len(block)
+        self._size += len(block)
 
     def _open_segment(self) -> int:
         """Opens a segment, under its name only once it is locked, so that nobody takes it for one left behind."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{self.worker}-{self._segments:06d}.open"
-        draft = path.with_name(f".{path.name}")
+        self._segments += 1
+        draft = self._path.with_name(f".{self._path.name}")
         segment = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         fcntl.flock(segment, fcntl.LOCK_EX)
-        draft.rename(path)
-        self._segments += 1
-        self._segment, self._offset, self._opened = segment, 0, time.monotonic()
+        draft.rename(self._path)
+        self._segment, self._size = segment, 0
         return segment
 
+    @property
+    def _path(self) -> Path:
+        """The open segment."""
+        return self._folder / f"{self.worker}-{self._segments - 1:06d}.open"
+
     def _close_segment(self) -> None:
-        if self._segment is None:
-            return
-        path = self._folder / f"{self.worker}-{self._segments - 1:06d}.open"
-        try:
-            _finish(path)
-        except OSError as error:  # its lock is free once this process ends, and then it is put
-            self._failed("disk", f"{path}: {error.strerror or error}")
-        os.close(self._segment)
-        self._segment = None
-        self._due.set()
+        with self._lock:
+            self._flush()
+            if self._segment is None:
+                return
+            try:
+                _finish(self._path)
+            except OSError as error:  # its lock is free from now on, so that it is put with the next
+                self._note("disk", f"{self._path}: {error.strerror or error}")
+            os.close(self._segment)
+            self._segment = None
 
     def _send_on(self) -> None:
-        while True:
-            last = not self._writer.is_alive()
-            self._send()
-            if last:
-                return
-            self._due.wait(self._segment_seconds)
-            self._due.clear()
+        last, sent_at = False, time.monotonic()
+        while not last:
+            last = self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds))
+            with self._lock:
+                self._flush()
+            if last or time.monotonic() - sent_at >= self._segment_seconds:
+                self._close_segment()
+                self._send()
+                sent_at = time.monotonic()
 
     def _send(self) -> None:
         """Puts closed segments into the store, and those that killed workers left; each is deleted once it is there."""
@@ -307,21 +204,16 @@ class LogWriter:
                     path.unlink()
                 self._waiting -= 1
         except (SourceError, OSError) as error:
-            self._failed("store", str(error))
+            self._note("store", str(error))
         else:
-            self._recovered("store")
+            self._note("store", None)
 
-    def _failed(self, what: str, why: str) -> None:
-        with self._lock:
-            new = what not in self._failures
-            self._failures[what] = why
-        if new:
+    def _note(self, what: str, why: str | None) -> None:
+        """Notes a failure, or that there is none any more, and logs the change."""
+        before, self._failures[what] = self._failures.get(what), why
+        if why and not before:
             _log.error("decision log: %s; prices go on", why)
-
-    def _recovered(self, what: str) -> None:
-        with self._lock:
-            gone = self._failures.pop(what, None)
-        if gone:
+        elif before and not why:
             _log.warning("decision log: the %s takes it again", what)
 
 

@@ -1,113 +1,120 @@
-"""Routes that describe what is served: products, their elasticity, the model, the strategies."""
+"""Routes that describe what is known: products, their elasticity, the strategies."""
 
 import datetime as dt
-import math
-from collections import Counter
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flask import request
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from pricing.registry.version import (
     LoadedVersion,
+    ShownCompetitor,
     elasticity_knowledge,
-    shares_by_grade,
     shown_competitor,
     shown_elasticities,
 )
-from serving.api import Endpoint, encode
-from serving.problems import ProblemError
-from serving.schemas import (
-    OF_VERSION,
-    Configuration,
-    Elasticity,
-    Follow,
-    Keys,
-    ModelInfo,
-    Product,
-    Products,
-    Strategies,
-    Strategy,
-    SwitchedPrices,
-)
-from serving.served import Served
-from serving.service import Service
+from serving.api import Endpoint, Service, encode
+from serving.follower import Served
+from serving.problems import refused
+
+
+class Known(BaseModel):
+    """How well an elasticity is known."""
+
+    grade: Literal["tested", "own_history", "category", "prior_only"] = Field(description="What it was learnt from.")
+    moves: int = Field(description="Price moves of persons in the history that it was learnt from.")
+    prices: int = Field(description="Distinct prices ever charged.")
+    doubts: str = Field(description="Codes of what speaks against it, joined by commas.")
+    why: str = Field(description="Why the price stays, a sentence whose subject it is; empty where it may move by it.")
+
+
+class Product(Known):
+    """What the served version knows of a product."""
+
+    product_id: str
+    category: str
+    price: float | None = Field(description="Price charged last.")
+    list_price: float | None
+    unit_cost: float | None = Field(description="Without tax.")
+    tax_rate: float | None = Field(description="A fraction of the net price; null where it was never given.")
+    comp_price: float | None = Field(description="The competitor's newest price known; null where none is.")
+    comp_price_date: dt.date | None = Field(description="The day on which that was seen.")
+    cost_assumed: bool = Field(description="Whether the configured margin stands in for a cost.")
+    stock: float | None = Field(description="Units left when the history ended.")
+    elasticity: float = Field(description="As /products/{product_id}/elasticity has it.")
+    elasticity_low: float = Field(description="Low end of its 80 % interval.")
+    elasticity_high: float = Field(description="High end of its 80 % interval.")
+
+
+class Products(BaseModel):
+    """Every product the served version knows, by id; empty without a version."""
+
+    products: list[Product]
+
+
+class Elasticity(Known):
+    """The percentage by which demand changes when the price rises by one percent."""
+
+    product_id: str
+    elasticity: float
+    low: float = Field(description="Low end of the 80 % interval.")
+    high: float = Field(description="High end of the 80 % interval.")
+    source: Literal["model", "category"] = Field(description="Whether own history or only its category is behind it.")
+    parent_id: str | None = Field(description="The product of whose stores or channels it is one.")
+    shared_by: int = Field(description="How many products, itself included, have this elasticity in common.")
+    list_price: float = Field(description="The price at which it holds.")
+    state_date: dt.date = Field(description="The day as of which it holds.")
+    competitor: ShownCompetitor = Field(description="What the competitor's price does to demand.")
+    model_version: str
+
+
+class Strategies(BaseModel):
+    """The strategies that a request may name."""
+
+    strategies: list[dict[str, Any]] = Field(description="name, default (whether it is), description, settings.")
 
 
 def products(service: Service) -> bytes:
     """Lists every product that the model knows, or those of one category."""
-    served = service.follower.current.champion
-    category = request.args.get("category")
-    return _all_products(served) if category is None else _products(served, category)
+    return _products(service.follower.current.champion, request.args.get("category"))
 
 
 def elasticity(service: Service, product_id: str) -> Elasticity:
     """Tells how demand for a product answers to its price, at list price, over a week without promotion or holiday."""
     served = service.follower.current.champion
-    row = find_row(served, product_id)
-    if served.version is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, "no model version is served, so no product is known")
-    if row is None:
-        text = f"version {served.name} does not know product {product_id[:200]!r}"
-        raise ProblemError(HTTPStatus.NOT_FOUND, text)
-    return elasticity_of(served.name, served.version, row)
-
-
-def model(service: Service) -> ModelInfo:
-    """Describes what answers now, and how following goes."""
-    current, now = service.follower.current, service.now()
-    served, version = current.champion, current.champion.version
-    admin = service.authenticator.may(request.environ, "admin")
-    switches = current.control.switches.at(now)
-    count = Counter(switch.action for switch in switches)
-    return ModelInfo(
-        model_version=served.name,
-        **(_NOTHING if version is None else _described(version, today=now.date(), addresses=admin)),
-        following=Follow.of(service.follower.following, addresses=admin),
-        switches=SwitchedPrices(
-            freezes=count["freeze"],
-            overrides=count["override"],
-            everything=next((switch.action for switch in switches if switch.scope == "all"), None),
-        ),
-        configuration=_configuration(service, served),
-        keys=Keys(needed=service.settings.keys_needed, known=len(service.settings.keys)),
-    )
-
-
-def _configuration(service: Service, served: Served) -> Configuration:
-    file, decision = service.settings.file.path, served.config.decision
-    zone = service.settings.config.zone
-    return Configuration(
-        file=None if file is None else str(file),
-        replaced=dict(served.settings.replaced),
-        ignored=dict(served.settings.ignored),
-        time_zone=None if zone is None else zone.key,
-        strategy=decision.strategy,
-        guardrails=decision.guardrails.model_dump(mode="json"),
-    )
+    found = known_elasticity(served, product_id)
+    if found is None:
+        raise refused("product_id", f"is not known to version {served.name}", status=HTTPStatus.NOT_FOUND)
+    return found
 
 
 def strategies(service: Service) -> Strategies:
     """Lists the strategies that a request may name."""
-    decision = service.follower.current.champion.config.decision
-    found = []
-    for name, settings in decision.strategies.items():
-        description = (type(settings).__doc__ or "").strip().splitlines()[0]
-        own = settings.model_dump(exclude_none=True)
-        found.append(Strategy(name=name, default=name == decision.strategy, description=description, settings=own))
+    decision = service.follower.current.champion.settings.config.decision
+    found = [
+        {
+            "name": name,
+            "default": name == decision.strategy,
+            "description": (type(settings).__doc__ or "").strip().partition("\n")[0],
+            "settings": settings.model_dump(exclude_none=True),
+        }
+        for name, settings in decision.strategies.items()
+    ]
     return Strategies(strategies=found)
 
 
-def find_row(served: Served, product_id: str) -> int | None:
-    """The row of a product in the served version's arrays; None when it is not known there."""
+def known_elasticity(served: Served, product_id: str) -> Elasticity | None:
+    """The elasticity of a product; None where the served version does not know it."""
     if served.version is None:
         return None
     ids = served.version.demand.product_ids
     row = int(np.searchsorted(ids, product_id))
-    return row if row < len(ids) and ids[row] == product_id else None
+    known = row < len(ids) and ids[row] == product_id
+    return elasticity_of(served.name, served.version, row) if known else None
 
 
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
@@ -131,28 +138,6 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     )
 
 
-_NOTHING: dict[str, Any] = {"products": 0, **dict.fromkeys(OF_VERSION)}
-
-
-def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
-    """What a version says of itself; where the rows behind it lay only if `addresses`."""
-    demand = version.demand
-    shares = shares_by_grade(demand, version.facts).items()
-    return {
-        "products": len(demand.product_ids),
-        "state_date": demand.state_date,
-        "state_age_days": (today - demand.state_date).days,
-        "period": demand.period,
-        "horizon": demand.horizon,
-        "kind": version.meta["kind"],
-        "weights": version.weights_hash,
-        "grades": {name: round(share, 4) for name, share in shares},
-        "holds_only": version.holds_only,
-        "backtest": {name: figure for name, figure in version.backtest.items() if name != "data"},
-        "data": {name: value for name, value in version.meta["data"].items() if addresses or name != "source"},
-    }
-
-
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
     """How well the elasticity of each product in `rows` is known, as columns."""
     columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
@@ -160,34 +145,26 @@ def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, li
 
 
 @lru_cache(maxsize=1)
-def _all_products(served: Served) -> bytes:
-    return _products(served, None)
-
-
 def _products(served: Served, category: str | None) -> bytes:
-    if served.version is None:
-        return encode(Products(products=[]))
-    facts, ids = served.version.facts, served.version.facts.product_ids
-    rows = np.arange(len(ids)) if category is None else np.flatnonzero(facts.categories == category)
-    shown = shown_elasticities(served.version.demand, rows)
-    numbers = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
-    columns = {
-        "product_id": ids[rows].tolist(),
-        "category": facts.categories[rows].tolist(),
-        **{name: [_known(value) for value in getattr(facts, name)[rows].tolist()] for name in numbers},
-        "comp_price_date": facts.comp_price_date[rows].tolist(),
-        "cost_assumed": facts.cost_assumed[rows].tolist(),
-        "elasticity": shown["elasticity"].tolist(),
-        "elasticity_low": shown["low"].tolist(),
-        "elasticity_high": shown["high"].tolist(),
-        **_known_of(served.version, rows),
-    }
-    found = [Product(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
-    return encode(Products(products=found))
-
-
-def _known(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    found = []
+    if served.version is not None:
+        facts = served.version.facts
+        rows = np.arange(len(facts.product_ids)) if category is None else np.flatnonzero(facts.categories == category)
+        shown = shown_elasticities(served.version.demand, rows)
+        names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
+        columns = {
+            "product_id": facts.product_ids[rows].tolist(),
+            "category": facts.categories[rows].tolist(),
+            **{name: np.round(getattr(facts, name)[rows].astype(float), 4).tolist() for name in names},
+            "comp_price_date": facts.comp_price_date[rows].tolist(),
+            "cost_assumed": facts.cost_assumed[rows].tolist(),
+            "elasticity": shown["elasticity"].tolist(),
+            "elasticity_low": shown["low"].tolist(),
+            "elasticity_high": shown["high"].tolist(),
+            **_known_of(served.version, rows),
+        }
+        found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return encode(Products.model_validate({"products": found}))
 
 
 ENDPOINTS = (
@@ -195,11 +172,6 @@ ENDPOINTS = (
         *("GET", "/products", products, Products),
         query={"category": ({"type": "string"}, "Only products of this category.")},
     ),
-    Endpoint(
-        *("GET", "/products/{product_id}/elasticity", elasticity, Elasticity),
-        scope="explain",
-        problems=(HTTPStatus.NOT_FOUND,),
-    ),
-    Endpoint("GET", "/model", model, ModelInfo),
+    Endpoint("GET", "/products/{product_id}/elasticity", elasticity, Elasticity, scope="explain"),
     Endpoint("GET", "/strategies", strategies, Strategies),
 )

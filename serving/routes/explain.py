@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -13,31 +12,28 @@ from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
 from pricing.registry.version import HOLDS_ONLY_MEANING, MEANINGS
-from serving.api import Endpoint, body_of
+from serving.api import Endpoint, Service, body_of
+from serving.follower import VERSION_ERRORS, Served
 from serving.problems import from_request_error
-from serving.routes.catalogue import elasticity_of, find_row
-from serving.routes.pricing import EXAMPLE
-from serving.schemas import Elasticity, Meaning, Strict
-from serving.served import VERSION_ERRORS, Served
-from serving.service import Service
+from serving.routes.catalogue import Elasticity, known_elasticity
+from serving.routes.pricing import EXAMPLE, version_for
 
-NOTE = (
-    "These figures explain the model, not the world: they say what moved the model's answer, not what would happen if "
-    "something else were changed. Of a price the steps of its decision, of demand the terms of its sum; as printed, "
-    "the effects add up to value − baseline_value."
-)
+NOTE = "This explains the model's answer, not the world. The effects, as printed, add up to value − baseline_value."
+Computed = TypeVar("Computed", bound=BaseModel)
 
 
-Computed = TypeVar("Computed", Explanation, Simulation)
-
-
-class ExplainRequest(Strict):
+class ExplainRequest(BaseModel, frozen=True, extra="forbid"):
     """What to explain."""
 
     request: PriceRequest
-    of: Literal["price", "demand"] = Field(
-        default="price", description="demand: units over the requested period at the request's recommended price."
-    )
+    of: Literal["price", "demand"] = Field(default="price", description="demand: units at the recommended price.")
+
+
+class Meaning(BaseModel):
+    """A code in words."""
+
+    code: str
+    meaning: str
 
 
 class ExplainAnswer(BaseModel):
@@ -48,10 +44,7 @@ class ExplainAnswer(BaseModel):
     decision: Decision
     summary: str = Field(description="From where to where, in a sentence.")
     value: float = Field(description="The price, or the units over the requested period.")
-    baseline_value: float = Field(
-        description="What it starts from: the price charged now (under a draw, that at planning), or the units of a "
-        "mean period at the usual price."
-    )
+    baseline_value: float = Field(description="The price charged now, or units of a mean period at the usual price.")
     drivers: list[Driver] = Field(description="In the order of the decision, or of the sum.")
     guardrails: list[Meaning] = Field(description="Guardrails that bind or gave way.")
     reasons: list[Meaning]
@@ -59,7 +52,7 @@ class ExplainAnswer(BaseModel):
     grade: Meaning | None = Field(description="How well that elasticity is known, and what follows from it.")
 
 
-class SimulateRequest(Strict):
+class SimulateRequest(BaseModel, frozen=True, extra="forbid"):
     """What to try: prices, strategies, or both; every configured strategy when neither is given."""
 
     request: PriceRequest
@@ -72,19 +65,21 @@ def explain_price(service: Service) -> ExplainAnswer:
     asked, now = body_of(ExplainRequest), service.now()
     control = service.follower.current.control
 
-    def explained(served: Served) -> Explanation:
-        return explain(
+    def explained(served: Served) -> ExplainAnswer:
+        elasticity = known_elasticity(served, asked.request.product_id)
+        competitor = elasticity and elasticity.competitor
+        found = explain(
             asked.request,
             served.pricer,
             today=now.date(),
             quantity=asked.of,
             experiments=control.experiments,
             switches=control.switches.at(now),
-            told=_told(served, asked.request.product_id),
+            told=Told(elasticity.elasticity, competitor.words if competitor else "") if elasticity else Told(),
         )
+        return _answer(found, elasticity, holds_only=served.version is not None and served.version.holds_only)
 
-    served, explanation = _as_priced(service, asked.request.product_id, explained)
-    return _answer(explanation, served, asked)
+    return _as_priced(service, asked.request.product_id, explained)
 
 
 def simulate(service: Service) -> Simulation:
@@ -93,87 +88,69 @@ def simulate(service: Service) -> Simulation:
     control = service.follower.current.control
 
     def simulated(served: Served) -> Simulation:
-        return served.pricer.simulate(asked.request, today=now.date(), prices=asked.prices, strategies=asked.strategies)
+        found = served.pricer.simulate(
+            asked.request, today=now.date(), prices=asked.prices, strategies=asked.strategies
+        )
+        switch = served.pricer.switch_of(asked.request, control.switches.at(now))
+        if switch is not None:
+            return found.model_copy(update={"switch": switch.action})
+        experiment = control.experiments.of(asked.request.product_id, found.date)
+        return found.model_copy(update={"experiment": experiment and experiment.label})
 
-    served, simulation = _as_priced(service, asked.request.product_id, simulated)
-    experiment = control.experiments.of(asked.request.product_id, simulation.date)
-    switch = served.pricer.switch_of(asked.request, control.switches.at(now))
-    told = {
-        "experiment": experiment.label if experiment is not None and switch is None else None,
-        "switch": None if switch is None else switch.action,
-    }
-    return simulation.model_copy(update=told)
+    return _as_priced(service, asked.request.product_id, simulated)
 
 
-def _as_priced(service: Service, product_id: str, compute: Callable[[Served], Computed]) -> tuple[Served, Computed]:
+def _as_priced(service: Service, product_id: str, compute: Callable[[Served], Computed]) -> Computed:
     """Applies `compute` to the version that prices a product; to the champion where an arm fails.
 
     Raises:
         ProblemError: The request cannot be priced.
     """
     current = service.follower.current
-    served = service.version_for(product_id, service.now().date(), current=current)
+    served = version_for(product_id, service.now().date(), current=current)
     try:
         if served is not current.champion:
             with contextlib.suppress(*VERSION_ERRORS):
-                return served, compute(served)
-        return current.champion, compute(current.champion)
+                return compute(served)
+        return compute(current.champion)
     except RequestError as error:
         raise from_request_error(error) from error
 
 
-def _told(served: Served, product_id: str) -> Told:
-    """What the served version tells of a product's demand."""
-    row, version = find_row(served, product_id), served.version
-    if row is None or version is None:
-        return Told()
-    found = elasticity_of(served.name, version, row)
-    return Told(elasticity=found.elasticity, competitor=found.competitor.words if found.competitor else "")
-
-
-def _answer(explanation: Explanation, served: Served, asked: ExplainRequest) -> ExplainAnswer:
-    reasons = [Meaning(code=code, meaning=REASONS[code]) for code in explanation.decision.decision.reasons]
-    row, version = find_row(served, asked.request.product_id), served.version
-    elasticity = None if row is None or version is None else elasticity_of(served.name, version, row)
+def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bool) -> ExplainAnswer:
+    decision = found.decision.decision
+    reasons = [Meaning(code=code, meaning=REASONS[code]) for code in decision.reasons]
+    units, gain = decision.expected_units, decision.expected_gain
+    shown = {  # as a person reads them
+        "expected_units": round(units, unit_digits(units)),
+        "expected_margin": round(decision.expected_margin, 2),
+        "expected_gain": gain and Spread(**{key: round(one, 2) for key, one in gain}),
+    }
+    grade = Meaning(code=elasticity.grade, meaning=MEANINGS[elasticity.grade]) if elasticity else None
+    if grade and holds_only:
+        grade.meaning += f"; {HOLDS_ONLY_MEANING}"
     return ExplainAnswer(
-        of=explanation.quantity,
-        decision=_rounded(explanation.decision.decision),
-        summary=explanation.summary,
-        value=explanation.value,
-        baseline_value=explanation.baseline_value,
-        drivers=list(explanation.drivers),
+        of=found.quantity,
+        decision=decision.model_copy(update=shown),
+        summary=found.summary,
+        value=found.value,
+        baseline_value=found.baseline_value,
+        drivers=list(found.drivers),
         guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
         reasons=reasons,
         elasticity=elasticity,
-        grade=_grade(elasticity, holds_only=version is not None and version.holds_only) if elasticity else None,
+        grade=grade,
     )
-
-
-def _rounded(decision: Decision) -> Decision:
-    """The decision with its units and its margin as a person reads them."""
-    units, margin = decision.expected_units, decision.expected_margin
-    gain = decision.expected_gain and Spread(**{key: round(one, 2) for key, one in decision.expected_gain})
-    units_shown = round(units, unit_digits(units))
-    shown = {"expected_units": units_shown, "expected_margin": round(margin, 2), "expected_gain": gain}
-    return decision.model_copy(update=shown)
-
-
-def _grade(elasticity: Elasticity, *, holds_only: bool) -> Meaning:
-    """The grade of an elasticity in words, with a note where the version holds all prices."""
-    meaning = MEANINGS[elasticity.grade]
-    return Meaning(code=elasticity.grade, meaning=f"{meaning}; {HOLDS_ONLY_MEANING}" if holds_only else meaning)
 
 
 ENDPOINTS = (
     Endpoint(
         *("POST", "/explain", explain_price, ExplainAnswer, ExplainRequest),
         scope="explain",
-        problems=(HTTPStatus.NOT_FOUND,),
         example={"request": EXAMPLE},
     ),
     Endpoint(
         *("POST", "/simulate", simulate, Simulation, SimulateRequest),
-        problems=(HTTPStatus.NOT_FOUND,),
-        example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin", "clearance"]},
+        example={"request": EXAMPLE, "prices": [19.99, 24.99], "strategies": ["margin"]},
     ),
 )

@@ -2,74 +2,132 @@
 
 import datetime as dt
 import json
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from flask import request
-from pydantic import ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from pricing.decision.detailed import DetailedDecision
+from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
-from serving.api import Endpoint, body_of, encode, read_once
-from serving.problems import LISTED, ProblemError, from_request_error, from_validation, refused
-from serving.schemas import Decisions, PriceRequests
-from serving.served import Current, Served
-from serving.service import Service
+from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body
+from serving.follower import Current, Served
+from serving.problems import ProblemBody, ProblemError, from_request_error, from_validation, refused
 
-EXAMPLE = {
-    "product_id": "SKU12345",
-    "current_stock": 150,
-    "current_price": 22.9,
-    "day_of_week": "Friday",
-    "comp_price": 21.5,
-    "is_promo": True,
-}
-_DRY_RUN: dict[str, tuple[dict[str, Any], str]] = {
-    "dry_run": (
-        {"type": "boolean", "default": False},
-        "Prices without writing the decision log: for trying strategies out.",
-    )
-}
-_FAULTS = 1000  # listed for a whole batch, besides the first of each item
+EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
+EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
+_log = logging.getLogger(__name__)
+_DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
+
+
+class PriceRequests(BaseModel, frozen=True, extra="forbid"):
+    """Several requests at once, answered by one model version."""
+
+    # Fails at the first bad item; then all are read one by one: the faults of a million items would fill the memory.
+    requests: Annotated[list[PriceRequest], FailFast(), Field(min_length=1)]
+
+
+class ItemError(BaseModel):
+    """Stands in the place of an item that could not be priced as it was sent."""
+
+    error: ProblemBody
+
+
+class Decisions(BaseModel):
+    """One decision or error for each request, in order."""
+
+    decisions: list[Decision | ItemError]
 
 
 def get_price(service: Service) -> bytes:
     """Prices one product."""
-    dry, asked = _dry_run(), [body_of(PriceRequest)]
+    dry, asked = _dry_run(), body_of(PriceRequest)
     at, current = service.now(), service.follower.current
-    try:
-        answers = service.price(
-            service.version_for(asked[0].product_id, at.date(), current=current), asked, current=current, at=at
-        )
-    except RequestError as error:
-        raise from_request_error(error) from error
-    body = encode(answers[0].decision)
-    if not dry:
-        _record(service, asked, answers, [body], at)
-    return body
+    served = version_for(asked.product_id, at.date(), current=current)
+    (found,) = _each(service, served, [asked], current, at, dry=dry)
+    if isinstance(found, ProblemError):
+        raise found
+    return found
 
 
 def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
-    dry, asked = _dry_run(), _batch(service, request.get_data(cache=False))
+    dry, asked = _dry_run(), _batch(service, sent_body())
     at, current = service.now(), service.follower.current
     parts: list[bytes | ProblemError] = [b"" if isinstance(one, PriceRequest) else one for one in asked]
     by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
     for place, item in enumerate(asked):
         if isinstance(item, PriceRequest):
-            served = service.version_for(item.product_id, at.date(), current=current)
+            served = version_for(item.product_id, at.date(), current=current)
             by_version.setdefault(served, []).append((place, item))
     for served, placed in by_version.items():
         answers = _each(service, served, [item for _, item in placed], current, at, dry=dry)
         for (place, _), answer in zip(placed, answers, strict=True):
             parts[place] = answer
     service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
-    bodies = (part if isinstance(part, bytes) else _as_item(part) for part in parts)
+    bodies = (one if isinstance(one, bytes) else json.dumps({"error": one.body()}).encode() for one in parts)
     return b'{"decisions":[%b]}' % b",".join(bodies)
+
+
+def version_for(product_id: str, day: dt.date, *, current: Current) -> Served:
+    """What prices a product on a day: the version that an experiment tries on it, else the champion."""
+    assigned = current.control.experiments.of(product_id, day) if current.arms else None
+    if assigned is None or assigned.arm.kind != "challenger":
+        return current.champion
+    return current.arms.get(assigned.arm.of, current.champion)
+
+
+def _price(
+    service: Service, served: Served, asked: Sequence[PriceRequest], *, current: Current, at: dt.datetime
+) -> list[DetailedDecision]:
+    """Prices requests in one pass by `served`, or by what stands behind it where that fails.
+
+    An arm that fails, or refuses what the champion accepts, leaves the answer to the champion.
+
+    Raises:
+        RequestError: A request contradicts itself or names an unknown strategy; of many, an arm refuses one.
+    """
+    if served is not current.champion:
+        try:
+            answers = _attempt(served.pricer, asked, current, at)
+        except RequestError:
+            if len(asked) > 1:
+                raise
+            answers = None
+        if answers is None:
+            answers = _price(service, current.champion, asked, current=current, at=at)
+            service.metrics.arm_failures.inc(len(asked))
+        return answers
+    answers = _attempt(served.pricer, asked, current, at)
+    if answers is None:
+        service.metrics.edge_fallbacks.inc(len(asked))
+        answers = None if served.rules is None else _attempt(served.rules, asked, current, at)
+    if answers is None:
+        rules, switches = service.follower.rules.pricer, current.control.switches.at(at)
+        answers = rules.price_detailed(asked, today=at.date(), switches=switches)
+    return answers
+
+
+def _attempt(
+    pricer: Pricer, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
+) -> list[DetailedDecision] | None:
+    """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix."""
+    control = current.control
+    try:
+        return pricer.price_detailed(
+            asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
+        )
+    except RequestError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever fails in a version, a price is answered
+        _log.exception("version %s could not price %d request(s)", pricer.version, len(asked))
+        return None
 
 
 def _each(
@@ -77,7 +135,7 @@ def _each(
 ) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
     try:
-        answers = service.price(served, asked, current=current, at=at)
+        answers = _price(service, served, asked, current=current, at=at)
     except RequestError as error:
         if len(asked) == 1:
             return [from_request_error(error)]
@@ -86,26 +144,19 @@ def _each(
         return [answer for half in halves for answer in _each(service, served, half, current, at, dry=dry)]
     bodies = [encode(answer.decision) for answer in answers]
     if not dry:
-        _record(service, asked, answers, bodies, at)
+        lines = zip(asked, answers, bodies, strict=True)
+        service.log.append([LogEntry(item, answer, at, body) for item, answer, body in lines])
+        service.metrics.decided(answers)
     return list(bodies)
-
-
-def _record(
-    service: Service, asked: list[PriceRequest], detailed: list[DetailedDecision], bodies: list[bytes], at: dt.datetime
-) -> None:
-    """Logs and counts decisions; `bodies` are the responses."""
-    lines = zip(asked, detailed, bodies, strict=True)
-    service.log.append([LogEntry.of(item, answer, at=at, body=body) for item, answer, body in lines])
-    service.metrics.decided(detailed)
 
 
 def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
     """Reads the body's requests; an invalid item becomes the error to return in its place.
 
     Raises:
-        ProblemError: The body as a whole is no batch, or has too many items.
+        ProblemError: The body as a whole is no batch, has too many items, or a name twice in one object.
     """
-    limit, faulty = service.settings.config.serving.batch_limit, {}
+    limit = service.settings.config.serving.batch_limit
     try:
         items: Sequence[object] = PriceRequests.model_validate_json(body, strict=True).requests
     except ValidationError as error:
@@ -113,13 +164,9 @@ def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
     if len(items) > limit:  # before items are validated one by one
         text = f"{len(items)} requests in one batch, and {limit} is the most"
         raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
-    names = sum(len(item.model_fields_set) if isinstance(item, PriceRequest) else 0 for item in items)
-    if body.count(b":") > 1 + names:
-        whole = read_once(body, items=True)
-        if isinstance(whole, ProblemError):
-            raise whole
-        faulty = {place: one for place, one in enumerate(whole["requests"]) if isinstance(one, ProblemError)}
-    return _one_by_one([faulty.get(place, item) for place, item in enumerate(items)])
+    if body.count(b":") > 1 + sum(len(one.model_fields_set) for one in items if isinstance(one, PriceRequest)):
+        refuse_twice(body)
+    return [_item(one) for one in items]
 
 
 def _dry_run() -> bool:
@@ -128,16 +175,10 @@ def _dry_run() -> bool:
     Raises:
         ProblemError: The parameter is neither true nor false.
     """
-    if not request.environ.get("QUERY_STRING"):
-        return False
-    word = request.args.get("dry_run", "false")
-    if word.lower() not in ("true", "false"):
+    word = request.args.get("dry_run", "false") if request.environ.get("QUERY_STRING") else "false"
+    if word not in ("true", "false"):
         raise refused("dry_run", "must be true or false", found=word)
-    return word.lower() == "true"
-
-
-def _as_item(problem: ProblemError) -> bytes:
-    return json.dumps({"error": problem.body()}).encode()
+    return word == "true"
 
 
 def _as_sent(body: bytes, error: ValidationError) -> list[object]:
@@ -156,32 +197,25 @@ def _as_sent(body: bytes, error: ValidationError) -> list[object]:
     return items
 
 
-def _one_by_one(sent: Sequence[object]) -> list[PriceRequest | ProblemError]:
-    """Validates the items of a batch one by one, where they were not read together."""
-    room, items = _FAULTS, list[PriceRequest | ProblemError]()
-    for item in sent:
-        if isinstance(item, PriceRequest | ProblemError):
-            items.append(item)
-            continue
-        try:
-            items.append(PriceRequest.model_validate_json(to_json(item, inf_nan_mode="constants"), strict=True))
-        except ValidationError as fault:
-            problem = from_validation(fault, model=PriceRequest, listed=max(min(room, LISTED), 1))
-            room -= len(problem.errors)
-            items.append(problem)
-    return items
+def _item(sent: object) -> PriceRequest | ProblemError:
+    """An item of a batch, validated where it was not read together with the others."""
+    if isinstance(sent, PriceRequest):
+        return sent
+    try:
+        return PriceRequest.model_validate_json(to_json(sent, inf_nan_mode="constants"), strict=True)
+    except ValidationError as error:
+        return from_validation(error, model=PriceRequest)
 
 
 ENDPOINTS = (
     Endpoint(
         *("POST", "/get_price", get_price, Decision, PriceRequest),
         query=_DRY_RUN,
-        problems=(HTTPStatus.NOT_FOUND,),
         example=EXAMPLE,
     ),
     Endpoint(
         *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
         query=_DRY_RUN,
-        example={"requests": [EXAMPLE, {**EXAMPLE, "product_id": "SKU67890", "strategy": "clearance"}]},
+        example={"requests": [EXAMPLE, {**EXAMPLE, "strategy": "clearance"}]},
     ),
 )

@@ -132,7 +132,7 @@ def test_draws_are_planned_charged_and_evaluated(home: Path, capsys: pytest.Capt
                 current_price=last["price"], list_price=last["list_price"],
             )  # fmt: skip
             (answer,) = pricer.price_detailed([asked], today=day, experiments=known(home))
-            log.append([LogEntry.of(asked, answer, at=dt.datetime.combine(day, dt.time(5), dt.UTC))])
+            log.append([LogEntry(asked, answer, dt.datetime.combine(day, dt.time(5), dt.UTC))])
             price = answer.decision.recommended_price
             units = mean[product] * (price / last["price"]) ** -3.0
             rows.append({**last, "date": day, "product_id": product, "price": price, "units_sold": units})

@@ -59,7 +59,7 @@ class Shop:
         detailed = Pricer(self._learner.table(), self._facts, self._config, version="1").price_detailed(
             asked, today=today
         )
-        self.entries += [LogEntry.of(one, a, at=at) for one, a in zip(asked, detailed, strict=True)]
+        self.entries += [LogEntry(one, a, at) for one, a in zip(asked, detailed, strict=True)]
         return np.array([one.decision.recommended_price for one in detailed])
 
     def night(self, rows: pd.DataFrame) -> None:

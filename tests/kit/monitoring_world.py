@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from monitoring.decisions import load_decisions
 from monitoring.policy import Finding
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log.write import SCHEMA, LogEntry
 
@@ -168,19 +170,36 @@ def entries(
             )
             made.append(
                 LogEntry(
-                    request=request,
-                    decision=decision,
-                    at=at,
-                    date=date,
-                    category=str(panel.categories[row]),
-                    current_price=float(panel.price[row, max(day - 1, 0)]),
-                    list_price=float(panel.list_price[row, day]),
-                    unit_cost=cost,
-                    candidate_prices=grid.tolist(),
-                    candidate_units=units.tolist(),
+                    request,
+                    detailed(
+                        decision,
+                        date=date,
+                        category=str(panel.categories[row]),
+                        current_price=float(panel.price[row, max(day - 1, 0)]),
+                        list_price=float(panel.list_price[row, day]),
+                        unit_cost=cost,
+                        candidate_prices=grid.tolist(),
+                        candidate_units=units.tolist(),
+                    ),
+                    at,
                 )
             )
     return made
+
+
+def detailed(decision: Decision, **figures: Any) -> DetailedDecision:
+    """A decision with figures behind it, of which the log keeps those given."""
+    price = decision.recommended_price
+    steps = dict.fromkeys(("best", "target", "wanted", "settled", "against"), price)
+    return DetailedDecision(decision, **{"tax_rate": 0.0, "candidate_sizes": [], **steps, **figures})
+
+
+def redecided(entry: LogEntry, *, at: dt.datetime | None = None, product_id: str = "", **changes: Any) -> LogEntry:
+    """The entry with other values: of its own, of its decision, or of the figures behind that."""
+    request = entry.request.model_copy(update={"product_id": product_id}) if product_id else entry.request
+    decided = {name: changes.pop(name) for name in Decision.model_fields if name in changes}
+    decision = entry.answer.decision.model_copy(update=decided)
+    return LogEntry(request, entry.answer._replace(decision=decision, **changes), at or entry.at)
 
 
 def write_log(folder: Path, made: Sequence[LogEntry], *, worker: str = "w", day: str = "2026-01-01") -> None:

@@ -25,8 +25,8 @@ from pricing.registry.published import (
     put_version,
     versions_prefix,
 )
+from serving.api import Service
 from serving.app import close_app, create_app
-from serving.service import Service
 from serving.settings import Settings, read_settings
 
 MODEL = "pricing"
@@ -54,9 +54,6 @@ class ServingApp:
         answer = self.client.post("/get_prices", json={"requests": list(items)}, query_string=query)
         assert answer.status_code == 200, answer.text
         return list(answer.get_json()["decisions"])
-
-    def version(self) -> str:
-        return str(self.price(list_price=5.0).get_json()["model_version"])
 
     def publish(self, folder: Path, *, version: str, **more: Any) -> Pointer:
         """Publishes a version, as the jobs do, and has it served."""

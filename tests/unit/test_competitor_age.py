@@ -136,7 +136,7 @@ def test_the_log_tells_a_null_from_a_price_left_out() -> None:
     by = pricer()
 
     def logged(request: PriceRequest) -> dict[str, Any]:
-        entry = LogEntry.of(request, by.price_detailed([request], today=TODAY)[0], at=NOW)
+        entry = LogEntry(request, by.price_detailed([request], today=TODAY)[0], NOW)
         record: dict[str, Any] = json.loads(entry.encode())
         return record
 

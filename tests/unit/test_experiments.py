@@ -295,7 +295,7 @@ def test_an_explanation_attributes_to_the_draw_what_it_does(
 def test_the_log_keeps_arm_odds_and_draw() -> None:
     def line(experiments: Experiments, asked: PriceRequest) -> Any:
         given_answer = answer(asked, experiments)
-        entry = LogEntry.of(asked, given_answer, at=dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
+        entry = LogEntry(asked, given_answer, dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
         return json.loads(entry.encode())["experiment"]
 
     deviation = pytest.approx(drawn().deviation("apple", MONDAY))
@@ -410,7 +410,7 @@ def test_draws_come_back_from_the_log_where_the_price_was_charged(tmp_path: Path
         for product in ("apple", "cocoa"):
             asked = request(product, day)
             at = dt.datetime.combine(day, dt.time(6), dt.UTC)
-            log.append([LogEntry.of(asked, answer(asked, Experiments((one,))), at=at)])
+            log.append([LogEntry(asked, answer(asked, Experiments((one,))), at)])
     log.close()
     records = read_decisions(str(tmp_path)).records
     charged = {(one["product_id"], one["date"]): one["decision"]["recommended_price"] for one in records}

@@ -72,24 +72,18 @@ def damage(folder: Path) -> None:
 
 def test_what_is_published_is_served_and_a_new_version_replaces_it_at_the_next_look(settings: Settings) -> None:
     follower = started(settings)
-    first = served(follower)
+    first, current = served(follower), follower.current
+    follower.look()
+    unchanged = follower.current
     publish(settings.published, shared_version(2), version="8", arms={"7": shared_version()})
 
     follower.look()
 
+    assert unchanged is current
     assert first == ("7", "following")
     assert served(follower) == ("8", "following")
     assert list(follower.current.arms) == ["7"]
     assert len(list(versions(settings).iterdir())) == 2
-
-
-def test_what_stays_published_is_loaded_once(settings: Settings) -> None:
-    follower = started(settings)
-    current = follower.current
-
-    follower.look()
-
-    assert follower.current is current
 
 
 def test_versions_that_are_not_needed_any_more_leave_the_disk(settings: Settings) -> None:
@@ -114,16 +108,6 @@ def test_a_restart_while_the_store_is_away_serves_the_last_good_version_at_once(
     assert list(restarted.current.control.switches) == [FREEZE]
     restarted.look()
     assert served(restarted) == ("7", "unreachable")
-
-
-def test_a_store_that_goes_away_later_changes_nothing(settings: Settings) -> None:
-    follower = started(settings)
-    take_away(settings)
-
-    follower.look()
-
-    assert served(follower) == ("7", "unreachable")
-    assert follower.following.answered_at == 1000.0
 
 
 def test_nothing_published_leaves_rules_and_says_so(tmp_path: Path) -> None:
@@ -169,14 +153,12 @@ def test_damaged_documents_of_its_own_are_healed_at_the_next_look(settings: Sett
 
 
 @pytest.mark.parametrize("harm", [damage, shutil.rmtree], ids=["damaged", "deleted"])
-@pytest.mark.parametrize("restart", [False, True])
-def test_a_version_harmed_on_its_disk_is_fetched_anew(settings: Settings, harm: Any, restart: bool) -> None:
-    follower = started(settings)
+def test_a_version_harmed_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings, harm: Any) -> None:
+    started(settings)
     harm(versions(settings))
 
-    if restart:
-        follower = started(settings, looks=0)
-        assert follower.current.champion.name == "none"
+    follower = started(settings, looks=0)
+    assert follower.current.champion.name == "none"
     follower.look()
 
     assert served(follower) == ("7", "following")
@@ -246,7 +228,7 @@ def test_whatever_a_version_makes_of_the_code_that_reads_it_the_last_good_goes_o
     def fails(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("serving.served.load", fails)
+    monkeypatch.setattr("serving.follower.load", fails)
     follower.look()
 
     assert served(follower) == ("7", "refused")
@@ -292,20 +274,6 @@ def test_the_baked_version_is_not_served_beside_a_pointer_that_can_be_read(setti
     assert served(started(settings)) == ("7", "following")
 
 
-def test_a_full_disk_stops_no_version_in_service(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    follower = started(settings)
-    publish(settings.published, shared_version(2), version="8")
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("serving.follower.fetch_version", full)
-    follower.look()
-
-    assert served(follower) == ("7", "refused")
-    assert "No space left" in follower.following.refused["8"]
-
-
 def test_a_disk_that_takes_no_document_leaves_what_is_served(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +313,16 @@ def test_whatever_becomes_of_the_control_what_was_known_stays_in_force(
     assert not frozen(follower)
 
 
+def test_a_control_is_taken_over_while_the_version_is_refused(settings: Settings) -> None:
+    damage(published(settings, versions_prefix(MODEL)))
+    control(settings, Control(Switches([FREEZE])).to_json())
+
+    follower = started(settings)
+
+    assert served(follower) == ("none", "refused")
+    assert frozen(follower)
+
+
 def test_an_entry_of_the_control_that_cannot_be_read_disarms_no_other(settings: Settings) -> None:
     document = json.loads(Control(Switches([FREEZE])).to_json())
     document["switches"].append({"action": "explode"})
@@ -354,13 +332,3 @@ def test_an_entry_of_the_control_that_cannot_be_read_disarms_no_other(settings: 
 
     assert frozen(follower)
     assert len(follower.current.control.unread) == 1
-
-
-def test_a_control_is_taken_over_while_the_version_is_refused(settings: Settings) -> None:
-    damage(published(settings, versions_prefix(MODEL)))
-    control(settings, Control(Switches([FREEZE])).to_json())
-
-    follower = started(settings)
-
-    assert served(follower) == ("none", "refused")
-    assert frozen(follower)

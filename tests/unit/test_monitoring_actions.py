@@ -26,7 +26,7 @@ from pricing.config import load_config, parse_config
 from pricing.decision_log.write import LogWriter
 from pricing.errors import ConfigError
 from pricing.runtime.alerts import Alert, AlertMemory, DeliveryError, LogNotifier, alert_notifiers
-from tests.kit.monitoring_world import World, build, entries, tabulated
+from tests.kit.monitoring_world import World, build, entries, redecided, tabulated
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -434,10 +434,9 @@ def test_a_fast_clock_stops_no_sales_and_a_price_for_next_month_hides_no_outage(
     panel, truth = build(World(products=4, days=60))
     made = entries(panel, truth, days=range(30, 50))
     now = dt.datetime.combine(panel.dates[-1].astype(dt.date), dt.time(12), tzinfo=dt.UTC)
-    fast = replace(made[-1], decision=made[-1].decision.model_copy(update={"decision_id": "fast"}))
-    fast = replace(fast, at=now + dt.timedelta(days=9), date=(now + dt.timedelta(days=9)).date())
-    ahead = replace(made[-2], decision=made[-2].decision.model_copy(update={"decision_id": "ahead"}))
-    ahead = replace(ahead, date=now.date() + dt.timedelta(days=30))
+    later = now + dt.timedelta(days=9)
+    fast = redecided(made[-1], decision_id="fast", at=later, date=later.date())
+    ahead = redecided(made[-2], decision_id="ahead", date=now.date() + dt.timedelta(days=30))
     writer = LogWriter(tmp_path / "segments", url=str(tmp_path))
     writer.append([*made, fast, ahead])
     writer.close()

@@ -12,10 +12,9 @@ from scipy import stats
 from monitoring.decisions import load_decisions
 from monitoring.outcomes import forecast_at, join
 from pricing.data.panel import Panel
-from pricing.decision_log.write import LogEntry
 from pricing.demand import evaluation
 from pricing.demand.out_of_fold import Width, with_quantiles
-from tests.kit.monitoring_world import World, build, entries, write_log
+from tests.kit.monitoring_world import World, build, entries, redecided, write_log
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PANEL, TRUTH = build(World(products=6, days=60))
@@ -35,10 +34,6 @@ def changed(panel: Panel, name: str, value: float, *, row: int, day: int) -> Pan
 
 def counts(findings):
     return {finding.code: finding.count for finding in findings}
-
-
-def redecided(entry: LogEntry, **changes) -> LogEntry:
-    return replace(entry, decision=entry.decision.model_copy(update=changes))
 
 
 def test_every_decision_meets_the_sales_of_its_day(tmp_path):
@@ -184,7 +179,7 @@ def test_units_by_weight_are_covered_as_in_the_backtest(tmp_path):
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override(tmp_path):
     made = [redecided(entry, recommended_price=999.0) for entry in entries(PANEL, TRUTH, days=range(55, 56))]
-    kept = [replace(entry, current_price=float(PANEL.price[row, 55])) for row, entry in enumerate(made)]
+    kept = [redecided(entry, current_price=float(PANEL.price[row, 55])) for row, entry in enumerate(made)]
     decisions, _ = logged(tmp_path, kept)
 
     assert set(join(decisions, PANEL).frame["pricing"]) == {"kept"}
@@ -245,8 +240,8 @@ def test_a_price_far_outside_the_candidates_has_no_forecast(tmp_path):
 
 def test_of_several_decisions_for_a_day_the_last_one_made_in_time_counts(tmp_path):
     (first, *_) = entries(PANEL, TRUTH, days=range(55, 56))
-    later = redecided(replace(first, at=first.at + dt.timedelta(hours=1)), decision_id="later", recommended_price=7.0)
-    late = redecided(replace(first, at=first.at + dt.timedelta(days=3)), decision_id="late", recommended_price=8.0)
+    later = redecided(first, at=first.at + dt.timedelta(hours=1), decision_id="later", recommended_price=7.0)
+    late = redecided(first, at=first.at + dt.timedelta(days=3), decision_id="late", recommended_price=8.0)
     decisions, findings = logged(tmp_path, [late, later, first])
 
     joined = join(decisions, PANEL)
@@ -292,7 +287,7 @@ def test_a_record_with_a_hole_in_it_is_counted_as_damaged(tmp_path):
 
 def test_products_that_the_sales_do_not_know_are_counted(tmp_path):
     made = entries(PANEL, TRUTH, days=range(55, 56))
-    strange = replace(made[0], request=made[0].request.model_copy(update={"product_id": "NEW"}))
+    strange = redecided(made[0], product_id="NEW")
     decisions, _ = logged(tmp_path, [strange, *made[1:]])
 
     joined = join(decisions, PANEL)
@@ -334,8 +329,8 @@ def test_days_that_the_model_had_already_seen_count_for_no_error(tmp_path):
 
 def test_clocks_that_disagree_are_counted(tmp_path):
     made = entries(PANEL, TRUTH, days=range(55, 56))
-    made[0] = replace(made[0], at=NOW + dt.timedelta(days=2))
-    made[2] = replace(made[2], at=made[2].at - dt.timedelta(hours=5))
+    made[0] = redecided(made[0], at=NOW + dt.timedelta(days=2))
+    made[2] = redecided(made[2], at=made[2].at - dt.timedelta(hours=5))
 
     _, findings = logged(tmp_path, made)
 
@@ -366,7 +361,7 @@ def test_an_empty_log_is_a_fault_only_where_decisions_were_seen_before(tmp_path,
 def test_of_decisions_by_the_service_and_by_batches_the_last_before_the_days_end_counts(tmp_path):
     (served, *_) = entries(PANEL, TRUTH, days=range(55, 56))
     batches = [
-        redecided(replace(served, at=served.at + dt.timedelta(hours=hours)), decision_id=name)
+        redecided(served, at=served.at + dt.timedelta(hours=hours), decision_id=name)
         for hours, name in ((-3, "before"), (4, "last"), (40, "too late"))
     ]
     for worker, made in enumerate(([batches[1]], [served, batches[0]], [batches[2]])):  # each a process of its own
@@ -383,9 +378,9 @@ def test_on_weeks_a_decision_in_the_middle_of_its_week_is_live_and_the_last_one_
     dates = PANEL.dates[0] + 7 * np.arange(60)
     panel = replace(PANEL, period="week", dates=dates)
     (monday, *_) = entries(panel, TRUTH, days=range(55, 56))
-    start = dt.datetime.combine(monday.date, dt.time(9), tzinfo=dt.UTC)
-    thursday = redecided(replace(monday, at=start + dt.timedelta(days=3)), decision_id="thursday")
-    after = redecided(replace(monday, at=start + dt.timedelta(days=8)), decision_id="after")
+    start = dt.datetime.combine(monday.answer.date, dt.time(9), tzinfo=dt.UTC)
+    thursday = redecided(monday, at=start + dt.timedelta(days=3), decision_id="thursday")
+    after = redecided(monday, at=start + dt.timedelta(days=8), decision_id="after")
     logged(tmp_path, [monday, thursday, after])
 
     decisions, findings = load_decisions(str(tmp_path), now=NOW, days=7)
@@ -406,7 +401,7 @@ def test_on_weeks_a_decision_for_a_friday_meets_its_week(tmp_path):
     dates = PANEL.dates[0] + 7 * np.arange(60)
     panel = replace(PANEL, period="week", dates=dates)
     made = entries(panel, TRUTH, days=range(55, 56))
-    friday = [replace(entry, date=entry.date + dt.timedelta(days=4)) for entry in made]
+    friday = [redecided(entry, date=entry.answer.date + dt.timedelta(days=4)) for entry in made]
     decisions, _ = logged(tmp_path, friday)
 
     frame = join(decisions, panel).frame

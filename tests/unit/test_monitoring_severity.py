@@ -19,7 +19,7 @@ from monitoring.tracking import ChampionRecord
 from pricing.config import load_config
 from pricing.runtime.alerts import AlertMemory
 from tests.kit import monitoring_world
-from tests.kit.monitoring_world import World, build, entries
+from tests.kit.monitoring_world import World, build, entries, redecided
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -153,10 +153,7 @@ def test_more_categories_make_wider_intervals():
 
 def test_decisions_that_sales_do_not_score_are_counted_as_a_share_and_told():
     made = entries(PANEL, TRUTH, days=range(100, 120))
-    strange = [
-        replace(one, request=one.request.model_copy(update={"product_id": f"X{one.request.product_id}"}))
-        for one in made
-    ]
+    strange = [redecided(one, product_id=f"X{one.request.product_id}") for one in made]
     decisions, findings = tabulated([*made, *_renamed(strange)])
 
     half = evaluate_decisions(PANEL, decisions, findings, champion=ChampionRecord("3"), config=CONFIG)
@@ -174,10 +171,7 @@ def test_decisions_that_sales_do_not_score_are_counted_as_a_share_and_told():
 
 
 def _renamed(made):
-    return [
-        replace(one, decision=one.decision.model_copy(update={"decision_id": f"x{one.decision.decision_id}"}))
-        for one in made
-    ]
+    return [redecided(one, decision_id=f"x{one.answer.decision.decision_id}") for one in made]
 
 
 def test_a_week_beyond_what_is_plausible_is_named_and_not_green(seen):
@@ -214,7 +208,7 @@ def test_what_is_plausible_is_a_matter_of_times(value, usual, says):
 )
 def test_prices_that_a_person_fixed_are_neither_the_models_nor_failures_of_it(change):
     plain = entries(PANEL, TRUTH, days=range(100, 120))
-    fixed = [replace(one, decision=one.decision.model_copy(update=change)) for one in plain[: len(plain) // 2]]
+    fixed = [redecided(one, **change) for one in plain[: len(plain) // 2]]
     decisions, _ = tabulated([*fixed, *plain[len(plain) // 2 :]])
 
     joined = join(decisions, PANEL)

@@ -16,7 +16,7 @@ from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
 from pricing.runtime.cli import CommandLine
-from tests.kit.monitoring_world import World, build, entries, tabulated
+from tests.kit.monitoring_world import World, build, entries, redecided, tabulated
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 CONFIG = load_config().monitoring
@@ -57,7 +57,7 @@ def shown(panel, evaluation):
 
 
 def replayed(entry):
-    return replace(entry, at=NOW - dt.timedelta(days=1))
+    return redecided(entry, at=NOW - dt.timedelta(days=1))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_replay_is_scored_and_calls_nobody():
 
 def test_answers_by_rule_in_a_replay_call_nobody():
     def by_rule(entry):
-        return replace(entry, decision=entry.decision.model_copy(update={"source": "rule", "reasons": ["no_model"]}))
+        return redecided(entry, source="rule", reasons=["no_model"])
 
     live, replay = judged(*shop(15, edit=by_rule)), judged(*shop(15, edit=lambda entry: replayed(by_rule(entry))))
 
@@ -233,7 +233,7 @@ def test_answers_by_rule_in_a_replay_call_nobody():
 
 def test_a_replay_that_meets_no_sales_calls_nobody():
     def strange(entry):
-        return replace(entry, request=entry.request.model_copy(update={"product_id": "other"}))
+        return redecided(entry, product_id="other")
 
     live, replay = judged(*shop(3, edit=strange)), judged(*shop(3, edit=lambda entry: replayed(strange(entry))))
 
@@ -245,10 +245,10 @@ def test_replayed_decisions_among_live_ones_change_no_figure(first):
     panel, truth = build(World(products=15, days=100))
     made = entries(panel, truth, days=range(86, 100))
     wrong = [
-        replace(
+        redecided(
             replayed(entry),
-            candidate_units=[9 * units for units in entry.candidate_units],
-            decision=entry.decision.model_copy(update={"decision_id": f"again-{number}"}),
+            candidate_units=[9 * units for units in entry.answer.candidate_units],
+            decision_id=f"again-{number}",
         )
         for number, entry in enumerate(entries(panel, truth, days=range(first, 100)))
     ]

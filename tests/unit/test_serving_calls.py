@@ -8,8 +8,8 @@ from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
-MOST_FILES = 22  # of the project with a function called, for a price by the model that is logged
-MOST_OF_SERVING = 5
+MOST_FILES = 15  # of the project with a function called, for a price by the model that is logged
+MOST_OF_SERVING = 4
 
 
 def test_few_files_answer_a_price(tmp_path: Path) -> None:

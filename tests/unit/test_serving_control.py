@@ -63,14 +63,6 @@ def test_switches_count_without_any_model(tmp_path: Path) -> None:
     assert answers == [1.2, 1.77]
 
 
-def test_a_switch_that_ends_frees_the_price_without_anybody_writing_a_file(tmp_path: Path) -> None:
-    with open_app(tmp_path, version=shared_version()) as shop:
-        switch(shop, override(1.77, until=NOW + HOUR), freeze("product", "P00002", until=NOW))
-        sources = [shop.price(**NEAR, product_id=product).get_json()["source"] for product in ("P00001", "P00002")]
-
-    assert sources == ["override", "model"]
-
-
 def test_model_and_metrics_say_what_is_in_force(shop: ServingApp) -> None:
     nothing = shop.client.get("/model").get_json()["switches"]
     switch(shop, freeze(), override(1.77), override(2.0, "P00002"), freeze("category", "x", until=NOW))
@@ -98,14 +90,3 @@ def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
     assert given["baseline_value"] == 1.2
     assert [(one["name"], one["effect"]) for one in given["drivers"]] == [("switch", 0.57)]
     assert (tried["switch"], tried["experiment"]) == ("override", None)
-
-
-def test_explain_tells_demand_at_the_price_that_was_given(shop: ServingApp) -> None:
-    switch(shop, override(1.77))
-    ask = {"product_id": "P00001", "current_stock": 150, "day_of_week": "Friday", **NEAR}
-
-    answer = shop.client.post("/explain", json={"request": ask, "of": "demand"}).get_json()
-
-    assert answer["value"] == pytest.approx(shop.price(**NEAR).get_json()["expected_units"], abs=0.05)
-    total = sum(driver["effect"] for driver in answer["drivers"])
-    assert total == pytest.approx(answer["value"] - answer["baseline_value"])

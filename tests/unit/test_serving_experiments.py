@@ -109,15 +109,6 @@ def test_a_kept_product_keeps_its_price_and_the_log_says_so(shop: ServingApp) ->
     assert explained["decision"] == as_explained(kept, decision_id=explained["decision"]["decision_id"])
 
 
-def test_a_strategy_is_that_of_the_arm_unless_the_request_names_one(shop: ServingApp) -> None:
-    plan(shop, Arm("strategy", 0.5, of="clearance"), "P00001")
-
-    answers = [shop.price(**asked).get_json()["strategy"] for asked in ({}, {"strategy": "revenue"})]
-
-    assert answers == ["clearance", "revenue"]
-    assert [one and one["arm"] for one in logged(shop)] == ["strategy/clearance", None]
-
-
 def test_a_challengers_products_are_answered_by_that_version_alone_and_in_a_batch(shop: ServingApp) -> None:
     before = versions(shop)
     challenger(shop)

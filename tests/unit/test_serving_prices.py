@@ -1,6 +1,6 @@
+import io
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,6 @@ def shop(tmp_path: Path) -> Iterator[ServingApp]:
 def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
     """For tests that leave it as it is and look at nothing but the answer."""
     with open_app(tmp_path_factory.mktemp("shared"), version=shared_version()) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def shared_bare_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
-    with open_app(tmp_path_factory.mktemp("bare")) as one:
         yield one
 
 
@@ -90,21 +84,6 @@ def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: ServingAp
     assert 7.0 <= decision["recommended_price"] <= 13.5
 
 
-def test_an_unknown_product_is_priced_with_the_reason(shop: ServingApp) -> None:
-    decision = shop.price(product_id="never seen", list_price=10.0).get_json()
-
-    assert decision["source"] == "rule"
-    assert decision["reasons"][0] == "unknown_product"
-
-
-def test_a_misspelt_product_keeps_its_price(shop: ServingApp) -> None:
-    decision = shop.price(product_id="p7", current_price=3.49, comp_price=...).get_json()
-
-    assert (decision["recommended_price"], decision["source"]) == (3.49, "rule")
-    assert decision["confidence"] <= 0.5
-    assert shop.logged()[0]["decision"] == decision
-
-
 @pytest.mark.parametrize("fields", [{}, {"strict": True, "current_price": 3.49}], ids=["nothing known", "strict"])
 @pytest.mark.parametrize("path", ["/get_price", "/get_price?dry_run=true", "/explain", "/simulate"])
 def test_an_unknown_product_of_which_nothing_is_known_or_that_is_asked_for_strictly_is_not_found(
@@ -118,22 +97,6 @@ def test_an_unknown_product_of_which_nothing_is_known_or_that_is_asked_for_stric
     assert (answer.status_code, problem["status"]) == (404, 404)
     assert [fault["field"] for fault in problem["errors"]] == ["product_id"]
     assert shop.logged() == []
-
-
-def test_without_a_model_a_product_of_which_nothing_is_known_is_not_found(bare_shop: ServingApp) -> None:
-    assert bare_shop.price().status_code == 404
-
-
-@pytest.mark.parametrize("path", ["/get_price", "/explain", "/simulate"])
-def test_a_strict_request_for_a_known_product_is_answered_as_another(shop: ServingApp, path: str) -> None:
-    answers = [
-        shop.client.post(path, json=asked if path == "/get_price" else {"request": asked})
-        for asked in ({**REQUEST, "strict": True}, REQUEST)
-    ]
-
-    strict, plain = (re.sub(rb'"decision_id":"\w+"', b"", answer.data) for answer in answers)
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert strict == plain
 
 
 def test_in_a_batch_an_unknown_product_fails_alone_and_the_others_are_priced_in_few_passes(
@@ -223,21 +186,6 @@ def test_what_cannot_be_understood_is_refused_by_name(
     assert field in [fault["field"] for fault in answer.get_json()["errors"]]
 
 
-def test_a_date_is_taken_in_a_batch_with_a_bad_item(shop: ServingApp) -> None:
-    answer = shop.client.post("/get_prices", json={"requests": [{**REQUEST, "date": "2023-08-04"}, {}]})
-
-    assert ["error" in decision for decision in answer.get_json()["decisions"]] == [False, True]
-
-
-def test_the_weekday_is_taken_from_the_date(shop: ServingApp) -> None:
-    without, beside = (
-        shop.price(date="2023-08-04", day_of_week=day, list_price=9.5).get_json() for day in (..., "Friday")
-    )
-
-    assert without["recommended_price"] == beside["recommended_price"]
-    assert without["expected_units"] == beside["expected_units"]
-
-
 def test_neither_weekday_nor_date_is_one_fault(shop: ServingApp) -> None:
     missing = shop.price(day_of_week=...).get_json()["errors"]
     no_date = shop.price(day_of_week=..., date="2023-13-01").get_json()["errors"]
@@ -293,6 +241,8 @@ TWICE = PLAIN[:-1] + ', "current_stock": 2}'
         ("/get_price", PLAIN[:-1] + ', "current_\\u0073tock": 2}'),
         ("/explain", f'{{"request": {TWICE}}}'),
         ("/simulate", f'{{"request": {TWICE}}}'),
+        ("/get_prices", f'{{"requests": [{PLAIN}, {TWICE}]}}'),
+        ("/get_prices", f'{{"requests": [{{}}], "requests": [{TWICE}]}}'),
     ],
 )
 def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: ServingApp, path: str, body: str) -> None:
@@ -302,39 +252,6 @@ def test_a_name_given_twice_is_refused_since_either_may_be_meant(shared_shop: Se
     assert answer.get_json()["errors"] == [
         {"field": "current_stock", "problem": "is given twice in one object; send it once"}
     ]
-
-
-NESTED = PLAIN[:-1] + ', "category": {"a": 1, "a": 2}}'
-
-
-@pytest.mark.parametrize(
-    ("items", "refused"),
-    [
-        ([PLAIN, TWICE], {1: (400, "current_stock")}),
-        ([TWICE, PLAIN, "{}", TWICE], {0: (400, "current_stock"), 2: (422, "product_id"), 3: (400, "current_stock")}),
-        ([PLAIN, '{"a": 1, "a": 2}', PLAIN], {1: (400, "a")}),
-        ([NESTED, PLAIN], {0: (422, "category")}),
-    ],
-)
-def test_an_item_with_a_name_given_twice_fails_alone(
-    shared_shop: ServingApp, items: list[str], refused: dict[int, tuple[int, str]]
-) -> None:
-    body = f'{{"requests": [{", ".join(items)}]}}'
-
-    answer = shared_shop.client.post("/get_prices?dry_run=true", data=body, content_type="application/json")
-
-    assert answer.status_code == 200
-    errors = {place: item["error"] for place, item in enumerate(answer.get_json()["decisions"]) if "error" in item}
-    assert {place: (error["status"], error["errors"][0]["field"]) for place, error in errors.items()} == refused
-
-
-@pytest.mark.parametrize("items", [PLAIN, TWICE, "{}"])
-def test_a_whole_body_given_twice_is_refused_too(shared_shop: ServingApp, items: str) -> None:
-    body = f'{{"requests": [{PLAIN}], "requests": [{items}]}}'
-
-    answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
-
-    assert (answer.status_code, answer.get_json()["errors"][0]["field"]) == (400, "requests")
 
 
 def test_a_colon_in_a_value_and_equal_names_in_different_objects_are_no_second_name(shared_shop: ServingApp) -> None:
@@ -348,7 +265,7 @@ def test_a_colon_in_a_value_and_equal_names_in_different_objects_are_no_second_n
 
 def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingApp) -> None:
     items = [
-        {**REQUEST, "product_id": "P00002"},
+        {**REQUEST, "product_id": "P00002", "date": "2023-08-04"},
         {**REQUEST, "current_stock": -5},
         {**REQUEST, "strategy": "greed"},
         {**REQUEST, "is_promo": 1},
@@ -369,72 +286,40 @@ def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingAp
     assert logged == ["P00002", "P00003"]
 
 
-def test_a_batch_of_bad_items_only_is_a_list_of_errors(shop: ServingApp) -> None:
-    answer = shop.client.post("/get_prices", json={"requests": [{}, {}]})
-
-    assert [list(decision) for decision in answer.get_json()["decisions"]] == [["error"], ["error"]]
-
-
-def test_a_batch_prices_as_single_requests_do(shop: ServingApp) -> None:
-    items = [{**REQUEST, "product_id": f"P{number:05d}", "current_stock": number * 7} for number in range(1, 12)]
-
-    batch = shop.batch(*items)
-    single = [shop.client.post("/get_price", json=item).get_json() for item in items]
-
-    for together, alone in zip(batch, single, strict=True):
-        assert together["recommended_price"] == pytest.approx(alone["recommended_price"])
-    gaps = sorted(abs(one["confidence"] - other["confidence"]) for one, other in zip(batch, single, strict=True))
-    assert gaps[-2] < 1e-6
-    assert gaps[-1] < 1.01e-4  # four digits are answered, and one of eleven may lie on the edge between two
-
-
-def test_a_batch_over_the_limit_is_refused_whole(shop: ServingApp) -> None:
-    answer = shop.client.post("/get_prices", json={"requests": [REQUEST] * 1001})
-
-    assert answer.status_code == 413
-    assert "1000 is the most" in answer.get_json()["detail"]
-
-
 @pytest.mark.parametrize("item", ["0", "{}", '{"a":0,"b":0,"c":0}'], ids=["numbers", "objects", "unknown fields"])
 def test_a_batch_over_the_limit_is_counted_before_its_items_are_looked_at(
-    shop: ServingApp, item: str, monkeypatch: pytest.MonkeyPatch
+    shared_shop: ServingApp, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pricing, "from_validation", lambda *_, **__: pytest.fail("an item was looked at"))
     body = f'{{"requests":[{",".join([item] * 25_000)}]}}'
 
-    answer = shop.client.post("/get_prices", data=body, content_type="application/json")
+    answer = shared_shop.client.post("/get_prices", data=body, content_type="application/json")
 
     assert answer.status_code == 413
-    assert "25000 requests in one batch" in answer.get_json()["detail"]
 
 
-@pytest.mark.parametrize(("number", "told"), [(100, "is no"), (3000, "and 2,900 more"), (20_000, "20,000 faults")])
-def test_of_many_faults_the_first_are_listed_and_the_rest_is_counted(
-    shop: ServingApp, number: int, told: str, monkeypatch: pytest.MonkeyPatch
+def test_of_many_faults_the_first_are_listed_and_the_rest_is_counted(shared_shop: ServingApp) -> None:
+    errors = shared_shop.price(**{f"a{one}": one for one in range(3000)}).get_json()["errors"]
+
+    assert len(errors) == problems.LISTED + 1
+    assert "2,990" in errors[-1]["problem"]
+
+
+@pytest.mark.parametrize("path", ["/get_price", "/get_prices", "/explain"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_above_the_limit_is_refused_also_where_no_length_is_declared(
+    shared_shop: ServingApp, path: str, declared: bool
 ) -> None:
-    searched: list[str] = []
+    body = PLAIN.encode() + b" " * 512_000
+    kind = {"Content-Type": "application/json"}
+    length = {"content_length": len(body)} if declared else {"headers": {**kind, "Transfer-Encoding": "chunked"}}
+    environment = {"wsgi.input_terminated": True}
 
-    def search(name: str, _: object) -> str:
-        searched.append(name)
-        return ""
+    answer = shared_shop.client.post(
+        path, input_stream=io.BytesIO(body), environ_overrides=environment, **{"headers": kind, **length}
+    )
 
-    monkeypatch.setattr(problems, "nearest", search)
-
-    errors = shop.price(**{f"a{one}": one for one in range(number)}).get_json()["errors"]
-
-    assert told in errors[-1]["problem"]
-    assert len(errors) <= problems.LISTED + 1
-    assert len(searched) <= problems.LISTED
-
-
-def test_a_batch_lists_no_more_faults_in_all_than_can_be_told(shop: ServingApp) -> None:
-    asked = [{**REQUEST, **{f"a{one}": one for one in range(50)}}] * 100
-
-    decisions = shop.client.post("/get_prices", json={"requests": asked}).get_json()["decisions"]
-
-    lengths = [len(decision["error"]["errors"]) for decision in decisions]
-    assert (lengths[0], lengths[-1]) == (50, 2)
-    assert decisions[-1]["error"]["errors"][-1]["problem"] == "and 49 more"
+    assert answer.status_code == answer.get_json()["status"] == 413
 
 
 def test_every_answer_is_logged_with_its_request_and_id(shop: ServingApp) -> None:
@@ -474,15 +359,6 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
 
 
-def test_another_version_is_served_without_a_restart_and_a_batch_sees_one(shop: ServingApp) -> None:
-    before = shop.version()
-
-    shop.publish(shared_version(seed=2), version="8")
-
-    assert before == "7"
-    assert {decision["model_version"] for decision in shop.batch(*[REQUEST] * 50)} == {"8"}
-
-
 NAMES = st.sampled_from(["requests", *REQUEST]) | st.text()
 LEAVES = st.none() | st.booleans() | st.floats() | st.text()
 BODIES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner))
@@ -502,28 +378,3 @@ def strict(body: bytes) -> Any:
         raise AssertionError(f"{word} is not JSON")
 
     return json.loads(body, parse_constant=refuse)
-
-
-@pytest.mark.parametrize("product", ["P00001", "Q1"])
-@pytest.mark.parametrize("strategy", ["margin", "match", "clearance"])
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"current_price": 5.445},
-        {"unit_cost": 5.445},
-        {"comp_price": 5.445, "list_price": 5.0},
-        {"list_price": 5.445},
-        {"current_price": 5.445, "unit_cost": 5.445, "list_price": 5.445, "comp_price": 5.445},
-        {"current_price": 0.004},
-    ],
-)
-def test_every_price_can_be_paid(
-    shared_shop: ServingApp, shared_bare_shop: ServingApp, product: str, strategy: str, fields: dict[str, float]
-) -> None:
-    asked = {**REQUEST, "product_id": product, "strategy": strategy, **fields}
-    for shop in (shared_shop, shared_bare_shop):
-        one = shop.price(**asked).get_json()["recommended_price"]
-
-        for price in (one, *(item["recommended_price"] for item in shop.batch(asked, asked))):
-            assert price > 0
-            assert 100 * price == pytest.approx(round(100 * price), abs=1e-9)

@@ -62,19 +62,15 @@ def test_addresses_and_paths_are_told_to_the_scope_admin_alone(
     assert (str(tmp_path) in answer.text) is told
 
 
-def test_ready_really_prices_something(shop: ServingApp, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone"), None])
+def test_ready_is_503_when_pricing_fails_or_gives_no_price(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
     nothing = Decision.model_validate({**shop.price().get_json(), "recommended_price": 0})
-    monkeypatch.setattr(Pricer, "price", lambda *_, **__: [nothing])
 
-    answer = shop.client.get("/health/ready")
-
-    assert answer.status_code == 503
-    assert "gives no price" in answer.get_json()["detail"]
-
-
-@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone")])
-def test_ready_is_503_when_pricing_fails(shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> list[Decision]:
+        if fault is None:
+            return [nothing]
         raise fault
 
     monkeypatch.setattr(Pricer, "price", fail)
@@ -83,7 +79,6 @@ def test_ready_is_503_when_pricing_fails(shop: ServingApp, monkeypatch: pytest.M
 
     assert answer.status_code == 503
     assert answer.content_type == "application/problem+json"
-    assert answer.get_json()["detail"] == f"version 7 cannot price ({type(fault).__name__})"
 
 
 def test_the_configuration_of_the_version_governs_unless_a_file_is_given(tmp_path: Path) -> None:
@@ -178,8 +173,6 @@ def test_the_openapi_document_describes_every_route_and_refers_to_nothing_missin
     assert document["openapi"].startswith("3.1")
     assert described == routes - {("get", "/")}  # which leads to /docs
     assert references == set(document["components"]["schemas"])
-    assert document["components"]["schemas"]["Decision"]["properties"]["price_range"]["items"] == {"type": "number"}
-    assert "prefixItems" not in json.dumps(document)
 
 
 def test_the_contracts_five_fields_are_all_that_a_price_needs_or_offers_first(shop: ServingApp) -> None:
@@ -202,21 +195,13 @@ def test_products_are_listed_whole_or_by_category(shop: ServingApp) -> None:
     category = products[0]["category"]
     some = shop.client.get("/products", query_string={"category": category}).get_json()["products"]
 
-    assert [product["product_id"] for product in products] == [f"P{number:05d}" for number in range(1, 13)]
     assert some == [product for product in products if product["category"] == category]
-
-
-def test_an_elasticity_has_an_interval_around_it_and_a_source(shop: ServingApp) -> None:
-    answer = shop.client.get("/products/P00003/elasticity").get_json()
-
-    assert answer["low"] < answer["elasticity"] < answer["high"] < 0
-    assert answer["source"] == "model"
-    assert answer["state_date"] == "2023-07-28"
 
 
 def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> None:
     listed = {one["product_id"]: one for one in shop.client.get("/products").get_json()["products"]}
 
+    assert listed.keys() == {f"P{number:05d}" for number in range(1, 13)}
     for product_id, one in listed.items():
         alone = shop.client.get(f"/products/{product_id}/elasticity").get_json()
         assert (one["elasticity"], one["elasticity_low"], one["elasticity_high"]) == (
@@ -224,7 +209,7 @@ def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> Non
             alone["low"],
             alone["high"],
         )
-        assert alone["elasticity"] == round(alone["elasticity"], 2)
+        assert alone["low"] < alone["elasticity"] == round(alone["elasticity"], 2) < alone["high"] < 0
 
 
 def test_every_product_and_elasticity_has_the_grade_that_the_version_gave_it(tmp_path: Path) -> None:
@@ -285,52 +270,36 @@ def test_without_a_version_the_catalogue_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "problem"),
     [({"PORT": "http"}, "PORT"), ({"PORT": "70000"}, "PORT"), ({"PRICING_KEYS": "off"}, "PRICING_KEYS"),
-     ({"PRICING_CONFIG": "/nowhere.yaml"}, "nowhere")],
+     ({"PRICING_CONFIG": "/nowhere.yaml"}, "nowhere"), ({"PRICING_PUBLISHED": "s3://"}, "expected a folder"),
+     ({"PRICING_DECISIONS_URL": "http://store/log"}, "expected a folder"), ({"HOST": "shop.example"}, "HOST")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, environment: dict[str, str], problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem):
-        settings_in(tmp_path, **environment)
+    with pytest.raises(ConfigError, match=problem), open_app(tmp_path, environment=environment) as shop:
+        bind_address(shop.settings.host)
 
 
-def test_a_log_line_is_one_json_object_even_with_a_traceback() -> None:
-    try:
-        raise ValueError("two\nlines")
-    except ValueError:
-        record = logging.LogRecord("serving", logging.ERROR, "x", 1, "it %s", ("broke",), sys.exc_info())
-
-    line = JsonFormatter().format(record)
-
-    assert "\n" not in line
-    fields = json.loads(line)
-    assert (fields["message"], fields["level"]) == ("it broke", "error")
-    assert "ValueError" in fields["traceback"]
-    assert REQUEST["product_id"] not in line
-
-
-def test_no_log_line_and_no_traceback_names_a_password() -> None:
+def test_a_log_line_is_one_json_object_without_passwords_even_with_a_traceback() -> None:
     address = "postgresql://ops:a@hush@db:5432/mlflow"
     try:
-        raise ValueError(f"{address} refuses")
+        raise ValueError(f"two\nlines, {address}")
     except ValueError:
         record = logging.LogRecord("serving", logging.ERROR, "x", 1, "%s is down", (address,), sys.exc_info())
 
     line = JsonFormatter().format(record)
 
+    fields = json.loads(line)
+    assert "\n" not in line
     assert "hush" not in line
-    assert json.loads(line)["message"] == "postgresql://***@db:5432/mlflow is down"
+    assert (fields["message"], fields["level"]) == ("postgresql://***@db:5432/mlflow is down", "error")
+    assert "ValueError" in fields["traceback"]
 
 
 @pytest.mark.parametrize(
     ("host", "address"),
-    [("localhost", "127.0.0.1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1")],
+    [("localhost", "127.0.0.1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0")],
 )
 def test_a_host_may_be_a_name_or_stand_in_brackets(host: str, address: str) -> None:
     assert bind_address(host) == address
-
-
-def test_a_host_that_nobody_knows_is_named() -> None:
-    with pytest.raises(ConfigError, match="HOST"):
-        bind_address("no.such.host.invalid")
 
 
 def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path) -> None:
@@ -369,10 +338,3 @@ def test_a_baked_configuration_counts_unless_another_one_is_given(tmp_path: Path
 
     assert settings_in(tmp_path).config.serving.threads == 5
     assert settings_in(tmp_path, PRICING_CONFIG=str(other)).config.serving.threads == 6
-
-
-@pytest.mark.parametrize("name", ["PRICING_PUBLISHED", "PRICING_DECISIONS_URL"])
-@pytest.mark.parametrize("given", [" ", "s3:/bucket/log", "s3://", "http://store/log"])
-def test_an_address_that_is_none_is_refused_at_the_start(tmp_path: Path, name: str, given: str) -> None:
-    with pytest.raises(ConfigError, match="expected a folder"), open_app(tmp_path, environment={name: given}):
-        pass
