@@ -92,8 +92,8 @@ class LogWriter:
         self._folder, self._store, self._segment_seconds = folder, open_store(url), segment_seconds
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
-        self._flush_at = 0.0
-        self._issued = self._dropped = self._waiting = self._segments = 0
+        self._disk = threading.Lock()  # held while the segment is written
+        self._issued = self._writing = self._dropped = self._waiting = self._segments = 0
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
         self._segment: int | None = None
         self._size = 0
@@ -108,37 +108,43 @@ class LogWriter:
                 self._issued += 1
                 head = b'{"schema":%d,"worker":"%b","sequence":%d,' % (SCHEMA, self.worker.encode(), self._issued)
                 self._lines.append(head + body[1:])
-            if time.monotonic() >= self._flush_at:
-                self._flush()
 
     def status(self) -> LogStatus:
         """Returns the counts since the worker began."""
         with self._lock:
-            written = self._issued - self._dropped - len(self._lines)
+            written = self._issued - self._dropped - len(self._lines) - self._writing
             failure = self._failures.get("disk") or self._failures.get("store")
             return LogStatus(self._issued, written, self._dropped, self._waiting, failure)
 
     def close(self, *, seconds: float = 5.0) -> None:
         """Closes the segment and sends it; what the store does not take within `seconds` stays on the disk."""
-        self._close_segment()
         self._closing.set()
+        if self._disk.acquire(timeout=seconds):  # not while the disk hangs
+            try:
+                self._close_segment()
+            finally:
+                self._disk.release()
         self._sender.join(seconds)
 
     def _flush(self) -> None:
-        """Writes the lines in memory to the open segment."""
-        if not self._lines:
+        """Writes the lines in memory to the open segment; the caller holds the disk."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            self._writing = len(lines)
+        if not lines:
             return
-        self._flush_at = time.monotonic() + _FLUSH_SECONDS
         try:
-            self._write_out(b"".join(self._lines))
+            self._write_out(b"".join(lines))
         except OSError as error:
             self._note("disk", f"{self._folder}: {error.strerror or error}")
-            excess = max(len(self._lines) - _KEPT, 0)
-            del self._lines[:excess]
-            self._dropped += excess
+            with self._lock:
+                self._lines = lines + self._lines
+                excess = max(len(self._lines) - _KEPT, 0)
+                del self._lines[:excess]
+                self._dropped += excess
         else:
             self._note("disk", None)
-            self._lines = []
+        self._writing = 0
 
     def _write_out(self, block: bytes) -> None:
         segment = self._open_segment() if self._segment is None else self._segment
@@ -168,25 +174,24 @@ class LogWriter:
         return self._folder / f"{self.worker}-{self._segments - 1:06d}.open"
 
     def _close_segment(self) -> None:
-        with self._lock:
-            self._flush()
-            if self._segment is None:
-                return
-            try:
-                _finish(self._path)
-            except OSError as error:  # its lock is free from now on, so that it is put with the next
-                self._note("disk", f"{self._path}: {error.strerror or error}")
-            os.close(self._segment)
-            self._segment = None
+        self._flush()
+        if self._segment is None:
+            return
+        try:
+            _finish(self._path)
+        except OSError as error:  # its lock is free from now on, so that it is put with the next
+            self._note("disk", f"{self._path}: {error.strerror or error}")
+        os.close(self._segment)
+        self._segment = None
 
     def _send_on(self) -> None:
         last, sent_at = False, time.monotonic()
         while not last:
             last = self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds))
-            with self._lock:
-                self._flush()
-            if last or time.monotonic() - sent_at >= self._segment_seconds:
-                self._close_segment()
+            send = last or time.monotonic() - sent_at >= self._segment_seconds
+            with self._disk:
+                self._close_segment() if send else self._flush()
+            if send:
                 self._send()
                 sent_at = time.monotonic()
 

@@ -30,6 +30,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
         here.chdir(folder)  # where the artifacts go
         registry = Registry("pricing", uri=uri)
         mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("pricing")  # of this store: MLflow remembers that of the store before
         with mlflow.start_run():
             number = registry.log_version(shared_version())
         registry.set_alias(CHAMPION, number)

@@ -26,6 +26,7 @@ ENTRIES = (
     "rollback",
     "anchor",
     "history",
+    "publish",
     "refresh",
     "retrain",
     "monitor",

@@ -165,7 +165,7 @@ def test_what_no_task_takes_in_time_is_told_to_come_again_and_nothing_else(tmp_p
         assert {answer.status_code for answer in answers} == {200, 429}
         assert all(is_problem(answer) and answer.headers["retry-after"] == "1" for answer in refused)
         assert {done.result().status_code for done in health} == {200}
-        assert one.heard()[0] == 8
+        assert one.heard()[0] in (8, 9)  # the proxy's own look at /health/ready may come on top
 
 
 def test_no_request_is_lost_while_one_of_two_tasks_is_killed_and_comes_back(tmp_path: Path) -> None:
