@@ -32,6 +32,7 @@ from pricing.objects import open_store
 
 SCHEMA = 3
 _FLUSH_SECONDS = 0.5  # from one write to the disk to the next
+_HANGS = 10.0  # seconds after which a disk that has not taken what is written is taken to hang
 _KEPT = 10_000  # lines that wait in memory for a disk that takes none, about 16 MB
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class LogWriter:
         self._folder, self._store, self._segment_seconds = folder, open_store(url), segment_seconds
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
+        self._writing_since = 0.0
         self._disk = threading.Lock()  # held while the segment is written
         self._issued = self._writing = self._dropped = self._waiting = self._segments = 0
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
@@ -108,6 +110,8 @@ class LogWriter:
                 self._issued += 1
                 head = b'{"schema":%d,"worker":"%b","sequence":%d,' % (SCHEMA, self.worker.encode(), self._issued)
                 self._lines.append(head + body[1:])
+            if self._writing and time.monotonic() - self._writing_since > _HANGS:
+                self._drop_beyond_limit()
 
     def status(self) -> LogStatus:
         """Returns the counts since the worker began."""
@@ -130,7 +134,7 @@ class LogWriter:
         """Writes the lines in memory to the open segment; the caller holds the disk."""
         with self._lock:
             lines, self._lines = self._lines, []
-            self._writing = len(lines)
+            self._writing, self._writing_since = len(lines), time.monotonic()
         if not lines:
             return
         try:
@@ -138,13 +142,16 @@ class LogWriter:
         except OSError as error:
             self._note("disk", f"{self._folder}: {error.strerror or error}")
             with self._lock:
-                self._lines = lines + self._lines
-                excess = max(len(self._lines) - _KEPT, 0)
-                del self._lines[:excess]
-                self._dropped += excess
+                self._lines, self._writing = lines + self._lines, 0
+                self._drop_beyond_limit()
         else:
             self._note("disk", None)
-        self._writing = 0
+            self._writing = 0
+
+    def _drop_beyond_limit(self) -> None:
+        excess = max(len(self._lines) - _KEPT, 0)
+        del self._lines[:excess]
+        self._dropped += excess
 
     def _write_out(self, block: bytes) -> None:
         segment = self._open_segment() if self._segment is None else self._segment

@@ -132,6 +132,8 @@ from pricing.decision_log.write import LogWriter
 from tests.unit.test_decision_log_write import entry
 log = LogWriter(Path(sys.argv[1]), url=sys.argv[2])
 log.append([entry(number) for number in range(100)])
+while log.status().written < 100 or not list(Path(sys.argv[1]).glob("*.open")):
+    time.sleep(0.1)
 print("written", flush=True)
 time.sleep(60)
 """
@@ -166,6 +168,7 @@ def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, mo
     monkeypatch.setattr(os, "write", part)
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
     log.append([entry(1), entry(2)])
+    until(lambda: log.status().failure is not None)
     failed = log.status()
     full = False
     log.append([entry(3)])
@@ -184,6 +187,7 @@ def test_of_more_than_fits_in_memory_while_the_disk_takes_nothing_the_oldest_are
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
     log.append([entry(number) for number in range(10)])
+    until(lambda: log.status().dropped > 0)
     full = log.status()
     (tmp_path / "segments").unlink()
     log.close()
@@ -199,6 +203,7 @@ def test_an_open_segment_is_locked_and_an_empty_one_that_was_left_is_deleted(tmp
     (segments / "left-000000.open").touch()
     log = LogWriter(segments, url=str(tmp_path / "log"))
     log.append([entry(1)])
+    until(lambda: log.status().written == 1)
 
     (segment,) = segments.glob(f"{log.worker}*.open")
     with segment.open("rb") as opened, pytest.raises(BlockingIOError):
