@@ -1,6 +1,7 @@
 """Create the Flask application of a serving process: its parts, its routes, its errors."""
 
 import datetime as dt
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -54,6 +55,8 @@ def application() -> Flask:
     service: Service = app.extensions["pricing"]
     service.follower.start()
     Finalize(None, close_app, args=(app,), exitpriority=10)
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is spared: looking through it halts every thread
     return app
 
 

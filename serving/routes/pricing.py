@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from serving.problems import ProblemBody, ProblemError, from_request_error, from
 EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
 EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
 _log = logging.getLogger(__name__)
+_PRICING = threading.Lock()  # NumPy lets the GIL go so often that threads lose most of their time in switching
 _DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
 
@@ -120,9 +122,10 @@ def _attempt(
     """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix."""
     control = current.control
     try:
-        return pricer.price_detailed(
-            asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
-        )
+        with _PRICING:
+            return pricer.price_detailed(
+                asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
+            )
     except RequestError:
         raise
     except Exception:  # noqa: BLE001 - whatever fails in a version, a price is answered
