@@ -18,19 +18,12 @@ _PATIENCE = 30.0  # seconds after which an answer counts as missing
 
 @dataclass
 class Load:
-    """What came back.
-
-    Attributes:
-        seconds: How long it went on.
-        statuses: Status → how many answers had it; 0 for those that did not come.
-        times: Milliseconds to each answer of status 200, in any order; only the quantiles where wrk counted.
-        bodies: The answers of status 200, with the number of the body that was sent; empty where wrk counted.
-    """
+    """What came back; of wrk only statuses and quantiles."""
 
     seconds: float
-    statuses: Counter[int] = field(default_factory=Counter)
-    times: list[float] = field(default_factory=list)
-    bodies: list[tuple[int, bytes]] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)  # status → answers; 0: those that did not come
+    times: list[float] = field(default_factory=list)  # milliseconds to each answer of status 200
+    bodies: list[tuple[int, bytes]] = field(default_factory=list)  # number of the body sent, answer of status 200
     quantiles: dict[float, float] = field(default_factory=dict)
 
     @property
@@ -81,15 +74,7 @@ def _quantile(text: str, name: str) -> float:
 
 
 def opened(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float, keep: bool = False) -> Load:
-    """Sends so many requests a second, each when it is due, over as many kept-alive connections as that takes.
-
-    Args:
-        url: Where to.
-        bodies: Sent in turn, as JSON.
-        rate: Requests a second.
-        seconds: How long.
-        keep: Whether the answers are kept.
-    """
+    """Sends bodies in turn as JSON, so many a second, each when it is due; `keep` keeps the answers."""
     return asyncio.run(_opened(url, bodies, rate=rate, seconds=seconds, keep=keep))
 
 
