@@ -152,7 +152,7 @@ def _unknown(scope: Scope, name: str, *, store: ObjectStore, model: str) -> str:
             fetch_version(store, champion, model=model, folder=folder)
             facts = load(folder).facts
             known = sorted({str(one) for one in (facts.product_ids if scope == "product" else facts.categories)})
-    except PricingError as error:
+    except (PricingError, OSError) as error:
         _log.warning("the name cannot be looked up: %s", error)
         return ""
     if name in known:

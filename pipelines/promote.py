@@ -87,7 +87,8 @@ def _promote(argv: Sequence[str] | None) -> int:
             record_manual_change(access.registry, access.audit, who=access.who, at=now())
         champion = access.registry.at(CHAMPION)
         if champion is not None and champion.number == target.number:
-            return _nothing(f"version {target.number} is the champion already")
+            _nothing(f"version {target.number} is the champion already")
+            return 0 if options.check else publish_champion(access, config)  # a job before may not have got so far
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             challenger = access.fetch(target.number, scratch)
             if kept := kept_settings(challenger.config, file, name=target.number):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import mlflow
 
 from pipelines.production import ProductionAccess, production
-from pricing.config import Config, load_config
+from pricing.config import Config, read_config_file
 from pricing.errors import ConfigError, PricingError
 from pricing.objects import ObjectStore, open_store
 from pricing.registry.control import ControlRecord, known_control
@@ -108,9 +108,9 @@ def follow(
         thorough = since_thorough >= THOROUGH_SECONDS
         try:
             state, level = publish_once(thorough), logging.INFO
-            since_thorough = 0.0 if thorough else since_thorough + every
         except PricingError as error:
             state, level = f"not published: {error}", logging.ERROR
+        since_thorough = 0.0 if thorough else since_thorough + every
         if state != before:
             _log.log(level, "%s", state)
             before = state
@@ -120,12 +120,16 @@ def follow(
 
 def _publish(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    file = read_config_file(options.config)
+    config = file.config
     if options.to is not None:
         with production(config) as access:
-            pointer = published(access, config, open_store(options.to), alone=True)
+            store = open_store(options.to)
+            pointer = published(access, config, store, alone=True)
         if pointer is None:
             raise ConfigError(f"{config.registry.model_name} has no champion to publish; train and promote one first")
+        if file.path is not None:  # what the image serves by, where nothing else is given
+            store.put("config.yaml", file.path.read_bytes())
         print(_said(pointer, model=config.registry.model_name, where=options.to))
     elif options.every is not None:
         follow(lambda thorough: look(config, thorough=thorough), every=options.every, sleep=time.sleep)

@@ -51,7 +51,7 @@ def _rollback(argv: Sequence[str] | None) -> int:
         target = access.registry.find(options.version) if options.version else _earlier(access, champion)
         if champion is not None and champion.number == target.number:
             print(f"{NOTHING_TO_DO}: version {target.number} is the champion already")
-            return 0
+            return publish_champion(access, config)  # a job before may not have got so far
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             version = access.fetch(target.number, scratch)
             version.verify()

@@ -83,10 +83,13 @@ class FolderStore:
     def keys(self, prefix: str = "") -> list[str]:
         """Lists the files; drafts, whose names begin with a dot, are none."""
         start = self._root / prefix.rpartition("/")[0]
-        try:
-            paths = [Path(at, name) for at, _, names in os.walk(start) for name in names if not name.startswith(".")]
-        except OSError as error:
-            raise SourceError(f"{start}: cannot be listed ({error.strerror})") from error
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+        walk = os.walk(start, onerror=refuse)
+        paths = [Path(at, name) for at, _, names in walk for name in names if not name.startswith(".")]
         found = (path.relative_to(self._root).as_posix() for path in paths)
         return sorted(key for key in found if key.startswith(prefix))
 

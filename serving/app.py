@@ -23,6 +23,7 @@ from serving.problems import ProblemError
 from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
 
+LOG_SECONDS = 10.0  # for the log's last segments, within what `serving.__main__` lets a stop take
 _log = logging.getLogger(__name__)
 
 
@@ -63,8 +64,8 @@ def application() -> Flask:
 def close_app(app: Flask) -> None:
     """Ends following and sends the rest of the decision log."""
     service: Service = app.extensions["pricing"]
+    service.log.close(seconds=LOG_SECONDS)
     service.follower.close()
-    service.log.close()
 
 
 def _handle_errors(app: Flask, service: Service, *, paths: list[str]) -> None:

@@ -86,7 +86,8 @@ class Authenticator:
             if caller is None:
                 sent = bool(_sent(environ))
                 if sent:
-                    _log.warning("a wrong key from %s for the scope %s", environ.get("REMOTE_ADDR"), scope)
+                    sender = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR")
+                    _log.warning("a wrong key from %s for the scope %s", str(sender)[:100], scope)
                 told = "this key is not known" if sent else "a key is needed, as X-API-Key or as Authorization: Bearer"
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, told, headers={"WWW-Authenticate": "Bearer"})
             if scope not in caller.scopes:

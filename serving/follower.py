@@ -107,7 +107,7 @@ class Follower:
         rules = Pricer(None, None, settings.config, version=NO_VERSION)
         self.rules = Served(NO_VERSION, rules, ServedConfig(settings.config))
         self.current = Current(self.rules)
-        self.following = Following()
+        self.following = Following(answered_at=clock())
         self._restore()
 
     def start(self) -> None:
@@ -125,6 +125,7 @@ class Follower:
         """Looks once at pointer and control; never raises for a fault of store, version or disk."""
         now = replace(self.following, detail=None)
         try:
+            self._look_at_control()  # first: a freeze waits for no version
             content = self._store.get(pointer_key(self._model))
             now = replace(now, answered_at=self._clock())
             if content is None:
@@ -132,7 +133,6 @@ class Follower:
                 self._use_baked()
             else:
                 now = self._take(content, now)
-            self._look_at_control()
         except SourceError as error:
             now = replace(now, state="unreachable", detail=str(error))
             self._use_baked()
@@ -171,7 +171,7 @@ class Follower:
         for arm in pointer.arms:
             try:
                 arms[arm.number] = self._opened(arm, store, versions)
-            except VersionError as error:
+            except (SourceError, VersionError) as error:
                 self._say(arm.folder, f"version {arm.number} is not tried beside the champion: {error}")
         if pointer != self.current.pointer or {champion.name: champion, **arms} != self._known():
             self.current = replace(self.current, champion=champion, arms=arms, pointer=pointer)
@@ -196,6 +196,8 @@ class Follower:
         try:
             fetch_version(store, version, model=self._model, folder=folder)
             served = self._verified(version, folder)
+        except SourceError:  # of the store, not of the version: the next look may fetch it
+            raise
         except VERSION_ERRORS as error:
             why = f"version {version.number} cannot be served ({_line(error)})"
             if store is self._store:
@@ -285,7 +287,7 @@ class Follower:
 
     def _delete_unneeded(self, pointer: Pointer) -> None:
         needed = {one.folder for one in (*pointer.served, pointer.previous) if one is not None}
-        for path in self._versions.iterdir():
+        for path in self._versions.glob("*"):
             if path.name not in needed:
                 shutil.rmtree(path, ignore_errors=True)
 

@@ -84,6 +84,10 @@ class Pricer:
         passes = self._passes(requests, today)
         return _in_order((places, self._decisions(batch, choices)) for places, batch, choices in passes)
 
+    def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
+        """Returns the first day of the period that a request asks for; raises RequestError as `price`."""
+        return self._resolver.day_priced(request, today=today)
+
     def price_detailed(
         self,
         requests: Sequence[PriceRequest],

@@ -82,6 +82,10 @@ class Resolver:
         names, self._typical = typical(facts)
         self._typical_rows = {name: row for row, name in enumerate(names)}
 
+    def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
+        """Returns the first day of the period that a request asks for; raises RequestError as `resolve`."""
+        return self._date_of(request.day_of_week, request.date, today=today)[0]
+
     def resolve(
         self, requests: Sequence[PriceRequest], *, today: dt.date, experiments: Experiments = NO_EXPERIMENTS
     ) -> ResolvedBatch:

@@ -214,7 +214,7 @@ def _read_parquet(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(body)
     kept = "line" if lines else "if(worker IS NULL, line, NULL) AS line"
-    table = "read_parquet($1)"
+    table = "read_parquet($1, hive_partitioning = false)"  # else the day of the folder would replace `date`
     which = f"worker IS NULL OR {_DRAWN.format('found')} OR {_DRAWN.format(table)}" if drawn else "true"
     quoted = ", ".join(f'"{name}"' for name in COLUMNS)  # some are words of SQL
     columns = f"{kept}, segment, number, {quoted}"

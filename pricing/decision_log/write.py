@@ -17,10 +17,10 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring
 from pathlib import Path
 
@@ -99,8 +99,10 @@ class LogWriter:
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
         self._segment: int | None = None
         self._size = 0
-        self._sender = threading.Thread(target=self._send_on, name="decision-log", daemon=True)
+        self._closed = threading.Event()  # set where a segment was closed
+        self._sender = threading.Thread(target=self._send_on, name="decision-log-store", daemon=True)
         self._sender.start()
+        threading.Thread(target=self._write_on, name="decision-log", daemon=True).start()
 
     def append(self, entries: Sequence[LogEntry]) -> None:
         """Takes decisions, on the disk half a second later; never raises for a disk or a store."""
@@ -128,6 +130,7 @@ class LogWriter:
                 self._close_segment()
             finally:
                 self._disk.release()
+        self._closed.set()
         self._sender.join(seconds)
 
     def _flush(self) -> None:
@@ -170,8 +173,13 @@ class LogWriter:
         self._segments += 1
         draft = self._path.with_name(f".{self._path.name}")
         segment = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-        fcntl.flock(segment, fcntl.LOCK_EX)
-        draft.rename(self._path)
+        try:
+            fcntl.flock(segment, fcntl.LOCK_EX)
+            draft.rename(self._path)
+        except OSError:
+            os.close(segment)
+            draft.unlink(missing_ok=True)
+            raise
         self._segment, self._size = segment, 0
         return segment
 
@@ -191,34 +199,42 @@ class LogWriter:
         os.close(self._segment)
         self._segment = None
 
-    def _send_on(self) -> None:
-        last, sent_at = False, time.monotonic()
-        while not last:
-            last = self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds))
-            send = last or time.monotonic() - sent_at >= self._segment_seconds
+    def _write_on(self) -> None:
+        closed_at = time.monotonic()
+        while not self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds)):
             with self._disk:
-                self._close_segment() if send else self._flush()
-            if send:
-                self._send()
-                sent_at = time.monotonic()
+                if time.monotonic() - closed_at < self._segment_seconds:
+                    self._flush()
+                    continue
+                self._close_segment()
+            closed_at = time.monotonic()
+            self._closed.set()
+
+    def _send_on(self) -> None:
+        last = False
+        while not last:
+            self._closed.wait()
+            self._closed.clear()
+            last = self._closing.is_set()
+            self._send()
 
     def _send(self) -> None:
         """Puts closed segments into the store, and those that killed workers left; each is deleted once it is there."""
-        try:
-            for left in self._folder.glob("*.open"):
-                _adopt(left)
-            closed = sorted(self._folder.glob("*.jsonl"))
-            self._waiting = len(closed)
-            for path in closed:
-                day, _, name = path.name.partition("_")
-                with suppress(FileNotFoundError):  # another process of this folder was faster
-                    self._store.put(f"lines/{day}/{name}", path.read_bytes())
-                    path.unlink()
-                self._waiting -= 1
-        except (SourceError, OSError) as error:
-            self._note("store", str(error))
-        else:
-            self._note("store", None)
+        failure = None
+        for left in self._folder.glob("[!.]*.open"):
+            failure = _tried(partial(_adopt, left)) or failure
+        closed = sorted(self._folder.glob("*.jsonl"))
+        self._waiting = len(closed)
+        for path in closed:
+            failed = _tried(partial(self._put, path))
+            failure, self._waiting = failed or failure, self._waiting - (failed is None)
+        self._note("store", failure)
+
+    def _put(self, path: Path) -> None:
+        day, _, name = path.name.partition("_")
+        with suppress(FileNotFoundError):  # another process of this folder was faster
+            self._store.put(f"lines/{day}/{name}", path.read_bytes())
+            path.unlink()
 
     def _note(self, what: str, why: str | None) -> None:
         """Notes a failure, or that there is none any more, and logs the change."""
@@ -227,6 +243,15 @@ class LogWriter:
             _log.error("decision log: %s; prices go on", why)
         elif before and not why:
             _log.warning("decision log: the %s takes it again", what)
+
+
+def _tried(action: Callable[[], None]) -> str | None:
+    """Does something to one segment, so that a bad one keeps no other back; returns why it failed."""
+    try:
+        action()
+    except (SourceError, OSError) as error:
+        return str(error)
+    return None
 
 
 def segments_folder(home: Path) -> Path:

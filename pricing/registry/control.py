@@ -135,9 +135,10 @@ class ControlRecord:
         Raises:
             SourceError: The store does not answer.
         """
-        key = control_key(self._model)
-        if self._store.get(key) is None and not self.entries():
-            return _in_force([])
+        key, entries = control_key(self._model), self.entries()
+        content, control = self._store.get(key), _in_force(entries, at=now)
+        if (content is None and not entries) or content == control.to_json():
+            return control  # and nobody waits for a lock
         with self._turn() as (_, entries):  # so that what is put last is the newest
             content, control = self._store.get(key), _in_force(entries, at=now)
             if control.to_json() != content:
@@ -211,7 +212,10 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
 
 
 def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None) -> Control:
-    """What entries leave in force: the last one of each scope and name, and of each experiment, that can be read."""
+    """Returns what entries leave in force: the last of each scope and name, and of each experiment, that can be read.
+
+    Switches that have ended by `at`, and experiments that were over by its day, are left out.
+    """
     switches: dict[tuple[str, str], Switch | Unfreeze] = {}
     experiments: dict[str, Experiment] = {}
     unread = []
@@ -226,7 +230,8 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
         else:
             switches[body.scope, body.name] = body
     known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
-    found = control_of(list(known), list(experiments.values()), sequence=_sequence(entries))
+    tried = [one for one in experiments.values() if at is None or at.date() < one.end]
+    found = control_of(list(known), tried, sequence=_sequence(entries))
     return replace(found, unread=(*unread, *found.unread))
 
 

@@ -94,9 +94,9 @@ def publish(
             if not all(whole(store, one, model=registry.model_name, contents=False) for one in _all(ready)):
                 continue  # another job has deleted one meanwhile
             pointer = _switch(store, ready, now=now)
-            if not alone:
-                _delete_unused(store, pointer)
-            return pointer
+        if not alone:
+            _delete_unused(store, pointer)
+        return pointer
     raise RegistryError(f"the aliases of {registry.model_name} moved {_ROUNDS} times while they were published")
 
 

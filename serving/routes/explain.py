@@ -79,7 +79,7 @@ def explain_price(service: Service) -> ExplainAnswer:
         )
         return _answer(found, elasticity, holds_only=served.version is not None and served.version.holds_only)
 
-    return _as_priced(service, asked.request.product_id, explained)
+    return _as_priced(service, asked.request, explained)
 
 
 def simulate(service: Service) -> Simulation:
@@ -97,17 +97,17 @@ def simulate(service: Service) -> Simulation:
         experiment = control.experiments.of(asked.request.product_id, found.date)
         return found.model_copy(update={"experiment": experiment and experiment.label})
 
-    return _as_priced(service, asked.request.product_id, simulated)
+    return _as_priced(service, asked.request, simulated)
 
 
-def _as_priced(service: Service, product_id: str, compute: Callable[[Served], Computed]) -> Computed:
+def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served], Computed]) -> Computed:
     """Applies `compute` to the version that prices a product; to the champion where an arm fails.
 
     Raises:
         ProblemError: The request cannot be priced.
     """
     current = service.follower.current
-    served = version_for(product_id, service.now().date(), current=current)
+    served = version_for(asked, service.now().date(), current=current)
     try:
         if served is not current.champion:
             with contextlib.suppress(*VERSION_ERRORS):

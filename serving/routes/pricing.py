@@ -51,7 +51,7 @@ def get_price(service: Service) -> bytes:
     """Prices one product."""
     dry, asked = _dry_run(), body_of(PriceRequest)
     at, current = service.now(), service.follower.current
-    served = version_for(asked.product_id, at.date(), current=current)
+    served = version_for(asked, at.date(), current=current)
     (found,) = _each(service, served, [asked], current, at, dry=dry)
     if isinstance(found, ProblemError):
         raise found
@@ -66,7 +66,7 @@ def get_prices(service: Service) -> bytes:
     by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
     for place, item in enumerate(asked):
         if isinstance(item, PriceRequest):
-            served = version_for(item.product_id, at.date(), current=current)
+            served = version_for(item, at.date(), current=current)
             by_version.setdefault(served, []).append((place, item))
     for served, placed in by_version.items():
         answers = _each(service, served, [item for _, item in placed], current, at, dry=dry)
@@ -77,9 +77,15 @@ def get_prices(service: Service) -> bytes:
     return b'{"decisions":[%b]}' % b",".join(bodies)
 
 
-def version_for(product_id: str, day: dt.date, *, current: Current) -> Served:
-    """What prices a product on a day: the version that an experiment tries on it, else the champion."""
-    assigned = current.control.experiments.of(product_id, day) if current.arms else None
+def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Served:
+    """Returns the version that an experiment tries on the product on the day that is priced, else the champion."""
+    if not current.arms:
+        return current.champion
+    try:
+        day = current.champion.pricer.day_priced(asked, today=today)
+    except RequestError:  # which the champion tells its caller
+        return current.champion
+    assigned = current.control.experiments.of(asked.product_id, day)
     if assigned is None or assigned.arm.kind != "challenger":
         return current.champion
     return current.arms.get(assigned.arm.of, current.champion)

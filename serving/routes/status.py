@@ -101,7 +101,7 @@ def model(service: Service) -> ModelInfo:
             "everything": next((switch.action for switch in switches if switch.scope == "all"), None),
         },
         configuration={
-            "file": str(settings.file.path) if settings.file.path else None,
+            "file": settings.file.path.name if settings.file.path else None,
             "replaced": dict(served.settings.replaced),
             "ignored": dict(served.settings.ignored),
             "time_zone": settings.config.zone.key if settings.config.zone else None,

@@ -13,21 +13,21 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_783,
+    "pricing": 1_786,
     "pricing/data": 5_283,
     "pricing/demand": 5_224,
-    "pricing/decision": 3_701,
-    "pricing/decision_log": 541,
-    "pricing/registry": 2_874,
+    "pricing/decision": 3_709,
+    "pricing/decision_log": 566,
+    "pricing/registry": 2_879,
     "pricing/runtime": 2_143,
     "etl": 1_861,
-    "pipelines": 7_941,
-    "serving": 2_036,
+    "pipelines": 7_946,
+    "serving": 2_046,
     "monitoring": 4_969,
     "simulation": 3_249,
     "deploy": 4_863,
     "benchmarks": 3_190,
-    "tests": 40_761,
+    "tests": 40_810,
 }
 TOTALS = {
     "product": 46_468,

@@ -293,6 +293,35 @@ def frozen(follower: Follower) -> bool:
     return [one.action for one in follower.current.control.switches] == ["freeze"]
 
 
+def test_a_freeze_counts_where_the_published_version_is_the_one_that_was_baked(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    bake(settings)
+    follower = started(settings)
+    publish(settings.published, shared_version(2), version="3", sequence=1)
+    control(settings, Control(Switches([FREEZE])).to_json())
+
+    follower.look()
+
+    assert (served(follower), frozen(follower)) == (("3", "following"), True)
+
+
+def test_a_store_that_fails_once_while_a_version_is_fetched_is_asked_again_at_the_next_look(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise SourceError("the store does not answer")
+
+    follower = started(settings)
+    publish(settings.published, shared_version(2), version="8", sequence=9)
+    with monkeypatch.context() as broken:
+        broken.setattr("serving.follower.fetch_version", away)
+        follower.look()
+    before = served(follower)
+    follower.look()
+
+    assert (before, served(follower)) == (("7", "unreachable"), ("8", "following"))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{half", b'{"format": 2}'])
 def test_whatever_becomes_of_the_control_what_was_known_stays_in_force(
     settings: Settings, content: bytes | None

@@ -309,4 +309,4 @@ def test_the_loop_outlives_what_is_away_and_says_each_change_once(caplog: pytest
 
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "INFO"]
     assert waited == [1800.0] * 5
-    assert thorough == [True, False, False, False, False]
+    assert thorough == [True, False, False, True, False]

@@ -127,6 +127,15 @@ def test_a_challengers_products_are_answered_by_that_version_alone_and_in_a_batc
     assert 'pricing_challenger_workers{version="8"} 1.0' in shop.client.get("/metrics").text
 
 
+def test_the_challenger_prices_the_days_of_its_experiment_and_no_others(shop: ServingApp) -> None:
+    challenger(shop)
+    days = [MONDAY + dt.timedelta(days=days) for days in (-1, 0, 20, 21)]
+
+    priced = [shop.price(date=str(day), day_of_week=...).get_json()["model_version"] for day in days]
+
+    assert priced == ["7", "8", "8", "7"]
+
+
 def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
