@@ -20,7 +20,7 @@ from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.registry import files
-from pricing.registry.version import FORMAT
+from pricing.registry.version import _NEEDED, FORMAT
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import World, backtest_figures, build, entries, without
 from tests.kit.panels import panel_frame
@@ -55,7 +55,7 @@ def crown(home: Path, world: World, *, state_date: str) -> None:
     panel, truth = build(World(**{**world.__dict__, "change_day": None, "days": 300}))
     files.write(
         home / "version",
-        header={"format": FORMAT, "contract": CONTRACT_VERSION},
+        header={"format": FORMAT, "contract": CONTRACT_VERSION, **dict.fromkeys(_NEEDED, "x")},
         documents={"backtest": backtest_figures(panel, truth)},
         arrays={},
     )

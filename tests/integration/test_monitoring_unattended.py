@@ -149,7 +149,7 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     frame.to_parquet(sales)
     until = frame["date"].max().date()
     writer = LogWriter(home / "home" / "segments", url=str(home / "home" / "decisions"))
-    writer.append([entry for entry in shop.entries if entry.date <= until])
+    writer.append([entry for entry in shop.entries if entry.answer.date <= until])
     writer.close()
     assert refresh.main(["--sales", sales, "--config", config]) == 0  # as every night
     assert promote.main(["--config", config]) == 0
