@@ -83,7 +83,7 @@ class Following:
     champion: str | None = None  # the number that the published pointer names, as far as it is known
     detail: str | None = None  # what went wrong last, in one line
     refused: Mapping[str, str] = field(default_factory=dict)  # number → why that version is not served
-    answered_at: float | None = None  # when the store last answered, seconds since 1970
+    answered_at: float | None = None  # when all that is published was last followed, seconds since 1970
 
 
 class Follower:
@@ -125,10 +125,11 @@ class Follower:
         """Looks once at pointer and control; never raises for a fault of store, version or disk."""
         now = replace(self.following, detail=None)
         try:
-            self._look_at_control()  # first: a freeze waits for no version
+            unknown = self._look_at_control()  # first: a freeze waits for no version, and none answers past one
             content = self._store.get(pointer_key(self._model))
-            now = replace(now, answered_at=self._clock())
-            if content is None:
+            if unknown is not None:
+                now = replace(now, state="refused", detail=unknown)
+            elif content is None:
                 now = replace(now, state="none", champion=None, detail="nothing is published")
                 self._use_baked()
             else:
@@ -136,6 +137,8 @@ class Follower:
         except SourceError as error:
             now = replace(now, state="unreachable", detail=str(error))
             self._use_baked()
+        if now.state == "following" and not self.current.control.unread:
+            now = replace(now, answered_at=self._clock())
         refused = {version.number: why for version, (why, _) in self._refused.items()}
         self.following = replace(now, refused=refused)
         self._say("state", None if now.state == "following" else f"{now.state}: {now.detail}")
@@ -194,8 +197,7 @@ class Follower:
         if why and self._clock() - at < RETRY_SECONDS:
             raise VersionError(why)
         try:
-            fetch_version(store, version, model=self._model, folder=folder)
-            served = self._verified(version, folder)
+            served = self._fetched(version, store, folder)
         except SourceError:  # of the store, not of the version: the next look may fetch it
             raise
         except VERSION_ERRORS as error:
@@ -207,6 +209,17 @@ class Follower:
             raise VersionError(why) from error
         self._refused.pop(version, None)
         return served
+
+    def _fetched(self, version: PublishedVersion, store: ObjectStore, folder: Path) -> Served:
+        """Verifies a version that is on the disk, or fetches it: also where what is on the disk is damaged."""
+        if store is self._store and folder.is_dir():
+            try:
+                return self._verified(version, folder)
+            except VersionError as error:
+                self._say(version.folder, f"{_line(error)}; it is fetched anew")
+                shutil.rmtree(folder, ignore_errors=True)
+        fetch_version(store, version, model=self._model, folder=folder)
+        return self._verified(version, folder)
 
     def _verified(self, version: PublishedVersion, folder: Path) -> Served:
         """Maps a version, compares its checksums and golden requests, and prices one with the settings that count.
@@ -255,26 +268,33 @@ class Follower:
         except (SourceError, VersionError) as error:
             self._say(str(versions), f"what lies in {versions.parent} is not served: {error}")
 
-    def _look_at_control(self) -> None:
+    def _look_at_control(self) -> str | None:
         """Takes over what persons have set; where there is none, or none that can be read, the last known stays.
+
+        Returns why it is unknown, where it cannot be read and nothing was known before.
 
         Raises:
             SourceError: The store does not answer.
         """
         content = self._store.get(control_key(self._model))
         if content is None:
-            return
+            return None
         if content != self._control:
             try:
                 control = parse_control(content)
             except SourceError as error:
+                if self.current.champion is self.rules and self._own.get(control_key(self._model)) is None:
+                    return str(error)
                 self._say("control", f"{error}; what was known before stays in force")
-                return
+                known = replace(self.current.control, unread=(str(error),))
+                self.current, self._control = replace(self.current, control=known), None
+                return None
             self.current, self._control = replace(self.current, control=control), content
             words = "; ".join(f"{one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
             _log.warning("switches in force: %s", words or "none")
             self._say("control", "; ".join(control.unread) or None)
         self._keep(control_key(self._model), content)
+        return None
 
     def _keep(self, key: str, content: bytes) -> None:
         """Keeps a document in the own store, where it is not there already; a full disk is no reason to stop."""

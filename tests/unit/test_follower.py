@@ -305,6 +305,19 @@ def test_a_freeze_counts_where_the_published_version_is_the_one_that_was_baked(t
     assert (served(follower), frozen(follower)) == (("3", "following"), True)
 
 
+def test_no_version_answers_in_a_new_task_until_it_knows_what_persons_have_set(settings: Settings) -> None:
+    bake(settings)
+    control(settings, b"{half")
+
+    follower = started(settings)
+    before = served(follower)
+    control(settings, Control(Switches([FREEZE])).to_json())
+    follower.look()
+
+    assert before == ("none", "refused")
+    assert (served(follower), frozen(follower)) == (("7", "following"), True)
+
+
 def test_a_store_that_fails_once_while_a_version_is_fetched_is_asked_again_at_the_next_look(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

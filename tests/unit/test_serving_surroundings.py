@@ -309,7 +309,7 @@ def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path
         said = one.client.get("/model").get_json()
 
     assert said["configuration"] == {
-        "file": str(config),
+        "file": "my.yaml",
         "replaced": {"decision.guardrails.max_move": {"version": 0.1, "file": 0.02}},
         "ignored": {"data.country": {"version": "US", "file": "DE"}},
         "time_zone": None,
