@@ -52,6 +52,8 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
 
 def application() -> Flask:
     """Makes the application of the environment's settings, follows what is published, and ends with its process."""
+    # Ctrl-C reaches the process that started this one alone, which then stops it: of two signals at once granian hangs.
+    os.setpgid(0, 0)
     app = create_app(read_settings(os.environ))
     service: Service = app.extensions["pricing"]
     service.follower.start()

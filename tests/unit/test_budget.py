@@ -22,7 +22,7 @@ LINES = {
     "pricing/runtime": 2_143,
     "etl": 1_861,
     "pipelines": 7_946,
-    "serving": 2_066,
+    "serving": 2_068,
     "monitoring": 4_969,
     "simulation": 3_249,
     "deploy": 4_863,
