@@ -286,8 +286,7 @@ def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
     market = scenario.market
     if market is None:
         return []
-    pointer = next((environment.folder / "versions").glob("*/champion.json"))
-    folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["folder"]
+    folder = next((environment.folder / "mlartifacts").rglob("version.json")).parent  # with what it learnt
     options = {"products": market.products, "days": market.days, "ahead": scenario.ahead, "seed": market.seed}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     lines = environment.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])

@@ -1,9 +1,12 @@
 """Create the Flask application of a serving process: its parts, its routes, its errors."""
 
+import ctypes
 import datetime as dt
 import gc
 import logging
 import os
+import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +26,7 @@ from serving.problems import ProblemError
 from serving.routes import catalogue, explain, pricing, status
 from serving.settings import Settings, read_settings
 
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 LOG_SECONDS = 10.0  # for the log's last segments, within what `serving.__main__` lets a stop take
 _log = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ def application() -> Flask:
     """Makes the application of the environment's settings, follows what is published, and ends with its process."""
     # Ctrl-C reaches the process that started this one alone, which then stops it: of two signals at once granian hangs.
     os.setpgid(0, 0)
+    if sys.platform == "linux":  # nor does it outlive that process, however that dies
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
     app = create_app(read_settings(os.environ))
     service: Service = app.extensions["pricing"]
     service.follower.start()
