@@ -10,6 +10,7 @@ import logging
 import logging.config
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,14 @@ def log_config(level: str) -> dict[str, Any]:
     }
 
 
+class _Server(MPServer):
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Stops at the first signal and ignores others: a second one, while the first is handled, blocks for ever."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal arrives and returns the exit code."""
     parser = argparse.ArgumentParser("pricing serve", description=__doc__, allow_abbrev=False)
@@ -86,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(settings.host, settings.port, redact_url(settings.published), redact_url(settings.decisions_url)),
     )
     multiprocessing.set_start_method("spawn")  # granian has threads when it starts a failed worker again
-    MPServer(
+    _Server(
         "serving.app:application",
         factory=True,
         address=bind_address(settings.host),

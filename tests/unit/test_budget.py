@@ -22,7 +22,7 @@ LINES = {
     "pricing/runtime": 2_143,
     "etl": 1_861,
     "pipelines": 7_945,
-    "serving": 2_074,
+    "serving": 2_083,
     "monitoring": 4_969,
     "simulation": 3_249,
     "deploy": 4_863,
@@ -30,7 +30,7 @@ LINES = {
     "tests": 40_823,
 }
 TOTALS = {
-    "product": 46_551,
+    "product": 46_563,
     "product files": 250,
     "Markdown in docs": 3_648,
     "settings": 181,
