@@ -136,11 +136,11 @@ class ControlRecord:
             SourceError: The store does not answer.
         """
         key, entries = control_key(self._model), self.entries()
-        content, control = self._store.get(key), _in_force(entries, at=now)
+        content, control = self._store.get(key), _mirrored(entries, now=now)
         if (content is None and not entries) or content == control.to_json():
             return control  # and nobody waits for a lock
         with self._turn() as (_, entries):  # so that what is put last is the newest
-            content, control = self._store.get(key), _in_force(entries, at=now)
+            content, control = self._store.get(key), _mirrored(entries, now=now)
             if control.to_json() != content:
                 self._store.put(key, control.to_json())
         for line in control.unread:
@@ -214,7 +214,7 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
 def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None) -> Control:
     """Returns what entries leave in force: the last of each scope and name, and of each experiment, that can be read.
 
-    Switches that have ended by `at`, and experiments that were over by its day, are left out.
+    Switches that have ended by `at` are left out.
     """
     switches: dict[tuple[str, str], Switch | Unfreeze] = {}
     experiments: dict[str, Experiment] = {}
@@ -230,9 +230,15 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
         else:
             switches[body.scope, body.name] = body
     known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
-    tried = [one for one in experiments.values() if at is None or at.date() < one.end]
-    found = control_of(list(known), tried, sequence=_sequence(entries))
+    found = control_of(list(known), list(experiments.values()), sequence=_sequence(entries))
     return replace(found, unread=(*unread, *found.unread))
+
+
+def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
+    """Returns what serving needs: without experiments that are over, each of which names all its products."""
+    control = _in_force(entries, at=now)
+    under_way = tuple(one for one in control.experiments.every if now.date() < one.end)
+    return replace(control, experiments=Experiments(under_way))
 
 
 def _sequence(entries: Sequence[ControlEntry]) -> int:

@@ -204,7 +204,7 @@ def test_wrong_keys_and_too_many_requests_are_refused_and_keys_that_were_right_g
         assert wrong == [401] * 11 + [429] * 4
         assert (new.status_code, is_problem(new)) == (429, True)
         assert (right[0], right[-1]) == (200, 429)
-        assert one.ask("/metrics", None).status_code == 200
+        assert [one.ask(path, None).status_code for path in ("/metrics", "/health/ready")] == [429, 200]
 
 
 def test_the_callers_address_is_taken_from_a_proxy_that_is_trusted(tmp_path: Path) -> None:
