@@ -23,7 +23,7 @@ CONFIG = load_config()
 
 @cache
 def version() -> LoadedVersion:
-    return load(shared_version(), check=False)
+    return load(shared_version())
 
 
 @cache
