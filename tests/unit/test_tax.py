@@ -33,7 +33,7 @@ NODES = (2.0, 2.3, 2.7, 3.0)
 
 @cache
 def version() -> LoadedVersion:
-    return load(shared_version(), check=False)
+    return load(shared_version())
 
 
 def sales(**columns: Any) -> pd.DataFrame:
