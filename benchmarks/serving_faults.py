@@ -1,7 +1,6 @@
 """Break what surrounds the service, one part after another, under load: how many prices are wrong or missing.
 
 python -m benchmarks.serving_faults                         a minute for each fault
-python -m benchmarks.serving_faults --fault_seconds 20      a quick look
 
 Two serving tasks stand behind HAProxy as it is shipped, on an S3 server. MLflow and the database are away throughout:
 no task talks to either. A price is wrong where it is not the one that the version named in the answer gives, missing
