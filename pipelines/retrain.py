@@ -19,7 +19,7 @@ from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.promotion import REJECTED, rejected
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, notice, run_main
 from pricing.runtime.inputs import fingerprint, flatten
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
@@ -77,8 +77,7 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
             return _say("kept the champion: a gate refused the new version")
         if decided.get("verdict") == NOTHING_TO_DO:
             return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
-        published = start("pipelines.publish", common, run=run, fine=(0, EXIT_KNOWN_ERROR), keep=held) == 0
-        return _say("promoted") if published else _say("promoted, not published", code=EXIT_NOT_PUBLISHED)
+        return _say("promoted, not published" if code else "promoted", code=code)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

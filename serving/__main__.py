@@ -123,7 +123,7 @@ def _check(settings: Settings) -> None:
         open_store(where)
     if settings.keys_needed and not settings.keys:
         raise PricingError(
-            f"{settings.host} can be reached from other machines, so API keys are needed; give PRICING_API_KEYS or "
+            f"API keys are needed on {settings.host} (PRICING_KEYS or serving.keys); give PRICING_API_KEYS or "
             f"PRICING_API_KEYS_FILE as `name key scope,scope` (scopes: {', '.join(SCOPES)}), bind to 127.0.0.1, "
             "or set PRICING_KEYS=none to do without"
         )

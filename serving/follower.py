@@ -83,7 +83,7 @@ class Following:
     champion: str | None = None  # the number that the published pointer names, as far as it is known
     detail: str | None = None  # what went wrong last, in one line
     refused: Mapping[str, str] = field(default_factory=dict)  # number → why that version is not served
-    answered_at: float | None = None  # when all that is published was last followed, seconds since 1970
+    answered_at: float = 0.0  # when all that is published was last followed, seconds since 1970
 
 
 class Follower:

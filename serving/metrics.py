@@ -75,9 +75,8 @@ class State(Collector):
             yield _gauge("pricing_challenger_workers", "1 for a version beside the champion.", 1, version=name)
         yield _gauge("pricing_follower", "1 for the state of the last look.", 1, state=following.state)
         yield _gauge("pricing_refused_versions", "Published versions that are refused.", len(following.refused))
-        if following.answered_at is not None:
-            silence = now.timestamp() - following.answered_at
-            yield _gauge("pricing_published_silence_seconds", "Time since the published store answered.", silence)
+        silence = now.timestamp() - following.answered_at
+        yield _gauge("pricing_published_silence_seconds", "Time since all that is published was followed.", silence)
         if current.champion.version is not None:
             age = (day - current.champion.version.demand.state_date).days
             yield _gauge("pricing_state_age_days", "Days since the last day the model has read.", age)

@@ -227,7 +227,8 @@ class LogWriter:
         self._waiting = len(closed)
         for path in closed:
             failed = _tried(partial(self._put, path))
-            failure, self._waiting = failed or failure, self._waiting - (failed is None)
+            failure = failed or failure
+            self._waiting -= failed is None
         self._note("store", failure)
 
     def _put(self, path: Path) -> None:
