@@ -59,10 +59,12 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
         print(verdict)
-        code = night.publish()
-        if complaint is not None:
-            raise complaint
-    return code or (EXIT_REFUSED if night.calls else 0)
+        try:
+            code = night.publish()
+        finally:
+            if complaint is not None:
+                raise complaint
+    return EXIT_REFUSED if night.calls else code
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -36,7 +36,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
     The alias has moved then: it is no error that the job could take back, and `pricing publish` mends it.
     """
     try:
-        published(access, config, open_store(published_url()))
+        published(access, config, open_store(published_url()), thorough=False)  # the hour's and the night's look is
     except PricingError as error:
         said = f"the champion is not published, so serving goes on as before: {error}"
         notice(AlertFinding("not_published", "critical", said))

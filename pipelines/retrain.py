@@ -76,7 +76,7 @@ def _retrain(argv: Sequence[str] | None, *, start: Callable[..., int], trained: 
         if code == EXIT_REFUSED:
             return _say("kept the champion: a gate refused the new version")
         if decided.get("verdict") == NOTHING_TO_DO:
-            return _say(f"{NOTHING_TO_DO}: version {done} is the champion already")
+            return _say(f"{NOTHING_TO_DO}: version {done} is the champion already", code=code)
         return _say("promoted, not published" if code else "promoted", code=code)
 
 

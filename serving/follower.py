@@ -18,6 +18,7 @@ from typing import Literal
 from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Switches
 from pricing.errors import ConfigError, PricingError, SourceError, VersionError, first_line
 from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
@@ -289,6 +290,10 @@ class Follower:
                 known = replace(self.current.control, unread=(str(error),))
                 self.current, self._control = replace(self.current, control=known), None
                 return None
+            if control.unread:  # what cannot be read may be a freeze that was known: it ends only where that is said
+                said = {(one.scope, one.name) for one in control.switches}
+                kept = (one for one in self.current.control.switches if (one.scope, one.name) not in said)
+                control = replace(control, switches=Switches((*control.switches, *kept)))
             self.current, self._control = replace(self.current, control=control), content
             words = "; ".join(f"{one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
             _log.warning("switches in force: %s", words or "none")

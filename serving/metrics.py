@@ -45,7 +45,9 @@ class Metrics:
         """Counts prices that were given."""
         for answer in detailed:
             decision, experiment = answer.decision, answer.experiment
-            self._given(decision.source, decision.strategy, experiment.label if experiment else "").inc()
+            # A person's word is no answer by rule, which counts what the model could not answer.
+            source = "frozen" if "frozen" in decision.reasons else decision.source
+            self._given(source, decision.strategy, experiment.label if experiment else "").inc()
             self.confidence.observe(decision.confidence)
             for reason in decision.reasons:
                 self._reasons(reason).inc()

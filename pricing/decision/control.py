@@ -56,7 +56,7 @@ def parse_control(content: bytes) -> Control:
             raise ValueError(f"it is of format {document['format']}, expected {FORMAT}")
         sequence, switches, experiments = int(document["sequence"]), document["switches"], document["experiments"]
         return control_of(switches, experiments, sequence=sequence)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
 
 

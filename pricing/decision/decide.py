@@ -131,7 +131,7 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 
     Args:
         context: What each request is priced under.
-        demand_at: Demand at prices (request, candidate), each row ascending.
+        demand_at: Demand at prices (request, candidate), in any order.
         policy: Strategies, guardrails and thresholds.
     """
     if context.test_base is None or context.test_draw is None:

@@ -165,7 +165,9 @@ def _guardrails(
 @lru_cache
 def _ends(low: float, high: float) -> Floats:
     """(2, 1) a low end, and minus a high one."""
-    return np.array(((low,), (-high,)))
+    ends = np.array(((low,), (-high,)))
+    ends.setflags(write=False)  # all threads share it
+    return ends
 
 
 class PricePoints(ABC):

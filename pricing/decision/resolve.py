@@ -106,7 +106,7 @@ class Resolver:
         known = self._facts.take(place, axis=0).T  # row −1 is blank
         last_price, anchor_price, anchor_cost, seen_low, seen_high, cost_assumed = known[4:10]
         *newest, last_change, typical_units = known[10:]
-        given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(len(requests), -1).T
+        given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(-1, 6).T
         categories = [self.category_of(request) for request in requests]
         usual = self._typical.take([self._typical_rows.get(category, 0) for category in categories], axis=0).T
         usual_list, usual_units, usual_margin, usual_tax = usual

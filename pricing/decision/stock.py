@@ -82,7 +82,6 @@ class Sales:
 
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:
         """Limits the grid's demand by `stock` (request,), units on hand; 0 and NaN set no limit."""
-        self.stock = stock
         until, first, size, unit = grid.until, grid.first, grid.until_size, grid.unit
         # Chance counts in what counts as one.
         limit, most = np.where(stock > 0, stock, np.inf) / unit, until.max(axis=(1, 2)) / unit
@@ -152,7 +151,7 @@ def _skew(ratio: Floats, logs: Floats) -> Floats:
     return ((logs * 2 - ratio) * ratio + 1) / (away * away + 1e-12)  # at x = 1 both are 0, and so is g
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)  # of one pass: each size and stock comes up to four times
 def _constants(size: float, units: float) -> tuple[float, ...]:
     """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
     shifted = size + 2

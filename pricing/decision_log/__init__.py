@@ -1,1 +1,1 @@
-"""The decision log: its line format, its writer and its archive."""
+"""The decision log: its line format, its writer and its reader."""

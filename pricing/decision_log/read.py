@@ -112,6 +112,8 @@ def open_log(
         for day, key in sorted(_keys(store, "parquet/"), reverse=not drawn):
             if day >= first or _count(con, "worker IS NOT NULL") < few:
                 _read_parquet(con, store, key, scratch=scratch, lines=lines, drawn=drawn)
+            else:
+                break
         damaged = _count(con, "worker IS NULL")
         if damaged:
             where = "SELECT segment, number FROM found WHERE worker IS NULL ORDER BY ALL LIMIT 1"

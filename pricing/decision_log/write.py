@@ -77,7 +77,7 @@ class LogStatus:
     written: int  # of them on the disk
     dropped: int  # of them given up because the disk accepted none for too long
     waiting: int  # closed segments in the folder that are not in the store yet, also those of earlier workers
-    failure: str | None  # why the disk, or else the store, failed last; None once it takes them again
+    failure: str | None  # why the disk failed last; None once it takes them again
 
 
 class LogWriter:
@@ -119,17 +119,16 @@ class LogWriter:
         """Returns the counts since the worker began."""
         with self._lock:
             written = self._issued - self._dropped - len(self._lines) - self._writing
-            failure = self._failures.get("disk") or self._failures.get("store")
-            return LogStatus(self._issued, written, self._dropped, self._waiting, failure)
+            return LogStatus(self._issued, written, self._dropped, self._waiting, self._failures.get("disk"))
 
     def close(self, *, seconds: float = 5.0) -> None:
         """Closes the segment and sends it; what the store does not take within `seconds` stays on the disk."""
-        self._closing.set()
         if self._disk.acquire(timeout=seconds):  # not while the disk hangs
             try:
                 self._close_segment()
             finally:
                 self._disk.release()
+        self._closing.set()  # only now: what the sender does next is its last
         self._closed.set()
         self._sender.join(seconds)
 
@@ -192,12 +191,14 @@ class LogWriter:
         self._flush()
         if self._segment is None:
             return
+        segment, self._segment = self._segment, None
         try:
-            _finish(self._path)
+            try:
+                _finish(self._path)
+            finally:
+                os.close(segment)
         except OSError as error:  # its lock is free from now on, so that it is put with the next
             self._note("disk", f"{self._path}: {error.strerror or error}")
-        os.close(self._segment)
-        self._segment = None
 
     def _write_on(self) -> None:
         closed_at = time.monotonic()

@@ -72,7 +72,7 @@ class Demand(Protocol):
         ...
 
     def curves(self, offers: Offers) -> DemandAt:
-        """Demand of a batch at any prices: what they do not change is worked out once."""
+        """Demand of a batch at any prices: what they do not change may be worked out once."""
         ...
 
     def events_on(self, date: dt.date, *, category: int) -> Sequence[Lift]:

@@ -104,13 +104,22 @@ def grade_products(evidence: Evidence, panel: Panel) -> Grades:
     return np.where(evidence.drawn >= LEAST_FORTNIGHTS, TESTED, own).astype(np.int8)
 
 
+def category_of_parents(category: Ints, parent: Ints) -> Ints:
+    """(parent,) the category of most of its products; of several, the first."""
+    pairs = np.zeros((int(parent.max(initial=-1)) + 1, int(category.max(initial=0)) + 1), np.int64)
+    np.add.at(pairs, (parent, category), 1)
+    return np.asarray(pairs.argmax(axis=1))
+
+
 def category_tells(evidence: Evidence, *, category: Ints, parent: Ints) -> Bools:
     """(category,) whether enough of its products moved often enough that others may be priced by its elasticity.
 
     All that share a `parent` (see `parents_of`) have the same evidence, and are one product.
     """
     told = np.where(parent == np.arange(len(parent)), evidence.moves + evidence.drawn, 0)
-    moves, moved = np.bincount(category, told), np.bincount(category, told > 0)
+    whose = category_of_parents(category, parent)[parent]
+    count = int(category.max(initial=-1)) + 1
+    moves, moved = (np.bincount(whose, each, minlength=count) for each in (told, told > 0))
     return np.asarray((moves >= LEAST_MOVES) & (moved >= LEAST_MOVED))
 
 

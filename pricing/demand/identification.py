@@ -19,7 +19,7 @@ from pricing.demand import batches, forward
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import FalsificationTest, FalsificationTests, control_function, fit_price_change_mixture
 from pricing.demand.forward import Weights
-from pricing.demand.grades import Evidence, Grades, gather_evidence, grade_products
+from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
@@ -148,13 +148,6 @@ def _identified(
     """Give each product what its parent has."""
     each = replace(shrunk, mean=shrunk.mean[sample.parent], sd=shrunk.sd[sample.parent])
     return Identified(replace(current, elasticity=each.elasticity.astype(np.float32)), each, evidence, grade)
-
-
-def category_of_parents(category: Ints, parent: Ints) -> Ints:
-    """(parent,) the category of most of its products; of several, the first."""
-    pairs = np.zeros((int(parent.max(initial=-1)) + 1, int(category.max(initial=0)) + 1), np.int64)
-    np.add.at(pairs, (parent, category), 1)
-    return np.asarray(pairs.argmax(axis=1))
 
 
 def learn(

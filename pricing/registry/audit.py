@@ -88,9 +88,8 @@ class LockedRecord:
         return _entries(self._connection, self._registry)
 
     def champion(self) -> str | None:
-        """The champion according to the record: that of the last entry with outcome "done"."""
-        done = [entry for entry in self.entries() if entry.outcome == "done"]
-        return done[-1].to_version if done else None
+        """The champion according to the record."""
+        return champion_of(self.entries())
 
     def append(self, entry: AuditEntry) -> AuditEntry:
         """Writes an entry; it is committed when the turn ends without an error."""
@@ -98,6 +97,12 @@ class LockedRecord:
         values = {**asdict(placed), "registry": self._registry, "gates": plain(placed.gates)}
         self._connection.execute(_RECORD.insert().values(**values))
         return placed
+
+
+def champion_of(entries: list[AuditEntry]) -> str | None:
+    """The champion after the last entry with outcome "done"."""
+    done = [entry for entry in entries if entry.outcome == "done"]
+    return done[-1].to_version if done else None
 
 
 class Audit:

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import tokenize
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
 _NAME = re.compile(_PATH)
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
+
+# The most that a version may ask of whoever reads it. One of 10,000 products has about 130 files, 30 MB in all, 20 kB
+# of JSON in one file and 6 levels in it: these leave room for a hundred times as much, but none that fills a machine.
+MOST_FILES = 1_000
+MOST_BYTES = 4_000_000_000  # of all its files
+MOST_JSON_BYTES = 20_000_000  # of one document
+MOST_LEVELS = 50  # of lists and objects inside one another
+# NumPy begins every array that a version may hold with this. It excludes archives and pickles, which `np.load` would
+# open too, and headers of more than 64 kB.
+_MAGIC = b"\x93NUMPY\x01\x00"
 
 
 @dataclass(frozen=True)
@@ -101,17 +112,20 @@ def read(folder: Path, *, parts: Sequence[str] | None = None) -> Files:
         parts: Folders and files beside the header to read, without suffix; None for all. The others are not opened.
 
     Raises:
-        VersionError: A file is missing, damaged or changed, or holds anything but plain arrays and JSON.
+        VersionError: A file is missing, damaged, changed or a link, holds anything but plain arrays and JSON, or they
+            are larger than a version's.
     """
-    header = read_header(folder)
+    header, root, size = read_header(folder), folder.resolve(), 0
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, checksum in sorted(_names(header).items()):
         if parts is not None and _part(name) not in parts:
             continue
         path = folder / name
-        if not path.is_file():
-            raise VersionError(f"{folder}: {name} is missing; fetch the version again")
+        if not path.is_file() or path.resolve() != root / name:
+            raise VersionError(f"{folder}: {name} is missing, or a link; fetch the version again")
+        size += path.stat().st_size
+        accept_size(size, where=str(folder))
         if _sha256(path) != checksum:
             raise VersionError(f"{folder}: {name} is damaged (its checksum differs); fetch the version again")
         if path.suffix == ".json":
@@ -128,7 +142,7 @@ def read_header(folder: Path) -> dict[str, Any]:
         VersionError: It is missing, unreadable or damaged.
     """
     path = folder / HEADER
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise VersionError(f"{folder}: holds no {HEADER}, so it is no model version")
     return accepted_header(_read_json(path), where=str(path))
 
@@ -155,6 +169,12 @@ def served(header: Mapping[str, Any]) -> list[str]:
     return [name for name in sorted(_names(header)) if _part(name) not in LEARNT]
 
 
+def accept_size(size: int, *, where: str) -> None:
+    """Refuses a version with more bytes in its files than one has; raises VersionError."""
+    if size > MOST_BYTES:
+        raise VersionError(f"{where}: has {size:,} bytes or more, and a version has {MOST_BYTES:,} at most")
+
+
 def digest(value: Any) -> str:
     """The sha256 of a value's canonical JSON, in hexadecimal."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -175,8 +195,10 @@ def plain(value: Any) -> Any:
 
 
 def _names(header: Mapping[str, Any]) -> dict[str, str]:
-    """The listed files and their checksums; refuses a name that could lead out of the version's folder."""
+    """The listed files and their checksums; refuses too many, and a name that could lead out of the folder."""
     listed: dict[str, str] = header["files"]
+    if len(listed) > MOST_FILES:
+        raise VersionError(f"a version's header lists {len(listed):,} files, and {MOST_FILES:,} is the most")
     strange = next((name for name in sorted(listed) if not _FILE.fullmatch(name)), None)
     if strange is not None:
         raise VersionError(f"a version's header lists {strange!r}, which is no file of a version")
@@ -196,8 +218,15 @@ def _checked(name: str) -> str:
 def _load(path: Path) -> NDArray[Any]:
     """Maps an array of plain numbers, strings or dates; opens no archive and no pickle, as `np.load` would."""
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as handle:
+            if handle.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError("it does not begin as one does")
+        with np.errstate(over="raise"):  # of a shape whose size is no number of bytes
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (  # EOFError: nothing in it, as a power cut leaves files; the others come from a header made to harm
+        *(OSError, ValueError, TypeError, EOFError),
+        *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError, ArithmeticError),
+    ) as error:
         raise VersionError(f"{path}: is no plain array ({error}); fetch the version again") from error
     _accept_dtype(array.dtype, where=str(path))
     return array
@@ -214,9 +243,22 @@ def _json_bytes(value: Any) -> bytes:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        size = path.stat().st_size
+        if size > MOST_JSON_BYTES:
+            raise ValueError(f"it has {size:,} bytes, and {MOST_JSON_BYTES:,} is the most")
+        document = json.loads(path.read_bytes())
+        _accept_levels(document, MOST_LEVELS)
     except (OSError, ValueError, RecursionError) as error:
         raise VersionError(f"{path}: cannot be read as JSON ({error}); fetch the version again") from error
+    return document
+
+
+def _accept_levels(value: Any, left: int) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise ValueError(f"lists and objects lie more than {MOST_LEVELS} levels deep in one another")
+        for item in value.values() if isinstance(value, dict) else value:
+            _accept_levels(item, left - 1)
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from pricing.errors import VersionError
 TOLERANCE = 1e-4
 PRODUCTS = 6
 TRIES = 5
+MOST_REQUESTS = 100  # of a version that is read, each priced five times; ours have nine
 FIELDS = (
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
     *("source", "strategy", "price_range"),
@@ -92,7 +93,9 @@ def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> Verif
             recorded, or this library cannot read the requests.
     """
     try:
-        today = dt.date.fromisoformat(recorded["today"])
+        today, count = dt.date.fromisoformat(recorded["today"]), len(recorded["cases"])
+        if count > MOST_REQUESTS:
+            raise VersionError(f"{where}: {count:,} golden requests, and {MOST_REQUESTS} are the most; train again")
         cases = [
             (PriceRequest.model_validate(case["request"]), {field: case["decision"][field] for field in FIELDS})
             for case in recorded["cases"]

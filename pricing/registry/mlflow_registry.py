@@ -101,7 +101,7 @@ class Registry:
         with self._translated_errors(), warnings.catch_warnings(), _named(Path(folder), ARTIFACT) as named:
             # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
             warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
-            # These need pandas, which serving's follower does not have.
+            # These need pandas, which takes long to import.
             from mlflow.pyfunc import log_model  # noqa: PLC0415
 
             from pricing.registry.pyfunc import example, signature  # noqa: PLC0415

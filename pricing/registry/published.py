@@ -140,8 +140,10 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
         header = files.read_header(partial)
         if header["checksum"] != version.checksum:
             raise VersionError(f"version {version.number}: its header has another checksum than the pointer names")
-        names = files.served(header)
+        names, size = files.served(header), 0
         for name, content in zip(names, pool.map(lambda name: _get(store, prefix + name), names), strict=True):
+            size += len(content)
+            files.accept_size(size, where=f"version {version.number}")
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -42,7 +42,9 @@ ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _SERVED = ("table", "products", "anchors", "backtest", "config")
 _NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")  # what a header must say
-_OF_BAD_PARTS = (AttributeError, LookupError, TypeError, ValueError)  # what parts of another shape or type raise
+_MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
+# What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
+_OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 Kind = Literal["train", "refresh"]
 
 
@@ -197,7 +199,9 @@ class LoadedVersion:
         """
         arrays = _part(self._refresh.arrays, REFRESH)
         try:
-            return DemandModel.from_arrays(arrays, self._refresh.documents["learner"])
+            meta = self._refresh.documents["learner"]
+            _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
+            return DemandModel.from_arrays(arrays, meta)
         except _OF_BAD_PARTS as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
@@ -316,6 +320,7 @@ def load(folder: str | Path) -> LoadedVersion:
     content = files.read(folder, parts=_SERVED)
     try:
         documents = content.documents
+        _check_periods(documents["table"], "horizon", where=folder / "table.json")
         return LoadedVersion(
             folder=folder,
             demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
@@ -374,6 +379,14 @@ def _accept(header: Mapping[str, Any], *, where: Path) -> None:
     missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
     if missing:
         raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; train again")
+
+
+def _check_periods(meta: Mapping[str, Any], *names: str, where: Path) -> None:
+    """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
+    for name in names:
+        if type(meta[name]) is not int or not 1 <= meta[name] <= _MOST_PERIODS:
+            found = repr(meta[name])[:40]
+            raise VersionError(f"{where}: {name} is {found}, expected 1 to {_MOST_PERIODS:,} periods; train again")
 
 
 def _packed_by(header: Mapping[str, Any]) -> str:

@@ -127,7 +127,6 @@ def report_findings(
         return trouble
     job, facts = invocation.job or "a job", _facts()
     names = sorted({one.name for one in invocation.findings})
-    refused = status == EXIT_REFUSED
     what, done, todo = {EXIT_REFUSED: _REFUSED, EXIT_NOT_PUBLISHED: _UNPUBLISHED}.get(status, _NOTICED)
     alert = Alert(
         key=f"findings-{job}-{'+'.join(names)}",
@@ -140,7 +139,7 @@ def report_findings(
         job=job,
         run=facts.run,
         version=facts.version,
-        exit_status=status if refused else None,
+        exit_status=status or None,
         findings=tuple(invocation.findings),
     )
     return [*trouble, *_send(alert, config, facts, notifiers=notifiers)]

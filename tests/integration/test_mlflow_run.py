@@ -86,7 +86,7 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(
         assert parameter["default"] == ""
 
 
-@pytest.mark.parametrize("name", sorted(set(JOBS) - {"bake"}))  # bake is follow with an option
+@pytest.mark.parametrize("name", sorted(JOBS))
 def test_the_help_of_a_job_names_the_command_that_shows_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = JOBS[name].module
     program = module if module.count(".") else f"{module}.__main__"

@@ -374,3 +374,16 @@ def test_an_entry_of_the_control_that_cannot_be_read_disarms_no_other(settings: 
 
     assert frozen(follower)
     assert len(follower.current.control.unread) == 1
+
+
+def test_a_freeze_that_can_no_longer_be_read_stays_in_force(settings: Settings) -> None:
+    follower = started(settings)
+    control(settings, Control(Switches([FREEZE])).to_json())
+    follower.look()
+    document = json.loads(Control(Switches([FREEZE])).to_json())
+    document["switches"][0]["a later field"] = True
+    control(settings, json.dumps(document).encode())
+    follower.look()
+
+    assert frozen(follower)
+    assert len(follower.current.control.unread) == 1

@@ -7,7 +7,8 @@ import pytest
 
 from pricing.demand.batches import build_table
 from pricing.demand.cluster_robust import absorbed_variance
-from pricing.demand.identification import EventForecast, category_of_parents, learn
+from pricing.demand.grades import category_of_parents
+from pricing.demand.identification import EventForecast, learn
 from pricing.demand.price_changes import select_sample
 from pricing.demand.regression import Residuals, difference, placebo, regress
 from tests.kit.demand_fakes import make_norms
