@@ -104,7 +104,7 @@ def of_the_service(environment: Environment) -> list[Watched]:
         ),
         Watched(
             "follower-blind",
-            "a task does not reach what is published: the last version goes on, and no switch arrives",
+            "a task does not reach what is published, or refuses it: the last version goes on",
             of("pricing_published_silence_seconds"),
             limit=SILENT_SECONDS,
         ),

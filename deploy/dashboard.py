@@ -30,7 +30,7 @@ OF_THE_SERVICE: dict[str, tuple[tuple[str, ...], str]] = {
     "Failures behind an answer": (("pricing_edge_fallbacks_total", "pricing_challenger_failures_total"), "Sum"),
     "Age of the model's states, days": (("pricing_state_age_days",), "Maximum"),
     "Versions that tasks refuse": (("pricing_refused_versions", "pricing_control_unread"), "Maximum"),
-    "Seconds since what is published answered": (("pricing_published_silence_seconds",), "Maximum"),
+    "Seconds since all that is published was followed": (("pricing_published_silence_seconds",), "Maximum"),
     "Decision log: segments that wait, decisions dropped, 1 where it fails": (
         ("pricing_log_waiting", "pricing_log_dropped", "pricing_log_failing"),
         "Maximum",

@@ -28,7 +28,7 @@ HEALTH = (
 READY = "/health/ready"
 JUMP_LEAST = 2  # tasks that a jump adds at least
 PRIORITY = 10  # of the rule by which callers reach it
-STOP_SECONDS = 30  # serving.__main__.GRACE_SECONDS, and the last line of the log
+STOP_SECONDS = 30  # serving.__main__.GRACE_SECONDS, and the log's last segment
 DRAIN_SECONDS = 20  # after which a task that the load balancer has left is told to end
 # With the collector's key beside those that a person keeps.
 COMMAND = f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving'

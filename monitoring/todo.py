@@ -74,7 +74,7 @@ _WHAT = {
     "column_empty": "Mend the source of this column in the sales",
     "column_emptier": "Look at the source of this column in the sales",
     "champion_unknown": "Train and promote a version, or mend the way to the registry",
-    "log_damaged": "Look at the lines that the job's log names",
+    "log_damaged": "Look at the first damaged line, which the job's log names",
     "clock_ahead": "Set the clock of the machine that decides",
     "clock_back": "Set the clock of the machine that decides",
     "truth_partial": "Look again when that day's sales are complete",

@@ -73,7 +73,6 @@ class DemoEnvironment:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "PRICING_CONFIG": str(self.config),
             "PORT": str(self.port),
-            "PRICING_NEEDS_MODEL": "true",  # the service is ready once it answers by the champion
             **self.extra,
         }
 

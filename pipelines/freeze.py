@@ -97,7 +97,7 @@ def _options(action: str) -> Options:
         parser.add_flag("--force", help="the price counts below cost, too")
         parser.add_flag("--wide", help="one price for every product of a category, or of everything, is meant")
     if action != "unfreeze":
-        parser.add_flag("--new", help="of a product or category that the version served here does not know yet")
+        parser.add_flag("--new", help="of a product or category that the published version does not know yet")
         needed = "needed" if action == "override" else "absent: until it is ended"
         parser.add_argument(
             "--until",
