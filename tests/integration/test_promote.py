@@ -27,7 +27,9 @@ from pricing.demand.state import span
 from pricing.errors import UnknownProductError
 from pricing.objects import FolderStore
 from pricing.registry.audit import Audit, AuditEntry
+from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.promotion import PromotionRequest
 from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.cli import EXIT_REFUSED
@@ -545,3 +547,13 @@ def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(
     assert [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]] == ["products"]
     assert "model_name" in said
     assert "refresh" not in said
+
+
+def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:
+    verdict = Verdict("products", 0.5, 0.9, False, "it lacks 1 of 2: a|b <img src=x>")
+    request = PromotionRequest(action="promote", to="2", expected="1", who="ann", at="2026-03-04T05:06:07", why="test")
+
+    text = history.report("pricing", request, [verdict])
+
+    assert r"a\|b &lt;img src=x&gt;" in text
+    assert "<img" not in text

@@ -401,3 +401,15 @@ def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_
         found.append(float(last_price[5]))
 
     np.testing.assert_array_equal(found, [np.nan] * nights + [6.5] * 3)
+
+
+def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unknown_rate_and_not_0(whole: Panel) -> None:
+    panel = whole.through(whole.dates[149])
+    rates = np.full_like(panel.tax_rate, 0.2)
+    rates[0] = np.nan
+    new = span(replace(panel, tax_rate=rates), 120, 150)
+    before = ProductFacts.from_panel(panel.through(panel.dates[119]))
+
+    facts = refresh.carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
+
+    assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11

@@ -374,3 +374,12 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
     assert found.returncode == 2
     assert port in found.stderr
+
+
+def test_no_process_outlives_the_service_even_when_it_is_killed(service: Service) -> None:
+    publish(service.published, shared_version(), version="7")
+    worker = service.start().ready().worker()
+
+    service.stop(signal.SIGKILL)
+
+    wait_for(lambda: not Path(f"/proc/{worker}").exists())

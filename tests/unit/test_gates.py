@@ -232,3 +232,19 @@ def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ra
 
     assert (names(verdicts) == []) is passes
     assert names(champion_gates(worse, figures(), LIMITS))[0] == "against_champion"
+
+
+def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
+    (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
+
+    assert (verdict.name, verdict.figure) == ("beats_naive", None)
+
+
+def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
+    assert names(baseline_gates(figures(wape=0.51), LIMITS, holds_only=True)) == ["beats_naive"]
+
+
+def test_products_may_be_dropped_where_the_configuration_says_so() -> None:
+    some = LIMITS.model_copy(update={"products": 0.5})
+
+    assert products_gate({"a"}, {"a": 5.0, "b": 4.0}, some).passed

@@ -151,3 +151,9 @@ def test_the_sample_is_the_catalogue_on_sale_or_a_part_of_each_category() -> Non
     assert part == sample_requests(known, None, size=40, day=TODAY)
     assert len(part) == 40
     assert sum(int(request.product_id[1:]) < 100 for request in part) == 10
+
+
+def test_a_products_name_is_no_markup_in_the_table() -> None:
+    found = dataclasses.replace(moves(58.0), product_ids=("a|b <img src=x onerror=alert(1)>",))
+
+    assert found.table(1).splitlines()[-1].startswith(r"| a\|b &lt;img src=x onerror=alert(1)&gt; | 10 |")
