@@ -1,7 +1,6 @@
 """Read the decision log into a table: one row per valid decision, and findings on the others."""
 
 import datetime as dt
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -120,7 +119,7 @@ def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days
     return origin + pd.to_timedelta((dates - origin).dt.days // days * days, unit="D")
 
 
-def in_force(frame: pd.DataFrame, *, days: int = 1, by: Sequence[str] = ("product_id", "period")) -> "pd.Series[bool]":
+def in_force(frame: pd.DataFrame, *, days: int = 1) -> "pd.Series[bool]":
     """Marks the decision in force among several for one product and period, whoever made them.
 
     It is the last one made before the priced period, of so many `days`, ended; where all were made later, the last of
@@ -129,5 +128,5 @@ def in_force(frame: pd.DataFrame, *, days: int = 1, by: Sequence[str] = ("produc
     order = frame.assign(_late=_late(frame, days=days)).sort_values(
         ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]
     )
-    newest = ~order.duplicated(list(by), keep="last")
+    newest = ~order.duplicated(["product_id", "period"], keep="last")
     return newest.reindex(frame.index)

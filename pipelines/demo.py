@@ -286,7 +286,10 @@ def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
     market = scenario.market
     if market is None:
         return []
-    folder = next((environment.folder / "mlartifacts").rglob("version.json")).parent  # with what it learnt
+    (pointer,) = (environment.folder / "published").glob("*/champion.json")
+    champion = json.loads(pointer.read_text(encoding="utf-8"))["champion"]["checksum"]
+    versions = (environment.folder / "mlartifacts").rglob("version.json")  # with what they learnt
+    folder = next(one.parent for one in versions if json.loads(one.read_text())["checksum"] == champion)
     options = {"products": market.products, "days": market.days, "ahead": scenario.ahead, "seed": market.seed}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     lines = environment.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
