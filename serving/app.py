@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.shop_time import shop_now
-from serving.api import Service, problem_response, register, response
+from serving.api import Service, Together, problem_response, register, response
 from serving.auth import Authenticator
 from serving.follower import Follower
 from serving.metrics import Metrics, State
@@ -42,6 +42,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
         metrics=Metrics(),
         now=now or partial(shop_now, settings.config.zone),
     )
+    service.together = Together(partial(pricing.answers, service, dry=False))
     service.metrics.registry.register(State(service))
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
@@ -72,6 +73,7 @@ def application() -> Flask:
 def close_app(app: Flask) -> None:
     """Ends following and sends the rest of the decision log."""
     service: Service = app.extensions["pricing"]
+    service.together.close()
     service.log.close(seconds=LOG_SECONDS)
     service.follower.close()
 

@@ -3,9 +3,7 @@
 import datetime as dt
 import json
 import logging
-import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -25,7 +23,6 @@ from serving.problems import ProblemBody, ProblemError, from_request_error, from
 EXAMPLE: dict[str, Any] = {"product_id": "SKU12345", "current_stock": 150, "current_price": 22.9}
 EXAMPLE |= {"day_of_week": "Friday", "comp_price": 21.5, "is_promo": True}
 _log = logging.getLogger(__name__)
-_PRICING = threading.Lock()  # one single price at a time: threads that take turns within one each take longer
 _DRY_RUN = {"dry_run": ({"type": "boolean", "default": False}, "Prices without writing the decision log.")}
 
 
@@ -51,9 +48,7 @@ class Decisions(BaseModel):
 def get_price(service: Service) -> bytes:
     """Prices one product."""
     dry, asked = _dry_run(), body_of(PriceRequest)
-    at, current = service.now(), service.follower.current
-    served = version_for(asked, at.date(), current=current)
-    (found,) = _each(service, served, [asked], current, at, dry=dry)
+    found = answers(service, [asked], dry=True)[0] if dry else service.together.answer(asked)
     if isinstance(found, ProblemError):
         raise found
     return found
@@ -62,20 +57,27 @@ def get_price(service: Service) -> bytes:
 def get_prices(service: Service) -> bytes:
     """Prices a batch, in order; a bad item becomes an error in its place."""
     dry, asked = _dry_run(), _batch(service, sent_body())
-    at, current = service.now(), service.follower.current
-    parts: list[bytes | ProblemError] = [b"" if isinstance(one, PriceRequest) else one for one in asked]
-    by_version: dict[Served, list[tuple[int, PriceRequest]]] = {}
-    for place, item in enumerate(asked):
-        if isinstance(item, PriceRequest):
-            served = version_for(item, at.date(), current=current)
-            by_version.setdefault(served, []).append((place, item))
-    for served, placed in by_version.items():
-        answers = _each(service, served, [item for _, item in placed], current, at, dry=dry)
-        for (place, _), answer in zip(placed, answers, strict=True):
-            parts[place] = answer
+    priced = iter(answers(service, [one for one in asked if isinstance(one, PriceRequest)], dry=dry))
+    parts = [next(priced) if isinstance(one, PriceRequest) else one for one in asked]
     service.metrics.bad_items.inc(sum(isinstance(part, ProblemError) for part in parts))
     bodies = (one if isinstance(one, bytes) else json.dumps({"error": one.body()}).encode() for one in parts)
     return b'{"decisions":[%b]}' % b",".join(bodies)
+
+
+def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> list[bytes | ProblemError]:
+    """Prices, encodes and records requests, in order, each version's in one pass."""
+    at, current = service.now(), service.follower.current
+    if not current.arms:
+        return _each(service, current.champion, asked, current, at, dry=dry)
+    found: dict[int, bytes | ProblemError] = {}
+    by_version: dict[Served, list[int]] = {}
+    for place, item in enumerate(asked):
+        by_version.setdefault(version_for(item, at.date(), current=current), []).append(place)
+    for served, places in by_version.items():
+        found |= zip(
+            places, _each(service, served, [asked[place] for place in places], current, at, dry=dry), strict=True
+        )
+    return [found[place] for place in range(len(asked))]
 
 
 def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Served:
@@ -129,10 +131,9 @@ def _attempt(
     """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix."""
     control = current.control
     try:
-        with _PRICING if len(asked) == 1 else nullcontext():  # a batch must not keep single requests waiting
-            return pricer.price_detailed(
-                asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
-            )
+        return pricer.price_detailed(
+            asked, today=at.date(), experiments=control.experiments, switches=control.switches.at(at)
+        )
     except RequestError:
         raise
     except Exception:  # noqa: BLE001 - whatever fails in a version, a price is answered
@@ -141,7 +142,7 @@ def _attempt(
 
 
 def _each(
-    service: Service, served: Served, asked: list[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
+    service: Service, served: Served, asked: Sequence[PriceRequest], current: Current, at: dt.datetime, *, dry: bool
 ) -> list[bytes | ProblemError]:
     """Prices, encodes and records requests of a batch by one version; what cannot be priced becomes a problem."""
     try:
