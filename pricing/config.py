@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import ValidationError, field_validator, model_validator
+import yaml
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
-from pricing.config_file import key_lines, read_mapping
 from pricing.config_models import (
     DataConfig,
     DecisionConfig,
@@ -19,9 +19,8 @@ from pricing.config_models import (
     ServingConfig,
     TuningConfig,
 )
-from pricing.config_schema import Words
-from pricing.errors import ETL, ConfigError
-from pricing.fileio import holds_password
+from pricing.errors import ETL, ConfigError, nearest
+from pricing.fileio import holds_password, redact_url
 from pricing.paths import SETTINGS
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
@@ -165,7 +164,7 @@ def read_config_file(path: str | Path | None = None) -> ConfigFile:
     file = _named(Path(path))
     given = read_mapping(file)
     values = merge(_for_period(defaults, given), given)
-    config = _with_etl_plans(_validated(Config, values, str(path), file=file))
+    config = _with_etl_plans(_validated(Config, values, str(path)))
     return ConfigFile(config, file.absolute(), given)
 
 
@@ -234,15 +233,68 @@ def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
 _Checked = TypeVar("_Checked", bound=ModelConfig)
 
 
-def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str, *, file: Path | None = None) -> _Checked:
-    """The checked configuration; `file` is where its faults are looked up by line."""
+def _validated(kind: type[_Checked], values: Mapping[str, Any], where: str) -> _Checked:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = key_lines(file.read_text(encoding="utf-8")) if file is not None else {}
-        words = Words(Config, lines=lines)
-        faults = [words.of(dict(fault)) for fault in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(dict.fromkeys(faults))) from error
+        raise ConfigError(f"{where}: " + "; ".join(_told(dict(fault)) for fault in error.errors())) from error
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    """One of pydantic's errors by key and value; an unknown key with the path of the most similar one."""
+    *above, name = map(str, fault["loc"] or ("",))
+    path, message, found = ".".join((*above, name)), str(fault["msg"]).removeprefix("Value error, "), fault["input"]
+    if fault["type"] == "extra_forbidden":
+        known = dict(_paths(Config, ()))
+        near = next((at for at in known if at == (*above, nearest(name, [at[-1]]) or "")), None)
+        other = nearest(name, known.values(), cutoff=0.8)
+        meant = ".".join(near) if near else next((".".join(at) for at, last in known.items() if last == other), None)
+        return f"unknown key {path}" + (f"; did you mean {meant}?" if meant else "")
+    if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
+        return f"{path}: {message}" if path else message
+    return f"{path}: {message}, found {redact_url(found) if isinstance(found, str) else found!r}"
+
+
+def _paths(kind: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every key and section of a model: its path and its name."""
+    for name, about in kind.model_fields.items():
+        yield (*above, name), name
+        for part in (about.annotation, *get_args(about.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _paths(part, (*above, name))
+
+
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C is ten times as fast
+
+
+class _Loader(_Safe):  # type: ignore[misc]
+    """Refuses a key that is given twice: YAML lets the last one count, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping of which no key is given twice."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Reads the mapping that a YAML file holds; an empty file holds an empty one.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, holds something else, or gives a key twice.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(values).__name__}")
+    return values or {}
 
 
 def _named(path: Path) -> Path:

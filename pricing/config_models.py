@@ -213,7 +213,11 @@ AnyStrategyConfig = Annotated[
     | Annotated[RevenueConfig, Tag("revenue")]
     | Annotated[ClearanceConfig, Tag("clearance")]
     | Annotated[MatchConfig, Tag("match")],
-    Discriminator(_kind_of),  # by a function: pydantic takes no field with a validator
+    Discriminator(  # by a function: pydantic takes no field with a validator
+        _kind_of,
+        custom_error_type="kind",
+        custom_error_message="kind must be one of margin, revenue, clearance, match",
+    ),
 ]
 
 

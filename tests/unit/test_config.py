@@ -1,5 +1,5 @@
+import re
 from collections.abc import Iterator
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import yaml
 
 import pricing.config
 from pricing.config import DEFAULT_PATH, WEEKLY_PATH, Config, load_config, parse_model_config
-from pricing.config_file import key_lines
 from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
 from pricing.errors import ConfigError
 
@@ -49,18 +48,12 @@ def test_the_period_alone_makes_everything_that_counts_periods_weekly(tmp_path: 
 
 def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     weekly = yaml.safe_load(WEEKLY_PATH.read_text())
-    lines = DEFAULT_PATH.read_text().splitlines()
-    counting = {
-        keys
-        for keys, line in key_lines("\n".join(lines)).items()
-        if "periods" in lines[line - 1]
-        and keys[0] in ("data", "demand")
-        and keys not in {("data", "period"), ("demand", "gap")}
-    }
-    counting -= {("demand", "recency_half_life")}  # off
+    text = DEFAULT_PATH.read_text().partition("\ndecision:")[0]
+    counting = set(re.findall(r"^  (\w+): [^#\n]+# .*\bperiods\b", text, re.MULTILINE))
+    counting -= {"period", "gap", "recency_half_life"}  # the choice itself, none, and off
 
     assert len(counting) == 8
-    assert sorted(keys for keys in counting if reduce(lambda part, key: part.get(key, {}), keys, weekly) == {}) == []
+    assert counting - {*weekly["data"], *weekly["demand"]} == set()
 
 
 def test_what_the_file_gives_wins_over_what_follows_from_the_period(tmp_path: Path) -> None:
@@ -156,115 +149,53 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_place_of_the_fault(tmp_path:
     path = tmp_path / "mine.yaml"
     path.write_text("data: {missing: zero\nserving: {}\n")
 
-    with pytest.raises(ConfigError, match=r"mine\.yaml: is not valid YAML: while parsing a flow mapping") as failure:
+    with pytest.raises(ConfigError, match=r"(?s)mine\.yaml.*line 2"):
         load_config(path)
-
-    assert "expected ',' or '}'" in str(failure.value)  # in the words of PyYAML's parser in Python
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "key", "found"),
     [
-        (
-            "decision:\n  guardrails:\n    max_move: 10",
-            "decision.guardrails.max_move: expected a number above 0 and at most 1, or null, found 10 (line 3)",
-        ),
-        (
-            "decision: {guardrails: {max_move: .inf}}",
-            "decision.guardrails.max_move: expected a number above 0 and at most 1, or null, found inf (line 1)",
-        ),
-        (
-            "decision:\n  guardrails:\n    band:\n    - 0.7\n    - 20",
-            "decision.guardrails.band.1: expected a number above 0 and at most 10, found 20 (line 5)",
-        ),
-        (
-            "demand: {horizon: 4.5}",
-            "demand.horizon: expected a whole number of at least 1 and at most 366, found 4.5 (line 1)",
-        ),
-        ("serving: {keys: always}", "serving.keys: expected one of required, local, none, found 'always' (line 1)"),
-        ("data: {named_holidays: 7}", "data.named_holidays: expected true or false, found 7 (line 1)"),
-        (
-            "data: {quality: {leave_out: 3}}",
-            "data.quality.leave_out: expected a list, each a list of 2, each a day such as 2026-07-04, "
-            "found 3 (line 1)",
-        ),
-        (
-            "decision:\n  strategies:\n    spring: {kind: margn}",
-            "decision.strategies.spring.kind: expected one of margin, "
-            "revenue, clearance, match, found 'margn'; the nearest is margin (line 3)",
-        ),
-        (
-            "decision: {strategies: {clearance: {kept_value: -1}}}",
-            "decision.strategies.clearance.kept_value: expected a "
-            "number of at least 0 and at most 10, found -1 (line 1)",
-        ),
-        (
-            "decision: {strategies: {margin: {ratio: 2}}}",
-            "unknown key decision.strategies.margin.ratio; known there are days, kind, kept_value (line 1)",
-        ),
-        (
-            "decision: {strategy: margni}",
-            "decision: strategy 'margni' is none of strategies: clearance, margin, match, "
-            "revenue; the nearest is margin (line 1)",
-        ),
-        (
-            "data: {country: NO}",
-            "data.country: expected a text of at least 2 characters, of at most 10 characters, found "
-            "False. YAML reads yes, no, on and off as true or false: quote such a word, or give a number (line 1)",
-        ),
-        (
-            "demand: {folds: yes}",
-            "demand.folds: expected a whole number of at least 1 and at most 100, found True. YAML "
-            "reads yes, no, on and off as true or false: quote such a word, or give a number (line 1)",
-        ),
-        (
-            "tuning: {space: {units: {low: 8, high: 999}}}",
-            "tuning: space.units: demand.units cannot be 999.0: input should be less than or equal to 256 (line 1)",
-        ),
-        (
-            "tuning: {space: {unts: {low: 8}}}",
-            "tuning.space: unts is no key of demand that may be tuned; the nearest one is units (line 1)",
-        ),
-        (
-            "registry: {gates: {coverage_80: [0.9, 0.8]}}",
-            "registry.gates: coverage_80: its low end 0.9 lies above its high end 0.8 (line 1)",
-        ),
-        (
-            "monitoring: {endpoints: {webhook_url: 3}}",
-            "monitoring.endpoints.webhook_url: expected a text, found 3 (line 1)",
-        ),
+        ("decision:\n  guardrails:\n    max_move: 10", "decision.guardrails.max_move", "10"),
+        ("decision: {guardrails: {max_move: .inf}}", "decision.guardrails.max_move", "inf"),
+        ("decision:\n  guardrails:\n    band:\n    - 0.7\n    - 20", "decision.guardrails.band.1", "20"),
+        ("demand: {horizon: 4.5}", "demand.horizon", "4.5"),
+        ("serving: {keys: always}", "serving.keys", "always"),
+        ("data: {named_holidays: 7}", "data.named_holidays", "7"),
+        ("data: {quality: {leave_out: 3}}", "data.quality.leave_out", "3"),
+        ("decision: {strategies: {spring: {kind: margn}}}", "decision.strategies.spring", "margin, revenue"),
+        ("decision: {strategies: {clearance: {kept_value: -1}}}", "kept_value", "-1"),
+        ("decision: {strategies: {margin: {ratio: 2}}}", "margin.ratio", "unknown key"),
+        ("decision: {strategy: margni}", "decision", "the nearest is margin"),
+        ("data: {country: NO}", "data.country", "YAML reads yes, no, on and off as true or false"),
+        ("demand: {folds: yes}", "demand.folds", "YAML reads yes, no, on and off as true or false"),
+        ("tuning: {space: {units: {low: 8, high: 999}}}", "demand.units", "999"),
+        ("tuning: {space: {unts: {low: 8}}}", "tuning.space", "the nearest one is units"),
+        ("registry: {gates: {coverage_80: [0.9, 0.8]}}", "registry.gates", "coverage_80"),
+        ("monitoring: {endpoints: {webhook_url: 3}}", "monitoring.endpoints.webhook_url", "3"),
+        ("data: {period: week}\ndata: {country: DE}\n", "data", "given twice"),
+        ("decision: {max_move: 0.1}", "decision.max_move", "decision.guardrails.max_move?"),
+        ("guardrails: {max_move: 0.1}", "guardrails", "decision.guardrails?"),
+        ("serving: {endpoints: {}}", "serving.endpoints", "monitoring.endpoints?"),
+        ("demand: {min_hystory: 9}", "demand.min_hystory", "demand.min_history?"),
     ],
 )
-def test_a_wrong_value_is_refused_by_key_value_range_and_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_key_or_value_is_refused_by_name(tmp_path: Path, text: str, key: str, found: str) -> None:
     path = written(tmp_path, text)
 
     with pytest.raises(ConfigError) as failure:
         load_config(path)
 
-    assert str(failure.value) == f"{path}: {said}"
+    assert str(path) in str(failure.value)
+    assert key in str(failure.value)
+    assert found in str(failure.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("decision: {max_move: 0.1}", "decision.max_move; it belongs elsewhere: decision.guardrails.max_move"),
-        ("guardrails: {max_move: 0.1}", "guardrails; it belongs elsewhere: decision.guardrails"),
-        ("serving: {endpoints: {}}", "serving.endpoints; it belongs elsewhere: monitoring.endpoints"),
-        ("demand: {min_hystory: 9}", "demand.min_hystory; the nearest known one is min_history"),
-        ("demand: {max_moves: 9}", "demand.max_moves; the nearest known one is decision.guardrails.max_move"),
-        (
-            "colour: red",
-            "colour; known there are data, demand, decision, time_zone, etl, registry, serving, monitoring, tuning",
-        ),
-    ],
-)
-def test_the_suggestion_for_an_unknown_key_is_one_that_helps(tmp_path: Path, text: str, said: str) -> None:
-    path = written(tmp_path, text)
+def test_a_password_in_a_value_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"serving\.keys") as failure:
+        load_config(written(tmp_path, "serving: {keys: 'postgresql://shop:hunter22@db/shop'}"))
 
-    with pytest.raises(ConfigError) as failure:
-        load_config(path)
-
-    assert str(failure.value) == f"{path}: unknown key {said} (line 1)"
+    assert "hunter22" not in str(failure.value)
 
 
 def test_another_kind_of_strategy_under_a_default_name_takes_none_of_the_former_parameters(tmp_path: Path) -> None:
@@ -305,8 +236,8 @@ def test_every_number_has_limits() -> None:
     ("key", "value", "said"),
     [
         ("colour", 1, r"unknown key demand\.colour"),
-        ("seed", 2**32, r"demand\.seed: expected a whole number"),
-        ("horizon", None, r"demand\.horizon: is missing"),
+        ("seed", 2**32, r"demand\.seed"),
+        ("horizon", None, r"demand\.horizon"),
     ],
 )
 def test_a_version_of_other_settings_is_refused_by_the_key(key: str, value: int | None, said: str) -> None:
