@@ -13,26 +13,26 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_786,
+    "pricing": 1_530,
     "pricing/data": 5_283,
     "pricing/demand": 5_226,
     "pricing/decision": 3_710,
     "pricing/decision_log": 570,
     "pricing/registry": 2_954,
-    "pricing/runtime": 2_142,
+    "pricing/runtime": 1_974,
     "etl": 1_861,
     "pipelines": 7_948,
-    "serving": 2_090,
+    "serving": 2_132,
     "monitoring": 4_968,
     "simulation": 3_249,
     "deploy": 4_863,
     "benchmarks": 3_190,
-    "tests": 41_033,
+    "tests": 40_876,
 }
 TOTALS = {
-    "product": 46_650,
-    "product files": 250,
-    "Markdown in docs": 3_651,
+    "product": 46_268,
+    "product files": 248,
+    "Markdown in docs": 2_994,
     "settings": 181,
     "Makefile targets": 48,
 }
