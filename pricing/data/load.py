@@ -1,4 +1,4 @@
-"""Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
+"""Load a panel from what `--sales` names: a path, a URL, a saved panel or the simulated market."""
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
@@ -11,17 +11,14 @@ from pricing.config_models import DataConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
-from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.findings import Finding, load_findings, quality_file
-from pricing.data.judge import judge, refusal
 from pricing.data.panel import Event, Panel, is_panel, load_panel
+from pricing.data.quality import judge
 from pricing.data.source import read_sales
-from pricing.errors import NO_SALES, SIMULATED, SourceError
+from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home
-
-DEMO = "completejourney"
 
 
 def load_panel_from(
@@ -86,11 +83,9 @@ def load_sales(
     """Read sales, check them against the contract and their own past, and build the panel.
 
     Args:
-        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
-            weekly grocery sales of that package, `simulated` for the simulated market, or `etl` for the rows that etl
-            made of the configured tables.
-        config: How the panel is built, and how far sales may lie from their past. The demo's sales are always weekly;
-            a saved panel is returned as built.
+        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `simulated` for the
+            simulated market, or `etl` for the rows that etl made of the configured tables.
+        config: How the panel is built, and how far sales may lie from their past; a saved panel is returned as built.
         quarantine: A folder for the rows that break the contract or that a check sets aside; None fails the load on any
             breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
         past: See `build_panel`: the end of the history, when the sales hold only newer rows.
@@ -112,10 +107,6 @@ def load_sales(
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
         panel = build_panel(simulated(), config, anchors=anchors, events=events)
         return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]))
-    if sales == DEMO:
-        frame = completejourney_sales()
-        panel = build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events)
-        return LoadedSales(_noted(panel, frame.attrs["notes"]))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
@@ -125,7 +116,7 @@ def load_sales(
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
-        raise refusal(checked, config, where=where)
+        raise ContractError(where, checked.violations)
     judged = judge(
         checked,
         config,

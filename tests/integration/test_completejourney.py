@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pricing.config import load_config
-from pricing.data.completejourney import completejourney_sales
+from simulation.completejourney import completejourney_sales
 from pricing.data.contract import check
 from pricing.data.load import load_panel_from
 
