@@ -9,10 +9,9 @@ from pricing.arrays import Bools, Days
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.calendar_tables import read_deliveries, read_promotions
-from pricing.data.deliveries import Deliveries
 from pricing.data.events import event_files
 from pricing.data.panel import Event, Panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import SourceError

@@ -112,7 +112,7 @@ def load_sales(
     where = redact_url(sales)
     frame = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
     checked = check(frame, where=where, period=config.period)
-    given, others = [str(name) for name in frame.columns if name in COLUMNS], _others(frame)
+    names = [*map(str, frame.columns), *frame.attrs.get("left_out", ())]
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
@@ -120,21 +120,20 @@ def load_sales(
     judged = judge(
         checked,
         config,
-        given=given,
-        others=others,
+        given=[name for name in names if name in COLUMNS],
+        others=[name for name in names if name not in COLUMNS],
         known=past if known is None else known,
         where=where,
         today=dt.datetime.now(dt.UTC).date(),
     )
     checked = judged.checked
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
-    panel = replace(panel, lineage=lineage)
-    if checked.bad_rows.empty:
-        return LoadedSales(_noted(panel, checked.notes), judged.findings)
-    path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
-    broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
-    notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes)
-    return LoadedSales(_noted(panel, notes), judged.findings)
+    notes = list(checked.notes)
+    if not checked.bad_rows.empty:
+        path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
+        broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
+        notes = [f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes]
+    return LoadedSales(replace(_noted(panel, notes), lineage=lineage), judged.findings)
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
@@ -142,11 +141,6 @@ def _found_before(folder: str) -> tuple[Finding, ...]:
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
     return () if any(one.level == "stop" for one in findings) else tuple(findings)
-
-
-def _others(frame: pd.DataFrame) -> list[str]:
-    unread = frame.attrs.get("left_out", ())
-    return [*(str(name) for name in frame.columns if name not in COLUMNS), *unread]
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

@@ -27,9 +27,7 @@ _SQL_ROWS = 100_000  # rows fetched at once
 _TEXTS = ("product_id", "category", "parent_id")  # never numbers, whatever they look like: 00123 is not 123
 
 
-def read_sales(
-    where: str, *, columns: Sequence[str] | None = None, texts: Sequence[str] = (), sql_seconds: float = SQL_SECONDS
-) -> pd.DataFrame:
+def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds: float = SQL_SECONDS) -> pd.DataFrame:
     """Read raw rows.
 
     Args:
@@ -38,7 +36,6 @@ def read_sales(
             tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
             the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
-        texts: Further columns of a CSV file that are read as they are written, whatever they look like.
         sql_seconds: How long each statement may take on PostgreSQL and SQLite.
 
     Raises:
@@ -60,7 +57,7 @@ def read_sales(
         if info.size == 0:
             raise SourceError(f"{where}: is empty (0 bytes)")
         if path.endswith((".csv", ".csv.gz")):
-            return _read_csv(store, path, where=where, columns=columns, texts=(*_TEXTS, *texts))
+            return _read_csv(store, path, where=where, columns=columns)
         if not path.endswith(".parquet"):
             raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
         return _scan(pa.dataset.dataset(path, filesystem=store, format="parquet"), columns)
@@ -68,9 +65,7 @@ def read_sales(
         raise SourceError(f"{where}: cannot be read: {first_line(error)}") from error
 
 
-def _read_csv(
-    store: Any, path: str, *, where: str, columns: Sequence[str] | None, texts: Sequence[str]
-) -> pd.DataFrame:
+def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     compression = "gzip" if path.endswith(".gz") else None
     with store.open_input_stream(path, compression=compression) as stream:
         holds = what_is(stream.read(HEAD))
@@ -89,7 +84,7 @@ def _read_csv(
                 stream,
                 read_options=pa.csv.ReadOptions(use_threads=not tolerant),  # only one thread can number its lines
                 parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=handler),
-                convert_options=pa.csv.ConvertOptions(column_types={name: pa.string() for name in texts}),
+                convert_options=pa.csv.ConvertOptions(column_types={name: pa.string() for name in _TEXTS}),
             )
 
     try:
@@ -144,11 +139,15 @@ def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> p
             wanted, left_out = _wanted(find_table(database, what)[1], columns)
             chosen = [sa.column(name) for name in wanted] or chosen
         query = sa.select(*chosen).select_from(select(database, what))
-        parts = list(pd.read_sql(query, database.connection, chunksize=_SQL_ROWS))
-    frame = pd.concat(parts, ignore_index=True)
+        result = database.connection.execute(query)
+        names = list(result.keys())
+        parts = [
+            pd.DataFrame.from_records(rows, columns=names, coerce_float=True) for rows in result.partitions(_SQL_ROWS)
+        ]
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     wanted, more = _wanted(list(frame.columns), columns)
     frame = frame[list(dict.fromkeys(wanted))] if more else frame
-    frame.attrs = {"left_out": left_out + more}
+    frame.attrs |= {"left_out": left_out + more}
     return frame
 
 
@@ -160,5 +159,5 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
 
 def _to_frame(table: Any, **attrs: Any) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
-    frame.attrs = attrs
+    frame.attrs |= attrs
     return frame

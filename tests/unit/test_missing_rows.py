@@ -10,10 +10,10 @@ from numpy.testing import assert_array_equal
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
-from simulation.completejourney import completejourney_sales
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
 from pricing.errors import MissingRowsError, SourceError
+from simulation.completejourney import completejourney_sales
 from simulation.config import MarketConfig
 from simulation.market import simulate
 

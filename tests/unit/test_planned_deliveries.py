@@ -15,7 +15,7 @@ from pipelines.calendar import calendar_digest, with_plan
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.calendar_tables import read_deliveries
-from pricing.data.deliveries import Deliveries
+from pricing.data.plans import Deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, request_fields
