@@ -196,7 +196,9 @@ def _parents(grid: Grid) -> Strings | None:
     other = ((series >= 0) & (series != latest[:, None])).any(axis=1)
     if other.any():
         first = str(grid.ids[other][0])
-        grid.notes.append(f"parent_id changes on {int(other.sum()):,} products, first {first!r}: the latest counts.")
+        grid.notes.append(
+            f"parent_id changes over time on {int(other.sum()):,} products, first {first!r}: the latest counts."
+        )
     _, count = np.unique(parents, return_counts=True)
     shared = count[count > 1]
     grid.notes.append(

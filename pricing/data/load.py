@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,22 +22,8 @@ from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home
 
 
-def load_panel_from(
-    sales: str,
-    config: DataConfig,
-    *,
-    quarantine: str | Path | None = None,
-    past: Panel | None = None,
-    anchors: Anchors | None = None,
-    events: tuple[Event, ...] | None = None,
-    simulated: Callable[[], pd.DataFrame] | None = None,
-) -> Panel:
-    """The panel of `load_sales`.
-
-    Raises:
-        SourceError: See `load_sales`.
-        ContractError: See `load_sales`.
-        QualityError: See `load_sales`.
+def load_panel_from(sales: str, config: DataConfig, **others: Any) -> Panel:
+    """The panel of `load_sales`, which says what may be given and what is raised.
 
     Example:
         >>> import pandas as pd
@@ -51,9 +38,7 @@ def load_panel_from(
         >>> print(panel.censored)  # sold out on the last day
         [[False False False  True]]
     """
-    return load_sales(
-        sales, config, quarantine=quarantine, past=past, anchors=anchors, events=events, simulated=simulated
-    ).panel
+    return load_sales(sales, config, **others).panel
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> p
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
     wanted, more = _wanted(list(frame.columns), columns)
     frame = frame[list(dict.fromkeys(wanted))] if more else frame
-    frame.attrs |= {"left_out": left_out + more}
+    frame.attrs = {"left_out": left_out + more}
     return frame
 
 
@@ -159,5 +159,5 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
 
 def _to_frame(table: Any, **attrs: Any) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
-    frame.attrs |= attrs
+    frame.attrs = {**attrs}
     return frame

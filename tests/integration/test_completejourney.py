@@ -31,13 +31,6 @@ def test_they_are_the_52_whole_weeks_of_2017(sales: pd.DataFrame) -> None:
     assert (str(days.iloc[0].date()), str(days.iloc[-1].date())) == ("2017-01-02", "2017-12-25")
 
 
-def test_no_product_has_a_hole_between_its_first_and_last_sale(sales: pd.DataFrame) -> None:
-    weeks = sales.groupby("product_id")["date"].agg(["min", "max", "size"])
-
-    assert ((weeks["max"] - weeks["min"]).dt.days // 7 + 1 == weeks["size"]).all()
-    assert sales["product_id"].nunique() == 100
-
-
 def test_the_price_never_exceeds_list_and_cuts_sell_more(sales: pd.DataFrame) -> None:
     assert (sales["price"] <= sales["list_price"]).all()
 

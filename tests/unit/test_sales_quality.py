@@ -144,6 +144,10 @@ def row(product: str, number: int, column: str, factor: float) -> Change:
     return change
 
 
+def some_of_his(frame: pd.DataFrame) -> None:
+    frame.loc[frame.index[:: len(frame) // 38][:38], "comp_price"] *= 100
+
+
 STOP: Level = "stop"
 ASIDE: Level = "set_aside"
 NOTE: Level = "note"
@@ -188,6 +192,7 @@ FAULTS: dict[str, tuple[Change, str, str, int]] = {
     ),
     "competitor × 100": (scale(("comp_price",), 100), "competitor", ASIDE, FAULT),
     "competitor × 100 for some": (scale(("comp_price",), 100, number=0, category="jam"), "competitor", ASIDE, 0),
+    "38 of his prices × 100": (some_of_his, "competitor", ASIDE, 0),
     "competitor is ours": (lambda frame: frame.assign(comp_price=frame["price"]), "competitor", ASIDE, 0),
     "competitor frozen": (frozen("comp_price"), "competitor", ASIDE, FAULT),
     "stock 0 throughout": (lambda frame: frame.assign(stock=0.0), "coverage", ASIDE, 0),
@@ -249,6 +254,16 @@ def test_nothing_is_found_on_simulated_markets(scenario: str | None) -> None:
 
 def test_a_short_history_is_said() -> None:
     assert alarms(until=20) == {("coverage", NOTE, day(0))}
+
+
+def test_the_holidays_of_another_country_are_said() -> None:
+    holidays = ["2024-01-01", "2024-03-29", "2024-04-01", "2024-05-01"]
+
+    found = alarms(
+        lambda frame: frame.assign(units_sold=frame["units_sold"].mask(frame["date"].isin(pd.to_datetime(holidays)), 0))
+    )
+
+    assert ("coverage", NOTE, holidays[1]) in found
 
 
 def test_rows_in_the_future_are_set_aside_and_old_sales_are_said_where_newer_are_due() -> None:
