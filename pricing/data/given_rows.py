@@ -37,7 +37,6 @@ class GivenRows:
         categorised: (product, period) whether the row names a category.
         calendar: (period,) whether the country's calendar calls it a holiday.
         odd: (period,) whether that or most rows do, or a person leaves it out.
-        apart: (period,) whether a person leaves it out.
         since: First of the newest periods that are judged.
         given: The contract's columns that the sales have, and `others` those beyond it.
         known: The end of the history that the champion has read.
@@ -52,7 +51,6 @@ class GivenRows:
     categorised: Bools
     calendar: Bools
     odd: Bools
-    apart: Bools
     since: int
     given: Sequence[str]
     others: Sequence[str]
@@ -98,7 +96,6 @@ class GivenRows:
         since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
-        apart = left_out(grid.dates, config)
         calendar = holidays_for(grid.dates, recurring=None, country=config.country, period=config.period)
         flagged = 2 * np.nansum(grid.spread("is_holiday"), axis=0) > grid.present.sum(axis=0)
         return cls(
@@ -109,8 +106,7 @@ class GivenRows:
             categories=categories,
             categorised=categorised,
             calendar=calendar,
-            odd=calendar | flagged | apart,
-            apart=apart,
+            odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
             given=given,
             others=others,

@@ -164,7 +164,7 @@ def _coverage(sales: GivenRows) -> Iterator[Found]:
     sold = (sales.columns["units_sold"] > 0).any(axis=0)
     weekday = np.arange(periods) % sales.phases
     often = np.bincount(weekday, weights=sold) > np.bincount(weekday) / 2  # no closing day
-    closed = ~sold & often[weekday] & ~sales.calendar & ~sales.apart
+    closed = ~sold & often[weekday] & ~sales.odd
     times = int((closed[1:] & ~closed[:-1]).sum())
     if times >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
         text = f"nothing was sold on {closed.sum():,} days that are no holidays of data.country, but on most that are"
@@ -294,7 +294,7 @@ def judge(
     if checked.clean.empty:
         raise ContractError(where, checked.violations)
     sales = GivenRows.of(checked.clean, config, given=given, others=others, known=known, today=today)
-    unknown = np.broadcast_to(sales.apart, sales.grid.present.shape) | _cells(checked.bad_rows, sales)
+    unknown = left_out(sales.grid.dates, config) | _cells(checked.bad_rows, sales)
     frame, rules = checked.clean, dict[str, Bools]()
     marked = np.zeros(len(frame), dtype=np.bool_)
     for found in _look(sales, config.quality.accept):

@@ -157,7 +157,7 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
     return wanted, [name for name in names if name not in wanted]
 
 
-def _to_frame(table: Any, **attrs: Any) -> pd.DataFrame:
+def _to_frame(table: Any, *, left_out: Sequence[str], damaged: Sequence[tuple[int, str]] = ()) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
-    frame.attrs = {**attrs}
+    frame.attrs = {"left_out": left_out, "damaged": damaged}
     return frame
