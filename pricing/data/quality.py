@@ -292,7 +292,8 @@ def judge(
     notes: list[Finding] = []
     checked = _without_days(checked, left_out(days_of(checked.clean["date"]), config), LEFT_OUT, "note", notes)
     if checked.clean.empty:
-        raise ContractError(where, checked.violations)
+        none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
+        raise ContractError(where, [*checked.violations, none])
     sales = GivenRows.of(checked.clean, config, given=given, others=others, known=known, today=today)
     unknown = left_out(sales.grid.dates, config) | _cells(checked.bad_rows, sales)
     frame, rules = checked.clean, dict[str, Bools]()
