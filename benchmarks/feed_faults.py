@@ -19,14 +19,14 @@ from benchmarks.forecast_data import m5, orange_juice
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
-from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, check
 from pricing.data.findings import Finding, QualityError
-from pricing.data.judge import judge, refusal, stopped_by_contract
 from pricing.data.panel import Panel
+from pricing.data.quality import contract_findings, judge
 from pricing.demand.state import span
 from pricing.errors import ContractError
 from pricing.runtime.cli import job_options, run_main
+from simulation.completejourney import completejourney_sales
 
 SIZE = {"products": 30, "days": 420, "future": 1}
 SAME_NIGHT, LATER, LAST = 0, 3, 21  # nights after the first spoilt day: by which it ought to be found, and looked at
@@ -131,7 +131,7 @@ FAULTS = (
     Fault("stock missing", "lost_columns", _set("stock", np.nan), LATER),
     Fault("cost missing", "lost_columns", _set("unit_cost", np.nan), LATER),
     Fault("sales stop", "dates", lambda frame, day, _: frame[frame["date"] < day], LATER),
-    Fault("day and month swapped", "dates", _swapped),
+    Fault("day and month swapped", "contract or dates", _swapped),
     Fault("rows doubled", "contract", lambda frame, day, _: pd.concat([frame, frame[frame["date"] >= day]])),
 )
 
@@ -153,12 +153,12 @@ def findings(
     try:
         checked = check(sales, where="the sales", period=config.period)
         if checked.violations:
-            raise refusal(checked, config, where="the sales")
+            raise ContractError("the sales", checked.violations)
         found = judge(checked, config, given=given, others=others, known=known, today=today).findings
     except QualityError as error:
         found = error.findings
     except ContractError as error:
-        found = tuple(stopped_by_contract(error.violations))
+        found = tuple(contract_findings(error.violations))
     return [one for one in found if one.level != "note"]
 
 
@@ -175,8 +175,8 @@ def spoilt(fault: Fault, shops: int, config: DataConfig) -> str:
             until = day + pd.Timedelta(night, "D")
             rows = fault.spoil(sales[sales["date"] <= until], day, np.random.default_rng(5))
             found = findings(rows, config, known=known, night=until)
-            beside.update({one.check for one in found} - {fault.check})
-            if right := [one.level for one in found if one.check == fault.check]:
+            beside.update({one.check for one in found} - set(fault.check.split(" or ")))
+            if right := [one.level for one in found if one.check in fault.check.split(" or ")]:
                 nights.append(night)
                 levels.add(right[0])
                 break

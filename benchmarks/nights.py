@@ -25,12 +25,12 @@ from pipelines.calendar import holiday_calendar
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config, parse_config
 from pricing.data.build import build_panel
-from pricing.data.completejourney import completejourney_sales
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.grades import GRADES, PRIOR_ONLY
 from pricing.runtime.cli import job_options, run_main
+from simulation.completejourney import completejourney_sales
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
 

@@ -9,10 +9,9 @@ from pricing.arrays import Bools, Days
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
 from pricing.data.calendar_tables import read_deliveries, read_promotions
-from pricing.data.deliveries import Deliveries
 from pricing.data.events import event_files
 from pricing.data.panel import Event, Panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import SourceError
@@ -36,17 +35,28 @@ class Plans:
     deliveries: Deliveries | None = None
 
 
-def read_plans(config: DataConfig) -> Plans:
+def read_plans(config: DataConfig, *, lenient: bool = False) -> Plans:
     """Reads the configured plans.
+
+    Args:
+        config: Where they lie.
+        lenient: A plan that cannot be found is said and left out, so that what a version knows stays planned.
 
     Raises:
         SourceError: One does not exist or cannot be read.
         PlanError: One is invalid.
     """
-    return Plans(
-        promotions=None if config.promotions is None else read_promotions(config.promotions),
-        deliveries=None if config.deliveries is None else read_deliveries(config.deliveries),
-    )
+    found: dict[str, Any] = {}
+    readers: dict[str, Callable[[str], object]] = {"promotions": read_promotions, "deliveries": read_deliveries}
+    for name, read in readers.items():
+        where = getattr(config, name)
+        try:
+            found[name] = None if where is None else read(where)
+        except SourceError as error:
+            if not lenient:
+                raise
+            print(f"note: {error}; the {name} that the version knows stay planned")
+    return Plans(**found)
 
 
 def holiday_calendar(panel: Panel, config: DataConfig) -> Callable[[Days], Bools]:
@@ -83,15 +93,7 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
     Raises:
         PlanError: A plan exists and is invalid.
     """
-    found: dict[str, Any] = {}
-    readers: dict[str, Callable[[str], object]] = {"promotions": read_promotions, "deliveries": read_deliveries}
-    for name, read in readers.items():
-        where = getattr(config, name)
-        try:
-            found[name] = None if where is None else read(where)
-        except SourceError as error:
-            print(f"note: {error}; the {name} that the version knows stay planned")
-    return with_plans(facts, Plans(**found)) if any(plan is not None for plan in found.values()) else facts
+    return with_plans(facts, read_plans(config, lenient=True))
 
 
 def with_plans(facts: ProductFacts, plans: Plans) -> ProductFacts:
@@ -115,6 +117,4 @@ def calendar_digest(panel: Panel, facts: ProductFacts) -> str:
     known = [tuple(map(str, vars(event).values())) for event in panel.events]
     promotions = sorted(facts.promotions.spans().items())
     deliveries = sorted((name, [str(day) for day in days]) for name, days in facts.planned_deliveries.days().items())
-    # Without planned deliveries as releases before them hashed it, so that their refreshes are found.
-    parts = (known, promotions, deliveries) if deliveries else (known, promotions)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((known, promotions, deliveries)).encode()).hexdigest()[:16]

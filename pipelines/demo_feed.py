@@ -13,6 +13,7 @@ from pipelines.demo_database import ShopDatabase, shop_database
 from pipelines.demo_world import DemoEnvironment
 from pricing.arrays import Days
 from pricing.errors import ETL
+from simulation.completejourney import completejourney_sales
 from simulation.market import MarketConfig, simulate
 from simulation.shop_tables import shop_tables
 
@@ -58,11 +59,10 @@ class FileFeed:
         return environment
 
     def sales(self, environment: DemoEnvironment) -> str:
-        """Writes the market's sales to a file."""
-        if self.market is None:
-            return "completejourney"
+        """Writes the sales to a file."""
         path = environment.folder / "sales.parquet"
-        simulate(self.market).frame().to_parquet(path, index=False)
+        frame = completejourney_sales() if self.market is None else simulate(self.market).frame()
+        frame.to_parquet(path, index=False)
         return str(path)
 
     def go_on(self, days: int) -> str:

@@ -22,8 +22,8 @@ from pipelines.reports.etl_page import read_file, write_page
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.findings import Finding, QualityError, quality_file
-from pricing.data.judge import stopped_by_contract
 from pricing.data.panel import Panel, save_panel
+from pricing.data.quality import contract_findings
 from pricing.errors import ETL, ContractError, LockError, PricingError
 from pricing.paths import pricing_home
 from pricing.runtime.alerts import AlertFinding
@@ -98,7 +98,7 @@ def _told(options: argparse.Namespace, config: Config) -> Iterator[_Night]:
         if isinstance(error, QualityError):
             night.findings = error.findings
         elif isinstance(error, ContractError):
-            night.findings = stopped_by_contract(error.violations)
+            night.findings = contract_findings(error.violations)
         raise
     finally:
         if night.error or night.panel is not None:

@@ -9,10 +9,9 @@ import mlflow
 
 from pricing.config_models import DataConfig
 from pricing.data.findings import Finding, QualityError, save_findings, tags, to_json
-from pricing.data.judge import stopped_by_contract
 from pricing.data.load import LoadedSales, load_sales
 from pricing.data.panel import Panel, is_panel
-from pricing.data.quality import CHECKS
+from pricing.data.quality import CHECKS, contract_findings
 from pricing.errors import ConfigError, ContractError, nearest
 from pricing.runtime.alerts import as_findings
 from pricing.runtime.cli import notice
@@ -58,7 +57,7 @@ def read_checked(
         _record(error.findings, beside)
         raise
     except ContractError as error:
-        _record(stopped_by_contract(error.violations), beside)
+        _record(contract_findings(error.violations), beside)
         raise
     _record(loaded.findings, beside)
     read = known or past

@@ -151,20 +151,16 @@ class Anchors:
         prices[:, dates < self.since] = np.nan
         return prices
 
-    def has_any(self, product_ids: Strings) -> bool:
-        """Whether any of the products has an anchor; if none has, the anchors belong to another history."""
-        return bool(np.isin(product_ids, self.product_ids).any())
-
     def differing(self, other: "Anchors") -> list[str]:
         """Products in both whose anchors differ, or all products in both where `since` differs; sorted."""
         common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
         if self.since != other.since:
             return sorted(common)
-        return sorted({name for name, _, _ in self._moves() ^ other._moves()} & common)
-
-    def same(self, other: "Anchors") -> bool:
-        """Whether both have the same anchors and the same `since`."""
-        return self.digest() == other.digest()
+        mine, theirs = (
+            set(zip(each.product_ids.tolist(), each.dates.tolist(), each.list_price.tolist(), strict=True))
+            for each in (self, other)
+        )
+        return sorted({name for name, _, _ in mine ^ theirs} & common)
 
     def digest(self) -> str:
         """SHA-256 of the anchors, in hexadecimal."""
@@ -188,10 +184,6 @@ class Anchors:
         """
         return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
 
-    def _moves(self) -> set[tuple[str, object, float]]:
-        columns = (self.product_ids, self.dates, self.list_price)
-        return set(zip(*(column.tolist() for column in columns), strict=True))
-
     def _joined(self, *, keep: Bools | None = None, **new: NDArray[Any]) -> "Anchors":
         """Merge the anchors marked by `keep` (all when absent) with new ones, sorted."""
         kept = {name: getattr(self, name) if keep is None else getattr(self, name)[keep] for name in _ARRAYS}
@@ -202,7 +194,7 @@ class Anchors:
 
 def matching_anchors(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:
     """Return `anchors` if they have any of these products, else None: they belong to another history."""
-    return anchors if anchors is not None and anchors.has_any(product_ids) else None
+    return anchors if anchors is not None and np.isin(product_ids, anchors.product_ids).any() else None
 
 
 def version_anchors(anchors: Anchors | None, panel: Panel) -> Anchors:

@@ -13,13 +13,12 @@ from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
 from pricing.data.grid import Grid, carry, days_of, latest_period
-from pricing.data.missing_rows import MissingRows, handle_missing_rows
+from pricing.data.missing_rows import handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates
 from pricing.data.panel import SERIES, Event, Panel
 from pricing.errors import ContractError, Violation
 
 ONE_CATEGORY = "all"
-_NAMED = 3  # names listed in a note
 _BLOCK = 256  # products whose sliding windows are sorted at once, so that they take tens of MB
 
 
@@ -85,9 +84,9 @@ def build_panel(
     category_codes, names = _categories(grid)
     list_price = _list_price(grid, price, config, ours or matching_anchors(anchors, grid.ids))
     tax_rate = _tax_rate(grid, past)
-    margins = _margins(category_codes, names, config)
+    margins = np.array([config.margin.get(str(name), config.margin["default"]) for name in names], dtype=np.float32)
     rates = _with_assumed(tax_rate, grid, categories=names[category_codes], past=past)
-    unit_cost, cost_assumed = _unit_cost(grid, cost_at_margin(list_price, margins, tax_rate=rates))
+    unit_cost, cost_assumed = _unit_cost(grid, cost_at_margin(list_price, margins[category_codes], tax_rate=rates))
     comp_price, comp_price_age = _comp_price(grid, config)
     is_promo = _promotions(grid, price, list_price, config)
     is_holiday, holidays_given = _holidays(grid, config)
@@ -96,29 +95,32 @@ def build_panel(
     grid.note(
         some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
     )
-    rows = _handle_missing_rows(grid, stock, config, unknown=unknown)
+    units = grid.spread("units_sold")
+    there, launched = grid.present.copy(), grid.latest >= 0
+    there[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])  # else only a carried price
+    if unknown is not None:
+        launched &= ~grid.marked(*unknown)
+    rows = handle_missing_rows(
+        units, stock, present=there, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
+    )
     is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
-    units_sold = rows.units
     with np.errstate(invalid="ignore"):
-        grid.note(units_sold > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
+        grid.note(rows.units > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     if events is None:
         events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
-    unknown_products = sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()})
-    if unknown_products:
-        named = ", ".join(repr(name) for name in unknown_products[:_NAMED])
+    if nobodys := sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()}):
         grid.notes.append(
-            f"data.events names {len(unknown_products)} categories that no product has, first {named}: "
-            "their events add nothing."
+            f"data.events names {len(nobodys)} categories that no product has, first {nobodys[0]!r}: their events add "
+            "nothing."
         )
-    categories = names[category_codes[:, -1]]
-    parents = _parents(grid, categories)
+    parents = _parents(grid)
     panel = Panel(
         period=config.period,
         product_ids=grid.ids,
-        categories=categories,
+        categories=names[category_codes[:, -1]],
         dates=grid.dates,
         present=rows.present,
-        units_sold=units_sold,
+        units_sold=rows.units,
         price=price,
         list_price=list_price,
         unit_cost=unit_cost,
@@ -169,21 +171,6 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
     return rows
 
 
-def _handle_missing_rows(
-    grid: Grid, stock: Floats, config: DataConfig, *, unknown: tuple[Strings, Days] | None
-) -> MissingRows:
-    """Decide what periods without a row mean (`missing_rows`); a past row without units is only a carried price."""
-    units = grid.spread("units_sold")
-    present = grid.present.copy()
-    present[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])
-    launched = grid.latest >= 0
-    if unknown is not None:
-        launched &= ~grid.marked(*unknown)
-    return handle_missing_rows(
-        units, stock, present=present, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
-    )
-
-
 def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
     """Each product's latest category, (product, period), as rows of the returned names."""
     if "category" not in grid.frame:
@@ -197,39 +184,27 @@ def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
     return series, np.array([*values, ONE_CATEGORY])
 
 
-def _parents(grid: Grid, categories: Strings) -> Strings | None:
+def _parents(grid: Grid) -> Strings | None:
     """(product,) each product's latest parent, its own id without one; None where no product has one."""
     if "parent_id" not in grid.frame:
         return None
     series, values = grid.codes("parent_id")
-    names = np.array([*values, ""])
     latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)[:, -1]
-    parents: Strings = np.where(latest >= 0, names[latest], grid.ids)
+    parents: Strings = np.where(latest >= 0, np.array([*values, ""])[latest], grid.ids)
     if (parents == grid.ids).all():
         return None
     other = ((series >= 0) & (series != latest[:, None])).any(axis=1)
     if other.any():
+        first = str(grid.ids[other][0])
         grid.notes.append(
-            f"parent_id changes over time on {int(other.sum()):,} products, first {str(grid.ids[other][0])!r}: "
-            "the latest counts."
+            f"parent_id changes over time on {int(other.sum()):,} products, first {first!r}: the latest counts."
         )
-    named, group, count = np.unique(parents, return_inverse=True, return_counts=True)
+    _, count = np.unique(parents, return_counts=True)
+    shared = count[count > 1]
     grid.notes.append(
-        f"parent_id: {int(count[count > 1].sum()):,} of {len(grid.ids):,} series share the elasticity of "
-        f"{int((count > 1).sum()):,} products."
+        f"parent_id: {shared.sum():,} of {len(grid.ids):,} series share the elasticity of {len(shared):,} products."
     )
-    pairs = np.unique(np.stack([group, np.unique(categories, return_inverse=True)[1]]), axis=1)
-    if len(split := named[np.bincount(pairs[0]) > 1]):
-        grid.notes.append(
-            f"parent_id: series of {len(split):,} products lie in several categories, first {str(split[0])!r}: their "
-            "elasticity is shrunk towards the category of most of them."
-        )
     return parents
-
-
-def _margins(codes: NDArray[np.int32], names: Strings, config: DataConfig) -> Floats:
-    margins = np.array([config.margin.get(str(name), config.margin["default"]) for name in names], dtype=np.float32)
-    return margins[codes]
 
 
 def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors | None) -> Floats:

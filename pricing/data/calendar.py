@@ -154,11 +154,9 @@ def _occurrences(rule: str, first_year: int, last_year: int) -> Iterator[dt.date
         elif kind == "nth":
             month, nth, isoweekday = values
             yield nth_weekday(year, month, nth, isoweekday - 1)
-        elif kind == "last":
+        else:
             month, isoweekday = values
             yield nth_weekday(year, month, -1, isoweekday - 1)
-        else:
-            raise ConfigError(f"{rule!r} is no rule of a recurring holiday")
 
 
 def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:

@@ -1,22 +1,19 @@
 """Read and check the user's calendar tables: events, planned promotions and deliveries."""
 
-import logging
-import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pricing.data.deliveries import Deliveries
+from pricing.arrays import Bools
+from pricing.data import coerce
 from pricing.data.etl_output import plan_of
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
 from pricing.errors import PlanError, SourceError, Violation, nearest
 from pricing.fileio import redact_url
 
-_log = logging.getLogger(__name__)
-
 _DAYS = ("date", "first", "last", "last_date")  # columns
-_DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?$")
 
 
 def read_promotions(where: str) -> Promotions:
@@ -29,11 +26,9 @@ def read_promotions(where: str) -> Promotions:
         SourceError: The table does not exist or cannot be read.
         PlanError: A column is missing, or rows lack a product or a usable date; violations are counted.
     """
-    frame = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
+    plan = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
     return Promotions(
-        frame["product_id"].to_numpy(np.str_),
-        frame["first"].to_numpy().astype("datetime64[D]"),
-        frame["last"].to_numpy().astype("datetime64[D]"),
+        plan["product_id"].to_numpy(np.str_), *(plan[name].to_numpy("M8[D]") for name in ("first", "last"))
     )
 
 
@@ -46,14 +41,11 @@ def read_deliveries(where: str) -> Deliveries:
     Raises:
         SourceError: As `read_promotions`, and so PlanError.
     """
-    frame = read_plan(where, key="data.deliveries", needed=("product_id", "date"), names_unread=True)
-    frame = frame.drop_duplicates(ignore_index=True)
-    return Deliveries(frame["product_id"].to_numpy(np.str_), frame["date"].to_numpy().astype("datetime64[D]"))
+    plan = read_plan(where, key="data.deliveries", needed=("product_id", "date")).drop_duplicates(ignore_index=True)
+    return Deliveries(plan["product_id"].to_numpy(np.str_), plan["date"].to_numpy("M8[D]"))
 
 
-def read_plan(
-    where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), names_unread: bool = False
-) -> pd.DataFrame:
+def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
     Args:
@@ -61,70 +53,51 @@ def read_plan(
         key: The setting that names it, for messages.
         needed: Columns that must be there and filled, the first day before the last one.
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
-        names_unread: Whether columns beyond those are named in the log.
 
     Raises:
         SourceError: The table does not exist or cannot be read.
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
     try:
-        raw = read_sales(plan_of(where, key.rpartition(".")[2]), texts=_DAYS)
+        raw = read_sales(plan_of(where, key.rpartition(".")[2]))
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
-    shown = redact_url(where)
-    _check_columns(raw, needed, optional, where=shown, key=key)
-    unread = [str(name) for name in raw.columns if name not in (*needed, *optional)]
-    if names_unread and unread:
-        _log.info("%s: the columns %s of %s are not read", key, ", ".join(unread), shown)
-    columns: dict[str, pd.Series] = {}
-    faults: list[Violation] = []
-    for name in (*needed, *optional):
+    faults = _column_faults([str(name) for name in raw.columns], needed, optional)
+    columns: dict[str, Any] = {}
+    for name in (*needed, *optional) if not faults else ():
         cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
-        empty = cells.isna() | (cells.astype(str).str.strip() == "")
-        if name in needed and empty.any():
-            faults.append(_fault(f"{name} must not be missing", empty, raw))
-        if name not in _DAYS:
-            columns[name] = cells.astype(str).str.strip().where(~empty, "")
-            continue
-        # A time or an offset is dropped: the day counts as written, whatever the zone.
-        written = cells.astype(str).str.strip().str.extract(_DAY, expand=False)
-        days = pd.to_datetime(written.where(~empty), format="%Y-%m-%d", errors="coerce")
-        wrong = days.isna() & ~empty
-        if wrong.any():
-            faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", wrong, raw, column=name))
-        columns[name] = days
+        read = coerce.days(cells) if name in _DAYS else coerce.names(cells)
+        if name in needed and read.missing.any():
+            faults.append(_fault(f"{name} must not be missing", read.missing))
+        if read.wrong.any():
+            faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", read.wrong, cells))
+        columns[name] = read.values if name in _DAYS else np.array([*read.names, ""])[read.values]
     for first, last in (("date", "last_date"), ("first", "last")):
         if last in columns:
-            columns[last] = columns[last].fillna(columns[first])
+            columns[last] = np.where(np.isnat(columns[last]), columns[first], columns[last])
             if (late := columns[last] < columns[first]).any():
-                faults.append(_fault(f"{last} must not come before {first}", late, raw, column=last))
+                faults.append(_fault(f"{last} must not come before {first}", late, raw[last]))
     if faults:
-        raise PlanError(shown, key=key, violations=faults)
+        raise PlanError(redact_url(where), key=key, violations=faults)
     return pd.DataFrame(columns)
 
 
-def _check_columns(
-    raw: pd.DataFrame, needed: tuple[str, ...], optional: tuple[str, ...], *, where: str, key: str
-) -> None:
-    names = [str(name) for name in raw.columns]
+def _column_faults(names: list[str], needed: tuple[str, ...], optional: tuple[str, ...]) -> list[Violation]:
     faults = []
-    for name in needed:
+    for name in (*needed, *optional):
         if name in names:
             continue
-        near = nearest(name, (other for other in names if other not in needed), cutoff=0.5)
-        hint = f"; rename {near!r} if that is it" if near else ""
-        faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
-    for name in optional:
-        if name in names:
-            continue
-        near = nearest(name, (other for other in names if other not in needed), cutoff=0.8)
-        if near:
+        others = (other for other in names if other not in needed)
+        near = nearest(name, others, cutoff=0.5 if name in needed else 0.8)
+        if name in needed:
+            hint = f"; rename {near!r} if that is it" if near else ""
+            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+        elif near:
             faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
-    if faults:
-        raise PlanError(where, key=key, violations=faults)
+    return faults
 
 
-def _fault(rule: str, broken: "pd.Series[bool]", raw: pd.DataFrame, *, column: str = "") -> Violation:
-    row = int(np.argmax(broken.to_numpy()))
-    found = f" ({column} {str(raw[column].iloc[row])!r})" if column else ""
+def _fault(rule: str, broken: Bools, cells: "pd.Series[Any] | None" = None) -> Violation:
+    row = int(np.argmax(broken))
+    found = "" if cells is None else f" ({cells.name} {str(cells.iloc[row])!r})"
     return Violation(rule, int(broken.sum()), f"row {row + 1}{found}")

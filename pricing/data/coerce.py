@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Bools
+
 _MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 _FLAGS = {"true": 1.0, "false": 0.0}
+_TIME = "a time of day dropped"
+_ZONE = "a time zone dropped, the day as written counts"
 
 
 @dataclass(frozen=True)
@@ -27,31 +31,20 @@ class Coerced:
     """
 
     values: NDArray[Any]
-    missing: NDArray[np.bool_]
-    wrong: NDArray[np.bool_]
+    missing: Bools
+    wrong: Bools
     names: tuple[str, ...] = ()
     changed: tuple[tuple[str, int], ...] = ()
 
 
 def numbers(column: "pd.Series[Any]") -> Coerced:
     """Read numbers and text that spells a number; bools are refused."""
-    if pd.api.types.is_bool_dtype(column.dtype):
-        missing = column.isna().to_numpy()
-        return Coerced(np.full(len(column), np.nan), missing, ~missing)
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
-    return _by_distinct(column, _number)
+    return _parsed(column, _number)
 
 
 def flags(column: "pd.Series[Any]") -> Coerced:
     """Read 0 and 1, given as numbers, bools, or the words true and false."""
-    if pd.api.types.is_bool_dtype(column.dtype):
-        values = column.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return numbers(column)
-    return _by_distinct(column, _flag)
+    return _parsed(column, _flag)
 
 
 def days(column: "pd.Series[Any]") -> Coerced:
@@ -59,19 +52,18 @@ def days(column: "pd.Series[Any]") -> Coerced:
 
     A time of day is dropped, and so is a zone: the day counts as written, so that zones may be mixed.
     """
-    dtype = column.dtype
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        naive = days(column.dt.tz_localize(None))
-        zoned = int((~naive.missing).sum())
-        return Coerced(naive.values, naive.missing, naive.wrong, changed=(*naive.changed, (_ZONE, zoned)))
-    if pd.api.types.is_datetime64_dtype(dtype):
-        stamps = column.to_numpy()
-        values = stamps.astype("datetime64[D]")
-        missing = np.isnat(values)
-        timed = int((stamps[~missing] != values[~missing]).sum())
-        changed = ((_TIME, timed),) if timed else ()
-        return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), changed=changed)
-    return _distinct_days(column)
+    codes, distinct = _factorize(column)
+    stamps = [_stamp(value) for value in distinct]
+    values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
+    timed = [stamp is not None and stamp.time() != dt.time() for stamp in stamps]
+    zoned = [stamp is not None and stamp.tzinfo is not None for stamp in stamps]
+    counts = {
+        what: int(_take(np.array(which, np.bool_), codes, False).sum())
+        for what, which in ((_TIME, timed), (_ZONE, zoned))
+    }
+    missing, wrong = _faults(codes, distinct, stamps)
+    changed = tuple((what, count) for what, count in counts.items() if count)
+    return Coerced(_take(values, codes, np.datetime64("NaT")), missing, wrong, changed=changed)
 
 
 def names(column: "pd.Series[Any]") -> Coerced:
@@ -92,34 +84,21 @@ def names(column: "pd.Series[Any]") -> Coerced:
     return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), unique, tuple(changed))
 
 
-_TIME = "a time of day dropped"
-_ZONE = "a time zone dropped, the day as written counts"
-
-
-def _by_distinct(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:
+def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return Coerced(values, np.isnan(values), np.zeros(len(values), dtype=np.bool_))
     codes, distinct = _factorize(column)
     parsed = [parse(value) for value in distinct]
-    empty = np.array([_is_missing(value) for value in distinct], dtype=np.bool_)
-    wrong = np.array([number is None for number in parsed], dtype=np.bool_) & ~empty
     values = np.array([np.nan if number is None else number for number in parsed], dtype=np.float64)
-    return Coerced(_take(values, codes, np.nan), _take(empty, codes, True), _take(wrong, codes, False))
+    return Coerced(_take(values, codes, np.nan), *_faults(codes, distinct, parsed))
 
 
-def _distinct_days(column: "pd.Series[Any]") -> Coerced:
-    codes, distinct = _factorize(column)
-    stamps = [_stamp(value) for value in distinct]
+def _faults(codes: NDArray[np.int64], distinct: list[Any], parsed: Sequence[Any]) -> tuple[Bools, Bools]:
+    """(row,) whether a cell is empty, and whether it holds what cannot be read."""
     empty = np.array([_is_missing(value) for value in distinct], dtype=np.bool_)
-    wrong = np.array([stamp is None for stamp in stamps], dtype=np.bool_) & ~empty
-    values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
-    timed = np.array([stamp is not None and stamp.time() != dt.time() for stamp in stamps], dtype=np.bool_)
-    zoned = np.array([stamp is not None and stamp.tzinfo is not None for stamp in stamps], dtype=np.bool_)
-    counts = ((_TIME, int(_take(timed, codes, False).sum())), (_ZONE, int(_take(zoned, codes, False).sum())))
-    return Coerced(
-        _take(values, codes, np.datetime64("NaT")),
-        _take(empty, codes, True),
-        _take(wrong, codes, False),
-        changed=tuple((what, count) for what, count in counts if count),
-    )
+    wrong = np.array([value is None for value in parsed], dtype=np.bool_) & ~empty
+    return _take(empty, codes, True), _take(wrong, codes, False)
 
 
 def _factorize(column: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[Any]]:

@@ -1,11 +1,10 @@
 """Open databases for reading only: one snapshot, one statement, a time limit, and errors without passwords."""
 
 import logging
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from pricing.fileio import redact_text, redact_url, with_driver
 _log = logging.getLogger(__name__)
 
 _END = "; \t\r\n"
-_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\r\n]*|/\*(?:(?!/\*).)*?\*/""", re.DOTALL)
-_READ_DIFFERENTLY = ("\\", "$", "`", "[", "#")  # escapes, dollar quotes, names in `` or [], comments behind #
-_PARTS = (";", "'", '"', "/*", "*/")  # what is left of a quote or a comment has no end, or lies in another
-_TOO_SLOW = ("statement timeout", "interrupted", "max_statement_time exceeded", "maximum statement execution time")
+_TOO_SLOW = ("statement timeout", "interrupted")
 _WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying", "read only transaction")
 
 
@@ -30,8 +26,8 @@ class Database:
     """A connection that may only read.
 
     Attributes:
-        connection: In a transaction of its own, which sees one state of the tables throughout where it is PostgreSQL,
-            MySQL or MariaDB; on SQLite that holds for each statement.
+        connection: In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for
+            each statement.
         shown: The address without its password.
     """
 
@@ -40,18 +36,17 @@ class Database:
 
     @property
     def dialect(self) -> str:
-        """The kind of database, such as "postgresql"; "mysql" for MariaDB, too."""
-        name = self.connection.dialect.name
-        return "mysql" if name == "mariadb" else name
+        """The kind of database, such as "postgresql"."""
+        return self.connection.dialect.name
 
 
 @contextmanager
 def open_database(address: str, *, seconds: float) -> Iterator[Database]:
-    """Connects, lets the database refuse whatever writes, and tells errors inside the block in words.
+    """Connect, let the database refuse whatever writes, and tell errors inside the block in words.
 
     Args:
         address: An SQLAlchemy URL.
-        seconds: How long each statement may take.
+        seconds: How long each statement may take, on PostgreSQL and SQLite.
 
     Raises:
         SourceError: The address is unusable, the server does not answer, or a statement fails inside the block.
@@ -61,7 +56,7 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
         shown = redact_url(address)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise SourceError(f"{shown}: the file {url.database or ''} does not exist")
-        engine = sa.create_engine(url, connect_args=_for_reading(url, seconds=seconds))
+        engine = _engine(url, shown, seconds=seconds)
         raised = engine.dialect.loaded_dbapi.Error
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
         # The text of a bare ValueError quotes what may be a part of the password.
@@ -74,12 +69,36 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
         ) from error
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
-            _only_read(connection, shown, seconds=seconds)
+            if connection.dialect.name == "sqlite":
+                raw: Any = connection.connection.driver_connection
+                raw.execute("PRAGMA query_only = ON")
+                end = time.monotonic() + seconds
+                raw.set_progress_handler(lambda: time.monotonic() > end, 10_000)
             yield Database(connection, shown)
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError, sqlite3.Error, raised) as error:
         raise _in_words(error, shown, seconds=seconds) from error
     finally:
         engine.dispose()
+
+
+def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
+    """Prepare connections whose every transaction may only read; of an unknown database the account decides that."""
+    name = url.get_backend_name()
+    if name == "postgresql":
+        limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
+        options = f"{url.query.get('options', '')} {limits}".strip()
+        return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args={"options": options})
+    if name in ("mysql", "mariadb"):
+        only_read = {"init_command": "SET SESSION TRANSACTION READ ONLY", "connect_timeout": 30, "charset": "utf8mb4"}
+        return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args=only_read)
+    if name != "sqlite":
+        _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)
+    return sa.create_engine(url)
+
+
+def is_query(what: str) -> bool:
+    """Whether a text behind # is a query; otherwise it is the name of a table."""
+    return what.split(maxsplit=1)[0].lower() in ("select", "with")
 
 
 def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
@@ -92,31 +111,13 @@ def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
     Raises:
         SourceError: There is no such table, or the query may be several statements.
     """
-    if is_query(what):
-        # A colon would begin a parameter of SQLAlchemy's; a line end keeps a comment from hiding the bracket.
-        query = one_statement(what, shown=database.shown).rstrip(_END).replace(":", "\\:")
-        return sa.text(f"({query}\n) AS queried")
-    table, _ = find_table(database, what)
-    return table
-
-
-def is_query(what: str) -> bool:
-    """Whether a text behind # is a query; otherwise it is the name of a table."""
-    return what.split(maxsplit=1)[0].lower() in ("select", "with")
-
-
-def one_statement(query: str, *, shown: str) -> str:
-    """The query as it is.
-
-    Raises:
-        SourceError: It may be several statements.
-    """
-    if _may_be_several(query):
-        raise SourceError(
-            f"{shown}: expected one statement behind #, found a ';' that may part several; give one SELECT without "
-            "';' (one in a text or comment passes, unless the query also has a backslash, $, `, [ or #)"
-        )
-    return query
+    if not is_query(what):
+        return find_table(database, what)[0]
+    query = what.rstrip(_END)
+    if ";" in query:
+        raise SourceError(f"{database.shown}: expected one SELECT without ';' behind #, since that may part several")
+    # A colon would begin a parameter of SQLAlchemy's; a line end keeps a comment from hiding the bracket.
+    return sa.text("(" + query.replace(":", "\\:") + "\n) AS queried")
 
 
 def find_table(database: Database, what: str) -> tuple[sa.TableClause, list[str]]:
@@ -128,11 +129,10 @@ def find_table(database: Database, what: str) -> tuple[sa.TableClause, list[str]
     schema, _, name = what.rpartition(".")
     inspector = sa.inspect(database.connection)
     if not inspector.has_table(name, schema or None):
-        there = ", ".join(
-            sorted([*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)])
-        )
+        there = sorted([*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)])
         raise SourceError(
-            f"{database.shown}: has no table {what!r} (found {there or 'none'}); add #table or #SELECT … to the URL"
+            f"{database.shown}: has no table {what!r} (found {', '.join(there) or 'none'}); "
+            "add #table or #SELECT … to the URL"
         )
     names = [column["name"] for column in inspector.get_columns(name, schema or None)]
     return sa.table(name, *(sa.column(column) for column in names), schema=schema or None), names
@@ -147,59 +147,3 @@ def _in_words(error: Exception, shown: str, *, seconds: float) -> SourceError:
             f"{shown}: sales are read in a read-only transaction, and the query would write: {first_line(cause)}"
         )
     return SourceError(f"{shown}: cannot be read: {redact_text(first_line(cause))}")
-
-
-def _only_read(connection: sa.Connection, shown: str, *, seconds: float) -> None:
-    """Lets the database refuse whatever writes, and end what takes too long.
-
-    PostgreSQL, MySQL, MariaDB and SQLite are asked to; of another database the account alone decides what it may do.
-    """
-    name = connection.dialect.name
-    if name == "postgresql":
-        with closing(connection.connection.cursor()) as cursor:  # not one on the server, which takes only queries
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            cursor.execute(f"SET LOCAL statement_timeout = {_milliseconds(seconds)}")
-    elif name in ("mysql", "mariadb"):
-        limit = (
-            f"max_statement_time = {max(0.001, seconds):.3f}"
-            if getattr(connection.dialect, "is_mariadb", False)
-            else f"max_execution_time = {_milliseconds(seconds)}"
-        )
-        with closing(connection.connection.cursor()) as cursor:
-            cursor.execute(f"SET SESSION {limit}, SESSION time_zone = '+00:00'")  # a TIMESTAMP comes without its zone
-            cursor.execute("SET SESSION TRANSACTION READ ONLY")
-            cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-    elif name == "sqlite":
-        raw: Any = connection.connection.driver_connection
-        raw.execute("PRAGMA query_only = ON")
-        end = time.monotonic() + seconds
-        raw.set_progress_handler(lambda: time.monotonic() > end, 10_000)
-    else:
-        _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)
-
-
-def _may_be_several(query: str) -> bool:
-    """Whether a query is not surely one statement: it has a semicolon that may part two.
-
-    Where databases differ in what they take for a quote or a comment, a semicolon counts, whatever it stands in.
-    """
-    if ";" not in query.rstrip(_END):
-        return False
-    rest = _QUOTED.sub(" ", query).rstrip(_END)
-    return any(sign in query for sign in _READ_DIFFERENTLY) or any(sign in rest for sign in _PARTS)
-
-
-def _for_reading(url: sa.URL, *, seconds: float) -> dict[str, Any]:
-    """What PostgreSQL is told on connecting: that it holds for every transaction, not for the first alone."""
-    if url.get_backend_name() in ("mysql", "mariadb"):
-        return {"connect_timeout": 30, "charset": "utf8mb4"}
-    if url.get_backend_name() != "postgresql":
-        return {}
-    own = url.query.get("options", "")
-    own = own if isinstance(own, str) else " ".join(own)
-    ours = f"-c default_transaction_read_only=on -c statement_timeout={_milliseconds(seconds)}"
-    return {"options": f"{own} {ours}".strip()}
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(1000 * seconds))

@@ -74,7 +74,7 @@ def _event(name: str, span: Span, category: str, *, around: tuple[int, int], ove
 def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
     frame = read_plan(where, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
     frame = frame.sort_values("date", kind="stable")
-    first, last = (frame[name].to_numpy().astype("datetime64[D]").tolist() for name in ("date", "last_date"))
+    first, last = (frame[name].to_numpy("M8[D]").tolist() for name in ("date", "last_date"))
     yield from zip(frame["name"], zip(first, last, strict=True), frame["category"], strict=True)
 
 

@@ -1,8 +1,8 @@
 """Findings of the checks of sales, and the JSON file that jobs leave of them."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -48,10 +48,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Found:
-    """A finding, and the (product, period) cells to set aside: of a column, or of ROWS."""
+    """A finding, and the (product, period) cells of a column, or of ROWS, to set aside; none where `aside` is empty."""
 
     finding: Finding
-    cells: Mapping[str, Bools] = field(default_factory=dict)
+    aside: str = ""
+    cells: Bools | None = None
 
 
 class QualityError(PricingError):
@@ -62,7 +63,7 @@ class QualityError(PricingError):
     """
 
     def __init__(self, where: str, findings: Iterable[Finding]) -> None:
-        self.findings = tuple(findings)
+        self.findings = ordered(findings)
         found = " Also, ".join(f"{one.check}: {one}." for one in self.findings if one.level == "stop")
         super().__init__(
             f"{where} is not as it was before, so nothing is learnt from it and the champion stays as it is. {found} "
@@ -71,9 +72,9 @@ class QualityError(PricingError):
         )
 
 
-def ordered(findings: Iterable[Finding]) -> list[Finding]:
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The gravest first."""
-    return sorted(findings, key=lambda one: -LEVELS.index(one.level))
+    return tuple(sorted(findings, key=lambda one: -LEVELS.index(one.level)))
 
 
 def tags(findings: Iterable[Finding]) -> dict[str, str]:
@@ -112,7 +113,6 @@ def load_findings(path: str | Path) -> list[Finding]:
         SourceError: There is no such file, or it is none of these.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [Finding(**one) for one in (document if isinstance(document, list) else [document])]
+        return [Finding(**one) for one in json.loads(Path(path).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: holds no findings of data quality ({error}); run the job again") from error

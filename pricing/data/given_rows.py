@@ -10,7 +10,7 @@ import pandas as pd
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
-from pricing.data.findings import Finding, Found, Level
+from pricing.data.findings import ROWS, Finding, Found, Level
 from pricing.data.grid import Grid, days_of, latest_period
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
@@ -36,10 +36,9 @@ class GivenRows:
         categories: (product,) latest category, "" where none is given.
         categorised: (product, period) whether the row names a category.
         calendar: (period,) whether the country's calendar calls it a holiday.
-        flagged: (period,) whether most rows call it one.
+        odd: (period,) whether that or most rows do, or a person leaves it out.
         since: First of the newest periods that are judged.
         given: The contract's columns that the sales have, and `others` those beyond it.
-        bad_days: Days of rows that break the contract.
         known: The end of the history that the champion has read.
         today: The day of the check; None where it does not matter.
     """
@@ -51,11 +50,10 @@ class GivenRows:
     categories: Strings
     categorised: Bools
     calendar: Bools
-    flagged: Bools
+    odd: Bools
     since: int
     given: Sequence[str]
     others: Sequence[str]
-    bad_days: Days
     known: Panel | None
     today: dt.date | None
 
@@ -65,10 +63,9 @@ class GivenRows:
         frame: pd.DataFrame,
         config: DataConfig,
         *,
-        known: Panel | None = None,
-        given: Sequence[str] = (),
+        given: Sequence[str],
         others: Sequence[str] = (),
-        bad_days: Days | None = None,
+        known: Panel | None = None,
         today: dt.date | None = None,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract, one per product and period.
@@ -96,9 +93,11 @@ class GivenRows:
             last = latest_period(categorised)[:, -1]
             newest = codes[np.arange(len(codes)), np.maximum(last, 0)]
             categories = np.where(last >= 0, np.array([*names, ""])[newest], "")
-        flags, since = grid.spread("is_holiday"), max(0, len(grid.dates) - WINDOW_DAYS // step)
+        since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
+        calendar = holidays_for(grid.dates, recurring=None, country=config.country, period=config.period)
+        flagged = 2 * np.nansum(grid.spread("is_holiday"), axis=0) > grid.present.sum(axis=0)
         return cls(
             grid=grid,
             numbers=numbers,
@@ -106,12 +105,11 @@ class GivenRows:
             columns={name: grid.spread(name) for name in SERIES if name in frame},
             categories=categories,
             categorised=categorised,
-            calendar=holidays_for(grid.dates, recurring=None, country=config.country, period=config.period),
-            flagged=np.asarray(2 * np.nansum(flags, axis=0) > grid.present.sum(axis=0)),
+            calendar=calendar,
+            odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
-            given=given or [str(name) for name in frame.columns],
+            given=given,
             others=others,
-            bad_days=np.zeros(0, dtype="datetime64[D]") if bad_days is None else bad_days,
             known=known,
             today=today,
         )
@@ -125,6 +123,11 @@ class GivenRows:
     def past(self) -> int:
         """Periods that prices are compared with."""
         return PAST_DAYS // STEP_DAYS[self.period]
+
+    @property
+    def open_days(self) -> Bools:
+        """(period,) whether it has rows and is like others."""
+        return np.asarray(self.grid.present.any(axis=0) & ~self.odd)
 
     def groups(self) -> Iterator[tuple[str, Ints]]:
         """Each category with the rows of its products, and the whole shop under the empty name, last."""
@@ -160,22 +163,21 @@ class GivenRows:
             example=example or f"{str(self.grid.ids[product])!r} on {dates[days[0]]}{value}",
             sentence=sentence,
         )
-        return Found(finding, {aside: at} if aside else {})
+        return Found(finding, aside, at)
 
     def whole(self, level: Level, sentence: str, *, since: int = 0, aside: str = "") -> Found:
         """The finding on all rows from a period on."""
-        at = self.grid.present.copy()
-        at[:, :since] = False
-        return self.found(level, at, sentence, aside=aside)
+        return self.found(level, self.grid.present & (np.arange(len(self.grid.dates)) >= since), sentence, aside=aside)
+
+    def days(self, marked: Bools, sentence: str, *, example: str = "") -> Found:
+        """The finding that sets whole periods, (period,), aside: what has no row in them is unknown."""
+        at = np.broadcast_to(marked, self.grid.present.shape)
+        return self.found("set_aside", at, sentence, aside=ROWS, example=example)
 
     def logs(self, name: str) -> Floats:
         """(product, period) logarithms of a column's values; NaN where there is none above 0."""
         values = self.columns[name]
         return np.log(np.where(values > 0, values, np.nan))
-
-    def such_days(self, period: int) -> Ints:
-        """The earlier periods that one is compared with, the newest first."""
-        return np.arange(period - self.phases, -1, -self.phases)[:LOOKBACK]
 
     def less_than_usual(self, values: Floats, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
         """(period,) whether a value is below `share` of the lowest of the last such weekdays, and that lowest one.
@@ -191,6 +193,14 @@ class GivenRows:
                 low[now] = values[now] < share * lowest[now]
         low[: self.grid.own.start] = False
         return low, lowest
+
+
+def left_out(days: Days, config: DataConfig) -> Bools:
+    """(day,) whether the period that begins on each day holds a day that a person leaves out."""
+    marked = np.zeros(len(days), dtype=np.bool_)
+    for first, last in config.quality.leave_out:
+        marked |= (days + (STEP_DAYS[config.period] - 1) >= np.datetime64(first)) & (days <= np.datetime64(last))
+    return marked
 
 
 def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
@@ -226,35 +236,27 @@ def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
         high: Logarithm of the factor above the highest.
         past: Periods that the range is of.
 
-    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, by which
-    later values are judged. Only products whose values span such a factor are gone through.
+    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, which is in
+    the range from then on. Only products whose values span such a factor are gone through.
     """
-    off = np.zeros(logs.shape, dtype=np.bool_)
-    known = np.isfinite(logs)
+    off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
     span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
     wide = np.flatnonzero((span > min(high, -low)) & (known.sum(axis=1) >= LEAST_ROWS))
-    if not len(wide):
-        return off
-    values, usable = logs[wide], known[wide].copy()
-    opening = usable & (np.cumsum(usable, axis=1) <= LEAST_ROWS)
-    away = values - np.nanmedian(np.where(opening, values, np.nan), axis=1)[:, None]
-    off[wide] = opening & ((away > high) | (away < low))
-    usable &= ~off[wide]
-    run, start = np.zeros(len(wide), dtype=np.int64), np.zeros(len(wide), dtype=np.int64)
+    values, known = logs[wide], known[wide]
+    opening = known & (np.cumsum(known, axis=1) <= LEAST_ROWS)
+    middle = np.median(values[opening].reshape(len(wide), LEAST_ROWS), axis=1)
+    away = values - middle[:, None]
+    usable = known & ~(opening & ((away > high) | (away < low)))
+    run = np.zeros(len(wide), dtype=np.int64)
     for now in range(1, logs.shape[1]):
-        base, here = slice(max(0, now - past), now), known[wide, now] & ~opening[:, now]
+        base, here = slice(max(0, now - past), now), known[:, now] & ~opening[:, now]
         highest = np.max(values[:, base], axis=1, where=usable[:, base], initial=-np.inf)
         lowest = np.min(values[:, base], axis=1, where=usable[:, base], initial=np.inf)
         enough = here & (usable[:, base].sum(axis=1) >= LEAST_SEEN)
-        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low))
-        start = np.where(far & (run == 0), now, start)
+        far = enough & ((values[:, now] - highest > high) | (values[:, now] - lowest < low)) & (run < SETTLED)
         run = np.where(far, run + 1, np.where(here, 0, run))
         usable[:, now] &= ~far
-        off[wide, now] |= far & (run <= SETTLED)
-        for product in np.flatnonzero(run > SETTLED):
-            usable[product, : start[product]] = False
-            usable[product, start[product] : now + 1] = known[wide[product], start[product] : now + 1]
-            run[product] = 0
+    off[wide] = known & ~usable
     return off
 
 

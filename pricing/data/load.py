@@ -1,9 +1,10 @@
-"""Load a panel from what `--sales` names: a path, a URL, a saved panel, the demo data or the simulated market."""
+"""Load a panel from what `--sales` names: a path, a URL, a saved panel or the simulated market."""
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,35 +12,18 @@ from pricing.config_models import DataConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
-from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import COLUMNS, Checked, check
 from pricing.data.findings import Finding, load_findings, quality_file
-from pricing.data.judge import judge, refusal
 from pricing.data.panel import Event, Panel, is_panel, load_panel
+from pricing.data.quality import judge
 from pricing.data.source import read_sales
-from pricing.errors import NO_SALES, SIMULATED, SourceError
+from pricing.errors import NO_SALES, SIMULATED, ContractError, SourceError
 from pricing.fileio import redact_url, replace_atomically
 from pricing.paths import pricing_home
 
-DEMO = "completejourney"
 
-
-def load_panel_from(
-    sales: str,
-    config: DataConfig,
-    *,
-    quarantine: str | Path | None = None,
-    past: Panel | None = None,
-    anchors: Anchors | None = None,
-    events: tuple[Event, ...] | None = None,
-    simulated: Callable[[], pd.DataFrame] | None = None,
-) -> Panel:
-    """The panel of `load_sales`.
-
-    Raises:
-        SourceError: See `load_sales`.
-        ContractError: See `load_sales`.
-        QualityError: See `load_sales`.
+def load_panel_from(sales: str, config: DataConfig, **others: Any) -> Panel:
+    """The panel of `load_sales`, which says what may be given and what is raised.
 
     Example:
         >>> import pandas as pd
@@ -54,9 +38,7 @@ def load_panel_from(
         >>> print(panel.censored)  # sold out on the last day
         [[False False False  True]]
     """
-    return load_sales(
-        sales, config, quarantine=quarantine, past=past, anchors=anchors, events=events, simulated=simulated
-    ).panel
+    return load_sales(sales, config, **others).panel
 
 
 @dataclass(frozen=True)
@@ -86,11 +68,9 @@ def load_sales(
     """Read sales, check them against the contract and their own past, and build the panel.
 
     Args:
-        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `completejourney` for the
-            weekly grocery sales of that package, `simulated` for the simulated market, or `etl` for the rows that etl
-            made of the configured tables.
-        config: How the panel is built, and how far sales may lie from their past. The demo's sales are always weekly;
-            a saved panel is returned as built.
+        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `simulated` for the
+            simulated market, or `etl` for the rows that etl made of the configured tables.
+        config: How the panel is built, and how far sales may lie from their past; a saved panel is returned as built.
         quarantine: A folder for the rows that break the contract or that a check sets aside; None fails the load on any
             breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
         past: See `build_panel`: the end of the history, when the sales hold only newer rows.
@@ -112,38 +92,33 @@ def load_sales(
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
         panel = build_panel(simulated(), config, anchors=anchors, events=events)
         return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]))
-    if sales == DEMO:
-        frame = completejourney_sales()
-        panel = build_panel(frame, config.model_copy(update={"period": "week"}), anchors=anchors, events=events)
-        return LoadedSales(_noted(panel, frame.attrs["notes"]))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
     frame = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
     checked = check(frame, where=where, period=config.period)
-    given, others = [str(name) for name in frame.columns if name in COLUMNS], _others(frame)
+    names = [*map(str, frame.columns), *frame.attrs.get("left_out", ())]
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
-        raise refusal(checked, config, where=where)
+        raise ContractError(where, checked.violations)
     judged = judge(
         checked,
         config,
-        given=given,
-        others=others,
+        given=[name for name in names if name in COLUMNS],
+        others=[name for name in names if name not in COLUMNS],
         known=past if known is None else known,
         where=where,
         today=dt.datetime.now(dt.UTC).date(),
     )
     checked = judged.checked
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
-    panel = replace(panel, lineage=lineage)
-    if checked.bad_rows.empty:
-        return LoadedSales(_noted(panel, checked.notes), judged.findings)
-    path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
-    broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
-    notes = (f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *checked.notes)
-    return LoadedSales(_noted(panel, notes), judged.findings)
+    notes = list(checked.notes)
+    if not checked.bad_rows.empty:
+        path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
+        broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
+        notes = [f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes]
+    return LoadedSales(replace(_noted(panel, notes), lineage=lineage), judged.findings)
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
@@ -151,11 +126,6 @@ def _found_before(folder: str) -> tuple[Finding, ...]:
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
     return () if any(one.level == "stop" for one in findings) else tuple(findings)
-
-
-def _others(frame: pd.DataFrame) -> list[str]:
-    unread = frame.attrs.get("left_out", ())
-    return [*(str(name) for name in frame.columns if name not in COLUMNS), *unread]
 
 
 def _noted(panel: Panel, notes: Sequence[str]) -> Panel:

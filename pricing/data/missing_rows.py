@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import lgamma, log
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
@@ -16,11 +15,6 @@ LARGEST_GIVEN = 0.1  # in 20 million times; at least this share present as rows 
 COUNTED = 7  # periods that a stock count is carried forward less sales: closed days, or weekly counts
 _ITERATIONS = 100
 _NAMED = 3  # products named in a message
-_MEANT = {
-    "zeros": "have no row and count as zeros at the last price (data.missing: zero).",
-    "unknown": "have no row between a first and a last one: unknown (data.missing).",
-    "doubted": "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run).",
-}
 
 
 @dataclass(frozen=True)
@@ -38,21 +32,6 @@ class MissingRows:
     units: Floats
     filled: Bools
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DroppedZeros:
-    """Evidence that rows of periods without a sale were left out.
-
-    Attributes:
-        implied: Zero-sale periods expected from the other periods' units, at most those without a row or with a zero.
-        given: Rows with 0 units.
-        mean: Mean units of periods with a sale, weighted by the products' implied zeros.
-    """
-
-    implied: float
-    given: int
-    mean: float
 
 
 def handle_missing_rows(
@@ -88,9 +67,14 @@ def handle_missing_rows(
     gaps = between_rows(present)
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
-        raise MissingRowsError(_refusal(gaps, ids=ids, dates=dates))
-    if config.missing is None and (dropped := dropped_zeros(units, gaps=gaps, own=own)) is not None:
-        raise MissingRowsError(_ask(dropped, gaps, ids=ids))
+        first = int(np.argmax(gaps.any(axis=1)))
+        raise MissingRowsError(
+            f"{_counted(gaps, ids)} have no row between a first and a last one, the first of them {str(ids[first])!r} "
+            f"on {dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set data.missing to "
+            "zero or unknown"
+        )
+    if config.missing is None:
+        _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=ids)
     filled = launched & ~present & (config.missing == "zero")
     zero = (present & (units == 0) & ~(stock <= 0)) | filled  # without opening stock a zero carries no information
     doubted = np.zeros_like(present)
@@ -102,11 +86,11 @@ def handle_missing_rows(
         _doubt(doubted, zero, units > 0, unsure, own=own, config=config)
     filled[:, : own.start] = doubted[:, : own.start] = False
     counted = filled & ~doubted
-    about = [
-        (counted, _MEANT["zeros"]),
-        (gaps & ~filled, _MEANT["unknown"]),
-        (doubted, _MEANT["doubted"]),
-    ]
+    about = (
+        (counted, "have no row and count as zeros at the last price (data.missing: zero)."),
+        (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
+        (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
+    )
     return MissingRows(
         present=(present | filled) & ~doubted,
         units=np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units)),
@@ -145,8 +129,8 @@ def between_rows(present: Bools) -> Bools:
     return np.asarray(~present & before & after)
 
 
-def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | None:
-    """Test whether rows of periods without a sale were left out; None if there is no evidence.
+def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: Strings) -> None:
+    """Stop where rows of periods without a sale seem to be left out.
 
     The number of zero-sale periods is estimated from the units of the others by the zero-truncated Poisson distribution
     (Plackett 1953, doi:10.2307/2333104): with rate λ the mean of a period with a sale is λ / (1 − e^−λ), and each comes
@@ -159,11 +143,17 @@ def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | N
         units: (product, period) units sold; NaN where there is no row.
         gaps: (product, period) from `between_rows`.
         own: The periods to test.
+        ids: (product,) names, for the message.
+
+    Raises:
+        MissingRowsError: They do.
     """
     room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
     sold = np.where(units[:, own] > 0, units[:, own], np.nan)
-    number = np.isfinite(sold).sum(axis=1)
-    counted, mean = _counts(sold)
+    number, step = np.isfinite(sold).sum(axis=1), common_steps(sold)
+    counted = np.isfinite(step)
+    counts = np.nan_to_num(sold / np.where(counted, step, 1.0)[:, None]).astype(np.float64)
+    mean = np.maximum(counts.sum(axis=1) / np.maximum(number, 1), 1.0)
     zeros = (units[:, own] == 0).sum(axis=1)
     rate = mean.copy()
     for _ in range(_ITERATIONS):
@@ -173,17 +163,14 @@ def dropped_zeros(units: Floats, *, gaps: Bools, own: slice) -> DroppedZeros | N
     implied = np.where(counted, np.minimum(due, room.sum(axis=1) + zeros), 0.0)
     total, given = float(implied.sum()), int(zeros[counted].sum())
     if total < LEAST_IMPLIED or given >= LARGEST_GIVEN * total:
-        return None
-    return DroppedZeros(total, given, float(np.average(np.where(counted, mean, 0.0), weights=implied)))
-
-
-def _counts(sold: NDArray[np.floating]) -> tuple[Bools, Floats]:
-    """(product,) whether its sales are counts of some step, and the mean of the positive counts, at least 1."""
-    step = common_steps(sold)
-    counted = np.isfinite(step)
-    counts = np.where(np.isfinite(sold), sold / np.where(counted, step, 1.0)[:, None], 0.0).astype(np.float64)
-    mean = counts.sum(axis=1) / np.maximum(np.isfinite(sold).sum(axis=1), 1)
-    return counted, np.maximum(mean, 1.0)
+        return
+    raise MissingRowsError(
+        f"periods without a sale seem to be left out: {_counted(gaps, ids)} lack a row between a first and a last one. "
+        f"Products that sell {np.average(mean, weights=implied):.1f} units when they sell have about {total:,.0f} "
+        f"periods without a sale among those, and {given:,} rows say so. Left out, they would make demand look larger "
+        "and less elastic than it is. Say in the configuration what an absent row means: data.missing: zero (nothing "
+        "was sold at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
+    )
 
 
 def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slice, config: DataConfig) -> None:
@@ -231,22 +218,3 @@ def _counted(marked: Bools, ids: Strings) -> str:
     named = ", ".join(f"{str(ids[row])!r} {counts[row]:,}" for row in order if counts[row])
     products = f"{int((counts > 0).sum()):,} of {len(ids):,} products"
     return f"{int(counts.sum()):,} product-periods of {products} (most: {named})"
-
-
-def _refusal(gaps: Bools, *, ids: Strings, dates: Days) -> str:
-    product = int(np.argmax(gaps.any(axis=1)))
-    day = dates[int(np.argmax(gaps[product]))]
-    return (
-        f"{_counted(gaps, ids)} have no row between a first and a last one, the first of them {str(ids[product])!r} on "
-        f"{day}, and data.missing is error: add those rows, or set data.missing to zero or unknown"
-    )
-
-
-def _ask(dropped: DroppedZeros, gaps: Bools, *, ids: Strings) -> str:
-    return (
-        f"periods without a sale seem to be left out: {_counted(gaps, ids)} lack a row between a first and a last one. "
-        f"Products that sell {dropped.mean:.1f} units when they sell have about {dropped.implied:,.0f} periods without "
-        f"a sale among those, and {dropped.given:,} rows say so. Left out, they would make demand look larger and less "
-        "elastic than it is. Say in the configuration what an absent row means: data.missing: zero (nothing was sold "
-        "at the last price) or data.missing: unknown (nothing is known: closed, not listed, lost)"
-    )

@@ -1,9 +1,8 @@
 """The panel: validated sales as dense arrays, products × periods, the input of all later stages."""
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -157,13 +156,12 @@ class Panel:
         return replace(self, **{name: getattr(self, name)[rows] for name in (*STATICS, *SERIES)}, parent_ids=parents)
 
 
-def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] = np.save) -> None:
+def save_panel(panel: Panel, folder: str | Path) -> None:
     """Write the panel to a draft folder and rename it into place; an existing panel is replaced.
 
     Args:
         panel: What is saved.
         folder: The new folder, or one that holds a saved panel, which is replaced.
-        write: Writes one array; called as `numpy.save` is.
 
     Raises:
         SourceError: The folder exists and holds no panel, or cannot be written.
@@ -182,51 +180,30 @@ def save_panel(panel: Panel, folder: str | Path, *, write: Callable[..., None] =
     place = Path(folder)
     if place.exists() and not is_panel(place) and not (place.is_dir() and not any(place.iterdir())):
         raise SourceError(f"{place}: holds something that is no panel; give another folder")
+    header = {name: getattr(panel, name) for name in ("period", "holidays_given", "notes")}
+    header |= {"format": FORMAT, "contract": CONTRACT_VERSION, "lineage": dict(panel.lineage)}
+    header["events"] = [[str(value) for value in vars(event).values()] for event in panel.events]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    except OSError as error:
-        raise SourceError(f"{place}: cannot be written ({error.strerror})") from error
-    try:
-        for name in _ARRAYS:
-            write(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
-        if panel.parent_ids is not None:
-            write(draft / f"{PARENTS}.npy", panel.parent_ids, allow_pickle=False)
-        header = {
-            "format": FORMAT,
-            "contract": CONTRACT_VERSION,
-            "period": panel.period,
-            "holidays_given": panel.holidays_given,
-            "notes": list(panel.notes),
-            "lineage": dict(panel.lineage),
-            "events": [[str(value) for value in vars(event).values()] for event in panel.events],
-        }
-        if panel.parent_ids is not None:
-            header[PARENTS] = True
-        (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
-        draft.chmod(0o755)
-        if place.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-            place.replace(old)
-            draft.replace(place)
-            shutil.rmtree(old)
-        else:
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as drafts:
+            draft = Path(drafts) / "new"
+            draft.mkdir()
+            for name in _ARRAYS:
+                np.save(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
+            if panel.parent_ids is not None:
+                np.save(draft / f"{PARENTS}.npy", panel.parent_ids, allow_pickle=False)
+                header[PARENTS] = True
+            (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
+            if place.exists():
+                place.replace(Path(drafts) / "old")
             draft.replace(place)
     except OSError as error:
         raise SourceError(f"{place}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def is_panel(folder: str | Path) -> bool:
     """Whether the folder holds a saved panel's header."""
     return (Path(folder) / HEADER).is_file()
-
-
-def _event(name: str, first: str, last: str, category: str, *numbers: str) -> Event:
-    before, after, overlay = numbers
-    days = np.datetime64(first, "D"), np.datetime64(last, "D")
-    return Event(name, *days, category, int(before), int(after), overlay == "True")
 
 
 def load_panel(folder: str | Path) -> Panel:
@@ -244,15 +221,19 @@ def load_panel(folder: str | Path) -> Panel:
         names = (*_ARRAYS, PARENTS) if header.get(PARENTS) else _ARRAYS
         arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names}
         shape = (len(arrays["product_ids"]), len(arrays["dates"]))
-        wrong = [name for name in SERIES if arrays[name].shape != shape]
-        if wrong:
+        if wrong := [name for name in SERIES if arrays[name].shape != shape]:
             raise SourceError(f"{place}: is damaged: {wrong[0]} has shape {arrays[wrong[0]].shape}, expected {shape}")
         return Panel(
             period=header["period"],
             notes=tuple(header["notes"]),
             holidays_given=header["holidays_given"],
             lineage=header["lineage"],
-            events=tuple(_event(*values) for values in header["events"]),
+            events=tuple(
+                Event(
+                    name, np.datetime64(first), np.datetime64(last), category, int(before), int(after), long == "True"
+                )
+                for name, first, last, category, before, after, long in header["events"]
+            ),
             **arrays,
         )
     except FileNotFoundError as error:

@@ -4,9 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pricing.arrays import Bools
+from pricing.arrays import Bools, Floats
 from pricing.data.findings import ROWS, Found
-from pricing.data.given_rows import LEAST_SEEN, LEAST_TOGETHER, GivenRows, far_off, newest_run, past_range, still_since
+from pricing.data.given_rows import (
+    LEAST_SEEN,
+    LEAST_TOGETHER,
+    LOOKBACK,
+    GivenRows,
+    far_off,
+    newest_run,
+    past_range,
+    still_since,
+)
 from pricing.data.grid import carry
 
 TOGETHER = 0.25, 1.5  # × the range of most products of a category: no clearance of all goes below, no inflation above
@@ -16,22 +25,25 @@ OTHER_UNITS = 8.0  # × or ÷ the usual units of most products of a category: Bl
 LEAST_UNITS = 160  # that products sell together on such days, for a fraction of them to be no chance
 FAR_COMPETITOR = 20.0  # × or ÷ the own price: another unit or pack
 EQUAL = 0.005  # relative difference of prices that are equal but for rounding
+PRICES = ("price", "list_price", "unit_cost")
 
 
 def price_unit(sales: GivenRows) -> Iterator[Found]:
     """Find the day from which most prices of a category, or of the shop, are of another unit, pack or tax."""
-    for column in ("price", "list_price", "unit_cost"):
-        at = _together(sales, column) if column in sales.columns else np.zeros((1, 1), dtype=np.bool_)
-        if at.any():
+    for column in PRICES:
+        if column in sales.columns and (at := _together(sales, column)).any():
             first = int(np.argmax(at.any(axis=0)))
-            moved = at[:, first] & (sales.grid.latest[:, first - 1] >= 0)
-            before = carry(sales.columns[column], sales.grid.latest)[:, first - 1]
-            factor = np.nanmedian(sales.columns[column][moved, first] / before[moved])
+            factor = np.nanmedian((sales.columns[column] / _before(sales, sales.columns[column]))[at[:, first], first])
             text = f"{column} of {int(at[:, first].sum()):,} products is about {factor:.3g} times what it was before"
             yield sales.found("stop", at, text, column=column)
             return
     yield from _unit_not_as_read(sales)
     yield from _net_of_tax(sales)
+
+
+def _before(sales: GivenRows, values: Floats) -> Floats:
+    """(product, period) the value on the row before; NaN where there is none."""
+    return carry(values, np.pad(sales.grid.latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1))
 
 
 def _together(sales: GivenRows, column: str) -> Bools:
@@ -58,15 +70,14 @@ def _unit_not_as_read(sales: GivenRows) -> Iterator[Found]:
     if known is None:
         return
     _, here, there = np.intersect1d(grid.dates[grid.own], known.dates, return_indices=True)
-    ids, rows, others = np.intersect1d(grid.ids, known.product_ids, return_indices=True)
-    at = np.zeros_like(grid.present)
-    at[np.ix_(rows, here + grid.own.start)] = known.present[np.ix_(others, there)]
-    at &= grid.present
-    if len(ids) < LEAST_TOGETHER or at.any(axis=1).sum() < LEAST_TOGETHER:
+    _, rows, others = np.intersect1d(grid.ids, known.product_ids, return_indices=True)
+    read = np.full(grid.present.shape, np.nan)
+    read[np.ix_(rows, here + grid.own.start)] = np.where(known.present, known.price, np.nan)[np.ix_(others, there)]
+    ratio = sales.columns["price"] / read
+    at = np.isfinite(ratio)
+    if at.any(axis=1).sum() < LEAST_TOGETHER:
         return
-    before = np.full(at.shape, np.nan)
-    before[np.ix_(rows, here + grid.own.start)] = known.price[np.ix_(others, there)]
-    factor = float(np.median((sales.columns["price"] / before)[at]))
+    factor = float(np.median(ratio[at]))
     if not TOGETHER[0] < factor < TOGETHER[1]:
         text = f"price is about {factor:.3g} times what the champion has read of the same days"
         yield sales.found("stop", at, text, column="price")
@@ -74,46 +85,39 @@ def _unit_not_as_read(sales: GivenRows) -> Iterator[Found]:
 
 def _net_of_tax(sales: GivenRows) -> Iterator[Found]:
     """Find the day from which prices are a like part of what they were, list prices too, and by no round cut."""
-    last = np.pad(sales.grid.latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    ratio = sales.columns["price"] / carry(sales.columns["price"], last)
+    ratio = sales.columns["price"] / _before(sales, sales.columns["price"])
     if "is_promo" in sales.columns:
         ratio[sales.columns["is_promo"] > 0] = np.nan
     listed = sales.columns.get("list_price", np.full_like(ratio, np.nan))
+    cuts = listed / _before(sales, listed)
     for now in range(sales.since, ratio.shape[1]):
         moved = ratio[:, now][np.isfinite(ratio[:, now])]
         factor = float(np.median(moved)) if len(moved) > LEAST_TOGETHER else 1.0
         alike = np.abs(ratio[:, now] / factor - 1) <= 2 * EQUAL
         if not 0.74 < factor < 0.97 or alike.sum() <= 0.6 * len(moved):
             continue
-        cuts = listed[alike, now] / carry(listed, last)[alike, now]
-        cuts = cuts[np.isfinite(cuts)]
-        if len(cuts):
-            tax = abs(np.median(cuts) / factor - 1) <= 2 * EQUAL
-        else:
-            tax = abs(factor * 20 - round(factor * 20)) > 20 * EQUAL  # a sale is of 10, 15 or 20 %
-        if tax:
-            at = np.zeros_like(sales.grid.present)
-            at[:, now] = alike
+        cut = cuts[alike, now][np.isfinite(cuts[alike, now])]
+        listed_too = len(cut) and abs(np.median(cut) / factor - 1) <= 2 * EQUAL
+        if listed_too or (not len(cut) and abs(factor * 20 - round(factor * 20)) > 20 * EQUAL):  # no 10, 15 or 20 % off
             text = f"price of {int(alike.sum()):,} products is {factor:.3f} times that of the day before, all alike"
+            at = alike[:, None] & (np.arange(ratio.shape[1]) == now)
             yield sales.found("stop", at, text, column="price")
             return
 
 
 def price_outlier(sales: GivenRows) -> Iterator[Found]:
     """Find single prices far outside the product's own past."""
-    for column in ("price", "list_price", "unit_cost"):
+    limits = {"low": np.log(ALONE[0]), "high": np.log(ALONE[1]), "past": sales.past}
+    for column in PRICES:
         if column not in sales.columns:
             continue
-        logs, limits = sales.logs(column), {"low": np.log(ALONE[0]), "high": np.log(ALONE[1])}
-        at = far_off(logs, **limits, past=sales.past) & (sales.numbers >= 0)
+        logs = sales.logs(column)
+        at = far_off(logs, **limits) & (sales.numbers >= 0)
         if at.any():  # without what most products did together, such as a new currency
-            before = carry(logs, np.pad(sales.grid.latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1))
-            shift = np.where(_together(sales, column), np.nan_to_num(logs - before), 0.0)
-            at &= far_off(logs - np.cumsum(shift, axis=1), **limits, past=sales.past)
+            shift = np.where(_together(sales, column), np.nan_to_num(logs - _before(sales, logs)), 0.0)
+            at &= far_off(logs - np.cumsum(shift, axis=1), **limits)
         if at.any():
-            text = (
-                f"{column} is over {ALONE[1]:g} times, or under {ALONE[0]:g} times, all that the product asked before"
-            )
+            text = f"{column} is over {ALONE[1]:g} times, or under {ALONE[0]:g} times, all that it was before"
             yield sales.found("set_aside", at, text, column=column, aside=column if column == "unit_cost" else ROWS)
 
 
@@ -123,28 +127,26 @@ def units(sales: GivenRows) -> Iterator[Found]:
     if at.any():
         text = f"units are over {MANY_UNITS:g} times the most that the product sold before"
         yield sales.found("set_aside", at, text, column="units_sold", aside=ROWS)
-    few_before: set[str] = set()
-    units = sales.columns["units_sold"]
+    sold = sales.columns["units_sold"]
     # As dear as in its past, not advertised, and in stock:
     plain = sales.logs("price") > past_range(sales.logs("price"), sales.past)[1] + np.log(0.9)
     if "is_promo" in sales.columns:
         plain &= ~(sales.columns["is_promo"] > 0)
     if "stock" in sales.columns:
         plain &= sales.columns["stock"] != 0
-    open_days = sales.grid.present.any(axis=0) & ~sales.calendar & ~sales.flagged
-    for now in np.flatnonzero(open_days[sales.since :]) + sales.since:
-        such = sales.such_days(int(now))
-        such = such[open_days[such]]
+    few_before = set[str]()
+    for now in np.flatnonzero(sales.open_days[sales.since :]) + sales.since:
+        such = np.arange(now - sales.phases, -1, -sales.phases)[:LOOKBACK]
+        such = such[sales.open_days[such]]
         if len(such) < LEAST_SEEN:
             continue
-        usual = np.median(np.nan_to_num(units[:, such]), axis=1)
-        told = plain[:, now] & (usual >= 1)
-        few_now = set[str]()
+        usual = np.median(np.nan_to_num(sold[:, such]), axis=1)
+        told, few_now = plain[:, now] & (usual >= 1), set[str]()
         for name, members in sales.groups():
             some = members[told[members]]
             if len(some) < LEAST_TOGETHER:
                 continue
-            ratio, total = units[some, now] / usual[some], float(units[some, now].sum() / usual[some].sum())
+            ratio, total = sold[some, now] / usual[some], float(sold[some, now].sum() / usual[some].sum())
             many = total > OTHER_UNITS and 2 * (ratio > OTHER_UNITS / 2).sum() > len(some)
             few = 0 < total * OTHER_UNITS < 1 and 2 * (ratio * OTHER_UNITS / 2 < 1).sum() > len(some)
             if few and usual[some].sum() >= LEAST_UNITS:  # a shop may be closed for one day
@@ -173,15 +175,14 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
     if at.any():
         text = "comp_price is far outside what it was before, or can be beside the own price"
         yield sales.found("set_aside", at, text, column="comp_price", aside="comp_price")
-    ratio = logs - own
-    known = np.isfinite(ratio)
+    known = np.isfinite(logs - own)
     days = np.flatnonzero(known.any(axis=0))
-    same = (known & (np.abs(ratio) <= EQUAL)).sum(axis=0) >= 0.95 * known.sum(axis=0)
+    same = (known & (np.abs(logs - own) <= EQUAL)).sum(axis=0) >= 0.95 * known.sum(axis=0)
     newest = newest_run(same[days])
     if newest >= 4 * sales.phases and known[:, days[-newest:]].sum() >= LEAST_TOGETHER * newest:
         text = f"comp_price is the own price on the newest {newest:,} {sales.period}s"
         yield sales.whole("set_aside", text, since=int(days[-newest]), aside="comp_price")
-    fresh = known & ~(sales.columns.get("comp_price_age", np.zeros_like(ratio)) > 0)  # an old price says so itself
+    fresh = known & ~(sales.columns.get("comp_price_age", np.zeros_like(own)) > 0)  # an old price says so itself
     yield from frozen(sales, "comp_price", fresh)
 
 

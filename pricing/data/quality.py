@@ -1,12 +1,12 @@
-"""Find what is probably wrong with sales that keep the contract: one table of ten checks.
+"""Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
 
-    check_sales(rows, config, known=None, given=(), others=(), bad_days=None, today=None) -> list[Finding]
+    judge(checked, config, given=…, known=None, today=None) -> Judged(findings, checked, unknown)
     Finding(check, level, products, rows, first, last, example, sentence, advice)
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, the rest goes on and a person should
 look; `note`: it is said. A person accepts a finding by `data.quality.accept` ({check: last day}), which makes a note of
-it. No check depends on the currency, and none changes the rows.
+it. No check depends on the currency, and none changes the rows that it is given.
 """
 
 import datetime as dt
@@ -16,28 +16,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from pricing.arrays import Bools, Days
+from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
-from pricing.data.findings import ROWS, Finding, Found, Level, ordered
-from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, newest_run
+from pricing.data import coerce
+from pricing.data.contract import Checked
+from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
+from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
+from pricing.data.grid import days_of
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.data.price_checks import competitor, frozen, price_outlier, price_unit, units
-from pricing.errors import nearest
+from pricing.errors import ContractError, Violation, nearest
 
 FEWEST = 0.7  # of the fewest of the last eight such weekdays: chance is in those eight; a third less is a fault
 QUIET = 7  # rows with a sale that such weekdays had at least, for a day without any to be lost and no chance
-LATE = 3  # newest days that may be incomplete; older ones count as they are
 LASTING = 2  # days after which missing values are a fault: on one day a source may have failed to answer
 ACTIVE, ALMOST_EVERY = 28, 0.8  # periods, and the share of them with a row, of a product that is sold every day
 NEW_IDS = 0.2  # share of the products that end where as many begin: a range changes more slowly
-AHEAD = 7  # days without rows after which later dates are looked at for swapped day and month
-OLD = 60  # days after which sales are a history to learn from, and no feed that has stopped
+STALE, OLD = 3, 60  # periods and days without new sales between which a feed has stopped; longer, they are a history
 SHORT = 56  # days of history below which little can be learnt
+LEAST_BAD = 2  # so many bad rows are no reason to stop, however few rows there are
+LEFT_OUT = "data.quality.leave_out"
 NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
 
 
 def _lost_days(sales: GivenRows) -> Iterator[Found]:
-    present, usable = sales.grid.present, ~(sales.calendar | sales.flagged)
+    present, usable = sales.grid.present, ~sales.odd
     counts = present.sum(axis=0)
     low, usual = sales.less_than_usual(counts.astype(float), usable=usable, share=FEWEST)
     with np.errstate(invalid="ignore"):
@@ -49,37 +52,24 @@ def _lost_days(sales: GivenRows) -> Iterator[Found]:
         (own & (counts > 0) & (sold == 0) & (selling >= QUIET), "report 0 units for every product"),
     ):
         if at.any():
-            day = str(sales.grid.dates[np.argmax(at)])
-            text = f"{int(at.sum()):,} {sales.period}s {what}"
-            yield sales.found("set_aside", np.broadcast_to(at, present.shape), text, aside=ROWS, example=day)
+            first = str(sales.grid.dates[np.argmax(at)])
+            yield sales.days(at, f"{int(at.sum()):,} {sales.period}s {what}", example=first)
     newest = newest_run(low & (counts > 0))
-    if not newest:
-        return
-    missing = _missing_products(sales, len(counts) - newest)
-    if missing.any():
-        text = f"{int(missing.any(axis=1).sum()):,} products that had a row almost every {sales.period} have none now"
-        yield sales.found("set_aside", missing, text, aside=ROWS)
-        return
-    since = len(counts) - min(newest, max(1, LATE // STEP_DAYS[sales.period]))
-    cells = np.zeros_like(present)
-    cells[:, since:] = True
-    text = f"{sales.grid.dates[since]} has {counts[since]:,} rows, such {sales.period}s had {usual[since]:,.0f} or more"
-    yield sales.found("set_aside", cells, text, aside=ROWS)
+    if newest == 1:
+        text = f"{sales.grid.dates[-1]} has {counts[-1]:,} rows, such {sales.period}s had {usual[-1]:,.0f} or more"
+        yield sales.days(np.arange(len(counts)) == len(counts) - 1, text)
+    elif newest:
+        since = len(counts) - newest
+        absent = ~present & (np.arange(len(counts)) >= since) & _sold_every_day(present, since)[:, None]
+        text = f"{int(absent.any(axis=1).sum()):,} products that had a row almost every {sales.period} lack rows now"
+        if absent.any():
+            yield sales.found("set_aside", absent, text, aside=ROWS)
 
 
-def _missing_products(sales: GivenRows, first: int) -> Bools:
-    """(product, period) cells of products sold every day that have no row since `first`, where they are too many.
-
-    Days that are read before they are complete lack other products each; one such day alone tells nothing.
-    """
-    present = sales.grid.present
-    base = present[:, max(0, first - ACTIVE) : first]
-    active = base[:, base.any(axis=0)].sum(axis=1) >= max(1.0, ALMOST_EVERY * base.any(axis=0).sum())
-    missing = active & ~present[:, first:].any(axis=1)
-    each = (active[:, None] & ~present[:, first:]).sum(axis=0).min()
-    many = missing.sum() > (1 - FEWEST) * active.sum() and 2 * missing.sum() > each and present.shape[1] - first > 1
-    cells: Bools = (np.arange(present.shape[1]) >= first) & (missing & many)[:, None]
-    return cells
+def _sold_every_day(present: Bools, now: int) -> Bools:
+    """(product,) whether a product had a row on almost every one of the last days before a period."""
+    base = present[:, max(0, now - ACTIVE) : now]
+    return np.asarray(base.sum(axis=1) >= max(1.0, ALMOST_EVERY * base.any(axis=0).sum()))
 
 
 def _lost_columns(sales: GivenRows) -> Iterator[Found]:
@@ -97,10 +87,8 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
     if "stock" in filled:
         filled["stock is 0"] = present & ~(sales.columns["stock"] == 0)
     for name, cells in {**filled, "category": sales.categorised}.items():
-        share = cells.sum(axis=0) / rows
-        low, _ = sales.less_than_usual(share, usable=there, share=FEWEST)
-        newest = newest_run(low[there])
-        zero = name == "stock is 0"
+        low, _ = sales.less_than_usual(cells.sum(axis=0) / rows, usable=there, share=FEWEST)
+        newest, zero = newest_run(low[there]), name == "stock is 0"
         if newest or (zero and low.any()):
             text = name if zero else f"{name} is missing"
             level: Level = "set_aside" if newest >= min(LASTING, sales.phases) or zero else "note"
@@ -130,12 +118,10 @@ def _renamed_ids(sales: GivenRows) -> Iterator[Found]:
     present, known = sales.grid.present, sales.known
     began, last = np.argmax(present, axis=1), sales.grid.latest[:, -1]
     for now in range(max(sales.since, 2 * LEAST_ROWS), present.shape[1]):
-        base = present[:, max(0, now - ACTIVE) : now]
-        active = base.sum(axis=1) >= max(1.0, ALMOST_EVERY * base.any(axis=0).sum())
+        active = _sold_every_day(present, now)
         gone, new = active & (last < now), (began == now) & present[:, now]
         if min(gone.sum(), new.sum()) > NEW_IDS * max(1, int(active.sum())):
-            at = np.zeros_like(present)
-            at[:, now] = new
+            at = new[:, None] & (np.arange(present.shape[1]) == now)
             text = f"{int(gone.sum()):,} products end and {int(new.sum()):,} others begin on one day"
             yield sales.found("stop", at, text, example=f"{str(sales.grid.ids[gone][0])!r} gone")
             return
@@ -160,72 +146,33 @@ def _duplicates(sales: GivenRows) -> Iterator[Found]:
 
 
 def _dates(sales: GivenRows) -> Iterator[Found]:
-    grid, step = sales.grid, STEP_DAYS[sales.period]
-    days = grid.dates[grid.present.any(axis=0)]
-    found = swapped_dates(days, sales.bad_days, step=step)
-    if found is not None:
-        yield Found(found)
+    """Find a feed that has stopped; rows in the future are set aside before all checks."""
+    if sales.today is None or sales.known is None:
         return
-    if sales.today is None:
-        return
-    today = np.datetime64(sales.today, "D")
-    ahead = np.broadcast_to(grid.dates > today + 1, grid.present.shape) & grid.present
-    late = int((today - days[-1]).astype(int))
-    if ahead.any():
-        yield sales.found("set_aside", ahead, "rows lie in the future", aside=ROWS)
-    elif sales.known is not None and LATE * step < late < OLD:
-        first, last = str(days[-1] + step), str(today)
-        text = f"the newest sales are of {days[-1]}, {late} days ago"
-        yield Found(Finding("", "set_aside", first=first, last=last, sentence=text))
-
-
-def swapped_dates(days: Days, bad_days: Days, *, step: int) -> Finding | None:
-    """The finding that the newest rows bear dates whose day and month are swapped; None where they do not.
-
-    Such rows lie far ahead, or on days that have their rows already.
-
-    Args:
-        days: (day,) ascending days with rows that satisfy the contract.
-        bad_days: Days of rows that break it.
-        step: Days of a period.
-    """
-    gaps = np.flatnonzero(np.diff(days).astype(np.int64) > max(AHEAD, 2 * step))
-    gaps = gaps[len(days) - 1 - gaps <= ACTIVE]
-    last = days[gaps[0]] if len(gaps) else days[-1]
-    ahead = np.union1d(days[days > last], bad_days)
-    swapped = [(day, other) for day in ahead if (other := _swapped(day)) is not None]
-    due = [(day, other) for day, other in swapped if 0 < (other - last).astype(int) <= AHEAD + len(ahead)]
-    if not due or 2 * len(due) < len(ahead):
-        return None
-    day, other = min(due, key=lambda pair: pair[1])
-    text = f"after {last} come rows of {day}, which with day and month swapped would be {other}"
-    return Finding("dates", "stop", first=str(other), last=str(days[-1]), sentence=text)
-
-
-def _swapped(day: "np.datetime64") -> "np.datetime64 | None":
-    """The day with day and month swapped; None where that is no other day."""
-    year, month, number = str(day).split("-")
-    return np.datetime64(f"{year}-{number}-{month}", "D") if int(number) <= 12 and number != month else None
+    newest, step, today = sales.grid.dates[-1], STEP_DAYS[sales.period], np.datetime64(sales.today, "D")
+    late = int((today - newest).astype(int))
+    if STALE * step < late < OLD:
+        text = f"the newest sales are of {newest}, {late} days ago"
+        yield Found(Finding("", "set_aside", first=str(newest + step), last=str(today), sentence=text))
 
 
 def _coverage(sales: GivenRows) -> Iterator[Found]:
     present, periods = sales.grid.present, sales.grid.present.shape[1]
-    if (days := periods * STEP_DAYS[sales.period]) < SHORT and sales.known is None:
+    days = periods * STEP_DAYS[sales.period]
+    if days < SHORT and sales.known is None:
         yield sales.whole("note", f"there are only {days} days: most products will be priced by what others teach")
     sold = (sales.columns["units_sold"] > 0).any(axis=0)
     weekday = np.arange(periods) % sales.phases
     often = np.bincount(weekday, weights=sold) > np.bincount(weekday) / 2  # no closing day
-    closed = ~sold & often[weekday] & ~sales.calendar
+    closed = ~sold & often[weekday] & ~sales.odd
     times = int((closed[1:] & ~closed[:-1]).sum())
     if times >= LEAST_TOGETHER and 2 * (sold & sales.calendar).sum() > sales.calendar.sum():
-        text = (
-            f"nothing was sold on {int(closed.sum()):,} days that are no holidays of data.country, but on most that are"
-        )
+        text = f"nothing was sold on {closed.sum():,} days that are no holidays of data.country, but on most that are"
         yield sales.found("note", np.broadcast_to(closed, present.shape), text)
     for name in ("is_promo", "stock"):
         values = sales.columns.get(name, np.full((1, 1), np.nan))
         known, zero = np.isfinite(values), name == "stock"
-        if len(sales.grid.dates) * STEP_DAYS[sales.period] >= WINDOW_DAYS and known.any() and not np.ptp(values[known]):
+        if days >= WINDOW_DAYS and known.any() and not np.ptp(values[known]):
             empty = zero and not values[known].any()
             text = f"{name} is {values[known][0]:g} on every row that has it, and says nothing"
             yield sales.found("set_aside" if empty else "note", known, text, aside=name if empty else "")
@@ -251,68 +198,20 @@ class Check:
 
 
 CHECKS = (
-    Check(
-        "dates", "stop", _dates, "Write dates as YYYY-MM-DD, of days that are over; look at the feed where none come"
-    ),
+    Check("dates", "set_aside", _dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
     Check("price_unit", "stop", price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
     Check("price_outlier", "set_aside", price_outlier, "Look at the rows that were set aside, and mend the feed"),
     Check("units", "stop", units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
-    Check(
-        "lost_days", "set_aside", _lost_days, "Read these days again when they are complete; closed days need nothing"
-    ),
+    Check("lost_days", "set_aside", _lost_days, "Read these days again when they are complete; closed days are fine"),
     Check("lost_columns", "stop", _lost_columns, "Deliver the column as before, under the contract's name"),
-    Check(
-        "renamed_ids", "stop", _renamed_ids, "Deliver the former ids, or give the history the new ones and train anew"
-    ),
+    Check("renamed_ids", "stop", _renamed_ids, "Deliver the former ids, or rename the history and train anew"),
     Check("duplicates", "note", _duplicates, "They are learnt as different ones: write each in one way"),
-    Check(
-        "competitor", "set_aside", competitor, "Look at the feed of competitor prices: unit, pack, copies, old prices"
-    ),
-    Check(
-        "coverage", "set_aside", _coverage, "Give a longer history, data.country, and only columns that are filled in"
-    ),
+    Check("competitor", "set_aside", competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
+    Check("coverage", "set_aside", _coverage, "Give a longer history, data.country, and only columns that are filled"),
 )
 
 
-def check_sales(
-    rows: pd.DataFrame,
-    config: DataConfig,
-    *,
-    known: Panel | None = None,
-    given: Sequence[str] = (),
-    others: Sequence[str] = (),
-    bad_days: Days | None = None,
-    today: dt.date | None = None,
-) -> list[Finding]:
-    """Run the ten checks. Pure; the rows are not modified.
-
-    Args:
-        rows: Rows that satisfy the contract, one per product and period.
-        config: The grain, the country, and what a person accepts.
-        known: The end of the history that the champion has read.
-        given: The contract's columns that the sales have; those of `rows` when empty.
-        others: Their other columns.
-        bad_days: Days of rows that break the contract.
-        today: The day of the check; absent: no row is in the future, and none is old.
-
-    Returns:
-        The findings, the gravest first.
-
-    Example:
-        >>> import pandas as pd
-        >>> from pricing.config import load_config
-        >>> from pricing.data.quality import check_sales
-        >>> days = pd.date_range("2026-01-05", periods=80)
-        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
-        >>> sales.loc[70, "price"] = 499.0
-        >>> [(one.check, one.level, one.first) for one in check_sales(sales, load_config().data)]
-        [('price_outlier', 'set_aside', '2026-03-16')]
-    """
-    sales = GivenRows.of(rows, config, known=known, given=given, others=others, bad_days=bad_days, today=today)
-    return ordered(one.finding for one in look(sales, config.quality.accept))
-
-
-def look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
+def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
     """Run the checks on rows laid out; what a person accepts is a note, and sets nothing aside.
 
     After a finding that stops only such are told: the others see the same fault from another side.
@@ -327,5 +226,153 @@ def look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
             if stopped and one.level != "stop":
                 continue
             stopped = one.level == "stop"
-            open_days = sales.grid.dates.astype(str) > until
-            yield Found(one, {name: cells & open_days for name, cells in found.cells.items()})
+            cells = None if found.cells is None else found.cells & (sales.grid.dates.astype(str) > until)
+            yield Found(one, found.aside, cells)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows after the checks.
+
+    Attributes:
+        findings: What was found, the gravest first.
+        checked: The rows to go on with; those set aside are among its bad rows.
+        unknown: (cell,) product and day of cells of which nothing is known, whatever an absent row means.
+    """
+
+    findings: tuple[Finding, ...]
+    checked: Checked
+    unknown: tuple[Strings, Days]
+
+
+def judge(
+    checked: Checked,
+    config: DataConfig,
+    *,
+    given: Sequence[str],
+    others: Sequence[str] = (),
+    known: Panel | None = None,
+    where: str = "the sales",
+    today: dt.date | None = None,
+) -> Judged:
+    """Run the ten checks on rows, and set aside what they say.
+
+    Args:
+        checked: Result of the contract's check; not modified.
+        config: The grain, the country, days that a person leaves out, and what is accepted.
+        given: Columns of the contract that the sales have.
+        others: Their other columns.
+        known: The end of the history that the champion has read.
+        where: Name of the sales in messages.
+        today: The day of the load; absent: no row is in the future, and none is old.
+
+    Raises:
+        ContractError: The configuration leaves out all days, or all lie in the future.
+        QualityError: A finding stops, or more is set aside than a sound feed has faults.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pricing.config import load_config
+        >>> from pricing.data.contract import check
+        >>> from pricing.data.quality import judge
+        >>> days = pd.date_range("2026-01-05", periods=80)
+        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
+        >>> sales.loc[70, "price"] = 499.0
+        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, given=list(sales))
+        >>> [(one.check, one.level, one.first) for one in judged.findings]
+        [('price_outlier', 'set_aside', '2026-03-16')]
+    """
+    days = _bad_days(checked)
+    last = str(days.max()) if len(days) else ""
+    findings = [replace(one, level="set_aside", last=last) for one in contract_findings(checked.violations)]
+    if today is not None:
+        ahead = days_of(checked.clean["date"]) > np.datetime64(today, "D") + 1
+        checked = _without_days(checked, ahead, "dates", "set_aside", findings)
+    total, broken, bad = len(checked.clean) + len(checked.bad_rows), len(checked.bad_rows), _bad_days(checked)
+    notes: list[Finding] = []
+    checked = _without_days(checked, left_out(days_of(checked.clean["date"]), config), LEFT_OUT, "note", notes)
+    if checked.clean.empty:
+        none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
+        raise ContractError(where, [*checked.violations, none])
+    sales = GivenRows.of(checked.clean, config, given=given, others=others, known=known, today=today)
+    unknown = left_out(sales.grid.dates, config) | _cells(checked.bad_rows, sales)
+    frame, rules = checked.clean, dict[str, Bools]()
+    marked = np.zeros(len(frame), dtype=np.bool_)
+    for found in _look(sales, config.quality.accept):
+        findings.append(found.finding)
+        if not found.aside or found.cells is None:
+            continue
+        rows = np.zeros(len(frame), dtype=np.bool_)
+        rows[sales.numbers[found.cells & (sales.numbers >= 0)]] = True
+        if found.aside == ROWS:
+            unknown = unknown | found.cells
+            rules[f"{found.finding.check}: {found.finding.sentence}"] = rows
+            marked |= rows & (found.finding.check != "lost_days")  # which are no fault of their rows
+        else:
+            frame = frame.assign(**{found.aside: frame[found.aside].mask(rows)})
+    since = sales.grid.dates[sales.since]
+    newest = days_of(frame["date"]) >= since
+    limit = config.quality.most_set_aside
+    findings += _too_many(int(marked.sum()) + broken, total, "rows", limit)
+    recent = int((marked & newest).sum()) + int((bad >= since).sum())
+    findings += _too_many(recent, int(newest.sum()), f"rows since {since}", limit)
+    findings += notes
+    if any(one.level == "stop" for one in findings):
+        raise QualityError(where, findings)
+    checked, left = replace(checked, clean=frame), np.arange(len(frame))
+    for rule, rows in rules.items():
+        if rows[left].any():
+            checked, left = checked.without(rows[left], rule=rule), left[~rows[left]]
+    unknown[:, : sales.grid.own.start] = False
+    product, period = np.nonzero(unknown)
+    return Judged(ordered(findings), checked, (sales.grid.ids[product], sales.grid.dates[period]))
+
+
+def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
+    """What stops sales that break the contract, where nothing is set aside: one finding per rule."""
+    return [
+        Finding(
+            "contract",
+            "stop",
+            rows=one.count,
+            example=one.first,
+            sentence=f"{one.rule}: {one.count:,} rows" if one.count else one.rule,
+            advice="Mend them; README.md lists the columns",
+        )
+        for one in violations
+    ]
+
+
+def _bad_days(checked: Checked) -> Days:
+    """(row,) days of the bad rows, those that can be read."""
+    if checked.bad_rows.empty or "date" not in checked.bad_rows:
+        return np.zeros(0, dtype="datetime64[D]")
+    days: Days = coerce.days(checked.bad_rows["date"]).values
+    return days[~np.isnat(days)]
+
+
+def _without_days(checked: Checked, marked: Bools, check: str, level: Level, findings: list[Finding]) -> Checked:
+    """Set aside the rows of some days, and say so."""
+    if not marked.any():
+        return checked
+    days = days_of(checked.clean["date"])[marked]
+    text = f"{len(np.unique(days)):,} days {'lie in the future' if check == 'dates' else 'are left out'}"
+    advice = next((one.advice for one in CHECKS if one.name == check), "")
+    findings.append(Finding(check, level, 0, len(days), str(days.min()), str(days.max()), "", text, advice))
+    return replace(checked.without(marked, rule=f"{check}: {text}"), violations=checked.violations)
+
+
+def _cells(bad: pd.DataFrame, sales: GivenRows) -> Bools:
+    """(product, period) cells whose row is set aside, and so no row of 0 units either."""
+    if bad.empty or not {"date", "product_id"} <= set(bad.columns):
+        return np.zeros_like(sales.grid.present)
+    names = coerce.names(bad["product_id"].astype(object))
+    ids = np.array([*names.names, ""], dtype=np.str_)[names.values]
+    return sales.grid.marked(ids, coerce.days(bad["date"]).values)
+
+
+def _too_many(bad: int, rows: int, which: str, limit: float) -> list[Finding]:
+    if bad <= max(LEAST_BAD, limit * rows):
+        return []
+    text = f"{bad:,} of {rows:,} {which} are bad, {bad / rows:.1%}; up to {limit:.0%} may be set aside"
+    return [Finding("contract", "stop", rows=bad, sentence=text, advice="Mend the feed: the rest is no fair sample")]

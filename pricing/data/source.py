@@ -4,7 +4,6 @@ A frame that comes from here says in its `attrs` what was not read: `left_out`, 
 for, and `damaged`, (line number, text) of CSV lines whose number of fields is not the header's.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 
 from pricing.config_models import SQL_SECONDS
 from pricing.csv_text import unquote_formulas
-from pricing.data.databases import Database, find_table, is_query, one_statement, open_database
+from pricing.data.databases import find_table, is_query, open_database, select
 from pricing.data.etl_output import read_etl_rows
 from pricing.data.files import HEAD, open_filesystem, what_is
 from pricing.errors import ETL, SourceError, first_line
@@ -28,10 +27,8 @@ _SQL_ROWS = 100_000  # rows fetched at once
 _TEXTS = ("product_id", "category", "parent_id")  # never numbers, whatever they look like: 00123 is not 123
 
 
-def read_sales(
-    where: str, *, columns: Sequence[str] | None = None, texts: Sequence[str] = (), sql_seconds: float = SQL_SECONDS
-) -> pd.DataFrame:
-    """Reads raw rows.
+def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds: float = SQL_SECONDS) -> pd.DataFrame:
+    """Read raw rows.
 
     Args:
         where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
@@ -39,8 +36,7 @@ def read_sales(
             tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
             the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
-        texts: Further columns of a CSV file that are read as they are written, whatever they look like.
-        sql_seconds: How long each statement may take on those.
+        sql_seconds: How long each statement may take on PostgreSQL and SQLite.
 
     Raises:
         SourceError: There is nothing there, it is not what its name says, or it cannot be read.
@@ -49,40 +45,32 @@ def read_sales(
         return _read_sql(where, columns, seconds=sql_seconds)
     if where == ETL:
         return read_etl_rows(columns)
-    filesystem, path = open_filesystem(where)
+    store, path = open_filesystem(where)
     try:
-        info = filesystem.get_file_info(path)
+        info = store.get_file_info(path)
         if info.type == pa.fs.FileType.NotFound:
             raise SourceError(f"{where}: does not exist")
         if info.type == pa.fs.FileType.Unknown:  # to read a pipe would wait for a writer, for ever
             raise SourceError(f"{where}: is a pipe, socket or device; expected a file or a folder")
         if info.type == pa.fs.FileType.Directory:
-            table = _read_parquet_folder(filesystem, path, columns)
-        elif info.size == 0:
+            return _read_parquet_folder(store, path, columns)
+        if info.size == 0:
             raise SourceError(f"{where}: is empty (0 bytes)")
-        elif path.endswith((".csv", ".csv.gz")):
-            return _read_csv(filesystem, path, where=where, columns=columns, texts=(*_TEXTS, *texts))
-        elif path.endswith(".parquet"):
-            table = _read_parquet(filesystem, path, where=where, columns=columns)
-        else:
+        if path.endswith((".csv", ".csv.gz")):
+            return _read_csv(store, path, where=where, columns=columns)
+        if not path.endswith(".parquet"):
             raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
+        return _scan(pa.dataset.dataset(path, filesystem=store, format="parquet"), columns)
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{where}: cannot be read: {first_line(error)}") from error
-    return table
 
 
-def _read_csv(
-    filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None, texts: Sequence[str]
-) -> pd.DataFrame:
+def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
     compression = "gzip" if path.endswith(".gz") else None
-    with filesystem.open_input_stream(path, compression=compression) as stream:
-        head = stream.read(HEAD)
-    header = _csv_header(head, where)
-    wanted, left_out = _wanted(header, columns)
-    convert = pa.csv.ConvertOptions(
-        column_types={name: pa.string() for name in texts},
-        include_columns=wanted if left_out and len(set(header)) == len(header) else None,
-    )
+    with store.open_input_stream(path, compression=compression) as stream:
+        holds = what_is(stream.read(HEAD))
+    if holds is not None:
+        raise SourceError(f"{where}: is called CSV but holds {holds}")
     damaged: list[tuple[int, str]] = []
 
     def note(row: Any) -> str:
@@ -90,14 +78,13 @@ def _read_csv(
         return "skip"
 
     def parse(*, tolerant: bool) -> Any:
-        with filesystem.open_input_stream(path, compression=compression) as stream:
+        handler = note if tolerant else None
+        with store.open_input_stream(path, compression=compression) as stream:
             return pa.csv.read_csv(
                 stream,
                 read_options=pa.csv.ReadOptions(use_threads=not tolerant),  # only one thread can number its lines
-                parse_options=pa.csv.ParseOptions(
-                    newlines_in_values=True, invalid_row_handler=note if tolerant else None
-                ),
-                convert_options=convert,
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=handler),
+                convert_options=pa.csv.ConvertOptions(column_types={name: pa.string() for name in _TEXTS}),
             )
 
     try:
@@ -111,89 +98,57 @@ def _read_csv(
         if "UTF8" in str(error):
             raise SourceError(f"{where}: is not UTF-8 text; save it as UTF-8") from error
         raise
-    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-    if binary:
+    names = table.column_names
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
+        raise SourceError(
+            f"{where}: its columns are not separated by commas: write them so, or name the file as etl.tables.sales "
+            f"and read it by --sales {ETL} (docs/data.md)"
+        )
+    wanted, left_out = _wanted(names, columns)
+    table = table.select([place for place, name in enumerate(names) if name in wanted])  # a name may be there twice
+    if binary := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
         raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
-    frame = _to_frame(table)
-    frame.attrs = {"left_out": left_out, "damaged": damaged}
-    return unquote_formulas(frame)
+    return unquote_formulas(_to_frame(table, left_out=left_out, damaged=damaged))
 
 
-def _csv_header(head: bytes, where: str) -> list[str]:
-    found = what_is(head)
-    if found is not None:
-        raise SourceError(f"{where}: is called CSV but holds {found}")
-    try:
-        line = head.decode("utf-8-sig", errors="ignore").lstrip("\r\n").splitlines()[0]
-        names = next(csv.reader([line]))
-    except (IndexError, csv.Error) as error:
-        raise SourceError(f"{where}: has no header line with the names of its columns") from error
-    for character, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(names) == 1 and character in line:
-            raise SourceError(
-                f"{where}: its columns are separated by {word}: write them with commas, or name the file as "
-                f"etl.tables.sales and read it by --sales {ETL} (docs/data.md)"
-            )
-    return names
-
-
-def _read_parquet(filesystem: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
-    with filesystem.open_input_stream(path) as stream:
-        head = stream.read(HEAD)
-    if not head.startswith(b"PAR1"):
-        text = "text, perhaps CSV" if b"\x00" not in head else "binary data"
-        raise SourceError(f"{where}: is called Parquet but holds {what_is(head) or text}")
-    return _scan(pa.dataset.dataset(path, filesystem=filesystem, format="parquet"), columns)
-
-
-def _read_parquet_folder(filesystem: Any, path: str, columns: Sequence[str] | None) -> pd.DataFrame:
+def _read_parquet_folder(store: Any, path: str, columns: Sequence[str] | None) -> pd.DataFrame:
     files = [
         info.path
-        for info in filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
+        for info in store.get_file_info(pa.fs.FileSelector(path, recursive=True))
         if info.type == pa.fs.FileType.File and not Path(info.path).name.startswith((".", "_"))
     ]
     other = [file for file in files if not file.endswith(".parquet")]
     if other or not files:
         raise SourceError(f"{path}: expected a folder of .parquet files, found {other[0] if other else 'none'}")
-    return _scan(
-        pa.dataset.dataset(
-            files, filesystem=filesystem, format="parquet", partitioning="hive", partition_base_dir=path
-        ),
-        columns,
-    )
+    partitions = {"partitioning": "hive", "partition_base_dir": path}
+    return _scan(pa.dataset.dataset(files, filesystem=store, format="parquet", **partitions), columns)
 
 
 def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
     wanted, left_out = _wanted(dataset.schema.names, columns)
-    frame = _to_frame(dataset.to_table(columns=wanted))
-    frame.attrs = {"left_out": left_out}
-    return frame
+    return _to_frame(dataset.to_table(columns=wanted), left_out=left_out)
 
 
 def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> pd.DataFrame:
     address, _, what = where.partition("#")
+    what = what.strip() or DEFAULT_TABLE
     with open_database(address, seconds=seconds) as database:
-        query, left_out = _query(database, what.strip() or DEFAULT_TABLE, columns=columns)
+        chosen: list[Any] = [sa.text("*")]
+        left_out: list[str] = []
+        if not is_query(what):
+            wanted, left_out = _wanted(find_table(database, what)[1], columns)
+            chosen = [sa.column(name) for name in wanted] or chosen
+        query = sa.select(*chosen).select_from(select(database, what))
         result = database.connection.execute(query)
         names = list(result.keys())
         parts = [
             pd.DataFrame.from_records(rows, columns=names, coerce_float=True) for rows in result.partitions(_SQL_ROWS)
         ]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-    wanted, more = _wanted([str(name) for name in frame.columns], columns)
+    wanted, more = _wanted(list(frame.columns), columns)
     frame = frame[list(dict.fromkeys(wanted))] if more else frame
     frame.attrs = {"left_out": left_out + more}
     return frame
-
-
-def _query(
-    database: Database, what: str, *, columns: Sequence[str] | None
-) -> tuple[sa.TextClause | sa.Select[Any], list[str]]:
-    if is_query(what):
-        return sa.text(one_statement(what, shown=database.shown)), []
-    table, names = find_table(database, what)
-    wanted, left_out = _wanted(names, columns)
-    return sa.select(*(table.c[name] for name in wanted or names)), left_out if wanted else []
 
 
 def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -202,6 +157,7 @@ def _wanted(names: Sequence[str], columns: Sequence[str] | None) -> tuple[list[s
     return wanted, [name for name in names if name not in wanted]
 
 
-def _to_frame(table: Any) -> pd.DataFrame:
+def _to_frame(table: Any, *, left_out: Sequence[str], damaged: Sequence[tuple[int, str]] = ()) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
+    frame.attrs = {"left_out": left_out, "damaged": damaged}
     return frame

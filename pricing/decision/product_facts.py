@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
-from pricing.data.deliveries import Deliveries
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Deliveries, Promotions
 from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
 from pricing.decision.last_price import anchor_moves, last_prices
 

@@ -96,7 +96,7 @@ class Options(argparse.ArgumentParser):
             "--sales",
             metavar="WHERE",
             help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, etl (what etl made of the "
-            "configured tables), completejourney (grocery sales), or simulated (the built-in market)",
+            "configured tables), or simulated (the built-in market)",
         )
 
     def add_config(self) -> None:

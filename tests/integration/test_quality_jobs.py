@@ -155,14 +155,6 @@ def test_a_column_that_the_champion_had_and_the_sales_lack_stops_a_job(
     assert newest_run(job.__module__.rpartition(".")[2]).data.tags["quality_findings"] == "lost_columns stop"
 
 
-def test_a_feed_of_bad_rows_stops_although_there_is_a_quarantine(shop: Shop, rows: pd.DataFrame) -> None:
-    broken = rows.assign(price=np.where(np.arange(len(rows)) % 10 == 0, rows["price"], -1.0))
-
-    assert etl.main([*write(broken), "--quarantine", "bad"]) == 2
-
-    assert ("contract", "stop") in names(load_findings(quality_file("home/panel")))
-
-
 def test_sales_that_break_the_contract_leave_their_findings_too(shop: Shop, rows: pd.DataFrame) -> None:
     assert etl.main(write(rows.rename(columns={"price": "prices"}))) == 2
     assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]

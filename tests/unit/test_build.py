@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Promotions
 from pricing.errors import ContractError
 from tests.kit.panels import panel_frame
 
@@ -195,18 +195,6 @@ def test_repeated_pairs_and_empty_tables_are_refused() -> None:
         build_panel(rows([], price=[]), CONFIG)
 
 
-def test_events_of_a_category_that_no_product_has_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    path.write_text("date,name,category\n2024-03-02,Fair,Toyz\n2024-03-02,Fair,tea\n")
-    config = UNASKED.model_copy(update={"events": str(path)})
-
-    panel = build_panel(rows([0, 1, 2], price=5.0, category="tea"), config)
-
-    assert [note for note in panel.notes if "data.events" in note] == [
-        "data.events names 1 categories that no product has, first 'Toyz': their events add nothing."
-    ]
-
-
 def test_a_panel_becomes_its_rows_again() -> None:
     frame = pd.concat([rows([0, 2], price=[1.0, 3.0], stock=[4.0, 5.0]), rows([1], product="B", price=5.0)])
     panel = build_panel(frame, CONFIG)
@@ -228,15 +216,6 @@ def test_through_keeps_every_product_and_select_every_period() -> None:
     assert past.product_ids.tolist() == ["A", "B"]
     assert past.present.tolist() == [[True, True], [False, False]]
     assert (one.product_ids.tolist(), one.present.tolist()) == (["B"], [[False, False, True]])
-
-
-def test_build_leaves_its_argument_alone() -> None:
-    frame = rows([0, 1], price=[1.0, 2.0])
-    before = frame.copy(deep=True)
-
-    build_panel(frame, CONFIG)
-
-    pd.testing.assert_frame_equal(frame, before)
 
 
 MAYBE = st.one_of(st.just(float("nan")), st.sampled_from([1.0, 2.0, 4.0]))
@@ -310,23 +289,3 @@ def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     assert panel.dates[-1] == whole.dates[-1]
     assert panel.categories.tolist() == whole.categories.tolist()
     assert panel.cost_assumed.tolist() == whole.cost_assumed.tolist()
-
-
-def test_only_what_is_derived_on_the_newer_rows_is_noted() -> None:
-    past = build_panel(rows([0, 1, 2], price=[4.0, 4.0, 4.0]), CONFIG)
-
-    panel = build_panel(rows([3, 4], price=[2.0, 4.0]), CONFIG, past=past)
-
-    assert_array_equal(panel.list_price, [[4, 4]])
-    assert_array_equal(panel.is_promo, [[1, 0]])
-    assert any(note.startswith("list_price is derived on 2 ") for note in panel.notes)
-    assert any(note.startswith("is_promo is derived on 2 ") for note in panel.notes)
-
-
-def test_a_past_that_the_rows_cover_themselves_changes_nothing() -> None:
-    frame = rows([0, 1, 2], price=[4.0, 2.0, 4.0])
-    past = build_panel(rows([0, 1], price=9.0), CONFIG)
-
-    panel = build_panel(frame, CONFIG, past=past)
-
-    assert_array_equal(panel.list_price, build_panel(frame, CONFIG).list_price)

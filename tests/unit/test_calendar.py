@@ -149,12 +149,6 @@ def test_days_that_recur_every_year_are_learnt_whatever_moves_them() -> None:
     assert flagged(2024, panel) == ["2024-03-14", "2024-03-29", "2024-05-27", "2024-11-28", "2024-12-24"]
 
 
-def test_a_history_without_holidays_expects_none() -> None:
-    days = pd.date_range("2021-01-01", "2023-12-31")
-
-    assert flagged(2024, history(days, 0)) == []
-
-
 def test_two_years_are_needed_and_the_history_must_say_so_itself() -> None:
     short = pd.date_range("2023-01-01", periods=700)
     long = pd.date_range("2022-01-01", periods=730)
@@ -162,12 +156,6 @@ def test_two_years_are_needed_and_the_history_must_say_so_itself() -> None:
     assert recurring_holidays(history(short, 0)) is None
     assert recurring_holidays(history(long, np.nan)) is None
     assert recurring_holidays(history(long, 0)) == ()
-
-
-def test_what_was_seen_once_does_not_recur() -> None:
-    days = pd.date_range("2022-06-01", "2024-06-30")
-
-    assert recurring_holidays(history(days, days == "2024-02-29")) == ()
 
 
 def test_weeks_that_recur_every_year_are_learnt() -> None:
@@ -179,8 +167,3 @@ def test_weeks_that_recur_every_year_are_learnt() -> None:
     ahead = np.arange("2024-01-01", "2025-01-01", 7, dtype="datetime64[D]")
     found = holidays_for(ahead, recurring=recurring_holidays(panel), country="US", period="week")
     assert ahead[found].astype(str).tolist() == ["2024-12-23"]
-
-
-def test_a_rule_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no rule of a recurring holiday"):
-        holidays_for(np.array(["2024-07-03"], dtype="datetime64[D]"), recurring=["moon:3"], country="US")

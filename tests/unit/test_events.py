@@ -13,9 +13,9 @@ from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.calendar_tables import read_promotions
-from pricing.data.events import named_events, plain_name
+from pricing.data.events import named_events
 from pricing.data.panel import Event, Period, load_panel, save_panel
-from pricing.errors import ConfigError, PlanError, SourceError
+from pricing.errors import ConfigError, PlanError
 from tests.kit.events import CALENDAR, event, make_panel
 
 DATA = load_config().data
@@ -37,13 +37,6 @@ def test_the_days_that_stand_in_for_a_holiday_are_no_event_of_their_own() -> Non
 
     assert days(found, "Christmas Day") == ["2021-12-25", "2022-12-25"]  # a Saturday and a Sunday
     assert not [event.name for event in found if "(" in event.name]
-
-
-def test_a_name_is_parted_from_its_remarks() -> None:
-    assert plain_name("Christmas Day (observed)") == ("Christmas Day", " (observed)")
-    assert plain_name("Eid al-Fitr (observed) (estimated)") == ("Eid al-Fitr", " (observed) (estimated)")
-    assert plain_name("Day off (substituted from 02/04/2024)")[0] == ""
-    assert plain_name("Chinese New Year (Spring Festival)")[0] == "Chinese New Year"
 
 
 def test_days_in_a_row_of_one_name_are_one_event() -> None:
@@ -131,11 +124,6 @@ def test_an_event_calendar_that_is_none_is_refused_with_what_is_wrong(
     assert "data.events" in str(caught.value)
 
 
-def test_an_event_calendar_that_is_not_there_is_named() -> None:
-    with pytest.raises(SourceError, match=r"data\.events: nowhere\.csv: does not exist"):
-        events("2024-01-01", "2024-12-31", events="nowhere.csv")
-
-
 def test_planned_promotions_are_read_and_those_that_are_over_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "plan.csv"
     path.write_text("product_id,first,last\n007,2024-03-01,2024-03-07\nB,2024-01-01,2024-01-07\n")
@@ -185,28 +173,6 @@ def test_a_saved_panel_keeps_its_events(tmp_path: Path) -> None:
     save_panel(panel, tmp_path / "panel")
 
     assert load_panel(tmp_path / "panel").events == panel.events
-
-
-@pytest.mark.parametrize(
-    "day",
-    ["2026-03-27", "2026-03-27T00:00:00+01:00", "2026-03-27 23:30:00-08:00", "2026-03-27T00:00:00Z", " 2026-03-27 "],
-)
-def test_a_day_is_the_one_that_is_written_whatever_its_zone(tmp_path: Path, day: str) -> None:
-    path = tmp_path / "plan.csv"
-    path.write_text(f"product_id,first,last\na,{day},2026-03-27\n")
-
-    plan = read_promotions(str(path))
-
-    assert plan.first.tolist() == plan.last.tolist() == [np.datetime64("2026-03-27").astype(object)]
-
-
-@pytest.mark.parametrize("day", ["2026", "2026-06", "27.03.2026", "2026-02-30", "2026-03-27x"])
-def test_what_is_no_day_is_refused(tmp_path: Path, day: str) -> None:
-    path = tmp_path / "plan.csv"
-    path.write_text(f"product_id,first,last\na,{day},2026-12-31\n")
-
-    with pytest.raises(PlanError, match="first must be an ISO day"):
-        read_promotions(str(path))
 
 
 def test_a_misspelt_optional_column_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ WITH_EXAMPLE = (
     "pricing.data.load.load_panel_from",
     "pricing.data.net_price.net_price",
     "pricing.data.panel.save_panel",
-    "pricing.data.quality.check_sales",
+    "pricing.data.quality.judge",
     "pricing.decision.cold_start.prior_demand",
     "pricing.decision.explanation.round_together",
     "pricing.decision.last_price.last_prices",

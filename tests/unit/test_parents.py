@@ -16,7 +16,6 @@ from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
 from pricing.data.contract import check
 from pricing.data.panel import Panel, load_panel, save_panel
-from pricing.data.quality import check_sales
 from pricing.data.source import read_sales
 from pricing.demand.grades import CATEGORY, OWN_HISTORY, TESTED
 from pricing.demand.model import DemandModel, add_products
@@ -75,15 +74,6 @@ def test_the_latest_parent_counts_and_a_change_is_noted() -> None:
     assert any("parent_id changes over time on 1 products, first 'tea@a'" in note for note in panel.notes)
 
 
-def test_series_of_a_product_in_several_categories_are_noted() -> None:
-    frame = sales(tea_a="tea", tea_b="tea")
-    frame["category"] = np.where(frame["product_id"] == "tea@a", "hot", "cold")
-
-    panel = build_panel(frame, CONFIG)
-
-    assert any("series of 1 products lie in several categories, first 'tea'" in note for note in panel.notes)
-
-
 def test_newer_rows_and_their_past_give_the_parents_of_the_whole_history() -> None:
     frame = sales(tea_a="tea", tea_b="tea", jam=None)
     newer = frame[(frame["date"] == DAYS[3])].copy()
@@ -112,16 +102,6 @@ def test_a_saved_panel_has_its_parents_again(tmp_path: Path) -> None:
     assert_array_equal(load_panel(tmp_path / "panel").parent_ids, panel.parent_ids)
 
 
-def test_a_panel_without_parents_is_saved_as_ever_and_over_one_with_them(tmp_path: Path) -> None:
-    frame = sales(tea_a="tea", tea_b="tea")
-    save_panel(build_panel(frame, CONFIG), tmp_path / "panel")
-    save_panel(build_panel(frame.drop(columns="parent_id"), CONFIG), tmp_path / "panel")
-
-    assert load_panel(tmp_path / "panel").parent_ids is None
-    assert not [path.name for path in (tmp_path / "panel").iterdir() if "parent" in path.name]
-    assert "parent" not in (tmp_path / "panel" / "panel.json").read_text()
-
-
 def test_a_panel_whose_parents_are_lost_is_refused(tmp_path: Path) -> None:
     save_panel(build_panel(sales(tea_a="tea", tea_b="tea"), CONFIG), tmp_path / "panel")
     (tmp_path / "panel" / "parent_ids.npy").unlink()
@@ -136,14 +116,6 @@ def test_a_parents_leading_zeros_stay(tmp_path: Path) -> None:
     checked = check(read_sales(str(tmp_path / "sales.csv")), where="sales.csv")
 
     assert set(checked.clean["parent_id"]) == {"0012"}
-
-
-def test_a_column_of_parents_that_the_champion_had_and_that_is_gone_stops() -> None:
-    known = build_panel(sales(tea_a="tea", tea_b="tea"), CONFIG)
-    rows = check(sales(tea_a="tea", tea_b="tea").drop(columns="parent_id"), where="sales").clean
-
-    assert ("lost_columns", "stop") in {(one.check, one.level) for one in check_sales(rows, CONFIG, known=known)}
-    assert "lost_columns" not in {one.check for one in check_sales(rows, CONFIG)}
 
 
 def chain_model(panel: Panel) -> DemandModel:
@@ -229,14 +201,6 @@ def test_a_refresh_keeps_the_parents_that_elasticities_were_estimated_with(rebui
     assert len({float(value) for value in loaded.table().elasticities(np.array([0, 2, 4, 5]))[0]}) == 1
 
 
-def test_a_model_without_parents_has_no_array_of_them() -> None:
-    panel = make_panel()
-
-    refreshed = make_model(panel.through(panel.dates[-6])).refresh(panel)
-
-    assert not [name for name in refreshed.to_arrays() if "parent" in name]
-
-
 @cache
 def version() -> LoadedVersion:
     """The shared version, whose first three products are series of one."""
@@ -264,12 +228,3 @@ def test_card_and_page_say_which_series_share_an_elasticity() -> None:
     assert "is shared by 3 series of the &lt;tea&gt;." in card
     assert found.summary["shared_by"].tolist()[:4] == [3, 3, 3, 1]
     assert "shared by 3 of the &lt;tea&gt;" in page
-
-
-def test_where_nothing_is_shared_neither_card_nor_table_speaks_of_it() -> None:
-    plain = loaded_version()
-
-    found = analyse(plain)
-
-    assert "shared_by" not in found.summary
-    assert elasticity_of("7", plain, 0).parent_id is None

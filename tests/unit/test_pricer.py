@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Promotions
 from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.cold_start import prior_demand
 from pricing.decision.pricer import Pricer

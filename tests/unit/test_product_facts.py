@@ -9,7 +9,7 @@ import pytest
 from pricing.data.anchors import Anchors
 from pricing.data.missing_rows import COUNTED
 from pricing.data.panel import Panel
-from pricing.data.promotions import Promotions
+from pricing.data.plans import Promotions
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest

