@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aws_cdk import App, DefaultStackSynthesizer, LegacyStackSynthesizer, Tags
+from aws_cdk import App, DefaultStackSynthesizer, LegacyStackSynthesizer, Stack, Tags
 from aws_cdk import Environment as Place
 
 from deploy.environment import DeploymentError, Environment, read_environments
@@ -76,7 +76,7 @@ def build(app: App, environment: Environment, *, repository: str = "") -> None:
     jobs = Jobs(app, f"{name}-jobs", base=base, tracking=tracking, **options())
     serving = Serving(app, f"{name}-serving", base=base, tracking=tracking, **options())
     watch = Watch(app, f"{name}-watch", base=base, tracking=tracking, jobs=jobs, serving=serving.places, **options())
-    stacks = [base, tracking, jobs, serving, watch]
+    stacks: list[Stack] = [base, tracking, jobs, serving, watch]
     if repository:
         # No role stands between: whoever deploys these must hold their rights.
         provider = app.node.try_find_child("pricing-github") or GithubProvider(

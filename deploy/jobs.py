@@ -79,7 +79,7 @@ class Jobs(Stack):
         task.add(
             CONTAINER,
             image="jobs",
-            entry=ENTRY,
+            entry_point=ENTRY,
             command=["python", "-m", *words],
             variables={
                 **program_variables(base),

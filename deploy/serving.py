@@ -1,7 +1,9 @@
 """The fourth stack: the service that prices: its task with proxy and collector, how it is replaced, how it grows."""
 
+import json
 from typing import Any
 
+import yaml
 from aws_cdk import CfnOutput, Duration, Fn, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -13,18 +15,18 @@ from constructs import Construct
 from deploy.environment import SHARE
 from deploy.foundation import READ, Foundation
 from deploy.network import PROXY_PORT
-from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, program_variables, service_of
+from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, asks, program_variables, service_of
 from deploy.tracking import Tracking
 from deploy.watch import FOLDER, ROLLBACK, Places, alarm, alarm_name
 
 PORT = 8081  # of the service, on the task's loopback, behind the proxy
 KEY = "METRICS_KEY"  # the variable with the collector's key, in both containers
-COLLECTOR = "v0.43.3"  # tag of public.ecr.aws/aws-observability/aws-otel-collector
+COLLECTOR = "collector:v0.43.3"  # of public.ecr.aws/aws-observability/aws-otel-collector
 PRIORITY = 10  # of the rule by which callers reach it
-STOP_SECONDS = 30  # for open requests and the log's last segment
+STOP = Duration.seconds(30)  # for open requests and the log's last segment
 DRAIN_SECONDS = 20  # after which a task that the load balancer has left is told to end
 # With the collector's key beside those that a person keeps.
-COMMAND = ("sh", "-c", f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving')
+COMMAND = ["sh", "-c", f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving']
 
 
 class Serving(Stack):
@@ -102,13 +104,13 @@ class Serving(Stack):
         service = task.add(
             "serving",
             image="serving",
-            entry=ENTRY,
+            entry_point=ENTRY,
             command=COMMAND,
             variables={**program_variables(base), "HOST": "127.0.0.1", "PORT": str(PORT)},
             secrets={"PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys), KEY: key},
             writes=("/tmp", HOME),
-            health=f"http://127.0.0.1:{PORT}/health/live",
-            stop_seconds=STOP_SECONDS,
+            health_check=asks(f"http://127.0.0.1:{PORT}/health/live"),
+            stop_timeout=STOP,
         )
         proxy = task.add(
             "proxy",
@@ -119,7 +121,7 @@ class Serving(Stack):
                 "PORT": str(PROXY_PORT),
                 "TRUSTED_PROXIES": environment.network.cidr,
             },
-            stop_seconds=STOP_SECONDS,
+            stop_timeout=STOP,
         )
         proxy.add_port_mappings(ecs.PortMapping(container_port=PROXY_PORT))
         # What starts after another is stopped before it.
@@ -128,24 +130,21 @@ class Serving(Stack):
         )
         task.definition.default_container = proxy
         group = base.log_group(self, "figures")
-        config = (FOLDER / "collector.yaml").read_text(encoding="utf-8")
+        config = json.dumps(yaml.safe_load((FOLDER / "collector.yaml").read_text(encoding="utf-8")))
         values = {"Environment": environment.name, "Group": group.log_group_name}
         task.add(
             "collector",
-            image="collector",
-            tag=COLLECTOR,
+            image=COLLECTOR,
             variables={"AOT_CONFIG_CONTENT": Fn.sub(config, values)},
             secrets={KEY: key},
-            stop_seconds=STOP_SECONDS,
+            stop_timeout=STOP,
             essential=False,
         )
         task.allow_objects(base.data, READ, prefix=f"{PUBLISHED}/")
         task.allow_objects(
             base.data, ["s3:PutObject", "s3:AbortMultipartUpload"], prefix=f"{DECISIONS}/lines/", listing=False
         )
-        task.allow(
-            ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [group.log_group_arn]
-        )
+        task.allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [group.log_group_arn])
         task.use_key("s3")
         return task
 

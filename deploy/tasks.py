@@ -18,8 +18,8 @@ from deploy.foundation import Foundation
 HOME = "/var/lib/pricing"
 SETTINGS_FILE = "/tmp/settings.yaml"
 # Writes the settings' file before whatever the command is, also one that `aws ecs run-task` puts in its place.
-ENTRY = ("sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh")
-LONGEST_STOP = 120  # seconds; Fargate waits no longer between SIGTERM and SIGKILL
+ENTRY = ["sh", "-c", f'printf %s "$SETTINGS" > {SETTINGS_FILE} && exec "$@"', "sh"]
+LONGEST_STOP = Duration.seconds(120)  # Fargate waits no longer between SIGTERM and SIGKILL
 PUBLISHED, DECISIONS = "published", "decisions"  # in the data bucket
 
 
@@ -69,44 +69,34 @@ class Task(Construct):
         name: str,
         *,
         image: str,
-        tag: str | None = None,
-        command: Sequence[str] | None = None,
-        entry: Sequence[str] | None = None,
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, ecs.Secret] | None = None,
         writes: Sequence[str] = (),
-        health: str | None = None,
-        stop_seconds: int = LONGEST_STOP,
-        essential: bool = True,
+        **options: Any,
     ) -> ecs.ContainerDefinition:
         """Adds a container.
 
         Args:
             name: Of the container.
-            image: Of the environment's repository that it runs: serving, mlflow, jobs or collector.
-            tag: Absent: that which the environment names.
-            command: Absent: the image's.
-            entry: Absent: the image's.
+            image: Of the environment's repositories: serving, mlflow, jobs by the tag that the environment names, or
+                another with its own, as `collector:TAG`.
             variables: Environment variables.
             secrets: Environment variable → secret.
             writes: Folders that it may write to, each a VOLUME of its image, which says whose they are.
-            health: URL that is asked every 10 s.
-            stop_seconds: Between SIGTERM and SIGKILL.
-            essential: Whether the task ends with it.
+            options: Of ecs.ContainerDefinition, over what is usual here.
         """
         parameters = ecs.LinuxParameters(self, f"{name.capitalize()}Linux", init_process_enabled=True)
         parameters.drop_capabilities(ecs.Capability.ALL)
         if secrets:
             self._decrypt()
-        tag = tag or str(getattr(self._base.environment_.images, image))
+        repository, _, tag = image.partition(":")
         container = self.definition.add_container(
             name,
-            image=ecs.ContainerImage.from_ecr_repository(self._base.repositories[image], tag),
-            command=None if command is None else list(command),
-            entry_point=None if entry is None else list(entry),
+            image=ecs.ContainerImage.from_ecr_repository(
+                self._base.repositories[repository], tag or getattr(self._base.environment_.images, image)
+            ),
             environment=dict(variables or {}),
             secrets=dict(secrets or {}),
-            essential=essential,
             user="10001:10001",  # of every image
             readonly_root_filesystem=True,
             linux_parameters=parameters,
@@ -117,8 +107,7 @@ class Task(Construct):
                 mode=ecs.AwsLogDriverMode.NON_BLOCKING,
                 max_buffer_size=Size.mebibytes(8),
             ),
-            stop_timeout=Duration.seconds(stop_seconds),
-            health_check=None if health is None else _asks(health),
+            **{"stop_timeout": LONGEST_STOP, **options},
         )
         for path in writes:
             volume = path.strip("/").replace("/", "-")
@@ -223,7 +212,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _asks(url: str) -> ecs.HealthCheck:
+def asks(url: str) -> ecs.HealthCheck:
+    """Makes the check that a container answers at an address, every 10 s."""
     return ecs.HealthCheck(
         command=["CMD", "python", "-c", f"import urllib.request as u; u.urlopen({url!r}, timeout=4)"],
         interval=Duration.seconds(10),

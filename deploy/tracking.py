@@ -18,7 +18,7 @@ from constructs import Construct
 from deploy.database_setup import ROLES
 from deploy.foundation import DELETE, READ, WRITE, Foundation
 from deploy.network import DATABASE_PORT, MLFLOW_PORT, TLS_PORT
-from deploy.tasks import Task, service_of
+from deploy.tasks import Task, asks, service_of
 
 # Less than the 60 s after which the proxy ends a silent connection, so that it never ends one in use.
 IDLE_SECONDS = 55
@@ -135,7 +135,9 @@ class Tracking(Stack):
             scope="REGIONAL",
             default_action=waf.CfnWebACL.DefaultActionProperty(allow={}),
             visibility_config=waf.CfnWebACL.VisibilityConfigProperty(
-                cloud_watch_metrics_enabled=True, metric_name=f"pricing-{environment.name}", sampled_requests_enabled=True
+                cloud_watch_metrics_enabled=True,
+                metric_name=f"pricing-{environment.name}",
+                sampled_requests_enabled=True,
             ),
         )
         acl.add_property_override("Rules", rules)
@@ -144,7 +146,11 @@ class Tracking(Stack):
         )
         # AWS demands the beginning of the name.
         group = self._base.log_group(self, "firewall", name=f"aws-waf-logs-pricing-{environment.name}")
-        kept = {"Behavior": "KEEP", "Requirement": "MEETS_ANY", "Conditions": [{"ActionCondition": {"Action": "BLOCK"}}]}
+        kept = {
+            "Behavior": "KEEP",
+            "Requirement": "MEETS_ANY",
+            "Conditions": [{"ActionCondition": {"Action": "BLOCK"}}],
+        }
         waf.CfnLoggingConfiguration(
             self,
             "FirewallLogging",
@@ -240,8 +246,8 @@ class Tracking(Stack):
                 "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.login, "password"),
             },
             writes=("/tmp", "/var/lib/mlflow"),
-            health=f"http://127.0.0.1:{MLFLOW_PORT}/health",
-            stop_seconds=30,
+            health_check=asks(f"http://127.0.0.1:{MLFLOW_PORT}/health"),
+            stop_timeout=Duration.seconds(30),
         )
         server.add_port_mappings(ecs.PortMapping(container_port=MLFLOW_PORT))
         server.add_container_dependencies(
