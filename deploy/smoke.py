@@ -20,6 +20,7 @@ TIMEOUT = 10.0  # seconds for an answer
 PRICE = "/get_price?dry_run=true"
 PRODUCTS = 20  # asked for, at most
 WITHOUT_MODEL = {"no_model", "model_failed"}  # reasons; a rule has others that are as it should be, such as a holdout
+LARGEST_MOVE = 0.3  # share by which a price may lie from the last one charged (`serving.largest_jump`)
 EDGE = 1e-6  # share of a price; what rounding may do at a limit
 
 
@@ -122,6 +123,9 @@ def _price_faults(
     low, high = answer["price_range"]
     if not low * (1 - EDGE) <= price <= high * (1 + EDGE):
         yield f"{name}: {price:g} lies outside its range {low:g} to {high:g}"
+    charged = product.get("price")
+    if charged and answer["source"] != "override" and abs(price / charged - 1) > LARGEST_MOVE + EDGE:
+        yield f"{name}: {price:g} instead of {charged:g} is a move beyond the limit"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
