@@ -186,17 +186,17 @@ def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_a
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     given = {**os.environ, "MLFLOW_BACKEND_STORE_URI": text, "PATH": path}
 
-    def start() -> list[str]:
-        command = [sys.executable, "-W", "ignore", "-c", SERVER, str(ROOT)]
-        return subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout.splitlines()
+    def python(text: str, *words: str) -> list[str]:
+        command = [sys.executable, "-W", "ignore", "-c", text, *words]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
 
-    assert start()[-1] == "False True"
+    assert python(SERVER, str(ROOT))[-1] == "False True"
     with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
         (newest,) = run(connection, "SELECT version_num FROM alembic_version")
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BEHIND, text, str(newest[0])], env=given, capture_output=True, check=True
-    )
-    start()
+    python(BEHIND, text)
+    python(SERVER, str(ROOT))
     with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
         assert run(connection, "SELECT version_num FROM alembic_version") == [newest]
 

@@ -74,7 +74,7 @@ def service(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply]) -> It
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: dict[str, Any]) -> None:
-            status, answer = reply(self.path.partition("?")[0], dict(self.headers), body)
+            status, answer = reply(self.path.partition("?")[0], {"X-API-Key": self.headers.get("X-API-Key", "")}, body)
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
