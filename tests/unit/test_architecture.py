@@ -56,8 +56,7 @@ DOORS = {
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
     "granian": ("serving.__main__",),
-    # compose_setup runs in MLflow's image, where nothing of ours is.
-    "boto3": ("pricing.runtime.aws", "pricing.objects", "deploy.aws", "deploy.compose_setup"),
+    "boto3": ("pricing.runtime.aws", "pricing.objects"),
     "httpx2": ("etl.http",),
     "stamina": ("etl.http",),
     "duckdb": ("etl.", "pricing.decision_log.read"),
