@@ -29,8 +29,6 @@ define program  # a job that makes no MLflow run
 	$(installed) training demo
 	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 endef
-sbom = $(or $(SBOM),sbom-$(subst /,_,$(subst :,_,$(IMAGE))).json)
-compose = docker compose $(foreach profile,$(PROFILES),--profile '$(profile)')
 compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # The command line of CDK, which comes from npm; the app itself is Python.
@@ -38,14 +36,13 @@ CDK ?= npx --yes aws-cdk@2.1148.1
 environment = $(if $(ENV),,$(error make $@: which environment? give ENV=staging or ENV=production, see deploy/environments.yaml))
 define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those it needs
 	$(installed) deploy
-	ENV='$(ENV)' IMAGES='$(IMAGES)' $(CDK) $@ --app '.venv/bin/python -m deploy.app' --output build/cdk \
+	ENV='$(ENV)' IMAGES='$(IMAGES)' REPOSITORY='$(REPOSITORY)' $(CDK) $@ --app '.venv/bin/python -m deploy.app' --output build/cdk \
 		'pricing-$(ENV)-$(or $(STACK),*)' $(ARGS)
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
 	retrain nightly experiment price monitor market publish freeze override unfreeze alarms serve image reports ui bench wheel lock clean \
-	up down demo-compose sbom \
-	synth diff deploy destroy smoke smoke-image rollout access
+	synth diff deploy destroy smoke
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -167,28 +164,6 @@ bench:  ## one benchmark (NAME=decision, market, serving, …: the modules in be
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 
-# The platform on one machine (docs/compose.md; PROFILES="nightly watch demo": what comes besides):
-
-up:  ## starts it with docker compose; makes passwords and keys in .compose before
-	@$(PYTHON) deploy/compose_files.py
-	$(compose) up --build --detach --wait
-	@echo "prices: http://$$(docker compose port proxy 8080), key: key-shop; MLflow: http://$$(docker compose port mlflow 5000), admin, mlflow-admin"
-
-down:  ## stops it; what it keeps stays (ARGS=--volumes: that goes, too)
-	docker compose --profile '*' down $(ARGS)
-
-demo-compose: up  ## trains a small model on the sample sales into it, promotes it, and asks both serving tasks through the proxy
-	docker compose run --build --rm jobs pricing train --sales /sales/sample_sales.csv --config small
-	docker compose run --rm jobs pricing promote --config small
-	$(PYTHON) deploy/compose_ask.py "$$(docker compose port proxy 8080)"
-
-sbom:  ## a bill of materials of an image's Python packages, CycloneDX (IMAGE=name, SBOM=file; sbom-NAME.json by default)
-	$(if $(IMAGE),,$(error make sbom: of which image? give IMAGE=name))
-	docker image inspect '$(IMAGE)' > /dev/null 2>&1 || docker pull --quiet '$(IMAGE)'
-	docker run --rm --interactive --network none --read-only '$(IMAGE)' python - '$(IMAGE)' \
-		"$$(docker image inspect --format '{{.Id}}' '$(IMAGE)')" < requirements/sbom.py > '$(sbom).part' \
-		&& mv '$(sbom).part' '$(sbom)' || { rm -f '$(sbom).part'; exit 1; }
-
 # The platform on AWS (docs/operating.md; ENV=staging or production, STACK=foundation for one, IMAGES="serving=TAG jobs=TAG"):
 
 synth:  ## its CloudFormation templates, in build/cdk (ENV=…: of one environment); needs no AWS account
@@ -204,22 +179,9 @@ deploy:  ## makes it so, and asks before rights grow
 destroy:  ## removes it, and asks before
 	$(environment)$(cdk)
 
-smoke:  ## asks a running service whether it prices as promised (ENV=…, or URL=http://…; ARGS="--load_seconds 30")
-	$(installed) deploy
-	$(if $(URL)$(ENV),,$(error make smoke: of which service? give ENV=staging or URL=http://…))
-	.venv/bin/python -m deploy.smoke $(if $(URL),'$(URL)',--environment '$(ENV)') $(ARGS)
-
-smoke-image:  ## starts an image of the service without a model, and asks it (IMAGE=pricing-serving)
-	python3 -m deploy.smoke_image '$(or $(IMAGE),pricing-serving)'
-
-rollout:  ## how the newest deployment of the service ended (ENV=…; ARGS="--digest sha256:…"; ARGS=--cancel ends one under way)
-	$(installed) deploy
-	.venv/bin/python -m deploy.rollout --environment '$(ENV)' $(ARGS)
-
-access:  ## roles that pipelines on GitHub take (ENV=…, REPOSITORY=OWNER/NAME); by an administrator (docs/delivery.md)
-	$(environment)$(installed) deploy
-	ENV='$(ENV)' REPOSITORY='$(REPOSITORY)' $(CDK) deploy --app '.venv/bin/python -m deploy.pipeline_access' \
-		--output build/cdk-access 'pricing-$(ENV)-pipeline' $(ARGS)
+smoke:  ## asks a running service whether it prices as promised (URL=http://…; its key in PRICING_SMOKE_KEY)
+	$(if $(URL),,$(error make smoke: of which service? give URL=http://…))
+	$(PYTHON) -m deploy.smoke '$(URL)' $(ARGS)
 
 # Upkeep:
 
@@ -236,8 +198,9 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt
 	$(compile) requirements/bootstrap.in -c requirements/development.txt -o requirements/bootstrap.txt
 	$(compile) requirements/deploy.in -c requirements/development.txt -o requirements/deploy.txt
-	$(compile) requirements/scan.in -o requirements/scan.txt
 	$(compile) requirements/demo.in -c requirements/development.txt -o requirements/demo.txt
+	grep '^tensorflow==' requirements/training.in | sed 's/=/-cpu=/' | .venv/bin/uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes \
+		--python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --no-header - -o requirements/tensorflow-cpu.txt
 
 clean:  ## removes .venv and caches; models and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,28 +1,29 @@
-"""Synthesises the stacks: `python -m deploy.app`, and what `cdk` runs (`deploy/cdk.json`). Needs no AWS account.
-
-The environment is that of the context `env` or of ENV; without one every environment is synthesised.
-"""
+"""Synthesise the stacks: `python -m deploy.app`, and what `cdk` runs. Needs no AWS account."""
 
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
-from aws_cdk import App
+from aws_cdk import App, DefaultStackSynthesizer, LegacyStackSynthesizer, Stack, Tags
+from aws_cdk import Environment as Place
 
-from deploy.environment import DeploymentError, read_environments, with_images
-from deploy.stacks import build
+from deploy.environment import DeploymentError, Environment, read_environments
+from deploy.foundation import Foundation
+from deploy.jobs import Jobs
+from deploy.pipeline import GithubProvider, Pipeline
+from deploy.serving import Serving
+from deploy.tracking import Tracking
+from deploy.watch import Watch
 
 # Behaviour of aws-cdk-lib that new projects get; without these it is that of its first release.
 FLAGS = dict.fromkeys(
     (
-        "@aws-cdk/aws-ec2:uniqueImdsv2TemplateName",
         "@aws-cdk/aws-ecs:disableExplicitDeploymentControllerForCircuitBreaker",
         "@aws-cdk/aws-ecs:reduceEc2FargateCloudWatchPermissions",
         "@aws-cdk/aws-ecs:removeDefaultDeploymentAlarm",
-        "@aws-cdk/aws-efs:denyAnonymousAccess",
         "@aws-cdk/aws-events:eventsTargetQueueSameAccount",
         "@aws-cdk/aws-iam:minimizePolicies",
-        "@aws-cdk/aws-rds:databaseProxyUniqueResourceName",
         "@aws-cdk/aws-s3:createDefaultLoggingPolicy",
         "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy",
         "@aws-cdk/core:checkSecretUsage",
@@ -33,38 +34,65 @@ FLAGS = dict.fromkeys(
 
 
 def new_app(outdir: str | None = None) -> App:
-    """An app without stacks.
-
-    Args:
-        outdir: Where templates go; absent: where `cdk` says, or `cdk.out`.
-    """
+    """Makes an app without stacks, whose templates go to `outdir`, or where `cdk` says."""
     return App(context=FLAGS, outdir=outdir, analytics_reporting=False, tree_metadata=False)
 
 
-def make(app: App, variables: Mapping[str, str] = os.environ) -> App:
+def make(app: App, variables: Mapping[str, str]) -> App:
     """Adds the stacks that are asked for.
 
     Args:
         app: Gets the stacks.
-        variables: ENV, and IMAGES as `serving=TAG jobs=sha256:…`.
+        variables: ENV, without which every environment is meant; IMAGES as `serving=TAG jobs=sha256:…`; REPOSITORY, of
+            which the pipelines' roles are made.
 
     Raises:
         DeploymentError: There is no such environment, or one cannot be used.
     """
-    environments = read_environments()
-    wanted = str(app.node.try_get_context("env") or variables.get("ENV", ""))
+    environments = read_environments(images=variables.get("IMAGES", ""))
+    wanted, repository = variables.get("ENV", ""), variables.get("REPOSITORY", "")
     if wanted and wanted not in environments:
         raise DeploymentError(f"ENV={wanted}: no such environment; there are {', '.join(environments)}")
     for name, environment in environments.items():
         if wanted in ("", name):
-            build(app, with_images(environment, variables.get("IMAGES", "")))
+            build(app, environment, repository=repository)
     return app
+
+
+def build(app: App, environment: Environment, *, repository: str = "") -> None:
+    """Adds every stack of an environment, in the order in which they are deployed."""
+
+    def options(**more: Any) -> dict[str, Any]:
+        return {
+            "env": Place(region=environment.region),  # the account is that of whoever deploys
+            "termination_protection": environment.kept,
+            "synthesizer": DefaultStackSynthesizer(qualifier=environment.qualifier),  # one serves one stack
+            **more,
+        }
+
+    name = f"pricing-{environment.name}"
+    base = Foundation(app, f"{name}-foundation", environment=environment, **options())
+    tracking = Tracking(app, f"{name}-tracking", base=base, **options())
+    jobs = Jobs(app, f"{name}-jobs", base=base, tracking=tracking, **options())
+    serving = Serving(app, f"{name}-serving", base=base, tracking=tracking, **options())
+    watch = Watch(app, f"{name}-watch", base=base, tracking=tracking, jobs=jobs, serving=serving.places, **options())
+    stacks: list[Stack] = [base, tracking, jobs, serving, watch]
+    if repository:
+        # No role stands between: whoever deploys these must hold their rights.
+        provider = app.node.try_find_child("pricing-github") or GithubProvider(
+            app, "pricing-github", env=Place(region=environment.region), synthesizer=LegacyStackSynthesizer()
+        )
+        own = options(synthesizer=LegacyStackSynthesizer())
+        stacks.append(Pipeline(app, f"{name}-pipeline", environment=environment, repository=repository, **own))
+        stacks[-1].node.add_dependency(provider)
+    for stack in stacks:
+        Tags.of(stack).add("pricing:environment", environment.name)
 
 
 def main() -> int:
     """Synthesises to `cdk.out`, or where `cdk` says; returns the exit code."""
     try:
-        assembly = make(new_app()).synth()
+        assembly = make(new_app(), os.environ).synth()
     except DeploymentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

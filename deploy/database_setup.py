@@ -1,7 +1,8 @@
-"""What MLflow's task runs before MLflow: databases and roles, each with no more rights than its program needs.
+"""Make databases and roles, each with no more rights than its program needs, before MLflow starts.
 
-It runs inside the image of MLflow as `python -c TEXT`, so that it may import nothing of ours. Every start repeats it:
-what is there stays, and passwords are set to those of the secrets, which is how a new secret comes into force.
+It runs inside the image of MLflow, and so imports nothing of ours. Every start repeats it: what is there stays, and
+passwords are set to those of PASSWORD_MLFLOW and PASSWORD_PRICING, which is how a new secret comes into force. The
+server and its master are libpq's PGHOST, PGPORT, PGUSER, PGPASSWORD, PGSSLMODE.
 """
 
 import os
@@ -16,7 +17,7 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
     """Makes roles and databases that are missing, and sets the passwords.
 
     Args:
-        master: Connection of a role that may make databases, as psycopg2 takes it, without a database.
+        master: Connection of a role that may make databases, as psycopg2 takes it; what is missing libpq knows.
         passwords: Of each role.
     """
     connection = psycopg2.connect(dbname="postgres", **master)
@@ -43,13 +44,4 @@ def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    prepare(
-        {
-            "host": os.environ["PGHOST"],
-            "port": os.environ["PGPORT"],
-            "user": os.environ["PGUSER"],
-            "password": os.environ["PGPASSWORD"],
-            "sslmode": "require",
-        },
-        {role: os.environ[f"PASSWORD_{role.upper()}"] for role in ROLES},
-    )
+    prepare({}, {role: os.environ[f"PASSWORD_{role.upper()}"] for role in ROLES})

@@ -2,24 +2,31 @@
 
 from typing import Any
 
-from aws_cdk import CfnOutput, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as discovery
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from deploy import grants
 from deploy.environment import Environment
 from deploy.network import Network
-from deploy.storage import Buckets, Images, JobFiles, Key, log_group
 
-# Services of AWS that tell the topic of alarms, spent money and failed tasks.
+READ = ("s3:GetObject",)
+WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+DELETE = ("s3:DeleteObject",)
+IMAGES_KEPT = 30
+# Services of AWS that tell the topic of alarms, spent money and failed tasks, and those that write with our key.
 _TELLERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.amazonaws.com")
+_WRITERS = (*_TELLERS, "scheduler.amazonaws.com")
 
 
 class Foundation(Stack):
@@ -27,11 +34,14 @@ class Foundation(Stack):
 
     Attributes:
         environment_: What it was made for; `environment` is a word of Stack's own.
+        removal: What happens to data when their stack is deleted.
+        key: The one key that data are encrypted with, as other stacks use it: what they grant goes to their own roles
+            and leaves the key's policy alone, which would otherwise have to know stacks that come after it.
         network: Who may reach whom.
-        key: The key of all data.
-        buckets: Artifacts, data, access logs.
-        files: What jobs remember.
-        images: Repositories.
+        access_logs: Bucket of access logs of the load balancer and of the other buckets.
+        artifacts: Bucket of models and files of MLflow's runs.
+        data: Bucket with `sales/`, rows of `etl/`, versions that are served under `published/`, and `decisions/`.
+        repositories: By the image's name: serving, mlflow, jobs, collector.
         cluster: Of every task, with the zone of names by which they find each other.
         topic: Told of alarms and alerts.
         bus: Where monitoring asks for jobs.
@@ -41,13 +51,32 @@ class Foundation(Stack):
     def __init__(self, scope: Construct, name: str, *, environment: Environment, **options: Any) -> None:
         super().__init__(scope, name, **options)
         self.environment_ = environment
-        self.key = Key(self, "Encryption", environment=environment).shared
+        self.removal = RemovalPolicy.RETAIN if environment.kept else RemovalPolicy.DESTROY
+        self.key = self._key()
         self.network = Network(self, "Network", part=environment.network)
-        self._log_flows()
-        self.buckets = Buckets(self, "Buckets", key=self.key, environment=environment)
-        grants.through_gateway(self.network.objects, [self.buckets.artifacts, self.buckets.data], scope=self)
-        self.files = JobFiles(self, "JobFiles", network=self.network, key=self.key, environment=environment)
-        self.images = Images(self, "Images", key=self.key, environment=environment)
+        self.network.vpc.add_flow_log(
+            "Flow",
+            destination=ec2.FlowLogDestination.to_cloud_watch_logs(self.log_group(self, "network")),
+            traffic_type=ec2.FlowLogTrafficType.REJECT,
+        )
+        self.access_logs = self._bucket("Logs", logs_of_others=True)
+        self.artifacts, self.data = self._bucket("Artifacts"), self._bucket("Data")
+        self._let_s3_through()
+        self.repositories = {
+            image: ecr.Repository(
+                self,
+                image.capitalize(),
+                repository_name=f"pricing-{environment.name}/{image}",
+                image_tag_mutability=ecr.TagMutability.IMMUTABLE,
+                image_scan_on_push=True,
+                encryption=ecr.RepositoryEncryption.KMS,
+                encryption_key=self.key,
+                removal_policy=self.removal,
+                lifecycle_rules=[ecr.LifecycleRule(max_image_count=IMAGES_KEPT)],
+                empty_on_delete=not environment.kept,
+            )
+            for image in ("serving", "mlflow", "jobs", "collector")
+        }
         self.topic = self._topic()
         self.bus = events.EventBus(self, "Bus", event_bus_name=f"pricing-{environment.name}")
         self.cluster = ecs.Cluster(
@@ -57,7 +86,7 @@ class Foundation(Stack):
             vpc=self.network.vpc,
             container_insights_v2=ecs.ContainerInsights.ENABLED,
             default_cloud_map_namespace=ecs.CloudMapNamespaceOptions(
-                name=private_domain(environment), type=discovery.NamespaceType.DNS_PRIVATE, vpc=self.network.vpc
+                name=self.private_domain, type=discovery.NamespaceType.DNS_PRIVATE, vpc=self.network.vpc
             ),
         )
         self.api_keys = secretsmanager.Secret(
@@ -66,44 +95,118 @@ class Foundation(Stack):
             secret_name=f"pricing/{environment.name}/api-keys",
             description="Pricing: keys of the service, as PRICING_API_KEYS takes them; put yours in before it starts",
             encryption_key=self.key,
-            removal_policy=RemovalPolicy.RETAIN if environment.kept else RemovalPolicy.DESTROY,
+            removal_policy=self.removal,
         )
         self._tell()
 
-    def _tell(self) -> None:
-        """Says what a person who starts a task, or uploads sales, needs to know."""
-        CfnOutput(self, "DataBucket", value=self.buckets.data.bucket_name)
-        subnets = ",".join(self.network.vpc.select_subnets(subnet_group_name="tasks").subnet_ids)
-        groups = self.network.jobs.security_group_id
-        CfnOutput(
-            self,
-            "TaskNetwork",
-            description="--network-configuration of aws ecs run-task",
-            value=f"awsvpcConfiguration={{subnets=[{subnets}],securityGroups=[{groups}],assignPublicIp=DISABLED}}",
+    @property
+    def private_domain(self) -> str:
+        """The zone of names that tasks find each other by."""
+        return f"{self.environment_.name}.pricing.internal"
+
+    def log_group(self, scope: Construct, part: str, *, name: str | None = None) -> logs.LogGroup:
+        """Makes the log group of a part, which keeps its lines as long as the environment says."""
+        group = logs.LogGroup(
+            scope,
+            f"{part.capitalize()}Log",
+            log_group_name=name or f"/pricing/{self.environment_.name}/{part}",
+            encryption_key=self.key,
+            removal_policy=self.removal,
+        )
+        group.node.default_child.add_property_override("RetentionInDays", self.environment_.watch.log_days)
+        return group
+
+    def password(self, scope: Construct, name: str, what: str, **template: str) -> secretsmanager.Secret:
+        """Makes a secret with a password of its own."""
+        return secretsmanager.Secret(
+            scope,
+            name,
+            description=f"Pricing: {what}",
+            encryption_key=self.key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=40, exclude_punctuation=True, **template
+            ),
         )
 
-    def _log_flows(self) -> None:
-        environment = self.environment_
-        group = log_group(
-            self, "Flows", name=f"/pricing/{environment.name}/network", key=self.key, environment=environment
+    def _key(self) -> kms.IKey:
+        key = kms.Key(
+            self,
+            "Encryption",
+            description=f"Pricing, {self.environment_.name}: data, logs, secrets",
+            enable_key_rotation=True,
+            removal_policy=self.removal,
         )
-        self.network.vpc.add_flow_log(
-            "Flow",
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(group),
-            traffic_type=ec2.FlowLogTrafficType.REJECT,
+        logs = f"arn:{self.partition}:logs:{self.region}:{self.account}:*"
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(f"logs.{self.region}.amazonaws.com")],
+                actions=["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": logs}},
+            )
         )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(service) for service in _WRITERS],
+                # Whose alarm or event it is, the topic's and the queue's own policies say.
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+            )
+        )
+        return kms.Key.from_key_arn(self, "Shared", key.key_arn)
+
+    def _bucket(self, name: str, *, logs_of_others: bool = False) -> s3.Bucket:
+        days = Duration.days
+        if logs_of_others:  # the load balancer writes with no key of ours
+            own: dict[str, Any] = {"encryption": s3.BucketEncryption.S3_MANAGED}
+            rule = s3.LifecycleRule(
+                expiration=days(self.environment_.watch.log_days),
+                noncurrent_version_expiration=days(1),
+                abort_incomplete_multipart_upload_after=days(1),
+            )
+        else:
+            own = {
+                "encryption": s3.BucketEncryption.KMS,
+                "encryption_key": self.key,
+                "bucket_key_enabled": True,
+                "server_access_logs_bucket": self.access_logs,
+                "server_access_logs_prefix": f"s3/{name.lower()}/",
+            }
+            rule = s3.LifecycleRule(
+                noncurrent_version_expiration=days(30), abort_incomplete_multipart_upload_after=days(7)
+            )
+        return s3.Bucket(
+            self,
+            name,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            versioned=True,
+            removal_policy=self.removal,
+            lifecycle_rules=[rule],
+            **own,
+        )
+
+    def _let_s3_through(self) -> None:
+        """Lets the VPC reach these buckets of S3 and the layers of images, and no bucket of anybody else.
+
+        So a program that was taken over carries no data away to a bucket elsewhere.
+        """
+        buckets = [self.artifacts, self.data]
+        layers = f"arn:{self.partition}:s3:::prod-{self.region}-starport-layer-bucket/*"  # ECR's own
+        objects = [bucket.arn_for_objects("*") for bucket in buckets]
+        for actions, resources in (
+            (["s3:ListBucket", "s3:GetBucketLocation"], [bucket.bucket_arn for bucket in buckets]),
+            ([*READ, *WRITE, *DELETE], objects),
+            (list(READ), [layers]),
+        ):
+            self.network.objects.add_to_policy(
+                iam.PolicyStatement(principals=[iam.AnyPrincipal()], actions=actions, resources=resources)
+            )
 
     def _topic(self) -> sns.Topic:
-        topic = sns.Topic(self, "Alarms", display_name=f"Pricing {self.environment_.name}", master_key=self.key)
-        topic.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="OnlyByTls",
-                effect=iam.Effect.DENY,
-                principals=[iam.AnyPrincipal()],
-                actions=["sns:Publish"],
-                resources=[topic.topic_arn],
-                conditions={"Bool": {"aws:SecureTransport": "false"}},
-            )
+        topic = sns.Topic(
+            self, "Alarms", display_name=f"Pricing {self.environment_.name}", master_key=self.key, enforce_ssl=True
         )
         topic.add_to_resource_policy(
             iam.PolicyStatement(
@@ -117,7 +220,14 @@ class Foundation(Stack):
             topic.add_subscription(subscriptions.EmailSubscription(address))
         return topic
 
-
-def private_domain(environment: Environment) -> str:
-    """The zone of names that tasks find each other by."""
-    return f"{environment.name}.pricing.internal"
+    def _tell(self) -> None:
+        """Says what a person who starts a task, or uploads sales, needs to know."""
+        CfnOutput(self, "DataBucket", value=self.data.bucket_name)
+        subnets = ",".join(self.network.vpc.select_subnets(subnet_group_name="tasks").subnet_ids)
+        groups = self.network.jobs.security_group_id
+        CfnOutput(
+            self,
+            "TaskNetwork",
+            description="--network-configuration of aws ecs run-task",
+            value=f"awsvpcConfiguration={{subnets=[{subnets}],securityGroups=[{groups}],assignPublicIp=DISABLED}}",
+        )

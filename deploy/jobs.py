@@ -1,148 +1,183 @@
-"""Jobs as tasks: one task definition each, with its size and with no more rights than it needs."""
+"""The third stack: jobs as three kinds of tasks, the publisher, and when they start."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from aws_cdk import Duration, Stack, TimeZone
 from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_iam as iam
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_scheduler_targets as scheduler_targets
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from deploy import grants
-from deploy.containers import HOME, SETTINGS_FILE, Task, image_of
-from deploy.database import Database
-from deploy.environment import JOBS
-from deploy.foundation import Foundation
-from deploy.platform import namespace, platform_settings
-from deploy.storage import DECISIONS, PUBLISHED, SALES, log_group
-from deploy.tracking import Tracking, tracking_uri
+from deploy.environment import Size
+from deploy.foundation import DELETE, READ, WRITE, Foundation
+from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, program_variables, service_of
+from deploy.tracking import Tracking
 
 CONTAINER = "job"
-WITHOUT_SALES = {"promote", "publish"}
-LOOP = ("--every", "10")  # of `publish`, in seconds
-# Who publishes, reads decisions, archives them and deletes old ones, sends figures, and asks for jobs.
-PUBLISH = {"refresh", "retrain", "nightly", "promote", "publish"}
-READ_DECISIONS = {"train", "tune", "retrain", "monitor", "nightly"}
-WRITE_DECISIONS = {"nightly"}
-MEASURE = {"monitor", "nightly"}
-ASK = {"monitor", "nightly"}
-# Who keeps files from one task to the next, and which.
-KEEPS_FILES = {
-    "etl": "the rows made of the shop's tables, and the panel",
-    "tune": "a search that was cut off and goes on",
-    "monitor": "Evidently's reports, and the panel of the last night",
-    "nightly": "the panel of the last night, Evidently's reports",
-}
-EVERYTHING = (*grants.READ_OBJECTS, *grants.WRITE_OBJECTS, *grants.DELETE_OBJECTS)
-FROM_TABLES = "etl"  # as --sales: every job reads the tables that etl keeps
+EVERYTHING = (*READ, *WRITE, *DELETE)
+# What a task runs where nobody says otherwise; etl, tune, retrain, refresh go by `train`, monitor by `nightly`, and
+# what a person decides by `promote`.
+MODULES = {"train": "pipelines.train", "nightly": "pipelines.nightly", "promote": "pipelines.promote"}
+PUBLISHER = Size(cpu=256, memory=1024)
 
 
-class Jobs(Construct):
-    """A task definition for each job.
-
-    Jobs of KEEPS_FILES have PRICING_HOME on the file system that they share; where sales come from `etl`, all have,
-    since all read the tables there. Any other job's PRICING_HOME is its task's own, and goes with it.
+class Jobs(Stack):
+    """Task definitions, the publisher's service, the night's schedule, and the rules of monitoring's events.
 
     Attributes:
-        tasks: By the job's name.
+        tasks: By the kind's name.
+        undelivered: Queue of what could not be started.
     """
 
-    def __init__(
-        self, scope: Construct, name: str, *, base: Foundation, database: Database, tracking: Tracking
-    ) -> None:
-        super().__init__(scope, name)
-        self._base, self._database, self._tracking = base, database, tracking
+    def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
+        super().__init__(scope, name, **options)
+        self._base, self._tracking = base, tracking
         environment = base.environment_
-        self._image = image_of(base, "jobs")
-        self._log = log_group(
-            self, "Log", name=f"/pricing/{environment.name}/jobs", key=base.key, environment=environment
-        )
+        self._log = base.log_group(self, "jobs")
         self._secrets = {
             variable: secretsmanager.Secret.from_secret_name_v2(self, variable.title().replace("_", ""), secret)
             for variable, secret in environment.job_secrets.items()
         }
-        self.tasks = {job: self._task(job, module) for job, module in JOBS.items()}
-        self._publish()
-
-    def _publish(self) -> None:
-        """Runs `publish` for ever: it mends what a job could not publish, and publishes what persons did by hand."""
-        ecs.FargateService(
+        sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
+        self.tasks = {
+            kind: self._task(kind, getattr(environment.jobs, kind), [module, *(() if kind == "promote" else sales)])
+            for kind, module in MODULES.items()
+        }
+        publisher = self._task("publish", PUBLISHER, ["pipelines.publish", "--every", "10"])
+        self._grant(publisher)
+        # It mends what a job could not publish, and publishes what persons did by hand.
+        service_of(
             self,
             "Publisher",
-            cluster=self._base.cluster,
-            task_definition=self.tasks["publish"].definition,
+            task=publisher,
+            base=base,
             desired_count=1,
-            security_groups=[self._base.network.jobs],
-            vpc_subnets=self._base.network.tasks,
-            assign_public_ip=False,
+            security_groups=[base.network.jobs],
             min_healthy_percent=0,
             max_healthy_percent=100,
-            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
-            propagate_tags=ecs.PropagatedTagSource.SERVICE,
-            enable_ecs_managed_tags=True,
         )
+        self.undelivered = sqs.Queue(
+            self,
+            "Undelivered",
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=base.key,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        self._schedule()
+        self._on_event("refresh", options=())
+        self._on_event("retrain", options=("reason",))
 
-    def _task(self, job: str, module: str) -> Task:
-        base, environment = self._base, self._base.environment_
-        task = Task(self, job.capitalize(), family=job, size=environment.jobs[job], base=base, log=self._log)
-        data = base.buckets.data.bucket_name
-        sales = () if job in WITHOUT_SALES else ("--sales", environment.sales.replace("{data}", data))
-        words = LOOP if job == "publish" else sales
-        container = task.add(
+    def _task(self, kind: str, size: Size, words: Sequence[str]) -> Task:
+        base, tracking = self._base, self._tracking
+        task = Task(self, kind.capitalize(), family=kind, size=size, base=base, log=self._log)
+        task.add(
             CONTAINER,
-            image=self._image,
-            command=["python", "-m", module, *words],
+            image="jobs",
+            entry_point=ENTRY,
+            command=["python", "-m", *words],
             variables={
-                "TZ": environment.nightly.time_zone,
-                "MLFLOW_TRACKING_URI": tracking_uri(environment),
-                "PRICING_DATABASE_URL": self._database.url("pricing", database="pricing"),
-                "PRICING_CONFIG": SETTINGS_FILE,
-                "PRICING_HOME": HOME,
-                "PRICING_PUBLISHED": f"s3://{data}/{PUBLISHED}",
-                "PRICING_DECISIONS_URL": f"s3://{data}/{DECISIONS}",
-                "PRICING_ACTOR": f"{job}@aws",
+                **program_variables(base),
+                "MLFLOW_TRACKING_URI": tracking.uri,
+                "PRICING_DATABASE_URL": tracking.url("pricing"),
+                "PRICING_TUNING_STORAGE": tracking.url("pricing"),
+                "PRICING_ETL": f"s3://{base.data.bucket_name}/etl",
+                "PRICING_ACTOR": f"{kind}@aws",
                 "PGSSLMODE": "require",
             },
             secrets={
-                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._database.passwords["pricing"]),
-                **self._tracking.login(),
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(tracking.passwords["pricing"]),
+                "MLFLOW_TRACKING_USERNAME": ecs.Secret.from_secrets_manager(tracking.login, "username"),
+                "MLFLOW_TRACKING_PASSWORD": ecs.Secret.from_secrets_manager(tracking.login, "password"),
                 **{name: ecs.Secret.from_secrets_manager(secret) for name, secret in self._secrets.items()},
             },
+            writes=("/tmp", HOME),
         )
-        settings = platform_settings(environment, topic=base.topic.topic_arn, bus=base.bus.event_bus_name)
-        shares = job in KEEPS_FILES or environment.sales == FROM_TABLES
-        own = {"tmp": "/tmp"} if shares else {"tmp": "/tmp", "home": HOME}
-        task.add_volumes(container, image=self._image, paths=own, settings=settings)
-        if shares:
-            self._mount_home(task, container)
-            grants.use_files(task.role, base.files.system, base.files.access)
-        self._grant(job, task.role)
+        if kind in MODULES:
+            self._grant(task)
+            self._grant_learning(kind, task)
         return task
 
-    def _mount_home(self, task: Task, container: ecs.ContainerDefinition) -> None:
-        files = self._base.files
-        task.definition.add_volume(
-            name="home",
-            efs_volume_configuration=ecs.EfsVolumeConfiguration(
-                file_system_id=files.system.file_system_id,
-                transit_encryption="ENABLED",
-                authorization_config=ecs.AuthorizationConfig(
-                    access_point_id=files.access.access_point_id, iam="ENABLED"
-                ),
+    def _grant(self, task: Task) -> None:
+        """Publishing: the service reads there, and jobs alone write."""
+        base = self._base
+        task.allow(["sns:Publish"], [base.topic.topic_arn])  # every job that fails says so
+        task.allow_objects(base.data, EVERYTHING, prefix=f"{PUBLISHED}/")
+        task.use_key("s3", "sns")
+
+    def _grant_learning(self, kind: str, task: Task) -> None:
+        base = self._base
+        task.allow_objects(base.data, READ, prefix="sales")  # a promotion may compare on them
+        task.allow_objects(base.data, READ if kind == "promote" else EVERYTHING, prefix="etl/")
+        if kind == "train":
+            task.allow_objects(base.data, READ, prefix=f"{DECISIONS}/")
+        if kind == "nightly":  # it makes Parquet of past days' lines
+            task.allow_objects(base.data, EVERYTHING, prefix=f"{DECISIONS}/")
+            task.allow(["events:PutEvents"], [base.bus.event_bus_arn])
+            # CloudWatch knows no resource to name.
+            namespace = {"cloudwatch:namespace": base.environment_.namespace}
+            task.allow(["cloudwatch:PutMetricData"], ["*"], StringEquals=namespace)
+
+    def _schedule(self) -> None:
+        base, part = self._base, self._base.environment_.nightly
+        scheduler.Schedule(
+            self,
+            "Night",
+            schedule_name=f"pricing-{base.environment_.name}-nightly",
+            description="Reads sales, monitors, refreshes or retrains, and lets the gates decide",
+            schedule=scheduler.ScheduleExpression.expression(part.at, TimeZone.of(part.time_zone)),
+            target=scheduler_targets.EcsRunFargateTask(
+                base.cluster,
+                task_definition=self.tasks["nightly"].definition,
+                security_groups=[base.network.jobs],
+                vpc_subnets=base.network.tasks,
+                assign_public_ip=False,
+                enable_ecs_managed_tags=True,
+                propagate_tags=True,
+                dead_letter_queue=self.undelivered,
+                retry_attempts=5,
+                max_event_age=Duration.hours(2),
             ),
         )
-        container.add_mount_points(ecs.MountPoint(container_path=HOME, source_volume="home", read_only=False))
 
-    def _grant(self, job: str, role: iam.IRole) -> None:
-        base = self._base
-        grants.publish(role, base.topic)  # every job that fails says so
-        grants.objects(role, base.buckets.data, grants.READ_OBJECTS, prefix=SALES)  # a promotion may compare on them
-        if job in READ_DECISIONS:
-            actions = EVERYTHING if job in WRITE_DECISIONS else grants.READ_OBJECTS
-            grants.objects(role, base.buckets.data, actions, prefix=f"{DECISIONS}/")
-        if job in PUBLISH:
-            grants.objects(role, base.buckets.data, EVERYTHING, prefix=f"{PUBLISHED}/")
-        grants.use_key(role, base.key, by=["s3", "sns"], scope=self)
-        if job in MEASURE:
-            grants.put_metrics(role, namespace=namespace(base.environment_))
-        if job in ASK:
-            role.add_to_principal_policy(
-                iam.PolicyStatement(actions=["events:PutEvents"], resources=[base.bus.event_bus_arn])
-            )
+    def _on_event(self, job: str, *, options: Sequence[str]) -> None:
+        """Starts a job for events of `monitoring.aws.EventBridgeLauncher`, with the sales and options that they name.
+
+        An event without sales starts nothing: a path that leads nowhere would become an empty word.
+        """
+        words = [
+            word
+            for option in ("sales", *options)
+            for word in (f"--{option}", events.EventField.from_path(f"$.detail.{option}"))
+        ]
+        command = ["python", "-m", f"pipelines.{job}", *words]
+        events.Rule(
+            self,
+            f"On{job.capitalize()}",
+            event_bus=self._base.bus,
+            description=f"Starts {job} where monitoring asks for it",
+            event_pattern=events.EventPattern(
+                source=["pricing.monitoring"],
+                detail_type=[f"pricing {job}"],
+                detail={"sales": events.Match.exists()},
+            ),
+            targets=[
+                targets.EcsTask(
+                    cluster=self._base.cluster,
+                    task_definition=self.tasks["train"].definition,
+                    security_groups=[self._base.network.jobs],
+                    subnet_selection=self._base.network.tasks,
+                    assign_public_ip=False,
+                    propagate_tags=ecs.PropagatedTagSource.TASK_DEFINITION,
+                    container_overrides=[targets.ContainerOverride(container_name=CONTAINER, command=command)],
+                    dead_letter_queue=self.undelivered,
+                    retry_attempts=5,
+                    max_event_age=Duration.hours(2),
+                )
+            ],
+        )

@@ -5,10 +5,9 @@ from constructs import Construct
 
 from deploy.environment import NetworkPart
 
-SERVING_PORT = 8080
+PROXY_PORT = 8080
 MLFLOW_PORT = 5000
 DATABASE_PORT = 5432
-FILES_PORT = 2049
 TLS_PORT = 443
 # AWS services that tasks call, each through an endpoint in the VPC; S3 has a gateway, which costs nothing.
 ENDPOINTS = {
@@ -26,16 +25,30 @@ class Network(Construct):
     """The VPC with its endpoints, and a security group for each kind of resource.
 
     Attributes:
-        vpc: With public subnets, for the load balancer, and private ones, for all else.
+        vpc: With private subnets, and public ones where something must be reached from or reach the internet.
         tasks: The subnets that tasks run in.
-        data: The subnets of database and files; no route leads out of them.
+        data: The subnets of the database; no route leads out of them.
         objects: The gateway to S3.
         balancer: Security group of the load balancer; the next ones are named alike.
     """
 
     def __init__(self, scope: Construct, name: str, *, part: NetworkPart) -> None:
         super().__init__(scope, name)
-        private = ec2.SubnetType.PRIVATE_WITH_EGRESS if part.nat_gateways else ec2.SubnetType.PRIVATE_ISOLATED
+        subnets = [
+            ec2.SubnetConfiguration(
+                name="tasks",
+                subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS
+                if part.nat_gateways
+                else ec2.SubnetType.PRIVATE_ISOLATED,
+                cidr_mask=22,
+            ),
+            ec2.SubnetConfiguration(name="data", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=24),
+        ]
+        if part.internet or part.nat_gateways:
+            public = ec2.SubnetType.PUBLIC
+            subnets.append(
+                ec2.SubnetConfiguration(name="public", subnet_type=public, cidr_mask=24, map_public_ip_on_launch=False)
+            )
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
@@ -43,13 +56,7 @@ class Network(Construct):
             max_azs=2,
             nat_gateways=part.nat_gateways,
             restrict_default_security_group=False,  # it would need a Lambda function; nothing uses that group
-            subnet_configuration=[
-                ec2.SubnetConfiguration(
-                    name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24, map_public_ip_on_launch=False
-                ),
-                ec2.SubnetConfiguration(name="tasks", subnet_type=private, cidr_mask=22),
-                ec2.SubnetConfiguration(name="data", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=24),
-            ],
+            subnet_configuration=subnets,
         )
         self.tasks = ec2.SubnetSelection(subnet_group_name="tasks")
         self.data = ec2.SubnetSelection(subnet_group_name="data")
@@ -58,8 +65,6 @@ class Network(Construct):
         self.mlflow = self._group("Mlflow", "tasks of MLflow")
         self.jobs = self._group("Jobs", "tasks of jobs")
         self.database = self._group("Database", "the database")
-        self.files = self._group("Files", "files that jobs share")
-        self.endpoints = self._group("Endpoints", "endpoints of AWS services")
         self._allow(part)
         self._open_endpoints()
 
@@ -70,30 +75,30 @@ class Network(Construct):
         for cidr in part.callers:
             self.balancer.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(TLS_PORT), "callers, by TLS")
         pairs = [
-            (self.balancer, self.serving, SERVING_PORT, "requests and readiness"),
+            (self.balancer, self.serving, PROXY_PORT, "requests and readiness"),
             (self.jobs, self.mlflow, MLFLOW_PORT, "runs and models"),
             (self.jobs, self.database, DATABASE_PORT, "promotions and switches"),
-            (self.jobs, self.files, FILES_PORT, "what jobs remember"),
             (self.mlflow, self.database, DATABASE_PORT, "its store"),
         ]
         if part.people:
             pairs.append((self.balancer, self.mlflow, MLFLOW_PORT, "people, by the load balancer"))
         for source, target, port, what in pairs:
             target.connections.allow_from(source, ec2.Port.tcp(port), what)
-        # To AWS: interface endpoints are reached by their group, S3 through its gateway by public addresses.
-        for group in (self.serving, self.mlflow, self.jobs):
-            self.endpoints.add_ingress_rule(group, ec2.Port.tcp(TLS_PORT), "AWS services")
-            group.add_egress_rule(
-                ec2.Peer.any_ipv4(), ec2.Port.tcp(TLS_PORT), "AWS services by TLS; routes lead nowhere else"
-            )
         if part.nat_gateways:
             self.jobs.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(DATABASE_PORT), "a shop's own database")
 
     def _open_endpoints(self) -> None:
+        endpoints = self._group("Endpoints", "endpoints of AWS services")
+        # Interface endpoints are reached by their group, S3 through its gateway by public addresses.
+        for group in (self.serving, self.mlflow, self.jobs):
+            endpoints.add_ingress_rule(group, ec2.Port.tcp(TLS_PORT), "AWS services")
+            group.add_egress_rule(
+                ec2.Peer.any_ipv4(), ec2.Port.tcp(TLS_PORT), "AWS services by TLS; routes lead nowhere else"
+            )
         self.objects = self.vpc.add_gateway_endpoint(
             "S3", service=ec2.GatewayVpcEndpointAwsService.S3, subnets=[self.tasks]
         )
         for name, service in ENDPOINTS.items():
             self.vpc.add_interface_endpoint(
-                name, service=service, subnets=self.tasks, security_groups=[self.endpoints], open=False
+                name, service=service, subnets=self.tasks, security_groups=[endpoints], open=False
             )

@@ -1,195 +1,299 @@
-"""MLflow on Fargate: one task on PostgreSQL, with artifacts in S3 that it hands out itself; users log in."""
+"""The second stack: the way in, the database, and MLflow."""
 
 import json
-from pathlib import Path
+from typing import Any
 
-from aws_cdk import Duration
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_servicediscovery as discovery
+from aws_cdk import aws_ssm as ssm
+from aws_cdk import aws_wafv2 as waf
 from constructs import Construct
 
-from deploy import grants
-from deploy.containers import Task, image_of, starts_after
-from deploy.database import SETUP, Database
-from deploy.environment import Environment
-from deploy.foundation import Foundation, private_domain
-from deploy.mlflow_users import ADMIN
-from deploy.network import DATABASE_PORT, MLFLOW_PORT
+from deploy.database_setup import ROLES
+from deploy.foundation import DELETE, READ, WRITE, Foundation
+from deploy.network import DATABASE_PORT, MLFLOW_PORT, TLS_PORT
+from deploy.tasks import Task, asks, service_of
 
-HEALTH = (
-    "python",
-    "-c",
-    f"import urllib.request as u; u.urlopen('http://127.0.0.1:{MLFLOW_PORT}/health', timeout=4)",
-)
-PRIORITY = 20  # of the rule by which people reach it
-USERS = (Path(__file__).parent / "mlflow_users.py").read_text(encoding="utf-8")
+# Less than the 60 s after which the proxy ends a silent connection, so that it never ends one in use.
+IDLE_SECONDS = 55
+PEOPLE_PRIORITY = 20  # of the rule by which people reach MLflow
+# Rules of AWS that the firewall has beside its own. That of common attacks is not among them: it refuses bodies above
+# 8 KiB, and a batch of requests is larger.
+MANAGED = ("AWSManagedRulesKnownBadInputsRuleSet", "AWSManagedRulesAmazonIpReputationList")
 
 
-def tracking_uri(environment: Environment) -> str:
-    """MLFLOW_TRACKING_URI of every other task."""
-    return f"http://mlflow.{private_domain(environment)}:{MLFLOW_PORT}"
-
-
-class Tracking(Construct):
-    """MLflow's service, which the image's own command starts (`deploy/tracking_server.py`).
-
-    Before it starts, its task makes databases and roles that are missing (`deploy.database_setup`), and its user
-    `admin` (`deploy.mlflow_users`), whom jobs and people are: whoever may move an alias decides prices.
+class Tracking(Stack):
+    """The load balancer with its firewall, PostgreSQL, and MLflow on it.
 
     Attributes:
-        service: The service.
-        password: Secret with name and password of MLflow's user.
+        balancer: The load balancer.
+        listener: On port 443; what no rule takes is answered 404.
+        database: The RDS instance.
+        passwords: Secret of each role of the database: mlflow, pricing.
+        login: Secret with name and password of MLflow's user, who jobs and people are: whoever may move an alias
+            decides prices.
+        service: MLflow's service.
+        uri: MLFLOW_TRACKING_URI of every other task.
     """
 
-    def __init__(
-        self,
-        scope: Construct,
-        name: str,
-        *,
-        base: Foundation,
-        database: Database,
-    ) -> None:
-        super().__init__(scope, name)
-        self._base, environment, artifacts = base, base.environment_, base.buckets.artifacts
-        image = image_of(base, "mlflow")
-        self.password = secretsmanager.Secret(
+    def __init__(self, scope: Construct, name: str, *, base: Foundation, **options: Any) -> None:
+        super().__init__(scope, name, **options)
+        self._base = base
+        self.balancer, self.listener = self._way_in()
+        self._firewall()
+        self.passwords = {
+            role: base.password(self, f"{role.capitalize()}Password", f"password of the database role {role}")
+            for role in ROLES
+        }
+        self.login = base.password(
             self,
-            "AdminPassword",
-            description=f"Pricing: password of MLflow's user {ADMIN}",
-            encryption_key=base.key,
-            generate_secret_string=secretsmanager.SecretStringGenerator(
-                password_length=40,
-                exclude_punctuation=True,
-                secret_string_template=json.dumps({"username": ADMIN}),
-                generate_string_key="password",
+            "MlflowAdmin",
+            "password of MLflow's user admin",
+            secret_string_template=json.dumps({"username": "admin"}),
+            generate_string_key="password",
+        )
+        self.database = self._database()
+        self.uri = f"http://mlflow.{base.private_domain}:{MLFLOW_PORT}"
+        self.service = self._mlflow()
+        if base.environment_.network.people:
+            self._show_to_people()
+        CfnOutput(self, "MlflowLogin", value=self.login.secret_name)
+        CfnOutput(self, "ServiceName", value=self.service.service_name)
+        CfnOutput(self, "Address", value=self.balancer.load_balancer_dns_name)
+
+    def url(self, role: str) -> str:
+        """The address of a role's database for SQLAlchemy, without the password, which libpq takes from PGPASSWORD."""
+        return f"postgresql+psycopg2://{role}@{self.database.db_instance_endpoint_address}:{DATABASE_PORT}/{role}"
+
+    def _way_in(self) -> tuple[elbv2.ApplicationLoadBalancer, elbv2.ApplicationListener]:
+        base, environment = self._base, self._base.environment_
+        balancer = elbv2.ApplicationLoadBalancer(
+            self,
+            "Balancer",
+            vpc=base.network.vpc,
+            internet_facing=environment.network.internet,
+            vpc_subnets=None if environment.network.internet else base.network.tasks,
+            security_group=base.network.balancer,
+            drop_invalid_header_fields=True,
+            desync_mitigation_mode=elbv2.DesyncMitigationMode.DEFENSIVE,
+            idle_timeout=Duration.seconds(IDLE_SECONDS),
+            deletion_protection=environment.kept,
+        )
+        balancer.log_access_logs(base.access_logs, "balancer")
+        # The parameter names the certificate, which holds an account's id and so is in no file here.
+        arn = ssm.StringParameter.value_for_string_parameter(self, f"/pricing/{environment.name}/certificate")
+        listener = balancer.add_listener(
+            "Tls",
+            port=TLS_PORT,
+            protocol=elbv2.ApplicationProtocol.HTTPS,
+            certificates=[acm.Certificate.from_certificate_arn(self, "Certificate", arn)],
+            ssl_policy=elbv2.SslPolicy.RECOMMENDED_TLS,
+            open=False,
+            default_action=elbv2.ListenerAction.fixed_response(
+                404, content_type="text/plain", message_body="no such host"
             ),
         )
-        password = ecs.Secret.from_secrets_manager(self.password, "password")
-        store = database.url("mlflow", database="mlflow")
-        store_password = {"PGPASSWORD": ecs.Secret.from_secrets_manager(database.passwords["mlflow"])}
-        task = Task(self, "Task", family="mlflow", size=environment.tracking.size, base=base)
-        names = [
-            f"mlflow.{private_domain(environment)}:*",
-            f"{environment.mlflow_domain}",
-            "localhost:*",
-            "127.0.0.1:*",
+        return balancer, listener
+
+    def _firewall(self) -> None:
+        """Blocks addresses that send too much, that are known for attacks, and requests that are one."""
+        environment = self._base.environment_
+        limit = {
+            "AggregateKeyType": "IP",
+            "Limit": environment.serving.requests_per_address,
+            "EvaluationWindowSec": 300,
+        }
+        rules = [
+            {
+                "Name": "rate",
+                "Priority": 0,
+                "Action": {"Block": {"CustomResponse": {"ResponseCode": 429}}},
+                "Statement": {"RateBasedStatement": limit},
+                "VisibilityConfig": _visible("rate"),
+            },
+            *(
+                {
+                    "Name": managed,
+                    "Priority": place,
+                    "OverrideAction": {"None": {}},
+                    "Statement": {"ManagedRuleGroupStatement": {"Name": managed, "VendorName": "AWS"}},
+                    "VisibilityConfig": _visible(managed),
+                }
+                for place, managed in enumerate(MANAGED, start=1)
+            ),
         ]
-        container = task.add(
-            "mlflow",
-            image=image,
+        acl = waf.CfnWebACL(
+            self,
+            "Firewall",
+            name=f"pricing-{environment.name}",
+            scope="REGIONAL",
+            default_action=waf.CfnWebACL.DefaultActionProperty(allow={}),
+            visibility_config=waf.CfnWebACL.VisibilityConfigProperty(
+                cloud_watch_metrics_enabled=True,
+                metric_name=f"pricing-{environment.name}",
+                sampled_requests_enabled=True,
+            ),
+        )
+        acl.add_property_override("Rules", rules)
+        waf.CfnWebACLAssociation(
+            self, "Association", resource_arn=self.balancer.load_balancer_arn, web_acl_arn=acl.attr_arn
+        )
+        # AWS demands the beginning of the name.
+        group = self._base.log_group(self, "firewall", name=f"aws-waf-logs-pricing-{environment.name}")
+        kept = {
+            "Behavior": "KEEP",
+            "Requirement": "MEETS_ANY",
+            "Conditions": [{"ActionCondition": {"Action": "BLOCK"}}],
+        }
+        waf.CfnLoggingConfiguration(
+            self,
+            "FirewallLogging",
+            resource_arn=acl.attr_arn,
+            log_destination_configs=[group.log_group_arn],
+            redacted_fields=[
+                waf.CfnLoggingConfiguration.FieldToMatchProperty(single_header={"Name": header})
+                for header in ("x-api-key", "authorization")
+            ],
+            logging_filter={"DefaultBehavior": "DROP", "Filters": [kept]},
+        )
+
+    def _database(self) -> rds.DatabaseInstance:
+        base, environment = self._base, self._base.environment_
+        part = environment.tracking
+        engine = rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.of("17.6", "17"))
+        name = f"pricing-{environment.name}"
+        # The instance would make its log group itself, for ever and without our key.
+        group = base.log_group(self, "database", name=f"/aws/rds/instance/{name}/postgresql")
+        instance = rds.DatabaseInstance(
+            self,
+            "Database",
+            instance_identifier=name,
+            engine=engine,
+            instance_type=ec2.InstanceType(part.instance),
+            vpc=base.network.vpc,
+            vpc_subnets=base.network.data,
+            security_groups=[base.network.database],
+            publicly_accessible=False,
+            port=DATABASE_PORT,
+            credentials=rds.Credentials.from_generated_secret("dbmaster", encryption_key=base.key),
+            allocated_storage=part.storage,
+            max_allocated_storage=4 * part.storage,
+            storage_type=rds.StorageType.GP3,
+            storage_encrypted=True,
+            storage_encryption_key=base.key,
+            multi_az=part.multi_az,
+            backup_retention=Duration.days(part.backup_days),
+            copy_tags_to_snapshot=True,
+            delete_automated_backups=not environment.kept,
+            deletion_protection=environment.kept,
+            removal_policy=RemovalPolicy.SNAPSHOT if environment.kept else RemovalPolicy.DESTROY,
+            auto_minor_version_upgrade=True,
+            cloudwatch_logs_exports=["postgresql"],
+            parameter_group=rds.ParameterGroup(
+                self,
+                "Parameters",
+                engine=engine,
+                parameters={"rds.force_ssl": "1", "log_statement": "ddl", "log_min_duration_statement": "1000"},
+            ),
+        )
+        instance.node.add_dependency(group)
+        return instance
+
+    def _mlflow(self) -> ecs.FargateService:
+        """MLflow, which hands out artifacts itself; before it starts, its task makes databases and roles.
+
+        Its own program brings tables and users up to date (`deploy/mlflow_server.py`).
+        """
+        base, environment = self._base, self._base.environment_
+        task = Task(self, "Mlflow", family="mlflow", size=environment.tracking.size, base=base)
+        setup = task.add(
+            "database",
+            image="mlflow",
+            command=["python", "/app/database_setup.py"],
             variables={
-                "MLFLOW_BACKEND_STORE_URI": store,
-                "MLFLOW_PORT": str(MLFLOW_PORT),
-                "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{artifacts.bucket_name}/mlflow",
-                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(names),
+                "PGHOST": self.database.db_instance_endpoint_address,
+                "PGPORT": str(DATABASE_PORT),
                 "PGSSLMODE": "require",
             },
             secrets={
-                **store_password,
-                "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+                "PGUSER": ecs.Secret.from_secrets_manager(self._master(), "username"),
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(self._master(), "password"),
+                **{
+                    f"PASSWORD_{role.upper()}": ecs.Secret.from_secrets_manager(secret)
+                    for role, secret in self.passwords.items()
+                },
             },
-            health=HEALTH,
-            stop_seconds=30,
+            essential=False,
         )
-        container.add_port_mappings(ecs.PortMapping(container_port=MLFLOW_PORT))
-        setup = _setup(task, database, image=image)
-        users = task.add_first(
-            "users",
-            image=image,
-            command=["python", "-c", USERS],
-            variables={"MLFLOW_BACKEND_STORE_URI": store, "PGSSLMODE": "require"},
-            secrets={**store_password, "PASSWORD_ADMIN": password},
+        hosts = (f"mlflow.{base.private_domain}:*", environment.mlflow_domain, "localhost:*", "127.0.0.1:*")
+        server = task.add(
+            "mlflow",
+            image="mlflow",
+            variables={
+                "MLFLOW_BACKEND_STORE_URI": self.url("mlflow"),
+                "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{base.artifacts.bucket_name}/mlflow",
+                "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+                "PGSSLMODE": "require",
+            },
+            secrets={
+                "PGPASSWORD": ecs.Secret.from_secrets_manager(self.passwords["mlflow"]),
+                "MLFLOW_AUTH_ADMIN_PASSWORD": ecs.Secret.from_secrets_manager(self.login, "password"),
+            },
+            writes=("/tmp", "/var/lib/mlflow"),
+            health_check=asks(f"http://127.0.0.1:{MLFLOW_PORT}/health"),
+            stop_timeout=Duration.seconds(30),
         )
-        task.add_volumes(
-            container,
-            image=image,
-            paths={"tmp": "/tmp", "home": "/var/lib/mlflow"},
-            before=users,
+        server.add_port_mappings(ecs.PortMapping(container_port=MLFLOW_PORT))
+        server.add_container_dependencies(
+            ecs.ContainerDependency(container=setup, condition=ecs.ContainerDependencyCondition.SUCCESS)
         )
-        starts_after(users, setup)
-        starts_after(container, users)
-        grants.objects(
-            task.role,
-            artifacts,
-            [*grants.READ_OBJECTS, *grants.WRITE_OBJECTS, *grants.DELETE_OBJECTS],
-            prefix="mlflow",
-        )
-        grants.use_key(task.role, base.key, by=["s3"], scope=self)
-        self.service = ecs.FargateService(
+        task.definition.default_container = server
+        task.allow_objects(base.artifacts, [*READ, *WRITE, *DELETE], prefix="mlflow")
+        task.use_key("s3")
+        return service_of(
             self,
             "Service",
-            cluster=base.cluster,
-            task_definition=task.definition,
+            task=task,
+            base=base,
             desired_count=1,
             security_groups=[base.network.mlflow],
-            vpc_subnets=base.network.tasks,
-            assign_public_ip=False,
-            min_healthy_percent=100,
-            max_healthy_percent=200,
-            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            min_healthy_percent=0,  # two of different releases would not agree on the tables
+            max_healthy_percent=100,
             cloud_map_options=ecs.CloudMapOptions(
                 name="mlflow", dns_record_type=discovery.DnsRecordType.A, dns_ttl=Duration.seconds(10)
             ),
-            propagate_tags=ecs.PropagatedTagSource.SERVICE,
-            enable_ecs_managed_tags=True,
             # A first start on an empty database takes a minute.
             health_check_grace_period=Duration.minutes(5) if environment.network.people else None,
         )
-        self.service.node.add_dependency(database.instance)
 
-    def login(self) -> dict[str, ecs.Secret]:
-        """What MLflow's client takes user and password from, for a task."""
-        return {
-            f"MLFLOW_TRACKING_{name.upper()}": ecs.Secret.from_secrets_manager(self.password, name)
-            for name in ("username", "password")
-        }
+    def _master(self) -> secretsmanager.ISecret:
+        if self.database.secret is None:  # the types allow it; RDS makes it with the credentials that it is given
+            raise ValueError("the database has no secret of its master")
+        return self.database.secret
 
-    def show_to_people(self, listener: elbv2.IApplicationListener) -> None:
+    def _show_to_people(self) -> None:
         """Lets the load balancer hand MLflow's pages to the networks of `people`, under its own name."""
         environment = self._base.environment_
-        group = elbv2.ApplicationTargetGroup(
-            self,
-            "Targets",
-            vpc=self._base.network.vpc,
-            port=MLFLOW_PORT,
-            protocol=elbv2.ApplicationProtocol.HTTP,
-            target_type=elbv2.TargetType.IP,
-            deregistration_delay=Duration.seconds(20),
-            health_check=elbv2.HealthCheck(path="/health", interval=Duration.seconds(15)),
-        )
-        rule = elbv2.ApplicationListenerRule(
-            self,
-            "Rule",
-            listener=listener,
-            priority=PRIORITY,
+        self.listener.add_targets(
+            "People",
+            priority=PEOPLE_PRIORITY,
             conditions=[
                 elbv2.ListenerCondition.host_headers([environment.mlflow_domain]),
                 elbv2.ListenerCondition.source_ips(list(environment.network.people)),
             ],
-            action=elbv2.ListenerAction.forward([group]),
+            port=MLFLOW_PORT,
+            protocol=elbv2.ApplicationProtocol.HTTP,
+            targets=[self.service],
+            deregistration_delay=Duration.seconds(20),
+            health_check=elbv2.HealthCheck(path="/health", interval=Duration.seconds(15)),
         )
-        self.service.attach_to_application_target_group(group)
-        self.service.node.add_dependency(rule)
 
 
-def _setup(task: Task, database: Database, *, image: ecs.ContainerImage) -> ecs.ContainerDefinition:
-    master = database.instance.secret
-    if master is None:  # the types allow it; RDS makes it with the credentials that Database gives
-        raise ValueError("the database has no secret of its master")
-    passwords = {
-        f"PASSWORD_{role.upper()}": ecs.Secret.from_secrets_manager(secret)
-        for role, secret in database.passwords.items()
-    }
-    return task.add_first(
-        "database",
-        image=image,
-        command=["python", "-c", SETUP],
-        variables={"PGHOST": database.instance.db_instance_endpoint_address, "PGPORT": str(DATABASE_PORT)},
-        secrets={
-            "PGUSER": ecs.Secret.from_secrets_manager(master, "username"),
-            "PGPASSWORD": ecs.Secret.from_secrets_manager(master, "password"),
-            **passwords,
-        },
-    )
+def _visible(name: str) -> dict[str, Any]:
+    return {"CloudWatchMetricsEnabled": True, "MetricName": name, "SampledRequestsEnabled": True}

@@ -240,9 +240,9 @@ class _Night:
         """Promotes refreshed states, by number: the alias challenger may be on a version that waits for a person."""
         if number is None:
             return "states were up to date already"
-        if not self._config.registry.auto_promote:
+        if not self._config.registry.auto_refresh:
             requested = f"a person promotes them (version={number})"
-            return f"states are carried forward; registry.auto_promote is off, so {requested}"
+            return f"states are carried forward; registry.auto_refresh is off, so {requested}"
         words = ["--version", number, "--reason", "nightly refresh"]
         code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED))
         if code != EXIT_REFUSED:

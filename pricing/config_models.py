@@ -321,6 +321,7 @@ class RegistryConfig(Section):
 
     model_name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     auto_promote: bool
+    auto_refresh: bool = True
     keep_days: Annotated[int, Field(ge=0, le=36_600)] = 270
     plots: bool = True
     gates: GatesConfig

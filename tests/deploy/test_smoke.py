@@ -24,23 +24,20 @@ Reply = tuple[int, Any]
 def test_the_real_service_passes_and_another_version_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, port, summary = tmp_path / "home", free_port(), tmp_path / "summary.md"
+    home, port = tmp_path / "home", free_port()
     publish(str(home / "published"), shared_version(), version="7")
     environment = {**SERVICE, "PRICING_HOME": str(home), "PORT": str(port)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     url = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
-    generous = ["--latency_ms", "60000", "--p99_ms", "60000"]
+    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
 
     with running(
         python("serving"), ready=f"{url}/health/live", log=tmp_path / "log", environment=environment, folder=tmp_path
     ):
-        whole = smoke.main([url, "--version", "7", "--load_seconds", "0.5", "--summary", str(summary), *generous])
+        whole = smoke.main([url, "--version", "7"])
         other = smoke.main([url, "--version", "8", "--wait", "0"])
 
     assert (whole, other) == (0, 1), capsys.readouterr().out
-    assert "all 9 checks passed" in summary.read_text()
-    assert "serves version 7, expected 8" in capsys.readouterr().out
 
 
 def good(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
@@ -77,7 +74,7 @@ def service(reply: Callable[[str, dict[str, str], dict[str, Any]], Reply]) -> It
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: dict[str, Any]) -> None:
-            status, answer = reply(self.path.partition("?")[0], dict(self.headers), body)
+            status, answer = reply(self.path.partition("?")[0], {"X-API-Key": self.headers.get("X-API-Key", "")}, body)
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -122,28 +119,17 @@ def starting(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
 @pytest.mark.parametrize(
     ("reply", "options", "complaint"),
     [
-        (starting, [], "| ready | **FAIL** | status 503: no version"),
-        (good, ["--version", "8"], "| ready | **FAIL** | serves version 7, expected 8"),
-        (without_key, [], "| a request without a key is refused | **FAIL** | status 200"),
-        (lenient, [], "| a bad request is refused | **FAIL** | status 200"),
-        (empty, [], "| products | **FAIL** | /products names none"),
-        (failing, [], "| prices | **FAIL** | A: status 500, broken"),
-        (priced(recommended_price=0), [], "| prices | **FAIL** |"),
-        (
-            priced(source="rule", reasons=["no_model"]),
-            [],
-            "| served by the model | **FAIL** | A: by rule, no_model",
-        ),
-        (priced(model_version="6"), [], "| one version | **FAIL** | A: version 6, readiness said 7"),
-        (priced(recommended_price=11.5), [], "| guardrails | **FAIL** | A: 11.5 lies outside its range 10 to 11"),
-        (
-            priced(recommended_price=14, price_range=[13, 15]),
-            [],
-            "| guardrails | **FAIL** | A: 14 instead of 10 is a move beyond the limit",
-        ),
-        (good, ["--latency_ms", "0"], "| latency | **FAIL** |"),
-        (failing, ["--load_seconds", "0.1"], "| load | **FAIL** | 5 requests in 0.1 s: 5 failed"),
-        (good, ["--load_seconds", "0.1", "--p99_ms", "0"], "| load | **FAIL** |"),
+        (starting, [], "not ready, or not with version any"),
+        (good, ["--version", "8"], "not ready, or not with version 8"),
+        (without_key, [], "a request without a key is answered 200"),
+        (lenient, [], "a bad request is answered 200"),
+        (empty, [], "/products names none"),
+        (failing, [], "A: status 500"),
+        (priced(recommended_price=0), [], "A: status 200"),
+        (priced(source="rule", reasons=["no_model"]), [], "A: by rule, no_model"),
+        (priced(model_version="6"), [], "A: version 6, readiness said 7"),
+        (priced(recommended_price=11.5), [], "A: 11.5 lies outside its range 10 to 11"),
+        (priced(recommended_price=14, price_range=[13, 15]), [], "A: 14 instead of 10 is a move beyond the limit"),
     ],
 )
 def test_a_broken_promise_fails_and_is_named(
@@ -153,7 +139,7 @@ def test_a_broken_promise_fails_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
 
     with service(reply) as url:
         code = smoke.main([url, "--wait", "0", *options])
@@ -166,16 +152,16 @@ def test_a_broken_promise_fails_and_is_named(
 def test_a_persons_price_may_move_as_far_as_it_likes(
     reply: Callable[[str, dict[str, str], dict[str, Any]], Reply], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
 
     with service(reply) as url:
-        assert smoke.main([url, "--wait", "0", "--latency_ms", "60000"]) == 0
+        assert smoke.main([url, "--wait", "0"]) == 0
 
 
 def test_before_the_first_promotion_prices_by_rule_will_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(smoke.KEY_VARIABLE, KEY)
+    monkeypatch.setenv("PRICING_SMOKE_KEY", KEY)
 
     def by_rule(path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         if path == "/products":
@@ -186,23 +172,9 @@ def test_before_the_first_promotion_prices_by_rule_will_do(
         return price(path, headers, body)
 
     with service(by_rule) as url:
-        assert smoke.main([url, "--wait", "0", "--by_rule", "--latency_ms", "60000"]) == 0, capsys.readouterr().out
+        assert smoke.main([url, "--wait", "0", "--by_rule"]) == 0, capsys.readouterr().out
 
 
 def test_a_service_that_is_not_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert smoke.main([f"http://127.0.0.1:{free_port()}", "--wait", "0"]) == 1
-    assert "status 0: ConnectionRefusedError" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("words", [["--environment", "nowhere"], ["ftp://somewhere"]])
-def test_what_cannot_be_asked_is_no_failed_check(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert smoke.main(words) == 2
-    assert "error: " in capsys.readouterr().err
-
-
-def test_an_environment_stands_for_its_domain(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(smoke, "run", lambda url, *_, **__: [smoke.Check("asked", True, url)])
-
-    smoke.main(["--environment", "staging"])
-
-    assert "| asked | pass | https://prices.staging.example.com |" in capsys.readouterr().out
+    assert "ConnectionRefusedError" in capsys.readouterr().out

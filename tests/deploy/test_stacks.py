@@ -5,13 +5,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kit import monitoring_world as world
@@ -21,28 +22,20 @@ if lacks_for_cdk():
     pytest.skip(str(lacks_for_cdk()), allow_module_level=True)
 
 from aws_cdk import Validations
-from aws_cdk.assertions import Match, Template
 from cdk_nag import AwsSolutionsChecks
 
-from deploy import database_setup, mlflow_users
-from deploy.alarms import of_the_service
 from deploy.app import make, new_app
-from deploy.containers import SETTINGS_FILE
-from deploy.database import ROLES
-from deploy.environment import JOBS, DeploymentError, Environment, read_environments
-from deploy.figures import FIGURES, KEY
-from deploy.jobs import KEEPS_FILES, PUBLISH
-from deploy.network import ENDPOINTS
-from deploy.stacks import STACKS, build
+from deploy.environment import DeploymentError, Environment, read_environments
+from deploy.pipeline import ISSUER, STACKS
+from deploy.tasks import SETTINGS_FILE
+from deploy.watch import FOLDER, ROLLBACK, TABLE
 from monitoring import aws as monitoring_aws
 from monitoring import evaluate
-from monitoring.alarms import definitions
 from monitoring.evaluate import evaluate_decisions
 from monitoring.launchers import JobRequest, send_metrics
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
 from serving.__main__ import GRACE_SECONDS
-from tests.kit.findings import ACCEPTED, Finding, unexplained, without_use
 from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
@@ -50,63 +43,105 @@ ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "operating.md"
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
+REPOSITORY = "shop@12/pricing@345"
+JOBS = ("train", "nightly", "promote", "publish")
+KEPT = ("AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::KMS::Key", "AWS::ECR::Repository")
+WITH_KEY = {
+    "AWS::Logs::LogGroup": "KmsKeyId",
+    "AWS::SNS::Topic": "KmsMasterKeyId",
+    "AWS::SQS::Queue": "KmsMasterKeyId",
+    "AWS::SecretsManager::Secret": "KmsKeyId",
+    "AWS::RDS::DBInstance": "KmsKeyId",
+}
+
+
+def flat(value: Any) -> str:
+    """A value of a template in one line, with references as their names."""
+    if isinstance(value, dict) and "Fn::Join" in value:
+        return "".join(map(flat, value["Fn::Join"][1]))
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("Ref", "Fn::GetAtt", "Fn::ImportValue"):
+        return flat(next(iter(value.values())))
+    return value if isinstance(value, str) else json.dumps(value, default=flat)
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 @dataclass(frozen=True)
-class Synthesised:
-    """What one synthesis of every environment left.
+class Made:
+    """The synthesised stacks of an environment.
 
     Attributes:
-        folder: Of the templates.
-        report: Of cdk-nag.
+        environment: It.
+        templates: By the stack's name; `pipeline` is among them.
     """
 
-    folder: Path
-    report: dict[str, Any]
+    environment: Environment
+    templates: dict[str, dict[str, Any]]
 
-    @cached_property
-    def templates(self) -> dict[str, dict[str, Any]]:
-        return {
-            f"pricing-{name}-{stack}": json.loads(
-                (self.folder / f"pricing-{name}-{stack}.template.json").read_text(encoding="utf-8")
-            )
-            for name in ENVIRONMENTS
-            for stack in STACKS
-        }
-
-    @cached_property
-    def matchers(self) -> dict[str, Template]:
-        return {}
-
-    def stack(self, name: str, stack: str) -> Template:
-        key = f"pricing-{name}-{stack}"
-        if key not in self.matchers:
-            self.matchers[key] = Template.from_json(self.templates[key])
-        return self.matchers[key]
-
-    def resources(self, name: str, kind: str, *, stack: str | None = None) -> dict[str, dict[str, Any]]:
-        """Properties of the resources of a kind, by logical id, in one stack or in all of an environment."""
+    def of(self, kind: str, *stacks: str) -> dict[str, dict[str, Any]]:
+        """Properties of the resources of a kind, by logical id, in some stacks or in all."""
         return {
             logical: one.get("Properties", {})
-            for each in ((stack,) if stack else STACKS)
-            for logical, one in self.templates[f"pricing-{name}-{each}"]["Resources"].items()
+            for stack in stacks or STACKS
+            for logical, one in self.templates[stack]["Resources"].items()
             if one["Type"] == kind
         }
 
-    def task(self, name: str, family: str) -> dict[str, Any]:
-        """The properties of a task definition."""
-        (found,) = (
-            one
-            for one in self.resources(name, "AWS::ECS::TaskDefinition").values()
-            if one["Family"] == f"pricing-{name}-{family}"
-        )
+    def one(self, kind: str, *stacks: str) -> dict[str, Any]:
+        (found,) = self.of(kind, *stacks).values()
         return found
+
+    def container(self, family: str, name: str) -> dict[str, Any]:
+        (task,) = (
+            one
+            for one in self.of("AWS::ECS::TaskDefinition").values()
+            if one["Family"] == f"pricing-{self.environment.name}-{family}"
+        )
+        (found,) = (one for one in task["ContainerDefinitions"] if one["Name"] == name)
+        return dict(found)
+
+    def containers(self) -> list[dict[str, Any]]:
+        tasks = self.of("AWS::ECS::TaskDefinition").values()
+        return [container for task in tasks for container in task["ContainerDefinitions"]]
+
+    def variables(self, family: str, name: str) -> dict[str, Any]:
+        return {one["Name"]: one["Value"] for one in self.container(family, name).get("Environment", [])}
+
+    def secrets(self, family: str, name: str) -> set[str]:
+        return {one["Name"] for one in self.container(family, name).get("Secrets", [])}
+
+    def may(self, stack: str, role: str) -> dict[str, str]:
+        """What a role's own policy allows: action → resources."""
+        found: dict[str, str] = {}
+        for logical, policy in self.of("AWS::IAM::Policy", stack).items():
+            if logical.startswith(f"{role}DefaultPolicy"):
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    for action in listed(statement["Action"]):
+                        found[action] = found.get(action, "") + flat(statement["Resource"])
+        return found
+
+    def reached_from(self, group: str) -> set[str]:
+        """The security groups that may reach one."""
+        rules = self.of("AWS::EC2::SecurityGroupIngress").values()
+        sources = [flat(one["SourceSecurityGroupId"]) for one in rules if f"Network{group}" in flat(one["GroupId"])]
+        return {re.sub(r".*Network(\w+?)[0-9A-F]{8}.*", r"\1", one) for one in sources}
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What one synthesis of every environment left."""
+
+    folder: Path
+    made: dict[str, Made]
+    findings: list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
+def synthesis(tmp_path_factory: pytest.TempPathFactory) -> Synthesis:
     folder = tmp_path_factory.mktemp("cdk")
-    app = make(new_app(str(folder)), {})
+    app = make(new_app(str(folder)), {"REPOSITORY": REPOSITORY})
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     try:
         app.synth()
@@ -114,446 +149,377 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
         if not (folder / "validation-report.json").is_file():
             raise
     report = json.loads((folder / "validation-report.json").read_text(encoding="utf-8"))
-    return Synthesised(folder, report)
-
-
-def container(task: Mapping[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (one for one in task["ContainerDefinitions"] if one["Name"] == name)
-    return dict(found)
-
-
-def variables(task: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {one["Name"]: one["Value"] for one in container(task, name).get("Environment", [])}
-
-
-def secrets(task: Mapping[str, Any], name: str) -> set[str]:
-    return {one["Name"] for one in container(task, name).get("Secrets", [])}
-
-
-def statements(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(properties["PolicyDocument"]["Statement"])
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def flat(value: Any) -> str:
-    """A value with its references, as text to search in."""
-    return json.dumps(value)
-
-
-def with_network(changes: Mapping[str, Any]) -> Environment:
-    staging = ENVIRONMENTS["staging"]
-    return staging.model_copy(update={"network": staging.network.model_copy(update=dict(changes))})
-
-
-# The network
-
-
-@BOTH
-def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_alone(made: Synthesised, name: str) -> None:
-    artifacts = json.loads((made.folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-
-    for stack in STACKS:
-        said = json.dumps([artifacts[f"pricing-{name}-{stack}"], artifacts[f"pricing-{name}-{stack}.assets"]])
-        assert set(re.findall(r"\bcdk-(\w+)-|/cdk-bootstrap/(\w+)/", said)) == {
-            (ENVIRONMENTS[name].qualifier, ""), ("", ENVIRONMENTS[name].qualifier),
-        }  # fmt: skip
-        assert made.templates[f"pricing-{name}-{stack}"]["Parameters"]["BootstrapVersion"]["Default"] == (
-            f"/cdk-bootstrap/{ENVIRONMENTS[name].qualifier}/version"
-        )
-
-
-@BOTH
-def test_no_task_needs_a_way_to_the_internet(made: Synthesised, name: str) -> None:
-    network = made.stack(name, "foundation")
-
-    network.resource_count_is("AWS::EC2::NatGateway", 0)
-    network.resource_count_is("AWS::EC2::VPCEndpoint", len(ENDPOINTS) + 1)
-    routes = made.resources(name, "AWS::EC2::Route").values()
-    assert {flat(route["RouteTableId"]).count("publicSubnet") for route in routes} == {1}
-
-
-@BOTH
-def test_only_what_trains_or_tracks_reaches_the_database(made: Synthesised, name: str) -> None:
-    rules = made.resources(name, "AWS::EC2::SecurityGroupIngress").values()
-
-    into = {flat(one["SourceSecurityGroupId"]) for one in rules if "NetworkDatabase" in flat(one["GroupId"])}
-
-    assert {re.sub(r".*Network(\w+?)[0-9A-F]{8}.*", r"\1", one) for one in into} == {"Mlflow", "Jobs"}
-
-
-@BOTH
-def test_only_the_load_balancer_reaches_the_service(made: Synthesised, name: str) -> None:
-    rules = made.resources(name, "AWS::EC2::SecurityGroupIngress").values()
-
-    into = [one for one in rules if "NetworkServing" in flat(one["GroupId"])]
-
-    assert ["NetworkBalancer" in flat(one["SourceSecurityGroupId"]) for one in into] == [True]
-
-
-@BOTH
-def test_callers_reach_the_load_balancer_by_tls_alone(made: Synthesised, name: str) -> None:
-    way_in = made.stack(name, "tracking")
-
-    way_in.resource_count_is("AWS::ElasticLoadBalancingV2::Listener", 1)
-    way_in.has_resource_properties(
-        "AWS::ElasticLoadBalancingV2::Listener",
-        {
-            "Port": 443,
-            "Protocol": "HTTPS",
-            "SslPolicy": Match.string_like_regexp("TLS13-1-2"),
-            "Certificates": Match.any_value(),
-        },
-    )
-    certificate = f"/pricing/{name}/certificate"
-    assert certificate in [
-        one.get("Default") for one in made.templates[f"pricing-{name}-tracking"]["Parameters"].values()
+    findings = [
+        (violation["ruleName"], one["constructPath"])
+        for plugin in report["pluginReports"]
+        for violation in plugin["violations"]
+        for one in violation["violatingConstructs"]
     ]
 
+    def read(name: str) -> dict[str, dict[str, Any]]:
+        stacks = (*STACKS, "pipeline")
+        return {one: json.loads((folder / f"pricing-{name}-{one}.template.json").read_text("utf-8")) for one in stacks}
 
-# Images
-
-
-@BOTH
-def test_a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Synthesised, name: str) -> None:
-    repositories = made.resources(name, "AWS::ECR::Repository").values()
-
-    assert {one["RepositoryName"] for one in repositories} == {
-        f"pricing-{name}/{image}" for image in ("serving", "mlflow", "jobs", "collector")
-    }
-    assert {one["ImageTagMutability"] for one in repositories} == {"IMMUTABLE"}
-    assert {one["ImageScanningConfiguration"]["ScanOnPush"] for one in repositories} == {True}
+    return Synthesis(folder, {name: Made(one, read(name)) for name, one in ENVIRONMENTS.items()}, findings)
 
 
-# The service
+# Promises: each is true of both environments.
+
+Promise = Callable[[Made], bool]
+PROMISES: list[Promise] = []
 
 
-@BOTH
-def test_a_deployment_that_fails_rolls_back_by_itself(made: Synthesised, name: str) -> None:
-    alarms = {one.get("AlarmName") for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="serving").values()}
-    service = made.stack(name, "serving")
+def promise(check: Promise) -> Promise:
+    PROMISES.append(check)
+    return check
 
-    service.has_resource_properties(
-        "AWS::ECS::Service",
-        {
-            "DeploymentConfiguration": {
-                "DeploymentCircuitBreaker": {"Enable": True, "Rollback": True},
-                "Alarms": {"Enable": True, "Rollback": True, "AlarmNames": Match.any_value()},
-                "MinimumHealthyPercent": 100,
-                "MaximumPercent": 200,
-            }
-        },
+
+@promise
+def no_task_needs_a_way_to_the_internet(made: Made) -> bool:
+    return not made.of("AWS::EC2::NatGateway") and not made.of("AWS::EC2::InternetGateway")
+
+
+@promise
+def the_load_balancer_has_no_public_address(made: Made) -> bool:
+    return made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
+
+
+@promise
+def callers_reach_the_load_balancer_by_tls_alone(made: Made) -> bool:
+    listener = made.one("AWS::ElasticLoadBalancingV2::Listener")
+    return (listener["Port"], listener["Protocol"]) == (443, "HTTPS") and "TLS13-1-2" in listener["SslPolicy"]
+
+
+@promise
+def only_the_load_balancer_reaches_the_service(made: Made) -> bool:
+    return made.reached_from("Serving") == {"Balancer"}
+
+
+@promise
+def only_what_trains_or_tracks_reaches_the_database(made: Made) -> bool:
+    return made.reached_from("Database") == {"Mlflow", "Jobs"}
+
+
+@promise
+def the_gateway_to_s3_leads_to_no_bucket_of_anybody_else(made: Made) -> bool:
+    (gateway,) = (one for one in made.of("AWS::EC2::VPCEndpoint").values() if "PolicyDocument" in one)
+    reached = [flat(place) for one in gateway["PolicyDocument"]["Statement"] for place in listed(one["Resource"])]
+    own = r"(Artifacts|Data)[0-9A-F]{8}"
+    return all(re.search(own, one) or "starport-layer-bucket/*" in one for one in reached)
+
+
+@promise
+def an_address_that_sends_too_much_is_blocked(made: Made) -> bool:
+    rate = made.one("AWS::WAFv2::WebACL")["Rules"][0]
+    limit = rate["Statement"]["RateBasedStatement"]["Limit"]
+    return limit == made.environment.serving.requests_per_address and len(made.of("AWS::WAFv2::WebACLAssociation")) == 1
+
+
+@promise
+def a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> bool:
+    found = made.of("AWS::ECR::Repository").values()
+    scanned = all(one["ImageScanningConfiguration"]["ScanOnPush"] for one in found)
+    return len(found) == 4 and {one["ImageTagMutability"] for one in found} == {"IMMUTABLE"} and scanned
+
+
+@promise
+def a_deployment_that_fails_rolls_back_by_itself(made: Made) -> bool:
+    how = made.one("AWS::ECS::Service", "serving")["DeploymentConfiguration"]
+    alarms = {one.get("AlarmName") for one in made.of("AWS::CloudWatch::Alarm", "serving").values()}
+    return (
+        how["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+        and how["Alarms"]["Rollback"]
+        and set(how["Alarms"]["AlarmNames"]) <= alarms
+        and (how["MinimumHealthyPercent"], how["MaximumPercent"]) == (100, 200)
     )
-    (made_service,) = made.resources(name, "AWS::ECS::Service", stack="serving").values()
-    assert set(made_service["DeploymentConfiguration"]["Alarms"]["AlarmNames"]) <= alarms
 
 
-@BOTH
-def test_a_task_gets_requests_once_it_prices_and_is_started_again_once_it_is_dead(made: Synthesised, name: str) -> None:
-    made.stack(name, "serving").has_resource_properties(
-        "AWS::ElasticLoadBalancingV2::TargetGroup", {"HealthCheckPath": "/health/ready", "Matcher": {"HttpCode": "200"}}
+@promise
+def a_deployment_does_not_reset_the_number_of_tasks(made: Made) -> bool:
+    return "DesiredCount" not in made.one("AWS::ECS::Service", "serving")
+
+
+@promise
+def a_task_gets_requests_once_it_prices_and_is_started_again_once_it_is_dead(made: Made) -> bool:
+    ready = made.one("AWS::ElasticLoadBalancingV2::TargetGroup", "serving")["HealthCheckPath"]
+    return (
+        ready == "/health/ready"
+        and "/health/live" in made.container("serving", "serving")["HealthCheck"]["Command"][-1]
     )
 
-    check = container(made.task(name, "serving"), "serving")["HealthCheck"]["Command"]
 
-    assert check[0] == "CMD"
-    assert "/health/live" in check[-1]
-
-
-@BOTH
-def test_a_task_has_time_to_end_before_it_is_killed(made: Synthesised, name: str) -> None:
-    stop = container(made.task(name, "serving"), "serving")["StopTimeout"]
-
-    assert GRACE_SECONDS < stop <= 120
-
-
-@BOTH
-def test_no_program_runs_as_root_or_writes_to_its_image(made: Synthesised, name: str) -> None:
-    """What prepares a task's volumes is root without capabilities, and ends before the program starts."""
-    for family in ("serving", "mlflow", *JOBS):
-        task = made.task(name, family)
-        for one in task["ContainerDefinitions"]:
-            assert one["ReadonlyRootFilesystem"] is True, family
-            assert one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}, family
-            assert "Privileged" not in one, family
-            if one["Name"] == "prepare":
-                assert one["Essential"] is False, family
-            else:
-                assert one["User"] == "10001:10001", family
-        (program,) = (one for one in task["ContainerDefinitions"] if one["Essential"])
-        assert {"ContainerName": "prepare", "Condition": "SUCCESS"} in program["DependsOn"], family
-
-
-@BOTH
-def test_the_service_reads_what_is_published_puts_decisions_and_tells_figures(made: Synthesised, name: str) -> None:
-    policies = made.resources(name, "AWS::IAM::Policy", stack="serving").values()
-    (own,) = (one for one in policies if "Execution" not in flat(one["Roles"]))
-
-    may = {action: flat(one["Resource"]) for one in statements(own) for action in listed(one["Action"])}
-
-    puts, logs = {"s3:PutObject", "s3:AbortMultipartUpload"}, {action for action in may if action.startswith("logs:")}
-    assert may.keys() == puts | logs | {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "kms:GenerateDataKey"}
-    assert {action for action, place in may.items() if "/decisions/*" in place} == puts
-    assert {action for action, place in may.items() if "/published/*" in place} == {"s3:GetObject"}
-    assert logs == {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"}
-    assert len(policies) == 2
-
-
-@BOTH
-def test_the_service_knows_neither_database_nor_registry(made: Synthesised, name: str) -> None:
-    task = made.task(name, "serving")
-
-    assert not {one for one in variables(task, "serving") if "DATABASE" in one or "MLFLOW" in one}
-    assert secrets(task, "serving") == {"PRICING_API_KEYS", KEY}
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("variable", "prefix"), [("PRICING_DECISIONS_URL", "/decisions"), ("PRICING_PUBLISHED", "/published")]
-)
-def test_tasks_and_jobs_meet_in_the_data_bucket(made: Synthesised, name: str, variable: str, prefix: str) -> None:
-    (data,) = (key for key in made.resources(name, "AWS::S3::Bucket") if key.startswith("BucketsData"))
-    addresses = [variables(made.task(name, "serving"), "serving")[variable]]
-    addresses += [variables(made.task(name, job), "job")[variable] for job in JOBS]
-
-    assert {flat(one) for one in addresses} == {flat(addresses[0])}
-    assert data in flat(addresses[0])
-    assert addresses[0]["Fn::Join"][1][-1] == prefix
-
-
-@BOTH
-def test_publishing_runs_for_ever_once(made: Synthesised, name: str) -> None:
-    (service,) = made.resources(name, "AWS::ECS::Service", stack="jobs").values()
-
-    assert service["DesiredCount"] == 1
-    assert "JobsPublish" in flat(service["TaskDefinition"])
-    assert container(made.task(name, "publish"), "job")["Command"][-2] == "--every"
-
-
-@BOTH
-def test_the_gateway_to_s3_leads_to_no_bucket_of_anybody_else(made: Synthesised, name: str) -> None:
-    (gateway,) = (one for one in made.resources(name, "AWS::EC2::VPCEndpoint").values() if "PolicyDocument" in one)
-    buckets = {key for key in made.resources(name, "AWS::S3::Bucket") if "Logs" not in key}
-
-    reached = [one["Resource"] for one in statements(gateway)]
-
-    named = [place for one in reached for place in listed(one)]
-    assert {each for one in named for each in buckets if each in flat(one)} == buckets
-    (other,) = (flat(one) for one in named if not any(each in flat(one) for each in buckets))
-    assert "starport-layer-bucket/*" in other, "the layers of images, which ECR keeps in a bucket of AWS"
-
-
-@BOTH
-def test_every_variable_of_a_task_is_one_that_the_code_reads(made: Synthesised, name: str) -> None:
-    sources = "".join(
-        path.read_text(encoding="utf-8")
-        for package in ("pricing", "serving", "pipelines", "monitoring")
-        for path in (ROOT / package).rglob("*.py")
+@promise
+def requests_reach_the_service_through_its_proxy_which_stops_first_and_believes_the_load_balancer_alone(
+    made: Made,
+) -> bool:
+    proxy = made.container("serving", "proxy")
+    return (
+        proxy["PortMappings"][0]["ContainerPort"] == 8080
+        and proxy["DependsOn"] == [{"ContainerName": "serving", "Condition": "START"}]
+        and made.variables("serving", "serving")["HOST"] == "127.0.0.1"
+        and made.variables("serving", "proxy")["TRUSTED_PROXIES"] == made.environment.network.cidr
     )
-    others = {"TZ", "PGSSLMODE", "PGPASSWORD", KEY}  # of the C library, libpq, and the collector
+
+
+@promise
+def a_task_has_time_to_end_before_it_is_killed(made: Made) -> bool:
+    return GRACE_SECONDS < made.container("serving", "serving")["StopTimeout"] <= 120
+
+
+@promise
+def no_container_is_root_or_writes_to_its_image(made: Made) -> bool:
+    return all(
+        one["User"] == "10001:10001"
+        and one["ReadonlyRootFilesystem"]
+        and one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        for one in made.containers()
+    )
+
+
+@promise
+def no_secret_stands_in_a_template(made: Made) -> bool:
+    plain = {each["Name"] for one in made.containers() for each in one.get("Environment", [])}
+    return not [name for name in plain if re.search("PASSWORD|API_KEYS|_KEY$|TOKEN|SECRET", name)]
+
+
+@promise
+def the_service_reads_what_is_published_and_puts_lines_of_the_log(made: Made) -> bool:
+    may = made.may("serving", "TaskRole")
+    kms, logs = {"kms:Decrypt", "kms:GenerateDataKey"}, {one for one in may if one.startswith("logs:")}
+    puts = {"s3:PutObject", "s3:AbortMultipartUpload"}
+    return (
+        may.keys() == {"s3:GetObject", "s3:ListBucket"} | kms | puts | logs
+        and may["s3:GetObject"].endswith("/published/*")
+        and all(may[one].endswith("/decisions/lines/*") for one in puts)
+    )
+
+
+@promise
+def the_service_knows_neither_database_nor_registry(made: Made) -> bool:
+    named = " ".join(made.variables("serving", "serving"))
+    secrets = made.secrets("serving", "serving")
+    return not re.search("DATABASE|MLFLOW", named) and secrets == {"PRICING_API_KEYS", "METRICS_KEY"}
+
+
+@promise
+def versions_are_written_by_jobs_and_lines_of_the_log_by_the_service_and_the_night(made: Made) -> bool:
+    writers = {kind: made.may("jobs", f"{kind.capitalize()}Role").get("s3:PutObject", "") for kind in JOBS}
+    return all("/published/*" in one for one in writers.values()) and {
+        kind for kind, where in writers.items() if "/decisions/" in where
+    } == {"nightly"}
+
+
+@promise
+def only_the_night_measures_asks_and_deletes_decisions(made: Made) -> bool:
+    may = {kind: made.may("jobs", f"{kind.capitalize()}Role") for kind in JOBS}
+    asking = {kind for kind, one in may.items() if {"events:PutEvents", "cloudwatch:PutMetricData"} & one.keys()}
+    return asking == {"nightly"} and "/sales*" not in flat(may["publish"].get("s3:GetObject", ""))
+
+
+@promise
+def no_role_may_do_everything_of_a_service(made: Made) -> bool:
+    policies = made.of("AWS::IAM::Policy", *STACKS, "pipeline").values()
+    every = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    return not [action for one in every for action in listed(one["Action"]) if "*" in action]
+
+
+@promise
+def tasks_and_jobs_meet_in_the_data_bucket(made: Made) -> bool:
+    both = [made.variables("serving", "serving"), *(made.variables(kind, "job") for kind in JOBS)]
+    names = ("PRICING_DECISIONS_URL", "PRICING_PUBLISHED")
+    return all(len({flat(one[name]) for one in both}) == 1 and "Data" in flat(both[0][name]) for name in names)
+
+
+@promise
+def the_service_follows_its_cpu_and_a_burst_calls_the_peak(made: Made) -> bool:
+    part = made.environment.serving
+    policies = made.of("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    by_kind = {one["PolicyType"]: one for one in policies}
+    cpu = by_kind["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]
+    burst = by_kind["StepScaling"]["StepScalingPolicyConfiguration"]
+    measured = made.one("AWS::ECS::Service", "serving")["Monitoring"]["MetricConfigurations"]
+    return (
+        cpu["PredefinedMetricSpecification"]["PredefinedMetricType"] == "ECSServiceAverageCPUUtilizationHighResolution"
+        and measured == [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
+        and (burst["AdjustmentType"], burst["StepAdjustments"][0]["ScalingAdjustment"]) == ("ExactCapacity", part.most)
+    )
+
+
+@promise
+def a_tenth_of_the_peak_always_finds_its_tasks_running(made: Made) -> bool:
+    part, target = made.environment.serving, made.one("AWS::ApplicationAutoScaling::ScalableTarget")
+    return (
+        target["MinCapacity"] * part.saturation >= part.peak / 5
+        and target["MaxCapacity"] * part.saturation / 2 >= part.peak
+    )
+
+
+@promise
+def the_database_is_private_backed_up_and_guarded(made: Made) -> bool:
+    part, found = made.environment.tracking, made.one("AWS::RDS::DBInstance")
+    return (
+        found["StorageEncrypted"]
+        and not found["PubliclyAccessible"]
+        and found["DBInstanceClass"].startswith("db.t4g.")
+        and (found["BackupRetentionPeriod"], found["MultiAZ"]) == (part.backup_days, part.multi_az)
+        and found["DeletionProtection"] == made.environment.kept
+    )
+
+
+@promise
+def data_go_with_the_stacks_or_outlive_them_as_the_environment_says(made: Made) -> bool:
+    wanted = {"Retain", "Snapshot"} if made.environment.kept else {"Delete"}
+    every = [one for stack in STACKS for one in made.templates[stack]["Resources"].values() if one["Type"] in KEPT]
+    return {one["DeletionPolicy"] for one in every} == wanted
+
+
+@promise
+def everything_that_is_kept_is_encrypted_with_the_environments_key(made: Made) -> bool:
+    buckets = made.of("AWS::S3::Bucket").items()
+    return all(
+        "Encryption" in flat(one.get(field)) for kind, field in WITH_KEY.items() for one in made.of(kind).values()
+    ) and all(("aws:kms" in flat(one["BucketEncryption"])) != name.startswith("Logs") for name, one in buckets)
+
+
+@promise
+def mlflow_asks_everybody_for_a_password_and_starts_after_its_databases(made: Made) -> bool:
+    server = made.container("mlflow", "mlflow")
+    first = {"ContainerName": "database", "Condition": "SUCCESS"}
+    return "MLFLOW_AUTH_ADMIN_PASSWORD" in made.secrets("mlflow", "mlflow") and server["DependsOn"] == [first]
+
+
+@promise
+def two_releases_of_mlflow_never_run_at_once(made: Made) -> bool:
+    return made.one("AWS::ECS::Service", "tracking")["DeploymentConfiguration"]["MaximumPercent"] == 100
+
+
+@promise
+def the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(made: Made) -> bool:
+    part, found = made.environment.nightly, made.one("AWS::Scheduler::Schedule")
+    when = (found["ScheduleExpression"], found["ScheduleExpressionTimezone"], found["State"])
+    return when == (part.at, part.time_zone, "ENABLED") and "DeadLetterConfig" in found["Target"]
+
+
+@promise
+def publishing_runs_for_ever_once(made: Made) -> bool:
+    service = made.one("AWS::ECS::Service", "jobs")
+    return service["DesiredCount"] == 1 and made.container("publish", "job")["Command"][-2:] == ["--every", "10"]
+
+
+@promise
+def every_alarm_of_the_table_tells_the_topic_when_it_begins_and_when_it_ends(made: Made) -> bool:
+    alarms = {one["AlarmName"]: one for one in made.of("AWS::CloudWatch::Alarm").values() if "AlarmName" in one}
+    meant = {f"pricing-{made.environment.name}-{row}" for row in set(TABLE) - set(made.environment.watch.without)}
+    return alarms.keys() == meant and all(
+        "Alarms" in flat(one["AlarmActions"]) and one["OKActions"] == one["AlarmActions"] for one in alarms.values()
+    )
+
+
+@promise
+def failed_jobs_and_a_month_that_becomes_too_dear_are_told(made: Made) -> bool:
+    pattern = made.one("AWS::Events::Rule", "watch")["EventPattern"]
+    budget = made.one("AWS::Budgets::Budget")
+    told = [one["Notification"]["NotificationType"] for one in budget["NotificationsWithSubscribers"]]
+    return pattern["detail-type"] == ["ECS Task State Change"] and told == ["ACTUAL", "FORECASTED"]
+
+
+@promise
+def every_log_ends(made: Made) -> bool:
+    days = {one["RetentionInDays"] for one in made.of("AWS::Logs::LogGroup").values()}
+    return days == {made.environment.watch.log_days}
+
+
+@promise
+def a_pipelines_role_is_taken_by_jobs_of_one_environment_of_one_repository_by_its_ids(made: Made) -> bool:
+    name = made.environment.name
+    roles = made.of("AWS::IAM::Role", "pipeline").values()
+    trusts = {one["RoleName"]: one["AssumeRolePolicyDocument"]["Statement"][0]["Condition"] for one in roles}
+    gates = {role: listed(one["StringEquals"][f"{ISSUER}:sub"]) for role, one in trusts.items()}
+    mine = f"repo:{REPOSITORY}:environment:{name}"
+    return gates == {f"pricing-{name}-deploy": [mine], f"pricing-{name}-promote": [mine, f"{mine}-check"]}
+
+
+@promise
+def deployments_change_the_environments_own_stacks_and_no_others(made: Made) -> bool:
+    (deny,) = made.one("AWS::IAM::ManagedPolicy", "pipeline")["PolicyDocument"]["Statement"]
+    own = [f"stack/pricing-{made.environment.name}-{stack}/*" for stack in STACKS]
+    changing = ("CreateChangeSet", "ExecuteChangeSet", "UpdateStack", "DeleteStack", "RollbackStack")
+    return (
+        deny["Effect"] == "Deny"
+        and [flat(one).rpartition(":")[2] for one in deny["NotResource"]] == own
+        and all(any(fnmatchcase(f"cloudformation:{one}", verb) for verb in deny["Action"]) for one in changing)
+    )
+
+
+@promise
+def who_promotes_deploys_nothing_and_who_deploys_promotes_nothing(made: Made) -> bool:
+    deploy, promote = made.may("pipeline", "Deploy"), made.may("pipeline", "Promote")
+    passed = promote["iam:PassRole"].endswith("-jobs-Promote*")
+    started = promote["ecs:RunTask"].endswith("-promote:*")
+    return deploy.keys() & promote.keys() == {"cloudformation:DescribeStacks"} and passed and started
+
+
+@promise
+def a_pipelines_role_reaches_nothing_of_another_environment(made: Made) -> bool:
+    name, qualifier = made.environment.name, made.environment.qualifier
+    own = re.compile(rf"pricing[-/]{name}\b|:role/cdk-{qualifier}-")
+    every = [
+        one
+        for policy in made.of("AWS::IAM::Policy", "pipeline").values()
+        for one in listed(policy["PolicyDocument"]["Statement"])
+    ]
+    return all(
+        own.search(flat(place)) or (place == "*" and listed(one["Action"]) == ["ecr:GetAuthorizationToken"])
+        for one in every
+        for place in listed(one["Resource"])
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("check", PROMISES, ids=lambda check: check.__name__)
+def test_the_templates_promise_that(synthesis: Synthesis, name: str, check: Promise) -> None:
+    assert check(synthesis.made[name])
+
+
+# What templates and programs must agree on
+
+
+@BOTH
+@pytest.mark.parametrize("family", ["serving", "nightly"])
+def test_the_platform_takes_the_settings_that_a_task_gets(
+    synthesis: Synthesis, name: str, family: str, tmp_path: Path
+) -> None:
+    container = "serving" if family == "serving" else "job"
+    path = tmp_path / "settings.yaml"
+    path.write_text(flat(synthesis.made[name].variables(family, container)["SETTINGS"]), encoding="utf-8")
+
+    config = load_config(path)
+
+    assert config.serving.keys == "required"
+    assert (config.monitoring.trigger, config.monitoring.metrics) == ("event", ["cloudwatch"])
+    assert config.monitoring.endpoints.namespace == f"Pricing/{name}"
+
+
+def test_a_tasks_settings_are_there_whatever_it_is_told_to_run(synthesis: Synthesis) -> None:
+    entry = synthesis.made["staging"].container("promote", "job")["EntryPoint"]
+    words = [*entry[:2], entry[2].replace(SETTINGS_FILE, "/dev/stdout"), *entry[3:], "echo", "'other words'"]
+
+    done = subprocess.run(words, env={"SETTINGS": "a: 'b'\n"}, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "a: 'b'\n'other words'\n"
+
+
+@BOTH
+def test_every_variable_of_a_task_is_one_that_the_code_reads(synthesis: Synthesis, name: str) -> None:
+    packages = ("pricing", "serving", "pipelines", "monitoring")
+    sources = "".join(path.read_text("utf-8") for package in packages for path in (ROOT / package).rglob("*.py"))
+    others = {"TZ", "PGSSLMODE", "PGPASSWORD", "METRICS_KEY", "SETTINGS"}  # of C, libpq, the collector, the shell
     others |= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    made = synthesis.made[name]
 
-    for family, program in (("serving", "serving"), *((job, "job") for job in JOBS)):
-        task = made.task(name, family)
-        named = {*variables(task, program), *secrets(task, program)} - others
+    for family, program in (("serving", "serving"), *((kind, "job") for kind in JOBS)):
+        named = {*made.variables(family, program), *made.secrets(family, program)} - others
         assert {one for one in named if f'"{one}"' not in sources} == set(), family
-
-
-@BOTH
-def test_no_secret_stands_in_a_template(made: Synthesised, name: str) -> None:
-    for family in ("serving", "mlflow", *JOBS):
-        for one in made.task(name, family)["ContainerDefinitions"]:
-            plain = {each["Name"] for each in one.get("Environment", [])}
-            assert not {each for each in plain if re.search("PASSWORD|API_KEYS|_KEY$|TOKEN|SECRET", each)}, family
-    login = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
-    assert {family: login - secrets(made.task(name, family), "job") for family in JOBS} == {job: set() for job in JOBS}
-
-
-# Growing
-
-
-@BOTH
-def test_the_service_follows_requests_cpu_and_jumps(made: Synthesised, name: str) -> None:
-    part = ENVIRONMENTS[name].serving
-    service = made.stack(name, "serving")
-
-    for metric, value in (
-        ("ALBRequestCountPerTarget", part.requests_per_minute),
-        ("ECSServiceAverageCPUUtilization", part.cpu_target),
-    ):
-        service.has_resource_properties(
-            "AWS::ApplicationAutoScaling::ScalingPolicy",
-            {
-                "PolicyType": "TargetTrackingScaling",
-                "TargetTrackingScalingPolicyConfiguration": Match.object_like(
-                    {
-                        "PredefinedMetricSpecification": Match.object_like({"PredefinedMetricType": metric}),
-                        "TargetValue": value,
-                        "ScaleInCooldown": 600,
-                        "ScaleOutCooldown": 30,
-                    }
-                ),
-            },
-        )
-    (step,) = (
-        one["StepScalingPolicyConfiguration"]
-        for one in made.resources(name, "AWS::ApplicationAutoScaling::ScalingPolicy").values()
-        if one["PolicyType"] == "StepScaling"
-    )
-    assert step["AdjustmentType"] == "PercentChangeInCapacity"
-    assert all(one["ScalingAdjustment"] > 0 for one in step["StepAdjustments"])
-    service.has_resource_properties(
-        "AWS::ApplicationAutoScaling::ScalableTarget", {"MinCapacity": part.least, "MaxCapacity": part.most}
-    )
-
-
-def test_capacity_follows_the_shops_day_in_its_own_time_zone(made: Synthesised) -> None:
-    (target,) = made.resources("production", "AWS::ApplicationAutoScaling::ScalableTarget").values()
-
-    actions = target["ScheduledActions"]
-
-    assert [one["Timezone"] for one in actions] == ["Europe/Berlin"] * 2
-    assert [one["ScalableTargetAction"]["MinCapacity"] for one in actions] == [3, 2]
-
-
-# MLflow and the database
-
-
-@BOTH
-def test_the_database_is_encrypted_private_and_backed_up(made: Synthesised, name: str) -> None:
-    part = ENVIRONMENTS[name].tracking
-
-    made.stack(name, "tracking").has_resource_properties(
-        "AWS::RDS::DBInstance",
-        {
-            "Engine": "postgres",
-            "StorageEncrypted": True,
-            "KmsKeyId": Match.any_value(),
-            "PubliclyAccessible": False,
-            "BackupRetentionPeriod": part.backup_days,
-            "MultiAZ": part.multi_az,
-            "DeletionProtection": ENVIRONMENTS[name].kept,
-        },
-    )
-
-
-def test_production_keeps_its_data_when_a_stack_goes(made: Synthesised) -> None:
-    kept = {"AWS::S3::Bucket", "AWS::EFS::FileSystem", "AWS::RDS::DBInstance", "AWS::KMS::Key", "AWS::ECR::Repository"}
-
-    policies = {
-        one["Type"]: one.get("DeletionPolicy")
-        for key, template in made.templates.items()
-        if "production" in key
-        for one in template["Resources"].values()
-        if one["Type"] in kept
-    }
-
-    assert policies == {**dict.fromkeys(kept, "Retain"), "AWS::RDS::DBInstance": "Snapshot"}
-
-
-@BOTH
-def test_mlflow_keeps_runs_in_the_database_and_files_in_its_bucket(made: Synthesised, name: str) -> None:
-    given = variables(made.task(name, "mlflow"), "mlflow")
-
-    assert "postgresql+psycopg2://mlflow@" in flat(given["MLFLOW_BACKEND_STORE_URI"])
-    assert "s3://" in flat(given["MLFLOW_ARTIFACTS_DESTINATION"])
-    assert f"mlflow.{name}.pricing.internal:*" in flat(given["MLFLOW_SERVER_ALLOWED_HOSTS"])
-    uris = {variables(made.task(name, job), "job")["MLFLOW_TRACKING_URI"] for job in JOBS}
-    assert uris == {f"http://mlflow.{name}.pricing.internal:5000"}
-
-
-def test_every_role_that_is_made_has_a_password_and_the_reverse() -> None:
-    assert set(ROLES) == set(database_setup.ROLES)
-
-
-@BOTH
-def test_databases_and_roles_are_made_before_mlflow_starts(made: Synthesised, name: str) -> None:
-    program = container(made.task(name, "mlflow"), "mlflow")
-
-    assert {"ContainerName": "database", "Condition": "SUCCESS"} in container(made.task(name, "mlflow"), "users")[
-        "DependsOn"
-    ]
-    assert {"ContainerName": "users", "Condition": "SUCCESS"} in program["DependsOn"]
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
-    """Staging with people who open MLflow, and with sales from tables that etl keeps."""
-    changed = with_network({"people": ["203.0.113.0/24"]})
-    stacks = build(new_app(str(tmp_path_factory.mktemp("other"))), changed.model_copy(update={"sales": "etl"}))
-    return {name: Template.from_stack(stacks[name]) for name in ("tracking", "jobs")}
-
-
-def test_people_see_mlflow_from_their_networks_alone(other: dict[str, Template]) -> None:
-    other["tracking"].has_resource_properties(
-        "AWS::ElasticLoadBalancingV2::ListenerRule",
-        {
-            "Conditions": [
-                {"Field": "host-header", "HostHeaderConfig": {"Values": ["mlflow.staging.example.com"]}},
-                {"Field": "source-ip", "SourceIpConfig": {"Values": ["203.0.113.0/24"]}},
-            ]
-        },
-    )
-
-
-@BOTH
-def test_mlflow_asks_everybody_for_a_password(made: Synthesised, name: str) -> None:
-    task = made.task(name, "mlflow")
-
-    assert "Command" not in container(task, "mlflow")  # the image's own, which a password makes ask for one
-    assert "MLFLOW_AUTH_ADMIN_PASSWORD" in secrets(task, "mlflow")
-    assert secrets(task, "users") == {"PGPASSWORD", "PASSWORD_ADMIN"}
-
-
-@BOTH
-def test_mlflow_starts_once_its_users_are_there(made: Synthesised, name: str) -> None:
-    task = made.task(name, "mlflow")
-
-    def after(program: str) -> set[str]:
-        return {one["ContainerName"] for one in container(task, program)["DependsOn"] if one["Condition"] == "SUCCESS"}
-
-    assert after("users") == {"prepare", "database"}
-    assert "users" in after("mlflow")
-    assert container(task, "users")["Command"] == ["python", "-c", Path(mlflow_users.__file__).read_text("utf-8")]
-
-
-# Jobs
-
-
-@BOTH
-def test_every_job_has_the_size_that_its_environment_names(made: Synthesised, name: str) -> None:
-    sizes = {job: (made.task(name, job)["Cpu"], made.task(name, job)["Memory"]) for job in JOBS}
-
-    assert sizes == {job: (str(size.cpu), str(size.memory)) for job, size in ENVIRONMENTS[name].jobs.items()}
-
-
-@BOTH
-def test_a_job_runs_its_module_on_the_environments_sales(made: Synthesised, name: str) -> None:
-    modules = {job: container(made.task(name, job), "job")["Command"][:3] for job in JOBS}
-
-    assert modules == {job: ["python", "-m", module] for job, module in JOBS.items()}
-    assert "--sales" in container(made.task(name, "nightly"), "job")["Command"]
-    assert all(
-        (ROOT / Path(*module.split("."))).with_suffix(".py").exists() or module == "monitoring"
-        for module in JOBS.values()
-    )
-
-
-@BOTH
-def test_the_night_starts_by_itself_in_the_shops_time(made: Synthesised, name: str) -> None:
-    part = ENVIRONMENTS[name].nightly
-
-    made.stack(name, "jobs").has_resource_properties(
-        "AWS::Scheduler::Schedule",
-        {
-            "ScheduleExpression": part.at,
-            "ScheduleExpressionTimezone": part.time_zone,
-            "State": "ENABLED",
-            "Target": Match.object_like({"DeadLetterConfig": Match.any_value(), "EcsParameters": Match.any_value()}),
-        },
-    )
 
 
 class Bus:
@@ -567,20 +533,6 @@ class Bus:
         return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
 
 
-def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-    """What EventBridge does with a pattern of values and of `exists`."""
-    for key, wanted in pattern.items():
-        if isinstance(wanted, Mapping):
-            if not matches(wanted, event.get(key, {})):
-                return False
-        elif not any(
-            one["exists"] == (key in event) if isinstance(one, Mapping) else one == event.get(key) for one in wanted
-        ):
-            return False
-    return True
-
-
-@BOTH
 @pytest.mark.parametrize(
     ("order", "words"),
     [
@@ -592,505 +544,191 @@ def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
     ],
     ids=["refresh", "retrain"],
 )
-def test_what_monitoring_asks_for_is_started_once(
-    made: Synthesised, name: str, order: JobRequest, words: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_monitoring_asks_for_is_started(
+    synthesis: Synthesis, order: JobRequest, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = Bus()
     monkeypatch.setattr(monitoring_aws, "client", lambda service: bus)
     given = {"sales": "s3://shop/sales", "config": SETTINGS_FILE}
 
-    monitoring_aws.EventBridgeLauncher(f"pricing-{name}", parameters=given).start(order)
+    monitoring_aws.EventBridgeLauncher("pricing-staging", parameters=given).start(order)
 
     (entry,) = bus.entries
-    event = {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
-    rules = made.resources(name, "AWS::Events::Rule", stack="jobs").values()
-    (rule,) = (one for one in rules if matches(one["EventPattern"], event))
-    transformer = rule["Targets"][0]["InputTransformer"]
-    text = transformer["InputTemplate"]
-    for variable, path in transformer["InputPathsMap"].items():
-        text = text.replace(f"<{variable}>", json.dumps(event["detail"][path.removeprefix("$.detail.")]))
+    rules = synthesis.made["staging"].of("AWS::Events::Rule", "jobs").values()
+    (rule,) = (one for one in rules if one["EventPattern"]["detail-type"] == [entry["DetailType"]])
+    assert rule["EventPattern"]["source"] == [entry["Source"]]
+    detail = json.loads(entry["Detail"])
+    text = rule["Targets"][0]["InputTransformer"]["InputTemplate"]
+    for variable, path in rule["Targets"][0]["InputTransformer"]["InputPathsMap"].items():
+        text = text.replace(f"<{variable}>", json.dumps(detail[path.removeprefix("$.detail.")]))
     (override,) = json.loads(text)["containerOverrides"]
     assert (override["name"], override["command"]) == ("job", ["python", "-m", *words])
 
 
-@BOTH
-def test_monitoring_asks_on_the_bus_whose_rules_listen(made: Synthesised, name: str) -> None:
-    settings = variables(made.task(name, "monitor"), "prepare")["SETTINGS"]
-    (bus,) = made.resources(name, "AWS::Events::EventBus")
-
-    assert "trigger: event" in flat(settings)
-    assert bus in flat(settings)
-
-
-# Rights
-
-
-@BOTH
-def test_no_role_may_do_everything_of_a_service(made: Synthesised, name: str) -> None:
-    wide = [
-        (logical, action)
-        for logical, policy in made.resources(name, "AWS::IAM::Policy").items()
-        for statement in statements(policy)
-        for action in listed(statement["Action"])
-        if "*" in action
-    ]
-
-    assert wide == []
-
-
-def test_each_job_may_do_what_it_needs_and_no_more(made: Synthesised) -> None:
-    may: dict[str, set[str]] = {}
-    for logical, policy in made.resources("production", "AWS::IAM::Policy", stack="jobs").items():
-        found = re.match(r"Jobs([A-Z][a-z]+)RoleDefaultPolicy", logical)
-        if found:
-            may[found[1].lower()] = {action for one in statements(policy) for action in listed(one["Action"])}
-
-    reads = {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey", "s3:ListBucket", "s3:GetObject"}
-    files = {"elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"}
-    asks = reads | files | {"events:PutEvents", "cloudwatch:PutMetricData"}
-    writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
-    assert may == {
-        "train": reads,
-        **dict.fromkeys(("refresh", "retrain", "promote", "publish"), reads | writes),
-        **dict.fromkeys(("etl", "tune"), reads | files),
-        "monitor": asks,
-        "nightly": asks | writes,
-    }
-
-
-@BOTH
-def test_only_jobs_that_keep_files_share_a_file_system(made: Synthesised, name: str) -> None:
-    def home(job: str) -> dict[str, Any]:
-        (volume,) = (one for one in made.task(name, job)["Volumes"] if one["Name"] == "home")
-        return volume
-
-    assert {job for job in JOBS if "EFSVolumeConfiguration" in home(job)} == set(KEEPS_FILES)
-    assert {variables(made.task(name, job), "job")["PRICING_HOME"] for job in JOBS} == {"/var/lib/pricing"}, (
-        "where both kinds are mounted"
-    )
-
-
-def test_all_jobs_read_the_tables_that_etl_keeps_where_sales_come_from_them(other: dict[str, Template]) -> None:
-    tasks = other["jobs"].find_resources("AWS::ECS::TaskDefinition").values()
-
-    assert [flat(one).count("EFSVolumeConfiguration") for one in tasks] == [1] * len(JOBS)
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("prefix", "readers", "writers"),
-    [
-        ("/decisions/*", {"train", "tune", "retrain", "monitor", "nightly"}, {"nightly"}),
-        ("/published/*", PUBLISH, PUBLISH),
-    ],
-)
-def test_decisions_and_versions_are_read_and_written_by_those_who_need_to(
-    made: Synthesised, name: str, prefix: str, readers: set[str], writers: set[str]
-) -> None:
-    may: dict[str, set[str]] = {}
-    for logical, policy in made.resources(name, "AWS::IAM::Policy", stack="jobs").items():
-        found = re.match(r"Jobs([A-Z][a-z]+)RoleDefaultPolicy", logical)
-        for one in statements(policy) if found else ():
-            if found and prefix in flat(one["Resource"]):
-                may.setdefault(found[1].lower(), set()).update(listed(one["Action"]))
-
-    assert set(may) == readers
-    assert {job for job, actions in may.items() if "s3:DeleteObject" in actions} == writers
-
-
-# Keys
-
-
-@BOTH
-def test_everything_that_is_kept_is_encrypted_with_the_environments_key(made: Synthesised, name: str) -> None:
-    made.stack(name, "foundation").has_resource_properties("AWS::KMS::Key", {"EnableKeyRotation": True})
-    kinds = {
-        "AWS::Logs::LogGroup": "KmsKeyId",
-        "AWS::SNS::Topic": "KmsMasterKeyId",
-        "AWS::SQS::Queue": "KmsMasterKeyId",
-        "AWS::SecretsManager::Secret": "KmsKeyId",
-        "AWS::EFS::FileSystem": "KmsKeyId",
-        "AWS::RDS::DBInstance": "KmsKeyId",
-    }
-
-    for kind, field in kinds.items():
-        found = made.resources(name, kind)
-        assert found, kind
-        assert {logical for logical, one in found.items() if "EncryptionKey" not in flat(one.get(field))} == set(), kind
-    for logical, one in made.resources(name, "AWS::S3::Bucket").items():
-        assert ("EncryptionKey" in flat(one["BucketEncryption"])) == ("Logs" not in logical), logical
-
-
-# The firewall and the budget
-
-
-@BOTH
-def test_an_address_that_sends_too_much_is_blocked(made: Synthesised, name: str) -> None:
-    (acl,) = made.resources(name, "AWS::WAFv2::WebACL").values()
-    rate = acl["Rules"][0]
-
-    assert rate["Statement"]["RateBasedStatement"]["Limit"] == ENVIRONMENTS[name].serving.requests_per_address
-    assert rate["Action"]["Block"]["CustomResponse"]["ResponseCode"] == 429
-    made.stack(name, "tracking").resource_count_is("AWS::WAFv2::WebACLAssociation", 1)
-
-
-@BOTH
-def test_a_month_that_becomes_too_dear_is_told(made: Synthesised, name: str) -> None:
-    (budget,) = made.resources(name, "AWS::Budgets::Budget").values()
-
-    told = [one["Notification"]["NotificationType"] for one in budget["NotificationsWithSubscribers"]]
-
-    assert budget["Budget"]["BudgetLimit"]["Amount"] == ENVIRONMENTS[name].watch.budget_usd
-    assert told == ["ACTUAL", "FORECASTED"]
-
-
-# What is watched
-
-
-@BOTH
-def test_every_log_ends(made: Synthesised, name: str) -> None:
-    groups = made.resources(name, "AWS::Logs::LogGroup")
-
-    assert {logical for logical, one in groups.items() if one["RetentionInDays"] < 1} == set()
-    assert {one["RetentionInDays"] for logical, one in groups.items() if "Database" not in logical} == {
-        ENVIRONMENTS[name].watch.log_days
-    }
-
-
-@BOTH
-def test_every_alarm_tells_the_topic_when_it_begins_and_when_it_ends(made: Synthesised, name: str) -> None:
-    alarms = {
-        logical: one
-        for logical, one in made.resources(name, "AWS::CloudWatch::Alarm").items()
-        if "JumpUpperAlarm" not in logical and "UpperAlarm" not in logical
-    }
-
-    silent = [
-        logical
-        for logical, one in alarms.items()
-        if "Alarms" not in flat(one.get("AlarmActions")) or "Alarms" not in flat(one.get("OKActions"))
-    ]
-
-    assert silent == []
-    assert len(alarms) >= 3 + len(of_the_service(ENVIRONMENTS[name]))
-
-
-@BOTH
-def test_an_operator_is_called_for_everything_that_stops_good_prices(made: Synthesised, name: str) -> None:
-    names = {one.get("AlarmName", "") for one in made.resources(name, "AWS::CloudWatch::Alarm").values()}
+def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(tmp_path: Path) -> None:
+    sent = {*sent_by_the_service(tmp_path), *sent_by_monitoring()}
 
     asked = {
-        *("answers-5xx", "slow-p99", "tasks-not-ready", "answers-by-rule", "confidence-low", "state-old"),
-        *("decisions-stopped", "version-refused", "follower-blind", "jobs-not-started"),
-        *("nightly-silent", "log-upload-late"),
-        *("monitoring-error-above-backtest", "monitoring-inputs-drifted", "monitoring-monitoring-silent"),
+        " ".join(words.split()[:2]).partition("=")[0] for words in watched() if words.split()[0] in ("serving", "model")
     }
-    assert {f"pricing-{name}-{one}" for one in asked} - names == set()
-    made.stack(name, "watch").has_resource_properties(
-        "AWS::Events::Rule", {"EventPattern": Match.object_like({"detail-type": ["ECS Task State Change"]})}
-    )
+    asked |= set(shown())
+
+    assert {one for one in asked if "haproxy_" not in one} - sent == set()
+    assert {"model wape_to_backtest", "serving pricing_workers"} <= asked
+    declared = yaml.safe_load((FOLDER / "collector.yaml").read_text())["exporters"]["awsemf"]["metric_declarations"]
+    patterns = [pattern for one in declared for pattern in one["metric_name_selectors"]]
+    figures = {one.removeprefix("serving ") for one in asked if one.startswith("serving ")}
+    assert {one for one in figures if not any(re.search(pattern, one) for pattern in patterns)} == set()
 
 
-@BOTH
-def test_alarms_of_monitoring_are_those_of_the_configuration(made: Synthesised, name: str, tmp_path: Path) -> None:
-    def what(one: dict[str, Any]) -> tuple[Any, ...]:
-        return (
-            one["MetricName"],
-            one["ComparisonOperator"],
-            one["Threshold"],
-            one["EvaluationPeriods"],
-            one["TreatMissingData"],
-            one["Namespace"],
-            one["Period"],
-            one["Statistic"],
-            one["Dimensions"][0]["Value"],
-        )
-
-    config = load_config(settings_file(made, name, "monitor", tmp_path))
-    meant = {what(one) for one in definitions(config).values()}
-
-    found = {
-        what(one)
-        for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="watch").values()
-        if "-monitoring-" in one["AlarmName"]
-    }
-
-    assert found == meant
+def watched() -> Iterator[str]:
+    for row in TABLE.values():
+        yield from row["of"].values() if isinstance(row["of"], dict) else [row["of"]]
 
 
-def settings_file(made: Synthesised, name: str, family: str, folder: Path) -> Path:
-    """The settings of a task as its program gets them, what only AWS knows put in."""
-    text = variables(made.task(name, family), "prepare")["SETTINGS"]
-    parts = (
-        text
-        if isinstance(text, str)
-        else "".join(one if isinstance(one, str) else "arn:known:to:aws" for one in text["Fn::Join"][1])
-    )
-    path = folder / "settings.yaml"
-    path.write_text(parts, encoding="utf-8")
-    return path
+def shown() -> Iterator[str]:
+    """Every figure of our own namespace on the dashboard."""
+    for widget in json.loads((FOLDER / "dashboard.json").read_text())["widgets"]:
+        for metric in widget["properties"].get("metrics", []):
+            if isinstance(metric[0], dict):
+                yield "serving " + re.findall(r'MetricName="(\w+)"', metric[0]["expression"])[0]
+            elif metric[0].startswith("Pricing/"):
+                yield f"{'model' if metric[2] == 'Model' else 'serving'} {metric[1]}"
 
 
-@BOTH
-@pytest.mark.parametrize("family", ["serving", *JOBS])
-def test_the_platform_takes_the_settings_that_a_task_gets(
-    made: Synthesised, name: str, family: str, tmp_path: Path
-) -> None:
-    config = load_config(settings_file(made, name, family, tmp_path))
-
-    assert config.serving.keys == "required"
-    assert config.monitoring.trigger == "event"
-    assert config.monitoring.endpoints.namespace == f"Pricing/{name}"
-    assert "sns" in config.monitoring.alerts
-
-
-Figure = tuple[str, str]  # dimensions, name
-
-
-@pytest.fixture(scope="module")
-def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[Figure]:
-    """What reaches CloudWatch: the figures of a service with a decision that are declared, and a monitoring run's."""
-    return {*sent_by_the_service(tmp_path_factory.mktemp("service")), *sent_by_monitoring()}
-
-
-def sent_by_the_service(folder: Path) -> Iterator[Figure]:
+def sent_by_the_service(folder: Path) -> Iterator[str]:
     with open_app(folder, version=shared_version()) as shop:
         shop.price()
         page = text_string_to_metric_families(shop.service.metrics.page().decode())
-    for family in page:
-        for sample in family.samples:
-            name = sample.name.removesuffix("_sum")
-            if name in FIGURES:
-                label = FIGURES[name]
-                yield "Service", name
-                if label is not None:
-                    assert label in sample.labels
-                    yield f"Service,{label}", name
+    yield from (f"serving {sample.name.removesuffix('_sum')}" for family in page for sample in family.samples)
 
 
 class CloudWatch:
     """Takes figures as CloudWatch does."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, dict[str, Any]]] = []
+        self.taken: list[dict[str, Any]] = []
 
     def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
-        self.taken += [(Namespace, one) for one in MetricData]
+        self.taken += MetricData
 
 
-def sent_by_monitoring() -> Iterator[Figure]:
+def sent_by_monitoring() -> Iterator[str]:
     panel, _ = world.build(world.World(products=4, days=60))
     now = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
     config = load_config().monitoring
-    endpoints = config.endpoints.model_copy(update={"namespace": "Shop"})
-    sends = config.model_copy(update={"metrics": ["cloudwatch"], "endpoints": endpoints})
+    sends = config.model_copy(update={"metrics": ["cloudwatch"]})
     decisions, findings = world.tabulated([], now=now)
     evaluation = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=config)
     cloud = CloudWatch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(monitoring_aws, "client", lambda service: cloud)
         send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
-    for namespace, one in cloud.taken:
-        assert (namespace, one["Dimensions"]) == ("Shop", [{"Name": "Model", "Value": "pricing"}])
-        yield "Model", one["MetricName"]
-
-
-def asked_for(made: Synthesised, name: str) -> set[Figure]:
-    """Every figure of our own namespace in the environment's dashboard and alarms."""
-    found = set()
-    for one in made.resources(name, "AWS::CloudWatch::Alarm").values():
-        parts = [part["MetricStat"]["Metric"] for part in one.get("Metrics", []) if "MetricStat" in part]
-        for metric in (one, *parts):
-            if metric.get("Namespace") == f"Pricing/{name}":
-                found.add((",".join(sorted(each["Name"] for each in metric["Dimensions"])), metric["MetricName"]))
-    (dashboard,) = made.resources(name, "AWS::CloudWatch::Dashboard").values()
-    body = dashboard["DashboardBody"]
-    text = (
-        body if isinstance(body, str) else "".join(one if isinstance(one, str) else "x" for one in body["Fn::Join"][1])
-    )
-    for widget in json.loads(text)["widgets"]:
-        for metric in widget["properties"].get("metrics", []):
-            if metric[0] == f"Pricing/{name}":
-                found.add((",".join(one for one in metric[2::2] if isinstance(one, str)), metric[1]))
-            elif isinstance(metric[0], dict):
-                found |= set(re.findall(rf'{{Pricing/{name},([\w,]+)}} MetricName="(\w+)"', metric[0]["expression"]))
-    return found
+    assert {json.dumps(one["Dimensions"]) for one in cloud.taken} == {'[{"Name": "Model", "Value": "pricing"}]'}
+    yield from (f"model {one['MetricName']}" for one in cloud.taken)
 
 
 @BOTH
-def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(
-    made: Synthesised, name: str, emitted: set[Figure]
+def test_every_output_name_and_alarm_of_the_guide_is_there(synthesis: Synthesis, name: str) -> None:
+    guide, made = GUIDE.read_text(encoding="utf-8"), synthesis.made[name]
+    chapter = guide.partition("\n## Alarms\n")[2]
+    families = {one["Family"] for one in made.of("AWS::ECS::TaskDefinition").values()}
+    groups = {one["LogGroupName"] for one in made.of("AWS::Logs::LogGroup").values()}
+
+    outputs = {(stack, key) for stack in STACKS for key in made.templates[stack].get("Outputs", {})}
+    named = {one.replace("ENV", name) for one in re.findall(r"`(/pricing/ENV/\w+)`", guide)}
+    named |= {f"/pricing/{name}/{group}" for group in re.findall(r"`errors (\w+)", guide)}
+
+    assert set(re.findall(r"output (\w+) (\w+)", guide)) - outputs == set()
+    assert {f"pricing-{name}-{job}" for job in re.findall(r"`job (\w+)", guide)} - families == set()
+    assert named - groups == set()
+    assert re.findall(r"^### (.+)$", chapter, flags=re.MULTILINE) == list(TABLE)
+    for one in made.of("AWS::CloudWatch::Alarm").values():
+        row = str(one.get("AlarmName", "")).removeprefix(f"pricing-{name}-")
+        assert one["AlarmDescription"].endswith(f": docs/operating.md#{row}") or not row
+
+
+# Tools
+
+
+ACCEPTED = {
+    "AwsSolutions-SMG4 .*": "passwords are renewed by hand: put the secret, start the task anew (docs/operating.md)",
+    "AwsSolutions-RDS(3|10) .*staging.*": "staging may lose its database: one zone, and destroy takes it along",
+    "AwsSolutions-RDS11 .*": "another port than 5432 hides nothing from what its security group lets in",
+    "AwsSolutions-ECS2 .*": "variables that are no secrets: addresses, folders, settings",
+    "AwsSolutions-SQS3 .*/Undelivered/.*": "it is itself the queue of what could not be delivered",
+    r"AwsSolutions-IAM5\[Resource::\*\] .*/Execution/.*": "ecr:GetAuthorizationToken knows no resource",
+    r"AwsSolutions-IAM5\[Resource::\*\] .*Nightly/Role/.*": "cloudwatch:PutMetricData: a condition names the namespace",
+    r"AwsSolutions-IAM5\[Resource::\*\] .*pipeline/Deploy/.*": "ecr:GetAuthorizationToken knows no resource",
+    r"AwsSolutions-IAM5\[Resource::.*GetAtt(Data|Artifacts)\w+/[\w/]+\*\] .*": "objects of one prefix of one bucket",
+    r"AwsSolutions-IAM5\[Resource::arn:aws:ecs:.*:task/.*Cluster.*/\*\] .*": "ecs:TagResource of this cluster's tasks",
+    r"AwsSolutions-IAM5\[Resource::arn:.*pricing-\w+.*\*\] .*pipeline/.*": "AWS adds ids to names of one environment",
+    r"AwsSolutions-IAM5\[Resource::arn:.*:log-stream:job/job/\*\] .*pipeline/.*": "a log stream is named after a task",
+}
+
+
+def test_cdk_nag_finds_nothing_unexplained_and_no_reason_is_left_over(synthesis: Synthesis) -> None:
+    found = [" ".join(one) for one in synthesis.findings if one[0].startswith("AwsSolutions")]
+
+    assert [one for one in found if not any(re.fullmatch(rule, one) for rule in ACCEPTED)] == []
+    assert [rule for rule in ACCEPTED if not any(re.fullmatch(rule, one) for one in found)] == []
+
+
+@pytest.mark.slow
+def test_cfn_lint_finds_nothing(synthesis: Synthesis) -> None:
+    program = Path(sys.executable).with_name("cfn-lint")
+    words = [program, "--format", "parseable", "--", *sorted(synthesis.folder.glob("*.template.json"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_no_account_stands_in_a_source_or_a_template(synthesis: Synthesis) -> None:
+    account = re.compile(r"(?<![\w.])\d{12}(?![\w.])")
+    pages = [ROOT / "docs" / name for name in ("deploy.md", "operating.md")]
+    sources = [path for path in (*(ROOT / "deploy").glob("*"), *pages) if path.is_file()]
+
+    found = {path.name for path in sources if account.search(path.read_text("utf-8"))}
+    for made in synthesis.made.values():
+        for template in made.templates.values():
+            # The policy of the access logs' bucket names the account by which AWS's load balancers write.
+            found |= {
+                name
+                for name, one in template["Resources"].items()
+                if not name.startswith("LogsPolicy") and account.search(flat(one))
+            }
+
+    assert found == set()
+
+
+@BOTH
+def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_and_protected_where_it_is_kept(
+    synthesis: Synthesis, name: str
 ) -> None:
-    asked = asked_for(made, name)
+    artifacts = json.loads((synthesis.folder / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+    made = synthesis.made[name]
 
-    assert asked - emitted == set()
-    assert {figure for dimensions, figure in asked if dimensions.startswith("Service")} == set(FIGURES)
-    assert {("Model", "wape_to_backtest"), ("Service,version", "pricing_workers")} <= asked
-
-
-@BOTH
-def test_the_collector_reads_the_service_and_sends_what_is_declared_by_its_own_key(
-    made: Synthesised, name: str
-) -> None:
-    task = made.task(name, "serving")
-    collector, config = (
-        container(task, "collector"),
-        json.loads(variables(task, "collector")["AOT_CONFIG_CONTENT"]["Fn::Sub"]),
-    )
-    (scrape,) = config["receivers"]["prometheus"]["config"]["scrape_configs"]
-    groups = made.resources(name, "AWS::Logs::LogGroup", stack="serving").values()
-
-    assert collector["Essential"] is False
-    assert collector["RestartPolicy"]["Enabled"] is True
-    assert flat(collector["Image"]).count("v0.") == 1
-    assert scrape["authorization"] == {"credentials": f"${{!env:{KEY}}}"}  # Fn::Sub takes the ! away
-    assert scrape["static_configs"][0]["targets"] == ["127.0.0.1:8080"]
-    assert config["exporters"]["awsemf"]["namespace"] == f"Pricing/{name}"
-    assert config["exporters"]["awsemf"]["log_group_name"] in {one["LogGroupName"] for one in groups}
-    assert f";collector ${KEY} admin" in container(task, "serving")["Command"][-1]
-
-
-@BOTH
-def test_a_night_that_does_not_come_is_told_within_hours(made: Synthesised, name: str) -> None:
-    made.stack(name, "watch").has_resource_properties(
-        "AWS::CloudWatch::Alarm",
-        {
-            "AlarmName": f"pricing-{name}-nightly-silent",
-            "MetricName": "decisions",
-            "Statistic": "SampleCount",
-            "Period": 3600,
-            "EvaluationPeriods": ENVIRONMENTS[name].watch.night_hours,
-            "TreatMissingData": "breaching",
-        },
-    )
-
-
-# Stacks, tools, pages
-
-
-def test_production_cannot_be_deleted_by_one_command() -> None:
-    app = make(new_app(), {"ENV": "production"})
-
-    protected = {child.node.id: child.termination_protection for child in app.node.children}
-
-    assert protected == {f"pricing-production-{stack}": True for stack in STACKS}
+    for stack in STACKS:
+        said = artifacts[f"pricing-{name}-{stack}"]["properties"]
+        assert f"cdk-{made.environment.qualifier}-deploy-role" in said["assumeRoleArn"]
+        assert said["terminationProtection"] == made.environment.kept
+    past = artifacts[f"pricing-{name}-pipeline"]["properties"]
+    assert not {"assumeRoleArn", "cloudFormationExecutionRoleArn"} & past.keys()
 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
         ({"ENV": "live"}, "ENV=live: no such environment; there are staging, production"),
-        ({"ENV": "staging", "IMAGES": "service=1"}, "IMAGES: expected serving="),
+        ({"ENV": "staging", "IMAGES": "service=1"}, r"staging\.images\.service"),
+        ({"ENV": "staging", "REPOSITORY": "shop/pricing"}, "expected OWNER@ID/NAME@ID"),
+        ({"ENV": "staging", "REPOSITORY": "shop@1/*"}, "expected OWNER@ID/NAME@ID"),
     ],
 )
-def test_a_deployment_that_cannot_be_meant_is_refused(given: dict[str, str], complaint: str) -> None:
+def test_a_deployment_that_cannot_be_meant_is_refused(given: Mapping[str, str], complaint: str) -> None:
     with pytest.raises(DeploymentError, match=complaint):
         make(new_app(), given)
 
 
-def test_no_account_stands_in_a_source_or_a_template(made: Synthesised) -> None:
-    account = re.compile(r"(?<![\w.])\d{12}(?![\w.])")
-    pages = [ROOT / "docs" / name for name in ("deploy.md", "operating.md")]
-    sources = [*(ROOT / "deploy").glob("*"), *pages]
-
-    named = {path.name for path in sources if path.is_file() and account.search(path.read_text(encoding="utf-8"))}
-    in_templates = {
-        found
-        for template in made.templates.values()
-        for logical, one in template["Resources"].items()
-        if "BucketsLogsPolicy" not in logical  # it names the account by which AWS's load balancers write their logs
-        for found in account.findall(flat(one))
-    }
-
-    assert named == set()
-    assert in_templates == set()
-
-
-def found_by_nag(made: Synthesised) -> Iterator[Finding]:
-    for plugin in made.report["pluginReports"]:
-        for violation in plugin["violations"]:
-            for one in violation["violatingConstructs"]:
-                yield Finding(violation["ruleName"], one["constructPath"])
-
-
-def test_cdk_nag_finds_nothing_unexplained(made: Synthesised) -> None:
-    assert unexplained(found_by_nag(made), ACCEPTED) == []
-
-
-@pytest.mark.slow
-def test_cfn_lint_finds_nothing(made: Synthesised) -> None:
-    program = Path(sys.executable).with_name("cfn-lint")
-    done = subprocess.run(
-        [program, "--format", "parseable", "--", *sorted(made.folder.glob("*.template.json"))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.stdout, done.returncode) == ("", 0)
-
-
-@pytest.mark.slow
-def test_checkov_finds_nothing_unexplained_and_every_reason_is_needed(made: Synthesised) -> None:
-    uv = Path(sys.executable).with_name("uv")
-    command = [uv, "run", "--quiet", "--isolated", "--no-project", "--python", sys.executable]
-    command += ["--with-requirements", ROOT / "requirements" / "scan.txt", "checkov"]
-    if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip("checkov cannot be installed here: no package index is reached")
-    done = subprocess.run(
-        [*command, "--directory", made.folder, "--framework", "cloudformation", "--output", "json", "--quiet"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=made.folder,
-    )
-    results = json.loads(done.stdout)["results"]["failed_checks"]
-    findings = [Finding(one["check_id"], f"{one['file_path']} {one['resource']}") for one in results]
-
-    assert unexplained(findings, ACCEPTED) == []
-    assert without_use([*findings, *found_by_nag(made)], ACCEPTED) == []
-
-
-def test_every_output_and_name_that_the_guide_uses_is_there(made: Synthesised) -> None:
-    guide = GUIDE.read_text(encoding="utf-8")
-    used = set(re.findall(r"output (\w+) (\w+)", guide))
-
-    outputs = {
-        (stack, key) for stack in STACKS for key in made.templates[f"pricing-staging-{stack}"].get("Outputs", {})
-    }
-    families = {one["Family"] for one in made.resources("staging", "AWS::ECS::TaskDefinition").values()}
-    started = set(re.findall(r"`?job (\w+)", guide)) & set(JOBS)
-
-    assert len(used) >= 4
-    assert used - outputs == set()
-    assert {f"pricing-staging-{job}" for job in started} - families == set()
-    (schedule,) = made.resources("staging", "AWS::Scheduler::Schedule").values()
-    assert schedule["Name"] == "pricing-staging-nightly"
-    groups = {one["LogGroupName"] for one in made.resources("staging", "AWS::Logs::LogGroup").values()}
-    named = {name.replace("ENV", "staging") for name in re.findall(r"`(/pricing/ENV/\w+)`", guide)}
-    tailed = {f"/pricing/staging/{group}" for group in re.findall(r"`errors (\w+)", guide)}
-    assert len(named | tailed) >= 3
-    assert (named | tailed) - groups == set()
-    assert "/pricing/staging/certificate" in flat(made.templates["pricing-staging-tracking"])
-    assert "pricing/staging/api-keys" in flat(made.templates["pricing-staging-foundation"])
-
-
-@BOTH
-def test_each_alarm_has_its_section_in_the_guide_and_its_description_leads_there(made: Synthesised, name: str) -> None:
-    alarms = {
-        one["AlarmName"].removeprefix(f"pricing-{name}-"): one["AlarmDescription"]
-        for one in made.resources(name, "AWS::CloudWatch::Alarm").values()
-        if "AlarmName" in one  # the jumps' alarm, by which tasks are added, calls nobody
-    }
-
-    sections = alarm_sections()
-
-    assert set(sections) == set(alarms)
-    assert {key: said for key, said in alarms.items() if not said.endswith(f": docs/operating.md#{key}")} == {}
-
-
-def alarm_sections() -> dict[str, str]:
-    """The sections of the guide's chapter on alarms, by their headings."""
-    chapter = GUIDE.read_text(encoding="utf-8").partition("\n## Alarms\n")[2]
-    parts = re.split(r"^### (.+)$", chapter, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+def test_an_alarm_that_takes_deployments_back_is_one_of_callers() -> None:
+    assert ROLLBACK == ["answers-5xx", "slow-p99", "tasks-not-ready"]

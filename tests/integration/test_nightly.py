@@ -85,10 +85,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
 
 @pytest.fixture
 def night(home: Path, jobs: Jobs) -> Callable[..., int]:
-    """One night; `auto` is registry.auto_promote."""
+    """One night; `auto` is registry.auto_refresh."""
 
     def run(*, auto: bool = True) -> int:
-        settings = write_config(home / "config.yaml", auto_promote=auto)
+        settings = write_config(home / "config.yaml", auto_refresh=auto)
         return nightly.main(["--sales", "sales.csv", "--config", str(settings)], start=jobs)
 
     return run
@@ -216,7 +216,7 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
         (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
         (nightly.PAGE, True, STAGES[2:], "asks for a person"),
         (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
-        (nightly.FINE, False, ("pipelines.refresh",), "auto_promote is off, so a person promotes them (version=7)"),
+        (nightly.FINE, False, ("pipelines.refresh",), "auto_refresh is off, so a person promotes them (version=7)"),
     ],
 )
 def test_what_monitoring_finds_decides_what_follows(

@@ -70,8 +70,8 @@ def copy_tree(folder: Path) -> Path:
     return folder
 
 
-def write_config(path: Path, *, auto_promote: bool = False, plots: bool = False) -> Path:
-    registry = {**TINY["registry"], "auto_promote": auto_promote, "plots": plots}
+def write_config(path: Path, *, auto_promote: bool = False, auto_refresh: bool = True, plots: bool = False) -> Path:
+    registry = {**TINY["registry"], "auto_promote": auto_promote, "auto_refresh": auto_refresh, "plots": plots}
     path.write_text(yaml.safe_dump({**TINY, "registry": registry}))
     return path
 

@@ -94,14 +94,8 @@ def test_the_name_of_the_experiment_reaches_mlflow_in_one_word(
     ("words", "command"),
     [
         (("smoke", "URL=http://127.0.0.1:8080"), "deploy.smoke 'http://127.0.0.1:8080'"),
-        (("smoke", "ENV=staging"), "deploy.smoke --environment 'staging'"),
-        (
-            ("rollout", "ENV=staging", "ARGS=--digest sha256:1"),
-            "deploy.rollout --environment 'staging' --digest sha256:1",
-        ),
-        (("access", "ENV=staging", "REPOSITORY=shop/pricing"), "ENV='staging' REPOSITORY='shop/pricing'"),
+        (("deploy", "ENV=staging", "STACK=pipeline", "REPOSITORY=a@1/b@2"), "REPOSITORY='a@1/b@2'"),
         (("lock", "UPGRADE=yes"), "uv pip compile --upgrade --quiet"),
-        (("smoke-image",), "python3 -m deploy.smoke_image 'pricing-serving'"),
     ],
 )
 def test_what_delivers_gets_what_it_is_given(words: tuple[str, ...], command: str) -> None:
@@ -110,7 +104,3 @@ def test_what_delivers_gets_what_it_is_given(words: tuple[str, ...], command: st
 
 def test_locks_are_renewed_only_when_asked() -> None:
     assert "--upgrade" not in dry_run("lock").stdout
-
-
-def test_access_is_given_to_a_named_environment_alone() -> None:
-    assert "which environment?" in dry_run("access", "REPOSITORY=shop/pricing").stderr

@@ -64,12 +64,6 @@ def test_zizmor_finds_nothing() -> None:
     assert all(f"completed {path.relative_to(ROOT)}" in done.stderr.replace(f"{ROOT}/", "") for path in BOTH)
 
 
-def test_hadolint_finds_nothing() -> None:
-    done = lint("hadolint", "--config", ROOT / ".hadolint.yaml", *sorted(ROOT.glob("Dockerfile.*")))
-
-    assert (done.stdout, done.returncode) == ("", 0)
-
-
 @pytest.mark.parametrize("path", BOTH, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_action_is_pinned_by_a_whole_commit_and_says_its_version(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -104,23 +98,17 @@ def test_no_job_that_may_reach_aws_runs_the_code_of_a_pull_request() -> None:
 
 def test_production_is_reached_by_way_of_its_environment_alone() -> None:
     for name, job in jobs():
-        if (
-            "id-token" in job["permissions"]
-            and "uses" not in job
-            and not name.startswith(("images.yml", "release.yml"))
-        ):
+        if "id-token" in job["permissions"] and "uses" not in job and not name.startswith("images.yml"):
             assert job["environment"], name
     assert read(GITHUB / "workflows" / "deploy.yml")["jobs"]["production"]["needs"] == "staging"
     assert read(GITHUB / "workflows" / "promote.yml")["jobs"]["promote"]["needs"] == "check"
 
 
-def test_a_rollback_of_the_service_ends_an_update_under_way_before_it_deploys() -> None:
-    steps = read(GITHUB / "workflows" / "rollback.yml")["jobs"]["service"]["steps"]
-    scripts = [step.get("run", "") for step in steps]
+def test_the_suite_runs_only_on_a_tree_that_no_run_has_tried() -> None:
+    jobs = read(GITHUB / "workflows" / "deploy.yml")["jobs"]
 
-    (cancel,) = (place for place, script in enumerate(scripts) if "make rollout" in script and "--cancel" in script)
-    (deploy,) = (place for place, script in enumerate(scripts) if "make deploy" in script)
-    assert cancel < deploy
+    assert jobs["ci"]["if"] == "needs.tried.outputs.run == ''"
+    assert "push" not in read(GITHUB / "workflows" / "ci.yml")[True]
 
 
 @pytest.mark.parametrize(("where", "script"), SCRIPTS)

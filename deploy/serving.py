@@ -1,0 +1,202 @@
+"""The fourth stack: the service that prices: its task with proxy and collector, how it is replaced, how it grows."""
+
+import json
+from typing import Any
+
+import yaml
+from aws_cdk import CfnOutput, Duration, Fn, Stack
+from aws_cdk import aws_applicationautoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from constructs import Construct
+
+from deploy.environment import SHARE
+from deploy.foundation import READ, Foundation
+from deploy.network import PROXY_PORT
+from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, asks, program_variables, service_of
+from deploy.tracking import Tracking
+from deploy.watch import FOLDER, ROLLBACK, Places, alarm, alarm_name
+
+PORT = 8081  # of the service, on the task's loopback, behind the proxy
+KEY = "METRICS_KEY"  # the variable with the collector's key, in both containers
+COLLECTOR = "collector:v0.43.3"  # of public.ecr.aws/aws-observability/aws-otel-collector
+PRIORITY = 10  # of the rule by which callers reach it
+STOP = Duration.seconds(30)  # for open requests and the log's last segment
+DRAIN_SECONDS = 20  # after which a task that the load balancer has left is told to end
+# With the collector's key beside those that a person keeps.
+COMMAND = ["sh", "-c", f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${KEY} admin"; exec python -m serving']
+
+
+class Serving(Stack):
+    """The service behind the load balancer.
+
+    Attributes:
+        places: Where its alarms find their figures.
+    """
+
+    def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
+        super().__init__(scope, name, **options)
+        self._base, environment = base, base.environment_
+        self._targets = elbv2.ApplicationTargetGroup(
+            self,
+            "Targets",
+            vpc=base.network.vpc,
+            port=PROXY_PORT,
+            protocol=elbv2.ApplicationProtocol.HTTP,
+            target_type=elbv2.TargetType.IP,
+            deregistration_delay=Duration.seconds(DRAIN_SECONDS),
+            load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
+            health_check=elbv2.HealthCheck(
+                path="/health/ready",  # a golden request was priced
+                healthy_http_codes="200",
+                interval=Duration.seconds(5),
+                timeout=Duration.seconds(4),
+                healthy_threshold_count=2,
+                unhealthy_threshold_count=2,
+            ),
+        )
+        rule = elbv2.ApplicationListenerRule(
+            self,
+            "Rule",
+            listener=tracking.listener,
+            priority=PRIORITY,
+            conditions=[elbv2.ListenerCondition.host_headers([environment.domain])],
+            action=elbv2.ListenerAction.forward([self._targets]),
+        )
+        # No number of tasks, which would reset at each deployment what load has called for.
+        self._service = service_of(
+            self,
+            "Service",
+            task=self._task(),
+            base=base,
+            security_groups=[base.network.serving],
+            min_healthy_percent=100,
+            max_healthy_percent=200,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
+            deployment_alarms=ecs.DeploymentAlarmConfig(
+                alarm_names=[alarm_name(environment, one) for one in ROLLBACK],
+                behavior=ecs.AlarmBehavior.ROLLBACK_ON_ALARM,
+            ),
+            health_check_grace_period=Duration.seconds(120),  # the first version is fetched meanwhile
+        )
+        self._service.attach_to_application_target_group(self._targets)
+        balancer = {"LoadBalancer": tracking.balancer.load_balancer_full_name}
+        service = {"ClusterName": base.cluster.cluster_name, "ServiceName": self._service.service_name}
+        self.places: Places = {
+            "balancer": ("AWS/ApplicationELB", balancer),
+            "targets": ("AWS/ApplicationELB", {**balancer, "TargetGroup": self._targets.target_group_full_name}),
+            "service": ("ECS/ContainerInsights", service),
+        }
+        alarms = [alarm(self, one, base=base, places=self.places) for one in ROLLBACK]
+        self._service.node.add_dependency(rule, *alarms)
+        self._scale()
+        CfnOutput(self, "ServiceName", value=self._service.service_name)
+
+    def _task(self) -> Task:
+        """The task: it reads what is published and puts decisions, without MLflow or the database."""
+        base, environment = self._base, self._base.environment_
+        task = Task(self, "Task", family="serving", size=environment.serving.size, base=base)
+        key = ecs.Secret.from_secrets_manager(
+            base.password(self, "MetricsKey", "key by which the collector reads the service's figures")
+        )
+        service = task.add(
+            "serving",
+            image="serving",
+            entry_point=ENTRY,
+            command=COMMAND,
+            variables={**program_variables(base), "HOST": "127.0.0.1", "PORT": str(PORT)},
+            secrets={"PRICING_API_KEYS": ecs.Secret.from_secrets_manager(base.api_keys), KEY: key},
+            writes=("/tmp", HOME),
+            health_check=asks(f"http://127.0.0.1:{PORT}/health/live"),
+            stop_timeout=STOP,
+        )
+        proxy = task.add(
+            "proxy",
+            image="serving",
+            command=["haproxy", "-db", "-f", "/app/haproxy.cfg"],
+            variables={
+                "SERVING_1": f"127.0.0.1:{PORT}",
+                "PORT": str(PROXY_PORT),
+                "TRUSTED_PROXIES": environment.network.cidr,
+            },
+            stop_timeout=STOP,
+        )
+        proxy.add_port_mappings(ecs.PortMapping(container_port=PROXY_PORT))
+        # What starts after another is stopped before it.
+        proxy.add_container_dependencies(
+            ecs.ContainerDependency(container=service, condition=ecs.ContainerDependencyCondition.START)
+        )
+        task.definition.default_container = proxy
+        group = base.log_group(self, "figures")
+        config = json.dumps(yaml.safe_load((FOLDER / "collector.yaml").read_text(encoding="utf-8")))
+        values = {"Environment": environment.name, "Group": group.log_group_name}
+        task.add(
+            "collector",
+            image=COLLECTOR,
+            variables={"AOT_CONFIG_CONTENT": Fn.sub(config, values)},
+            secrets={KEY: key},
+            stop_timeout=STOP,
+            essential=False,
+        )
+        task.allow_objects(base.data, READ, prefix=f"{PUBLISHED}/")
+        task.allow_objects(
+            base.data, ["s3:PutObject", "s3:AbortMultipartUpload"], prefix=f"{DECISIONS}/lines/", listing=False
+        )
+        task.allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [group.log_group_arn])
+        task.use_key("s3")
+        return task
+
+    def _scale(self) -> None:
+        """Lets the number of tasks follow load: CPU as ECS measures it every 20 s, and a burst at once to the peak.
+
+        Fewer tasks come only ten minutes after the last change, so that a second wave meets what the first one called.
+        """
+        part, cluster = self._base.environment_.serving, self._base.cluster.cluster_name
+        # Which ECS measures only where it is asked to.
+        self._service.node.default_child.add_property_override(
+            "Monitoring.MetricConfigurations", [{"MetricNames": ["CPUUtilization"], "ResolutionSeconds": 20}]
+        )
+        tasks = autoscaling.ScalableTarget(
+            self,
+            "Tasks",
+            service_namespace=autoscaling.ServiceNamespace.ECS,
+            resource_id=f"service/{cluster}/{self._service.service_name}",
+            scalable_dimension="ecs:service:DesiredCount",
+            min_capacity=part.least,
+            max_capacity=part.most,
+        )
+        policy = autoscaling.CfnScalingPolicy
+        policy(
+            self,
+            "Cpu",
+            policy_name="cpu",
+            policy_type="TargetTrackingScaling",
+            scaling_target_id=tasks.scalable_target_id,
+            target_tracking_scaling_policy_configuration=policy.TargetTrackingScalingPolicyConfigurationProperty(
+                predefined_metric_specification=policy.PredefinedMetricSpecificationProperty(
+                    predefined_metric_type="ECSServiceAverageCPUUtilizationHighResolution"
+                ),
+                target_value=100 * SHARE,
+                scale_out_cooldown=30,
+                scale_in_cooldown=600,
+            ),
+        )
+        to_the_peak = autoscaling.StepScalingAction(
+            self,
+            "ToThePeak",
+            scaling_target=tasks,
+            adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
+            cooldown=Duration.seconds(180),
+        )
+        to_the_peak.add_adjustment(adjustment=part.most, lower_bound=0)
+        cloudwatch.Alarm(
+            self,
+            "Burst",
+            alarm_description="Adds tasks up to those of the peak: requests per task are twice what it is kept at",
+            metric=self._targets.metrics.request_count_per_target(period=Duration.minutes(1), statistic="Sum"),
+            threshold=2 * 60 * SHARE * part.saturation,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        ).add_alarm_action(actions.ApplicationScalingAction(to_the_peak))
