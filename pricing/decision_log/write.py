@@ -190,10 +190,9 @@ class LogWriter:
         failure, waiting = None, 0
         for path in sorted(self._folder.glob("*.jsonl")):
             day, _, name = path.name.partition("_")
+            others = self.worker not in name
             try:
-                if path == self._path or (
-                    self.worker not in name and time.time() - path.stat().st_mtime < _LEFT_SECONDS
-                ):
+                if path == self._path or (others and time.time() - path.stat().st_mtime < _LEFT_SECONDS):
                     continue  # somebody may go on writing to it
                 if body := path.read_bytes():
                     self._store.put(f"lines/{day}/{name}", body)
