@@ -296,7 +296,7 @@ def test_the_log_keeps_arm_odds_and_draw() -> None:
     def line(experiments: Experiments, asked: PriceRequest) -> Any:
         given_answer = answer(asked, experiments)
         entry = LogEntry(asked, given_answer, dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
-        return json.loads(entry.encode())["experiment"]
+        return json.loads(entry.encode("w", 1))["experiment"]
 
     deviation = pytest.approx(drawn().deviation("apple", MONDAY))
     assert line(Experiments((drawn(),)), request()) == {
