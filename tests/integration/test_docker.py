@@ -9,8 +9,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 
 from deploy.compose_files import write_secrets
 from pricing.registry.mlflow_registry import Registry
-from tests.kit.servers import free_port
+from tests.kit.servers import free_port, wait_for
 from tests.kit.serving import publish
 from tests.kit.versions import make_version, shared_version
 
@@ -77,7 +79,9 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
     container = run_docker(docker, "run", "--detach", *options, image)
     try:
         state = ("inspect", "--format", "{{.State.Health.Status}}", container)
-        wait_for(lambda: run_docker(docker, *state) == "healthy", "the container is not healthy")
+        wait_for(
+            lambda: run_docker(docker, *state) == "healthy", "the container is not healthy", seconds=PATIENCE_SECONDS
+        )
         ask = (
             "import sys, urllib.request as u; headers = {'Content-Type': 'application/json'}; "
             "call = u.Request('http://127.0.0.1:8080/get_price', sys.argv[1].encode(), headers); "
@@ -125,7 +129,10 @@ class Platform:
     def wait_ready(self, task: str, *, by: str) -> None:
         """Waits until the proxy sends requests to a task; `by` is a container that can ask the proxy."""
         up = f'haproxy_server_status{{proxy="tasks",server="{task}",state="UP"}} 1'
-        wait_for(lambda: up in self.ask_inside(by, "http://proxy:8405/metrics"), f"{task} is not ready")
+        wait_for(
+            lambda: up in self.ask_inside(by, "http://proxy:8405/metrics", seconds=PATIENCE_SECONDS),
+            f"{task} is not ready",
+        )
 
     def uploaded(self) -> set[str]:
         """The ids of the decisions that both tasks have sent."""
@@ -198,17 +205,18 @@ def test_a_serving_task_reads_what_is_published_and_writes_decisions_and_no_more
 
 
 def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
-    with Callers(platform) as callers:
+    callers = Callers(platform)
+    with callers.calling():
         for task, other in zip(TASKS, reversed(TASKS), strict=True):
             platform.compose("restart", task)
             platform.wait_ready(task, by=other)
         for service in ("mlflow", "postgres", "publish", "objects"):
             before = len(callers.answers)
             platform.compose("restart", service)
-            wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers")  # noqa: B023  (called here)
+            wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers", seconds=PATIENCE_SECONDS)  # noqa: B023  (called here)
     answered = {answer["decision_id"] for answer in callers.answers}
 
-    wait_for(lambda: answered <= platform.uploaded(), "decisions are missing")
+    wait_for(lambda: answered <= platform.uploaded(), "decisions are missing", seconds=PATIENCE_SECONDS)
 
     assert callers.failures == []
     assert {answer["model_version"] for answer in callers.answers} == {"1"}
@@ -226,8 +234,10 @@ def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheu
     def alarms() -> list[dict[str, Any]]:
         return [rule for group in ask_prometheus(f"{base}/rules").get("groups", []) for rule in group["rules"]]
 
-    wait_for(lambda: silent() == [], "no line for some queries", told=silent)
-    wait_for(lambda: {rule["health"] for rule in alarms()} == {"ok"}, "alarms are not evaluated", told=alarms)
+    wait_for(lambda: silent() == [], "a line for all queries", seconds=PATIENCE_SECONDS)
+    wait_for(
+        lambda: {rule["health"] for rule in alarms()} == {"ok"}, "alarms are not evaluated", seconds=PATIENCE_SECONDS
+    )
 
 
 def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,43 +252,41 @@ def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", platform.secret("mlflow-admin"))
     assert register(platform.tracking, tmp_path / "version", experiment="second") == "2"
-    wait_for(lambda: price(platform)["model_version"] == "2", "the second version is not served")
+    wait_for(
+        lambda: price(platform)["model_version"] == "2", "the second version is not served", seconds=PATIENCE_SECONDS
+    )
     decision = price(platform)["decision_id"]
-    wait_for(lambda: decision in platform.uploaded(), "the decision is not uploaded")
+    wait_for(lambda: decision in platform.uploaded(), "the decision is not uploaded", seconds=PATIENCE_SECONDS)
     assert len(made) > 6
 
 
+@dataclass
 class Callers:
     """Two callers that ask for prices through the proxy, one after another, until the block ends."""
 
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(2)]
-        self.answers: list[dict[str, Any]] = []
-        self.failures: list[str] = []
+    platform: Platform
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> "Callers":
-        for thread in self._threads:
-            thread.start()
-        return self
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        stop = threading.Event()
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        def call_on() -> None:
+            while not stop.wait(0.1):
+                try:
+                    self.answers.append(price(self.platform))
+                except OSError as error:
+                    if getattr(error, "code", 0) != HTTPStatus.TOO_MANY_REQUESTS:  # on a busy machine
+                        self.failures.append(f"{time.strftime('%X')} {error!r}")
 
-    def _call(self) -> None:
-        while not self._stop.wait(0.1):
+        with ThreadPoolExecutor() as pool:
+            for _ in range(2):
+                pool.submit(call_on)
             try:
-                self.answers.append(price(self._platform))
-            except urllib.error.HTTPError as error:
-                if error.code == HTTPStatus.TOO_MANY_REQUESTS:  # on a busy machine: asked to come again, it does
-                    self._stop.wait(float(error.headers["Retry-After"]))
-                else:
-                    self.failures.append(f"{time.strftime('%X')} {error!r}")
-            except OSError as error:
-                self.failures.append(f"{time.strftime('%X')} {error!r}")
+                yield
+            finally:
+                stop.set()
 
 
 def register(uri: str, folder: Path, *, experiment: str = "pricing") -> str:
@@ -309,14 +317,6 @@ def ask_prometheus(url: str) -> dict[str, Any]:
     except ConnectionError:  # it has only just been started
         return {"result": []}
     return data
-
-
-def wait_for(holds: Callable[[], bool], what: str, *, told: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} after {PATIENCE_SECONDS} s {told()}")
-        time.sleep(0.5)
 
 
 def run_docker(environment: dict[str, str], *arguments: str) -> str:

@@ -3,11 +3,7 @@ import errno
 import json
 import math
 import os
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from pricing.decision_log import write
 from pricing.decision_log.write import LogEntry, LogStatus, LogWriter, put_decisions
 from pricing.errors import ConfigError, SourceError
 from tests.kit.monitoring_world import detailed, redecided
+from tests.kit.servers import wait_for
 from tests.kit.serving import sent
 
 NOON = dt.datetime(2026, 3, 6, 12, tzinfo=dt.UTC)
@@ -40,13 +37,6 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, product_id: str = "Tee ☕
 
 def ids(url: Path) -> list[str]:
     return [record["decision"]["decision_id"] for record in sent(str(url))]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -97,16 +87,6 @@ def test_a_stop_sends_every_decision_under_the_day_and_the_worker(tmp_path: Path
     assert log.status() == LogStatus(4, 4, 0, 0, None)
 
 
-def test_a_segment_is_sent_while_the_worker_goes_on(tmp_path: Path) -> None:
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
-
-    for number in (1, 2):
-        log.append([entry(number)])
-        until(lambda: ids(tmp_path / "log")[-1:] == [f"d-{number}"])  # noqa: B023 - called here
-
-    log.close()
-
-
 def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,10 +94,10 @@ def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
     log.append([entry(1)])
-    until(lambda: log.status().waiting == 1)
+    wait_for(lambda: log.status().waiting == 1)
     away = log.status()
     (tmp_path / "log").unlink()
-    until(lambda: log.status().waiting == 0)
+    wait_for(lambda: log.status().waiting == 0)
     log.close()
 
     assert (away.written, away.failure) == (1, None)  # of the disk
@@ -125,36 +105,21 @@ def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(
     assert ids(tmp_path / "log") == ["d-1"]
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from pricing.decision_log.write import LogWriter
-from tests.unit.test_decision_log_write import entry
-log = LogWriter(Path(sys.argv[1]), url=sys.argv[2])
-log.append([entry(number) for number in range(100)])
-while log.status().written < 100:
-    time.sleep(0.1)
-print("written", flush=True)
-time.sleep(60)
-"""
-
-
-def test_of_a_killed_worker_the_segment_is_sent_and_of_a_living_one_it_is_left(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "segments"), str(tmp_path / "log")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as killed:
-        assert killed.stdout is not None
-        assert killed.stdout.readline() == b"written\n"
-        LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
-        of_living = ids(tmp_path / "log")
-        killed.kill()
-    (left,) = (tmp_path / "segments").iterdir()
-    silent = time.time() - 2 * write._LEFT_SECONDS
-    os.utime(left, (silent, silent))
+def test_the_segment_of_a_killed_worker_is_sent_and_that_of_a_living_one_is_left(tmp_path: Path) -> None:
+    other = tmp_path / "segments" / "2026-03-06_other-000001.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(entry(1).encode("other", 1))
+    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log.append([entry(2)])
+    log.close()
+    of_living = ids(tmp_path / "log")
+    os.utime(other, (0, 0))
 
     LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
 
-    assert of_living == []
-    assert len(ids(tmp_path / "log")) == 100
+    assert of_living == ["d-2"]
+    assert (tmp_path / "log" / "lines" / "2026-03-06" / "other-000001.jsonl").is_file()
+    assert list(other.parent.iterdir()) == []
 
 
 def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +134,7 @@ def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, mo
     monkeypatch.setattr(os, "write", part)
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
     log.append([entry(1), entry(2)])
-    until(lambda: log.status().failure is not None)
+    wait_for(lambda: log.status().failure is not None)
     failed = log.status()
     full = False
     log.append([entry(3)])

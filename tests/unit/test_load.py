@@ -63,13 +63,6 @@ def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) 
         load_panel_from(sales, CONFIG, quarantine=tmp_path / "bad")
 
 
-def test_a_quarantine_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    sales = write(tmp_path / "sales.csv", GOOD + "2024-01-03,A,-1,1\n")
-
-    with pytest.raises(SourceError, match="the quarantine cannot be written"):
-        load_panel_from(sales, CONFIG, quarantine=Path(sales))
-
-
 def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
     panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
     save_panel(panel, tmp_path / "panel")
