@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log import write
 from pricing.decision_log.write import LogEntry, LogStatus, LogWriter, put_decisions
-from pricing.errors import ConfigError, SourceError
+from pricing.errors import SourceError
 from tests.kit.monitoring_world import detailed, redecided
 from tests.kit.servers import wait_for
 from tests.kit.serving import sent
@@ -180,8 +180,3 @@ def test_a_job_s_decisions_are_in_the_store_or_refused(tmp_path: Path, monkeypat
     assert ids(tmp_path / "log") == [f"d-{number}" for number in range(5)]
     with pytest.raises(SourceError):
         put_decisions(str(tmp_path / "file"), [entry()])
-
-
-def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        LogWriter(tmp_path, url="gs://bucket")

@@ -30,12 +30,6 @@ def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp
         yield one
 
 
-@pytest.fixture
-def bare_shop(tmp_path: Path) -> Iterator[ServingApp]:
-    with open_app(tmp_path) as one:
-        yield one
-
-
 def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(shop: ServingApp) -> None:
     answer = shop.price()
 
@@ -75,15 +69,6 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
 
 def _broken(*_: Any, **__: Any) -> list[DetailedDecision]:
     raise ZeroDivisionError
-
-
-def test_without_any_version_a_rule_answers_with_the_reason(bare_shop: ServingApp) -> None:
-    decision = bare_shop.price(list_price=10, unit_cost=6).get_json()
-
-    assert decision["source"] == "rule"
-    assert "no_model" in decision["reasons"]
-    assert decision["model_version"] == "none"
-    assert 7.0 <= decision["recommended_price"] <= 13.5
 
 
 @pytest.mark.parametrize("fields", [{}, {"strict": True, "current_price": 3.49}], ids=["nothing known", "strict"])
