@@ -1,7 +1,6 @@
 """The decision log in a real S3 store."""
 
 import datetime as dt
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,9 +38,7 @@ def test_decisions_reach_the_store_although_it_was_away_and_are_archived_there(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     away = LogWriter(tmp_path, url=URL)
     away.append([entry(number) for number in range(50)])
-    began = time.monotonic()
     away.close()
-    took = time.monotonic() - began
     with pytest.raises(SourceError):
         decisions()
 
@@ -56,7 +53,6 @@ def test_decisions_reach_the_store_although_it_was_away_and_are_archived_there(
     sent = decisions()
     today = dt.datetime.now(dt.UTC).date()
     assert (away.status().waiting, there.status().failure, before) == (1, None, False)
-    assert took < 15
     assert list(tmp_path.iterdir()) == []
     assert sent == (sorted(f"d-{n}" for n in range(80)), 2)
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -220,10 +221,7 @@ def test_whatever_a_version_makes_of_the_code_that_reads_it_the_last_good_goes_o
     follower = started(settings)
     publish(settings.published, shared_version(2), version="8")
 
-    def fails(*_: Any, **__: Any) -> None:
-        raise fault
-
-    monkeypatch.setattr("serving.follower.load", fails)
+    monkeypatch.setattr("serving.follower.load", Mock(side_effect=fault))
     follower.look()
 
     assert served(follower) == ("7", "refused")
@@ -270,10 +268,7 @@ def test_the_baked_version_answers_where_no_pointer_can_be_read(tmp_path: Path, 
 def test_a_disk_that_takes_no_document_leaves_what_is_served(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
-        raise SourceError("cannot be written (No space left on device)")
-
-    monkeypatch.setattr("pricing.objects.FolderStore.put", full)
+    monkeypatch.setattr("pricing.objects.FolderStore.put", Mock(side_effect=SourceError("No space left on device")))
 
     assert served(started(settings)) == ("7", "following")
 

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.detailed import DetailedDecision
 from serving import problems
 from serving.routes import pricing
 from tests.kit.serving import REQUEST, ServingApp, open_app
@@ -56,7 +56,9 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch, by: str, fault: dict[str, float]
 ) -> None:
     if by != "the model":
-        monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", _broken)
+        monkeypatch.setattr(
+            shop.service.follower.current.champion.pricer, "price_detailed", Mock(side_effect=ZeroDivisionError)
+        )
     version = loaded_version()
     product = str(version.facts.product_ids[2])
     last = float(version.facts.last_price[2])
@@ -65,10 +67,6 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
 
     assert decision["model_version"] == ("7" if by == "the model" else "none")
     assert 0.7 * last - 0.005 <= decision["recommended_price"] <= 1.3 * last + 0.005
-
-
-def _broken(*_: Any, **__: Any) -> list[DetailedDecision]:
-    raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("fields", [{}, {"strict": True, "current_price": 3.49}], ids=["nothing known", "strict"])
@@ -273,7 +271,9 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     version = shop.service.follower.current.champion.version
     assert version is not None
     row = int(np.argmax(version.facts.unit_cost))
-    monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", _broken)
+    monkeypatch.setattr(
+        shop.service.follower.current.champion.pricer, "price_detailed", Mock(side_effect=ZeroDivisionError)
+    )
 
     decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
 
