@@ -241,16 +241,15 @@ def test_a_worker_that_dies_is_replaced_and_none_outlives_a_service_that_is_kill
     wait_for(lambda: not Path(f"/proc/{worker}").exists())
 
 
-def ended(**environment: str) -> subprocess.CompletedProcess[str]:
-    values = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
-    command = [sys.executable, "-m", "serving"]
-    return subprocess.run(command, env=values, capture_output=True, text=True, timeout=60, check=False)
-
-
 def test_a_service_that_others_can_reach_without_keys_or_whose_port_is_taken_does_not_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        found = [ended(PRICING_HOME=str(tmp_path), **one) for one in ({"HOST": "0.0.0.0"}, {"PORT": port})]
+        usual = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PRICING_HOME": str(tmp_path)}
+        command = [sys.executable, "-m", "serving"]
+        found = [
+            subprocess.run(command, env={**usual, **one}, capture_output=True, text=True, timeout=60, check=False)
+            for one in ({"HOST": "0.0.0.0"}, {"PORT": port})
+        ]
 
     assert [one.returncode for one in found] == [2, 2]
     assert [name in one.stderr for name, one in zip(("PRICING_API_KEYS", port), found, strict=True)] == [True, True]

@@ -16,6 +16,8 @@ from serving.routes import pricing
 from tests.kit.serving import REQUEST, ServingApp, open_app
 from tests.kit.versions import loaded_version, shared_version
 
+BROKEN = Mock(side_effect=ZeroDivisionError)
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[ServingApp]:
@@ -56,9 +58,7 @@ def test_no_request_moves_an_answer_far_from_the_last_price_charged(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch, by: str, fault: dict[str, float]
 ) -> None:
     if by != "the model":
-        monkeypatch.setattr(
-            shop.service.follower.current.champion.pricer, "price_detailed", Mock(side_effect=ZeroDivisionError)
-        )
+        monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
     version = loaded_version()
     product = str(version.facts.product_ids[2])
     last = float(version.facts.last_price[2])
@@ -82,19 +82,6 @@ def test_an_unknown_product_of_which_nothing_is_known_or_that_is_asked_for_stric
     assert (answer.status_code, problem["status"]) == (404, 404)
     assert [fault["field"] for fault in problem["errors"]] == ["product_id"]
     assert shop.logged() == []
-
-
-def test_in_a_batch_an_unknown_product_fails_alone(shop: ServingApp) -> None:
-    items = [{**REQUEST, "current_stock": number} for number in range(64)]
-    items[40] = {**items[40], "product_id": "p7"}
-
-    decisions = shop.batch(*items)
-
-    assert [place for place, decision in enumerate(decisions) if "error" in decision] == [40]
-    assert decisions[40]["error"]["status"] == 404
-    logged = [record["request"]["current_stock"] for record in shop.logged()]
-    assert sorted(logged) == [stock for stock in range(64) if stock != 40]
-    assert "pricing_bad_items_total 1.0" in shop.client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -216,17 +203,19 @@ def test_a_colon_in_a_value_and_equal_names_in_different_objects_are_no_second_n
 
 
 def test_a_batch_is_answered_in_order_and_a_bad_item_fails_alone(shop: ServingApp) -> None:
-    bad = [{"current_stock": -5}, {"strategy": "greed"}, {"is_promo": 1}, {"comp_price": math.nan}]
+    bad: list[Any] = [{"current_stock": -5}, {"strategy": "greed"}, {"is_promo": 1}, {"comp_price": math.nan}]
+    bad.append({"product_id": "p7"})
     items = [{**REQUEST, "product_id": "P00002"}, *({**REQUEST, **one} for one in bad), "no object", REQUEST]
 
     answer = shop.client.post("/get_prices", data=json.dumps({"requests": items}), content_type="application/json")
 
     assert answer.status_code == 200
     decisions = answer.get_json()["decisions"]
-    assert ["error" in decision for decision in decisions] == [False, *[True] * 5, False]
-    faults = [decision["error"]["errors"][0]["field"] for decision in decisions[1:5]]
-    assert faults == ["current_stock", "strategy", "is_promo", "comp_price"]
+    assert ["error" in decision for decision in decisions] == [False, *[True] * 6, False]
+    faults = [decision["error"]["errors"][0]["field"] for decision in decisions[1:6]]
+    assert faults == ["current_stock", "strategy", "is_promo", "comp_price", "product_id"]
     assert [record["product_id"] for record in shop.logged()] == ["P00002", "P00001"]
+    assert "pricing_bad_items_total 6.0" in shop.client.get("/metrics").text
 
 
 @pytest.mark.parametrize("item", ["0", "{}", '{"a":0,"b":0,"c":0}'], ids=["numbers", "objects", "unknown fields"])
@@ -271,9 +260,7 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     version = shop.service.follower.current.champion.version
     assert version is not None
     row = int(np.argmax(version.facts.unit_cost))
-    monkeypatch.setattr(
-        shop.service.follower.current.champion.pricer, "price_detailed", Mock(side_effect=ZeroDivisionError)
-    )
+    monkeypatch.setattr(shop.service.follower.current.champion.pricer, "price_detailed", BROKEN)
 
     decision = shop.price(product_id=str(version.facts.product_ids[row]), comp_price=...).get_json()
 
