@@ -241,7 +241,7 @@ def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.Mo
         if path.name not in ("postgres", "grafana"):  # which count at the first start of their servers alone
             path.unlink()
 
-    made = write_secrets(platform.secrets.parent)
+    write_secrets(platform.secrets.parent)
     platform.compose("--profile", "*", "down", "--timeout", "1")
     platform.compose("up", "--detach", "--wait")
 
@@ -251,7 +251,6 @@ def test_every_secret_can_be_replaced(platform: Platform, monkeypatch: pytest.Mo
     wait_for(lambda: price(platform)["model_version"] == "2", "the second version is not served")
     decision = price(platform)["decision_id"]
     wait_for(lambda: decision in platform.uploaded(), "the decision is not uploaded")
-    assert len(made) > 6
 
 
 @dataclass

@@ -64,13 +64,6 @@ def test_every_decision_makes_one_line_of_strict_json(
         assert kept == (None if number is None or not math.isfinite(number) else number)
 
 
-def test_the_log_has_a_request_as_it_was_sent() -> None:
-    asked = {"product_id": "a", "day_of_week": "Friday", "comp_price": None}
-    line = LogEntry(PriceRequest.model_validate(asked), entry().answer, NOON).encode("w", 1)
-
-    assert json.loads(line)["request"] == asked
-
-
 def test_a_stop_sends_every_decision_under_the_day_and_the_worker(tmp_path: Path) -> None:
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
