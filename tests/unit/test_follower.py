@@ -253,6 +253,7 @@ def test_the_baked_version_answers_where_no_pointer_can_be_read(tmp_path: Path, 
         published(settings).write_bytes(pointer)
     follower = started(settings)
     baked = served(follower)
+    published(settings).unlink(missing_ok=True)
     publish(settings.published, shared_version(2), version="3", sequence=1)  # the same one, and a freeze
     control(settings, Control(Switches([FREEZE])).to_json())
     follower.look()
