@@ -43,10 +43,9 @@ from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiments import Experiment
-from pricing.decision_log.read import log_url
 from pricing.errors import HistoryError, PricingError
 from pricing.objects import open_store
-from pricing.paths import CHECKOUT, pricing_home, tracking_uri
+from pricing.paths import CHECKOUT, log_url, pricing_home, tracking_uri
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import DeliveryError, alert_memory, alert_notifiers, run_page

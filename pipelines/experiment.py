@@ -39,12 +39,13 @@ from pricing.decision.experiments import (
 )
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import log_url, read_decisions
+from pricing.decision_log.read import read_drawn
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.errors import NO_SALES, ConfigError
 from pricing.objects import open_store
+from pricing.paths import log_url
 from pricing.registry import CHAMPION
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import published_url
@@ -300,7 +301,7 @@ def _of_draws(
     options: argparse.Namespace, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
-    records = read_decisions(options.decisions or log_url(), drawn=True).records
+    records = read_drawn(options.decisions or log_url())
     draws = find_draws(panel, [record for record in records if (record["experiment"] or {}).get("name") == one.name])
     usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""

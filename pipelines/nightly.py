@@ -15,9 +15,9 @@ from pipelines.production import REFUSED_BY, needs_person, production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.data.panel import is_panel
-from pricing.decision_log.read import archive, holds_decisions, log_url
+from pricing.decision_log.read import archive, holds_decisions
 from pricing.errors import PricingError, RegistryError, SourceError
-from pricing.paths import pricing_home, tracking_uri
+from pricing.paths import log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated

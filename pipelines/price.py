@@ -20,21 +20,22 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
-from pipelines.price_log import NumberedAnswer, log_decisions
 from pipelines.production import production
 from pricing.config import load_config, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
 from pricing.decision.control import Control
+from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision.switches import Switches
+from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
 from pricing.objects import open_store
-from pricing.paths import pricing_home
+from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
@@ -62,6 +63,7 @@ COLUMNS = (
 _log = logging.getLogger(__name__)
 
 NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
+NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the same
 RejectedRow = tuple[int, str]  # row number, error
 
 
@@ -117,7 +119,8 @@ def _price(argv: Sequence[str] | None) -> int:
         _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
         decisions = as_frame(answers)
         if applied:
-            log_decisions(answers)
+            at = dt.datetime.now(dt.UTC)
+            put_decisions(log_url(), [LogEntry(asked, answer, at) for _, asked, answer in answers])
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")

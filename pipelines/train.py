@@ -29,9 +29,9 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import log_url, read_decisions
+from pricing.decision_log.read import read_drawn
 from pricing.errors import HistoryError
-from pricing.paths import tracking_uri
+from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
@@ -173,7 +173,7 @@ def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> "ND
     Raises:
         SourceError: The log cannot be read.
     """
-    draws = find_draws(panel, read_decisions(log or log_url(), drawn=True).records)
+    draws = find_draws(panel, read_drawn(log or log_url()))
     if not draws.logged:
         return None
     missed = draws.logged - draws.used

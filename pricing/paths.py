@@ -45,6 +45,11 @@ def etl_folder(environment: Mapping[str, str] = os.environ) -> str:
     return (environment.get(ETL_VARIABLE) or str(pricing_home(environment) / "etl")).rstrip("/")
 
 
+def log_url(environment: Mapping[str, str] = os.environ) -> str:
+    """The address of the decision log: PRICING_DECISIONS_URL, a folder or s3://…, else PRICING_HOME/decisions."""
+    return environment.get(LOG_VARIABLE) or str(pricing_home(environment) / "decisions")
+
+
 def process_alive(pid: int) -> bool:
     """Whether a process of this machine still exists."""
     if pid <= 0:

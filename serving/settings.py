@@ -6,10 +6,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from pricing.config import Config, ConfigFile, read_config_file
-from pricing.decision_log.read import log_url
-from pricing.decision_log.write import segments_folder
 from pricing.errors import ConfigError
-from pricing.paths import pricing_home
+from pricing.paths import log_url, pricing_home
 from pricing.registry.published import BAKED, published_url
 from serving.auth import ApiKey, is_loopback, read_keys
 
@@ -35,7 +33,7 @@ class Settings:
     @property
     def decisions_folder(self) -> Path:
         """The folder of decisions that wait to be sent."""
-        return segments_folder(self.home)
+        return self.home / "segments"
 
     @property
     def keys_needed(self) -> bool:

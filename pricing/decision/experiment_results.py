@@ -71,7 +71,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
     A decision belongs to the panel's period (day or week) that contains its date, and counts if it was made before that
     period ended; the last of several counts. It is in force from there until the next period with a decision, a week at
     most. Such a period has the decision's draw if the sales show the price that was given; a week in whose middle the
-    price changed has none. `records` are `decision_log.read.LogReading.records`, in the order of `at`.
+    price changed has none. `records` are the log's lines, in the order of `at`.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]

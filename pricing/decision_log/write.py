@@ -1,39 +1,37 @@
-"""Write the decision log: JSON lines in a segment on disk, put into the log's store every 30 s. Needs no database.
+"""Write the decision log: JSON lines in a segment on disk, put into the log's store within 30 s.
 
 A line holds `schema`, `worker` (a run of a process), `sequence` (the worker's number of the decision, from 1), `at`
-(UTC, ISO), `date` (first day of the period priced), `product_id`, `category`, `request`, `decision`, `current_price`,
-`list_price`, `unit_cost`, `tax_rate`, `candidates` (`price`, ascending, `units` expected at each over the requested
-period, `size` of the negative binomial that has the forecast's mean and variance at each, and `unit`, the amount that
-it counts as one) and `experiment`: null, or the `name` of the experiment that asked something of this price, the
-`arm`, its `odds` (0…1), and of a draw the log `deviation`, before the guardrails. A null `comp_price` in the request
-says that it named no competitor.
+(UTC, ISO), `date` (first day of the period priced), `product_id`, `category`, `current_price`, `list_price`,
+`unit_cost`, `tax_rate`, `candidates` (`price`, ascending, `units` expected at each over the requested period, `size` of
+the negative binomial that has the forecast's mean and variance at each, and `unit`, the amount that it counts as one),
+`experiment` (null, or the `name` of the one that asked something of this price, the `arm`, its `odds`, 0…1, and of a
+draw the log `deviation`, before the guardrails), `request` (the fields that were sent) and `decision`.
 """
 
 import datetime as dt
-import fcntl
 import logging
-import math
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from json.encoder import encode_basestring
 from pathlib import Path
 
+from pydantic_core import to_json
+
 from pricing.decision.detailed import DetailedDecision
-from pricing.decision.experiments import Assignment
 from pricing.decision.request import PriceRequest
 from pricing.errors import SourceError
 from pricing.objects import open_store
 
 SCHEMA = 3
 _FLUSH_SECONDS = 0.5  # from one write to the disk to the next
-_HANGS = 10.0  # seconds after which a disk that has not taken what is written is taken to hang
-_KEPT = 10_000  # lines that wait in memory for a disk that takes none, about 16 MB
+_SEGMENT_SECONDS = 25.0  # that a segment is open
+_SEND_SECONDS = 5.0  # from one look for closed segments to the next
+_LEFT_SECONDS = 60.0  # without a write, after which another worker's segment is taken to be left behind
+_KEPT = 50_000  # lines that wait in memory for a disk that takes none, 80 MB: more than come between two writes
+_AT_ONCE = 10_000  # lines an object of those that are put at once
 
 _log = logging.getLogger(__name__)
 
@@ -47,26 +45,42 @@ class LogEntry:
     at: dt.datetime  # when it was decided, with a time zone
     body: bytes | None = None  # the decision as JSON, where it was encoded already
 
-    def encode(self) -> bytes:
-        """The line without its worker and sequence number, which the writer puts before it."""
-        # Formatted by hand, since it is done for every price: three times as fast as encoding a dictionary.
-        asked, one = self.request, self.answer
-        head = (
-            f'{{"at":"{_stamp(self.at)}","date":"{one.date}",'
-            f'"product_id":{_text(asked.product_id)},"category":{_text(one.category)},'
-            f'"current_price":{_number(one.current_price)},"list_price":{_number(one.list_price)},'
-            f'"unit_cost":{_number(one.unit_cost)},"tax_rate":{_number(one.tax_rate)},'
-            f'"candidates":{{"price":{_numbers(one.candidate_prices)},"units":{_numbers(one.candidate_units)},'
-            f'"size":{_numbers(one.candidate_sizes)},"unit":{one.unit!r}}},'
-            f'"experiment":{_asked(one.experiment)},"request":'
-        )
-        request = asked.__pydantic_serializer__.to_json(asked, exclude_none=True)
-        if asked.comp_price is None and not asked.asks_newest_comp_price:
-            request = b'%b,"comp_price":null}' % request[:-1]
-        if asked.next_delivery is None and not asked.asks_planned_delivery:
-            request = b'%b,"next_delivery":null}' % request[:-1]
+    def encode(self, worker: str, sequence: int) -> bytes:
+        """The line of the worker's decision of this number."""
+        one, asked = self.answer, self.answer.experiment
+        experiment: dict[str, str | float] | None = None
+        if asked is not None:
+            experiment = {"name": asked.experiment, "arm": asked.arm.name, "odds": asked.arm.share}
+            experiment |= {} if asked.deviation is None else {"deviation": asked.deviation}
+        sizes, unit = one.candidate_sizes, one.unit
+        figures = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
+        head = {
+            **{"schema": SCHEMA, "worker": worker, "sequence": sequence, "at": self.at.astimezone(dt.UTC)},
+            **{"product_id": self.request.product_id, **{name: getattr(one, name) for name in figures}},
+            "candidates": {"price": one.candidate_prices, "units": one.candidate_units, "size": sizes, "unit": unit},
+            "experiment": experiment,
+        }
+        request = self.request.__pydantic_serializer__.to_json(self.request, exclude_unset=True)
         decision = self.body or one.decision.__pydantic_serializer__.to_json(one.decision)
-        return b'%b%b,"decision":%b}\n' % (head.encode(), request, decision)
+        return b'%b,"request":%b,"decision":%b}\n' % (to_json(head, inf_nan_mode="null")[:-1], request, decision)
+
+
+def put_decisions(url: str, entries: Sequence[LogEntry]) -> None:
+    """Puts decisions of a job into the log's store, before it goes on.
+
+    Raises:
+        SourceError: The store does not take them.
+    """
+    store, worker = open_store(url), _new_worker()
+    for number, start in enumerate(range(0, len(entries), _AT_ONCE)):
+        part = enumerate(entries[start : start + _AT_ONCE], start + 1)
+        lines = b"".join(entry.encode(worker, sequence) for sequence, entry in part)
+        store.put(f"lines/{dt.datetime.now(dt.UTC):%Y-%m-%d}/{worker}-{number:06d}.jsonl", lines)
+
+
+def _new_worker() -> str:
+    """A name that no other run of a process has."""
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True)
@@ -75,168 +89,120 @@ class LogStatus:
 
     issued: int  # decisions appended
     written: int  # of them on the disk
-    dropped: int  # of them given up because the disk accepted none for too long
-    waiting: int  # closed segments in the folder that are not in the store yet, also those of earlier workers
+    dropped: int  # of them given up, since the disk took none for too long
+    waiting: int  # closed segments in the folder that the store did not take yet, also those of earlier workers
     failure: str | None  # why the disk failed last; None once it takes them again
 
 
 class LogWriter:
-    """Appends decisions to a segment on the disk, which a thread closes and puts into the store every 30 s.
+    """Appends decisions to a segment on the disk; one thread closes it every 25 s, another puts it into the store.
 
     Lines wait in memory where the disk takes none; of too many the oldest are dropped and counted. A segment waits on
-    the disk until the store has it. A worker that was killed leaves its segment: whoever writes in the same folder puts
-    it too, once its lock is free.
+    the disk until the store has it. Whoever writes in the same folder also puts what ended workers left.
     """
 
-    def __init__(self, folder: Path, *, url: str, segment_seconds: float = 30.0) -> None:
-        self.worker = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(8)}"
-        self._folder, self._store, self._segment_seconds = folder, open_store(url), segment_seconds
+    def __init__(self, folder: Path, *, url: str) -> None:
+        self.worker = _new_worker()
+        self._folder, self._store = folder, open_store(url)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._lines: list[bytes] = []  # not on the disk yet
-        self._writing_since = 0.0
-        self._disk = threading.Lock()  # held while the segment is written
-        self._issued = self._writing = self._dropped = self._waiting = self._segments = 0
+        self._issued = self._written = self._dropped = self._waiting = self._segments = 0
         self._failures: dict[str, str | None] = {}  # by what failed: disk or store
-        self._segment: int | None = None
-        self._size = 0
-        self._closed = threading.Event()  # set where a segment was closed
+        self._path = self._next_path()
+        self._writer = threading.Thread(target=self._write_on, name="decision-log", daemon=True)
         self._sender = threading.Thread(target=self._send_on, name="decision-log-store", daemon=True)
+        self._writer.start()
         self._sender.start()
-        threading.Thread(target=self._write_on, name="decision-log", daemon=True).start()
 
     def append(self, entries: Sequence[LogEntry]) -> None:
         """Takes decisions, on the disk half a second later; never raises for a disk or a store."""
-        bodies = [entry.encode() for entry in entries]
         with self._lock:
-            for body in bodies:
-                self._issued += 1
-                head = b'{"schema":%d,"worker":"%b","sequence":%d,' % (SCHEMA, self.worker.encode(), self._issued)
-                self._lines.append(head + body[1:])
-            if self._writing and time.monotonic() - self._writing_since > _HANGS:
-                self._drop_beyond_limit()
+            first = self._issued + 1
+            self._issued += len(entries)
+        lines = [entry.encode(self.worker, sequence) for sequence, entry in enumerate(entries, first)]
+        with self._lock:
+            self._lines += lines
+            excess = max(len(self._lines) - _KEPT, 0)
+            del self._lines[:excess]
+            self._dropped += excess
 
     def status(self) -> LogStatus:
         """Returns the counts since the worker began."""
-        with self._lock:
-            written = self._issued - self._dropped - len(self._lines) - self._writing
-            return LogStatus(self._issued, written, self._dropped, self._waiting, self._failures.get("disk"))
+        return LogStatus(self._issued, self._written, self._dropped, self._waiting, self._failures.get("disk"))
 
     def close(self, *, seconds: float = 5.0) -> None:
         """Closes the segment and sends it; what the store does not take within `seconds` stays on the disk."""
-        if self._disk.acquire(timeout=seconds):  # not while the disk hangs
-            try:
-                self._close_segment()
-            finally:
-                self._disk.release()
-        self._closing.set()  # only now: what the sender does next is its last
-        self._closed.set()
+        self._closing.set()
+        self._writer.join(seconds)
         self._sender.join(seconds)
 
+    def _write_on(self) -> None:
+        last, opened_at = False, time.monotonic()
+        while not last:
+            last = self._closing.wait(_FLUSH_SECONDS)
+            self._flush()
+            if last or time.monotonic() - opened_at > _SEGMENT_SECONDS:
+                self._path, opened_at = self._next_path(), time.monotonic()
+
+    def _next_path(self) -> Path:
+        self._segments += 1
+        return self._folder / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}_{self.worker}-{self._segments:06d}.jsonl"
+
     def _flush(self) -> None:
-        """Writes the lines in memory to the open segment; the caller holds the disk."""
+        """Writes the lines in memory to the open segment."""
         with self._lock:
             lines, self._lines = self._lines, []
-            self._writing, self._writing_since = len(lines), time.monotonic()
         if not lines:
             return
         try:
-            self._write_out(b"".join(lines))
+            self._write(b"".join(lines))
         except OSError as error:
-            self._note("disk", f"{self._folder}: {error.strerror or error}")
             with self._lock:
-                self._lines, self._writing = lines + self._lines, 0
-                self._drop_beyond_limit()
+                self._lines[:0] = lines
+            self._note("disk", f"{self._folder}: {error.strerror or error}")
         else:
+            self._written += len(lines)
             self._note("disk", None)
-            self._writing = 0
 
-    def _drop_beyond_limit(self) -> None:
-        excess = max(len(self._lines) - _KEPT, 0)
-        del self._lines[:excess]
-        self._dropped += excess
-
-    def _write_out(self, block: bytes) -> None:
-        segment = self._open_segment() if self._segment is None else self._segment
-        try:
-            done = 0
-            while done < len(block):
-                done += os.write(segment, block[done:])
-        except OSError:
-            os.ftruncate(segment, self._size)  # else the next attempt would repeat a line, or continue half of one
-            raise
-        self._size += len(block)
-
-    def _open_segment(self) -> int:
-        """Opens a segment, under its name only once it is locked, so that nobody takes it for one left behind."""
+    def _write(self, block: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._segments += 1
-        draft = self._path.with_name(f".{self._path.name}")
-        segment = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        segment = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
-            fcntl.flock(segment, fcntl.LOCK_EX)
-            draft.rename(self._path)
-        except OSError:
-            os.close(segment)
-            draft.unlink(missing_ok=True)
-            raise
-        self._segment, self._size = segment, 0
-        return segment
-
-    @property
-    def _path(self) -> Path:
-        """The open segment."""
-        return self._folder / f"{self.worker}-{self._segments - 1:06d}.open"
-
-    def _close_segment(self) -> None:
-        self._flush()
-        if self._segment is None:
-            return
-        segment, self._segment = self._segment, None
-        try:
+            size, done = os.fstat(segment).st_size, 0
             try:
-                _finish(self._path)
-            finally:
-                os.close(segment)
-        except OSError as error:  # its lock is free from now on, so that it is put with the next
-            self._note("disk", f"{self._path}: {error.strerror or error}")
-
-    def _write_on(self) -> None:
-        closed_at = time.monotonic()
-        while not self._closing.wait(min(_FLUSH_SECONDS, self._segment_seconds)):
-            with self._disk:
-                if time.monotonic() - closed_at < self._segment_seconds:
-                    self._flush()
-                    continue
-                self._close_segment()
-            closed_at = time.monotonic()
-            self._closed.set()
+                while done < len(block):
+                    done += os.write(segment, block[done:])
+            except OSError:
+                os.ftruncate(segment, size)  # else the next attempt would repeat a line, or continue half of one
+                raise
+        finally:
+            os.close(segment)
 
     def _send_on(self) -> None:
         last = False
         while not last:
-            self._closed.wait()
-            self._closed.clear()
-            last = self._closing.is_set()
+            self._writer.join(_SEND_SECONDS)
+            last = not self._writer.is_alive()
             self._send()
 
     def _send(self) -> None:
-        """Puts closed segments into the store, and those that killed workers left; each is deleted once it is there."""
-        failure = None
-        for left in self._folder.glob("[!.]*.open"):
-            failure = _tried(partial(_adopt, left)) or failure
-        closed = sorted(self._folder.glob("*.jsonl"))
-        self._waiting = len(closed)
-        for path in closed:
-            failed = _tried(partial(self._put, path))
-            failure = failed or failure
-            self._waiting -= failed is None
+        """Puts closed segments into the store, and those that other workers left; each is deleted once it is there."""
+        failure, waiting = None, 0
+        for path in sorted(self._folder.glob("*.jsonl")):
+            day, _, name = path.name.partition("_")
+            others = self.worker not in name
+            try:
+                if path == self._path or (others and time.time() - path.stat().st_mtime < _LEFT_SECONDS):
+                    continue  # somebody may go on writing to it
+                if body := path.read_bytes():
+                    self._store.put(f"lines/{day}/{name}", body)
+                path.unlink()
+            except FileNotFoundError:  # another process of this folder was faster
+                continue
+            except (SourceError, OSError) as error:  # a bad segment keeps no other back
+                failure, waiting = str(error), waiting + 1
+        self._waiting = waiting
         self._note("store", failure)
-
-    def _put(self, path: Path) -> None:
-        day, _, name = path.name.partition("_")
-        with suppress(FileNotFoundError):  # another process of this folder was faster
-            self._store.put(f"lines/{day}/{name}", path.read_bytes())
-            path.unlink()
 
     def _note(self, what: str, why: str | None) -> None:
         """Notes a failure, or that there is none any more, and logs the change."""
@@ -245,64 +211,3 @@ class LogWriter:
             _log.error("decision log: %s; prices go on", why)
         elif before and not why:
             _log.warning("decision log: the %s takes it again", what)
-
-
-def _tried(action: Callable[[], None]) -> str | None:
-    """Does something to one segment, so that a bad one keeps no other back; returns why it failed."""
-    try:
-        action()
-    except (SourceError, OSError) as error:
-        return str(error)
-    return None
-
-
-def segments_folder(home: Path) -> Path:
-    """The folder under PRICING_HOME in which segments wait for the log's store."""
-    return home / "segments"
-
-
-def _adopt(left: Path) -> None:
-    """Closes a segment whose worker has ended: nobody holds its lock."""
-    with suppress(FileNotFoundError, BlockingIOError), left.open("rb") as segment:
-        fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _finish(left)
-
-
-def _finish(path: Path) -> None:
-    """Gives a segment the name of a closed one, with the present day, or deletes it where it is empty."""
-    if path.stat().st_size:
-        path.rename(path.with_name(f"{dt.datetime.now(dt.UTC):%Y-%m-%d}_{path.stem}.jsonl"))
-    else:
-        path.unlink()
-
-
-@lru_cache(maxsize=8)
-def _stamp(at: dt.datetime) -> str:
-    """Formats a time; cached, since all lines of a batch share one."""
-    return at.astimezone(dt.UTC).isoformat(timespec="milliseconds")
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else encode_basestring(value)
-
-
-def _asked(one: Assignment | None) -> str:
-    if one is None:
-        return "null"
-    drawn = "" if one.deviation is None else f',"deviation":{_number(one.deviation)}'
-    return f'{{"name":{_text(one.experiment)},"arm":{_text(one.arm.name)},"odds":{_number(one.arm.share)}{drawn}}}'
-
-
-def _number(value: float | None) -> str:
-    return "null" if value is None or not math.isfinite(value) else f"{value:.10g}"
-
-
-@lru_cache(maxsize=64)
-def _format(count: int) -> str:
-    return "[" + ",".join(["%.6g"] * count) + "]"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    if math.isfinite(sum(values)):
-        return _format(len(values)) % tuple(values)
-    return "[" + ",".join(map(_number, values)) + "]"

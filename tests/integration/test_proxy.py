@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,14 +17,13 @@ from typing import Any
 import pytest
 import requests
 
-from tests.kit.servers import free_port, running
+from tests.kit.servers import free_port, running, wait_for
 
 if shutil.which("haproxy") is None:
     pytest.skip("haproxy is not installed: apt-get install haproxy", allow_module_level=True)
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "haproxy.cfg"
 RIGHT, WRONG = {"X-API-Key": "right"}, {"X-API-Key": "wrong"}
-PATIENCE_SECONDS = 15
 TASK = """
 import sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,13 +112,6 @@ def proxy(folder: Path, *, tasks: int, ready: int = 200, **settings: str) -> Ite
 def is_problem(answer: requests.Response) -> bool:
     told: bool = answer.json()["status"] == answer.status_code
     return told and answer.headers["Content-Type"] == "application/problem+json"
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_slow_heads_and_bodies_reach_no_task_and_end_with_408(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A small world for monitoring's tests: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.detailed import DetailedDecision
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision_log.write import SCHEMA, LogEntry
+from pricing.decision_log.write import LogEntry
 
 FIRST = np.datetime64("2024-01-01")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -204,13 +203,10 @@ def redecided(entry: LogEntry, *, at: dt.datetime | None = None, product_id: str
 
 def write_log(folder: Path, made: Sequence[LogEntry], *, worker: str = "w", day: str = "2026-01-01") -> None:
     """Writes decisions into the log in a folder, as the object of one day."""
-    lines = [
-        json.dumps({"schema": SCHEMA, "worker": worker, "sequence": number, **json.loads(entry.encode())})
-        for number, entry in enumerate(made, start=1)
-    ]
+    lines = [entry.encode(worker, number) for number, entry in enumerate(made, start=1)]
     path = folder / "lines" / day / f"{worker}-000000.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
+    path.write_bytes(b"".join(lines))
 
 
 def tabulated(

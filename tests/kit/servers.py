@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for(holds: Callable[[], bool], what: str = "nothing", *, seconds: float = 60.0) -> None:
+    """Waits until something holds, also where finding out fails at first."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            if holds():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{what} within {seconds:g} s")
 
 
 @contextmanager

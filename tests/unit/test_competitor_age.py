@@ -137,7 +137,7 @@ def test_the_log_tells_a_null_from_a_price_left_out() -> None:
 
     def logged(request: PriceRequest) -> dict[str, Any]:
         entry = LogEntry(request, by.price_detailed([request], today=TODAY)[0], NOW)
-        record: dict[str, Any] = json.loads(entry.encode())
+        record: dict[str, Any] = json.loads(entry.encode("w", 1))
         return record
 
     absent, null, aged = (logged(ask(**fields)) for fields in ({}, {"comp_price": None}, {"comp_price": 9.0}))

@@ -1,14 +1,9 @@
 import datetime as dt
 import errno
-import fcntl
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,10 +12,11 @@ from hypothesis import strategies as st
 
 from pricing.decision.request import Decision, PriceRequest
 from pricing.decision_log import write
-from pricing.decision_log.read import read_decisions
-from pricing.decision_log.write import LogEntry, LogStatus, LogWriter
-from pricing.errors import ConfigError
+from pricing.decision_log.write import LogEntry, LogStatus, LogWriter, put_decisions
+from pricing.errors import SourceError
 from tests.kit.monitoring_world import detailed, redecided
+from tests.kit.servers import wait_for
+from tests.kit.serving import sent
 
 NOON = dt.datetime(2026, 3, 6, 12, tzinfo=dt.UTC)
 AMOUNTS = st.floats(-1e15, 1e15) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -40,120 +36,82 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, product_id: str = "Tee ☕
 
 
 def ids(url: Path) -> list[str]:
-    return sorted(record["decision"]["decision_id"] for record in read_decisions(str(url)).records)
+    return [record["decision"]["decision_id"] for record in sent(str(url))]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FLUSH_SECONDS", "_SEGMENT_SECONDS", "_SEND_SECONDS"):
+        monkeypatch.setattr(write, name, 0.02)
 
 
-@given(product_id=st.text(min_size=1, max_size=50))
-def test_every_product_id_makes_one_line_of_json(product_id: str) -> None:
-    line = entry(product_id=product_id).encode()
+@given(
+    product_id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50),
+    numbers=st.lists(AMOUNTS, max_size=5),
+    price=st.none() | AMOUNTS,
+)
+def test_every_decision_makes_one_line_of_strict_json(
+    product_id: str, numbers: list[float], price: float | None
+) -> None:
+    one = redecided(entry(product_id=product_id), candidate_prices=numbers, current_price=price)
 
+    line = one.encode("w", 7)
+
+    record = json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert line.count(b"\n") == 1
-    assert json.loads(line)["product_id"] == product_id
-
-
-@given(numbers=st.lists(AMOUNTS, max_size=5), price=st.none() | AMOUNTS)
-def test_every_number_is_strict_json_and_close_to_what_it_was(numbers: list[float], price: float | None) -> None:
-    one = redecided(entry(), candidate_prices=numbers, current_price=price)
-
-    record = json.loads(one.encode(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-
+    assert (record["product_id"], record["worker"], record["sequence"]) == (product_id, "w", 7)
     for number, kept in zip([price, *numbers], [record["current_price"], *record["candidates"]["price"]], strict=True):
-        expected = None if number is None or not math.isfinite(number) else pytest.approx(number, rel=1e-5)
-        assert kept == expected
+        assert kept == (None if number is None or not math.isfinite(number) else number)
 
 
 def test_a_stop_sends_every_decision_under_the_day_and_the_worker(tmp_path: Path) -> None:
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
     log.append([entry(number) for number in range(3)])
+    log.append([entry(3)])
     log.close()
 
-    (sent,) = (tmp_path / "log").rglob("*.jsonl")
     today = dt.datetime.now(dt.UTC).date()
-    assert sent.relative_to(tmp_path / "log").as_posix() == f"lines/{today}/{log.worker}-000000.jsonl"
-    assert [json.loads(line)["sequence"] for line in sent.read_text().splitlines()] == [1, 2, 3]
-    assert ids(tmp_path / "log") == ["d-0", "d-1", "d-2"]
+    assert {path.parent for path in (tmp_path / "log").rglob("*.jsonl")} == {tmp_path / "log" / "lines" / str(today)}
+    assert [(one["worker"], one["sequence"]) for one in sent(str(tmp_path / "log"))] == [
+        (log.worker, number) for number in (1, 2, 3, 4)
+    ]
     assert list((tmp_path / "segments").iterdir()) == []
-    assert log.status() == LogStatus(3, 3, 0, 0, None)
+    assert log.status() == LogStatus(4, 4, 0, 0, None)
 
 
-def test_a_segment_is_sent_while_the_worker_goes_on(tmp_path: Path) -> None:
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"), segment_seconds=0.05)
-
-    for number in (1, 2):
-        log.append([entry(number)])
-        until(lambda sent=number: len(list((tmp_path / "log").rglob("*.jsonl"))) == sent)  # type: ignore[misc]
-
-    log.close()
-    assert ids(tmp_path / "log") == ["d-1", "d-2"]
-
-
-def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(tmp_path: Path) -> None:
+def test_a_store_that_is_away_for_a_while_loses_nothing_and_stops_no_price(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "log").write_text("in the way")
-    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"), segment_seconds=0.05)
+    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
     log.append([entry(1)])
-    until(lambda: log.status().waiting == 1)
+    wait_for(lambda: log.status().waiting == 1)
     away = log.status()
     (tmp_path / "log").unlink()
-    until(lambda: log.status().waiting == 0)
-    back = log.status()
+    wait_for(lambda: log.status().waiting == 0)
     log.close()
 
     assert (away.written, away.failure) == (1, None)  # of the disk
-    assert (away.written, back.failure) == (1, None)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]  # told once, not at each attempt
     assert ids(tmp_path / "log") == ["d-1"]
 
 
-def test_what_a_stop_could_not_send_the_next_worker_sends(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("in the way")
-    stopped = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
-    stopped.append([entry(1)])
-    stopped.close()
-    (tmp_path / "log").unlink()
-
-    LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
-
-    assert stopped.status().waiting == 1
-    assert ids(tmp_path / "log") == ["d-1"]
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from pricing.decision_log.write import LogWriter
-from tests.unit.test_decision_log_write import entry
-log = LogWriter(Path(sys.argv[1]), url=sys.argv[2])
-log.append([entry(number) for number in range(100)])
-while log.status().written < 100 or not list(Path(sys.argv[1]).glob("*.open")):
-    time.sleep(0.1)
-print("written", flush=True)
-time.sleep(60)
-"""
-
-
-def test_of_a_killed_worker_the_segment_is_sent_and_of_a_living_one_it_is_left(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "segments"), str(tmp_path / "log")]
-    killed = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-    assert killed.stdout is not None
-    assert killed.stdout.readline() == b"written\n"
-
-    LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
+def test_the_segment_of_a_killed_worker_is_sent_and_that_of_a_living_one_is_left(tmp_path: Path) -> None:
+    other = tmp_path / "segments" / "2026-03-06_other-000001.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(entry(1).encode("other", 1))
+    log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
+    log.append([entry(2)])
+    log.close()
     of_living = ids(tmp_path / "log")
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdout.close()
+    os.utime(other, (0, 0))
+
     LogWriter(tmp_path / "segments", url=str(tmp_path / "log")).close()
 
-    assert of_living == []
-    assert len(ids(tmp_path / "log")) == 100
+    assert of_living == ["d-2"]
+    assert sorted(ids(tmp_path / "log")) == ["d-1", "d-2"]
 
 
 def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +126,7 @@ def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, mo
     monkeypatch.setattr(os, "write", part)
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
     log.append([entry(1), entry(2)])
-    until(lambda: log.status().failure is not None)
+    wait_for(lambda: log.status().failure is not None)
     failed = log.status()
     full = False
     log.append([entry(3)])
@@ -176,20 +134,29 @@ def test_a_full_disk_stops_no_price_and_leaves_no_half_a_line(tmp_path: Path, mo
 
     assert failed == LogStatus(2, 0, 0, 0, f"{tmp_path / 'segments'}: No space left on device")
     assert log.status() == LogStatus(3, 3, 0, 0, None)
-    assert (ids(tmp_path / "log"), read_decisions(str(tmp_path / "log")).damaged) == (["d-1", "d-2", "d-3"], 0)
+    assert ids(tmp_path / "log") == ["d-1", "d-2", "d-3"]
 
 
-def test_of_more_than_fits_in_memory_while_the_disk_takes_nothing_the_oldest_are_dropped_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hangs", [False, True])
+def test_while_the_disk_takes_nothing_the_oldest_lines_are_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
+    back, whole = threading.Event(), os.write
+
+    def fails(descriptor: int, block: bytes) -> int:
+        if hangs:
+            assert back.wait(30)
+        if not back.is_set():
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(descriptor, block)
+
     monkeypatch.setattr(write, "_KEPT", 3)
-    (tmp_path / "segments").write_text("in the way")
+    monkeypatch.setattr(os, "write", fails)
     log = LogWriter(tmp_path / "segments", url=str(tmp_path / "log"))
 
     log.append([entry(number) for number in range(10)])
-    until(lambda: log.status().dropped > 0)
     full = log.status()
-    (tmp_path / "segments").unlink()
+    back.set()
     log.close()
 
     assert (full.issued, full.written, full.dropped) == (10, 0, 7)
@@ -197,22 +164,11 @@ def test_of_more_than_fits_in_memory_while_the_disk_takes_nothing_the_oldest_are
     assert ids(tmp_path / "log") == ["d-7", "d-8", "d-9"]
 
 
-def test_an_open_segment_is_locked_and_an_empty_one_that_was_left_is_deleted(tmp_path: Path) -> None:
-    segments = tmp_path / "segments"
-    segments.mkdir()
-    (segments / "left-000000.open").touch()
-    log = LogWriter(segments, url=str(tmp_path / "log"))
-    log.append([entry(1)])
-    until(lambda: log.status().written == 1)
+def test_a_job_s_decisions_are_in_the_store_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_AT_ONCE", 2)
+    put_decisions(str(tmp_path / "log"), [entry(number) for number in range(5)])
+    (tmp_path / "file").touch()
 
-    (segment,) = segments.glob(f"{log.worker}*.open")
-    with segment.open("rb") as opened, pytest.raises(BlockingIOError):
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    log.close()
-
-    assert ids(tmp_path / "log") == ["d-1"]
-
-
-def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        LogWriter(tmp_path, url="gs://bucket")
+    assert ids(tmp_path / "log") == [f"d-{number}" for number in range(5)]
+    with pytest.raises(SourceError):
+        put_decisions(str(tmp_path / "file"), [entry()])

@@ -34,10 +34,10 @@ from pricing.decision.explanation import explain
 from pricing.decision.guardrails import EDGE
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision_log.read import read_decisions
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.errors import ConfigError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+from tests.kit.serving import sent
 
 MONDAY = dt.date(2025, 3, 3)
 DAYS = [MONDAY + dt.timedelta(days=day) for day in range(21)]
@@ -296,7 +296,7 @@ def test_the_log_keeps_arm_odds_and_draw() -> None:
     def line(experiments: Experiments, asked: PriceRequest) -> Any:
         given_answer = answer(asked, experiments)
         entry = LogEntry(asked, given_answer, dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
-        return json.loads(entry.encode())["experiment"]
+        return json.loads(entry.encode("w", 1))["experiment"]
 
     deviation = pytest.approx(drawn().deviation("apple", MONDAY))
     assert line(Experiments((drawn(),)), request()) == {
@@ -412,7 +412,7 @@ def test_draws_come_back_from_the_log_where_the_price_was_charged(tmp_path: Path
             at = dt.datetime.combine(day, dt.time(6), dt.UTC)
             log.append([LogEntry(asked, answer(asked, Experiments((one,))), at)])
     log.close()
-    records = read_decisions(str(tmp_path)).records
+    records = sent(str(tmp_path))
     charged = {(one["product_id"], one["date"]): one["decision"]["recommended_price"] for one in records}
     names = np.array(["apple", "cocoa"])
     price = np.array([[charged[name, str(day)] for day in DAYS] for name in names.tolist()])

@@ -133,7 +133,7 @@ def test_the_log_tells_a_null_from_a_delivery_left_out() -> None:
 
     def logged(request: PriceRequest) -> Any:
         (detailed,) = by.price_detailed([request], today=TODAY)
-        return json.loads(LogEntry(request, detailed, dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode())["request"]
+        return json.loads(LogEntry(request, detailed, dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode("w", 1))["request"]
 
     absent, null = logged(ask()), logged(ask(next_delivery=None))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pricing.errors import ConfigError
-from serving.auth import Authenticator, is_loopback, read_keys
+from serving.auth import is_loopback, read_keys
 from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
@@ -21,6 +21,12 @@ KEYS = {
 @pytest.fixture(scope="module")
 def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
     with open_app(tmp_path_factory.mktemp("shop"), version=shared_version()) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
+    with open_app(tmp_path_factory.mktemp("locked"), version=shared_version(), environment=KEYS) as shop:
         yield shop
 
 
@@ -41,20 +47,17 @@ def shared_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp
         ("/docs", None, 200),
     ],
 )
-@pytest.mark.parametrize("header", ["X-API-Key", "Authorization"])
-def test_a_key_opens_what_its_scopes_say(tmp_path: Path, path: str, key: str | None, status: int, header: str) -> None:
-    headers = {} if key is None else {header: f"Bearer {key}" if header == "Authorization" else key}
-    with open_app(tmp_path, version=shared_version(), environment=KEYS) as shop:
+def test_a_key_opens_what_its_scopes_say(locked: ServingApp, path: str, key: str | None, status: int) -> None:
+    for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}) if key else ({},):
         if path in ("/get_price", "/explain"):
             body: Any = REQUEST if path == "/get_price" else {"request": REQUEST}
-            answer = shop.client.post(path, json=body, headers=headers)
+            answer = locked.client.post(path, json=body, headers=headers)
         else:
-            answer = shop.client.get(path, headers=headers)
+            answer = locked.client.get(path, headers=headers)
 
-    assert answer.status_code == status
-    assert key is None or key not in answer.text
-    if status == 401:
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.status_code == status
+        assert key is None or key not in answer.text
+        assert status != 401 or answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +94,12 @@ def test_keys_come_from_a_file_with_comments(tmp_path: Path) -> None:
 
     keys = read_keys({"PRICING_API_KEYS_FILE": str(path)})
 
-    by = Authenticator(keys, needed=True, local=False)
-    assert [(key.name, key.scopes) for key in keys] == [
-        ("shop", frozenset({"price"})),
-        ("boss", frozenset({"price", "admin"})),
-    ]
-    assert [by.may({"HTTP_X_API_KEY": key}, "admin") for key in (ADMIN_KEY, SHOP_KEY, "")] == [True, False, False]
+    assert [(key.name, key.scopes) for key in keys] == [("shop", {"price"}), ("boss", {"price", "admin"})]
     assert SHOP_KEY not in repr(keys)
 
 
-def test_wrong_keys_are_logged_without_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with open_app(tmp_path, environment=KEYS) as shop:
-        shop.client.post("/get_price", json=PRICED, headers={"X-API-Key": "wrong-0123456789abcdef"})
+def test_wrong_keys_are_logged_without_the_key(locked: ServingApp, caplog: pytest.LogCaptureFixture) -> None:
+    locked.client.post("/get_price", json=REQUEST, headers={"X-API-Key": "wrong-0123456789abcdef"})
 
     assert [record.args for record in caplog.records if record.name == "serving.auth"] == [("127.0.0.1", "price")]
     assert "0123456789abcdef" not in caplog.text
@@ -112,20 +109,9 @@ def test_wrong_keys_are_logged_without_the_key(tmp_path: Path, caplog: pytest.Lo
 @pytest.mark.parametrize("path", ["/get_price", "/get_price?dry_run=true", "/get_prices", "/explain", "/simulate"])
 def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path: str, kind: str | None) -> None:
     answer = shared_shop.client.post(path, data=json.dumps(REQUEST), content_type=kind)
+    named = shared_shop.client.post(path, data="{}", content_type="Application/JSON; charset=utf-8")
 
-    assert answer.status_code == 415
-    assert "application/json" in answer.get_json()["detail"]
-
-
-def test_json_may_name_its_charset(shared_shop: ServingApp) -> None:
-    body = json.dumps(REQUEST)
-
-    answers = [
-        shared_shop.client.post(path, data=body, content_type="Application/JSON; charset=utf-8").status_code
-        for path in ("/get_price", "/get_price?dry_run=true")
-    ]
-
-    assert answers == [200, 200]
+    assert (answer.status_code, named.status_code) == (415, 422)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +123,6 @@ def test_without_keys_only_local_names_are_answered(shared_shop: ServingApp, hos
     answer = shared_shop.client.post("/get_price", json=REQUEST, headers={"Host": host})
 
     assert answer.status_code == status
-    assert status == 200 or "PRICING_API_KEYS_FILE" in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])

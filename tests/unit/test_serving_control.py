@@ -9,7 +9,7 @@ import pytest
 
 from pricing.decision.control import Control
 from pricing.decision.switches import Switch, Switches
-from tests.kit.serving import NOW, ServingApp, open_app
+from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
 NEAR = {"current_price": 1.2, "list_price": 1.1, "unit_cost": 0.5, "comp_price": 1.2, "is_promo": False}
@@ -38,29 +38,22 @@ def switch(shop: ServingApp, *switches: Switch) -> None:
 def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: ServingApp) -> None:
     free = shop.price(**NEAR).get_json()
     switch(shop, freeze(), override(1.77, "P00002"))
-    ask = {"product_id": "P00002", "current_stock": 150, "day_of_week": "Friday"}
 
     frozen, given = shop.price(**NEAR).get_json(), shop.price(**NEAR, product_id="P00002").get_json()
-    batch = shop.client.post(
-        "/get_prices", json={"requests": [{**ask, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]}
-    )
+    batch = shop.batch(*({**REQUEST, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)))
 
     assert free["recommended_price"] != 1.2
     assert (frozen["recommended_price"], frozen["source"]) == (1.2, "rule")
     assert (given["recommended_price"], given["source"], given["confidence"]) == (1.77, "override", 1.0)
-    assert [one["recommended_price"] for one in batch.get_json()["decisions"]] == [1.2, 1.77]
-    assert [one["source"] for one in batch.get_json()["decisions"]] == ["rule", "override"]
+    assert [(one["recommended_price"], one["source"]) for one in batch] == [(1.2, "rule"), (1.77, "override")]
 
 
 def test_switches_count_without_any_model(tmp_path: Path) -> None:
     with open_app(tmp_path) as shop:
         switch(shop, freeze("category", "drinks"), override(1.77, "tea"))
-        answers = [
-            shop.price(**NEAR, product_id=product, category="drinks").get_json()["recommended_price"]
-            for product in ("cola", "tea")
-        ]
+        answers = [shop.price(**NEAR, product_id=one, category="drinks").get_json() for one in ("cola", "tea")]
 
-    assert answers == [1.2, 1.77]
+    assert [one["recommended_price"] for one in answers] == [1.2, 1.77]
 
 
 def test_model_and_metrics_say_what_is_in_force(shop: ServingApp) -> None:
@@ -77,16 +70,13 @@ def test_model_and_metrics_say_what_is_in_force(shop: ServingApp) -> None:
 
 def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
     switch(shop, freeze(), override(1.77, "P00002"))
-    ask = {"current_stock": 150, "day_of_week": "Friday", **NEAR}
+    asked = [{**REQUEST, **NEAR, "product_id": product} for product in ("P00001", "P00002")]
 
-    frozen, given = (
-        shop.client.post("/explain", json={"request": {**ask, "product_id": product}}).get_json()
-        for product in ("P00001", "P00002")
-    )
-    tried = shop.client.post("/simulate", json={"request": {**ask, "product_id": "P00002"}, "prices": [1.2]}).get_json()
+    frozen, given = (shop.client.post("/explain", json={"request": one}).get_json() for one in asked)
+    tried = shop.client.post("/simulate", json={"request": asked[1], "prices": [1.2]}).get_json()
 
-    assert (frozen["value"], frozen["baseline_value"]) == (1.2, 1.2)
-    assert [(one["name"], one["effect"]) for one in frozen["drivers"]] == [("switch", 0.0)]
-    assert given["baseline_value"] == 1.2
-    assert [(one["name"], one["effect"]) for one in given["drivers"]] == [("switch", 0.57)]
+    assert [(one["baseline_value"], one["value"]) for one in (frozen, given)] == [(1.2, 1.2), (1.2, 1.77)]
+    assert [(one["name"], one["effect"]) for one in frozen["drivers"] + given["drivers"]] == [
+        ("switch", 0.0), ("switch", 0.57),
+    ]  # fmt: skip
     assert (tried["switch"], tried["experiment"]) == ("override", None)
