@@ -52,7 +52,7 @@ DOORS = {
         *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
         "deploy.mlflow_users",  # runs in MLflow's image
     ),
-    "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
+    "optuna": ("pipelines.tune", "pipelines.trial"),
     "shap": ("pipelines.reports.shap_plots",),
     "flask": ("serving.",),
     "granian": ("serving.__main__",),
