@@ -53,7 +53,7 @@ DOORS = {
         "deploy.mlflow_users",  # runs in MLflow's image
     ),
     "optuna": ("pipelines.tune", "pipelines.trial"),
-    "shap": ("pipelines.reports.shap_plots",),
+    "shap": ("pipelines.reports.plots",),
     "flask": ("serving.",),
     "granian": ("serving.__main__",),
     # compose_setup runs in MLflow's image, where nothing of ours is.

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from pipelines.demo_world import (
     FINISHED,
     DemoEnvironment,
@@ -13,6 +12,7 @@ from pipelines.demo_world import (
     reopen,
     serve_command,
 )
+
 from pricing.paths import ROOT
 
 
