@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.market import main, oracle_name, standard_policies
-from pipelines.market_platform import OPTIONAL, Platform, limited, true_elasticity_demand
+from pipelines.market_platform import OPTIONAL, Platform, TrueElasticityDemand, limited
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
@@ -55,7 +55,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
 
     def learn(panel):  # type: ignore[no-untyped-def]
         last_days.append(panel.dates[-1])
-        return true_elasticity_demand(market, panel)
+        return TrueElasticityDemand(market, panel)
 
     platform = Platform(market, load_config(), learn)
     run = roll_forward(market, platform, days=30, refresh=platform.refresh, every=14)
@@ -137,7 +137,7 @@ def test_an_oracle_that_is_no_bound_is_named_so() -> None:
 def test_injected_elasticities_are_those_of_the_truth() -> None:
     market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
     panel = build_panel(market.frame(), load_config().data)
-    demand = true_elasticity_demand(market, panel)
+    demand = TrueElasticityDemand(market, panel)
     many = len(demand.product_ids)
     list_price = panel.list_price[:, -1].astype(np.float64)
     prices = list_price[:, None] * np.array([1.0, 1.01])

@@ -213,7 +213,7 @@ def test_two_machines_share_one_study_on_postgresql(here: JobFolder, config: Con
     assert {run.info.status for run in here.runs(**{"mlflow.parentRunId": parent})} == {"FINISHED"}
 
 
-@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_machines_whose_processes_have_equal_numbers_draw_different_trials(
     here: JobFolder, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
