@@ -17,7 +17,7 @@ from pipelines.market_platform import Platform, TrueElasticityDemand
 from pricing.config import Config, load_config
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import load
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
@@ -57,13 +57,7 @@ class PolicyEntry:
 def standard_policies(
     market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE
 ) -> dict[str, PolicyEntry]:
-    """Builds the standard policies by name, initialised with the market's history.
-
-    Args:
-        market: The market.
-        config: The platform's configuration.
-        max_move: The largest price move that the market accepts.
-    """
+    """Builds the standard policies by name, initialised with the market's history; it accepts moves to `max_move`."""
     history = market.frame()
     rules = RulePolicy(history)
     blind = Platform(market, config, lambda _: None, frame=history, max_move=max_move)
@@ -83,17 +77,6 @@ def standard_policies(
 def oracle_name(market: SimulatedMarket) -> str:
     """Returns the oracle's name, with the reason why it may not be optimal, if any."""
     return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
-
-
-def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
-    """Returns a packed model version as a policy: fixed weights, states advanced at each refresh.
-
-    Raises:
-        VersionError: The version has none of the market's products.
-    """
-    if not set(version.demand.product_ids) & set(market.product_ids):
-        raise VersionError(f"{version.folder}: knows none of this market's products; train it on market.frame()")
-    return Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
 
 
 def run_policies(
@@ -152,7 +135,10 @@ def _market(argv: Sequence[str] | None) -> int:
     market = simulate(MarketConfig(future=options.ahead, **{name: getattr(options, name) for name in _MARKET}))
     entries = standard_policies(market, config)
     if options.model_version is not None:
-        learnt = from_version(market, load(options.model_version))
+        version = load(options.model_version)
+        if not set(version.demand.product_ids) & set(market.product_ids):
+            raise VersionError(f"{version.folder}: knows none of this market's products")
+        learnt = Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
         entries[PLATFORM] = PolicyEntry(learnt, learnt.refresh)
     runs = run_policies(market, entries, ahead=options.ahead)
     table = scores(runs)

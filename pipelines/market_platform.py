@@ -21,7 +21,6 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
-from pricing.errors import ConfigError
 from simulation.protocol import SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Requests
 
@@ -37,12 +36,7 @@ ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
-    """Converts a market's morning requests to price requests.
-
-    Args:
-        requests: The market's requests of one day.
-        withhold: Columns among `OPTIONAL` to leave out.
-    """
+    """Converts a market's requests of one morning to price requests, without columns among `OPTIONAL`."""
     today = requests.date.astype("datetime64[D]").item()
     columns = {
         "product_id": requests.product_id,
@@ -98,13 +92,7 @@ class Platform:
             max_move: The largest price move that the market accepts; a smaller one in the configuration wins.
             withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
             pricer: Makes the pricer from each demand model; called as `Pricer` is.
-
-        Raises:
-            ConfigError: `withhold` names a column that is not optional.
         """
-        unknown = sorted(set(withhold) - set(OPTIONAL))
-        if unknown:
-            raise ConfigError(f"cannot withhold {', '.join(unknown)}: the optional columns are {', '.join(OPTIONAL)}")
         self._config, self._learn, self._make = limited(config, max_move=max_move), learn, pricer
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)

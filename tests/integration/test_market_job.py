@@ -18,7 +18,6 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
-from pricing.errors import ConfigError
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import ForeignConfig
 from simulation.market import MarketConfig, simulate
@@ -94,13 +93,6 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
         assert np.isnan(panel.comp_price).all()
         assert len(set(panel.categories)) == 1
     assert len(seen) == 2
-
-
-def test_a_column_that_no_shop_can_lack_is_not_withheld() -> None:
-    market = simulate(MarketConfig(products=4, days=60, future=10, seed=1))
-
-    with pytest.raises(ConfigError, match="cannot withhold price"):
-        Platform(market, load_config(), lambda _: None, withhold=("price",))
 
 
 @pytest.mark.parametrize("own", [None, 0.02, 0.5])
