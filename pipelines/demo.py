@@ -224,7 +224,7 @@ class _Demo:
         lines = self._command(entry, [*words, *options])
         if entry == "etl":  # what it read of the shop's tables
             told = [line for line in lines if line.startswith(("etl: ", "returns: ", "join: ", "competitor: "))]
-            print("\n".join(f"   {line}" for line in told), flush=True)
+            print("".join(f"   {line}\n" for line in told), end="", flush=True)
         return lines
 
     def _command(self, name: str, command: Sequence[str]) -> list[str]:
