@@ -35,9 +35,9 @@ _LEVELS = np.linspace(0.05, 0.95, 19)
 _CLASS_COLOURS = dict(zip(CLASSES, (ORANGE, "#56B4E9", "#CC79A7"), strict=True))
 
 
-def grid(rows: int, columns: int, *, height: float = 3.2, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+def grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]]:
     """Returns a figure and its axes in reading order, each `height` inches high, without top and right spines."""
-    figure = Figure(figsize=(width, height * rows + 0.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, height * rows + 0.6), dpi=DPI, layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -238,11 +238,9 @@ def draw_curves(found: Sensitivity) -> Figure:
             ax.axvline(known["list_price"], color=GREY, linestyle="--", linewidth=0.8)
             ax.axvline(known["price"], color=BLACK, linewidth=0.8)
             ax.set_ylabel(f"{name} a period", fontsize=8)
-        trio[0].set_title(
-            f"{product} · {known['category']} · {known['grade'].replace('_', ' ')} · {known['decision']}",
-            fontsize=9,
-            loc="left",
-        )
+        decided = known["decision"].partition(";")[0]
+        title = f"{product} · {known['category']} · {known['grade'].replace('_', ' ')} · {decided}"
+        trio[0].set_title(title, fontsize=9, loc="left")
     for ax in axes[-3:]:
         ax.set_xlabel("price", fontsize=9)
     note = (
