@@ -29,7 +29,7 @@ from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import tracking_uri
+from pricing.paths import SQLITE, tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import connect, describe, record_failure
 
@@ -65,7 +65,9 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 study_name=name,
                 storage=RDBStorage(
                     storage,
-                    engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}} if "sqlite" in storage else None,
+                    engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}}
+                    if storage.startswith(SQLITE)
+                    else None,
                     heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
                     grace_period=tuning.silent_seconds,
                     heartbeat_stale_trial_callback=_lost,

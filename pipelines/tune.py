@@ -7,8 +7,7 @@ import os
 import socket
 import sys
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
@@ -36,7 +35,6 @@ from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_r
 
 _POLL_SECONDS = 0.5
 _CONCLUDED = "concluded"  # attribute of a study: after how many trials, and what came of it
-_PLOTS = ("optimization_history", "intermediate_values", "param_importances", "parallel_coordinate", "slice")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,14 +53,12 @@ def _tune(argv: Sequence[str] | None) -> int:
         panel = read_checked(
             options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
         ).panel
-        question = {"data": log_data(panel, sales=options.sales), "question": _question(config)}
-        name = options.study or f"tune-{question['data'][:8]}-{question['question'][:8]}"
+        name = f"tune-{log_data(panel, sales=options.sales)[:8]}-{_question(config)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
-        storage = options.storage or os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
+        storage = os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
         study = open_study(storage, name=name, tuning=config.tuning)
-        _same_question(study, question)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         save_panel(without_newest_fold(panel, config.demand), folder / "panel")
@@ -79,7 +75,6 @@ def _tune(argv: Sequence[str] | None) -> int:
                 best = folder / "best.yaml"
                 _write(best, config.model_copy(update={"demand": winner}))
                 mlflow.log_artifact(str(best))
-                _log_plots(study)
                 words = ["--config", str(best), "--reason", f"best settings of study {name}", "--sales", options.sales]
                 words += [] if options.quarantine is None else ["--quarantine", str(options.quarantine)]
                 run_job("pipelines.train", words, run=run)
@@ -106,12 +101,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--minutes", type=not_negative, metavar="M", help="begin none after so many; absent: tuning.minutes"
     )
     options.add_argument("--workers", type=at_least(1), metavar="N", help="processes at once; absent: tuning.workers")
-    options.add_argument("--study", metavar="NAME", help="resume or begin it; absent: named by data and settings")
-    options.add_argument(
-        "--storage",
-        metavar="URL",
-        help=f"database that several machines share; absent: {STORAGE_VARIABLE}, or a file under PRICING_HOME",
-    )
     options.add_argument("--reason", metavar="WORDS", help="why, for the record")
     return options.parse(argv)
 
@@ -121,14 +110,6 @@ def _question(config: Config) -> str:
     asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
     space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items() if space}
     return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
-
-
-def _same_question(study: optuna.Study, question: Mapping[str, str]) -> None:
-    for name, value in question.items():
-        if study.user_attrs.get(name, value) != value:
-            what = "other sales" if name == "data" else "other settings or another search space"
-            raise StudyError(f"study {study.study_name} was begun on {what}; give another --study, or none")
-        study.set_user_attr(name, value)
 
 
 def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
@@ -227,20 +208,6 @@ def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:
 
 def _write(path: Path, config: Config) -> None:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-def _log_plots(study: optuna.Study) -> None:
-    """Logs Optuna's plots as one self-contained HTML page."""
-    page = "<html><meta charset='utf-8'><body>"
-    for name in _PLOTS:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # importances from few trials are uncertain
-                figure = getattr(optuna.visualization, f"plot_{name}")(study)
-            page += figure.to_html(full_html=False, include_plotlyjs="<script" not in page)
-        except (ValueError, RuntimeError) as error:  # too few trials for this one
-            page += f"<p>{name}: {error}</p>"
-    mlflow.log_text(f"{page}</body></html>", "plots/study.html")
 
 
 if __name__ == "__main__":

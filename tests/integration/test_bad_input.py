@@ -124,11 +124,11 @@ def test_an_unknown_version_or_alias_is_named_and_nothing_moves(
 
 
 def test_a_search_whose_storage_does_not_answer_is_refused_without_its_password(
-    registry: Registry, capsys: pytest.CaptureFixture[str]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--config", "tiny.yaml", "--sales", "sales.csv", "--storage", DEAD_DATABASE)
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", DEAD_DATABASE)
 
-    line = refused(tune, *words, capsys=capsys)
+    line = refused(tune, "--config", "tiny.yaml", "--sales", "sales.csv", capsys=capsys)
 
     assert "tuning storage postgresql+psycopg2://me:***@127.0.0.1:9/x cannot be opened" in line
     assert registry.aliases() == {"champion": "1"}
