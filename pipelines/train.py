@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from numpy.typing import NDArray
 
 from pipelines.calendar import Plans, holiday_calendar, read_plans, with_plans
 from pipelines.evaluation import described, log_backtest, score_lines
@@ -38,10 +39,6 @@ from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, 
 from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _BATCH = 1000  # metrics that MLflow takes at once
 
@@ -67,7 +64,10 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
             options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
         ).panel
         if options.until is not None:
-            panel = _until(panel, options.until)
+            if np.datetime64(options.until, "D") < panel.dates[0]:
+                raise HistoryError(f"--until {options.until}: the sales begin on {panel.dates[0]}; give a later day")
+            panel = panel.through(np.datetime64(options.until, "D"))
+            panel = panel.select(np.flatnonzero(panel.present.any(axis=1)))
         source = options.source or options.sales
         fingerprint = log_data(panel, sales=source)
         for words in (f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s", *panel.notes):
@@ -97,7 +97,7 @@ def _learn(
     *,
     anchors: Anchors,
     data: Mapping[str, object],
-    tested: "NDArray[np.floating] | None",
+    tested: NDArray[np.floating] | None,
     plans: Plans,
     run: Run,
     say: Callable[[str], None],
@@ -159,7 +159,7 @@ def _logged_losses(run: Run) -> Iterator[None]:
             MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> NDArray[np.floating] | None:
     """(product, period) logs of the factors that experiments drew for prices; None without any. Logs their number.
 
     Raises:
@@ -183,14 +183,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
     options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
     return options.parse(argv)
-
-
-def _until(panel: Panel, until: dt.date) -> Panel:
-    day = np.datetime64(until, "D")
-    if day < panel.dates[0]:
-        raise HistoryError(f"--until {until}: the sales begin on {panel.dates[0]}; give a later day")
-    panel = panel.through(day)
-    return panel.select(np.flatnonzero(panel.present.any(axis=1)))
 
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:

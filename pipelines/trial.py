@@ -40,7 +40,6 @@ STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"  # attribute of the trial of the settings as they are
 _RETRIES = 2  # settings whose trial was lost three times are not tried again
 _BEATS = 4  # heartbeats within the time after which a trial counts as lost
-_SQLITE_SECONDS = 60  # that a process waits for another one's write
 
 
 class StudyError(PricingError):
