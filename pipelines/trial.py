@@ -64,9 +64,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 study_name=name,
                 storage=RDBStorage(
                     storage,
-                    engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}}
-                    if storage.startswith(SQLITE)
-                    else None,
+                    engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
                     heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
                     grace_period=tuning.silent_seconds,
                     heartbeat_stale_trial_callback=_lost,
