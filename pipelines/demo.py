@@ -391,7 +391,7 @@ def headline(
     for line in league:
         name, *columns = re.split(r"\s{2,}", line)
         if name == "platform":
-            yield (f"Profit     {columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below")
+            yield f"Profit     {columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
     scores = model["backtest"]
     yield (
         f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
