@@ -1,101 +1,83 @@
-"""Run the whole platform on one machine with the same commands and requests that a user would type: `make demo`."""
+"""Run the whole platform on one machine with the commands and requests that a user would type: `make demo`."""
 
-import argparse
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipelines import demo_shop
 from pipelines.commands import only_one
-from pipelines.demo_feed import DatabaseFeed, Feed, FileFeed
-from pipelines.demo_world import (
-    PORT,
-    DemoEnvironment,
-    StageError,
-    call,
-    last_finished,
-    next_folder,
-    reopen,
-    serve_command,
-)
-from pipelines.evaluation import baseline_error, score_lines, shown
+from pipelines.evaluation import baseline_error, shown
+from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
 from pricing.decision.reasons import REASONS
 from pricing.demand.baselines import baseline_words, baselines_of
-from pricing.paths import CHECKOUT, ROOT, pricing_home
-from pricing.runtime.cli import Options, Terminated, run_main
-from simulation.market import MarketConfig
+from pricing.errors import ETL, PricingError
+from pricing.paths import CHECKOUT, ROOT, SQLITE, pricing_home, tracking_uri
+from pricing.registry import CHAMPION
+from pricing.registry.mlflow_registry import Registry
+from pricing.runtime.cli import Options, run_main
+from pricing.runtime.experiment import EXPERIMENT
+from pricing.runtime.mlflow_runs import connect, experiment_id
+from simulation.completejourney import completejourney_sales
+from simulation.market import MarketConfig, simulate
 
-BATCH = 1000
-ASKED = ("product_id", "current_stock", "day_of_week", "comp_price", "is_promo", "date")
+AHEAD = 60  # days after the history that the market's policies price
+PORT = 8080
+_BATCH = 1000  # requests of one call
+_READY_SECONDS, _GRACE_SECONDS = 120, 25
+_LAST_LINES = 20  # shown of a stage that failed
 
 
-@dataclass(frozen=True)
-class DemoResult:
-    """What came out of a demo.
-
-    Attributes:
-        model: What the service says of the version that it serves.
-        answers: Three requests, with the product's category and price before, and their answers.
-        decided: What came of the prices for the days held out, in a line.
-        promotion: What the promotion printed.
-        watched: What monitoring printed.
-        policy_table: What each policy earns on the market, a line each; empty for the grocery sales.
-        period: Of the sales: day or week.
-    """
-
-    model: Mapping[str, Any]
-    answers: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-    decided: str
-    promotion: Sequence[str]
-    watched: Sequence[str]
-    policy_table: Sequence[str]
-    period: str
+class StageError(PricingError):
+    """A stage of the demo failed."""
 
 
 @dataclass(frozen=True)
-class DemoScenario:
-    """Scenario of a demo.
+class Scenario:
+    """Sales that a demo runs on.
 
     Attributes:
-        title: Description of its input.
-        config: File in config/ that all commands use.
-        holdout: Number of last periods not used for training; decisions on them are scored.
+        title: Their description.
+        told: The first stage's work on them, in words.
+        holdout: Number of last periods that the model does not see; decisions on them are scored.
         market: The simulated market; None for the grocery sales.
-        database: Whether its sales lie in a shop's PostgreSQL and at a competitor's API, and come day by day.
-        ahead: Days after the history that the market's policies price.
     """
 
     title: str
-    config: str
+    told: str
     holdout: int
     market: MarketConfig | None = None
-    ahead: int = 0
-    database: bool = False
 
 
-def scenarios() -> dict[str, DemoScenario]:
-    """Returns all scenarios by the name of their data."""
-    ahead = 60
-    shop = MarketConfig(products=20, days=400, future=ahead)
-    return {
-        "grocery": DemoScenario("a year of grocery sales, weekly", "grocery.yaml", 4),
-        "market": DemoScenario(
-            "a simulated market whose truth is known", "market.yaml", 28, MarketConfig(future=ahead), ahead
-        ),
-        "database": DemoScenario("a shop's own database", "database.yaml", 28, shop, database=True),
-    }
+SCENARIOS = {  # by the name of their file in config/
+    "grocery": Scenario("a year of grocery sales, weekly", "read, check, build the panel", 4),
+    "market": Scenario(
+        "a simulated market whose truth is known", "read, check, build the panel", 28, MarketConfig(future=AHEAD)
+    ),
+    "database": Scenario(
+        "a shop's own database",
+        "order lines, stock, products and promotions from PostgreSQL, competitor prices by API",
+        28,
+        MarketConfig(products=20, days=400, future=AHEAD),
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,283 +86,358 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
+    about = "Runs the whole loop, from raw sales to served prices and a drift report."
+    parser = Options("python -m pipelines.demo", about)
+    parser.add_argument("--data", default="grocery", choices=tuple(SCENARIOS), help="what it runs on")
+    parser.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
+    options = parser.parse(argv)
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
-    scenario = scenarios()[options.data]
-    home = pricing_home().resolve()
-    folders = home / "demo" / options.data
+    home, port = pricing_home().resolve(), os.environ.get("PORT") or str(PORT)
+    folder = home / "demo" / options.data
     if options.serve:
-        return _serve(folders)
-    with only_one("demo", home=home), _feed(scenario) as feed:
-        environment = DemoEnvironment(
-            next_folder(folders), ROOT / "config" / scenario.config, verbose=options.verbose, extra=feed.variables
-        )
-        environment.begin()
-        environment = feed.configured(environment)
-        try:
-            result = _run_stages(scenario, environment, feed)
-            environment.finish()
-            environment.stage("What came out")
-            serve = serve_command(options.data, port=environment.port, home=home)
-            print("\n".join(_summary(result, environment, serve=serve, verbose=options.verbose)))
-        except (KeyboardInterrupt, Terminated):
-            shutil.rmtree(environment.folder, ignore_errors=True)
-            raise
+        if not (folder / "config.yaml").exists():
+            raise StageError(f"there is no demo in {folder}; make demo makes one")
+        _enter(folder, port=port)
+        os.execv(sys.executable, [sys.executable, "-m", "serving"])
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+            raise StageError(f"port {port} is taken; give another one as PORT")
+    with only_one("demo", home=home), ExitStack() as until_the_end:
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "logs").mkdir(parents=True)
+        config, shop = (ROOT / "config" / f"{options.data}.yaml").read_text(encoding="utf-8"), None
+        if options.data == "database":
+            market = MarketConfig(products=20, days=400, future=AHEAD)
+            shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(market)))
+            config = config.replace(f":{demo_shop.PORT}/", f":{shop.api.server_port}/")
+            os.environ.update(SHOP_DATABASE=shop.url, RIVAL_KEY=demo_shop.KEY)
+        (folder / "config.yaml").write_text(config, encoding="utf-8")
+        _enter(folder, port=port)
+        connect()
+        experiment_id()  # makes the experiment, with its artifacts in the folder
+        demo = _Demo(SCENARIOS[options.data], folder, shop)
+        asked = demo.run()
+        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(options.data, "")
+        print(f"Ask this model for a price, once the last line's command serves it:\n   {_curl(asked)}")
+        print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
     return 0
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options(
-        "python -m pipelines.demo", "Runs the whole loop, from raw sales to served prices and a drift report."
+def _enter(folder: Path, *, port: str) -> None:
+    """Lets this process and all that it starts write to the demo's folder only, and use its configuration."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(
+        PRICING_HOME=str(folder),
+        MLFLOW_TRACKING_URI=f"{SQLITE}{folder / 'mlflow.db'}",
+        PRICING_CONFIG=str(folder / "config.yaml"),
+        PORT=port,
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        PYTHONUNBUFFERED="1",
     )
-    options.add_argument("--data", default="grocery", choices=tuple(scenarios()), help="what it runs on")
-    options.add_flag("--verbose", help="show the commands, what they print, and every figure at the end")
-    options.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
-    return options.parse(argv)
 
 
-def _serve(folders: Path) -> int:
-    """Becomes the service of the last finished demo below `folders`.
+class _Demo:
+    """One demo in its folder; a stage that fails ends it."""
 
-    Raises:
-        StageError: There is none.
+    def __init__(self, scenario: Scenario, folder: Path, shop: demo_shop.Shop | None) -> None:
+        self._scenario, self._folder, self._shop = scenario, folder, shop
+        self._started = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        """Runs all stages and prints what came out; returns a request to ask the model with."""
+        folder, shop, holdout = self._folder, self._shop, self._scenario.holdout
+        print(f"The whole loop on {self._scenario.title}. Everything it makes lies in {folder}", flush=True)
+
+        self._stage(f"1 Sales: {self._scenario.told}")
+        sales = self._sales()
+        self._job("etl", sales=sales)
+        panel = load_panel(folder / "panel")
+        first = len(panel.dates) - (0 if shop else holdout)  # that the model does not see
+        until = str(panel.dates[first - 1])
+
+        self._stage(f"2 Training: walk forward, then fit on everything up to {until}")
+        self._job("main", sales=str(folder / "panel"), until=until, reason="demo")
+
+        self._stage("3 Promotion: the challenger becomes champion if it passes every gate")
+        promotion = self._job("promote", reason="demo")
+
+        self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
+        with self._serving() as address:
+            model = call(f"{address}/model")
+            asked = list(_three(panel, first, knows_rival=shop is None))
+            answers = [call(f"{address}/get_price?dry_run=true", _body(one)) for one in asked]
+            if shop is not None:
+                self._stage(f"  {holdout} days pass: {shop.record(shop.days[-holdout], shop.days[-1])}")
+                self._job("etl", sales=sales)
+                panel = load_panel(folder / "panel")
+            self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
+            moves = [move for period in range(first, len(panel.dates)) for move in _decide(address, panel, period)]
+
+        if shop is not None:
+            self._stage("6 The night: etl, monitoring, states carried forward")
+            watched = self._job("nightly", sales=sales)
+        else:
+            self._stage("6 Monitoring: the decisions meet the sales that followed")
+            watched = self._job("monitor", sales=str(folder / "panel"), act="false")
+        league = self._league()
+
+        self._stage("What came out")
+        print("\n".join(headline(model, promotion, moves, watched, league, period=panel.period)))
+        print("\nThree prices for the first day that the model has not seen:")
+        for one, answer in zip(asked, answers, strict=True):
+            print("\n".join(_price_lines(one, answer, period=panel.period)))
+        if league:
+            print("\nProfit against holding list prices, beside rules and the oracle who knows expected demand:")
+            print("\n".join(f"   {line}" for line in league))
+        places = {
+            "the sales as read": folder / "panel.etl_report.html",
+            "the week in figures": folder / "monitoring" / "latest" / "summary.html",
+            "drift report": folder / "monitoring" / "latest" / "drift.html",
+            "profit, day by day": folder / "market" / "market.png",
+            "what each stage said": folder / "logs",
+        }
+        print("\nTo look at:")
+        print("\n".join(f"   {name:<22}{place}" for name, place in places.items() if place.exists()))
+        print(f"   {'runs and registry':<22}MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} make ui")
+        return asked[0]
+
+    def _sales(self) -> str:
+        """Provides the first sales; returns what `sales` names them."""
+        if self._shop is not None:
+            self._shop.record(self._shop.days[0], self._shop.days[-1 - self._scenario.holdout])
+            return ETL
+        market, path = self._scenario.market, self._folder / "sales.parquet"
+        frame = completejourney_sales() if market is None else simulate(market).frame()
+        frame.to_parquet(path, index=False)
+        return str(path)
+
+    def _stage(self, words: str) -> None:
+        print(f"\n== {words}  ({time.monotonic() - self._started:.0f} s)", flush=True)
+
+    def _job(self, entry: str, **parameters: str) -> list[str]:
+        """Runs an entry point of MLproject, as `make JOB` does; returns the lines that it printed."""
+        given = {**parameters, "config": os.environ["PRICING_CONFIG"]}
+        options = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+        words = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", EXPERIMENT]
+        lines = self._command(entry, [*words, *options])
+        if entry == "etl":  # what it read of the shop's tables
+            told = [line for line in lines if line.startswith(("etl: ", "returns: ", "join: ", "competitor: "))]
+            print("".join(f"   {line}\n" for line in told), end="", flush=True)
+        return lines
+
+    def _command(self, name: str, command: Sequence[str]) -> list[str]:
+        """Runs a command to its end; returns the lines that it printed, which logs/NAME.log keeps.
+
+        Raises:
+            StageError: It ended with an error.
+        """
+        log = self._folder / "logs" / f"{name}.log"
+        with log.open("a", encoding="utf-8") as file, self._running(command, stdout=subprocess.PIPE) as process:
+            lines = []
+            for line in process.stdout or ():
+                file.write(line)
+                lines.append(line.rstrip())
+            code = process.wait()
+        if code:
+            last = "".join(f"\n   | {line}" for line in lines[-_LAST_LINES:])
+            raise StageError(f"the stage {name} failed with exit code {code}; its whole log is {log}, and ends:{last}")
+        return lines
+
+    @contextmanager
+    def _serving(self) -> Iterator[str]:
+        """Runs the service; yields its address once it is ready.
+
+        Raises:
+            StageError: It ends early, or is not ready in time.
+        """
+        address, log = f"http://127.0.0.1:{os.environ['PORT']}", self._folder / "logs" / "serving.log"
+        with (
+            log.open("w", encoding="utf-8") as file,
+            self._running(["python", "-m", "serving"], stdout=file) as process,
+        ):
+            for _ in range(_READY_SECONDS * 5):
+                try:
+                    call(f"{address}/health/ready")
+                    break
+                except StageError:
+                    if process.poll() is not None:
+                        break
+                    time.sleep(0.2)
+            call(f"{address}/health/ready")
+            yield address
+
+    @contextmanager
+    def _running(self, command: Sequence[str], *, stdout: Any) -> Iterator["subprocess.Popen[str]"]:
+        """Runs a command in a session of its own, so that all of it ends with the block; Ctrl-C reaches only us."""
+        print(f"   $ {shlex.join(command)}", flush=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)  # at which the service waits for no load balancer
+                    try:
+                        process.wait(_GRACE_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        os.killpg(process.pid, signal.SIGKILL)
+
+    def _league(self) -> list[str]:
+        """Plays the champion against other policies on the market to come; returns the table."""
+        market = self._scenario.market
+        if market is None or self._shop is not None:
+            return []
+        self._stage(f"7 Profit: {AHEAD} days of the same market under each policy, with common shoppers")
+        model = load_config(os.environ["PRICING_CONFIG"]).registry.model_name
+        version = Registry(model, uri=tracking_uri()).download(CHAMPION, self._folder / "champion")
+        options = {"products": market.products, "days": market.days, "ahead": AHEAD, "seed": market.seed}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        program = [sys.executable, "-m", "pricing.runtime.command"]
+        lines = self._command("market", [*program, "market", *words, "--model_version", str(version)])
+        return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
+
+
+def _three(panel: Panel, period: int, *, knows_rival: bool) -> Iterator[dict[str, Any]]:
+    """Yields requests for a high-, a mid- and a low-volume product in a period, with its category.
+
+    Where the service has read the competitor's newest price itself, they leave it out.
     """
-    folder = last_finished(folders)
-    if folder is None:
-        raise StageError(f"there is no finished demo in {folders}; make demo DATA={folders.name} makes one")
-    environment = reopen(folder, port=int(os.environ.get("PORT") or PORT))
-    os.execve(sys.executable, [sys.executable, "-m", "serving"], {**os.environ, **environment.settings})
-
-
-@contextmanager
-def _feed(scenario: DemoScenario) -> Iterator[Feed]:
-    if not scenario.database or scenario.market is None:
-        yield FileFeed(scenario.market)
-        return
-    with DatabaseFeed.started(scenario.market, holdout=scenario.holdout) as feed:
-        yield feed
-
-
-def _run_stages(scenario: DemoScenario, environment: DemoEnvironment, feed: Feed) -> DemoResult:
-    print(f"The whole loop on {scenario.title}. Everything it makes lies in {environment.folder}", flush=True)
-    if not environment.verbose:
-        print("It takes some minutes; with ARGS=--verbose each stage shows its commands and what they say.", flush=True)
-
-    environment.stage(f"1 Sales: {feed.told}")
-    where = feed.sales(environment)
-    etl = ["python", "-m", "pipelines.etl", "--sales", where, "--config", str(environment.config)]
-    _tell_sources(environment.run("etl", etl))
-    panel = load_panel(environment.folder / "panel")
-    cut = len(panel.dates) - 1 - (0 if scenario.database else scenario.holdout)
-    sales, until = str(environment.folder / "panel"), str(panel.dates[cut])
-
-    environment.stage(f"2 Training: walk forward, then fit on everything up to {until}, by `mlflow run`")
-    environment.mlflow_run("main", {"sales": sales, "until": until, "reason": "demo"})
-
-    environment.stage("3 Promotion: the challenger becomes champion if it passes every gate")
-    promotion = environment.mlflow_run("promote", {"reason": "demo"})
-
-    environment.stage("4 Serving: Flask answers from the champion, without TensorFlow")
-    with environment.serving() as address:
-        model = call(f"{address}/model")
-        asked = [
-            {name: value for name, value in body.items() if not (scenario.database and name == "comp_price")}
-            for body in _three(panel, cut)  # the service knows the competitor's newest price, which etl has read
-        ]
-        url = f"{address}/get_price?dry_run=true"
-        answers = [(body, call(url, {name: body[name] for name in ASKED if name in body})) for body in asked]
-        if scenario.database:
-            environment.stage(f"  {feed.go_on(scenario.holdout)}; etl reads what is new")
-            _tell_sources(environment.run("etl-again", etl))
-            panel = load_panel(environment.folder / "panel")
-        environment.stage(f"5 Decisions for the {scenario.holdout} {panel.period}s that the model has not seen")
-        decided = [_decide(address, panel, period) for period in range(cut + 1, len(panel.dates))]
-
-    if scenario.database:
-        environment.stage("6 The night, `pricing nightly`: etl, monitoring, states carried forward")
-        night = ["python", "-m", "pipelines.nightly", "--sales", where, "--config", str(environment.config)]
-        watched = environment.run("nightly", night)
-    else:
-        environment.stage("6 Monitoring: the decisions meet the sales that followed")
-        watched = environment.mlflow_run("monitor", {"sales": sales, "act": "false"})
-
-    policy_table: list[str] = []
-    if scenario.ahead and scenario.market is not None:
-        environment.stage(f"7 Profit: {scenario.ahead} days of the same market under each policy, with common shoppers")
-        policy_table = _play(scenario, environment)
-    said = _describe_decisions(np.concatenate(decided))
-    return DemoResult(model, answers, said, promotion, watched, policy_table, panel.period)
-
-
-def _tell_sources(lines: Sequence[str]) -> None:
-    """Prints what etl read of the shop's tables, and what changed; of a file it says nothing of the kind."""
-    told = ("etl: ", "returns: ", "join: ", "competitor: ")
-    print("\n".join(f"   {line}" for line in lines if line.startswith(told)), flush=True)
-
-
-def _three(panel: Panel, cut: int) -> Iterator[dict[str, Any]]:
-    """Yields requests for a high-, a mid- and a low-volume product on the first day after `cut`, with its category."""
-    sold = np.nansum(panel.units_sold[:, : cut + 1], axis=1)
-    following = min(cut + 1, len(panel.dates) - 1)
-    out = panel.stock[:, following] < 1
-    day = panel.dates[cut] + (panel.dates[1] - panel.dates[0])
+    sold = np.nansum(panel.units_sold[:, :period], axis=1)
+    out = panel.stock[:, min(period, len(panel.dates) - 1)] < 1
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
     for row in (order[0], order[len(order) // 2], order[-1]):
-        category = str(panel.categories[row])
-        asked = _request(panel, int(row), cut) | {"date": str(day), "category": category}
-        yield asked | {"day_of_week": WEEKDAYS[day.item().weekday()]}
+        asked = _request(panel, int(row), period) | {"is_promo": False, "category": str(panel.categories[row])}
+        yield asked if knows_rival else {name: value for name, value in asked.items() if name != "comp_price"}
 
 
-def _decide(address: str, panel: Panel, period: int) -> NDArray[np.float64]:
-    """Requests prices of every product on sale in a period; returns rows as for `_describe_decisions`."""
-    rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
-    requests = [
-        _request(panel, int(row), period - 1)
-        | {"date": str(panel.dates[period]), "is_promo": bool(panel.is_promo[row, period])}
-        for row in rows
-    ]
-    answers: list[dict[str, Any]] = []
-    for start in range(0, len(requests), BATCH):
-        answers += call(f"{address}/get_prices", {"requests": requests[start : start + BATCH]})["decisions"]
-    faults = [answer["error"] for answer in answers if "error" in answer]
-    if faults:
-        raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
-    return np.array(
-        [
-            (answer["recommended_price"] / asked["current_price"], answer["source"] == "rule")
-            for answer, asked in zip(answers, requests, strict=True)
-        ]
-    )
+def _request(panel: Panel, row: int, period: int) -> dict[str, Any]:
+    """Builds the request for a period: what was known at its opening, and the price before.
 
-
-def _describe_decisions(decided: NDArray[np.float64]) -> str:
-    """Summarises decisions in a line; `decided` is (decision, 2): price over the previous one, 1 where by rule."""
-    moved = np.abs(decided[:, 0] - 1) > 0.001
-    middle = np.median(np.abs(decided[moved, 0] - 1)) if moved.any() else 0.0
-    return (
-        f"{len(decided):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
-        f"{middle:.0%}; {int(decided[:, 1].sum())} by rule. decision.guardrails holds them: cost, the band around "
-        "list price, the prices ever charged, the largest move"
-    )
-
-
-def _request(panel: Panel, row: int, known: int) -> dict[str, Any]:
-    """Builds the request for the period after `known`: its stock and competitor price, and the previous price.
-
-    After the last period the stock and the competitor's price are those of the last one.
+    After the last period of the panel, all but the price and the day are those of the last one.
     """
-    today = min(known + 1, len(panel.dates) - 1)
-    stock, rival = panel.stock[row, today], panel.comp_price[row, today]
+    known = min(period, len(panel.dates) - 1)
+    stock, rival = panel.stock[row, known], panel.comp_price[row, known]
+    day = panel.dates[period - 1] + (panel.dates[1] - panel.dates[0])
     return {
         "product_id": str(panel.product_ids[row]),
         "current_stock": float(stock) if np.isfinite(stock) else None,
-        "day_of_week": WEEKDAYS[panel.dates[today].astype("datetime64[D]").item().weekday()],
+        "day_of_week": WEEKDAYS[day.item().weekday()],
         "comp_price": round(float(rival), 2) if np.isfinite(rival) else None,
-        "current_price": round(float(panel.price[row, known]), 2),
-        "is_promo": False,
+        "is_promo": bool(panel.is_promo[row, known]),
+        "date": str(day),
+        "current_price": round(float(panel.price[row, period - 1]), 2),
     }
 
 
-def _play(scenario: DemoScenario, environment: DemoEnvironment) -> list[str]:
-    market = scenario.market
-    if market is None:
-        return []
-    (pointer,) = (environment.folder / "published").glob("*/champion.json")
-    champion = json.loads(pointer.read_text(encoding="utf-8"))["champion"]["checksum"]
-    versions = (environment.folder / "mlartifacts").rglob("version.json")  # with what they learnt
-    folder = next(one.parent for one in versions if json.loads(one.read_text())["checksum"] == champion)
-    options = {"products": market.products, "days": market.days, "ahead": scenario.ahead, "seed": market.seed}
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    lines = environment.run("market", ["python", "-m", "pipelines.market", *words, "--model_version", str(folder)])
-    return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
+def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A request as a shop's system sends it, which leaves the current price to the service."""
+    return {name: value for name, value in asked.items() if name not in ("current_price", "category")}
 
 
-def _summary(result: DemoResult, environment: DemoEnvironment, *, serve: str, verbose: bool) -> Iterator[str]:
-    """Yields what a manager asks first, then where the rest is; where `verbose`, all figures in between."""
-    yield from headline(result)
-    yield "\nThree prices for the first day that the model has not seen:"
-    for asked, answer in result.answers:
-        yield from _price_lines(asked, answer, period=result.period)
-    if result.policy_table:
-        yield "\nProfit against holding list prices, beside rules and the oracle who knows expected demand:"
-        yield from (f"   {line}" for line in result.policy_table)
-    if verbose:
-        yield from _figures(result, environment)
-    folder = environment.folder
-    yield "\nTo look at:"
-    yield f"   the sales as read     {folder / 'panel.etl_report.html'}"
-    yield f"   the week in figures   {folder / 'monitoring' / 'latest' / 'summary.html'}"
-    yield f"   drift report          {folder / 'monitoring' / 'latest' / 'drift.html'}"
-    if result.policy_table:
-        yield f"   profit, day by day    {folder / 'market' / 'market.png'}"
-    yield f"   what each stage said  {folder / 'logs'}"
-    uri = shlex.quote(environment.tracking_uri)
-    yield f"   runs and registry     .venv/bin/mlflow ui --port 5000 --backend-store-uri {uri}"
-    yield (
-        "Your own sales: a row per product and day with date, product_id, units_sold, price (README.md: the rest):\n"
-        "   make train SALES=sales.csv && make promote && make serve\n"
-        "The next demo keeps this one's folder, which may be removed at any time:\n"
-        f"   rm -r {shlex.quote(str(folder))}\n"
-        "Ask this model for a price, once the last line's command serves it:\n"
-        f"   {_curl(result.answers[0][0], port=environment.port)}"
-    )
-    yield f"   {serve}"
+def _curl(asked: Mapping[str, Any]) -> str:
+    body = shlex.quote(json.dumps(_body(asked)))
+    return f"curl -s http://127.0.0.1:{os.environ['PORT']}/get_price -H 'Content-Type: application/json' -d {body}"
 
 
-def headline(result: DemoResult) -> Iterator[str]:
-    """Yields what came of profit, forecasts, gates, prices and monitoring, a line each."""
-    yield from (f"Profit     {words}" for words in _profit(result.policy_table))
-    scores = result.model["backtest"]
-    yield (
-        f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
-        f"later {result.period}s; {baseline_words(baselines_of(scores))} by {shown(baseline_error(scores), '.1%')}. "
-        f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
-    )
-    passed = sum("| pass |" in line for line in result.promotion)
-    yield f"Gates      {passed} passed: version {result.model['model_version']} sets prices"
-    yield f"Prices     {result.decided}"
-    outcomes = [line.removeprefix("outcome: ") for line in result.watched if line.startswith("outcome: ")]
-    yield from (f"Watching   {outcome.replace('none:', 'nothing to do:', 1)}" for outcome in outcomes)
+def _decide(address: str, panel: Panel, period: int) -> list[tuple[float, bool]]:
+    """Requests prices of every product on sale in a period; returns each over the previous one, and if a rule gave it.
+
+    Raises:
+        StageError: A request was refused.
+    """
+    rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
+    requests = [_request(panel, row, period) for row in rows.tolist()]
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(requests), _BATCH):
+        answers += call(f"{address}/get_prices", {"requests": requests[start : start + _BATCH]})["decisions"]
+    faults = [answer["error"] for answer in answers if "error" in answer]
+    if faults:
+        raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
+    return [
+        (answer["recommended_price"] / asked["current_price"], answer["source"] == "rule")
+        for answer, asked in zip(answers, requests, strict=True)
+    ]
 
 
-def _profit(policy_table: Sequence[str]) -> Iterator[str]:
-    """Yields the platform's line of the table in words; nothing where there is no table."""
-    for line in policy_table:
+def headline(
+    model: Mapping[str, Any],
+    promotion: Sequence[str],
+    moves: Sequence[tuple[float, bool]],
+    watched: Sequence[str],
+    league: Sequence[str],
+    *,
+    period: str,
+) -> Iterator[str]:
+    """Yields what came of profit, forecasts, gates, prices and monitoring, a line each.
+
+    Args:
+        model: The service's answer about the version that it serves.
+        promotion: Lines that the promotion printed.
+        moves: Prices over those before, each with whether a rule gave it.
+        watched: Lines that monitoring printed.
+        league: What each policy earns on the market, a line each; empty where that is not known.
+        period: Of the sales: day or week.
+    """
+    for line in league:
         name, *columns = re.split(r"\s{2,}", line)
         if name == "platform":
-            yield f"{columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
+            yield f"Profit     {columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
+    scores = model["backtest"]
+    yield (
+        f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
+        f"later {period}s; {baseline_words(baselines_of(scores))} by {shown(baseline_error(scores), '.1%')}. "
+        f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
+    )
+    passed = sum("| pass |" in line for line in promotion)
+    yield f"Gates      {passed} passed: version {model['model_version']} sets prices"
+    far = np.abs(np.array([ratio for ratio, _ in moves]) - 1)
+    moved = far > 0.001
+    yield (
+        f"Prices     {len(far):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
+        f"{np.median(far[moved]) if moved.any() else 0:.0%}; {sum(by_rule for _, by_rule in moves)} by rule. "
+        "decision.guardrails holds them: cost, the band around list price, the prices ever charged, the largest move"
+    )
+    outcomes = [line.removeprefix("outcome: ") for line in watched if line.startswith("outcome: ")]
+    yield from (f"Watching   {outcome.replace('none:', 'nothing to do:', 1)}" for outcome in outcomes)
 
 
 def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period: str) -> Iterator[str]:
     """Yields an answer in words: one line with its figures, one with its reasons."""
-    price, before = answer["recommended_price"], asked["current_price"]
+    price, before, gain = answer["recommended_price"], asked["current_price"], answer["expected_gain"]
     yield (
         f"   {asked['category']}, product {asked['product_id']}: {before:.2f} before, {price:.2f} now "
         f"({price / before - 1:+.0%}), {answer['expected_units']:.0f} units expected in the {period}, "
-        f"confidence {answer['confidence']:.2f}, {_gain(answer['expected_gain'])}"
+        f"confidence {answer['confidence']:.2f}, "
+        f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
     )
     yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
 
 
-def _gain(gain: Mapping[str, float]) -> str:
-    return f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
+def call(url: str, body: object = None) -> Any:
+    """Sends a GET, or a POST where there is a body, and returns the JSON response.
 
-
-def _figures(result: DemoResult, environment: DemoEnvironment) -> Iterator[str]:
-    yield "\nWalk-forward scores (smaller is better), beside the baselines:"
-    yield from (f"   {line}" for line in score_lines(result.model["backtest"]))
-    yield "\nGates:"
-    yield from (f"   {line}" for line in result.promotion if line.startswith("|"))
-    yield "\nThe three answers over HTTP:"
-    for asked, answer in result.answers:
-        yield f"   $ {_curl(asked, port=environment.port)}"
-        yield f"   {json.dumps(answer)}"
-
-
-def _curl(asked: Mapping[str, Any], *, port: int) -> str:
-    body = shlex.quote(json.dumps({name: asked[name] for name in ASKED if name in asked}))
-    return f"curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}"
+    Raises:
+        StageError: No response, or not 2xx; includes the response.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        raise StageError(f"{url} answered {error.code}: {error.read().decode(errors='replace')[:2000]}") from error
+    except (OSError, ValueError) as error:
+        raise StageError(f"{url} does not answer: {error}") from error
 
 
 if __name__ == "__main__":

@@ -33,12 +33,7 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
     """Returns a copy of a frame with `volatility_class`, and of its figures with `by_volatility`, `pit` and `weeks`.
 
     A product's class at a cutoff is computed from its sales until then. `weeks` holds the scores of each whole week of
-    each fold; monitoring derives its tolerances from their variance.
-
-    Args:
-        frame: As `Backtest.frame`.
-        figures: As `Backtest.figures`.
-        panel: The history that was scored.
+    each fold; monitoring derives its tolerances from their variance. Frame and figures are those of a `Backtest`.
     """
     parts = []
     for cutoff, part in frame.groupby("cutoff", sort=True):
@@ -57,10 +52,10 @@ def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> 
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
-    """Returns the scores of each complete block of `span` steps of each fold, oldest first.
+    """Returns the scores of each complete block of `span` steps of each fold of `sales_rows`, oldest first.
 
     `bias_se` and `wape_mean_se` are standard errors clustered by product: the sampling variation that the interval of
-    a monitoring window includes already. `scored` are rows from `baselines.sales_rows`.
+    a monitoring window includes already.
     """
     found = []
     for (cutoff, number), part in scored.groupby(["cutoff", (scored["step"] - 1) // span], sort=True):
@@ -84,15 +79,9 @@ def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
 
 
 def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> float:
-    """Cluster-robust standard error of the ratio of two sums (linearised, Cochran 1977, 6.4).
+    """Cluster-robust standard error of the ratio of two sums of (row,) (linearised, Cochran 1977, 6.4).
 
-    Args:
-        above: (row,) summands of the numerator.
-        below: (row,) summands of the denominator.
-        group: (row,) cluster numbers from 0.
-
-    Returns:
-        NaN with fewer than two groups, or a denominator of 0.
+    NaN with fewer than two groups, whose numbers count from 0, or a denominator of 0.
     """
     count, total = int(group.max(initial=-1)) + 1, float(below.sum())
     if count < 2 or total <= 0:
@@ -158,42 +147,29 @@ def transform_histogram(scored: pd.DataFrame) -> Floats:
 def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
     """Returns the coverage of the central interval of `level`, for each value of a column."""
     scored = sales_rows(frame)
-    shares: Mapping[Any, float] = {
-        value: evaluation.coverage(part, level=level) for value, part in scored.groupby(column, observed=True)
-    }
-    return pd.Series(shares, dtype=float)
+    parts = scored.groupby(column, observed=True)
+    return pd.Series({value: evaluation.coverage(part, level=level) for value, part in parts}, dtype=float)
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
-    """Logs a backtest to the active run.
+    """Logs a backtest to the active run, and its frame and figures as artifacts below evaluation/.
 
     Totals are single metrics; fold scores are metrics below `fold/` with the fold number as MLflow step; error and
-    coverage by horizon are metrics below `step/` with the forecast step as MLflow step. The frame is the artifact
-    evaluation/frame.parquet.
-
-    Args:
-        frame: One row per product, cutoff and step, as `Backtest.frame`.
-        figures: As `Backtest.figures`.
+    coverage by horizon are metrics below `step/` with the forecast step as MLflow step.
     """
     mlflow.log_metrics(dict(totals(figures)))
     for number, fold in enumerate(figures["folds"], start=1):
-        log_fold(fold, number=number)
-    steps = {"step/wape": error_by(frame, "step"), "step/coverage_80": coverage_by(frame, "step", level=0.80)}
-    for name, values in steps.items():
-        for step, value in values.items():
-            if math.isfinite(value):
-                mlflow.log_metric(name, float(value), step=int(str(step)))
+        scores = {f"fold/{name}": float(value) for name, value in fold.items() if _is_number(value)}
+        mlflow.log_metrics(scores, step=number)
+    wape, held = error_by(frame, "step"), coverage_by(frame, "step", level=0.80)
+    for step in wape.index:
+        scores = {"step/wape": float(wape[step]), "step/coverage_80": float(held[step])}
+        mlflow.log_metrics({name: value for name, value in scores.items() if math.isfinite(value)}, step=int(step))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
         frame.to_parquet(path, index=False)
         mlflow.log_artifact(str(path), "evaluation")
-
-
-def log_fold(fold: Mapping[str, Any], *, number: int) -> None:
-    """Logs one fold's scores with the fold number as MLflow step."""
-    scores = {f"fold/{name}": value for name, value in fold.items() if _is_number(value)}
-    mlflow.log_metrics({name: float(value) for name, value in scores.items()}, step=number)
 
 
 def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -208,9 +184,8 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     if skill is not None:
         yield "skill", skill
     groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
-    groups |= {f"volume_{name}": scores for name, scores in figures["by_volume"].items()}
-    groups |= {f"volatility_{name}": scores for name, scores in figures.get("by_volatility", {}).items()}
-    groups |= {f"weight_{name}": weights for name, weights in figures.get("weights", {}).items()}
+    for kind, key in (("volume", "by_volume"), ("volatility", "by_volatility"), ("weight", "weights")):
+        groups |= {f"{kind}_{name}": scores for name, scores in figures.get(key, {}).items()}
     groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity", "pit")}
     for group, values in groups.items():
         yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))

@@ -6,17 +6,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.market_platform import Platform, true_elasticity_demand
+from pipelines.market_platform import Platform, TrueElasticityDemand
 from pricing.config import Config, load_config
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
-from pricing.registry.version import LoadedVersion, load
+from pricing.registry.version import load
 from pricing.runtime.cli import job_options, run_main
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
@@ -28,6 +29,16 @@ HEADER = (
     f"{'policy':<26}{'profit':>12}{'over static':>13}{'(95 % interval)':>20}{'share':>8}{'(95 % interval)':>18}"
     f"{'turns':>8}{'discount':>10}{'changes':>9}{'stock-outs':>12}{'refused':>9}"
 )
+_MARKET = {  # settings of the market that are options
+    "products": "products with a history",
+    "days": "days of history",
+    "seed": "seed of the market",
+    "mean_elasticity": "about the mean own-price elasticity",
+    "endogeneity": "how strongly past prices follow demand; 0: not",
+    "noise": "scales the over-dispersion of demand",
+    "price_points": "prices in the history's price band",
+    "regime_change": "half of the categories change 45 days before the history ends",
+}
 
 
 @dataclass(frozen=True)
@@ -46,19 +57,11 @@ class PolicyEntry:
 def standard_policies(
     market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE
 ) -> dict[str, PolicyEntry]:
-    """Builds the standard policies by name, initialised with the market's history.
-
-    Args:
-        market: The market.
-        config: The platform's configuration.
-        max_move: The largest price move that the market accepts.
-    """
+    """Builds the standard policies by name, initialised with the market's history; it accepts moves to `max_move`."""
     history = market.frame()
     rules = RulePolicy(history)
     blind = Platform(market, config, lambda _: None, frame=history, max_move=max_move)
-    informed = Platform(
-        market, config, lambda panel: true_elasticity_demand(market, panel), frame=history, max_move=max_move
-    )
+    informed = Platform(market, config, partial(TrueElasticityDemand, market), frame=history, max_move=max_move)
     return {
         STATIC: PolicyEntry(static),
         "match competitor": PolicyEntry(match_competitor),
@@ -74,17 +77,6 @@ def standard_policies(
 def oracle_name(market: SimulatedMarket) -> str:
     """Returns the oracle's name, with the reason why it may not be optimal, if any."""
     return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
-
-
-def from_version(market: SimulatedMarket, version: LoadedVersion) -> Platform:
-    """Returns a packed model version as a policy: fixed weights, states advanced at each refresh.
-
-    Raises:
-        VersionError: The version has none of the market's products.
-    """
-    if not set(version.demand.product_ids) & set(market.product_ids):
-        raise VersionError(f"{version.folder}: knows none of this market's products; train it on market.frame()")
-    return Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
 
 
 def run_policies(
@@ -140,28 +132,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _market(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
-    market = simulate(
-        MarketConfig(
-            products=options.products,
-            days=options.days,
-            seed=options.seed,
-            future=options.ahead,
-            mean_elasticity=options.mean_elasticity,
-            endogeneity=options.endogeneity,
-            noise=options.noise,
-            price_points=options.price_points,
-            regime_change=options.regime_change,
-        )
-    )
+    market = simulate(MarketConfig(future=options.ahead, **{name: getattr(options, name) for name in _MARKET}))
     entries = standard_policies(market, config)
     if options.model_version is not None:
-        learnt = from_version(market, load(options.model_version))
+        version = load(options.model_version)
+        if not set(version.demand.product_ids) & set(market.product_ids):
+            raise VersionError(f"{version.folder}: knows none of this market's products")
+        learnt = Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
         entries[PLATFORM] = PolicyEntry(learnt, learnt.refresh)
     runs = run_policies(market, entries, ahead=options.ahead)
     table = scores(runs)
-    print(HEADER)
-    for row in table:
-        print(line(row))
+    print("\n".join([HEADER, *map(line, table)]))
     plot(runs, options.output / "market.png")
     document = {"market": asdict(market.config), "ahead": options.ahead, "scores": [asdict(row) for row in table]}
     (options.output / "market.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -171,22 +152,13 @@ def _market(argv: Sequence[str] | None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("market", "Simulates a market and prints what each pricing policy earns on it.", sales=False)
-    default = MarketConfig()
-    options.add_argument("--products", type=int, default=default.products, help="products with a history")
-    options.add_argument("--days", type=int, default=default.days, help="days of history")
+    for name, meaning in _MARKET.items():
+        default = getattr(MarketConfig(), name)
+        if isinstance(default, bool):
+            options.add_flag(f"--{name}", help=meaning)
+        else:
+            options.add_argument(f"--{name}", type=type(default), default=default, help=meaning)
     options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
-    options.add_argument("--seed", type=int, default=default.seed, help="seed of the market")
-    options.add_argument(
-        "--mean_elasticity", type=float, default=default.mean_elasticity, help="about the mean own-price elasticity"
-    )
-    options.add_argument(
-        "--endogeneity", type=float, default=default.endogeneity, help="how strongly past prices follow demand; 0: not"
-    )
-    options.add_argument("--noise", type=float, default=default.noise, help="scales the over-dispersion of demand")
-    options.add_argument(
-        "--price_points", type=int, default=default.price_points, help="prices in the history's price band"
-    )
-    options.add_flag("--regime_change", help="half of the categories change 45 days before the history ends")
     options.add_argument(
         "--model_version", type=Path, default=None, metavar="DIR", help="a packed version that joins as `platform`"
     )

@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, Strings
+from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
@@ -22,14 +21,11 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
-from pricing.errors import ConfigError
 from simulation.protocol import SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Requests
 
 Learn = Callable[[Panel], Demand | None]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
-
-
 OPTIONAL = ("category", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday", "next_delivery")
 FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
 NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
@@ -40,14 +36,8 @@ ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
-    """Converts a market's morning requests to price requests.
-
-    Args:
-        requests: The market's requests of one day.
-        withhold: Columns among `OPTIONAL` to leave out.
-    """
+    """Converts a market's requests of one morning to price requests, without columns among `OPTIONAL`."""
     today = requests.date.astype("datetime64[D]").item()
-    day = WEEKDAYS[today.weekday()]
     columns = {
         "product_id": requests.product_id,
         "stock": requests.stock,
@@ -63,7 +53,7 @@ def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> lis
         "current_stock" if name == "stock" else name: column for name, column in columns.items() if name not in withhold
     }
     return [
-        PriceRequest(day_of_week=day, date=today, **dict(zip(columns, row, strict=True)))
+        PriceRequest(day_of_week=WEEKDAYS[today.weekday()], date=today, **dict(zip(columns, row, strict=True)))
         for row in zip(*(column.tolist() for column in columns.values()), strict=True)
     ]
 
@@ -102,13 +92,7 @@ class Platform:
             max_move: The largest price move that the market accepts; a smaller one in the configuration wins.
             withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
             pricer: Makes the pricer from each demand model; called as `Pricer` is.
-
-        Raises:
-            ConfigError: `withhold` names a column that is not optional.
         """
-        unknown = sorted(set(withhold) - set(OPTIONAL))
-        if unknown:
-            raise ConfigError(f"cannot withhold {', '.join(unknown)}: the optional columns are {', '.join(OPTIONAL)}")
         self._config, self._learn, self._make = limited(config, max_move=max_move), learn, pricer
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
@@ -143,36 +127,62 @@ def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:
     return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
 
 
-@dataclass(frozen=True)
 class TrueElasticityDemand:
     """Demand model with the market's true elasticities and a simple forecast of everything else.
 
     The level is a trailing mean of price-adjusted sales with a weekly pattern per category, as a shop could compute
-    without a model. So the gap between this policy and the oracle is the cost of uncertainty about the level.
-
-    Attributes:
-        product_ids: (product,) sorted.
-        categories: (category,) sorted.
-        elasticity: (product + category,) own-price elasticities, below 0; a category's is its products' mean.
-        anchor: (product + category,) reference price of `usual`.
-        usual: (product + category,) units on a mean day at the anchor price.
-        now: (product + category,) current level over the usual one.
-        week: (category, weekday) weekday factor, mean 1.
-        category_of: (product + category,) row among the categories.
-        lift: Log lift of an advertised discount, common to all products.
-        state_date: Last day of the history read.
+    without a model. So the gap between this policy and the oracle is the cost of uncertainty about the level. Rows of
+    its arrays are the products and then the categories, whose values are those of their products in the middle.
     """
 
-    product_ids: Strings
-    categories: Strings
-    elasticity: Floats
-    anchor: Floats
-    usual: Floats
-    now: Floats
-    week: Floats
-    category_of: NDArray[np.int64]
-    lift: float
-    state_date: np.datetime64
+    def __init__(self, market: SimulatedMarket, panel: Panel) -> None:
+        """Estimates everything but the elasticities.
+
+        Args:
+            market: Supplies the true elasticities as of the panel's last day.
+            panel: The history so far; may extend beyond the market's own history.
+        """
+        day = int((panel.dates[-1] - market.truth.dates[0]) / np.timedelta64(1, "D"))
+        elasticity = market.truth.elasticity_on(day)[np.searchsorted(market.product_ids, panel.product_ids)]
+        self.product_ids, self._state_date = panel.product_ids, panel.dates[-1]
+        self.categories, group = np.unique(panel.categories, return_inverse=True)
+        anchor = panel.list_price[:, -1].astype(np.float64)
+
+        seen = panel.present & np.isfinite(panel.units_sold)
+        units = np.where(seen, panel.units_sold, 0.0).astype(np.float64)
+        censored = panel.censored & seen
+        with np.errstate(invalid="ignore", divide="ignore"):
+            price_factor = np.exp(elasticity[:, None] * np.log(panel.price / anchor[:, None]))
+            cut = np.clip((1 - panel.price / panel.list_price) / FULL_CUT, 0, 1) * panel.is_promo
+        price_factor = np.where(seen & np.isfinite(price_factor), price_factor, 0.0)
+        cut = np.where(np.isfinite(cut), cut, 0.0)
+        weekday = (panel.dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
+        age = np.arange(units.shape[1])[::-1]
+        fast, slow = 0.5 ** (age / FAST), 0.5 ** (age / SLOW)
+
+        week, lift, told = np.ones((len(self.categories), 7)), 0.0, (cut == 1) & seen & ~censored
+        filled = units
+        for _ in range(ROUNDS):
+            unit_day = price_factor * week[group][:, weekday] * np.exp(lift * cut)  # expected sales at level 1
+            usual = (filled * slow).sum(axis=1) / np.maximum((unit_day * slow).sum(axis=1), 1e-9)
+            expected = usual[:, None] * unit_day
+            filled = np.where(censored, np.maximum(units, expected), units)
+            for row in range(len(self.categories)):
+                for place in range(7):
+                    some = np.ix_(group == row, weekday == place)
+                    week[row, place] *= filled[some].sum() / max(expected[some].sum(), 1e-9)
+                week[row] /= week[row].mean()
+            lift += float(np.log(max(units[told].sum(), 1e-9) / max(expected[told].sum(), 1e-9))) if told.any() else 0.0
+        weight = fast / (1 + expected / DAY_SIZE)
+        now = ((filled * weight).sum(axis=1) + NOW_PRIOR) / ((expected * weight).sum(axis=1) + NOW_PRIOR)
+        members = [group == row for row in range(len(self.categories))]
+        ones = np.ones(len(members))
+        self._week, self._lift = week, lift
+        self._elasticity = np.concatenate([elasticity, [elasticity[one].mean() for one in members]])
+        self._anchor = np.concatenate([anchor, ones])  # reference price of `_usual`
+        self._usual = np.concatenate([usual, [np.median(usual[one]) for one in members]])  # units on a mean day
+        self._now = np.concatenate([now, ones])  # current level over the usual one
+        self._category = np.concatenate([group, np.arange(len(members))])
 
     def curves(self, offers: Offers) -> DemandAt:
         """Returns demand as a function of prices (request, candidate) in currency units."""
@@ -181,22 +191,21 @@ class TrueElasticityDemand:
     def _grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
         known = offers.product >= 0
         row = np.where(known, offers.product, len(self.product_ids) + offers.category)
-        anchor = np.where(known, self.anchor[row], offers.list_price)
+        anchor = np.where(known, self._anchor[row], offers.list_price)
         cut = np.clip((1 - prices / offers.list_price[:, None]) / FULL_CUT, 0, 1)
         answer = np.exp(
-            self.elasticity[row][:, None] * np.log(prices / anchor[:, None])
-            + self.lift * offers.is_promo[:, None] * cut
+            self._elasticity[row][:, None] * np.log(prices / anchor[:, None])
+            + self._lift * offers.is_promo[:, None] * cut
         )
         ahead = np.arange(int(offers.periods.max()))
         date = offers.date.astype("datetime64[D]").astype(np.int64)[:, None] + ahead
-        gap = date - self.state_date.astype("datetime64[D]").astype(np.int64)
-        level = self.usual[row][:, None] * self.now[row][:, None] ** (FADE ** np.maximum(gap, 0))
-        level *= self.week[self.category_of[row][:, None], (date + 3) % 7]
+        gap = date - self._state_date.astype("datetime64[D]").astype(np.int64)
+        level = self._usual[row][:, None] * self._now[row][:, None] ** (FADE ** np.maximum(gap, 0))
+        level *= self._week[self._category[row][:, None], (date + 3) % 7]
         level *= ahead < offers.periods[:, None]
-        until = level.sum(axis=1)
         return DemandGrid(
             first=(level[:, :1] * answer)[:, None, :],
-            until=(until[:, None] * answer)[:, None, :],
+            until=(level.sum(axis=1)[:, None] * answer)[:, None, :],
             first_size=np.full(len(row), 1 / (1 / DAY_SIZE + LEVEL_VARIANCE)),
             until_size=1 / (1 / (DAY_SIZE * offers.periods) + LEVEL_VARIANCE),
             weight=np.ones(1),
@@ -208,66 +217,3 @@ class TrueElasticityDemand:
     def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
         """Returns no lifts: events have no effect here."""
         return ()
-
-
-def true_elasticity_demand(market: SimulatedMarket, panel: Panel) -> TrueElasticityDemand:
-    """Estimates everything but the elasticities from `panel`.
-
-    Args:
-        market: Supplies the true elasticities as of the panel's last day.
-        panel: The history so far; may extend beyond the market's own history.
-    """
-    day = int((panel.dates[-1] - market.truth.dates[0]) / np.timedelta64(1, "D"))
-    where = np.searchsorted(market.product_ids, panel.product_ids)
-    elasticity = market.truth.elasticity_on(day)[where]
-    categories, group = np.unique(panel.categories, return_inverse=True)
-    anchor = panel.list_price[:, -1].astype(np.float64)
-
-    seen = panel.present & np.isfinite(panel.units_sold)
-    units = np.where(seen, panel.units_sold, 0.0).astype(np.float64)
-    censored = panel.censored & seen
-    with np.errstate(invalid="ignore", divide="ignore"):
-        price_factor = np.exp(elasticity[:, None] * np.log(panel.price / anchor[:, None]))
-        cut = np.clip((1 - panel.price / panel.list_price) / FULL_CUT, 0, 1) * panel.is_promo
-    price_factor = np.where(seen & np.isfinite(price_factor), price_factor, 0.0)
-    cut = np.where(np.isfinite(cut), cut, 0.0)
-    weekday = (panel.dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
-    age = np.arange(units.shape[1])[::-1]
-    fast, slow = 0.5 ** (age / FAST), 0.5 ** (age / SLOW)
-
-    week, lift = np.ones((len(categories), 7)), 0.0
-    filled = units
-    for _ in range(ROUNDS):
-        unit_day = price_factor * week[group][:, weekday] * np.exp(lift * cut)  # expected sales at level 1
-        usual = (filled * slow).sum(axis=1) / np.maximum((unit_day * slow).sum(axis=1), 1e-9)
-        expected = usual[:, None] * unit_day
-        filled = np.where(censored, np.maximum(units, expected), units)
-        for row in range(len(categories)):
-            members = group == row
-            ratio = [
-                filled[members][:, weekday == place].sum() / max(expected[members][:, weekday == place].sum(), 1e-9)
-                for place in range(7)
-            ]
-            week[row] *= ratio
-            week[row] /= week[row].mean()
-        told = (cut == 1) & seen & ~censored
-        lift += float(np.log(max(units[told].sum(), 1e-9) / max(expected[told].sum(), 1e-9))) if told.any() else 0.0
-    weight = fast / (1 + expected / DAY_SIZE)
-    now = ((filled * weight).sum(axis=1) + NOW_PRIOR) / ((expected * weight).sum(axis=1) + NOW_PRIOR)
-    by_category = [_middle(group == row, elasticity=elasticity, usual=usual) for row in range(len(categories))]
-    return TrueElasticityDemand(
-        product_ids=panel.product_ids,
-        categories=categories,
-        elasticity=np.concatenate([elasticity, [pair[0] for pair in by_category]]),
-        anchor=np.concatenate([anchor, np.ones(len(categories))]),
-        usual=np.concatenate([usual, [pair[1] for pair in by_category]]),
-        now=np.concatenate([now, np.ones(len(categories))]),
-        week=week,
-        category_of=np.concatenate([group, np.arange(len(categories))]),
-        lift=lift,
-        state_date=panel.dates[-1],
-    )
-
-
-def _middle(members: NDArray[np.bool_], *, elasticity: Floats, usual: Floats) -> tuple[float, float]:
-    return float(elasticity[members].mean()), float(np.median(usual[members]))

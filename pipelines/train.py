@@ -9,21 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
+from numpy.typing import NDArray
 
 from pipelines.calendar import Plans, holiday_calendar, read_plans, with_plans
 from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
-from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
+from pipelines.reports.page import dispensable
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel
@@ -39,10 +40,6 @@ from pricing.runtime.cli import job_options, next_lines, run_main
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
 _BATCH = 1000  # metrics that MLflow takes at once
 
 
@@ -55,38 +52,41 @@ def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]])
     options = _options(argv)
     config = load_config(options.config)
     started = time.monotonic()
+
+    def say(words: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
+
     with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
         plans = read_plans(config.data)  # an invalid plan fails before training
-        _say(started, "reading sales")
+        say("reading sales")
         anchors = sales_anchors(config)
-        loaded = read_checked(
+        panel = read_checked(
             options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
-        )
-        panel = loaded.panel
+        ).panel
         if options.until is not None:
-            panel = _until(panel, options.until)
-        fingerprint = log_data(panel, sales=options.source or options.sales)
-        _say(started, f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s")
-        for note in panel.notes:
-            _say(started, f"note: {note}")
-        say = partial(_say, started)
-        data = describe_data(panel, sales=options.source or options.sales, fingerprint=fingerprint)
-        anchors = version_anchors(anchors, panel)
-        tested = _tested(panel, options.decisions, say=say)
+            if np.datetime64(options.until, "D") < panel.dates[0]:
+                raise HistoryError(f"--until {options.until}: the sales begin on {panel.dates[0]}; give a later day")
+            panel = panel.through(np.datetime64(options.until, "D"))
+            panel = panel.select(np.flatnonzero(panel.present.any(axis=1)))
+        source = options.source or options.sales
+        fingerprint = log_data(panel, sales=source)
+        for words in (f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s", *panel.notes):
+            say(words)
         number, scores = learn(
             panel,
             config,
-            anchors=anchors,
-            data=data,
-            tested=tested,
+            anchors=version_anchors(anchors, panel),
+            data=describe_data(panel, sales=source, fingerprint=fingerprint),
+            tested=_tested(panel, options.decisions, say=say),
             plans=plans,
+            run=run,
             say=say,
         )
         name_run(f"train v{number}")
         set_run_description(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
-        minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\n{scores}\n")
-    print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {minutes} min {seconds} s")
+    seconds = time.monotonic() - started
+    print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {seconds / 60:.0f} min")
     print(next_lines("promote", config=options.config, page=artifact_place(run, "model_card.md")))
     return 0
 
@@ -97,8 +97,9 @@ def _learn(
     *,
     anchors: Anchors,
     data: Mapping[str, object],
-    tested: "NDArray[np.floating] | None",
+    tested: NDArray[np.floating] | None,
     plans: Plans,
+    run: Run,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
     """Backtests, fits and registers; returns the version's number and its scores as text."""
@@ -107,23 +108,16 @@ def _learn(
     from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
 
-    calendar = holiday_calendar(panel, config.data)
-    if panel.dates[-1] >= anchors.since:
-        say(f"prices since {anchors.since} may be the platform's own: only drawn ones among them teach elasticities")
-    evaluated = backtest(panel, config.demand, calendar=calendar, live_since=anchors.since, progress=say)
+    since = anchors.since
+    if panel.dates[-1] >= since:
+        say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
+    common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
+    evaluated = backtest(panel, config.demand, **common)
     frame, figures = described(evaluated.frame, evaluated.figures, panel)
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
-    with _logged_losses():
-        demand = train(
-            panel,
-            config.demand,
-            calendar=calendar,
-            out_of_fold=evaluated.out_of_fold,
-            tested=tested,
-            live_since=anchors.since,
-            progress=say,
-        )
+    with _logged_losses(run):
+        demand = train(panel, config.demand, out_of_fold=evaluated.out_of_fold, tested=tested, **common)
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
     )
@@ -147,7 +141,7 @@ def _learn(
 
 
 @contextmanager
-def _logged_losses() -> Iterator[None]:
+def _logged_losses(run: Run) -> Iterator[None]:
     """Logs the loss at each step of the final network as the metric `training/loss`, also where it fails.
 
     At once: a transaction for each step would take longer than the steps.
@@ -161,13 +155,11 @@ def _logged_losses() -> Iterator[None]:
         ):
             yield
     finally:
-        run = mlflow.active_run()
-        if run is not None:
-            for first in range(0, len(found), _BATCH):
-                MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
+        for first in range(0, len(found), _BATCH):
+            MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> "NDArray[np.floating] | None":
+def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> NDArray[np.floating] | None:
     """(product, period) logs of the factors that experiments drew for prices; None without any. Logs their number.
 
     Raises:
@@ -193,14 +185,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse(argv)
 
 
-def _until(panel: Panel, until: dt.date) -> Panel:
-    day = np.datetime64(until, "D")
-    if day < panel.dates[0]:
-        raise HistoryError(f"--until {until}: the sales begin on {panel.dates[0]}; give a later day")
-    panel = panel.through(day)
-    return panel.select(np.flatnonzero(panel.present.any(axis=1)))
-
-
 def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:
     if config.registry.plots:
         from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
@@ -210,19 +194,11 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) ->
     with dispensable("model_card.md"):
         card = model_card(version, model=config.registry.model_name)
         mlflow.log_text(card, "model_card.md")
-    registry = _registry(config)
+    registry = Registry(config.registry.model_name, uri=tracking_uri())
     number = registry.log_version(version.folder, description=card)
     mlflow.set_tag("version", number)
     registry.set_alias(CHALLENGER, number)
     return number
-
-
-def _registry(config: Config) -> Registry:
-    return Registry(config.registry.model_name, uri=tracking_uri())
-
-
-def _say(started: float, words: str) -> None:
-    print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,57 +1,107 @@
-"""Run a batch of trials of a tuning study, each as a child run in MLflow; started by tune, one process per batch."""
+"""Run trials of a tuning study, each as a child run in MLflow; `tune` starts this as processes, since each fit leaks.
+
+The study lies in a database. Optuna's heartbeat there finds trials whose process is gone, and queues them again.
+"""
 
 import argparse
 import math
 import os
-import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
 from pipelines.quiet import import_tensorflow
-from pipelines.study import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study, running_trial
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
-from pricing.paths import tracking_uri
+from pricing.paths import SQLITE, tracking_uri
 from pricing.runtime.cli import Options, run_main
 from pricing.runtime.mlflow_runs import connect, describe, record_failure
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
 
-BacktestFunction = Callable[..., "Backtest"]
+STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
+DEFAULT = "default"  # attribute of the trial of the settings as they are
+_RETRIES = 2  # settings whose trial was lost three times are not tried again
+_BEATS = 4  # heartbeats within the time after which a trial counts as lost
 
 
-@dataclass(frozen=True)
-class TrialBatch:
-    """Work of one process.
+class StudyError(PricingError):
+    """A tuning study that cannot be opened, belongs to other data, or has no scored trial."""
 
-    Attributes:
-        parent: The tuning run, parent of each trial's run.
-        count: Number of trials to run.
-        budget: Total number of trials of the study.
-        deadline: No trial starts after this time, seconds since 1970.
+
+def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
+    """Opens or creates a study: minimised, TPE sampler, median pruner over the folds so far.
+
+    Args:
+        storage: A database URL.
+        name: The study's name.
+        tuning: Supplies the number of start-up trials of sampler and pruner, and the heartbeat's timeout.
+
+    Raises:
+        StudyError: The storage is unreachable or no database.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with _experimental():
+            return optuna.create_study(
+                study_name=name,
+                storage=RDBStorage(
+                    storage,
+                    engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
+                    heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
+                    grace_period=tuning.silent_seconds,
+                    heartbeat_stale_trial_callback=_lost,
+                ),
+                direction="minimize",
+                # Unseeded: with equal seeds, parallel processes would draw equal trials.
+                sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
+                load_if_exists=True,
+            )
+    except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
+        raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
 
-    parent: str
-    count: int
-    budget: int
-    deadline: float
+
+def begun(study: optuna.Study) -> int:
+    """Counts the started trials, without lost ones that are tried again, once their lost processes are found."""
+    with _experimental():
+        fail_stale_trials(study)
+        trials = study.get_trials(deepcopy=False)
+        again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
+
+
+def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queues a lost trial's settings again, and ends its MLflow run."""
+    with _experimental():
+        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+    if "run_id" in trial.user_attrs:
+        _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Keeps quiet that Optuna's heartbeat is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,103 +111,94 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _trial(argv: Sequence[str] | None) -> int:
     options = _options(argv)
-    config = load_config(options.config)
+    config = load_config(str(options.folder / "config.yaml"))
     connect()
     study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
-    batch = TrialBatch(options.parent, options.count, options.budget, options.deadline)
-    panel = load_panel(options.panel)
+    panel = load_panel(options.folder / "panel")
     import_tensorflow()
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
 
-    run_batch(study, panel, config, batch=batch, score=backtest)
+    seconds = options.deadline - time.time()
+    run_trials(study, panel, config, parent=options.parent, count=options.count, seconds=seconds, score=backtest)
     return 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("python -m pipelines.trial", "Runs a batch of trials of a study; started by tune.")
+    options = Options("python -m pipelines.trial", "Runs trials of a study; started by tune.")
     options.add_argument("--study", required=True, metavar="NAME", help="the study's name")
-    options.add_argument("--panel", required=True, type=Path, metavar="DIR", help="the panel to score on")
-    options.add_argument("--config", required=True, metavar="FILE", help="the configuration that trials depart from")
+    options.add_argument("--folder", required=True, type=Path, metavar="DIR", help="its panel and config.yaml")
     options.add_argument("--parent", required=True, metavar="RUN", help="the tuning run")
     options.add_argument("--count", type=int, default=1, help="trials to run")
-    options.add_argument("--budget", type=int, default=sys.maxsize, help="trials that the study may have")
     options.add_argument("--deadline", type=float, default=math.inf, help="begin none after this time (epoch seconds)")
     return options.parse(argv)
 
 
-def run_batch(study: optuna.Study, panel: Panel, config: Config, *, batch: TrialBatch, score: BacktestFunction) -> None:
-    """Runs trials until the batch, the study's budget or the time is used up.
+def run_trials(
+    study: optuna.Study,
+    panel: Panel,
+    config: Config,
+    *,
+    parent: str,
+    count: int,
+    score: Callable[..., "Backtest"],
+    seconds: float = math.inf,
+) -> None:
+    """Runs trials; settings that cannot be trained fail alone.
 
     Args:
         study: The Optuna study.
         panel: Sales to score on, walk-forward.
         config: Settings that each trial modifies.
-        batch: Number of trials and limits.
+        parent: The tuning run, parent of each trial's.
+        count: Number of trials.
         score: The walk-forward backtest.
+        seconds: Time after which none begins.
 
     Raises:
         RegistryError: The tracking store refuses a child run.
     """
+    client, calendar = MlflowClient(), holiday_calendar(panel, config.data)
+
+    def objective(trial: optuna.Trial) -> float:
+        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
+        demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
+        # By the client: a fluent nested run would end FAILED when the trial is pruned.
+        tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
+        run_id = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags).info.run_id
+        trial.set_user_attr("run_id", run_id)
+        for name, value in (values or {"settings": DEFAULT}).items():
+            client.log_param(run_id, name, value)
+        scores: list[float] = []
+
+        def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
+            scores.append(float(fold["wape"]))
+            so_far = sum(scores) / len(scores)
+            client.log_metric(run_id, "fold/wape", scores[-1], step=len(scores))
+            trial.report(so_far, len(scores))
+            if values and len(scores) < demand.folds and trial.should_prune():
+                raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {demand.folds}")
+
+        try:
+            wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
+            if not math.isfinite(wape):
+                raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
+        except optuna.TrialPruned as pruned:
+            _end(run_id, "KILLED", words=f"pruned: {pruned}")
+            raise
+        except BaseException as error:
+            _end(run_id, "FAILED", words=describe(error))
+            raise
+        client.log_metric(run_id, "wape", wape)
+        _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
+        return wape
+
     try:
-        MlflowClient().get_run(batch.parent)  # fails before a trial starts that could have no run
-        for _ in range(batch.count):
-            if time.time() >= batch.deadline or begun(study) >= batch.budget:
-                return
-            _run(study, panel, config, parent=batch.parent, score=score)
+        experiment = client.get_run(parent).info.experiment_id  # fails before a trial starts that could have no run
+        if seconds > 0:
+            timeout = seconds if math.isfinite(seconds) else None
+            study.optimize(objective, n_trials=count, timeout=timeout, catch=(PricingError,))
     except MlflowException as error:
         raise RegistryError(f"{redact_url(tracking_uri())}: {first_line(error)}") from error
-
-
-def _run(study: optuna.Study, panel: Panel, config: Config, *, parent: str, score: BacktestFunction) -> None:
-    with running_trial(study) as trial:
-        values: dict[str, Any] = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
-        demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
-        child = _Child(parent, number=trial.number, values=values or {"settings": DEFAULT})
-        trial.set_user_attr("run_id", child.run_id)
-        _tried(study, trial, panel=panel, config=config.model_copy(update={"demand": demand}), child=child, score=score)
-
-
-def _tried(
-    study: optuna.Study, trial: optuna.Trial, *, panel: Panel, config: Config, child: "_Child", score: BacktestFunction
-) -> None:
-    """Scores one trial's settings and reports the result to the study and to the trial's MLflow run."""
-    scores: list[float] = []
-
-    def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
-        scores.append(float(fold["wape"]))
-        so_far = sum(scores) / len(scores)
-        child.log("fold/wape", scores[-1], step=len(scores))
-        trial.report(so_far, len(scores))
-        if not trial.user_attrs.get(DEFAULT) and len(scores) < config.demand.folds and trial.should_prune():
-            raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {config.demand.folds}")
-
-    started = time.monotonic()
-    calendar = holiday_calendar(panel, config.data)
-    try:
-        wape = float(score(panel, config.demand, calendar=calendar, on_fold=on_fold).figures["wape"])
-        if not math.isfinite(wape):
-            raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
-        child.log("wape", wape)
-        study.tell(trial, wape)
-        child.end("FINISHED", words=f"WAPE {wape:.4f} in {time.monotonic() - started:.0f} s")
-    except optuna.TrialPruned as pruned:
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        child.end("KILLED", words=f"pruned: {pruned}")
-    except PricingError as error:  # these settings cannot be trained; others may
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        child.end("FAILED", words=str(error))
-    except BaseException as error:
-        # Another process failed this trial after a heartbeat timeout and runs its settings now.
-        lost = isinstance(error, UpdateFinishedTrialError | ValueError) and _ended(study, trial)
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        child.end("FAILED", words="taken for lost, and tried again elsewhere" if lost else describe(error))
-        if not lost:
-            raise
-
-
-def _ended(study: optuna.Study, trial: optuna.Trial) -> bool:
-    found = study.get_trials(deepcopy=False)[trial.number]
-    return found.state.is_finished()
 
 
 def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
@@ -176,38 +217,13 @@ def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
     return values
 
 
-class _Child:
-    """A trial's MLflow run. Uses the client API: a fluent nested run would end FAILED when the trial is pruned."""
-
-    def __init__(self, parent: str, *, number: int, values: Mapping[str, Any]) -> None:
-        self._client = MlflowClient()
-        self._label = f"trial {number}"
-        experiment = self._client.get_run(parent).info.experiment_id
-        tags = {
-            MLFLOW_PARENT_RUN_ID: parent,
-            MLFLOW_RUN_NAME: self._label,
-            "job": "trial",
-            "host": socket.gethostname(),
-            "pid": str(os.getpid()),
-        }
-        self.run_id = str(self._client.create_run(experiment, run_name=self._label, tags=tags).info.run_id)
-        params = [Param(name, str(value)) for name, value in values.items()]
-        self._client.log_batch(self.run_id, params=params, tags=[RunTag("trial", str(number))])
-
-    def log(self, name: str, value: float, *, step: int = 0) -> None:
-        self._client.log_batch(self.run_id, metrics=[Metric(name, value, int(time.time() * 1000), step)])
-
-    def end(self, status: str, *, words: str) -> None:
-        print(f"{self._label}: {words}", flush=True)
-        try:
-            if status == "FAILED":
-                record_failure(self.run_id, words)
-            else:
-                self._client.set_tag(self.run_id, "verdict", words)
-                self._client.set_tag(self.run_id, MLFLOW_RUN_NOTE, words)
-            self._client.set_terminated(self.run_id, status)
-        except MlflowException as error:
-            print(f"{self._label}: its run could not be ended: {first_line(error)}", file=sys.stderr)
+def _end(run_id: str, status: str, *, words: str) -> None:
+    print(words, flush=True)
+    if status == "FAILED":
+        record_failure(run_id, words)
+    else:
+        MlflowClient().set_tag(run_id, "verdict", words)
+    MlflowClient().set_terminated(run_id, status)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write a training run's artifacts: plots, the sensitivity analysis, explanations. One that fails is left out."""
 
-import io
+import base64
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +9,9 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.reports import dispensable
-from pipelines.reports.forecast_plots import FORECAST_PLOTS
-from pipelines.reports.price_plots import PRICE_PLOTS
+from pipelines.reports.page import dispensable
+from pipelines.reports.plots import FORECAST_PLOTS, PRICE_PLOTS, png, shap_plots
 from pipelines.reports.sensitivity import analyse, sensitivity_page
-from pipelines.reports.shap_plots import shap_plots
 from pricing.registry.version import LoadedVersion
 
 
@@ -42,23 +40,18 @@ def write_artifacts(
     tables.mkdir()
     for name, draw in forecast_plots.items():
         with dispensable(f"plots/{name}.png"):
-            (plots / f"{name}.png").write_bytes(_png(draw(frame)))
+            (plots / f"{name}.png").write_bytes(png(draw(frame)))
     with dispensable("sensitivity/"):
-        found, curves = analyse(version), {}
+        found, drawn = analyse(version), {}
         for name, draw_prices in PRICE_PLOTS.items():
             with dispensable(f"plots/{name}.png"):
-                curves[name] = _png(draw_prices(found))
-                (plots / f"{name}.png").write_bytes(curves[name])
+                image = png(draw_prices(found))
+                (plots / f"{name}.png").write_bytes(image)
+                drawn[name.replace("_", " ")] = base64.b64encode(image).decode()
         for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
-        (tables / "sensitivity.html").write_text(sensitivity_page(found, curves, title=title), encoding="utf-8")
+        (tables / "sensitivity.html").write_text(sensitivity_page(found, drawn, title=title), encoding="utf-8")
     with dispensable("plots/shap_*.png"):
         for name, image in shap_plots(version):
             (plots / f"{name}.png").write_bytes(image)
-
-
-def _png(figure: Figure) -> bytes:
-    written = io.BytesIO()
-    figure.savefig(written, format="png")
-    return written.getvalue()

@@ -11,7 +11,6 @@ from mlflow import MlflowClient
 
 from monitoring import __main__ as monitoring
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
-from pipelines.study import open_study
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
@@ -125,11 +124,11 @@ def test_an_unknown_version_or_alias_is_named_and_nothing_moves(
 
 
 def test_a_search_whose_storage_does_not_answer_is_refused_without_its_password(
-    registry: Registry, capsys: pytest.CaptureFixture[str]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--config", "tiny.yaml", "--sales", "sales.csv", "--storage", DEAD_DATABASE)
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", DEAD_DATABASE)
 
-    line = refused(tune, *words, capsys=capsys)
+    line = refused(tune, "--config", "tiny.yaml", "--sales", "sales.csv", capsys=capsys)
 
     assert "tuning storage postgresql+psycopg2://me:***@127.0.0.1:9/x cannot be opened" in line
     assert registry.aliases() == {"champion": "1"}
@@ -147,11 +146,13 @@ def test_trials_of_an_unknown_run_begin_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert etl.main(["--sales", "sales.csv", "--output", "panel"]) == 0
-    monkeypatch.setenv("PRICING_TUNING_STORAGE", str(tmp_path / "journal.log"))
-    words = ("--study", "s", "--panel", "panel", "--config", "tiny.yaml", "--parent", "1" * 32)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", storage)
+    Path("config.yaml").write_bytes(Path("tiny.yaml").read_bytes())
+    words = ("--study", "s", "--folder", ".", "--parent", "1" * 32)
 
     assert "1" * 32 in refused(trial, *words, capsys=capsys)
-    study = open_study(str(tmp_path / "journal.log"), name="s", tuning=trial.load_config("tiny.yaml").tuning)
+    study = trial.open_study(storage, name="s", tuning=trial.load_config("tiny.yaml").tuning)
     assert len(study.trials) == 0
 
 

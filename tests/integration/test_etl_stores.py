@@ -17,7 +17,7 @@ import pytest
 
 from etl.extract import extract
 from etl.settings import TableSettings
-from pipelines.demo_database import ShopDatabase, shop_database
+from pipelines.demo_shop import Shop, running_shop
 from pricing.data.etl_output import read_etl_rows
 from pricing.data.source import read_sales
 from pricing.errors import SourceError
@@ -31,10 +31,10 @@ NOW = dt.datetime(2026, 11, 27, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[ShopDatabase]:
+def shop() -> Iterator[Shop]:
     rows = simulate(MarketConfig(products=5, days=60, seed=3)).frame()
     tables = shop_tables(rows, zone=ZoneInfo("Europe/Berlin"), rng=np.random.default_rng(3))
-    with warnings.catch_warnings(), shop_database(tables) as database:
+    with warnings.catch_warnings(), running_shop(tables) as database:
         yield database
 
 
@@ -57,7 +57,7 @@ def tables(url: str) -> dict[str, object]:
     }
 
 
-def test_a_night_reads_of_postgresql_what_is_recent_and_restores_the_days(shop: ShopDatabase) -> None:
+def test_a_night_reads_of_postgresql_what_is_recent_and_restores_the_days(shop: Shop) -> None:
     days = pd.to_datetime(shop.tables.order_lines["ordered_at"], utc=True).dt.tz_localize(None)
     first, last = (day.to_numpy().astype("datetime64[D]") for day in (days.min(), days.max()))
     shop.record(first, last - 5)
@@ -74,7 +74,7 @@ def test_a_night_reads_of_postgresql_what_is_recent_and_restores_the_days(shop: 
     assert found["stock"].notna().mean() > 0.9
 
 
-def test_the_query_to_copy_makes_a_finished_table(shop: ShopDatabase) -> None:
+def test_the_query_to_copy_makes_a_finished_table(shop: Shop) -> None:
     (query,) = re.findall(r"```sql\nCREATE VIEW sales AS\n(.*?)```", DATA_PAGE.read_text(encoding="utf-8"), re.DOTALL)
     with closing(psycopg2.connect(shop.owner)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW products AS SELECT DISTINCT ON (sku) *, shelf_price AS price FROM product_master")
@@ -95,12 +95,12 @@ def test_the_query_to_copy_makes_a_finished_table(shop: ShopDatabase) -> None:
         "WITH x AS (DELETE FROM promotions RETURNING *) SELECT * FROM x",
     ],
 )
-def test_what_is_not_there_or_would_write_is_refused(shop: ShopDatabase, what: str) -> None:
+def test_what_is_not_there_or_would_write_is_refused(shop: Shop, what: str) -> None:
     with pytest.raises(SourceError):
         etl_run({"order_lines": {"location": f"{shop.owner}#{what}"}})
 
 
-def test_a_statement_that_takes_too_long_is_ended(shop: ShopDatabase) -> None:
+def test_a_statement_that_takes_too_long_is_ended(shop: Shop) -> None:
     given = TableSettings(
         location=f"{shop.url}#SELECT now() AS time, 'tea' AS product_id, 1 AS quantity FROM pg_sleep(60)"
     )

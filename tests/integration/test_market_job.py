@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.market import main, oracle_name, standard_policies
-from pipelines.market_platform import OPTIONAL, Platform, limited, true_elasticity_demand
+from pipelines.market_platform import OPTIONAL, Platform, TrueElasticityDemand, limited
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
@@ -18,7 +18,6 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
-from pricing.errors import ConfigError
 from simulation.foreign import simulate_foreign
 from simulation.foreign_config import ForeignConfig
 from simulation.market import MarketConfig, simulate
@@ -55,7 +54,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
 
     def learn(panel):  # type: ignore[no-untyped-def]
         last_days.append(panel.dates[-1])
-        return true_elasticity_demand(market, panel)
+        return TrueElasticityDemand(market, panel)
 
     platform = Platform(market, load_config(), learn)
     run = roll_forward(market, platform, days=30, refresh=platform.refresh, every=14)
@@ -96,13 +95,6 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
     assert len(seen) == 2
 
 
-def test_a_column_that_no_shop_can_lack_is_not_withheld() -> None:
-    market = simulate(MarketConfig(products=4, days=60, future=10, seed=1))
-
-    with pytest.raises(ConfigError, match="cannot withhold price"):
-        Platform(market, load_config(), lambda _: None, withhold=("price",))
-
-
 @pytest.mark.parametrize("own", [None, 0.02, 0.5])
 def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(own: float | None) -> None:
     config = load_config()
@@ -137,7 +129,7 @@ def test_an_oracle_that_is_no_bound_is_named_so() -> None:
 def test_injected_elasticities_are_those_of_the_truth() -> None:
     market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
     panel = build_panel(market.frame(), load_config().data)
-    demand = true_elasticity_demand(market, panel)
+    demand = TrueElasticityDemand(market, panel)
     many = len(demand.product_ids)
     list_price = panel.list_price[:, -1].astype(np.float64)
     prices = list_price[:, None] * np.array([1.0, 1.01])

@@ -33,6 +33,7 @@ ENTRIES = (
     "experiment",
     "nightly",
     "price",
+    "market",
 )
 PLOTS = (
     *("forecast_fans", "calibration", "error_by_step", "error_by_class"),
@@ -178,6 +179,22 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}
     assert "How good the forecast is" in here.client.get_model_version("pricing", "1").description
+
+
+@pytest.mark.slow
+def test_mlflow_run_tunes_and_compares_policies_on_a_market(here: JobFolder) -> None:
+    sales, settings = write_sales(here.folder / "sales.csv", moves=False), write_config(here.folder / "tiny.yaml")
+
+    tuned = _mlflow_run(here, str(ROOT), "-e", "tune", *_given(sales=sales, config=settings, trials=1))
+    small = _given(products=4, days=60, ahead=5, output=here.folder / "market")
+    played = _mlflow_run(here, str(ROOT), "-e", "market", *small)
+
+    assert (tuned.returncode, played.returncode) == (0, 0), tuned.stderr + played.stderr
+    assert [run.info.status for run in here.runs(job="tune") + here.runs(job="trial")] == ["FINISHED"] * 2
+    (market,) = here.runs(**{"mlflow.project.entryPoint": "market"})
+    assert market.info.status == "FINISHED"
+    assert (here.folder / "market" / "market.json").is_file()
+    assert here.aliases() == {"challenger": "1"}
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines.reports.artifacts import write_artifacts
-from pipelines.reports.forecast_plots import FANS, FORECAST_PLOTS, draw_fans
-from pipelines.reports.price_plots import CATEGORIES, PRICE_PLOTS, PRODUCTS
+from pipelines.reports.plots import CATEGORIES, FANS, FORECAST_PLOTS, PRICE_PLOTS, PRODUCTS, draw_fans
 from pipelines.reports.sensitivity import Sensitivity, analyse
 from tests.kit.versions import loaded_version
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipelines.reports.plots import SAMPLE, as_shap, load_shap, sample_requests, shap_plots
 from pipelines.reports.sensitivity import analyse
-from pipelines.reports.shap_plots import SAMPLE, as_shap, load_shap, sample_requests, shap_plots
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.explanation import explain

@@ -1,7 +1,10 @@
+"""Trials of a study as child runs, the search that survives failures and kills, and the challenger at its end."""
+
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +16,17 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from pipelines.study import DEFAULT, StudyError, open_study, retry_lost_trials
-from pipelines.trial import TrialBatch, run_batch
+from pipelines.trial import DEFAULT, StudyError, begun, open_study, run_trials
 from pipelines.tune import without_newest_fold
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel
 from pricing.errors import HistoryError
-from tests.kit.mlflow_jobs import JobFolder, place, write_config, write_sales
+from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config, write_sales
+from tests.kit.servers import postgres
 from tests.kit.versions import shared_panel
+
+SILENT = 4  # seconds after which a trial counts as lost
 
 
 @pytest.fixture
@@ -37,11 +42,16 @@ def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(write_config(tmp_path_factory.mktemp("config") / "tiny.yaml"))
+    tiny = load_config(write_config(tmp_path_factory.mktemp("config") / "tiny.yaml"))
+    return tiny.model_copy(update={"tuning": tiny.tuning.model_copy(update={"silent_seconds": SILENT})})
+
+
+def _storage(here: JobFolder) -> str:
+    return f"sqlite:///{here.folder / 'study.db'}"
 
 
 def _study(here: JobFolder, config: Config, *, default: bool = True) -> optuna.Study:
-    study = open_study(str(here.folder / "journal.log"), name="s", tuning=config.tuning)
+    study = open_study(_storage(here), name="s", tuning=config.tuning)
     if default:
         study.enqueue_trial({}, user_attrs={DEFAULT: True})
     return study
@@ -64,9 +74,8 @@ def _score(*wapes: list[float]) -> Any:
     return score
 
 
-def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int) -> None:
-    batch = TrialBatch(parent, count=count, budget=99, deadline=float("inf"))
-    run_batch(study, shared_panel(), config, batch=batch, score=score)
+def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int, **more: float) -> None:
+    run_trials(study, shared_panel(), config, parent=parent, count=count, score=score, **more)
 
 
 def _children(here: JobFolder, parent: str) -> list[Run]:
@@ -134,78 +143,90 @@ def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: JobFolde
     assert run.data.tags["failure"] == "interrupted (SIGINT)"
 
 
-def test_no_trial_begins_beyond_the_budget_or_the_deadline(here: JobFolder, config: Config) -> None:
+def test_no_trial_begins_after_its_time(here: JobFolder, config: Config) -> None:
+    study = _study(here, config)
+
+    _run(study, config, _score([0.4, 0.4]), parent=_parent(here), count=1, seconds=0.0)
+
+    assert begun(study) == 0
+
+
+WORKER = """
+    import os, sys, time
+    from pipelines.trial import open_study, run_trials
+    from pricing.config import load_config
+    from types import SimpleNamespace
+    from tests.kit.versions import shared_panel
+    storage, config, parent, count = sys.argv[1:]
+    config = load_config(config)
+    study = open_study(storage, name="s", tuning=config.tuning.model_copy(update={"silent_seconds": 4}))
+    def score(panel, demand, *, calendar, on_fold):
+        if count == "die":
+            os._exit(9)
+        time.sleep(0.5)
+        return SimpleNamespace(figures={"wape": 0.4})
+    run_trials(study, shared_panel(), config, parent=parent, count=3, score=score)
+"""
+
+
+def _worker(storage: str, here: JobFolder, parent: str, *, dies: bool = False) -> "subprocess.Popen[bytes]":
+    settings = write_config(here.folder / "tiny.yaml")
+    words = [storage, str(settings), parent, "die" if dies else "live"]
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), *words], cwd=ROOT)
+
+
+def test_a_killed_trial_is_ended_in_mlflow_and_tried_again_and_costs_no_budget(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
-    score = _score(*[[0.4, 0.4]] * 9)
+    assert _worker(_storage(here), here, parent, dies=True).wait(60) == 9
+    assert (begun(study), study.trials[0].state) == (1, TrialState.RUNNING), "it may be alive"
 
-    run_batch(study, shared_panel(), config, batch=TrialBatch(parent, 9, budget=2, deadline=float("inf")), score=score)
-    run_batch(study, shared_panel(), config, batch=TrialBatch(parent, 9, budget=9, deadline=0.0), score=score)
+    time.sleep(SILENT + 1)
+    assert begun(study) == 0
+    _run(study, config, _score([0.4, 0.4]), parent=parent, count=1)
 
-    assert len(study.trials) == 2
-
-
-def test_a_study_goes_on_where_it_was_left(here: JobFolder, config: Config) -> None:
-    parent = _parent(here)
-    _run(_study(here, config), config, _score([0.4, 0.4]), parent=parent, count=1)
-
-    again = _study(here, config, default=False)
-    _run(again, config, _score([0.3, 0.3]), parent=parent, count=1)
-
-    assert [trial.value for trial in again.trials] == pytest.approx([0.4, 0.3])
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[1].user_attrs[DEFAULT] is True
+    assert [run.info.status for run in _children(here, parent)] == ["FAILED", "FINISHED"]
+    assert begun(study) == 1
 
 
 @pytest.mark.slow
+def test_settings_that_took_several_processes_down_are_left_alone(here: JobFolder, config: Config) -> None:
+    study, parent = _study(here, config), _parent(here)
+
+    for _ in range(3):
+        assert _worker(_storage(here), here, parent, dies=True).wait(60) == 9
+        time.sleep(SILENT + 1)
+
+    assert begun(study) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
+
+
+@pytest.mark.slow
+def test_two_machines_share_one_study_on_postgresql(here: JobFolder, config: Config) -> None:
+    parent = _parent(here)
+    with postgres() as url:
+        study = open_study(url, name="s", tuning=config.tuning)
+        working = [_worker(url, here, parent) for _ in range(2)]
+        assert [process.wait(120) for process in working] == [0, 0]
+        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 6
+    assert {run.info.status for run in here.runs(**{"mlflow.parentRunId": parent})} == {"FINISHED"}
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_machines_whose_processes_have_equal_numbers_draw_different_trials(
     here: JobFolder, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)  # as in containers
 
     drawn = [
-        open_study(str(here.folder / machine), name="s", tuning=config.tuning).ask().suggest_float("rate", 0, 1)
+        open_study(f"sqlite:///{here.folder / machine}", name="s", tuning=config.tuning)
+        .ask()
+        .suggest_float("rate", 0, 1)
         for machine in ("one", "other")
     ]
 
     assert drawn[0] != drawn[1]
-
-
-def test_a_trial_that_a_crash_cut_off_is_ended_and_its_settings_are_tried_again(
-    here: JobFolder, config: Config
-) -> None:
-    study, parent = _study(here, config), _parent(here)
-    code = f"""
-    import os, sys
-    from pipelines.study import open_study
-    from pipelines.trial import TrialBatch, run_batch
-    from pricing.config import load_config
-    from tests.kit.versions import shared_panel
-    config = load_config({str(here.folder / "tiny.yaml")!r})
-    study = open_study({str(here.folder / "journal.log")!r}, name="s", tuning=config.tuning)
-    def score(*_, **__):
-        os._exit(9)
-    run_batch(study, shared_panel(), config, batch=TrialBatch({parent!r}, 1, 9, float("inf")), score=score)
-    """
-    write_config(here.folder / "tiny.yaml")
-    root = Path(__file__).parents[2]
-    crashed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=False)
-    assert crashed.returncode == 9
-    assert study.trials[0].state is TrialState.RUNNING
-
-    retry_lost_trials(study)
-    _run(study, config, _score([0.4, 0.4]), parent=parent, count=1)
-
-    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
-    assert study.trials[1].user_attrs[DEFAULT] is True
-
-
-def test_a_running_trial_of_a_live_process_is_left_alone(here: JobFolder, config: Config) -> None:
-    study = _study(here, config, default=False)
-    trial = study.ask()
-    trial.set_user_attr("host", os.uname().nodename)
-    trial.set_user_attr("pid", os.getppid())
-
-    retry_lost_trials(study)
-
-    assert study.trials[0].state is TrialState.RUNNING
 
 
 def test_a_storage_that_is_none_is_refused_without_its_password(config: Config) -> None:
@@ -259,30 +280,15 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobF
     assert len(here.runs(job="trial")) == 3
     assert here.aliases() == {"challenger": "1"}
     artifacts = {entry.path for entry in here.client.list_artifacts(tune.info.run_id)}
-    assert {"best.yaml", "plots", "trials.csv"} <= artifacts
+    assert {"best.yaml", "trials.csv"} <= artifacts
     assert not any(f"{word}" in done.err for word in ("Traceback", "Warning"))
 
     assert here.client.list_artifacts(train.info.run_id, "plots") == [], "registry.plots is false"
 
-    again = here.run("pipelines.tune", *words[:-4], "--trials", "3")
+    again = here.run("pipelines.tune", *words)
 
     assert again.code == 0, again.err
     assert "3 of 3 trials" in again.out
     assert f"concluded by {os.uname().nodename} (run {tune.info.run_id}): " in again.out
     assert "; version 1" in again.out
     assert (len(here.runs(job="trial")), len(here.runs(job="train"))) == (3, 1)
-
-
-@pytest.mark.slow
-def test_a_study_of_other_sales_is_refused_by_name(here: JobFolder, config: Config) -> None:
-    settings = write_config(here.folder / "tiny.yaml")
-    other = write_sales(here.folder / "other.csv", products=4, days=115)
-    study = open_study(str(here.home / "tuning" / "mine" / "journal.log"), name="mine", tuning=config.tuning)
-    study.set_user_attr("data", "another fingerprint")
-
-    done = here.run("pipelines.tune", "--sales", str(other), "--config", str(settings), "--study", "mine")
-
-    assert done.code == 2
-    assert "study mine was begun on other sales" in done.err
-    (run,) = here.runs(job="tune")
-    assert run.info.status == "FAILED"

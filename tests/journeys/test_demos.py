@@ -22,5 +22,6 @@ def test_a_demo_ends_with_prices_and_a_model_to_serve(tmp_path: Path, options: s
     printed = person.runs(f"make demo {options}")
 
     assert len(PRICE.findall(printed)) == 3
+    assert (" over holding list prices" in printed) == (options == "DATA=market")  # where what a price earns is known
     with person.serving(f"make serve-demo {options}") as service:
         service.wait_for()

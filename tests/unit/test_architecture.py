@@ -52,8 +52,8 @@ DOORS = {
         *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
         "deploy.mlflow_server",  # runs in MLflow's image
     ),
-    "optuna": ("pipelines.tune", "pipelines.trial", "pipelines.study"),
-    "shap": ("pipelines.reports.shap_plots",),
+    "optuna": ("pipelines.tune", "pipelines.trial"),
+    "shap": ("pipelines.reports.plots",),
     "flask": ("serving.",),
     "granian": ("serving.__main__",),
     "boto3": ("pricing.runtime.aws", "pricing.objects"),

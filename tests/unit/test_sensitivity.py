@@ -1,6 +1,5 @@
-"""One demand curve a product: against the table node by node, and as the page shows it."""
+"""One demand curve a product beside the decision: as the service answers, and as the page shows it."""
 
-import datetime as dt
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -8,7 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pipelines.reports.sensitivity import PASS, Sensitivity, analyse, price_levels, sensitivity_page, spread_over
+from pipelines.reports.sensitivity import Sensitivity, analyse, price_levels, sensitivity_page
+from pricing.decision.reasons import REASONS
 from pricing.decision.request import PriceRequest
 from serving.routes.catalogue import elasticity_of
 from tests.kit.versions import loaded_version
@@ -21,17 +21,29 @@ def found() -> Sensitivity:
     return analyse(loaded_version())
 
 
-def test_a_curve_is_what_the_pricer_expects_on_the_ordinary_days_of_the_next_week() -> None:
+def test_a_curve_and_a_decision_are_what_the_pricer_answers_for_the_next_ordinary_day() -> None:
     pricer, state = loaded_version().pricer(version="7"), loaded_version().demand.state_date
-    days = [state + dt.timedelta(ahead) for ahead in range(1, 8)]
-    ordinary = [day for day in days if day.weekday() < 5]
+    assert (found().day - state).days in (1, 2, 3)
+    assert found().day.weekday() < 5
 
     for row in found().products.iloc[::7].itertuples():
-        asked = [PriceRequest(product_id=row.product_id, current_stock=None, date=day) for day in ordinary]
-        units = pricer.demand_at(asked, [row.price] * 5, today=state)
+        asked = PriceRequest(product_id=row.product_id, date=found().day, is_promo=False)
+        assert [row.units] == pytest.approx(pricer.demand_at([asked], [row.price], today=state))
+    for row in found().summary.itertuples():
+        (decision,) = pricer.price([PriceRequest(product_id=row.product_id, date=found().day)], today=state)
+        assert row.decided == decision.recommended_price
+        assert row.decision.startswith("kept") == (decision.recommended_price == pytest.approx(row.price))
+        assert all(REASONS[reason] in row.decision for reason in decision.reasons)
 
-        assert row.units == pytest.approx(np.mean(units), rel=1e-5)
-        assert row.units_low < row.units < row.units_high
+
+def test_a_price_that_the_service_keeps_is_not_shown_as_one_to_move() -> None:
+    held = replace(loaded_version(), meta={**loaded_version().meta, "holds_only": True})
+
+    summary = analyse(held).summary
+
+    kept = summary["decided"] == summary["price"]
+    assert kept.any()
+    assert summary.loc[kept, "decision"].str.contains(REASONS["elasticity_unidentified"], regex=False).all()
 
 
 def test_every_product_has_one_row_a_price_level_and_sells_less_where_it_is_dearer() -> None:
@@ -63,7 +75,7 @@ def test_the_summary_has_the_elasticity_of_the_service_and_the_curve_at_list_pri
     assert shown == [[one.elasticity, one.low, one.high] for one in served]
     assert summary["grade"].tolist() == [one.grade for one in served]
     assert summary["price"].tolist() == loaded_version().facts.price.tolist()
-    for name in ("units", "units_low", "units_high", "profit"):
+    for name in ("units", "profit"):
         assert summary[name].tolist() == listed[name].tolist()
 
 
@@ -77,25 +89,6 @@ def test_a_price_counts_as_seen_between_those_ever_charged() -> None:
     assert 0 < products["seen"].mean() < 1
 
 
-def test_products_beyond_one_pass_and_those_the_table_does_not_know_have_curves_too() -> None:
-    facts = loaded_version().facts
-    many = PASS // PRODUCTS + 1
-    ids = np.array([f"{name}-{copy}" for copy in range(many) for name in facts.product_ids.tolist()])
-    columns = {
-        name: np.concatenate([column] * many)
-        for name, column in vars(facts).items()
-        if isinstance(column, np.ndarray) and len(column) == PRODUCTS
-    }
-    strangers = replace(facts, **{**columns, "product_ids": ids, "categories": np.full(len(ids), "")})
-
-    table = analyse(replace(loaded_version(), facts=strangers))
-
-    assert set(table.summary["source"]) == {"category"}
-    assert set(table.summary["category"]) == {"unknown"}
-    units = table.products["units"].to_numpy().reshape(many, -1)
-    assert units == pytest.approx(np.tile(units[0], (many, 1)))
-
-
 @pytest.mark.parametrize("band", [(0.7, 1.35), (0.5, 1.0), (1.0, 1.2), (0.9, 1.1), (1.0, 1.0), (0.71, 1.33)])
 def test_price_levels_rise_from_end_to_end_and_hold_list_price(band: tuple[float, float]) -> None:
     levels = price_levels(band)
@@ -103,13 +96,6 @@ def test_price_levels_rise_from_end_to_end_and_hold_list_price(band: tuple[float
     assert (levels[0], levels[-1]) == band
     assert (np.diff(levels) > 0.01).all()
     assert np.isclose(levels, 1.0).sum() == 1
-
-
-def test_a_sample_holds_the_largest_and_the_smallest_and_no_more_than_asked() -> None:
-    size = np.array([5.0, np.nan, 9.0, 1.0, 7.0])
-
-    assert spread_over(size, count=2).tolist() == [2, 1]
-    assert spread_over(size, count=99).tolist() == [2, 4, 0, 3, 1]
 
 
 class Text(HTMLParser):
@@ -132,7 +118,7 @@ def test_the_page_draws_one_curve_a_product_and_takes_no_name_for_markup() -> No
     evil = "</td><script>alert(1)</script>"
     tables = [frame.assign(product_id=evil + frame["product_id"]) for frame in (found().summary, found().products)]
 
-    page = sensitivity_page(Sensitivity(*tables), {"plot_of_it": b"png"}, title=evil)
+    page = sensitivity_page(Sensitivity(*tables, found().day), {"plot of it": "cG5n"}, title=evil)
 
     text = Text()
     text.feed(page)
