@@ -44,7 +44,7 @@ def call_person(verdicts: Sequence[Verdict]) -> None:
 
 
 def needs_person(tags: Mapping[str, str]) -> bool:
-    """Whether a promotion, by its run's tags, was refused for what a person must look at."""
+    """Tells that a promotion, by its run's tags, was refused for what a person must look at."""
     return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 
@@ -91,11 +91,7 @@ def production(config: Config) -> Iterator[ProductionAccess]:
     """
     registry = Registry(config.registry.model_name, uri=connect())
     pricing_home().mkdir(parents=True, exist_ok=True)
-    audit = Audit(database_url())
-    try:
-        yield ProductionAccess(registry, audit, actor())
-    finally:
-        audit.close()
+    yield ProductionAccess(registry, Audit(database_url()), actor())
 
 
 def anchors_in_force(registry: Registry) -> Anchors | None:

@@ -232,7 +232,7 @@ class Follower:
         loaded, settings = load(folder), self._settings
         if loaded.meta["checksum"] != version.checksum:
             raise VersionError(f"{folder}: is another version than the pointer names")
-        requests = loaded.verify().requests
+        requests = len(loaded.verify())
         config = served_config(loaded.config, settings.file, name=version.number)
         for line in config.lines(version.number, file=settings.file.path):
             _log.warning("%s", line)

@@ -19,7 +19,6 @@ from pricing.registry.version import (
     LoadedVersion,
     elasticity_knowledge,
     shares_by_grade,
-    shown_elasticities,
     unit_shares,
 )
 
@@ -142,7 +141,8 @@ def _calibration(figures: Mapping[str, Any]) -> str:
 
 def _price(version: LoadedVersion) -> str:
     every = np.arange(len(version.demand.product_ids))
-    elasticity, low, high = shown_elasticities(version.demand, every).values()
+    known = elasticity_knowledge(version.demand, every, holds_only=version.holds_only)
+    elasticity, low, high = (known[f"elasticity{end}"] for end in ("", "_low", "_high"))
     competitor = competitor_words(pd.DataFrame(competitor_columns(version.demand, every)))
     rows = ["| category | products | median elasticity | median 80 % interval |", "|---|---|---|---|"]
     for name in sorted(set(version.facts.categories.tolist())):

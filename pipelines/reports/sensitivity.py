@@ -17,7 +17,7 @@ from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.curve import SOURCES, Offers
 from pricing.demand.table import DemandTable
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor, shown_elasticities
+from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor
 
 STEP = 0.05  # distance of price levels, as a fraction of list price
 LEVEL = 0.80  # of all intervals
@@ -33,7 +33,7 @@ class Sensitivity:
 
     Attributes:
         summary: One row per product: its elasticity with its interval, as it is shown everywhere
-            (`registry.version.shown_elasticities`), today's price, units and profit at list price, whether they come
+            (`registry.version.elasticity_knowledge`), today's price, units and profit at list price, whether they come
             from the product's own history or its category's, the elasticity's grade, why the price stays, and what the
             competitor's price does to demand, NaN where that is unknown; where products share elasticities, whose and
             by how many.
@@ -65,7 +65,6 @@ def analyse(version: LoadedVersion) -> Sensitivity:
         "profit": profit,
     }
     listed = int(np.searchsorted(ratios, 1.0 - 1e-9))
-    shown = shown_elasticities(demand, row).values()
     summary = {
         "product_id": facts.product_ids,
         "category": names,
@@ -75,7 +74,6 @@ def analyse(version: LoadedVersion) -> Sensitivity:
         "price": facts.price,
         "list_price": facts.list_price,
         "unit_cost": facts.unit_cost,
-        **{f"elasticity{end}": values for end, values in zip(("", "_low", "_high"), shown, strict=True)},
         **competitor_columns(demand, row),
         **{name: values[:, listed] for name, values in units.items()},
         "tax_rate": facts.tax_rates(),

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -37,7 +36,7 @@ _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
     "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
-_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
+_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library", "checksum")
 _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticities
 
 
@@ -57,9 +56,9 @@ class RegisteredVersion:
         return self.tags.get("weights", "")
 
     @property
-    def holds_only(self) -> bool:
-        """Whether its tags say that it keeps every price, but for stock and guardrails."""
-        return self.tags.get("holds_only") == "true"
+    def checksum(self) -> str:
+        """The checksum of its header, which lists those of its files; empty as `weights`."""
+        return self.tags.get("checksum", "")
 
 
 class _MissingError(RegistryError):
@@ -209,24 +208,17 @@ class Registry:
         """
         to, entry = Path(to), self.find(reference)
         with files.appearing(to) as partial:
-            found = self._fetch(entry.number, ARTIFACT, to=partial)
+            with self._translated_errors():
+                where = self._client.get_model_version_download_uri(self.model_name, entry.number)
+                uri, place = (
+                    f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
+                    {"tracking_uri": self.uri, "registry_uri": self.uri},
+                )
+                found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(partial), **place))
             for path in found.iterdir():
                 path.rename(partial / path.name)
             found.rmdir()
         return to
-
-    def header(self, number: str) -> dict[str, Any]:
-        """Fetches the header of a version alone, `version.json`, which tells all its checksums."""
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            found = self._fetch(number, f"{ARTIFACT}/{files.HEADER}", to=Path(scratch))
-            return files.read_header(found.parent)
-
-    def _fetch(self, number: str, what: str, *, to: Path) -> Path:
-        with self._translated_errors():
-            where = self._client.get_model_version_download_uri(self.model_name, number)
-            uri = f"{where.rstrip('/')}/artifacts/{what}"
-            place = {"tracking_uri": self.uri, "registry_uri": self.uri}
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), **place))
 
     def _ensure_model(self) -> None:
         try:

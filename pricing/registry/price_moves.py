@@ -34,7 +34,7 @@ class PriceMoves:
     """Prices of the same requests. Arrays are (request,), currency units.
 
     `charged` is what production charged last, `regular` the regular price where that is a cut, else the same;
-    `candidate` is after the promotion. `champion` is NaN where there is none to compare with: `without` then says why.
+    `candidate` is after the promotion. `champion` is NaN where there is none to compare with.
     """
 
     product_ids: tuple[str, ...]
@@ -42,7 +42,6 @@ class PriceMoves:
     regular: Floats
     champion: Floats
     candidate: Floats
-    without: str = ""
 
     def moved(self, before: Floats) -> Floats:
         """(request,) how far the candidate's price lies from the one before, in logs; the end of a cut is no move."""
@@ -88,7 +87,6 @@ def measure_moves(
     *,
     listed: Floats,
     today: dt.date,
-    without: str = "",
 ) -> PriceMoves:
     """Prices the requests (see `sample_requests`) by the candidate and, where there is one, the champion.
 
@@ -107,7 +105,6 @@ def measure_moves(
             np.float64,
         ),
         candidate=np.array([decision.recommended_price for decision in after], np.float64),
-        without=without,
     )
 
 

@@ -57,7 +57,6 @@ def publish(
     control: Callable[[], Control],
     now: dt.datetime,
     who: str,
-    thorough: bool = True,
     alone: bool = False,
 ) -> Pointer | None:
     """Publishes the champion, the previous one and the arms of experiments, and returns what is published then.
@@ -71,7 +70,6 @@ def publish(
         control: Reads what persons have tried; called for each look at the aliases.
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
-        thorough: Compares the contents of what is there with the checksums; else only that every file is there.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
 
     Returns:
@@ -83,19 +81,19 @@ def publish(
     """
     for _ in range(_ROUNDS):
         named = _named(registry.aliases(), control(), today=now.date(), alone=alone)
-        ready = _ready(registry, store, named, thorough=thorough)
+        ready = _ready(registry, store, named)
         current, recorded = _pointer(store, registry.model_name), champion_of(audit.entries(registry.identity()))
         same = current is not None and ready is not None and replace(ready, sequence=current.sequence) == current
         if same and recorded == named.champion:
             return current  # and nobody waits for the lock
-        with audit.locked(registry.identity()) as locked:
+        with audit.turn(registry.identity()) as turn:
             aliases, at = registry.aliases(), now.astimezone(dt.UTC).isoformat(timespec="seconds")
-            note_manual_change(locked, aliases, who=who, at=at)
+            note_manual_change(turn, aliases, who=who, at=at)
             if _named(aliases, control(), today=now.date(), alone=alone) != named:
                 continue
             if ready is None:
                 return None
-            if not all(whole(store, one, model=registry.model_name, contents=False) for one in _all(ready)):
+            if not all(whole(store, one, model=registry.model_name) for one in _all(ready)):
                 continue  # another job has deleted one meanwhile
             pointer = _switch(store, ready, now=now)
             if not alone:
@@ -110,7 +108,7 @@ def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
     return (
         pointer is not None
         and pointer.champion.number == registry.aliases().get(CHAMPION)
-        and whole(store, pointer.champion, model=registry.model_name, contents=False)
+        and whole(store, pointer.champion, model=registry.model_name)
     )
 
 
@@ -125,29 +123,32 @@ def _named(aliases: Mapping[str, str], control: Control, *, today: dt.date, alon
     return _Named(champion, aliases.get(PREVIOUS), tuple(kept[:MOST_ARMS]))
 
 
-def _ready(registry: "Registry", store: ObjectStore, named: _Named, *, thorough: bool) -> Pointer | None:
+def _ready(registry: "Registry", store: ObjectStore, named: _Named) -> Pointer | None:
     """Puts the versions into the store, and returns a pointer to them, of no sequence yet."""
     if named.champion is None:
         return None
-    champion = _put(registry, store, named.champion, thorough=thorough)
+    champion = _put(registry, store, named.champion)
     others = {}
     for number in dict.fromkeys(number for number in (named.previous, *named.arms) if number is not None):
         try:
-            others[number] = _put(registry, store, number, thorough=thorough)
+            others[number] = _put(registry, store, number)
         except (RegistryError, VersionError) as error:  # which must not keep a champion from being published
             _log.warning("version %s is left out: %s", number, error)
     arms = tuple(others[number] for number in named.arms if number in others)
     return Pointer(registry.model_name, 0, champion, others.get(named.previous or ""), arms)
 
 
-def _put(registry: "Registry", store: ObjectStore, number: str, *, thorough: bool) -> PublishedVersion:
-    """Puts a version into the store, verified, where not all of it is there."""
-    version = PublishedVersion(number, str(registry.header(number)["checksum"]))
-    if whole(store, version, model=registry.model_name, contents=thorough):
+def _put(registry: "Registry", store: ObjectStore, number: str) -> PublishedVersion:
+    """Puts a version into the store, verified, where not every file of it is there."""
+    version = PublishedVersion(number, registry.find(number).checksum)
+    if whole(store, version, model=registry.model_name):
         return version
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         folder = registry.download(number, Path(scratch) / "version")
-        load(folder).verify()
+        loaded = load(folder)
+        loaded.verify()
+        if loaded.meta["checksum"] != version.checksum:
+            raise VersionError(f"version {number}: its files are not those that were registered; train again")
         put_version(store, version, model=registry.model_name, folder=folder)
     _log.info("version %s is in the store", number)
     return version

@@ -21,7 +21,6 @@ from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
-from pricing.registry.golden import Verification
 
 FORMAT = 1  # of a version's files: no other is read
 
@@ -46,19 +45,6 @@ _MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten year
 # What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
 _OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 Kind = Literal["train", "refresh"]
-
-
-def shown_elasticities(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
-    """Rounds the elasticities of products `rows` for every place that shows them; columns (row,).
-
-    `low` and `high` are the ends of the 80 % interval. A row of −1 is a product that the model does not know, with NaN.
-    """
-    known = rows >= 0
-    columns = zip(("elasticity", "low", "high"), demand.elasticities(np.where(known, rows, 0)), strict=True)
-    return {
-        name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
-        for name, values in columns
-    }
 
 
 @dataclass(frozen=True)
@@ -94,15 +80,17 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
 
 
 def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
-    """Describes how well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
+    """Describes the elasticities of products `rows` and how well they are known, as columns (row,), for every place.
 
-    `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
-    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` says why the price stays where
-    it does (`grades.why_held`). A row of −1 is a product that the model does not know.
+    `elasticity_low` and `_high` are the ends of the 80 % interval. `grade` is one of `grades.GRADES`, `moves` and
+    `prices` count price moves and distinct prices that it was learnt from, `doubts` names what speaks against it
+    (`grades.FLAGS`, joined by commas), `why` says why the price stays where it does (`grades.why_held`). A row of −1 is
+    a product that the model does not know.
     """
-    evidence = demand.evidence
+    evidence, known = demand.evidence, rows >= 0
+    figures = zip(("", "_low", "_high"), demand.elasticities(np.where(known, rows, 0)), strict=True)
     grade, moves, prices, fortnights, flags = (
-        np.where(rows >= 0, column[rows], 0)
+        np.where(known, column[rows], 0)
         for column in (demand.grade, evidence.moves, evidence.prices, evidence.fortnights, evidence.flags)
     )
     all_stay = "stays, as all do: too little of what is sold has a known answer to price (holds_only)"
@@ -111,6 +99,10 @@ def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -
         for one, number, of_them in zip(grade.tolist(), moves.tolist(), fortnights.tolist(), strict=True)
     ]
     return {
+        **{
+            f"elasticity{end}": np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
+            for end, values in figures
+        },
         "grade": np.array(GRADES)[grade],
         "moves": moves,
         "prices": prices,
@@ -182,12 +174,12 @@ class LoadedVersion:
 
     @cached_property
     def weights_hash(self) -> str:
-        """Which weights these are: versions that share it differ in their states only."""
+        """The hash of its weights: versions that share it differ in their states only."""
         return str(self.meta["weights"])
 
     @cached_property
     def holds_only(self) -> bool:
-        """Whether no price rests on its elasticities: it forecasts, and prices stay, but for stock and guardrails."""
+        """True where no price rests on its elasticities, and so prices stay, but for stock and guardrails."""
         return bool(self.meta["holds_only"])
 
     @cached_property
@@ -218,7 +210,7 @@ class LoadedVersion:
         return files.read(self.folder, parts=(REFRESH, "learner"))
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
-        """What answers requests by this version, named `version` in its decisions.
+        """Makes the pricer of this version, named `version` in its decisions.
 
         A `config` replaces the one that it was built with. A price lies `largest_jump` from the last one charged at
         most (`serving.largest_jump`); None: any distance.
@@ -226,8 +218,8 @@ class LoadedVersion:
         known = _priced_by(self.demand, holds_only=self.holds_only)
         return Pricer(known, self.facts, config or self.config, version=version, largest_jump=largest_jump)
 
-    def verify(self) -> Verification:
-        """Prices the golden requests and compares them with what was recorded at packing.
+    def verify(self) -> tuple[float, ...]:
+        """Prices the golden requests and compares them with what was recorded at packing; returns milliseconds of each.
 
         Raises:
             VersionError: An answer differs; names the request and the field.
@@ -337,7 +329,7 @@ def load(folder: str | Path) -> LoadedVersion:
 
 
 def _priced_by(demand: DemandTable, *, holds_only: bool) -> DemandTable:
-    """What a version's prices rest on: of a `holds_only` one, elasticities that are all graded *prior only*."""
+    """The demand that prices rest on: of a `holds_only` version, elasticities that are all graded *prior only*."""
     return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY)) if holds_only else demand
 
 
