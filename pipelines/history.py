@@ -59,7 +59,7 @@ def _not_published(registry: Registry) -> str:
 
 
 def _lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
-    """Formats the record as a table, newest last, each champion with its period; `everything`: also what changed none."""
+    """Formats the record as a table, newest last: each champion with its period, or `everything`."""
     done = [entry for entry in entries if entry.outcome == "done"]
     until = {entry.sequence: later.at for entry, later in pairwise(done)}
     rows = [("#", "champion", "from", "until", "how", "who", "why")]

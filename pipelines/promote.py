@@ -20,7 +20,7 @@ from pipelines.production import (
     call_person,
     now,
     production,
-    production_error,
+    production_decay,
 )
 from pipelines.publish import publish_champion
 from pipelines.quiet import import_tensorflow
@@ -218,8 +218,8 @@ def _against(
             if not options.force:
                 raise
             return [Verdict("against_champion", None, str(error), high=limits.champion_ratio)]
-    error_found = production_error(access, champion, config=config)
-    return champion_gates(challenger.backtest, figures, limits, production=error_found)
+    decay = production_decay(access, champion, config=config)
+    return champion_gates(challenger.backtest, figures, limits, decay=decay)
 
 
 def _units(version: LoadedVersion) -> dict[str, float]:

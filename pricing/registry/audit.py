@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import JSON, Boolean, Column, String
 
-from pricing.registry.database import Ledger, append_only
+from pricing.registry.database import Ledger, LedgerEntry, append_only
 
 Action = Literal["promote", "rollback", "anchor", "by_hand"]
 Outcome = Literal["done", "refused", "lost"]
@@ -29,13 +29,13 @@ _RECORD = append_only(
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditEntry:
+class AuditEntry(LedgerEntry):
     """One line of the record, or a change of the champion that is asked for.
 
     `at` is UTC, ISO 8601; `who` the person or job that acts, or noticed a change by hand (action "by_hand"). An outcome
     "refused" is the gates', "lost" means that `from_version` was no longer champion. `to_version` becomes champion
     (None: the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as JSON,
-    `run_id` is MLflow's, and `sequence`, from 1, is set when the entry is appended.
+    and `run_id` is MLflow's.
     """
 
     at: str
@@ -49,7 +49,6 @@ class AuditEntry:
     forced: bool = False
     run_id: str | None = None
     gates: list[dict[str, Any]] = field(default_factory=list)
-    sequence: int = 0
 
     def words(self) -> str:
         """Such as "version 2 was rolled back from by ann at 2024-05-01T10:00:00+00:00: complaints"."""

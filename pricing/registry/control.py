@@ -19,7 +19,7 @@ from pricing.decision.experiments import Experiment, Experiments
 from pricing.decision.switches import Switch, Unfreeze
 from pricing.errors import ConfigError, RegistryError, SourceError
 from pricing.objects import ObjectStore
-from pricing.registry.database import Ledger, Turn, append_only
+from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published import control_key
 
 Kind = Literal["switch", "unfreeze", "experiment"]
@@ -39,14 +39,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlEntry:
-    """One line of the record: place from 1, UTC in ISO 8601, who, and a body as JSON, of the type that `kind` names."""
+class ControlEntry(LedgerEntry):
+    """One line of the record: UTC in ISO 8601, who, and a body as JSON, of the type that `kind` names."""
 
     at: str
     who: str
     kind: Kind
     body: str
-    sequence: int = 0
 
     def read(self) -> Switch | Unfreeze | Experiment:
         """The body; raises ConfigError where it cannot be understood."""

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     DDL,
@@ -79,15 +79,11 @@ def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
     return table
 
 
-class LedgerEntry(Protocol):
-    """A frozen dataclass whose fields are the columns of an `append_only` table, but for `id` and the key."""
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One line of a record: its fields are the table's columns but for `id` and the key. `sequence` is set on appending."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def sequence(self) -> int:
-        """The place in the record, from 1; set when the entry is appended."""
-        ...
+    sequence: int = 0
 
 
 Entry = TypeVar("Entry", bound=LedgerEntry)
@@ -108,7 +104,7 @@ class Turn(Generic[Entry]):
     def append(self, entry: Entry) -> Entry:
         """Writes an entry in the next place; it is committed when the turn ends without an error."""
         last = max((known.sequence for known in self.entries()), default=0)
-        placed: Entry = replace(entry, sequence=last + 1)
+        placed = replace(entry, sequence=last + 1)
         key = self._table.columns[1].name
         self._connection.execute(self._table.insert().values(**asdict(placed), **{key: self._key}))
         return placed

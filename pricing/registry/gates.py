@@ -134,51 +134,25 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
     return Verdict("identified", share, words)
 
 
-@dataclass(frozen=True)
-class ProductionError:
-    """The champion's error as monitoring found it: a fit on the same folds does not show how a model has aged.
-
-    Attributes:
-        ratio: Error (WAPE) of its forecasts in production as a multiple of its backtest's.
-        version: The version that monitoring looked at, which has the champion's weights.
-        date: When, ISO 8601.
-        tolerance: Fraction above 1 from which on the champion is in decay (`monitoring.error_tolerance`).
-    """
-
-    ratio: float
-    version: str
-    date: str
-    tolerance: float
-
-    @property
-    def factor(self) -> float:
-        """The multiple of the champion's error on folds that counts: 1 without decay."""
-        return self.ratio if self.ratio > 1 + self.tolerance else 1.0
-
-
 def champion_gates(
     challenger: Mapping[str, Any],
     champion: Mapping[str, Any],
     limits: GatesConfig,
     *,
-    production: ProductionError | None = None,
+    decay: float = 1.0,
 ) -> list[Verdict]:
     """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
-    A champion in decay is worse than a fit of its settings on these folds, by as much as monitoring says.
+    The champion's error counts `decay` times, as much as it errs more in production: a fit on the same folds does not
+    show how a model has aged.
     """
-    factor = production.factor if production is not None else 1.0
     words = "error (WAPE) as a multiple of the champion's on the same folds"
-    if production is not None and factor > 1:
-        words = (
-            f"{words}, times {factor:.3g}, by which version {production.version} errs more in production "
-            f"(monitoring, {production.date})"
-        )
-    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=factor)
+    words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
+    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=decay)
     limit = limits.champion_ratio_by_volume
     return [
         Verdict("against_champion", ratio, words, high=limits.champion_ratio),
-        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=factor),
+        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=decay),
     ]
 
 

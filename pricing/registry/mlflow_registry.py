@@ -5,14 +5,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -59,10 +59,6 @@ class RegisteredVersion:
     def checksum(self) -> str:
         """The checksum of its header, which lists those of its files; empty as `weights`."""
         return self.tags.get("checksum", "")
-
-
-class _MissingError(RegistryError):
-    """The registry answers that there is no such model or version."""
 
 
 class Registry:
@@ -127,33 +123,29 @@ class Registry:
 
     def identity(self) -> str:
         """Distinguishes this registry's model from others of its name; RegistryError where it does not exist yet."""
-        with self._translated_errors():
-            model = self._client.get_registered_model(self.model_name)
+        model = self._model()
+        if model is None:
+            raise RegistryError(f"registry {self.uri}: has no model {self.model_name} yet; train one first")
         return f"{self.model_name}@{model.creation_timestamp}"
 
     def find(self, reference: str) -> RegisteredVersion:
         """The version that a number or an alias names; RegistryError where there is none."""
-        numbers = self.aliases()
-        number = numbers.get(reference, reference)
-        if number.isdigit():
-            with suppress(_MissingError), self._translated_errors():
-                return _registered(self._client.get_model_version(self.model_name, number), numbers)
+        for version in self.versions():
+            if reference in (version.number, *version.aliases):
+                return version
         raise RegistryError(
             f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: "
-            f"{', '.join(sorted(numbers)) or 'none; train a model first'}"
+            f"{', '.join(sorted(self.aliases())) or 'none; train a model first'}"
         )
 
     def at(self, alias: str) -> RegisteredVersion | None:
         """The version that an alias names; None when it is not set."""
-        number = self.aliases().get(alias)
-        return None if number is None else self.find(number)
+        return next((version for version in self.versions() if alias in version.aliases), None)
 
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
-        with suppress(_MissingError), self._translated_errors():
-            model = self._client.get_registered_model(self.model_name)
-            return {str(alias): str(number) for alias, number in dict(model.aliases).items()}
-        return {}
+        model = self._model()
+        return {} if model is None else {str(alias): str(number) for alias, number in dict(model.aliases).items()}
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version there is, oldest first."""
@@ -220,6 +212,11 @@ class Registry:
             found.rmdir()
         return to
 
+    def _model(self) -> RegisteredModel | None:
+        with self._translated_errors():
+            found = self._client.search_registered_models(f"name = '{self.model_name}'", max_results=1)
+        return next(iter(found), None)
+
     def _ensure_model(self) -> None:
         try:
             self._client.create_registered_model(self.model_name, description=_ABOUT)
@@ -232,9 +229,7 @@ class Registry:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            gone = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
-            kind = _MissingError if gone else RegistryError
-            raise kind(f"registry {self.uri}: {first_line(error)}") from error
+            raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
 
 
 def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:

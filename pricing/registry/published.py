@@ -53,7 +53,7 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Pointer:
-    """The versions in use: the champion, the one that a rollback goes to, and those that experiments try (`arms`).
+    """The versions in use: the champion, and those that experiments try (`arms`).
 
     `sequence` rises with every change; a lower one than was served before is refused.
     """
@@ -61,7 +61,6 @@ class Pointer:
     model: str
     sequence: int
     champion: PublishedVersion
-    previous: PublishedVersion | None = None
     arms: tuple[PublishedVersion, ...] = ()
 
     @property
@@ -76,7 +75,6 @@ class Pointer:
             "model": self.model,
             "sequence": self.sequence,
             "champion": vars(self.champion),
-            "previous": None if self.previous is None else vars(self.previous),
             "arms": [vars(arm) for arm in self.arms],
         }
         return (json.dumps(document, indent=1) + "\n").encode()
@@ -92,14 +90,13 @@ def parse_pointer(content: bytes, *, model: str) -> Pointer:
         document: Any = json.loads(content)
         if document["format"] != FORMAT or document["model"] != model:
             raise ValueError(f"it is of format {document['format']} and model {document['model']!r}")
-        previous, arms = document["previous"], document["arms"]
+        arms = document["arms"]
         if type(document["sequence"]) is not int or len(arms) > MOST_ARMS:
             raise ValueError(f"sequence {document['sequence']!r}, {len(arms)} arms")
         return Pointer(
             model=model,
             sequence=document["sequence"],
             champion=_version(document["champion"]),
-            previous=None if previous is None else _version(previous),
             arms=tuple(_version(arm) for arm in arms),
         )
     except (ValueError, LookupError, TypeError, RecursionError) as error:
