@@ -81,7 +81,7 @@ def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """One line of a record: its fields are the table's columns but for `id` and the key. `sequence` is set on appending."""
+    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`."""
 
     sequence: int = 0
 
