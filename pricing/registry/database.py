@@ -182,10 +182,9 @@ def lock_transaction(connection: Connection, name: str, *, seconds: int = LOCK_S
 def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
     """Holds a lock in PostgreSQL for as long as a job runs, and yields the file descriptors that hold it.
 
-    The lock belongs to a connection, and goes with it: when the process ends, however it ends, and at the latest two
-    minutes after its machine has gone. A child that inherits the descriptor keeps the connection open, so that the lock
-    is not free while an orphaned child runs. SQLite serves one machine, whose files have locks of their own: there
-    nothing is locked and nothing yielded.
+    The lock goes with its connection: when the process and every child that inherits the descriptor have ended, and at
+    the latest two minutes after its machine has gone. SQLite serves one machine, whose files have locks of their own:
+    there nothing is locked and nothing yielded.
 
     Raises:
         LockError: Another process holds it.

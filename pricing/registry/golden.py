@@ -66,19 +66,14 @@ def record(prices: Pricer, requests: Sequence[PriceRequest], *, today: dt.date) 
 
 
 def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple[float, ...]:
-    """Prices the golden requests one by one and compares the answers with the recorded ones.
-
-    Args:
-        prices: What answers the requests.
-        recorded: What `record` returned.
-        where: Names the version in messages.
+    """Prices the golden requests one by one, compares the answers with those that `record` returned, and times them.
 
     Returns:
         (request,) milliseconds of each, priced alone, the fastest of TRIES: the others measure the machine's load.
 
     Raises:
-        VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was
-            recorded, or this library cannot read the requests.
+        VersionError: An answer differs by more than one part in 10,000 (names the version as `where`, the request and
+            the field), none was recorded, or this library cannot read the requests.
     """
     try:
         today, count = dt.date.fromisoformat(recorded["today"]), len(recorded["cases"])

@@ -70,13 +70,11 @@ class PriceMoves:
         """The prices that would move furthest, as a Markdown table."""
         lines = ["| product | last charged | regular | champion | candidate | factor |", "|---|---|---|---|---|---|"]
         for place in self.worst(count):
-            charged, regular, champion, candidate = (
-                float(values[place]) for values in (self.charged, self.regular, self.champion, self.candidate)
-            )
-            before = charged if np.isnan(champion) else champion
-            shown = "–" if np.isnan(champion) else f"{champion:g}"
-            factor, name = f"× {candidate / before:.3g}", escape_markdown(self.product_ids[place])
-            lines.append(f"| {name} | {charged:g} | {regular:g} | {shown} | {candidate:g} | {factor} |")
+            columns = (self.charged, self.regular, self.champion, self.candidate)
+            prices = ["–" if np.isnan(values[place]) else f"{values[place]:g}" for values in columns]
+            before = self.charged[place] if np.isnan(self.champion[place]) else self.champion[place]
+            name, factor = escape_markdown(self.product_ids[place]), f"× {self.candidate[place] / before:.3g}"
+            lines.append(f"| {' | '.join([name, *prices, factor])} |")
         return "\n".join(lines)
 
 
@@ -92,19 +90,19 @@ def measure_moves(
 
     `listed` are (request,) list prices, as `list_prices` finds them.
     """
-    after = candidate.price(requests, today=today)
-    before = champion.price(requests, today=today) if champion is not None else None
+
+    def priced(pricer: Pricer | None) -> Floats:
+        decided = pricer.price(requests, today=today) if pricer is not None else ()
+        return np.array([decision.recommended_price for decision in decided] or [np.nan] * len(requests), np.float64)
+
     charged = np.array([request.current_price or np.nan for request in requests], np.float64)
     cut = 1 - charged / listed
     return PriceMoves(
         product_ids=tuple(request.product_id for request in requests),
         charged=charged,
         regular=np.where((cut >= FULL_PROMO_CUT) & (cut <= DEEPEST_CUT), listed, charged),
-        champion=np.array(
-            [np.nan] * len(requests) if before is None else [decision.recommended_price for decision in before],
-            np.float64,
-        ),
-        candidate=np.array([decision.recommended_price for decision in after], np.float64),
+        champion=priced(champion),
+        candidate=priced(candidate),
     )
 
 
@@ -126,12 +124,9 @@ def _first_known(
 ) -> Floats:
     found = np.full(len(product_ids), np.nan)
     for facts in (champion, candidate):
-        for name in names:
-            if facts is None:
-                continue
-            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))
-            prices = np.array([known.get(product, np.nan) for product in product_ids.tolist()], np.float64)
-            found = np.where(np.isnan(found), prices, found)
+        for name in names if facts is not None else ():
+            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))  # type: ignore[union-attr]
+            found = np.where(np.isnan(found), [known.get(product, np.nan) for product in product_ids.tolist()], found)
     return found
 
 
@@ -146,11 +141,7 @@ def sample_requests(
     rows = _stratified(np.flatnonzero(on_sale if on_sale.any() else known), candidate.categories, size=size)
     weekday = get_args(Weekday)[day.weekday()]
     return [
-        PriceRequest(
-            product_id=str(candidate.product_ids[row]),
-            day_of_week=weekday,
-            current_price=float(charged[row]),
-        )
+        PriceRequest(product_id=str(candidate.product_ids[row]), day_of_week=weekday, current_price=float(charged[row]))
         for row in rows
     ]
 

@@ -143,8 +143,8 @@ class Origin:
 
     Attributes:
         kind: "train" when its weights are new, "refresh" when they are those of the registry's version `parent`.
-        data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
-        checks: What was measured while it was made, such as a refresh's `parity`.
+        data: The sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, ….
+        checks: Figures measured while it was made, such as a refresh's `parity`.
     """
 
     kind: Kind
@@ -155,13 +155,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A version read from its folder.
+    """A version read from its folder: `meta` is its header, `config` the configuration that it was built with.
 
-    Attributes:
-        facts: What is known of each product at the state's date.
-        config: The configuration it was built with.
-        meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
-        backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
+    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on.
     """
 
     folder: Path
@@ -240,22 +236,12 @@ def pack(
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
 
-    The same parts give the same bytes. Nothing is left behind when it fails.
-
-    Args:
-        folder: Must not exist, or be empty.
-        demand: The fitted demand model.
-        facts: What is known of each product at the model's state date.
-        config: The configuration that both were built with.
-        backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
-            passes its parent's unchanged.
-        origin: What the version was computed from.
-        holds_only: No price may rest on its elasticities; see `identified_share`. A refresh learns none, so it passes
-            its parent's unchanged.
-        anchors: The regular prices in force.
+    The same parts give the same bytes. Nothing is left behind when it fails. `backtest` is `Backtest.figures`, and as
+    `data` what they were scored on, with its `fingerprint`. With `holds_only` no price may rest on its elasticities
+    (`identified_share`); a refresh learns none, so it passes its parent's backtest and `holds_only` unchanged.
 
     Raises:
-        VersionError: A part that cannot be written.
+        VersionError: The folder is not empty, or a part cannot be written.
     """
     folder, table = Path(folder), demand.table()
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
