@@ -180,7 +180,7 @@ class LoadedVersion:
 
     @cached_property
     def learner(self) -> DemandModel:
-        """What the version learnt with, to carry it forward: weights and states, which no price needs.
+        """The weights and states that it learnt with, to carry it forward; no price needs them.
 
         Raises:
             VersionError: A file is missing or damaged.
