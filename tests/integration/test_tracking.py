@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
-from pricing.paths import ROOT, pricing_home
+from pricing.paths import ROOT
 from pricing.runtime.inputs import code_tags, flatten
 from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
 
@@ -215,19 +215,6 @@ def test_a_project_run_that_found_no_conda_is_closed_by_the_next_one(
         assert "--env-manager local" in _read(stranded).data.tags["failure"]
 
 
-def test_a_run_that_mlflow_run_put_into_the_default_experiment_says_how_to_put_it_beside_the_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    connect()
-    made = MlflowClient().create_run("0")
-    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-
-    with tracked_run("train"):
-        pass
-
-    assert "mlflow run --experiment-name pricing" in caplog.text
-
-
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
     commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
     for words in (["init", "-q"], commit):
@@ -235,14 +222,6 @@ def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp
 
     assert "mlflow.source.git.commit" in code_tags(ROOT)
     assert "mlflow.source.git.commit" not in code_tags(tmp_path)
-
-
-def test_what_is_kept_locally_lies_at_the_root_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PRICING_HOME")
-    assert pricing_home() == ROOT / ".pricing"
-
-    monkeypatch.setenv("PRICING_HOME", "/somewhere")
-    assert pricing_home() == Path("/somewhere")
 
 
 def test_processor_and_memory_are_measured_with_a_run_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
