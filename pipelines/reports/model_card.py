@@ -17,8 +17,8 @@ from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
-    elasticity_knowledge,
     shares_by_grade,
+    shown_elasticities,
     unit_shares,
 )
 
@@ -141,7 +141,7 @@ def _calibration(figures: Mapping[str, Any]) -> str:
 
 def _price(version: LoadedVersion) -> str:
     every = np.arange(len(version.demand.product_ids))
-    known = elasticity_knowledge(version.demand, every, holds_only=version.holds_only)
+    known = shown_elasticities(version.demand, every, holds_only=version.holds_only)
     elasticity, low, high = (known[f"elasticity{end}"] for end in ("", "_low", "_high"))
     competitor = competitor_words(pd.DataFrame(competitor_columns(version.demand, every)))
     rows = ["| category | products | median elasticity | median 80 % interval |", "|---|---|---|---|"]
@@ -243,7 +243,7 @@ def _unknown(version: LoadedVersion) -> str:
     named = [
         f"- The price of {escape_markdown(str(version.demand.product_ids[row]))} ({shares[row]:.1%} of units) {why}."
         for row, why in zip(
-            largest, elasticity_knowledge(version.demand, largest, holds_only=version.holds_only)["why"], strict=True
+            largest, shown_elasticities(version.demand, largest, holds_only=version.holds_only)["why"], strict=True
         )
     ]
     more = [f"- And {len(unknown) - _NAMED} more."] if len(unknown) > _NAMED else []

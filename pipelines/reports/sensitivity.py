@@ -17,7 +17,7 @@ from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.curve import SOURCES, Offers
 from pricing.demand.table import DemandTable
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor
+from pricing.registry.version import LoadedVersion, shown_competitor, shown_elasticities
 
 STEP = 0.05  # distance of price levels, as a fraction of list price
 LEVEL = 0.80  # of all intervals
@@ -33,7 +33,7 @@ class Sensitivity:
 
     Attributes:
         summary: One row per product: its elasticity with its interval, as it is shown everywhere
-            (`registry.version.elasticity_knowledge`), today's price, units and profit at list price, whether they come
+            (`registry.version.shown_elasticities`), today's price, units and profit at list price, whether they come
             from the product's own history or its category's, the elasticity's grade, why the price stays, and what the
             competitor's price does to demand, NaN where that is unknown; where products share elasticities, whose and
             by how many.
@@ -70,7 +70,7 @@ def analyse(version: LoadedVersion) -> Sensitivity:
         "category": names,
         "source": np.where((row >= 0) & demand.own[row], SOURCES[0], SOURCES[1]),
         **_sharing(demand, row, facts.product_ids),
-        **elasticity_knowledge(demand, row, holds_only=version.holds_only),
+        **shown_elasticities(demand, row, holds_only=version.holds_only),
         "price": facts.price,
         "list_price": facts.list_price,
         "unit_cost": facts.unit_cost,

@@ -16,7 +16,7 @@ from pipelines.reports.canvas import DPI
 from pipelines.reports.sensitivity import spread_over
 from pricing.decision.explanation import Explanation, Quantity, Told, explain
 from pricing.decision.request import PriceRequest, Weekday
-from pricing.registry.version import LoadedVersion, elasticity_knowledge
+from pricing.registry.version import LoadedVersion, shown_elasticities
 
 SAMPLE = 24  # products explained
 PROMOTED = 0.3  # share of the sample explained as on promotion
@@ -35,7 +35,7 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     shap = load_shap()
     requests = sample_requests(version)
     rows = np.searchsorted(version.demand.product_ids, [request.product_id for request in requests])
-    known = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
+    known = shown_elasticities(version.demand, rows, holds_only=version.holds_only)
     elasticities = known["elasticity"].tolist()
     pricer, today = version.pricer(version="shap"), version.demand.state_date
     quantities: tuple[Quantity, ...] = get_args(Quantity)

@@ -79,7 +79,7 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words)
 
 
-def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
+def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
     """Describes the elasticities of products `rows` and how well they are known, as columns (row,), for every place.
 
     `elasticity_low` and `_high` are the ends of the 80 % interval. `grade` is one of `grades.GRADES`, `moves` and

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from pricing.registry.version import (
     LoadedVersion,
     ShownCompetitor,
-    elasticity_knowledge,
     shown_competitor,
+    shown_elasticities,
 )
 from serving.api import Endpoint, Service, encode
 from serving.follower import Served
@@ -138,7 +138,7 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
     """The elasticity of each product in `rows` and how well it is known, as columns."""
-    columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
+    columns = shown_elasticities(version.demand, rows, holds_only=version.holds_only)
     return {name: column.tolist() for name, column in columns.items()}
 
 

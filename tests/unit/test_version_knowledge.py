@@ -24,9 +24,9 @@ from pricing.demand.grades import (
 from pricing.demand.table import DemandTable
 from pricing.registry.version import (
     LoadedVersion,
-    elasticity_knowledge,
     identified_share,
     shares_by_grade,
+    shown_elasticities,
 )
 from tests.kit.versions import make_demand, make_version, shared_panel
 
@@ -88,7 +88,7 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     count = len(demand.product_ids)
     evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | KINDS_DISAGREE))
 
-    columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
+    columns = shown_elasticities(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
 
     assert np.isnan(columns["elasticity"]).tolist() == [False, True]
     assert {name: column.tolist() for name, column in columns.items() if not name.startswith("elasticity")} == {
