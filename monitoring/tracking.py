@@ -24,7 +24,7 @@ from pricing.errors import RegistryError, VersionError, first_line
 from pricing.paths import PARENT_VARIABLE
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.version import load
+from pricing.registry.version import read_anchors, read_backtest
 from pricing.runtime.mlflow_runs import STARTED_TAG, runs_of
 
 _log = logging.getLogger(__name__)
@@ -86,11 +86,20 @@ def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
         }
         others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            version = load(registry.download(champion.number, Path(folder) / "version"))
-        day = seen.get(champion.number)
-        return ChampionRecord(champion.number, version.backtest, day, seen, others, anchors=version.anchors)
+            version = registry.download(champion.number, Path(folder) / "version")
+            backtest, anchors = read_backtest(version), _anchors(version)
+        return ChampionRecord(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
     except (RegistryError, VersionError) as error:
         return ChampionRecord(number=UNKNOWN, trouble=str(error))
+
+
+def _anchors(version: Path) -> Anchors | None:
+    """Reads the version's anchors; None where they cannot be read, so that its backtest is still used."""
+    try:
+        return read_anchors(version)
+    except VersionError as error:
+        _log.warning("list prices are derived without anchors: %s", error)
+        return None
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:

@@ -332,6 +332,21 @@ def read_anchors(folder: str | Path) -> Anchors:
         raise VersionError(f"{folder}: holds no anchors that this library can read: {error}") from error
 
 
+def read_backtest(folder: str | Path) -> dict[str, Any]:
+    """Reads the figures of a version's walk-forward backtest alone.
+
+    Raises:
+        VersionError: The folder holds no version, one of another format or contract, or no backtest.
+    """
+    content = files.read(Path(folder), parts=("backtest",))
+    _accept(files.read_header(Path(folder)), where=Path(folder))
+    try:
+        backtest: dict[str, Any] = content.documents["backtest"]
+    except KeyError as error:
+        raise VersionError(f"{folder}: holds no backtest; train again") from error
+    return backtest
+
+
 def _accept(header: Mapping[str, Any], *, where: Path) -> None:
     """Refuses, by name, a version of another format or contract, and a header that lacks a part."""
     for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):

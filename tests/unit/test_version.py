@@ -17,7 +17,7 @@ from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
 from pricing.registry import files, golden
-from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
+from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors, read_backtest
 from tests.kit.promotions import history_anchors, packed
 from tests.kit.versions import make_demand, make_panel
 
@@ -179,8 +179,9 @@ def test_another_contract_or_format_is_refused_and_its_anchors_outlive_it(copy: 
     anchors = load(copy).anchors
     rewrite(copy, **changes)
 
-    with pytest.raises(VersionError):
-        load(copy)
+    for read in (load, read_backtest):
+        with pytest.raises(VersionError):
+            read(copy)
     assert read_anchors(copy).same(anchors)
 
 
