@@ -20,7 +20,8 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.promotion import PromotionRequest, move, record_manual_change, recorded_reason
+from pricing.registry.audit import AuditEntry
+from pricing.registry.promotion import move, record_manual_change, recorded_reason
 from pricing.registry.version import LoadedVersion, Origin, pack
 from pricing.runtime.cli import UsageError, job_options, positive, run_main
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
@@ -66,20 +67,20 @@ def _anchor(argv: Sequence[str] | None) -> int:
             cost = version.facts.known_costs(products)
             anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
             number = register_with_anchors(version, anchors, access=access, parent=champion.number)
-        requested = PromotionRequest(
+        wanted = AuditEntry(
             action="anchor",
-            to=number,
-            expected=champion.number,
+            to_version=number,
+            from_version=champion.number,
             who=access.who,
             at=now(),
             why=recorded_reason(f"{options.reason}: {_said(moves)}", holds_only=version.holds_only),
             run_id=run.info.run_id,
         )
-        entry = move(access.registry, access.audit, requested)
+        entry = move(access.registry, access.audit, wanted)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
         mlflow.set_tags({"version": number, "verdict": "moved"})
         name_run(f"anchor v{number}")
-        set_run_description(f"Version {champion.number} with other anchors is version {number}: {requested.why}.")
+        set_run_description(f"Version {champion.number} with other anchors is version {number}: {wanted.why}.")
         print(f"{_said(moves)}")
         print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
         return publish_champion(access, config)

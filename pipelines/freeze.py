@@ -8,7 +8,7 @@ import datetime as dt
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from pricing.config import load_config
 from pricing.decision.experiments import Experiment
 from pricing.decision.guardrails import NEAR, PriceGrid
-from pricing.decision.switches import Scope, Switch, Switches
-from pricing.errors import ConfigError, PricingError, nearest
+from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze
+from pricing.errors import ConfigError, PricingError, RegistryError, nearest
 from pricing.fileio import redact_url
 from pricing.objects import ObjectStore, open_store
-from pricing.registry.control import ControlRecord, Unfreeze
+from pricing.registry.control import ControlEntry, ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, Options, UsageError, run_main
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in _ABOUT:
         raise UsageError(f"expected one of {', '.join(_ABOUT)}, found {' '.join(words[:1]) or 'nothing'}")
-    return act(words[0], words[1:], now=_now)
+    return act(words[0], words[1:], now=lambda: dt.datetime.now(dt.UTC).replace(microsecond=0))
 
 
 def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> int:
@@ -56,24 +56,30 @@ def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> 
     """
     options = _options(action).parse(argv)
     config, store = load_config(options.config), open_store(published_url())
-    record = ControlRecord(database_url(), model=config.registry.model_name, store=store)
+    model, url = config.registry.model_name, database_url()
+    record = ControlRecord(url, model=model, store=store)
     if options.list:
-        _list(record, now=now())
+        try:
+            in_force, entries = record.control(at=now()), record.entries()
+        except RegistryError:
+            in_force, entries = known_control(model, url=url, store=store, at=now()), []
+            print("The table is away: this is what was published last, and the record cannot be read.")
+        print("\n".join([_said(in_force.switches), *_lines(entries)]))
         return 0
-    switch = _switch(action, options, step=config.decision.price_step, now=now())
-    before = record.control(at=switch.at).switches
-    if action == "unfreeze" and not any((one.scope, one.name) == (switch.scope, switch.name) for one in before):
-        raise UsageError(f"nothing is frozen or overridden for {_whose(switch)}. {_said(before)}")
-    if action != "unfreeze" and not options.new:
-        unknown = _unknown(switch.scope, switch.name, store=store, model=config.registry.model_name)
+    said = _said_by(action, options, step=config.decision.price_step, now=now())
+    before = record.control(at=said.at).switches
+    if isinstance(said, Switch):
+        unknown = "" if options.new else _unknown(said, store=store, model=model)
         if unknown:
-            raise UsageError(f"{action} of {_whose(switch)}: {unknown} Nothing was changed; --new says that it is new")
-    record.append_switch(switch)
-    print(f"{_sentence(switch)}. It is in {redact_url(database_url())}.")
-    if isinstance(switch, Switch) and switch.price is not None and not switch.below_cost:
+            raise UsageError(f"{action} of {said.whose}: {unknown} Nothing was changed; --new says that it is new")
+    elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
+        raise UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
+    record.append_switch(said)
+    print(f"{_sentence(said)}. It is in {redact_url(url)}.")
+    if isinstance(said, Switch) and said.price is not None and not said.below_cost:
         print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
-    print(_said(record.control(at=switch.at).switches))
-    return publish_control(record, now=switch.at)
+    print(_said(record.control(at=said.at).switches))
+    return publish_control(record, now=said.at)
 
 
 def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
@@ -112,38 +118,41 @@ def _options(action: str) -> Options:
     return parser
 
 
-def _switch(action: str, options: argparse.Namespace, *, step: float, now: dt.datetime) -> Switch | Unfreeze:
-    scope, name = _scope(options)
+def _said_by(action: str, options: argparse.Namespace, *, step: float, now: dt.datetime) -> Switch | Unfreeze:
+    """Reads a switch, or the end of one, from a command line."""
+    named = {"all": options.all and "", "category": options.category, "product": options.product}
+    given = [(scope, name) for scope, name in named.items() if name not in (None, False)]
+    if len(given) != 1:
+        raise UsageError("say of what: exactly one of --all, --category NAME and --product ID")
+    (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
     if not options.reason:
         raise UsageError("--reason: say why, for whoever reads the record in the morning")
     said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": options.by, "at": now}
-    try:
-        if action == "unfreeze":
-            return Unfreeze.model_validate(said)
-        until = None if options.until is None else _time(options.until)
-        if action == "override" and (options.price is None or until is None):
-            raise UsageError("an override needs --price and --until: a price that is given for good is the shop's own")
-        if until is not None and until <= now:
+    if action != "unfreeze":
+        said |= {"action": action, "until": None if options.until is None else _time(options.until)}
+        if said["until"] is not None and said["until"] <= now:
             raise UsageError(f"--until {options.until}: that is past")
-        given = {"price": options.price, "below_cost": options.force} if action == "override" else {}
-        switch = Switch.model_validate({**said, "action": action, "until": until, **given})
+    if action == "override":
+        if options.price is None or options.until is None:
+            raise UsageError("an override needs --price and --until: a price that is given for good is the shop's own")
+        _check_payable(options.price, step=step)
+        if scope != "product" and not options.wide:
+            raise UsageError(
+                f"override of {scope} {name}: it is one price, {_money(options.price)}, for every product there; "
+                "give each its own (--product ID), or add --wide where that is meant"
+            )
+        said |= {"price": options.price, "below_cost": options.force}
+    try:
+        return kind.model_validate(said)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or action}: {one['msg']}" for one in error.errors())
         raise UsageError(faults) from error
-    if switch.price is not None:
-        _check_payable(switch.price, step=step)
-        if scope != "product" and not options.wide:
-            raise UsageError(
-                f"override of {switch.whose}: it is one price, {_money(switch.price)}, for every product there; "
-                "give each its own (--product ID), or add --wide where that is meant"
-            )
-    return switch
 
 
-def _unknown(scope: Scope, name: str, *, store: ObjectStore, model: str) -> str:
+def _unknown(switch: Switch, *, store: ObjectStore, model: str) -> str:
     """Says that the champion knows no such product or category, and which is near; empty where nothing can tell."""
     try:
-        content = store.get(pointer_key(model)) if scope != "all" else None
+        content = store.get(pointer_key(model)) if switch.scope != "all" else None
         if content is None:
             return ""
         champion = parse_pointer(content, model=model).champion
@@ -151,16 +160,16 @@ def _unknown(scope: Scope, name: str, *, store: ObjectStore, model: str) -> str:
             folder = Path(scratch) / "version"
             fetch_version(store, champion, model=model, folder=folder)
             facts = load(folder).facts
-            known = sorted({str(one) for one in (facts.product_ids if scope == "product" else facts.categories)})
+            known = {str(one) for one in (facts.product_ids if switch.scope == "product" else facts.categories)}
     except (PricingError, OSError) as error:
         _log.warning("the name cannot be looked up: %s", error)
         return ""
-    if name in known:
+    if switch.name in known:
         return ""
-    folded = {one.casefold(): one for one in known}
-    near = nearest(name.casefold(), folded)
+    folded = {one.casefold(): one for one in sorted(known)}
+    near = nearest(switch.name.casefold(), folded)
     meant = f"; did you mean {folded[near]!r}?" if near is not None else "."
-    return f"version {champion.number} knows no {scope} {name!r}{meant}"
+    return f"version {champion.number} knows no {switch.scope} {switch.name!r}{meant}"
 
 
 def _check_payable(price: float, *, step: float) -> None:
@@ -178,19 +187,6 @@ def _money(price: float) -> str:
     return f"{price:.12g}"  # without what floating point adds
 
 
-def _scope(options: argparse.Namespace) -> tuple[Scope, str]:
-    given: list[tuple[Scope, str]] = []
-    if options.all:
-        given.append(("all", ""))
-    if options.category is not None:
-        given.append(("category", options.category))
-    if options.product is not None:
-        given.append(("product", options.product))
-    if len(given) != 1:
-        raise UsageError("say of what: exactly one of --all, --category NAME and --product ID")
-    return given[0]
-
-
 def _time(text: str) -> dt.datetime:
     """A time in UTC; a date means the end of that day, and a time without zone is this machine's."""
     try:
@@ -202,17 +198,15 @@ def _time(text: str) -> dt.datetime:
         raise UsageError(f"--until {text}: expected a time such as 2026-03-06T08:00, or a date") from error
 
 
-def _list(record: ControlRecord, *, now: dt.datetime) -> None:
-    print(_said(record.control(at=now).switches))
-    entries = record.entries()
-    print(f"The record, newest first ({len(entries):,} entries):")
+def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
+    yield f"The record, newest first ({len(entries):,} entries):"
     for entry in reversed(entries[-SHOWN:]):
         try:
             body = entry.read()
             said = f"experiment {body.name}" if isinstance(body, Experiment) else _sentence(body)
         except ConfigError as error:
             said = f"cannot be read ({error})"
-        print(f"  {entry.at}  {entry.who}: {said}")
+        yield f"  {entry.at}  {entry.who}: {said}"
 
 
 def _said(switches: Switches) -> str:
@@ -222,25 +216,17 @@ def _said(switches: Switches) -> str:
     return "In force; the narrowest counts:\n" + "\n".join(lines)
 
 
-def _sentence(switch: Switch | Unfreeze) -> str:
-    if isinstance(switch, Unfreeze):
-        return f"unfreeze of {_whose(switch)}: {switch.reason}"
-    until = f" until {_shown(switch.until)}" if switch.until else ""
-    price = f" at {_money(switch.price)}" if switch.price is not None else ""
-    below = ", below cost too" if switch.below_cost else ""
-    return f"{switch.action} of {switch.whose}{price}{below}{until}: {switch.reason}"
-
-
-def _whose(switch: Switch | Unfreeze) -> str:
-    return "everything" if switch.scope == "all" else f"{switch.scope} {switch.name}"
+def _sentence(said: Scoped) -> str:
+    if not isinstance(said, Switch):
+        return f"unfreeze of {said.whose}: {said.reason}"
+    until = f" until {_shown(said.until)}" if said.until else ""
+    price = f" at {_money(said.price)}" if said.price is not None else ""
+    below = ", below cost too" if said.below_cost else ""
+    return f"{said.action} of {said.whose}{price}{below}{until}: {said.reason}"
 
 
 def _shown(moment: dt.datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
 if __name__ == "__main__":

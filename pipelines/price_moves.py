@@ -25,7 +25,6 @@ def judge_moves(
     names: Mapping[str, str],
     file: ConfigFile,
     limits: PriceMovesConfig,
-    without: str = "there is no champion to compare with",
 ) -> tuple[Verdict, str]:
     """Prices a sample of the catalogue by both versions, and judges how far prices move.
 
@@ -38,7 +37,6 @@ def judge_moves(
         names: Their numbers, as "candidate" and "champion".
         file: The configuration file that the job was given.
         limits: The thresholds.
-        without: Why there is no champion.
 
     Returns:
         The verdict, and a table of the prices that would move furthest.
@@ -52,7 +50,6 @@ def judge_moves(
         None if champion is None else _served(champion, file, name=names["champion"]),
         listed=list_prices(np.array([request.product_id for request in requests]), candidate.facts, facts),
         today=last,
-        without="" if champion is not None else without,
     )
     verdict, table = price_moves_gate(moves, limits), moves.table(SHOWN)
     _log(moves, verdict)

@@ -17,7 +17,7 @@ from pricing.errors import RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit
-from pricing.registry.gates import ProductionError, Verdict, failed
+from pricing.registry.gates import Verdict, failed
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.promotion import REJECTED
 from pricing.registry.version import LoadedVersion, load, read_anchors
@@ -44,7 +44,7 @@ def call_person(verdicts: Sequence[Verdict]) -> None:
 
 
 def needs_person(tags: Mapping[str, str]) -> bool:
-    """Whether a promotion, by its run's tags, was refused for what a person must look at."""
+    """Tells that a promotion, by its run's tags, was refused for what a person must look at."""
     return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 
@@ -91,11 +91,7 @@ def production(config: Config) -> Iterator[ProductionAccess]:
     """
     registry = Registry(config.registry.model_name, uri=connect())
     pricing_home().mkdir(parents=True, exist_ok=True)
-    audit = Audit(database_url())
-    try:
-        yield ProductionAccess(registry, audit, actor())
-    finally:
-        audit.close()
+    yield ProductionAccess(registry, Audit(database_url()), actor())
 
 
 def anchors_in_force(registry: Registry) -> Anchors | None:
@@ -125,12 +121,11 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
     )
 
 
-def production_error(
-    access: ProductionAccess, champion: RegisteredVersion, *, config: Config
-) -> ProductionError | None:
-    """Returns what monitoring last found of the champion's error; None where it found none within its window.
+def production_decay(access: ProductionAccess, champion: RegisteredVersion, *, config: Config) -> float:
+    """Returns how many times its backtest's error the champion's is in production; 1 where it is not in decay.
 
-    Refreshes of the champion count as the champion: they have its weights. Read from monitoring's runs in MLflow.
+    Refreshes of the champion count as the champion: they have its weights. Read from the newest of monitoring's runs
+    in MLflow that found it, within monitoring's window.
     """
     alike = {version.number for version in access.registry.versions() if version.weights == champion.weights}
     since = dt.datetime.now(dt.UTC) - dt.timedelta(days=config.monitoring.window)
@@ -138,13 +133,8 @@ def production_error(
     for run in runs_of(recent, model=config.registry.model_name):
         ratio = run.data.metrics.get("wape_to_backtest", math.nan)
         if run.data.tags.get("champion") in alike and math.isfinite(ratio):
-            return ProductionError(
-                ratio=ratio,
-                version=run.data.tags["champion"],
-                date=dt.datetime.fromtimestamp(run.info.start_time / 1000, dt.UTC).date().isoformat(),
-                tolerance=config.monitoring.error_tolerance,
-            )
-    return None
+            return float(ratio) if ratio > 1 + config.monitoring.error_tolerance else 1.0
+    return 1.0
 
 
 def sales_anchors(config: Config) -> Anchors | None:

@@ -21,7 +21,6 @@ from pricing.runtime.cli import EXIT_NOT_PUBLISHED, job_options, notice, positiv
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 
-THOROUGH_SECONDS = 3600.0  # between two looks at the contents of what is published, which read all of it
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +35,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
     The alias has moved then: it is no error that the job could take back, and `pricing publish` mends it.
     """
     try:
-        published(access, config, open_store(published_url()), thorough=False)  # the hour's and the night's look is
+        _published(access, config, open_store(published_url()))
     except PricingError as error:
         said = f"the champion is not published, so serving goes on as before: {error}"
         notice(AlertFinding("not_published", "critical", said))
@@ -47,27 +46,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
     return 0
 
 
-def published(
-    access: ProductionAccess, config: Config, store: ObjectStore, *, thorough: bool = True, alone: bool = False
-) -> Pointer | None:
-    """Publishes into a store, and returns what is served then; see `pricing.registry.publish.publish`.
-
-    Raises:
-        PricingError: As there.
-    """
-    return publish(
-        access.registry,
-        access.audit,
-        store,
-        control=lambda: known_control(config.registry.model_name, url=database_url(), store=store),
-        now=shop_now(config.zone),
-        who=access.who,
-        thorough=thorough,
-        alone=alone,
-    )
-
-
-def look(config: Config, *, thorough: bool) -> str:
+def look(config: Config) -> str:
     """Publishes what has changed, the control table first, and says what is published.
 
     Raises:
@@ -82,7 +61,7 @@ def look(config: Config, *, thorough: bool) -> str:
         troubles.append(str(error))
     try:
         with production(config) as access:
-            pointer = published(access, config, store, thorough=thorough) if access.registry.versions() else None
+            pointer = _published(access, config, store) if access.registry.versions() else None
         said = _said(pointer, model=model, where=published_url())
     except PricingError as error:
         troubles.append(str(error))
@@ -91,30 +70,23 @@ def look(config: Config, *, thorough: bool) -> str:
     return said
 
 
-def follow(
-    publish_once: Callable[[bool], str], *, every: float, rounds: int | None = None, sleep: Callable[[float], None]
-) -> None:
+def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[float], None] = time.sleep) -> None:
     """Publishes again and again, whatever is away meanwhile; each change of what becomes of it is logged once.
 
     Args:
-        publish_once: Publishes and says what is published; called with whether to compare contents.
+        publish_once: Publishes and says what is published.
         every: Seconds between two looks.
-        rounds: Most looks; None for no end.
         sleep: Waits.
     """
-    before, since_thorough = "", THOROUGH_SECONDS
-    done = 0
-    while rounds is None or done < rounds:
-        thorough = since_thorough >= THOROUGH_SECONDS
+    before = ""
+    while True:
         try:
-            state, level = publish_once(thorough), logging.INFO
+            state, level = publish_once(), logging.INFO
         except PricingError as error:
             state, level = f"not published: {error}", logging.ERROR
-        since_thorough = 0.0 if thorough else since_thorough + every
         if state != before:
             _log.log(level, "%s", state)
             before = state
-        done += 1
         sleep(every)
 
 
@@ -125,16 +97,16 @@ def _publish(argv: Sequence[str] | None) -> int:
     if options.to is not None:
         with production(config) as access:
             store = open_store(options.to)
-            pointer = published(access, config, store, alone=True)
+            pointer = _published(access, config, store, alone=True)
         if pointer is None:
             raise ConfigError(f"{config.registry.model_name} has no champion to publish; train and promote one first")
         if file.path is not None:  # what the image serves by, where nothing else is given
             store.put("config.yaml", file.path.read_bytes())
         print(_said(pointer, model=config.registry.model_name, where=options.to))
     elif options.every is not None:
-        follow(lambda thorough: look(config, thorough=thorough), every=options.every, sleep=time.sleep)
+        follow(lambda: look(config), every=options.every)
     else:
-        print(look(config, thorough=True))
+        print(look(config))
     return 0
 
 
@@ -147,6 +119,18 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="publish the champion alone into this folder, which an image is built with; absent: PRICING_PUBLISHED",
     )
     return options.parse(argv)
+
+
+def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False) -> Pointer | None:
+    return publish(
+        access.registry,
+        access.audit,
+        store,
+        control=lambda: known_control(config.registry.model_name, url=database_url(), store=store),
+        now=shop_now(config.zone),
+        who=access.who,
+        alone=alone,
+    )
 
 
 def _said(pointer: Pointer | None, *, model: str, where: str) -> str:

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class ObjectStore(Protocol):
-    """A store of objects; everything may raise SourceError."""
+    """The operations on objects; each may raise SourceError."""
 
     def put(self, key: str, body: bytes) -> None:
         """Writes an object whole, over one of the same key."""

@@ -21,7 +21,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ServedConfig:
-    """What a version is served with: its own settings, with those of `decision` that a file gives over them.
+    """The settings that a version is served with: its own, with those of `decision` that a file gives over them.
 
     Attributes:
         config: The settings that count.
@@ -34,7 +34,7 @@ class ServedConfig:
     ignored: Mapping[str, Difference] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
-        """What counts where version `name` and the file differ, one sentence each; none where they agree."""
+        """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
         counts = (
             (self.replaced, "the file's values count"),
             (

@@ -232,7 +232,7 @@ class Follower:
         loaded, settings = load(folder), self._settings
         if loaded.meta["checksum"] != version.checksum:
             raise VersionError(f"{folder}: is another version than the pointer names")
-        requests = loaded.verify().requests
+        requests = len(loaded.verify())
         config = served_config(loaded.config, settings.file, name=version.number)
         for line in config.lines(version.number, file=settings.file.path):
             _log.warning("%s", line)
@@ -311,7 +311,7 @@ class Follower:
             self._say(key, f"{error}: a restart while the store is away would not know what is served now")
 
     def _delete_unneeded(self, pointer: Pointer) -> None:
-        needed = {one.folder for one in (*pointer.served, pointer.previous) if one is not None}
+        needed = {one.folder for one in pointer.served}
         for path in self._versions.glob("*"):
             if path.name not in needed:
                 shutil.rmtree(path, ignore_errors=True)

@@ -16,7 +16,6 @@ from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
-    elasticity_knowledge,
     shares_by_grade,
     shown_elasticities,
     unit_shares,
@@ -94,9 +93,11 @@ def _units(version: LoadedVersion) -> str:
 
 def _prices(version: LoadedVersion) -> list[dict[str, Any]]:
     """The middle elasticity of each category."""
-    shown_here = shown_elasticities(version.demand, np.arange(len(version.demand.product_ids)))
-    table = pd.DataFrame({"name": version.facts.categories, **shown_here}).groupby("name", sort=True)
-    middle = table.median().set_axis(["elasticity", "low", "high"], axis=1).assign(products=table.size())
+    every = np.arange(len(version.demand.product_ids))
+    known = shown_elasticities(version.demand, every, holds_only=version.holds_only)
+    ends = {"elasticity": known["elasticity"], "low": known["elasticity_low"], "high": known["elasticity_high"]}
+    table = pd.DataFrame({"name": version.facts.categories, **ends}).groupby("name", sort=True)
+    middle = table.median().assign(products=table.size())
     found: list[dict[str, Any]] = middle.reset_index().to_dict("records")  # type: ignore[assignment]
     return found
 
@@ -106,7 +107,7 @@ def _unknown(version: LoadedVersion) -> list[dict[str, Any]]:
     shares, demand = unit_shares(version.demand, version.facts), version.demand
     order = np.argsort(-shares, kind="stable")
     largest = order[demand.grade[order] == PRIOR_ONLY][:_NAMED]
-    why = elasticity_knowledge(demand, largest, holds_only=version.holds_only)["why"].tolist()
+    why = shown_elasticities(demand, largest, holds_only=version.holds_only)["why"].tolist()
     return [
         {"name": str(demand.product_ids[row]), "share": shares[row], "why": said}
         for row, said in zip(largest.tolist(), why, strict=True)

@@ -273,7 +273,7 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     shap = load_shap()
     requests = sample_requests(version)
     rows = np.searchsorted(version.demand.product_ids, [request.product_id for request in requests])
-    elasticities = shown_elasticities(version.demand, rows)["elasticity"].tolist()
+    elasticities = shown_elasticities(version.demand, rows, holds_only=version.holds_only)["elasticity"].tolist()
     pricer, today = version.pricer(version="shap"), version.demand.state_date
     quantities: tuple[Quantity, ...] = get_args(Quantity)
     for quantity in quantities:

@@ -13,7 +13,7 @@ from pricing.data.panel import STEP_DAYS
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.table import DemandTable
-from pricing.registry.version import LoadedVersion, elasticity_knowledge, shown_competitor, shown_elasticities
+from pricing.registry.version import LoadedVersion, shown_competitor, shown_elasticities
 
 STEP = 0.05  # distance of price levels, as a fraction of list price
 PASS = 500  # products evaluated at once
@@ -67,19 +67,17 @@ def analyse(version: LoadedVersion) -> Sensitivity:
     }
     listed = int(np.searchsorted(ratios, 1.0 - 1e-9))
     parents, count = demand.sharing()
-    shown = shown_elasticities(demand, row).values()
     summary = {
         "product_id": facts.product_ids,
         "category": np.where(facts.categories == "", "unknown", facts.categories),
         **({"parent_id": parents[row], "shared_by": count[row]} if (count > 1).any() else {}),
-        **elasticity_knowledge(demand, row, holds_only=version.holds_only),
+        **shown_elasticities(demand, row, holds_only=version.holds_only),
         "price": facts.price,
         "list_price": facts.list_price,
         "unit_cost": facts.unit_cost,
         "tax_rate": facts.tax_rates(),
         "decided": [one.recommended_price for one in decisions],
         "decision": [_said(one, now) for one, now in zip(decisions, facts.price.tolist(), strict=True)],
-        **dict(zip(("elasticity", "elasticity_low", "elasticity_high"), shown, strict=True)),
         **competitor_columns(demand, row),
         **{name: curves[name][:, listed] for name in ("units", "profit")},
     }

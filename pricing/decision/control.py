@@ -1,4 +1,4 @@
-"""What persons have set over the model: switches and experiments, as one document that every program reads."""
+"""The switches and experiments that persons have set over the model, as one document that every program reads."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _EXPERIMENT = TypeAdapter(Experiment)
 
 @dataclass(frozen=True)
 class Control:
-    """What is in force.
+    """The switches and experiments in force.
 
     Attributes:
         switches: Frozen and given prices.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.experiments import Assignment
+from pricing.decision.guardrails import NEAR
 from pricing.decision.reasons import CODES
 from pricing.decision.request import Decision
 
@@ -52,7 +53,7 @@ def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised:
     said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
     said |= {"overridden"} | ({"at_cost"} if raised else set())
     profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
-    if price < with_tax(kept.unit_cost, kept.tax_rate):
+    if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
         said.add("below_cost")
     changes = {
         "recommended_price": price,

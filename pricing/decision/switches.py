@@ -5,7 +5,7 @@ They are pure data here: `pricing.registry.control` keeps them.
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -14,25 +14,43 @@ from pricing.decision.request import Money
 Scope = Literal["all", "category", "product"]
 
 
-class Switch(BaseModel):
-    """One switch."""
+class Scoped(BaseModel):
+    """A word of a person on everything, a category or a product."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Literal["freeze", "override"]  # `freeze` keeps the price charged now, inside the hard guardrails
     scope: Scope
     name: Annotated[str, Field(max_length=200)] = ""  # the category or product; empty for `all`
-    price: Money | None = None  # of an override
-    until: AwareDatetime | None = None  # None: until a person ends it, which no override may wait for
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     by: Annotated[str, Field(min_length=1, max_length=300)]
     at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.scope == "all") != (not self.name):
+            raise ValueError(f"scope {self.scope} and name {self.name!r} contradict each other")
+        return self
+
+    @property
+    def whose(self) -> str:
+        """The scope in words."""
+        return "everything" if self.scope == "all" else f"{self.scope} {self.name}"
+
+
+class Unfreeze(Scoped):
+    """The end of a freeze or an override."""
+
+
+class Switch(Scoped):
+    """One switch."""
+
+    action: Literal["freeze", "override"]  # `freeze` keeps the price charged now, inside the hard guardrails
+    price: Money | None = None  # of an override
+    until: AwareDatetime | None = None  # None: until a person ends it, which no override may wait for
     below_cost: bool = False  # the price of an override counts below cost, too
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Switch":
-        if (self.scope == "all") != (not self.name):
-            raise ValueError(f"scope {self.scope} and name {self.name!r} contradict each other")
+    def _consistent(self) -> Self:
         if (self.action == "override") != (self.price is not None):
             raise ValueError(f"{self.action}: a price belongs to an override, and to nothing else")
         if self.action == "override" and self.until is None:
@@ -41,13 +59,8 @@ class Switch(BaseModel):
             raise ValueError("below_cost belongs to an override")
         return self
 
-    @property
-    def whose(self) -> str:
-        """What it is of, in words."""
-        return "everything" if self.scope == "all" else f"{self.scope} {self.name}"
-
     def ended(self, moment: dt.datetime) -> bool:
-        """Whether it has ended by a moment."""
+        """Tells that it has ended by a moment."""
         return self.until is not None and self.until <= moment
 
 

@@ -1,12 +1,29 @@
-"""The platform's database, PostgreSQL or SQLite: how it is opened, its tables made, and locks held across machines."""
+"""The platform's database, PostgreSQL or SQLite: how it is opened, records that only grow, locks across machines."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import DDL, Connection, Engine, MetaData, NullPool, Table, create_engine, event, func, inspect, select
+from sqlalchemy import (
+    DDL,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    NullPool,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -49,24 +66,87 @@ def open_engine(url: str) -> Engine:
     return create_engine(parsed, connect_args=_CONNECT.get(parsed.get_backend_name(), {}), poolclass=NullPool)
 
 
-def append_only(table: Table) -> Table:
-    """Has a table refuse every change of what it holds, from its making on; returns it."""
+def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
+    """A table that refuses every change of what it holds: entries in `sequence` from 1, for each value of `key`."""
+    own = Column("id", Integer, primary_key=True), Column(key, String(300), nullable=False)
+    # Two concurrent entries cannot take the same place, whatever the database's own locks do.
+    place = Column("sequence", Integer, nullable=False), UniqueConstraint(key, "sequence", name=f"{name}_in_order")
+    table = Table(name, MetaData(), *own, *place, *columns)
     for dialect, statements in _GUARDS.items():
         for statement in statements:
-            guard = DDL(statement.format(table.name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
+            guard = DDL(statement.format(name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
             event.listen(table, "after_create", guard)
     return table
 
 
-@contextmanager
-def reading(engine: Engine, table: Table) -> Iterator[Connection | None]:
-    """A connection to read a table by; None, and nothing is made, where nobody has made it or the file of SQLite."""
-    file = _sqlite_file(engine)
-    if file is not None and not file.exists():
-        yield None
-        return
-    with engine.connect() as connection:
-        yield connection if inspect(connection).has_table(table.name) else None
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`."""
+
+    sequence: int = 0
+
+
+Entry = TypeVar("Entry", bound=LedgerEntry)
+
+
+class Turn(Generic[Entry]):
+    """The record of one key while this process alone may write to it."""
+
+    def __init__(self, connection: Connection, table: Table, kind: type[Entry], key: str) -> None:
+        self._connection, self._table, self._kind, self._key = connection, table, kind, key
+
+    def entries(self) -> list[Entry]:
+        """Every entry, oldest first."""
+        _, key, *own = self._table.columns
+        query = select(*own).where(key == self._key).order_by(self._table.c.sequence)
+        return [self._kind(**row) for row in self._connection.execute(query).mappings()]
+
+    def append(self, entry: Entry) -> Entry:
+        """Writes an entry in the next place; it is committed when the turn ends without an error."""
+        last = max((known.sequence for known in self.entries()), default=0)
+        placed = replace(entry, sequence=last + 1)
+        key = self._table.columns[1].name
+        self._connection.execute(self._table.insert().values(**asdict(placed), **{key: self._key}))
+        return placed
+
+
+class Ledger(Generic[Entry]):
+    """Entries of an append-only table in a database.
+
+    Every method raises RegistryError, in one line, when the database does not answer or refuses.
+    """
+
+    def __init__(self, url: str, table: Table, kind: type[Entry]) -> None:
+        """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
+        self._table, self._kind = table, kind
+        self.where = f"{table.name} in {redact_url(url)} (PRICING_DATABASE_URL)"
+        with self._translated_errors():
+            self._engine = open_engine(url)
+
+    def entries(self, key: str) -> list[Entry]:
+        """Every entry of a key, oldest first; none where the table was never made."""
+        file = _sqlite_file(self._engine)
+        if file is not None and not file.exists():
+            return []
+        with self._translated_errors(), self._engine.connect() as connection:
+            made = inspect(connection).has_table(self._table.name)
+            return Turn(connection, self._table, self._kind, key).entries() if made else []
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[Turn[Entry]]:
+        """Locks the record of a key, waiting if need be: a transaction, rolled back by any error."""
+        with self._translated_errors():
+            create_tables(self._engine, self._table.metadata)
+            with self._engine.begin() as connection:
+                lock_transaction(connection, f"{self._table.name}/{key}")
+                yield Turn(connection, self._table, self._kind, key)
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise RegistryError(f"{self.where}: {first_line(error)}") from error
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> None:
@@ -102,10 +182,9 @@ def lock_transaction(connection: Connection, name: str, *, seconds: int = LOCK_S
 def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
     """Holds a lock in PostgreSQL for as long as a job runs, and yields the file descriptors that hold it.
 
-    The lock belongs to a connection, and goes with it: when the process ends, however it ends, and at the latest two
-    minutes after its machine has gone. A child that inherits the descriptor keeps the connection open, so that the lock
-    is not free while an orphaned child runs. SQLite serves one machine, whose files have locks of their own: there
-    nothing is locked and nothing yielded.
+    The lock goes with its connection: when the process and every child that inherits the descriptor have ended, and at
+    the latest two minutes after its machine has gone. SQLite serves one machine, whose files have locks of their own:
+    there nothing is locked and nothing yielded.
 
     Raises:
         LockError: Another process holds it.

@@ -23,7 +23,6 @@ from pricing.errors import VersionError
 HEADER = "version.json"
 LEARNT = ("refresh", "learner")  # parts that carry a version forward, and no price needs
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
-_NAME = re.compile(_PATH)
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
@@ -43,12 +42,10 @@ class Files:
     """The contents of a version's folder.
 
     Attributes:
-        header: `version.json`: what the version is, and the checksum of every other file.
         documents: Name without its suffix → the JSON beside the header.
         arrays: Path without its suffix → array, mapped read-only from disk.
     """
 
-    header: dict[str, Any]
     documents: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
 
@@ -65,16 +62,16 @@ def write(
     The same input gives the same bytes. The folder appears under its name only when it is complete.
 
     Raises:
-        VersionError: A name that is no file name, an array of Python objects, or a folder in the way.
+        VersionError: An array of Python objects, or a folder in the way.
     """
     with appearing(folder) as partial:
         for name, array in arrays.items():
             _accept_dtype(np.asarray(array).dtype, where=f"array {name!r}")
-            path = partial / f"{_checked(name)}.npy"
+            path = partial / f"{name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, array, allow_pickle=False)
         for name, document in documents.items():
-            (partial / f"{_checked(name)}.json").write_bytes(_json_bytes(document))
+            (partial / f"{name}.json").write_bytes(_json_bytes(document))
         written = sorted(path for path in partial.rglob("*") if path.is_file())
         listed = {path.relative_to(partial).as_posix(): _sha256(path) for path in written}
         complete: dict[str, Any] = plain({**header, "files": listed})
@@ -104,12 +101,12 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read(folder: Path, *, parts: Sequence[str] | None = None) -> Files:
+def read(folder: Path, *, parts: Sequence[str]) -> Files:
     """Reads a version's folder and compares its files with their checksums; arrays are mapped, not copied.
 
     Args:
         folder: Where `version.json` lies.
-        parts: Folders and files beside the header to read, without suffix; None for all. The others are not opened.
+        parts: Folders and files beside the header to read, without suffix. The others are not opened.
 
     Raises:
         VersionError: A file is missing, damaged, changed or a link, holds anything but plain arrays and JSON, or they
@@ -119,7 +116,7 @@ def read(folder: Path, *, parts: Sequence[str] | None = None) -> Files:
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, checksum in sorted(_names(header).items()):
-        if parts is not None and _part(name) not in parts:
+        if _part(name) not in parts:
             continue
         path = folder / name
         if not path.is_file() or path.resolve() != root / name:
@@ -132,7 +129,7 @@ def read(folder: Path, *, parts: Sequence[str] | None = None) -> Files:
             documents[path.stem] = _read_json(path)
         else:
             arrays[name.removesuffix(".npy")] = _load(path)
-    return Files(header=header, documents=documents, arrays=arrays)
+    return Files(documents=documents, arrays=arrays)
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -207,12 +204,6 @@ def _names(header: Mapping[str, Any]) -> dict[str, str]:
 
 def _part(name: str) -> str:
     return name.partition("/")[0].partition(".")[0]
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise VersionError(f"{name!r} cannot name a file; use letters, digits, '_' and '-', and '/' between folders")
-    return name
 
 
 def _load(path: Path) -> NDArray[Any]:

@@ -4,7 +4,6 @@ import datetime as dt
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -22,20 +21,6 @@ FIELDS = (
     *("recommended_price", "confidence", "expected_units", "expected_margin"),
     *("source", "strategy", "price_range"),
 )
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The successful check that a version answers as it did when it was packed.
-
-    Attributes:
-        requests: Golden requests that were compared.
-        latency_ms: (request,) milliseconds of each, priced alone, the fastest of five tries: the others measure the
-            machine's load.
-    """
-
-    requests: int
-    latency_ms: tuple[float, ...]
 
 
 def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
@@ -80,17 +65,15 @@ def record(prices: Pricer, requests: Sequence[PriceRequest], *, today: dt.date) 
     }
 
 
-def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> Verification:
-    """Prices the golden requests one by one and compares the answers with the recorded ones.
+def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple[float, ...]:
+    """Prices the golden requests one by one, compares the answers with those that `record` returned, and times them.
 
-    Args:
-        prices: What answers the requests.
-        recorded: What `record` returned.
-        where: Names the version in messages.
+    Returns:
+        (request,) milliseconds of each, priced alone, the fastest of TRIES: the others measure the machine's load.
 
     Raises:
-        VersionError: An answer differs by more than one part in 10,000 (names the request and the field), none was
-            recorded, or this library cannot read the requests.
+        VersionError: An answer differs by more than one part in 10,000 (names the version as `where`, the request and
+            the field), none was recorded, or this library cannot read the requests.
     """
     try:
         today, count = dt.date.fromisoformat(recorded["today"]), len(recorded["cases"])
@@ -121,7 +104,7 @@ def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> Verif
                     f"{where}: the golden request for {request.product_id} answers {field} {found[field]!r} "
                     f"where {value!r} was recorded; this library does not price as the one that packed it"
                 )
-    return Verification(requests=len(cases), latency_ms=tuple(latencies))
+    return tuple(latencies)
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -5,15 +5,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,7 +36,7 @@ _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
     "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
-_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library")
+_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library", "checksum")
 _TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticities
 
 
@@ -57,13 +56,9 @@ class RegisteredVersion:
         return self.tags.get("weights", "")
 
     @property
-    def holds_only(self) -> bool:
-        """Whether its tags say that it keeps every price, but for stock and guardrails."""
-        return self.tags.get("holds_only") == "true"
-
-
-class _MissingError(RegistryError):
-    """The registry answers that there is no such model or version."""
+    def checksum(self) -> str:
+        """The checksum of its header, which lists those of its files; empty as `weights`."""
+        return self.tags.get("checksum", "")
 
 
 class Registry:
@@ -128,33 +123,29 @@ class Registry:
 
     def identity(self) -> str:
         """Distinguishes this registry's model from others of its name; RegistryError where it does not exist yet."""
-        with self._translated_errors():
-            model = self._client.get_registered_model(self.model_name)
+        model = self._model()
+        if model is None:
+            raise RegistryError(f"registry {self.uri}: has no model {self.model_name} yet; train one first")
         return f"{self.model_name}@{model.creation_timestamp}"
 
     def find(self, reference: str) -> RegisteredVersion:
         """The version that a number or an alias names; RegistryError where there is none."""
-        numbers = self.aliases()
-        number = numbers.get(reference, reference)
-        if number.isdigit():
-            with suppress(_MissingError), self._translated_errors():
-                return _registered(self._client.get_model_version(self.model_name, number), numbers)
+        for version in self.versions():
+            if reference in (version.number, *version.aliases):
+                return version
         raise RegistryError(
             f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: "
-            f"{', '.join(sorted(numbers)) or 'none; train a model first'}"
+            f"{', '.join(sorted(self.aliases())) or 'none; train a model first'}"
         )
 
     def at(self, alias: str) -> RegisteredVersion | None:
         """The version that an alias names; None when it is not set."""
-        number = self.aliases().get(alias)
-        return None if number is None else self.find(number)
+        return next((version for version in self.versions() if alias in version.aliases), None)
 
     def aliases(self) -> dict[str, str]:
         """Alias → version number; empty when the model does not exist yet."""
-        with suppress(_MissingError), self._translated_errors():
-            model = self._client.get_registered_model(self.model_name)
-            return {str(alias): str(number) for alias, number in dict(model.aliases).items()}
-        return {}
+        model = self._model()
+        return {} if model is None else {str(alias): str(number) for alias, number in dict(model.aliases).items()}
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version there is, oldest first."""
@@ -209,24 +200,22 @@ class Registry:
         """
         to, entry = Path(to), self.find(reference)
         with files.appearing(to) as partial:
-            found = self._fetch(entry.number, ARTIFACT, to=partial)
+            with self._translated_errors():
+                where = self._client.get_model_version_download_uri(self.model_name, entry.number)
+                uri, place = (
+                    f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
+                    {"tracking_uri": self.uri, "registry_uri": self.uri},
+                )
+                found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(partial), **place))
             for path in found.iterdir():
                 path.rename(partial / path.name)
             found.rmdir()
         return to
 
-    def header(self, number: str) -> dict[str, Any]:
-        """Fetches the header of a version alone, `version.json`, which tells all its checksums."""
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            found = self._fetch(number, f"{ARTIFACT}/{files.HEADER}", to=Path(scratch))
-            return files.read_header(found.parent)
-
-    def _fetch(self, number: str, what: str, *, to: Path) -> Path:
+    def _model(self) -> RegisteredModel | None:
         with self._translated_errors():
-            where = self._client.get_model_version_download_uri(self.model_name, number)
-            uri = f"{where.rstrip('/')}/artifacts/{what}"
-            place = {"tracking_uri": self.uri, "registry_uri": self.uri}
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), **place))
+            found = self._client.search_registered_models(f"name = '{self.model_name}'", max_results=1)
+        return next(iter(found), None)
 
     def _ensure_model(self) -> None:
         try:
@@ -240,9 +229,7 @@ class Registry:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            gone = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
-            kind = _MissingError if gone else RegistryError
-            raise kind(f"registry {self.uri}: {first_line(error)}") from error
+            raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
 
 
 def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:

@@ -34,7 +34,7 @@ class PriceMoves:
     """Prices of the same requests. Arrays are (request,), currency units.
 
     `charged` is what production charged last, `regular` the regular price where that is a cut, else the same;
-    `candidate` is after the promotion. `champion` is NaN where there is none to compare with: `without` then says why.
+    `candidate` is after the promotion. `champion` is NaN where there is none to compare with.
     """
 
     product_ids: tuple[str, ...]
@@ -42,7 +42,6 @@ class PriceMoves:
     regular: Floats
     champion: Floats
     candidate: Floats
-    without: str = ""
 
     def moved(self, before: Floats) -> Floats:
         """(request,) how far the candidate's price lies from the one before, in logs; the end of a cut is no move."""
@@ -71,13 +70,11 @@ class PriceMoves:
         """The prices that would move furthest, as a Markdown table."""
         lines = ["| product | last charged | regular | champion | candidate | factor |", "|---|---|---|---|---|---|"]
         for place in self.worst(count):
-            charged, regular, champion, candidate = (
-                float(values[place]) for values in (self.charged, self.regular, self.champion, self.candidate)
-            )
-            before = charged if np.isnan(champion) else champion
-            shown = "–" if np.isnan(champion) else f"{champion:g}"
-            factor, name = f"× {candidate / before:.3g}", escape_markdown(self.product_ids[place])
-            lines.append(f"| {name} | {charged:g} | {regular:g} | {shown} | {candidate:g} | {factor} |")
+            columns = (self.charged, self.regular, self.champion, self.candidate)
+            prices = ["–" if np.isnan(values[place]) else f"{values[place]:g}" for values in columns]
+            before = self.charged[place] if np.isnan(self.champion[place]) else self.champion[place]
+            name, factor = escape_markdown(self.product_ids[place]), f"× {self.candidate[place] / before:.3g}"
+            lines.append(f"| {' | '.join([name, *prices, factor])} |")
         return "\n".join(lines)
 
 
@@ -88,26 +85,24 @@ def measure_moves(
     *,
     listed: Floats,
     today: dt.date,
-    without: str = "",
 ) -> PriceMoves:
     """Prices the requests (see `sample_requests`) by the candidate and, where there is one, the champion.
 
     `listed` are (request,) list prices, as `list_prices` finds them.
     """
-    after = candidate.price(requests, today=today)
-    before = champion.price(requests, today=today) if champion is not None else None
+
+    def priced(pricer: Pricer | None) -> Floats:
+        decided = pricer.price(requests, today=today) if pricer is not None else ()
+        return np.array([decision.recommended_price for decision in decided] or [np.nan] * len(requests), np.float64)
+
     charged = np.array([request.current_price or np.nan for request in requests], np.float64)
     cut = 1 - charged / listed
     return PriceMoves(
         product_ids=tuple(request.product_id for request in requests),
         charged=charged,
         regular=np.where((cut >= FULL_PROMO_CUT) & (cut <= DEEPEST_CUT), listed, charged),
-        champion=np.array(
-            [np.nan] * len(requests) if before is None else [decision.recommended_price for decision in before],
-            np.float64,
-        ),
-        candidate=np.array([decision.recommended_price for decision in after], np.float64),
-        without=without,
+        champion=priced(champion),
+        candidate=priced(candidate),
     )
 
 
@@ -129,12 +124,9 @@ def _first_known(
 ) -> Floats:
     found = np.full(len(product_ids), np.nan)
     for facts in (champion, candidate):
-        for name in names:
-            if facts is None:
-                continue
-            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))
-            prices = np.array([known.get(product, np.nan) for product in product_ids.tolist()], np.float64)
-            found = np.where(np.isnan(found), prices, found)
+        for name in names if facts is not None else ():
+            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))  # type: ignore[union-attr]
+            found = np.where(np.isnan(found), [known.get(product, np.nan) for product in product_ids.tolist()], found)
     return found
 
 
@@ -149,11 +141,7 @@ def sample_requests(
     rows = _stratified(np.flatnonzero(on_sale if on_sale.any() else known), candidate.categories, size=size)
     weekday = get_args(Weekday)[day.weekday()]
     return [
-        PriceRequest(
-            product_id=str(candidate.product_ids[row]),
-            day_of_week=weekday,
-            current_price=float(charged[row]),
-        )
+        PriceRequest(product_id=str(candidate.product_ids[row]), day_of_week=weekday, current_price=float(charged[row]))
         for row in rows
     ]
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
-from pricing.registry.audit import Action, Audit, AuditEntry, LockedRecord
+from pricing.registry.audit import Audit, AuditEntry, champion_of
+from pricing.registry.database import Turn
 from pricing.registry.gates import HOLDS_ONLY, Verdict
 
 if TYPE_CHECKING:
@@ -17,105 +18,71 @@ REJECTED = "not_rejected"  # the gate that a rejected version fails
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PromotionRequest:
-    """A requested change of the champion to version `to`, judged against the champion `expected`.
-
-    Where another one is champion by now, the request is lost. `at` is UTC, ISO 8601; `forced` overrules a failed gate;
-    `gates` are the verdicts as JSON.
-    """
-
-    action: Action
-    to: str
-    expected: str | None
-    who: str
-    at: str
-    why: str
-    forced: bool = False
-    gates: tuple[dict[str, Any], ...] = ()
-    run_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A rollback, seen from the version `number` that it left; `at` is UTC, ISO 8601."""
-
-    number: str
-    who: str
-    at: str
-    why: str
-
-    def words(self) -> str:
-        """Such as "version 2 was rolled back from by ann at 2024-05-01T10:00:00+00:00: complaints"."""
-        return f"version {self.number} was rolled back from by {self.who} at {self.at}: {self.why}"
-
-    def verdict(self) -> Verdict:
-        """The gate that fails for it."""
-        return Verdict(REJECTED, 1.0, 0.0, False, self.words())
-
-
-def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, Rejection]:
-    """Number of each rejected version → its rejection, from the record alone, oldest entry first.
+def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, AuditEntry]:
+    """Number of each rejected version → the rollback that rejects it, from the record alone, oldest entry first.
 
     A rollback rejects the version that it leaves, until that is champion again: by force, or by hand. Where it goes to
     other weights, every version that shares those that it leaves is rejected. `versions` are number → weights.
     """
     hashes: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
     hashes.update(versions)
-    numbers: dict[str, Rejection] = {}
-    weights: dict[str, Rejection] = {}
+    numbers: dict[str, AuditEntry] = {}
+    weights: dict[str, AuditEntry] = {}
     for entry in entries:
         if entry.outcome != "done":
             continue
         left, reached = hashes.get(entry.from_version), hashes.get(entry.to_version)
         if entry.action == "rollback" and entry.from_version is not None:
-            numbers[entry.from_version] = found = Rejection(entry.from_version, entry.who, entry.at, entry.why)
+            numbers[entry.from_version] = entry
             if left is not None and left != reached:
-                weights[left] = found
+                weights[left] = entry
         numbers.pop(entry.to_version or "", None)
         weights.pop(reached or "", None)
     shared = {number: weights[one] for number, one in versions.items() if one in weights}
     return {**shared, **numbers}
 
 
-def move(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
+def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
     """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
-        RegistryError: The version is unknown; the registry or the record does not answer; or the champion is no
-            longer the expected one (which is recorded as lost). The aliases are then as they were.
+        RegistryError: The version is unknown; the registry or the record does not answer; or `from_version` is no
+            longer the champion (which is recorded as lost). The aliases are then as they were.
     """
-    target = registry.find(requested.to)
+    target = registry.find(wanted.to_version or "")
     before: dict[str, str] | None = None
     try:
-        with audit.locked(registry.identity()) as locked:
+        with audit.turn(registry.identity()) as turn:
             aliases = registry.aliases()
-            note_manual_change(locked, aliases, who=requested.who, at=requested.at)
+            note_manual_change(turn, aliases, who=wanted.who, at=wanted.at)
             champion = aliases.get(CHAMPION)
-            entry = _entry(requested, champion, target)
-            if champion != requested.expected:
-                entry = locked.append(replace(entry, outcome="lost"))
-            else:
-                versions = {version.number: version.weights for version in registry.versions()}
-                previous = earlier_champion(locked.entries(), versions, weights=target.weights)
-                # Recorded first: where that fails, no alias must have changed.
-                entry = locked.append(entry)
+            lost = champion != wanted.from_version
+            # Recorded first: where that fails, no alias must have changed.
+            asked = replace(wanted, weights=target.weights, from_version=champion)
+            entry = turn.append(replace(asked, outcome="lost" if lost else "done"))
+            if not lost:
                 before = aliases
                 # Champion last, since publishing follows it: everything else is in place by then.
+                previous = earlier_champion(turn.entries(), weights_of(registry), weights=target.weights)
                 if previous is not None:
                     registry.set_alias(PREVIOUS, previous)
                 registry.set_alias(CHAMPION, target.number)
-                _drop_rejected_challenger(registry, locked)
+                _drop_rejected_challenger(registry, turn)
     except BaseException:
         if before is not None:
             _restore(registry, before)
         raise
-    if entry.outcome == "lost":
+    if lost:
         raise RegistryError(
             f"version {target.number} was not promoted: the champion is now {_name(champion)}, not "
-            f"{_name(requested.expected)}, against which it was judged; run it again"
+            f"{_name(wanted.from_version)}, against which it was judged; run it again"
         )
     return entry
+
+
+def weights_of(registry: "Registry") -> dict[str, str]:
+    """Number → weights of every version that exists."""
+    return {version.number: version.weights for version in registry.versions()}
 
 
 def recorded_reason(why: str, *, holds_only: bool) -> str:
@@ -132,37 +99,43 @@ def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str],
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
 
-def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> Rejection | None:
-    """Why a version is promoted by force alone: it was rolled back from, or its weights were; None for others."""
-    return _rejected(registry, audit.entries(registry.identity()), version)
+def rejected(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> AuditEntry | None:
+    """The rollback for which a version is promoted by force alone: it, or its weights, were left; None for others."""
+    return rejections(audit.entries(registry.identity()), weights_of(registry)).get(version.number)
 
 
-def record_refusal(registry: "Registry", audit: Audit, requested: PromotionRequest) -> AuditEntry:
-    """Records that the gates refused a request."""
-    target = registry.find(requested.to)
-    with audit.locked(registry.identity()) as locked:
-        note_manual_change(locked, registry.aliases(), who=requested.who, at=requested.at)
-        return locked.append(replace(_entry(requested, requested.expected, target), outcome="refused"))
+def rejection_gates(registry: "Registry", audit: Audit, version: "RegisteredVersion") -> list[Verdict]:
+    """The gate that a rejected version fails; none for others."""
+    found = rejected(registry, audit, version)
+    words = "rollbacks that left it, or its weights"
+    return [] if found is None else [Verdict(REJECTED, 1.0, words, high=0.0, advice=found.words())]
+
+
+def record_refusal(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
+    """Records that the gates refused a change."""
+    target = registry.find(wanted.to_version or "")
+    with audit.turn(registry.identity()) as turn:
+        note_manual_change(turn, registry.aliases(), who=wanted.who, at=wanted.at)
+        return turn.append(replace(wanted, outcome="refused", weights=target.weights))
 
 
 def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: str) -> AuditEntry | None:
     """Compares the champion with the record, and records and returns a change that was made by hand."""
-    with audit.locked(registry.identity()) as locked:
-        return note_manual_change(locked, registry.aliases(), who=who, at=at)
+    with audit.turn(registry.identity()) as turn:
+        return note_manual_change(turn, registry.aliases(), who=who, at=at)
 
 
-def note_manual_change(locked: LockedRecord, aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
+def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
     """Does what `record_manual_change` does, for whoever holds the record's lock."""
-    recorded, found = locked.champion(), aliases.get(CHAMPION)
+    recorded, found = champion_of(turn.entries()), aliases.get(CHAMPION)
     if recorded == found:
         return None
     _log.warning("champion is %s, the record says %s: it was moved by hand", _name(found), _name(recorded))
-    return locked.append(
+    return turn.append(
         AuditEntry(
             at=at,
             who="unknown",
             action="by_hand",
-            outcome="done",
             why=f"past this record the alias was moved, its version deleted, or a promotion killed; noticed by {who}",
             from_version=recorded,
             to_version=found,
@@ -170,38 +143,16 @@ def note_manual_change(locked: LockedRecord, aliases: Mapping[str, str], *, who:
     )
 
 
-def _rejected(registry: "Registry", entries: Sequence[AuditEntry], version: "RegisteredVersion") -> Rejection | None:
-    versions = {each.number: each.weights for each in registry.versions()}
-    return rejections(entries, versions).get(version.number)
-
-
-def _entry(requested: PromotionRequest, champion: str | None, target: "RegisteredVersion") -> AuditEntry:
-    return AuditEntry(
-        at=requested.at,
-        who=requested.who,
-        action=requested.action,
-        outcome="done",
-        why=requested.why,
-        from_version=champion,
-        to_version=target.number,
-        weights=target.weights,
-        forced=requested.forced,
-        run_id=requested.run_id,
-        gates=requested.gates,
-    )
-
-
-def _drop_rejected_challenger(registry: "Registry", locked: LockedRecord) -> None:
+def _drop_rejected_challenger(registry: "Registry", turn: Turn[AuditEntry]) -> None:
     """Takes the alias challenger from a version that the record rejects; a registry that is away holds nothing up."""
     try:
-        challenger = registry.aliases().get(CHALLENGER)
-        if challenger is not None and _rejected(registry, locked.entries(), registry.find(challenger)) is not None:
+        if registry.aliases().get(CHALLENGER) in rejections(turn.entries(), weights_of(registry)):
             registry.remove_alias(CHALLENGER)
     except RegistryError as error:
         _log.warning("the alias %s stays: %s", CHALLENGER, error)
 
 
-def _restore(registry: "Registry", before: dict[str, str]) -> None:
+def _restore(registry: "Registry", before: Mapping[str, str]) -> None:
     for alias in (CHAMPION, PREVIOUS):
         try:
             if alias in before:

@@ -8,15 +8,15 @@ import datetime as dt
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pricing.decision.control import Control
+from pricing.decision.control import NO_CONTROL, Control
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.objects import ObjectStore
-from pricing.registry import CHAMPION, PREVIOUS, files
+from pricing.registry import CHAMPION, files
 from pricing.registry.audit import Audit, champion_of
 from pricing.registry.promotion import note_manual_change
 from pricing.registry.published import (
@@ -40,15 +40,6 @@ _FOLDER = re.compile(r"([0-9]{1,20})-[0-9a-f]{16}")  # as `PublishedVersion.fold
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Named:
-    """Numbers of the versions that aliases and experiments name."""
-
-    champion: str | None
-    previous: str | None
-    arms: tuple[str, ...]
-
-
 def publish(
     registry: "Registry",
     audit: Audit,
@@ -57,10 +48,9 @@ def publish(
     control: Callable[[], Control],
     now: dt.datetime,
     who: str,
-    thorough: bool = True,
     alone: bool = False,
 ) -> Pointer | None:
-    """Publishes the champion, the previous one and the arms of experiments, and returns what is published then.
+    """Publishes the champion and the arms of experiments, and returns what is published then.
 
     A change of the champion past the record is recorded. Nothing is written where all of it is published already.
 
@@ -71,7 +61,6 @@ def publish(
         control: Reads what persons have tried; called for each look at the aliases.
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
-        thorough: Compares the contents of what is there with the checksums; else only that every file is there.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
 
     Returns:
@@ -81,21 +70,25 @@ def publish(
         PricingError: The store, the registry or the record does not answer, aliases never stand still, or the champion
             is damaged or prices otherwise than when it was packed.
     """
+
+    def named() -> tuple[str, ...]:
+        return _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
+
     for _ in range(_ROUNDS):
-        named = _named(registry.aliases(), control(), today=now.date(), alone=alone)
-        ready = _ready(registry, store, named, thorough=thorough)
+        numbers = named()
+        ready = _ready(registry, store, numbers)
         current, recorded = _pointer(store, registry.model_name), champion_of(audit.entries(registry.identity()))
         same = current is not None and ready is not None and replace(ready, sequence=current.sequence) == current
-        if same and recorded == named.champion:
+        if same and recorded == numbers[0]:
             return current  # and nobody waits for the lock
-        with audit.locked(registry.identity()) as locked:
-            aliases, at = registry.aliases(), now.astimezone(dt.UTC).isoformat(timespec="seconds")
-            note_manual_change(locked, aliases, who=who, at=at)
-            if _named(aliases, control(), today=now.date(), alone=alone) != named:
+        with audit.turn(registry.identity()) as turn:
+            at = now.astimezone(dt.UTC).isoformat(timespec="seconds")
+            note_manual_change(turn, registry.aliases(), who=who, at=at)
+            if named() != numbers:
                 continue
             if ready is None:
                 return None
-            if not all(whole(store, one, model=registry.model_name, contents=False) for one in _all(ready)):
+            if not all(whole(store, one, model=registry.model_name) for one in ready.served):
                 continue  # another job has deleted one meanwhile
             pointer = _switch(store, ready, now=now)
             if not alone:
@@ -110,46 +103,48 @@ def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
     return (
         pointer is not None
         and pointer.champion.number == registry.aliases().get(CHAMPION)
-        and whole(store, pointer.champion, model=registry.model_name, contents=False)
+        and whole(store, pointer.champion, model=registry.model_name)
     )
 
 
-def _named(aliases: Mapping[str, str], control: Control, *, today: dt.date, alone: bool) -> _Named:
-    champion = aliases.get(CHAMPION)
-    if alone:
-        return _Named(champion, None, ())
+def _named(champion: str | None, control: Control, *, today: dt.date) -> tuple[str, ...]:
+    """Numbers of the versions to publish, the champion first; none without one."""
+    if champion is None:
+        return ()
     arms = [one.challenger for one in control.experiments.every if one.challenger and today < one.end]
-    kept = [number for number in dict.fromkeys(arms) if number != champion]
-    if len(kept) > MOST_ARMS:
-        _log.warning("experiments name %d versions, and %d are published at most", len(kept), MOST_ARMS)
-    return _Named(champion, aliases.get(PREVIOUS), tuple(kept[:MOST_ARMS]))
+    numbers = tuple(dict.fromkeys((champion, *arms)))
+    if len(numbers) > 1 + MOST_ARMS:
+        _log.warning("experiments name %d versions, and %d are published at most", len(numbers) - 1, MOST_ARMS)
+    return numbers[: 1 + MOST_ARMS]
 
 
-def _ready(registry: "Registry", store: ObjectStore, named: _Named, *, thorough: bool) -> Pointer | None:
-    """Puts the versions into the store, and returns a pointer to them, of no sequence yet."""
-    if named.champion is None:
-        return None
-    champion = _put(registry, store, named.champion, thorough=thorough)
-    others = {}
-    for number in dict.fromkeys(number for number in (named.previous, *named.arms) if number is not None):
+def _ready(registry: "Registry", store: ObjectStore, numbers: Sequence[str]) -> Pointer | None:
+    """Puts the versions into the store, and returns a pointer to them, of no sequence yet; None without a champion."""
+    known, put = {version.number: version for version in registry.versions()}, list[PublishedVersion]()
+    for number in numbers:
         try:
-            others[number] = _put(registry, store, number, thorough=thorough)
-        except (RegistryError, VersionError) as error:  # which must not keep a champion from being published
-            _log.warning("version %s is left out: %s", number, error)
-    arms = tuple(others[number] for number in named.arms if number in others)
-    return Pointer(registry.model_name, 0, champion, others.get(named.previous or ""), arms)
+            if number not in known:
+                raise RegistryError(f"{registry.model_name} has no version {number} any more")
+            put.append(_put(registry, store, PublishedVersion(number, known[number].checksum)))
+        except (RegistryError, VersionError) as error:
+            if number == numbers[0]:
+                raise
+            _log.warning("version %s is left out: %s", number, error)  # and keeps no champion from being published
+    return Pointer(registry.model_name, 0, put[0], arms=tuple(put[1:])) if put else None
 
 
-def _put(registry: "Registry", store: ObjectStore, number: str, *, thorough: bool) -> PublishedVersion:
-    """Puts a version into the store, verified, where not all of it is there."""
-    version = PublishedVersion(number, str(registry.header(number)["checksum"]))
-    if whole(store, version, model=registry.model_name, contents=thorough):
+def _put(registry: "Registry", store: ObjectStore, version: PublishedVersion) -> PublishedVersion:
+    """Puts a version into the store, verified, where not every file of it is there."""
+    if whole(store, version, model=registry.model_name):
         return version
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        folder = registry.download(number, Path(scratch) / "version")
-        load(folder).verify()
+        folder = registry.download(version.number, Path(scratch) / "version")
+        loaded = load(folder)
+        loaded.verify()
+        if loaded.meta["checksum"] != version.checksum:
+            raise VersionError(f"version {version.number}: its files are not those that were registered; train again")
         put_version(store, version, model=registry.model_name, folder=folder)
-    _log.info("version %s is in the store", number)
+    _log.info("version %s is in the store", version.number)
     return version
 
 
@@ -188,15 +183,10 @@ def _delete_unused(store: ObjectStore, pointer: Pointer) -> None:
     try:
         for key in store.keys(prefix):
             folders.setdefault(key.removeprefix(prefix).partition("/")[0], []).append(key)
-        used = {version.folder for version in _all(pointer)}
+        used = {version.folder for version in pointer.served}
         others = [name for name in folders if _FOLDER.fullmatch(name) and name not in used]
         others.sort(key=lambda name: int(name.partition("-")[0]), reverse=True)
         for name in others[KEPT:]:  # the header first: a version that lacks it is not whole
             store.delete(sorted(folders[name], key=lambda key: not key.endswith(f"/{files.HEADER}")))
     except PricingError as error:  # what is published is published
         _log.warning("versions that nothing names stay in the store: %s", error)
-
-
-def _all(pointer: Pointer) -> tuple[PublishedVersion, ...]:
-    previous = () if pointer.previous is None else (pointer.previous,)
-    return (*pointer.served, *previous)

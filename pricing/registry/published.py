@@ -1,11 +1,10 @@
-"""What jobs publish and serving tasks read: a pointer to verified versions and their files. No MLflow, no database.
+"""The store that jobs publish to and serving tasks read: a pointer, and verified versions. No MLflow, no database.
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
 persons have switched and tried (`pricing.decision.control`); `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version
 that a price needs. A version's files never change, so that a pointer, written last, switches everything at once.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -54,7 +53,7 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What is served: the champion, the version that a rollback goes to, and those that experiments try (`arms`).
+    """The versions in use: the champion, and those that experiments try (`arms`).
 
     `sequence` rises with every change; a lower one than was served before is refused.
     """
@@ -62,7 +61,6 @@ class Pointer:
     model: str
     sequence: int
     champion: PublishedVersion
-    previous: PublishedVersion | None = None
     arms: tuple[PublishedVersion, ...] = ()
 
     @property
@@ -77,7 +75,6 @@ class Pointer:
             "model": self.model,
             "sequence": self.sequence,
             "champion": vars(self.champion),
-            "previous": None if self.previous is None else vars(self.previous),
             "arms": [vars(arm) for arm in self.arms],
         }
         return (json.dumps(document, indent=1) + "\n").encode()
@@ -93,14 +90,13 @@ def parse_pointer(content: bytes, *, model: str) -> Pointer:
         document: Any = json.loads(content)
         if document["format"] != FORMAT or document["model"] != model:
             raise ValueError(f"it is of format {document['format']} and model {document['model']!r}")
-        previous, arms = document["previous"], document["arms"]
+        arms = document["arms"]
         if type(document["sequence"]) is not int or len(arms) > MOST_ARMS:
             raise ValueError(f"sequence {document['sequence']!r}, {len(arms)} arms")
         return Pointer(
             model=model,
             sequence=document["sequence"],
             champion=_version(document["champion"]),
-            previous=None if previous is None else _version(previous),
             arms=tuple(_version(arm) for arm in arms),
         )
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -113,12 +109,12 @@ def pointer_key(model: str) -> str:
 
 
 def control_key(model: str) -> str:
-    """The key of what persons have switched and tried."""
+    """The key of a model's mirror of the control table."""
     return f"{model}/control.json"
 
 
 def versions_prefix(model: str) -> str:
-    """What the keys of a model's versions begin with."""
+    """The beginning of the keys of a model's versions."""
     return f"{model}/versions/"
 
 
@@ -150,39 +146,29 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
 
 
 def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
-    """Puts the files of a version that a price needs, the header last; those that are there whole already stay.
+    """Puts the files of a version that a price needs, the header last.
 
     Raises:
         SourceError: The store does not answer.
     """
     prefix = f"{versions_prefix(model)}{version.folder}/"
     for name in (*files.served(files.read_header(folder)), files.HEADER):
-        content = (folder / name).read_bytes()
-        if store.get(prefix + name) != content:
-            store.put(prefix + name, content)
+        store.put(prefix + name, (folder / name).read_bytes())
 
 
-def whole(store: ObjectStore, version: PublishedVersion, *, model: str, contents: bool = True) -> bool:
-    """Tells that the store holds every file of a version; compares their `contents` with the checksums, or only lists.
+def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
+    """Tells that the store lists every file of a version, and has its header.
 
     Raises:
         SourceError: The store does not answer.
     """
     prefix = f"{versions_prefix(model)}{version.folder}/"
-    header = store.get(prefix + files.HEADER)
-    if header is None:
-        return False
     try:
-        document = files.accepted_header(json.loads(header), where=version.folder)
-        names, listed = files.served(document), document["files"]
+        header = files.accepted_header(json.loads(store.get(prefix + files.HEADER) or b""), where=version.folder)
+        names = files.served(header)
     except (ValueError, VersionError):
         return False
-    if document["checksum"] != version.checksum:
-        return False
-    if not contents:
-        return {prefix + name for name in names} <= set(store.keys(prefix))
-    found = ((name, store.get(prefix + name)) for name in names)
-    return all(content is not None and hashlib.sha256(content).hexdigest() == listed[name] for name, content in found)
+    return header["checksum"] == version.checksum and {prefix + name for name in names} <= set(store.keys(prefix))
 
 
 def _version(document: Any) -> PublishedVersion:

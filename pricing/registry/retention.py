@@ -52,8 +52,8 @@ def delete_outdated(registry: Registry, record: Audit, *, before: dt.datetime) -
     """
     gone: list[str] = []
     for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
-        with record.locked(registry.identity()) as locked:
-            if version not in outdated(registry.versions(), locked.entries(), before=before):
+        with record.turn(registry.identity()) as turn:
+            if version not in outdated(registry.versions(), turn.entries(), before=before):
                 continue
             try:
                 registry.delete(version.number)

@@ -21,7 +21,6 @@ from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
-from pricing.registry.golden import Verification
 
 FORMAT = 1  # of a version's files: no other is read
 
@@ -46,19 +45,6 @@ _MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten year
 # What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
 _OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 Kind = Literal["train", "refresh"]
-
-
-def shown_elasticities(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
-    """Rounds the elasticities of products `rows` for every place that shows them; columns (row,).
-
-    `low` and `high` are the ends of the 80 % interval. A row of −1 is a product that the model does not know, with NaN.
-    """
-    known = rows >= 0
-    columns = zip(("elasticity", "low", "high"), demand.elasticities(np.where(known, rows, 0)), strict=True)
-    return {
-        name: np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
-        for name, values in columns
-    }
 
 
 @dataclass(frozen=True)
@@ -93,16 +79,18 @@ def shown_competitor(demand: DemandTable, row: int) -> ShownCompetitor:
     return ShownCompetitor(effect, low, high, moves, words)
 
 
-def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
-    """Describes how well the elasticities of products `rows` are known, as columns (row,), for all places that show it.
+def shown_elasticities(demand: DemandTable, rows: Ints, *, holds_only: bool) -> dict[str, NDArray[Any]]:
+    """Describes the elasticities of products `rows` and how well they are known, as columns (row,), for every place.
 
-    `grade` is one of `grades.GRADES`, `moves` and `prices` count price moves and distinct prices that it was learnt
-    from, `doubts` names what speaks against it (`grades.FLAGS`, joined by commas), `why` says why the price stays where
-    it does (`grades.why_held`). A row of −1 is a product that the model does not know.
+    `elasticity_low` and `_high` are the ends of the 80 % interval. `grade` is one of `grades.GRADES`, `moves` and
+    `prices` count price moves and distinct prices that it was learnt from, `doubts` names what speaks against it
+    (`grades.FLAGS`, joined by commas), `why` says why the price stays where it does (`grades.why_held`). A row of −1 is
+    a product that the model does not know.
     """
-    evidence = demand.evidence
+    evidence, known = demand.evidence, rows >= 0
+    figures = zip(("", "_low", "_high"), demand.elasticities(np.where(known, rows, 0)), strict=True)
     grade, moves, prices, fortnights, flags = (
-        np.where(rows >= 0, column[rows], 0)
+        np.where(known, column[rows], 0)
         for column in (demand.grade, evidence.moves, evidence.prices, evidence.fortnights, evidence.flags)
     )
     all_stay = "stays, as all do: too little of what is sold has a known answer to price (holds_only)"
@@ -111,6 +99,10 @@ def elasticity_knowledge(demand: DemandTable, rows: Ints, *, holds_only: bool) -
         for one, number, of_them in zip(grade.tolist(), moves.tolist(), fortnights.tolist(), strict=True)
     ]
     return {
+        **{
+            f"elasticity{end}": np.where(known, np.round(values.astype(np.float64), ELASTICITY_DIGITS), np.nan)
+            for end, values in figures
+        },
         "grade": np.array(GRADES)[grade],
         "moves": moves,
         "prices": prices,
@@ -151,8 +143,8 @@ class Origin:
 
     Attributes:
         kind: "train" when its weights are new, "refresh" when they are those of the registry's version `parent`.
-        data: What it was computed on, as JSON: `fingerprint`, `source`, `rows`, `first_date`, `last_date`, ….
-        checks: What was measured while it was made, such as a refresh's `parity`.
+        data: The sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, ….
+        checks: Figures measured while it was made, such as a refresh's `parity`.
     """
 
     kind: Kind
@@ -163,13 +155,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A version read from its folder.
+    """A version read from its folder: `meta` is its header, `config` the configuration that it was built with.
 
-    Attributes:
-        facts: What is known of each product at the state's date.
-        config: The configuration it was built with.
-        meta: `version.json`: `kind`, `parent`, `data`, `weights`, `backtest` (hashes), `state_date`, `products`, ….
-        backtest: The figures of its walk-forward backtest, and as `data` what they were scored on.
+    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on.
     """
 
     folder: Path
@@ -182,17 +170,17 @@ class LoadedVersion:
 
     @cached_property
     def weights_hash(self) -> str:
-        """Which weights these are: versions that share it differ in their states only."""
+        """The hash of its weights: versions that share it differ in their states only."""
         return str(self.meta["weights"])
 
     @cached_property
     def holds_only(self) -> bool:
-        """Whether no price rests on its elasticities: it forecasts, and prices stay, but for stock and guardrails."""
+        """True where no price rests on its elasticities, and so prices stay, but for stock and guardrails."""
         return bool(self.meta["holds_only"])
 
     @cached_property
     def learner(self) -> DemandModel:
-        """What the version learnt with, to carry it forward: weights and states, which no price needs.
+        """The weights and states that it learnt with, to carry it forward; no price needs them.
 
         Raises:
             VersionError: A file is missing or damaged.
@@ -218,7 +206,7 @@ class LoadedVersion:
         return files.read(self.folder, parts=(REFRESH, "learner"))
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
-        """What answers requests by this version, named `version` in its decisions.
+        """Makes the pricer of this version, named `version` in its decisions.
 
         A `config` replaces the one that it was built with. A price lies `largest_jump` from the last one charged at
         most (`serving.largest_jump`); None: any distance.
@@ -226,8 +214,8 @@ class LoadedVersion:
         known = _priced_by(self.demand, holds_only=self.holds_only)
         return Pricer(known, self.facts, config or self.config, version=version, largest_jump=largest_jump)
 
-    def verify(self) -> Verification:
-        """Prices the golden requests and compares them with what was recorded at packing.
+    def verify(self) -> tuple[float, ...]:
+        """Prices the golden requests and compares them with what was recorded at packing; returns milliseconds of each.
 
         Raises:
             VersionError: An answer differs; names the request and the field.
@@ -248,22 +236,12 @@ def pack(
 ) -> LoadedVersion:
     """Writes a version into a new folder and reads it back, so that what is returned is what was written.
 
-    The same parts give the same bytes. Nothing is left behind when it fails.
-
-    Args:
-        folder: Must not exist, or be empty.
-        demand: The fitted demand model.
-        facts: What is known of each product at the model's state date.
-        config: The configuration that both were built with.
-        backtest: `Backtest.figures`, and as `data` what they were scored on, with its `fingerprint`; a refresh
-            passes its parent's unchanged.
-        origin: What the version was computed from.
-        holds_only: No price may rest on its elasticities; see `identified_share`. A refresh learns none, so it passes
-            its parent's unchanged.
-        anchors: The regular prices in force.
+    The same parts give the same bytes. Nothing is left behind when it fails. `backtest` is `Backtest.figures`, and as
+    `data` what they were scored on, with its `fingerprint`. With `holds_only` no price may rest on its elasticities
+    (`identified_share`); a refresh learns none, so it passes its parent's backtest and `holds_only` unchanged.
 
     Raises:
-        VersionError: A part that cannot be written.
+        VersionError: The folder is not empty, or a part cannot be written.
     """
     folder, table = Path(folder), demand.table()
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
@@ -337,7 +315,7 @@ def load(folder: str | Path) -> LoadedVersion:
 
 
 def _priced_by(demand: DemandTable, *, holds_only: bool) -> DemandTable:
-    """What a version's prices rest on: of a `holds_only` one, elasticities that are all graded *prior only*."""
+    """The demand that prices rest on: of a `holds_only` version, elasticities that are all graded *prior only*."""
     return replace(demand, grade=np.full_like(demand.grade, PRIOR_ONLY)) if holds_only else demand
 
 
@@ -361,7 +339,7 @@ def read_backtest(folder: str | Path) -> dict[str, Any]:
         VersionError: The folder holds no version, one of another format or contract, or no backtest.
     """
     content = files.read(Path(folder), parts=("backtest",))
-    _accept(content.header, where=Path(folder))
+    _accept(files.read_header(Path(folder)), where=Path(folder))
     try:
         backtest: dict[str, Any] = content.documents["backtest"]
     except KeyError as error:

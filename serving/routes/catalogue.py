@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 from pricing.registry.version import (
     LoadedVersion,
     ShownCompetitor,
-    elasticity_knowledge,
     shown_competitor,
     shown_elasticities,
 )
@@ -119,18 +118,17 @@ def known_elasticity(served: Served, product_id: str) -> Elasticity | None:
 
 def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
     """The elasticity of the product in a row of version `name`."""
-    shown = {name: float(column[0]) for name, column in shown_elasticities(version.demand, np.array([row])).items()}
+    known = {name: column[0] for name, column in _known_of(version, np.array([row])).items()}
     parents, shared_by = version.demand.sharing()
     siblings = np.flatnonzero(parents == parents[row])
     return Elasticity(
         product_id=str(version.demand.product_ids[row]),
-        elasticity=shown["elasticity"],
-        low=shown["low"],
-        high=shown["high"],
+        low=known.pop("elasticity_low"),
+        high=known.pop("elasticity_high"),
         source="model" if version.demand.own[siblings].any() else "category",  # of siblings one long history suffices
         parent_id=str(parents[row]) if len(siblings) > 1 else None,
         shared_by=int(shared_by[row]),
-        **{name: column[0] for name, column in _known_of(version, np.array([row])).items()},
+        **known,
         list_price=round(float(version.facts.list_price[row]), 4),
         state_date=version.demand.state_date,
         competitor=shown_competitor(version.demand, row),
@@ -139,8 +137,8 @@ def elasticity_of(name: str, version: LoadedVersion, row: int) -> Elasticity:
 
 
 def _known_of(version: LoadedVersion, rows: NDArray[np.integer]) -> dict[str, list[Any]]:
-    """How well the elasticity of each product in `rows` is known, as columns."""
-    columns = elasticity_knowledge(version.demand, rows, holds_only=version.holds_only)
+    """The elasticity of each product in `rows` and how well it is known, as columns."""
+    columns = shown_elasticities(version.demand, rows, holds_only=version.holds_only)
     return {name: column.tolist() for name, column in columns.items()}
 
 
@@ -150,7 +148,6 @@ def _products(served: Served, category: str | None) -> bytes:
     if served.version is not None:
         facts = served.version.facts
         rows = np.arange(len(facts.product_ids)) if category is None else np.flatnonzero(facts.categories == category)
-        shown = shown_elasticities(served.version.demand, rows)
         names = ("price", "list_price", "unit_cost", "tax_rate", "comp_price", "stock")
         columns = {
             "product_id": facts.product_ids[rows].tolist(),
@@ -158,9 +155,6 @@ def _products(served: Served, category: str | None) -> bytes:
             **{name: np.round(getattr(facts, name)[rows].astype(float), 4).tolist() for name in names},
             "comp_price_date": facts.comp_price_date[rows].tolist(),
             "cost_assumed": facts.cost_assumed[rows].tolist(),
-            "elasticity": shown["elasticity"].tolist(),
-            "elasticity_low": shown["low"].tolist(),
-            "elasticity_high": shown["high"].tolist(),
             **_known_of(served.version, rows),
         }
         found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

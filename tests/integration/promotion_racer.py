@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pricing.errors import RegistryError
 from pricing.registry.audit import Audit
-from pricing.registry.promotion import PromotionRequest, move
-from tests.kit.promotions import FakeRegistry
+from pricing.registry.promotion import move
+from tests.kit.promotions import FakeRegistry, asked
 
 if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import RegisteredVersion
@@ -47,11 +47,8 @@ def main(url: str, folder: str, go: str, who: str, rounds: str) -> None:
     for _ in range(int(rounds)):
         expected = registry.aliases().get("champion")
         to = random.choice([number for number in "123456789" if number != expected])
-        requested = PromotionRequest(
-            action="promote", to=to, expected=expected, who=who, at="2024-05-01T10:00:00+00:00", why="race"
-        )
         try:
-            move(registry, audit, requested)
+            move(registry, audit, asked(to, expected, who=who))
         except RegistryError as error:
             outcomes.append("lost" if "run it again" in str(error) else str(error))
         else:

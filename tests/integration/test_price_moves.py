@@ -45,11 +45,6 @@ def told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     return alerts
 
 
-def gates(shop: Shop) -> list[str]:
-    """The gates that refused, or were overruled, last."""
-    return [gate["name"] for gate in shop.entries()[-1].gates if not gate["passed"]]
-
-
 def night_in_cents(shop: Shop) -> str:
     """Sales whose last night has prices and list prices × 100."""
     return shop.sales(151, panel=dear(shop.panel(151), since=150, until=151))
@@ -78,12 +73,9 @@ def test_a_night_in_another_unit_is_not_promoted_and_where_it_is_forced_answers_
 
     assert promote.main([]) == EXIT_REFUSED
 
-    said = capsys.readouterr()
     assert shop.registry.aliases()["champion"] == first
-    assert (shop.entries()[-1].outcome, gates(shop)) == ("refused", ["price_moves"])
-    assert "- price_moves: |ln(price after / before)|" in said.err
-    assert "furthest: P" in said.err
-    assert "## Prices that would move furthest" in said.out
+    assert (shop.entries()[-1].outcome, shop.missed) == ("refused", ["price_moves"])
+    assert "furthest: P" in capsys.readouterr().err
     run = mlflow.get_run(str(shop.entries()[-1].run_id))
     assert run.data.tags["refused_by"] == "price_moves"
     assert run.data.metrics["price_moves/log_ratio"] > 3
@@ -117,9 +109,7 @@ def test_a_promotion_that_a_person_must_look_at_is_told_where_nobody_watches(
         assert "person must look at: price_moves" in told[0].what
 
 
-def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(shop: Shop) -> None:
     first = shop.add(days=150)
     promote.main([])
     wrong = night_in_cents(shop)
@@ -128,16 +118,15 @@ def test_a_rollback_that_moves_prices_far_asks_for_force_and_then_holds(
     promote.main(["--force", "true", "--reason", "not looked at"])
 
     assert rollback.main(["--version", first]) == EXIT_REFUSED
-    assert "--force true --reason WORDS goes back all the same" in capsys.readouterr().err
     assert (shop.entries()[-1].action, shop.entries()[-1].outcome) == ("rollback", "refused")
     assert shop.registry.aliases()["champion"] == second
 
     assert rollback.main(["--version", first, "--force", "true", "--reason", "prices in cents"]) == 0
     assert shop.registry.aliases()["champion"] == first
-    assert (shop.entries()[-1].forced, gates(shop)) == (True, ["price_moves"])
+    assert (shop.entries()[-1].forced, shop.missed) == (True, ["price_moves"])
     assert refresh.main(["--sales", wrong]) == 0, "finds what it registered before"
     assert promote.main(["--version", second]) == EXIT_REFUSED
-    assert "not_rejected" in gates(shop)
+    assert "not_rejected" in shop.missed
     assert refresh.main(["--sales", shop.sales(151)]) == 0
     assert promote.main([]) == 0, "only the states were at fault, so other ones of these weights are welcome"
 
@@ -149,20 +138,16 @@ def test_what_was_rolled_back_from_comes_back_by_force_alone(shop: Shop, capsys:
     promote.main([])
     shop.registry.set_alias("challenger", second)
     rollback.main(["--reason", "complaints"])
-    capsys.readouterr()
 
     assert "challenger" not in shop.registry.aliases()
-    assert promote.main([]) == 0
-    assert "nothing to do: pricing has no challenger" in capsys.readouterr().out
     assert promote.main(["--version", second]) == EXIT_REFUSED
-    assert f"version {second} was rolled back from by ann at" in capsys.readouterr().err
+    assert shop.missed == ["not_rejected"]
     assert rollback.main([]) == 2, "nor is it what a second rollback goes to"
     assert rollback.main(["--version", second]) == EXIT_REFUSED
     assert refresh.main(["--version", second, "--sales", shop.sales(160)]) == 2
-    assert f"version {second} is rejected" in capsys.readouterr().err
     assert refresh.main(["--version", second, "--sales", shop.sales(160), "--force", "true"]) == 0
     assert promote.main([]) == EXIT_REFUSED, "a refresh has the weights that were left"
-    assert "was rolled back from by ann at" in capsys.readouterr().err
+    capsys.readouterr()
     history.main([])
     assert f"version {second} is rejected" in capsys.readouterr().out
     assert shop.registry.aliases()["champion"] == first
@@ -212,4 +197,3 @@ def test_a_champion_whose_files_are_gone_does_not_hold_a_rollback_up(shop: Shop)
     assert rollback.main(["--reason", "its files are gone"]) == 0
 
     assert shop.registry.aliases()["champion"] == first
-    assert "the champion cannot be read" in shop.entries()[-1].gates[0]["sentence"]

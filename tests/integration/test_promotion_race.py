@@ -12,9 +12,8 @@ from pricing.paths import ROOT
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import record_manual_change, record_refusal
 from tests.integration.promotion_racer import FolderRegistry
-from tests.kit.promotions import FakeRegistry
+from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import postgres as postgres_server
-from tests.unit.test_promotion import requested
 
 RACERS, ROUNDS = 4, 12
 
@@ -44,9 +43,7 @@ def test_of_promotions_at_once_one_wins_and_none_is_lost(url: str, tmp_path: Pat
     go.touch()
     outcomes = [json.loads(racer.communicate(timeout=120)[0]) for racer in racers]
 
-    audit = Audit(url)
-    entries = audit.entries("pricing@1")
-    audit.close()
+    entries = Audit(url).entries("pricing@1")
     done = [entry for entry in entries if entry.outcome == "done"]
     assert [entry.sequence for entry in entries] == list(range(1, RACERS * ROUNDS + 1)), "each attempt is recorded"
     assert all(entry.action == "promote" for entry in entries), "no move looks as if it were made by hand"
@@ -59,7 +56,7 @@ def test_of_promotions_at_once_one_wins_and_none_is_lost(url: str, tmp_path: Pat
 def test_postgres_too_only_appends(postgres: str) -> None:
     audit = Audit(postgres)
     engine = sqlalchemy.create_engine(postgres)
-    record_refusal(FakeRegistry(), audit, requested("1"))
+    record_refusal(FakeRegistry(), audit, asked("1"))
 
     for statement in (
         "UPDATE pricing_promotions SET who = 'eve'",
@@ -69,7 +66,6 @@ def test_postgres_too_only_appends(postgres: str) -> None:
         with pytest.raises(sqlalchemy.exc.DatabaseError, match="append-only"), engine.begin() as connection:
             connection.exec_driver_sql(statement)
     engine.dispose()
-    audit.close()
 
 
 def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(url: str, tmp_path: Path) -> None:
@@ -81,8 +77,7 @@ def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(
         "class Dies(FolderRegistry):\n"
         "    def identity(self): return 'killed@1'\n"
         "    def set_alias(self, alias, number): super().set_alias(alias, number); os._exit(9)\n"
-        "requested = PromotionRequest(action='promote', to='1', expected=None, who='ann', at='2024-05-01', why='x')\n"
-        f"move(Dies(__import__('pathlib').Path({str(aliases)!r})), Audit({url!r}), requested)\n"
+        f"move(Dies(Path({str(aliases)!r})), Audit({url!r}), asked('1'))\n"
     )
 
     died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -95,4 +90,3 @@ def test_a_process_that_dies_between_alias_and_record_is_found_by_the_next_look(
     found = record_manual_change(registry, audit, who="bob", at="2024-05-02")
     assert found is not None
     assert (found.action, found.to_version) == ("by_hand", "1")
-    audit.close()

@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DatabaseError
 
 from monitoring.store import MonitoringStore
 from pipelines.commands import only_one
@@ -148,21 +146,6 @@ def test_no_product_is_in_two_experiments_and_no_switch_is_lost_however_many_wri
     assert sorted(told) == ["planned", "refused", "refused", "refused"]
     assert (frozen(mirrored), len(mirrored.experiments.every)) == ({"p0", "p1", "p2", "p3"}, 1)
     assert (mirrored.sequence, mirrored.unread) == (5, ())
-
-
-def test_the_control_table_only_grows_in_postgres_too(postgres: str, model: str, tmp_path: Path) -> None:
-    record, engine = ControlRecord(postgres, model=model, store=FolderStore(tmp_path)), create_engine(postgres)
-    record.append_switch(freeze())
-
-    for statement in (
-        "UPDATE pricing_control SET who = 'eve'",
-        "DELETE FROM pricing_control",
-        "TRUNCATE pricing_control",
-    ):
-        with pytest.raises(DatabaseError), engine.begin() as connection:
-            connection.exec_driver_sql(statement)
-
-    engine.dispose()
 
 
 def test_a_night_on_one_machine_keeps_that_of_another_from_starting_until_all_it_started_has_ended(

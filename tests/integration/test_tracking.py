@@ -14,8 +14,7 @@ from mlflow.entities import Run
 
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
-from pricing.fileio import redact_url
-from pricing.paths import ROOT, pricing_home
+from pricing.paths import ROOT
 from pricing.runtime.inputs import code_tags, flatten
 from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
 
@@ -40,13 +39,15 @@ def _read(run: Run) -> Run:
     return MlflowClient().get_run(run.info.run_id)
 
 
-def test_a_run_carries_the_whole_configuration_the_code_and_the_environment() -> None:
+def test_a_run_carries_the_whole_configuration_the_code_and_the_environment(store: str) -> None:
     config = load_config()
 
     with tracked_run("train", config=config, reason="a test") as run:
         pass
 
     kept = _read(run)
+    assert (Path(store.removeprefix("sqlite:///")).parent / "mlartifacts" / "pricing").is_dir()
+    assert "mlartifacts/pricing" in run.info.artifact_uri
     assert kept.info.status == "FINISHED"
     assert kept.data.params == dict(flatten(config.model_dump(mode="json")))
     assert kept.data.tags["job"] == "train"
@@ -56,21 +57,17 @@ def test_a_run_carries_the_whole_configuration_the_code_and_the_environment() ->
     assert paths == {"environment/machine.json", "environment/packages.txt"}
 
 
-def test_a_failed_job_ends_its_run_failed_and_says_why() -> None:
-    with pytest.raises(HistoryError), tracked_run("train") as run:
-        raise HistoryError("90 days of history, 120 are needed")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(HistoryError("90 days of history"), "90 days of history"), (KeyboardInterrupt(), "interrupted (SIGINT)")],
+)
+def test_a_failed_job_ends_its_run_failed_and_says_why(error: BaseException, said: str) -> None:
+    with pytest.raises(type(error)), tracked_run("train") as run:
+        raise error
 
     kept = _read(run)
-    assert kept.info.status == "FAILED"
-    assert kept.data.tags["failure"] == "90 days of history, 120 are needed"
-    assert "90 days" in kept.data.tags["mlflow.note.content"]
-
-
-def test_an_interrupted_job_ends_its_run_failed_and_says_so() -> None:
-    with pytest.raises(KeyboardInterrupt), tracked_run("train") as run:
-        raise KeyboardInterrupt
-
-    assert (_read(run).info.status, _read(run).data.tags["failure"]) == ("FAILED", "interrupted (SIGINT)")
+    assert (kept.info.status, kept.data.tags["failure"]) == ("FAILED", said)
+    assert said in kept.data.tags["mlflow.note.content"]
 
 
 def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(
@@ -112,29 +109,16 @@ def test_a_job_that_another_started_becomes_the_child_of_its_run(monkeypatch: py
     assert child.info.experiment_id == parent.info.experiment_id
 
 
-def test_the_experiment_that_a_person_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_that_a_person_names_is_used_and_a_deleted_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "autumn")
-
     with tracked_run("train") as run:
         pass
 
-    assert MlflowClient().get_experiment(run.info.experiment_id).name == "autumn"
+    experiment = MlflowClient().get_experiment(run.info.experiment_id)
+    MlflowClient().delete_experiment(experiment.experiment_id)
 
-
-def test_artifacts_lie_beside_a_local_database(store: str) -> None:
-    with tracked_run("train") as run:
-        mlflow.log_text("x", "x.txt")
-
-    assert (Path(store.removeprefix("sqlite:///")).parent / "mlartifacts" / "pricing").is_dir()
-    assert "mlartifacts/pricing" in run.info.artifact_uri
-
-
-def test_a_deleted_experiment_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect()
-    MlflowClient().delete_experiment(MlflowClient().create_experiment("gone"))
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
-
-    with pytest.raises(RegistryError, match="'gone' was deleted"), tracked_run("train"):
+    assert experiment.name == "autumn"
+    with pytest.raises(RegistryError, match="autumn"), tracked_run("train"):
         pass
 
 
@@ -178,36 +162,20 @@ def test_sigterm_ends_the_run_failed_and_says_so() -> None:
     assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "stopped by SIGTERM")
 
 
-def test_a_run_whose_process_was_killed_is_closed_by_the_next_one() -> None:
-    process = _start_job("time.sleep(60)")
-    assert process.stdout is not None
-    run_id = process.stdout.readline().strip()
-    process.kill()
-    process.wait(30)
-    process.stdout.close()
-    connect()
-    assert MlflowClient().get_run(run_id).info.status == "RUNNING"
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_one_and_one_that_lives_is_not() -> None:
+    gone, alive = _start_job("time.sleep(60)"), _start_job("time.sleep(60)")
+    runs = [process.stdout.readline().strip() for process in (gone, alive) if process.stdout is not None]
+    gone.kill()
+    gone.communicate()
 
     with tracked_run("train"):
         pass
 
-    run = MlflowClient().get_run(run_id)
-    assert run.info.status == "FAILED"
-    assert "killed" in run.data.tags["failure"]
-
-
-def test_a_run_that_another_live_process_holds_is_left_alone() -> None:
-    process = _start_job("time.sleep(60)")
-    assert process.stdout is not None
-    run_id = process.stdout.readline().strip()
-
-    with tracked_run("train"):
-        pass
-
-    assert MlflowClient().get_run(run_id).info.status == "RUNNING"
-    process.terminate()
-    process.wait(30)
-    process.stdout.close()
+    ended, living = (MlflowClient().get_run(run) for run in runs)
+    assert (ended.info.status, living.info.status) == ("FAILED", "RUNNING")
+    assert "killed" in ended.data.tags["failure"]
+    alive.terminate()
+    alive.communicate()
 
 
 def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour() -> None:
@@ -247,19 +215,6 @@ def test_a_project_run_that_found_no_conda_is_closed_by_the_next_one(
         assert "--env-manager local" in _read(stranded).data.tags["failure"]
 
 
-def test_a_run_that_mlflow_run_put_into_the_default_experiment_says_how_to_put_it_beside_the_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    connect()
-    made = MlflowClient().create_run("0")
-    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-
-    with tracked_run("train"):
-        pass
-
-    assert "mlflow run --experiment-name pricing" in caplog.text
-
-
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
     commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
     for words in (["init", "-q"], commit):
@@ -267,19 +222,6 @@ def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp
 
     assert "mlflow.source.git.commit" in code_tags(ROOT)
     assert "mlflow.source.git.commit" not in code_tags(tmp_path)
-
-
-def test_passwords_stay_out_of_the_record() -> None:
-    assert redact_url("postgresql://shop:secret@db:5432/sales#rows") == "postgresql://shop:***@db:5432/sales#rows"
-    assert redact_url("data/sales.csv") == "data/sales.csv"
-
-
-def test_what_is_kept_locally_lies_at_the_root_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PRICING_HOME")
-    assert pricing_home() == ROOT / ".pricing"
-
-    monkeypatch.setenv("PRICING_HOME", "/somewhere")
-    assert pricing_home() == Path("/somewhere")
 
 
 def test_processor_and_memory_are_measured_with_a_run_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
+from pricing.registry.audit import AuditEntry
 from pricing.registry.files import read_header
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.kit.versions import make_demand, make_panel, shared_version
@@ -66,6 +67,12 @@ def packed(
     )
 
 
+def asked(to: str, expected: str | None = None, **changes: Any) -> AuditEntry:
+    """A change of the champion that a person asks for."""
+    said: dict[str, Any] = {"who": "ann", "at": "2024-05-01T10:00:00+00:00", "why": "better", "action": "promote"}
+    return AuditEntry(**{**said, "to_version": to, "from_version": expected, **changes})
+
+
 if TYPE_CHECKING:  # the fakes stand for the real ones, without MLflow
     from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 else:
@@ -76,6 +83,7 @@ else:
 class FakeVersion:
     number: str
     weights: str
+    checksum: str = ""
 
 
 @dataclass
@@ -95,7 +103,12 @@ class FakeRegistry(Registry):
         number = self.pointed.get(reference, reference)
         if number not in set("123456789"):
             raise RegistryError(f"pricing has no version or alias {reference!r}")
-        return cast("RegisteredVersion", FakeVersion(number, f"weights-{(int(number) - 1) // 3}"))
+        return cast(
+            "RegisteredVersion", FakeVersion(number, f"weights-{(int(number) - 1) // 3}", self.checksum(number))
+        )
+
+    def checksum(self, number: str) -> str:
+        return ""
 
     def versions(self) -> "list[RegisteredVersion]":
         return [self.find(number) for number in "123456789"]
@@ -116,16 +129,19 @@ class PackedRegistry(FakeRegistry):
 
     model_name: str = "shop"
     folders: dict[str, Path] = field(default_factory=dict)
-    downloads: list[str] = field(default_factory=list)
 
     def folder(self, number: str) -> Path:
         return self.folders.get(number) or shared_version(int(number))
 
-    def header(self, number: str) -> dict[str, Any]:
-        return read_header(self.folder(number))
+    def checksum(self, number: str) -> str:
+        try:
+            return str(read_header(self.folder(number))["checksum"])
+        except VersionError:  # files that are gone
+            return "0" * 64
 
     def download(self, reference: str, to: str | Path) -> Path:
-        self.downloads.append(reference)
+        if not self.folder(reference).is_dir():
+            raise RegistryError(f"the files of version {reference} are gone")
         return Path(shutil.copytree(self.folder(reference), to))
 
 

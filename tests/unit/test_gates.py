@@ -1,3 +1,5 @@
+"""Each gate refuses what it is there for, and nothing that was not measured passes."""
+
 from typing import Any
 
 import pytest
@@ -7,13 +9,15 @@ from hypothesis import strategies as st
 from pricing.config import load_config
 from pricing.config_models import DemandConfig, GatesConfig
 from pricing.registry.gates import (
-    ProductionError,
+    Verdict,
+    anchors_gate,
     baseline_gates,
     champion_gates,
     comparable,
     failed,
     golden_gate,
     identified_gate,
+    not_compared_gate,
     products_gate,
     state_gates,
 )
@@ -23,7 +27,7 @@ LIMITS: GatesConfig = load_config().registry.gates
 DEMAND: DemandConfig = load_config().demand
 
 
-def names(verdicts: Any) -> list[str]:
+def names(verdicts: list[Verdict]) -> list[str]:
     return [verdict.name for verdict in failed(verdicts)]
 
 
@@ -31,49 +35,55 @@ def volumes(**changes: Any) -> dict[str, Any]:
     return {**figures()["by_volume"], **changes}
 
 
-def test_a_good_backtest_passes_every_baseline() -> None:
-    verdicts = baseline_gates(figures(), LIMITS)
+@pytest.mark.parametrize(
+    ("low", "high", "figure", "passed"),
+    [
+        ({}, {}, None, True),  # only said
+        ({"low": 1.0}, {}, 1.0, True),
+        ({"low": 1.0}, {}, 0.9, False),
+        ({}, {"high": 1.0}, 1.0, True),
+        ({}, {"high": 1.0}, 1.1, False),
+        ({"low": 1.0}, {"high": 2.0}, 3.0, False),
+        ({"low": 1.0}, {"high": 2.0}, None, False),
+    ],
+)
+def test_a_verdict_passes_inside_its_limits(low: Any, high: Any, figure: float | None, passed: bool) -> None:
+    verdict = Verdict("bias", figure, "words", **low, **high)
 
-    assert names(verdicts) == []
-    assert len(verdicts) == 8
+    assert verdict.passed is verdict.as_json()["passed"] is passed
 
 
 @pytest.mark.parametrize(
-    ("changes", "gate"),
+    ("changes", "refused"),
     [
-        ({"wape": 0.51}, "beats_naive"),
-        ({"by_volume": volumes(low={"wape": 0.6, "wape_baseline": 0.5})}, "beats_naive_low"),
-        ({"bias": -0.25}, "bias"),
-        ({"bias": 0.25}, "bias"),
-        ({"coverage_80": 0.5}, "coverage_80"),
-        ({"coverage_80": 0.99}, "coverage_80"),
-        ({"coverage_95": 0.8}, "coverage_95"),
-        ({"elasticity": {"share_sane": 0.5}}, "elasticity_sane"),
+        ({}, []),
+        ({"wape": 0.51}, ["beats_naive"]),
+        ({"by_volume": volumes(low={"wape": 0.6, "wape_baseline": 0.5})}, ["beats_naive_low"]),
+        ({"bias": -0.25}, ["bias"]),
+        ({"bias": 0.25}, ["bias"]),
+        ({"bias": 0.0}, []),
+        ({"coverage_80": 0.5}, ["coverage_80"]),
+        ({"coverage_80": 0.99}, ["coverage_80"]),
+        ({"coverage_95": 0.8}, ["coverage_95"]),
+        ({"elasticity": {"share_sane": 0.5}}, ["elasticity_sane"]),
+        ({"censored": 1000, "rows": 900, "left_out": 100, "wape": 0.0}, ["beats_naive"]),  # every row sold out
+        ({"censored": 999, "rows": 900, "left_out": 100}, []),
     ],
 )
-def test_each_baseline_refuses_what_it_is_there_for(changes: dict[str, Any], gate: str) -> None:
-    assert names(baseline_gates(figures(**changes), LIMITS)) == [gate]
+def test_each_baseline_refuses_what_it_is_there_for(changes: dict[str, Any], refused: list[str]) -> None:
+    verdicts = baseline_gates(figures(**changes), LIMITS)
 
-
-def test_where_every_row_sold_out_nothing_was_measured() -> None:
-    everywhere = baseline_gates(figures(censored=1000, rows=900, left_out=100, wape=0.0), LIMITS)
-    elsewhere = baseline_gates(figures(censored=999, rows=900, left_out=100), LIMITS)
-
-    assert names(everywhere) == ["beats_naive"]
-    assert everywhere[0].figure is None
-    assert names(elsewhere) == []
+    assert names(verdicts) == refused
+    assert len(verdicts) == 8
 
 
 @pytest.mark.parametrize("missing", ["wape", "wape_baseline", "bias", "coverage_80", "coverage_95", "elasticity"])
-@pytest.mark.parametrize("how", ["absent", "nan"])
-def test_what_was_not_measured_does_not_pass(missing: str, how: str) -> None:
-    values = {"absent": without(figures(), missing)}
-    values["nan"] = figures(**{missing: {"share_sane": float("nan")} if missing == "elasticity" else float("nan")})
+def test_what_was_not_measured_does_not_pass(missing: str) -> None:
+    nan: Any = {"share_sane": float("nan")} if missing == "elasticity" else float("nan")
+    for values in (without(figures(), missing), figures(**{missing: nan})):
+        (verdict,) = failed(baseline_gates(values, LIMITS))
 
-    verdicts = failed(baseline_gates(values[how], LIMITS))
-
-    assert len(verdicts) == 1
-    assert verdicts[0].figure is None
+        assert verdict.figure is None
 
 
 def held_against(baseline: float | None) -> dict[str, Any]:
@@ -95,63 +105,60 @@ def test_a_model_must_beat_the_baseline_that_was_better_in_earlier_folds() -> No
 
 
 @pytest.mark.parametrize(
-    ("wape", "low", "passed"), [(0.42, -0.01, True), (0.42, 0.005, False), (0.42, None, False), (0.5, -0.02, False)]
+    ("wape", "baseline", "limit", "low", "passed"),
+    [
+        (0.42, 0.4, 1.0, -0.01, True),
+        (0.42, 0.4, 1.0, 0.005, False),
+        (0.42, 0.4, 1.0, None, False),
+        (0.5, 0.4, 1.0, -0.02, False),
+        (0.4, 0.42, 0.8, -0.04, False),  # chance is counted from the limit, not from equality
+        (0.4, 0.42, 0.8, -0.09, True),
+    ],
 )
 def test_an_error_a_little_above_the_baselines_passes_where_it_may_be_chance(
-    wape: float, low: float | None, passed: bool
+    wape: float, baseline: float, limit: float, low: float | None, passed: bool
 ) -> None:
-    backtest = held_against(0.4) | {"wape": wape, "against_baseline": {"wape_low": low}}
+    backtest = held_against(baseline) | {"wape": wape, "against_baseline": {"wape_low": low}}
 
-    verdict = baseline_gates(backtest, LIMITS)[0]
-
-    assert verdict.passed == passed
+    assert baseline_gates(backtest, LIMITS.model_copy(update={"naive_ratio": limit}))[0].passed is passed
 
 
-def test_chance_is_counted_from_the_limit_and_not_from_equality() -> None:
-    strict = LIMITS.model_copy(update={"naive_ratio": 0.8})
-    backtest = held_against(0.42) | {"wape": 0.4, "against_baseline": {"wape_low": -0.04}}
+def test_a_version_that_holds_only_must_forecast_as_well_as_any_and_its_elasticities_are_only_said() -> None:
+    implausible = baseline_gates(figures(elasticity={"share_sane": 0.1}), LIMITS, holds_only=True)
 
-    assert not baseline_gates(backtest, strict)[0].passed
-    assert baseline_gates(backtest | {"against_baseline": {"wape_low": -0.09}}, strict)[0].passed
-
-
-def test_implausible_elasticities_refuse_no_version_whose_prices_rest_on_none() -> None:
-    verdicts = baseline_gates(figures(elasticity={"share_sane": 0.1}), LIMITS, holds_only=True)
-
-    sane = next(verdict for verdict in verdicts if verdict.name == "elasticity_sane")
-    assert names(verdicts) == []
-    assert (sane.figure, sane.threshold) == (0.1, None)
+    assert names(implausible) == []
+    assert (implausible[-1].figure, implausible[-1].needed) == (0.1, "")
+    assert names(baseline_gates(figures(wape=0.51), LIMITS, holds_only=True)) == ["beats_naive"]
 
 
 @pytest.mark.parametrize(
-    ("share", "holds_only", "threshold"),
-    [
-        (0.5, False, LIMITS.identified),
-        (0.05, True, None),
-        (0.05, False, None),
-    ],
+    ("share", "holds_only", "said"), [(0.5, False, False), (0.05, True, True), (0.05, False, True)]
 )
-def test_too_little_known_refuses_no_version_and_is_only_said(
-    share: float, holds_only: bool, threshold: float | None
-) -> None:
+def test_too_little_known_refuses_no_version_and_is_only_said(share: float, holds_only: bool, said: bool) -> None:
     verdict = identified_gate(share, LIMITS, holds_only=holds_only)
 
-    assert verdict.passed
-    assert (verdict.figure, verdict.threshold) == (share, threshold)
+    assert (verdict.passed, verdict.figure, verdict.needed == "") == (True, share, said)
+
+
+ONES = {name: {"wape": 0.44} for name in ("low", "mid", "high")}
 
 
 @pytest.mark.parametrize(
-    ("changes", "gates"),
+    ("changes", "decay", "gates"),
     [
-        ({}, []),
-        ({"wape": 0.404}, []),
-        ({"wape": 0.42}, ["against_champion"]),
-        ({"by_volume": volumes(high={"wape": 0.45})}, ["against_champion_high"]),
-        ({"by_volume": without(volumes(), "mid")}, ["against_champion_mid"]),
+        ({}, 1.0, []),
+        ({"wape": 0.404}, 1.0, []),
+        ({"wape": 0.42}, 1.0, ["against_champion"]),
+        ({"by_volume": volumes(high={"wape": 0.45})}, 1.0, ["against_champion_high"]),
+        ({"by_volume": without(volumes(), "mid")}, 1.0, ["against_champion_mid"]),
+        ({"wape": 0.44, "by_volume": ONES}, 1.2, []),  # no better than a champion in decay once was
     ],
 )
-def test_a_challenger_must_not_be_worse_than_the_champion(changes: dict[str, Any], gates: list[str]) -> None:
-    assert names(champion_gates(figures(**changes), figures(), LIMITS)) == gates
+def test_a_challenger_must_not_be_worse_than_the_champion(
+    changes: dict[str, Any], decay: float, gates: list[str]
+) -> None:
+    assert names(champion_gates(figures(**changes), figures(), LIMITS, decay=decay)) == gates
+    assert not_compared_gate().passed
 
 
 @given(st.floats(0.01, 5), st.floats(0.01, 5), st.floats(0.01, 5))
@@ -164,26 +171,25 @@ def test_a_smaller_error_never_turns_a_pass_into_a_refusal(one: float, other: fl
     assert better.passed or not worse.passed
 
 
-def test_states_must_not_lie_behind_the_champions() -> None:
-    older = state_gates(number="7", challenger="2024-05-01", champion="2024-05-03", parity=None, limits=LIMITS)
-    same = state_gates(number="7", challenger="2024-05-03", champion="2024-05-03", parity=None, limits=LIMITS)
+@pytest.mark.parametrize(
+    ("champion", "parity", "refused"),
+    [("2024-05-03", None, ["fresh"]), ("2024-05-01", None, []), (None, 1e-4, ["parity"]), (None, 1e-7, [])],
+)
+def test_states_must_be_as_recent_as_the_champions_and_agree_with_encoding_anew(
+    champion: str | None, parity: float | None, refused: list[str]
+) -> None:
+    verdicts = state_gates(challenger="2024-05-01", champion=champion, parity=parity, limits=LIMITS)
 
-    assert names(older) == ["fresh"]
-    assert older[0].figure == 2
-    assert names(same) == []
-
-
-def test_a_refresh_must_agree_with_encoding_anew() -> None:
-    assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-4, limits=LIMITS)) == [
-        "parity"
-    ]
-    assert names(state_gates(number="7", challenger="2024-05-01", champion=None, parity=1e-7, limits=LIMITS)) == []
+    assert names(verdicts) == refused
+    assert verdicts[0].figure == (parity or (2 if refused else 0))
 
 
-def test_golden_requests_must_be_fast_and_there() -> None:
+def test_golden_requests_must_be_fast_and_there_and_anchors_the_champions() -> None:
     assert golden_gate([1.0, 2.0], LIMITS).passed
     assert not golden_gate([1.0, LIMITS.golden_latency_ms + 1], LIMITS).passed
     assert not golden_gate([], LIMITS).passed
+    assert anchors_gate([]).passed
+    assert not anchors_gate(["tea"]).passed
 
 
 @pytest.mark.parametrize(
@@ -197,12 +203,8 @@ def test_what_the_champion_sells_most_of_must_be_known(known: str, share: float,
 
     assert verdict.figure == pytest.approx(share)
     assert verdict.passed is passes
-
-
-def test_where_no_units_are_known_each_product_counts_alike() -> None:
-    verdict = products_gate({"a"}, dict.fromkeys("abcde", float("nan")), LIMITS)
-
-    assert verdict.figure == pytest.approx(0.2)
+    unknown_units = products_gate(set(known), dict.fromkeys("abcd", float("nan")), LIMITS)
+    assert unknown_units.figure == pytest.approx(len(set(known) & set("abcd")) / 4)
 
 
 def scored(fingerprint: str | None, cutoff: str = "2024-04-01") -> dict[str, Any]:
@@ -218,33 +220,3 @@ def test_only_the_same_data_and_folds_compare() -> None:
     for name in ("gap", "horizon"):  # other periods after the same cutoffs
         other = DEMAND.model_copy(update={name: getattr(DEMAND, name) + 1})
         assert not comparable(scored("a"), scored("a"), settings=(DEMAND, other))
-
-
-def aged(ratio: float) -> ProductionError:
-    return ProductionError(ratio=ratio, version="3", date="2024-05-01", tolerance=0.15)
-
-
-@pytest.mark.parametrize(("ratio", "passes"), [(1.5, True), (1.2, True), (1.14, False), (0.7, False)])
-def test_a_champion_in_decay_may_be_followed_by_what_is_no_better_than_it_was(ratio: float, passes: bool) -> None:
-    worse = figures(wape=0.44, by_volume=volumes(low={"wape": 0.44}, mid={"wape": 0.44}, high={"wape": 0.44}))
-
-    verdicts = champion_gates(worse, figures(), LIMITS, production=aged(ratio))
-
-    assert (names(verdicts) == []) is passes
-    assert names(champion_gates(worse, figures(), LIMITS))[0] == "against_champion"
-
-
-def test_a_baseline_that_could_not_be_measured_is_not_replaced_by_a_weaker_one() -> None:
-    (verdict, *_) = failed(baseline_gates(held_against(None), LIMITS))
-
-    assert (verdict.name, verdict.figure) == ("beats_naive", None)
-
-
-def test_a_version_that_holds_only_must_forecast_as_well_as_any() -> None:
-    assert names(baseline_gates(figures(wape=0.51), LIMITS, holds_only=True)) == ["beats_naive"]
-
-
-def test_products_may_be_dropped_where_the_configuration_says_so() -> None:
-    some = LIMITS.model_copy(update={"products": 0.5})
-
-    assert products_gate({"a"}, {"a": 5.0, "b": 4.0}, some).passed

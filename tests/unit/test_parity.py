@@ -92,7 +92,7 @@ def test_the_parity_gate_passes_after_days_in_which_two_products_launched(panel:
     assert checked.from_scratch
     assert checked.difference < 1e-5
     day, difference = str(history.dates[-1]), checked.difference
-    assert not failed(state_gates(number="2", challenger=day, champion=day, parity=difference, limits=limits))
+    assert not failed(state_gates(challenger=day, champion=day, parity=difference, limits=limits))
 
 
 @pytest.mark.parametrize("missing", ["zero", "unknown"])

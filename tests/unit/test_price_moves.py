@@ -62,14 +62,16 @@ def test_more_moves_than_the_guardrails_allow_are_refused(
     assert price_moves_gate(moves(*factors, champion=champion), LIMITS).passed is passes
 
 
-def test_the_refusal_says_what_moves_and_by_how_much() -> None:
+def test_the_refusal_says_by_how_much_and_no_name_is_markup_in_its_table() -> None:
     found = moves(*(1.0,) * 17, 56.8, 60.0, 58.0)
 
     verdict = price_moves_gate(found, LIMITS)
 
-    assert (verdict.name, verdict.threshold) == ("price_moves", LIMITS.p95)
+    assert (verdict.name, verdict.high) == ("price_moves", LIMITS.p95)
     assert verdict.figure == pytest.approx(np.log(58.0))
     assert found.table(1).splitlines()[-1] == "| P18 | 10 | 10 | 10 | 600 | × 60 |"
+    named = dataclasses.replace(moves(58.0), product_ids=("a|b <img src=x onerror=alert(1)>",))
+    assert named.table(1).splitlines()[-1].startswith(r"| a\|b &lt;img src=x onerror=alert(1)&gt; | 10 |")
 
 
 def test_a_product_asked_for_twice_counts_once() -> None:
@@ -117,20 +119,14 @@ def test_a_move_is_measured_from_the_regular_price_where_the_last_one_was_a_cut(
         assert found.sizes(found.champion).tolist() == pytest.approx([moved])
 
 
-def test_list_prices_are_the_champions_where_it_knows_the_product() -> None:
-    ids = np.array(["apple", "bread", "new"])
-    candidate = facts(product_ids=ids, list_price=np.full(3, 1000.0))
-
-    assert list_prices(ids, candidate, facts()).tolist() == [10.0, 10.0, 1000.0]
-
-
-def test_the_last_price_charged_is_the_champions_word_where_it_has_one() -> None:
+def test_last_and_list_prices_are_the_champions_word_where_it_has_one() -> None:
     ids = np.array(["apple", "bread", "new"])
     champion = facts(last_price=np.array([9.0, np.nan, 9.0]), price=np.array([99.0, 8.0, 99.0]))
-    candidate = facts(product_ids=ids, last_price=np.full(3, 7.0))
+    candidate = facts(product_ids=ids, last_price=np.full(3, 7.0), list_price=np.full(3, 1000.0))
 
     assert last_charged(ids, candidate, champion).tolist() == [9.0, 8.0, 7.0]
     assert last_charged(ids, candidate, None).tolist() == [7.0, 7.0, 7.0]
+    assert list_prices(ids, candidate, facts()).tolist() == [10.0, 10.0, 1000.0]
 
 
 def test_the_sample_is_the_catalogue_on_sale_or_a_part_of_each_category() -> None:
@@ -151,9 +147,3 @@ def test_the_sample_is_the_catalogue_on_sale_or_a_part_of_each_category() -> Non
     assert part == sample_requests(known, None, size=40, day=TODAY)
     assert len(part) == 40
     assert sum(int(request.product_id[1:]) < 100 for request in part) == 10
-
-
-def test_a_products_name_is_no_markup_in_the_table() -> None:
-    found = dataclasses.replace(moves(58.0), product_ids=("a|b <img src=x onerror=alert(1)>",))
-
-    assert found.table(1).splitlines()[-1].startswith(r"| a\|b &lt;img src=x onerror=alert(1)&gt; | 10 |")

@@ -1,24 +1,27 @@
+"""A version is loaded as it was packed, or refused by name, also where it was made to harm whoever reads it."""
+
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import pricing
 from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
-from pricing.registry import files
+from pricing.registry import files, golden
 from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors, read_backtest
 from tests.kit.promotions import history_anchors, packed
 from tests.kit.versions import make_demand, make_panel
 
-LIBRARY = pricing.__version__.replace(".", r"\.")
+ARRAY, DOCUMENT = "products/price.npy", "products.json"
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +34,21 @@ def copy(version: LoadedVersion, tmp_path: Path) -> Path:
     return Path(shutil.copytree(version.folder, tmp_path / "version"))
 
 
-def rewrite_header(folder: Path, **changes: Any) -> None:
+def header(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / files.HEADER).read_text()))
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
     """Changes the header and its checksum with it, as whoever packs otherwise would."""
-    write_header(folder, {**json.loads((folder / files.HEADER).read_text()), **changes})
+    changed = {**header(folder), **changes}
+    del changed["checksum"]
+    (folder / files.HEADER).write_text(json.dumps({**changed, "checksum": files.digest(changed)}))
 
 
-def write_header(folder: Path, header: dict[str, Any]) -> None:
-    header = {key: value for key, value in header.items() if key != "checksum"}
-    (folder / files.HEADER).write_text(json.dumps({**header, "checksum": files.digest(header)}))
+def plant(folder: Path, name: str, content: bytes) -> None:
+    """Puts other contents in the place of a file, with the right checksum."""
+    (folder / name).write_bytes(content)
+    rewrite(folder, files={**header(folder)["files"], name: files._sha256(folder / name)})
 
 
 def every_file(folder: Path) -> list[Path]:
@@ -52,26 +62,19 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
 
     loaded = load(version.folder)
 
-    for part, original in (
-        (loaded.demand, demand.table()),
-        (loaded.learner, demand),
-        (loaded.whole_facts(), facts),
-    ):
+    for part, original in ((loaded.demand, demand.table()), (loaded.learner, demand), (loaded.whole_facts(), facts)):
         arrays, expected = part.to_arrays(), original.to_arrays()
         assert arrays.keys() == expected.keys()
         for name in arrays:
             np.testing.assert_array_equal(arrays[name], expected[name])
         assert part.meta() == original.meta()
+    for array in loaded.demand.to_arrays().values():
+        assert isinstance(array.base, np.memmap)
+        assert not array.flags.writeable
     assert loaded.config.model_dump() == load_config().model_dump(include={"data", "demand", "decision"})
     assert loaded.weights_hash == demand.weights_hash()
     assert loaded.backtest["wape"] == 0.40
     assert loaded.anchors.same(anchors)
-
-
-def test_every_array_is_mapped_and_cannot_be_written_to(version: LoadedVersion) -> None:
-    for name, array in version.demand.to_arrays().items():
-        assert isinstance(array.base, np.memmap), name
-        assert not array.flags.writeable, name
 
 
 def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Pa
     assert all(first.read_bytes() == second.read_bytes() for first, second in zip(one, other, strict=True))
 
 
-def test_no_file_of_a_version_holds_a_pickle_or_an_object(version: LoadedVersion) -> None:
+def test_no_file_of_a_version_holds_a_pickle_or_an_object(version: LoadedVersion, tmp_path: Path) -> None:
     for path in every_file(version.folder):
         if path.suffix == ".json":
             json.loads(path.read_text())
@@ -93,6 +96,9 @@ def test_no_file_of_a_version_holds_a_pickle_or_an_object(version: LoadedVersion
             shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
             assert not dtype.hasobject
             assert len(handle.read()) == int(np.prod(shape)) * dtype.itemsize, "nothing follows the array"
+    with pytest.raises(VersionError):
+        files.write(tmp_path / "v", header={}, documents={}, arrays={"a": np.array([None], dtype=object)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_loading_needs_none_of_the_heavy_libraries(version: LoadedVersion) -> None:
@@ -107,14 +113,14 @@ def test_loading_needs_none_of_the_heavy_libraries(version: LoadedVersion) -> No
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("at", ["version.json", "backtest.json", "config.json", "products/price.npy"])
+@pytest.mark.parametrize("at", ["version.json", "backtest.json", "config.json", ARRAY])
 def test_a_changed_byte_is_found(copy: Path, at: str) -> None:
     content = bytearray((copy / at).read_bytes())
     place = content.rindex(b"1") if at.endswith("json") else len(content) - 3
     content[place] ^= 0x03
     (copy / at).write_bytes(bytes(content))
 
-    with pytest.raises(VersionError, match=r"damaged|cannot be read"):
+    with pytest.raises(VersionError, match=at):
         load(copy)
 
 
@@ -124,18 +130,10 @@ def test_prices_need_nothing_that_only_a_refresh_reads(copy: Path) -> None:
 
     loaded = load(copy)
 
-    assert loaded.verify().requests > 0
+    assert loaded.verify()
     for read in (lambda: loaded.learner, loaded.whole_facts):
-        with pytest.raises(VersionError, match=r"refresh/.* is damaged"):
+        with pytest.raises(VersionError, match="refresh/"):
             read()
-
-
-@pytest.mark.parametrize("name", ["../secret.npy", "/etc/passwd", "arrays/../../x.npy", "arrays/x.pkl", "model.pkl"])
-def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path, name: str) -> None:
-    rewrite_header(copy, files={name: "0" * 64})
-
-    with pytest.raises(VersionError, match="is no file of a version"):
-        load(copy)
 
 
 def test_golden_requests_reach_a_product_a_stock_out_a_category_and_a_stranger(version: LoadedVersion) -> None:
@@ -143,37 +141,28 @@ def test_golden_requests_reach_a_product_a_stock_out_a_category_and_a_stranger(v
 
     assert {case["decision"]["source"] for case in cases} == {"model", "category", "rule"}
     assert any(case["request"]["current_stock"] == 0 for case in cases)
-    assert version.verify().requests == len(cases) == len(version.verify().latency_ms)
+    assert len(version.verify()) == len(cases)
 
 
-def test_a_version_that_answers_otherwise_than_when_it_was_packed_is_refused(copy: Path) -> None:
-    golden = json.loads((copy / files.HEADER).read_text())["golden"]
-    golden["cases"][0]["decision"]["recommended_price"] += 0.01
-    rewrite_header(copy, golden=golden)
-
-    loaded = load(copy)
-
-    with pytest.raises(VersionError, match="answers recommended_price"):
-        loaded.verify()
+def dearer(cases: list[Any]) -> list[Any]:
+    decision = cases[0]["decision"]
+    changed = {**decision, "recommended_price": decision["recommended_price"] + 0.01}
+    return [{**cases[0], "decision": changed}, *cases[1:]]
 
 
-def test_a_version_without_golden_requests_shows_nothing(copy: Path) -> None:
-    golden = json.loads((copy / files.HEADER).read_text())["golden"]
-    rewrite_header(copy, golden={**golden, "cases": []})
+@pytest.mark.parametrize("changed", [dearer, lambda _: [], lambda cases: cases[:1] * (golden.MOST_REQUESTS + 1)])
+def test_a_version_that_answers_otherwise_or_shows_nothing_or_too_much_is_refused(
+    copy: Path, changed: Callable[[list[Any]], list[Any]]
+) -> None:
+    recorded = header(copy)["golden"]
+    rewrite(copy, golden={**recorded, "cases": changed(recorded["cases"])})
 
-    with pytest.raises(VersionError, match="carries no golden request"):
+    with pytest.raises(VersionError):
         load(copy).verify()
 
 
-def test_an_object_array_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(VersionError, match="plain numbers, strings and dates"):
-        files.write(tmp_path / "v", header={}, documents={}, arrays={"a": np.array([None], dtype=object)})
-
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_version_never_replaces_what_is_there(version: LoadedVersion, copy: Path) -> None:
-    with pytest.raises(VersionError, match="give a path that does not exist yet"):
+    with pytest.raises(VersionError):
         packed(copy)
 
     assert every_file(copy)[0].read_bytes() == every_file(version.folder)[0].read_bytes()
@@ -182,43 +171,121 @@ def test_a_version_never_replaces_what_is_there(version: LoadedVersion, copy: Pa
 def test_figures_that_are_not_finite_become_null(tmp_path: Path) -> None:
     version = packed(tmp_path / "version", wape=float("nan"), bias=np.float32(0.5))
 
-    assert version.backtest["wape"] is None
-    assert version.backtest["bias"] == 0.5
-
-
-def npy(array: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        npy(np.array([{"a": 1}], dtype=object)),
-        npy(np.zeros(2, [("a", "<f8")])),
-        npy(np.ones(9))[:-1],
-        b"PK\x03\x04",
-        b"",
-    ],
-    ids=["pickle", "records", "cut", "archive", "empty"],
-)
-def test_what_is_no_plain_array_is_refused_even_with_the_right_checksum(copy: Path, content: bytes) -> None:
-    path = copy / "products" / "price.npy"
-    path.write_bytes(content)
-    listed = json.loads((copy / files.HEADER).read_text())["files"]
-    rewrite_header(copy, files={**listed, "products/price.npy": files._sha256(path)})
-
-    with pytest.raises(VersionError, match=r"price\.npy"):
-        load(copy)
+    assert (version.backtest["wape"], version.backtest["bias"]) == (None, 0.5)
 
 
 @pytest.mark.parametrize("changes", [{"contract": 99}, {"format": FORMAT - 1}, {"weights": None}, {"golden": None}])
 def test_another_contract_or_format_is_refused_and_its_anchors_outlive_it(copy: Path, changes: dict[str, Any]) -> None:
     anchors = load(copy).anchors
-    rewrite_header(copy, **changes)
+    rewrite(copy, **changes)
 
     for read in (load, read_backtest):
         with pytest.raises(VersionError):
             read(copy)
     assert read_anchors(copy).same(anchors)
+
+
+@pytest.mark.parametrize("name", ["../secret.npy", "/etc/passwd", "arrays/../../x.npy", "arrays/x.pkl", "model.pkl"])
+def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path, name: str) -> None:
+    rewrite(copy, files={name: "0" * 64})
+
+    with pytest.raises(VersionError, match=name):
+        load(copy)
+
+
+def saved(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def npy(text: str, *, data: bytes = b"", format_version: bytes = b"\x01\x00") -> bytes:
+    length = len(text).to_bytes(2 if format_version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + format_version + length + text.encode() + data
+
+
+def described(shape: str, *, descr: str = "<f8") -> str:
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(np.array([{"a": 1}], dtype=object)),
+        saved(np.zeros(2, [("a", "<f8")])),
+        saved(np.ones(9))[:-1],
+        npy(described("(1000000000000,)"), data=bytes(80)),
+        npy(described(f"({2**32}, {2**32})", descr="|i1")),
+        npy(described("(-1, -10)"), data=bytes(80)),
+        npy(described("(10,)", descr="|O"), data=bytes(80)),
+        npy(described("(10,)", descr="|V8"), data=bytes(80)),
+        npy("{'descr': '<f8', 'shape': (((("),
+        npy("(" * 9_000),
+        npy("-" * 9_000 + "1"),
+        npy('{\'descr\': """<f8'),
+        npy("9" * 60_000),
+        npy(described("(10,)"), data=bytes(80), format_version=b"\x02\x00"),
+        b"PK\x03\x04 no archive",
+        b"PK\x05\x06" + bytes(18),
+        b"",
+    ],
+)
+def test_what_is_no_plain_array_is_refused_by_name(copy: Path, content: bytes) -> None:
+    plant(copy, ARRAY, content)
+
+    with pytest.raises(VersionError, match=ARRAY):
+        load(copy)
+
+
+@pytest.mark.parametrize("levels", [files.MOST_LEVELS + 1, 100_000])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":}'])
+def test_a_document_of_many_levels_is_refused_by_name(copy: Path, levels: int, brackets: str) -> None:
+    plant(copy, DOCUMENT, (brackets[:-1] * levels + "1" + brackets[-1] * levels).encode())
+
+    with pytest.raises(VersionError, match=DOCUMENT):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"files": {}, "checksum": "", "x": NaN}'])
+def test_a_header_made_to_harm_is_refused(copy: Path, content: bytes) -> None:
+    (copy / files.HEADER).write_bytes(content)
+
+    with pytest.raises(VersionError, match=files.HEADER):
+        load(copy)
+
+
+def test_more_bytes_or_files_than_any_version_has_are_refused_unread(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(copy, DOCUMENT, b'"' + b"x" * files.MOST_JSON_BYTES + b'"')
+    with pytest.raises(VersionError, match="is the most"):
+        load(copy)
+    monkeypatch.setattr(files, "_sha256", lambda _: pytest.fail("it was read"))
+    os.truncate(copy / "backtest.json", files.MOST_BYTES + 1)  # a hole: it takes no room
+    with pytest.raises(VersionError, match="at most"):
+        files.read(copy, parts=("backtest",))
+    rewrite(copy, files={f"a{'_' * place}.json": "" for place in range(files.MOST_FILES + 1)})
+    with pytest.raises(VersionError, match="1,001"):
+        load(copy)
+
+
+@pytest.mark.parametrize("linked", ["version.json", ARRAY, "products"])
+def test_a_link_in_the_place_of_a_file_is_refused(copy: Path, tmp_path: Path, linked: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (copy / linked).rename(elsewhere)
+    (copy / linked).symlink_to(elsewhere)
+
+    with pytest.raises(VersionError):
+        load(copy)
+
+
+@pytest.mark.parametrize("planted", [10**12, 10**30, 0, -1, 1e308, None, "28", [28]])
+@pytest.mark.parametrize(("at", "key"), [("table", "horizon"), ("learner", "horizon"), ("learner", "own_periods")])
+def test_periods_out_of_all_proportion_are_refused_before_arrays_of_that_length_are_made(
+    copy: Path, at: str, key: str, planted: Any
+) -> None:
+    meta = json.loads((copy / f"{at}.json").read_text())
+    plant(copy, f"{at}.json", json.dumps({**meta, key: planted}).encode())
+
+    with pytest.raises(VersionError, match=rf"{at}\.json: {key} is"):
+        _ = load(copy).learner

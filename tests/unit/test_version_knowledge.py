@@ -24,10 +24,9 @@ from pricing.demand.grades import (
 from pricing.demand.table import DemandTable
 from pricing.registry.version import (
     LoadedVersion,
-    elasticity_knowledge,
     identified_share,
     shares_by_grade,
-    unit_shares,
+    shown_elasticities,
 )
 from tests.kit.versions import make_demand, make_version, shared_panel
 
@@ -84,25 +83,15 @@ def test_a_product_weighs_by_what_it_sold_of_late() -> None:
     assert identified_share(demand, replace(facts, typical_units=units * np.nan)) == pytest.approx(1 / len(units))
 
 
-def test_units_find_their_product_whatever_the_order() -> None:
-    demand, facts = parts()
-    keep = np.arange(len(facts.product_ids)) != 1
-    some = ProductFacts.from_arrays({name: array[keep] for name, array in facts.to_arrays().items()}, facts.meta())
-
-    shares = unit_shares(demand, some)
-
-    assert shares[1] == 0
-    assert shares[2] == pytest.approx(facts.typical_units[2] / some.typical_units.sum())
-
-
 def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     demand = graded(TESTED)
     count = len(demand.product_ids)
     evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | KINDS_DISAGREE))
 
-    columns = elasticity_knowledge(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
+    columns = shown_elasticities(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
 
-    assert {name: column.tolist() for name, column in columns.items()} == {
+    assert np.isnan(columns["elasticity"]).tolist() == [False, True]
+    assert {name: column.tolist() for name, column in columns.items() if not name.startswith("elasticity")} == {
         "grade": ["tested", "prior_only"],
         "moves": [7, 0],
         "prices": [0, 0],
@@ -111,23 +100,15 @@ def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
     }
 
 
-def test_a_version_that_holds_only_keeps_every_price_that_it_would_move(tmp_path: Path) -> None:
-    moves = make_version(tmp_path / "moves", panel=shared_panel())
-    holds = make_version(tmp_path / "holds", panel=shared_panel(), holds_only=True)
-
-    assert moved(moves) > 0
-    assert moved(holds) == 0
-    assert holds.holds_only
-    assert not moves.holds_only
-    holds.verify()
-
-
-def test_a_version_that_holds_only_forecasts_and_shows_its_grades(tmp_path: Path) -> None:
+def test_a_version_that_holds_only_keeps_every_price_and_forecasts_and_shows_its_grades(tmp_path: Path) -> None:
     moves = make_version(tmp_path / "moves", panel=shared_panel())
     holds = make_version(tmp_path / "holds", panel=shared_panel(), holds_only=True)
     request = PriceRequest(product_id="P00001", current_stock=1e6, day_of_week="Friday")
 
     units = [version.pricer(version="1").demand_at([request], [1.0], today=TODAY) for version in (moves, holds)]
 
+    assert (moves.holds_only, holds.holds_only) == (False, True)
+    assert (moved(moves) > 0, moved(holds)) == (True, 0)
     assert units[0] == units[1]
     assert shares_by_grade(holds.demand, holds.facts)["own_history"] == pytest.approx(1)
+    holds.verify()
