@@ -13,6 +13,8 @@ from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, 
 from pricing.decision.experiments import Experiment
 
 USUAL_WEEKS = 8  # before the newest one, whose median is what is usual
+GAIN_DAYS = 28  # of the newest window, in which pricing's gain is told
+MOST_CATEGORIES = 15
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,50 @@ class Effect:
     priced: int
     held: int
     text: str
+
+
+@dataclass(frozen=True)
+class Week:
+    """Business figures of the newest week.
+
+    Attributes:
+        name: Its dates.
+        now: Totals of the shop in it.
+        before: Totals of the week before; None when there is none.
+        categories: Figures per category in it, by descending margin.
+        effect: Gain over static prices.
+    """
+
+    name: str
+    now: BusinessFigures
+    before: BusinessFigures | None
+    categories: list[BusinessFigures]
+    effect: Effect
+
+
+def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | None, rng: np.random.Generator) -> Week:
+    """Computes the figures of the newest week, the week before and each category, and the gain over 28 days.
+
+    Args:
+        panel: Actual sales.
+        joined: `Joined.frame`.
+        holdout: An experiment that keeps products' prices; None where none does.
+        rng: Draws the products.
+    """
+    everything = np.ones(len(panel.product_ids), dtype=bool)
+    found = weeks(panel)
+    name, newest = found[-1]
+    categories = [
+        line(panel, name=str(category), rows=panel.categories == category, periods=newest)
+        for category in np.unique(panel.categories)
+    ]
+    return Week(
+        name=name,
+        now=line(panel, name="all", rows=everything, periods=newest),
+        before=line(panel, name="all", rows=everything, periods=found[-2][1]) if len(found) > 1 else None,
+        categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
+        effect=effect(panel, joined, holdout, window=max(1, GAIN_DAYS // STEP_DAYS[panel.period]), rng=rng),
+    )
 
 
 def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) -> BusinessFigures:

@@ -2,22 +2,20 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from monitoring import business, performance, samples
+from monitoring.decisions import Joined
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
-from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Rules, Situation, counted
+from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.arrays import Days, Ints
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.evaluation import volume_class
 
 SEED = 20240229
 UNIDENTIFIED = (
@@ -36,9 +34,7 @@ class Evaluation:
         joined: Decisions and outcomes.
         newest: Scores of the newest drift window.
         own: The same for decisions by the champion's weights only, comparable with its backtest.
-        by_maturity: Age in days → scores of the decisions at least that old, in the same window.
         by_category: Scores per category in the newest window.
-        by_volume: Scores per volume class in it.
         verdicts: Decay in each score window, oldest first.
         drift: Drift of the newest window.
         span: The dates that drift compares, as text.
@@ -58,9 +54,7 @@ class Evaluation:
     joined: Joined
     newest: DecisionScores
     own: DecisionScores
-    by_maturity: Mapping[int, DecisionScores]
     by_category: list[DecisionScores]
-    by_volume: list[DecisionScores]
     verdicts: list[WindowVerdict]
     drift: Drift
     span: str
@@ -77,8 +71,7 @@ class Evaluation:
 
 def evaluate_decisions(
     panel: Panel,
-    decisions: pd.DataFrame,
-    log_findings: list[Finding],
+    joined: Joined,
     *,
     champion: ChampionRecord,
     config: MonitoringConfig,
@@ -89,8 +82,7 @@ def evaluate_decisions(
 
     Args:
         panel: Actual sales up to today.
-        decisions: The decision log as a table.
-        log_findings: Findings from reading the log.
+        joined: Decisions and their outcomes.
         champion: The serving version, as far as known.
         config: Windows and limits.
         earlier: Gives the errors of days before the first decision read.
@@ -99,8 +91,7 @@ def evaluate_decisions(
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
     window, reference = drift_window(panel, config), config.reference // step
-    joined = join(decisions, panel, state_dates=champion.seen)
-    frame = joined.frame.assign(volume=_volume(panel, joined.frame, config))
+    frame, decided = joined.frame, joined.decided
     replay = bool(len(frame)) and not frame["live"].any()
     frame = frame if replay else frame[frame["live"]]
     last = panel.dates[-1]
@@ -121,8 +112,8 @@ def evaluate_decisions(
         panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng, earlier=earlier
     )
     drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
-    today = _today(decisions, panel)
-    findings = [*log_findings, *joined.findings, *taken.findings, *drift.findings]
+    today = _today(decided, panel)
+    findings = [*joined.findings, *taken.findings, *drift.findings]
     findings += counted(
         "other_weights",
         "note",
@@ -140,7 +131,7 @@ def evaluate_decisions(
     if not replay:
         decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
         findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
-    days_without_decisions, undecided_days = _idle(decisions, panel), count_undecided(decisions, panel)
+    days_without_decisions, undecided_days = _idle(decided, panel), count_undecided(decided, panel)
     waited = days_without_decisions is not None and days_without_decisions > config.silent_days
     if waited or 0 < config.undecided_days <= undecided_days:
         findings.append(
@@ -155,8 +146,8 @@ def evaluate_decisions(
         findings.append(
             Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")
         )
-    if joined.frame.empty and len(decisions) and not joined.waiting:
-        level: Level = "breach" if decisions["live"].any() else "warning"  # a replay calls nobody
+    if joined.frame.empty and len(decided) and not joined.waiting:
+        level: Level = "breach" if decided["live"].any() else "warning"  # a replay calls nobody
         findings.append(Finding("nothing_joined", level, "no decision has met its sales: nothing can be scored"))
     if days > least:
         findings.append(_longer(verdicts[-1], days=days, least=least, config=config))
@@ -169,12 +160,7 @@ def evaluate_decisions(
         joined=replace(joined, frame=frame),
         newest=newest,
         own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
-        by_maturity={
-            age: performance.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
-            for age in config.maturities
-        },
         by_category=performance.groups(recent, "category", rng=rng),
-        by_volume=performance.groups(recent, "volume", rng=rng),
         verdicts=verdicts,
         drift=drift,
         span=taken.span,
@@ -243,7 +229,7 @@ def competitors_stale(share: float, *, warn_above: float) -> list[Finding]:
     return [Finding("comp_price_stale", level, text)]
 
 
-def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
+def situation(evaluation: Evaluation, *, now: dt.datetime) -> Situation:
     """Extracts the facts that the rules decide on."""
     newest, drifted = evaluation.verdicts[-1], evaluation.drift.drifted("input")
     judged = [] if evaluation.replay else evaluation.verdicts
@@ -274,25 +260,6 @@ def unjudged(evaluation: Evaluation) -> str:
     if evaluation.joined.frame.empty and evaluation.joined.waiting:
         return f"all {evaluation.joined.waiting:,} decisions wait for their sales"
     return ""
-
-
-def rules(config: MonitoringConfig) -> Rules:
-    """Takes the rules' limits from the configuration.
-
-    Windows that grew in a shop of few decisions need as many breaches as short ones: one may be in breach by chance,
-    two, which share no day, are so much more rarely.
-    """
-    return Rules(
-        windows=config.windows,
-        breaches=config.breaches,
-        cooldown=config.cooldown,
-        daily_budget=config.daily_budget,
-        lock_hours=config.lock_hours,
-        max_state_age=config.max_state_age,
-        silent_days=config.silent_days,
-        fallback_share=config.fallback_share,
-        undecided_days=config.undecided_days,
-    )
 
 
 def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]:
@@ -335,14 +302,6 @@ def _share_scored(recent: pd.DataFrame, unmatched: pd.DataFrame, *, name: str, r
     lost = unmatched["period"].between(first, last) & (replay | unmatched["live"].astype(bool))
     expected = int(recent["scorable"].sum()) + int(lost.sum())
     return float(recent["scored"].sum()) / expected if expected >= min_rows else math.nan
-
-
-def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.Series[str]":
-    step = STEP_DAYS[panel.period]
-    start = max(1, len(panel.dates) - config.window // step)
-    past = slice(max(0, start - config.reference // step), start)
-    classes = volume_class(samples.mean_units(panel.units_sold[:, past]))
-    return frame["product_id"].map(dict(zip(panel.product_ids.tolist(), classes.tolist(), strict=True)))
 
 
 def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:

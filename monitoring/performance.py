@@ -1,8 +1,9 @@
 """Detect decay: forecast errors significantly larger than in the backtest, whether or not inputs drifted."""
 
+import datetime as dt
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,6 @@ MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
-
-
-COMP_AGES = ((1, "up to a day"), (7, "up to a week"), (math.inf, "older"))  # days; the ages that are told apart
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,6 @@ class DecisionScores:
         share_followed: Fraction of days on which the recommended price was charged.
         share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
             NaN where none did.
-        comp_ages: Fraction of the answers that knew a competitor's price, by its age in words; empty likewise.
     """
 
     name: str
@@ -66,7 +63,12 @@ class DecisionScores:
     rows_known: int = 0
     share_unidentified: float = 0.0
     share_comp_stale: float = math.nan
-    comp_ages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def days(self) -> tuple[dt.date, dt.date]:
+        """First and last day of a window, as its name tells them."""
+        first, _, last = self.name.partition(" to ")
+        return dt.date.fromisoformat(first), dt.date.fromisoformat(last)
 
     @property
     def skill(self) -> float:
@@ -129,24 +131,9 @@ def score(
         share_rule=float(((priced["source"] == "rule") & ~priced["unidentified"]).mean()),
         share_unidentified=float(priced["unidentified"].mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
-        **_competitor(priced),
+        share_comp_stale=float(priced.loc[priced["comp_price_age"].notna(), "comp_price_stale"].astype(float).mean()),
         rows_known=int(scored["inside"].notna().sum()),
     )
-
-
-def _competitor(priced: pd.DataFrame) -> dict[str, Any]:
-    """The fields of DecisionScores that say how old competitors' prices were."""
-    known = priced[priced["comp_price_age"].notna()]
-    if known.empty:
-        return {}
-    stale = known["comp_price_stale"].astype(bool)
-    ages: dict[str, float] = {}
-    rest = ~stale
-    for most, words in COMP_AGES:
-        young = rest & (known["comp_price_age"] <= most)
-        ages[words] = float(young.mean())
-        rest &= ~young
-    return {"share_comp_stale": float(stale.mean()), "comp_ages": {**ages, "too old": float(stale.mean())}}
 
 
 def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: int, min_rows: int) -> int:
@@ -270,14 +257,6 @@ class Band:
     coverage_least: float = math.nan
     of: str = "the backtest's"
 
-    @property
-    def text(self) -> str:
-        """The band in one line."""
-        return (
-            f"backtest WAPE {self.wape:.3f}, allowed up to {self.wape_most:.3f}; "
-            f"bias {self.bias:+.3f}, allowed from {self.bias_least:+.3f} to {self.bias_most:+.3f}"
-        )
-
 
 @dataclass(frozen=True)
 class Breach:
@@ -325,7 +304,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
     Args:
         figures: `Backtest.figures`: `wape_mean`, `bias`, `wape_naive`, `coverage_80` and
-            `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
+            `weeks` with the same per week of each fold.
         config: Supplies the tolerances.
     """
     wape = backtest_error(figures)
@@ -333,7 +312,7 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
         return None
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
-    folds = figures.get("weeks") or figures.get("folds") or []
+    folds = figures.get("weeks") or []
     naive = _number(figures.get("wape_naive"))
     skills = [_ratio(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)

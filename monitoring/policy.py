@@ -4,6 +4,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
+from pricing.config_models import MonitoringConfig
+
 Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
@@ -43,33 +45,6 @@ class Finding:
 def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
     """Returns a finding with `{count}` filled in, or an empty list when the count is 0."""
     return [Finding(code, level, text.format(count=f"{count:,}"), int(count))] if count else []
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Configurable limits of the rules.
-
-    Attributes:
-        windows: Number of score windows considered.
-        breaches: How many of them, the newest included, must be in breach.
-        cooldown: Days after a retraining before the next one.
-        daily_budget: Most refreshes and retrainings started per day.
-        lock_hours: Hours after which a job still running calls a person.
-        max_state_age: Days after which the champion's states are stale.
-        silent_days: Days without new sales, or without a decision, after which a person is called.
-        fallback_share: Share of answers by rule above which a person is called.
-        undecided_days: Days on which a decision was due and none came after which a person is called; 0 for never.
-    """
-
-    windows: int
-    breaches: int
-    cooldown: int
-    daily_budget: int
-    lock_hours: float
-    max_state_age: int
-    silent_days: int
-    fallback_share: float
-    undecided_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +130,7 @@ class PolicyOutcome:
         return self.cause == "fault" and bool(about_sales)
 
 
-def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
+def decide(now: Situation, past: JobHistory, rules: MonitoringConfig) -> PolicyOutcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
@@ -187,7 +162,7 @@ def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
     return outcome
 
 
-def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
+def _fault(now: Situation, rules: MonitoringConfig) -> tuple[str, str]:
     """Returns the code of the first fault, empty when there is none, and its description."""
     if now.silent_days > rules.silent_days:
         stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
@@ -208,7 +183,7 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     return "", ""
 
 
-def _silence(now: Situation, rules: Rules) -> str:
+def _silence(now: Situation, rules: MonitoringConfig) -> str:
     """Describes how long nothing has been decided, where that is too long; else empty."""
     if now.idle_days > rules.silent_days:
         return f"sales go on, but nothing has been decided for {now.idle_days} days"
@@ -217,7 +192,7 @@ def _silence(now: Situation, rules: Rules) -> str:
     return ""
 
 
-def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> PolicyOutcome:
+def _against_decay(now: Situation, past: JobHistory, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
     what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
     if past.failed >= 2:
         return PolicyOutcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
@@ -240,7 +215,7 @@ def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int
     return PolicyOutcome("retrain", what, "decay")
 
 
-def _upkeep(now: Situation, rules: Rules, breached: int) -> PolicyOutcome:
+def _upkeep(now: Situation, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
     names = ", ".join(now.drifted or ())
     judged = any(window is not None for window in now.decayed)
     hold = "forecasts hold" if judged else "whether forecasts hold is unknown"

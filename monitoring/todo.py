@@ -84,7 +84,6 @@ _WHAT = {
     "figures_implausible": "Look at the newest week's sales before anything else: unit, currency, days counted twice",
     "scored_few": "Find out why decisions meet no sales, or have no forecast at the price charged",
     "job_failed": "Look at the run of the job that failed",
-    "job_unknown": "Look at the job where it runs",
 }
 
 

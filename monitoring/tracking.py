@@ -12,25 +12,21 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from monitoring.launchers import RunStatus
 from monitoring.policy import JobHistory
 from pricing.data.anchors import Anchors
-from pricing.errors import RegistryError, VersionError, first_line
+from pricing.errors import RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors, read_backtest
-from pricing.runtime.mlflow_runs import STARTED_TAG, runs_of
+from pricing.runtime.mlflow_runs import runs_of
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 OpenRun = Run  # what `tracked_run` yields
-_STATUSES: dict[str, RunStatus] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed"}
 
 
 @dataclass(frozen=True)
@@ -124,25 +120,6 @@ def grouped(name: str) -> str:
 def retrainings(model_name: str) -> list[tuple[dt.datetime, str]]:
     """Returns start and status of a model's recent retrainings, newest first, whoever started them, and where."""
     return [(_start(run), run.info.status) for run in runs_of("tags.job = 'retrain'", model=model_name)]
-
-
-def run_status(token: str) -> RunStatus | None:
-    """Says how the run of a job that was started with this token goes on; None where no run carries it.
-
-    It is looked for in every experiment, since a job elsewhere may have one of its own. Where the store does not
-    answer, that is logged and nothing is known.
-    """
-    try:
-        client = MlflowClient()
-        experiments = [each.experiment_id for each in client.search_experiments()]
-        which = f"tags.`{STARTED_TAG}` = '{token}'"
-        found = client.search_runs(experiments, which, order_by=["attributes.start_time DESC"], max_results=1)
-    except MlflowException as error:
-        _log.warning("how the job %s goes on cannot be read from MLflow: %s", token, first_line(error))
-        return None
-    if not found:
-        return None
-    return _STATUSES.get(found[0].info.status, "running")
 
 
 def last_nightly_refresh(model_name: str) -> dt.datetime | None:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.decisions import load_decisions
 from pricing.decision_log.read import archive, holds_decisions, read_decisions
 from pricing.decision_log.write import LogWriter
 from pricing.errors import SourceError
 from pricing.objects import open_store
 from tests.kit.servers import free_port, object_store
-from tests.unit.test_decision_log_write import NOON, entry
+from tests.unit.test_decision_log_write import entry
 
 URL = "s3://logs/it's/shop"
 
@@ -61,5 +60,3 @@ def test_decisions_reach_the_store_although_it_was_away_and_are_archived_there(
         f"parquet/date={today}/decisions.parquet",
     ]
     assert read_decisions(URL) == sent
-    frame, findings = load_decisions(URL, now=NOON)
-    assert (len(frame), {one.code: one.count for one in findings}) == (1, {"log_damaged": 2, "superseded": 79})

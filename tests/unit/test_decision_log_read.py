@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from monitoring.decisions import load_decisions
 from pricing.decision.experiments import Arm, Assignment
 from pricing.decision_log.read import archive, holds_decisions, log_url, open_log, read_decisions
 from pricing.errors import ConfigError, SourceError
 from pricing.fileio import replace_text
 from tests.kit.monitoring_world import redecided, write_log
-from tests.unit.test_decision_log_write import NOON, entry
+from tests.unit.test_decision_log_write import entry
 
 FRIDAY, SATURDAY, SUNDAY = (dt.date(2026, 3, day) for day in (6, 7, 8))
 DRAWN = Assignment("spring", Arm("draw", share=0.5, size=0.05), 0.05)
@@ -95,26 +94,14 @@ def test_a_line_of_odd_types_costs_itself_also_in_the_archive(tmp_path: Path, ho
     assert after == before
 
 
-def test_monitoring_counts_the_damaged_and_goes_on(tmp_path: Path) -> None:
-    write_lines(tmp_path, "{", "{", line(candidates__size=[None, None], candidates__units=[None, 2.0]))
-
-    frame, findings = load_decisions(str(tmp_path), now=NOON)
-
-    assert [(finding.code, finding.count) for finding in findings] == [("log_damaged", 2)]
-    assert frame.loc[0, "candidate_units"].tolist() == pytest.approx([math.nan, 2.0], nan_ok=True)
-    assert (frame.loc[0, "stock"], frame.loc[0, "reasons"]) == (3.0, "stock")
-
-
 def test_a_decision_in_lines_and_archive_counts_once(tmp_path: Path) -> None:
     write_lines(tmp_path, line(1), line(2))
     archive(str(tmp_path), before=SATURDAY)
     write_lines(tmp_path, line(2), line(3), line(3), day=SATURDAY, name="again")
 
     reading = read_decisions(str(tmp_path))
-    frame, _ = load_decisions(str(tmp_path), now=NOON)
 
     assert [record["sequence"] for record in reading.records] == [1, 2, 3]
-    assert frame["decision_id"].tolist() == ["d-3"]  # in force: they price one product and day
 
 
 def test_past_days_become_a_file_each_and_late_lines_join_theirs(tmp_path: Path) -> None:
