@@ -94,7 +94,9 @@ class MonitoringStore:
         mine = self._mine(_ERRORS)
         with self._open() as connection:
             known = dict(
-                connection.execute(select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found))).tuples()
+                connection.execute(select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found)))
+                .tuples()
+                .all()
             )
             written = {
                 at: value
@@ -120,6 +122,7 @@ class MonitoringStore:
             days = [
                 pd.DataFrame({name: value[name] for name in _COLUMNS}).assign(period=at)
                 for at, value in connection.execute(query.order_by(_table.c.at)).tuples()
+                if value["product_id"]
             ]
         frame = pd.concat(days) if days else pd.DataFrame(columns=[*_COLUMNS, "period"])
         frame = frame[frame["product_id"].isin(products)].sort_values(["product_id", "period"], ignore_index=True)
