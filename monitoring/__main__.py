@@ -18,7 +18,6 @@ from monitoring.business import newest_week
 from monitoring.decisions import join
 from monitoring.evaluate import SEED, Evaluation
 from monitoring.evidently_reports import add_to_workspace, html, render
-from monitoring.performance import DecisionScores
 from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
@@ -135,9 +134,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
         out = chosen.out or folder / "latest"
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as made:
-            text = page(
-                evaluation, week, outcome=outcome, done=result.text, tasks=todo, factor=watched.plausible_factor
-            )
+            text = page(evaluation, week, outcome=outcome, done=result.text, tasks=todo)
             (Path(made) / "summary.html").write_text(text, encoding="utf-8")
             _write(Path(made), evaluation, outcome=outcome, figures=figures, todo=todo)
             _plot(Path(made), evaluation, figures=figures, tags=tags, workspace=folder / "evidently")
@@ -271,8 +268,6 @@ def _lines(
     """Yields what the run found and did, and what a person has to do."""
     score = evaluation.newest
     yield f"{evaluation.joined.decisions:,} decisions, {score.decisions:,} of them with sales in {score.name}"
-    if score.rows:
-        yield "; ".join(figure_words(score))
     yield from (f"  {verdict.text}" for verdict in evaluation.verdicts)
     yield from (f"  {column.text}" for column in evaluation.drift.columns)
     yield from (f"  {finding.level}: {finding.text}" for finding in evaluation.findings)
@@ -284,24 +279,6 @@ def _lines(
     for number, task in enumerate(todo, start=1):
         yield f"to do {number}: {task.what} ({task.why})"
         yield from (f"  $ {command}" for command in task.commands)
-
-
-def figure_words(score: DecisionScores) -> Iterator[str]:
-    """Yields the newest window's figures in words; what cannot be known is said so, or left out."""
-    if not np.isfinite(score.wape.value):
-        yield "nothing was sold, so there is no error to tell"
-        return
-    known = np.isfinite(score.wape.low)
-    yield f"WAPE {score.wape.value:.3f}" + (f" [{score.wape.low:.3f}, {score.wape.high:.3f}]" if known else "")
-    if np.isfinite(score.earlier_weeks):
-        yield f"same weekday before {score.earlier_weeks:.3f}"
-    yield f"bias {score.bias.value:+.1%}"
-    if np.isfinite(score.profit.value):
-        yield f"profit {score.profit.value:.0%} of expected"
-    else:
-        yield "profit not compared, no recommended price was charged"
-    held = f"held {score.coverage.value:.0%}" if np.isfinite(score.coverage.value) else "not judged, not in the log"
-    yield f"80 % intervals {held}"
 
 
 if __name__ == "__main__":

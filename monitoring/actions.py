@@ -24,7 +24,7 @@ TODO = {
     "nothing": "Nothing.",
 }
 # Findings that go out as an alert although they ask the rules for nothing.
-TOLD = frozenset({CATEGORY, "figures_implausible", "scored_few", "job_failed"})
+TOLD = frozenset({CATEGORY, "scored_few", "job_failed"})
 
 
 @dataclass(frozen=True)

@@ -27,21 +27,13 @@ LOOKS_APART = 0.5  # of a window: looks so far apart alarm independently of each
 
 @dataclass(frozen=True)
 class Threshold:
-    """Drift threshold of one column.
-
-    Attributes:
-        column: The column.
-        method: Evidently's name of the distance.
-        value: Distances above this count as drift.
-        blocks: Number of reference blocks that it was estimated from.
-        typical: Median distance between such a block and the rest.
-    """
+    """Drift threshold of one column."""
 
     column: str
-    method: str
-    value: float
-    blocks: int
-    typical: float
+    method: str  # Evidently's name of the distance
+    value: float  # distances above this count as drift
+    blocks: int  # reference blocks that it was estimated from
+    typical: float  # median distance between such a block and the rest
 
 
 def estimate_threshold(
@@ -144,17 +136,11 @@ def _jensen_shannon(codes: NDArray[np.integer], inside: Sequence[Bools]) -> Floa
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """Drift result of one column.
-
-    Attributes:
-        watched: The column and its definition.
-        threshold: Method and threshold.
-        value: Distance between reference and current sample.
-    """
+    """Drift result of one column."""
 
     watched: MonitoredColumn
     threshold: Threshold
-    value: float
+    value: float  # distance between reference and current sample
 
     @property
     def drifted(self) -> bool:
@@ -173,17 +159,11 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """Result of a drift comparison.
-
-    Attributes:
-        columns: Columns that were compared.
-        findings: Columns that were not, and why.
-        samples: What was compared; None where that is not kept.
-    """
+    """Result of a drift comparison: columns that were compared, findings on those that were not, and the samples."""
 
     columns: list[ColumnDrift]
     findings: list[Finding]
-    samples: Samples | None = None
+    samples: Samples
 
     def drifted(self, role: Role) -> list[str] | None:
         """Returns the drifted columns of a role; None when none of that role could be compared."""
@@ -242,7 +222,7 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
     reference, current = watched.values(samples.reference), watched.values(samples.current)
     before, now = int(reference.notna().sum()), int(current.notna().sum())
     if before == 0 and now == 0:
-        return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
+        return Finding("column_absent", "note", f"{name} is not watched: nothing that it is computed from is known")
     if (
         now == 0
         and watched.role != "price"
@@ -256,18 +236,6 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
         text = f"{name} has {before:,} values in the reference, {now:,} in the window; under {min_rows} none is judged"
         return Finding("rows_few", "note" if watched.role == "price" else "warning", text, now)
     return None
-
-
-def _because(watched: MonitoredColumn) -> str:
-    if watched.role == "error":
-        return "no decision in these periods can be scored"
-    if watched.among == "asked":
-        return "no request in these periods names it"
-    if watched.among == "priced":
-        return "no price that we decided has been charged"
-    if watched.among == "shop_priced":
-        return "no product sells at a price that the shop makes, or the sales hold nothing to compute it from"
-    return "the sales hold nothing that it could be computed from"
 
 
 def _emptier(samples: Samples, watched: MonitoredColumn) -> list[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from monitoring import business, performance, samples
+from monitoring import performance, samples
 from monitoring.decisions import Joined
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.performance import DecisionScores, WindowVerdict
@@ -18,55 +18,37 @@ from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
 
 SEED = 20240229
-UNIDENTIFIED = (
-    "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
-    "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
-)
+SHARES = {
+    "elasticity_unidentified": "{share:.0%} of answers keep their price because the history does not tell how demand "
+    "answers to it: test prices on these products, let their costs move their prices, or train on more history; the "
+    "model itself is not at fault",
+    "comp_price_stale": "{share:.0%} of the answers that knew a competitor's price did not use it, since it was older "
+    "than decision.comp_price_max_age: look at where competitors' prices come from",
+}
 CATEGORY = "category_decayed"
 LOOKED_BACK = 28  # days whose decisions tell on which weekdays a shop decides
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of one evaluation.
-
-    Attributes:
-        joined: Decisions and outcomes.
-        newest: Scores of the newest drift window.
-        own: The same for decisions by the champion's weights only, comparable with its backtest.
-        by_category: Scores per category in the newest window.
-        verdicts: Decay in each score window, oldest first.
-        drift: Drift of the newest window.
-        span: The dates that drift compares, as text.
-        findings: All findings, breaches first.
-        explanation: Decay and drift, in one or two sentences.
-        days_without_sales: Days with decisions but without sales.
-        days_without_decisions: Days with sales but without decisions; None when the log has no live decision.
-        undecided_days: Days with sales since the newest decision on whose weekday the shop usually decides.
-        state_age: Days since the last day in the champion's states; None when unknown.
-        replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
-            and call nobody; where others are live they are left out of every figure.
-        window_days: Days of a score window; more than configured in a shop of few decisions.
-        share_scored: Share of the newest window's decisions that were scored, of those that sales should score; NaN
-            where there are too few.
-    """
+    """Result of one evaluation."""
 
     joined: Joined
-    newest: DecisionScores
-    own: DecisionScores
-    by_category: list[DecisionScores]
-    verdicts: list[WindowVerdict]
+    newest: DecisionScores  # of the newest drift window
+    own: DecisionScores  # the same for decisions by the champion's weights only, comparable with its backtest
+    by_category: list[DecisionScores]  # in the newest window
+    verdicts: list[WindowVerdict]  # decay in each score window, oldest first
     drift: Drift
-    span: str
-    findings: list[Finding]
-    explanation: str
-    days_without_sales: int
-    days_without_decisions: int | None
-    state_age: int | None
-    undecided_days: int = 0
-    replay: bool = False
-    window_days: int = 7
-    share_scored: float = math.nan
+    span: str  # the dates that drift compares
+    findings: list[Finding]  # breaches first
+    explanation: str  # decay and drift, in one or two sentences
+    days_without_sales: int  # with decisions
+    days_without_decisions: int | None  # with sales; None when the log has no live decision
+    undecided_days: int  # with sales since the newest decision, on whose weekday the shop usually decides
+    state_age: int | None  # days since the last day in the champion's states; None when unknown
+    replay: bool  # every decision with an outcome was made after the days it prices: scored, and calls nobody
+    window_days: int  # of a score window; more than configured in a shop of few decisions
+    share_scored: float  # of the newest decisions, of those that sales should score; NaN where there are too few
 
 
 def evaluate_decisions(
@@ -127,7 +109,6 @@ def evaluate_decisions(
             "expected): error and decay are about these alone; the other findings say what became of the rest"
         )
         findings.append(Finding("scored_few", "warning", text))
-    findings += business.implausible(panel, factor=config.plausible_factor)
     if not replay:
         decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
         findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
@@ -153,8 +134,8 @@ def evaluate_decisions(
         findings.append(_longer(verdicts[-1], days=days, least=least, config=config))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = performance.score(recent, name=name, rng=rng)
-    findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
-    findings += competitors_stale(newest.share_comp_stale, warn_above=config.fallback_share)
+    findings += of_share("elasticity_unidentified", newest.share_unidentified, warn_above=config.fallback_share)
+    findings += of_share("comp_price_stale", newest.share_comp_stale, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Evaluation(
         joined=replace(joined, frame=frame),
@@ -209,24 +190,12 @@ def drift_window(panel: Panel, config: MonitoringConfig) -> int:
     return min(most, math.ceil(enough / week) * week)
 
 
-def prices_held(share: float, *, warn_above: float) -> list[Finding]:
-    """Returns a finding on prices kept because the elasticity is not identified; never a breach."""
+def of_share(code: str, share: float, *, warn_above: float) -> list[Finding]:
+    """Returns a finding on a share of answers; never a breach: prices go on."""
     if not share > 0:  # NaN where nothing was decided
         return []
     level: Level = "warning" if share > warn_above else "note"
-    return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
-
-
-def competitors_stale(share: float, *, warn_above: float) -> list[Finding]:
-    """Returns a finding on competitors' prices that were too old to be used; never a breach: prices go on without."""
-    if not share > 0:  # NaN where no answer knew one
-        return []
-    level: Level = "warning" if share > warn_above else "note"
-    text = (
-        f"{share:.0%} of the answers that knew a competitor's price did not use it, since it was older than "
-        "decision.comp_price_max_age: look at where competitors' prices come from"
-    )
-    return [Finding("comp_price_stale", level, text)]
+    return [Finding(code, level, SHARES[code].format(share=share))]
 
 
 def situation(evaluation: Evaluation, *, now: dt.datetime) -> Situation:

@@ -23,46 +23,25 @@ _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
 @dataclass(frozen=True)
 class DecisionScores:
-    """Scores of a set of decisions. From `confidence` on, held-out products are excluded.
+    """Scores of a set of decisions. From `profit` on, held-out products are excluded; fractions are 0…1."""
 
-    Attributes:
-        name: Name of the set, such as "2024-06-03 to 2024-06-09" or "category dairy".
-        rows: Scored decisions.
-        products: Products among them.
-        decisions: Decisions with a known outcome, scored or not.
-        units: Units sold in the scored rows.
-        wape: Absolute error as a fraction of units sold.
-        bias: Forecast minus actual as a fraction of units sold.
-        coverage: Fraction of outcomes inside their 80 % interval; NaN where none is logged.
-        rows_known: Scored decisions with a logged interval, the base of `coverage`.
-        earlier_weeks: WAPE of the sales of the same weekday one to four weeks earlier, on the same rows.
-        profit: Realised profit as a fraction of expected profit, where the recommendation was followed.
-        realised: That profit in currency units.
-        confidence: Mean confidence of the answers.
-        share_rule: Fraction of answers by rule instead of by model, without those of `share_unidentified`.
-        share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
-        share_followed: Fraction of days on which the recommended price was charged.
-        share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
-            NaN where none did.
-    """
-
-    name: str
-    rows: int
-    products: int
-    decisions: int
-    units: float
-    wape: Interval
-    bias: Interval
-    coverage: Interval
-    earlier_weeks: float
-    profit: Interval
-    realised: float
-    confidence: float
-    share_rule: float
-    share_followed: float
-    rows_known: int = 0
-    share_unidentified: float = 0.0
-    share_comp_stale: float = math.nan
+    name: str  # such as "2024-06-03 to 2024-06-09" or "category dairy"
+    rows: int  # scored decisions
+    products: int  # products among them
+    decisions: int  # with a known outcome, scored or not
+    units: float  # sold in the scored rows
+    wape: Interval  # absolute error as a fraction of units sold
+    bias: Interval  # forecast minus actual as a fraction of units sold
+    coverage: Interval  # fraction of outcomes inside their 80 % interval; NaN where none is logged
+    rows_known: int  # scored decisions with a logged interval, the base of `coverage`
+    earlier_weeks: float  # WAPE of the sales of the same weekday one to four weeks earlier, on the same rows
+    profit: Interval  # realised profit as a fraction of expected profit, where the recommendation was followed
+    realised: float  # that profit in currency units
+    confidence: float  # mean of the answers
+    share_rule: float  # of answers by rule instead of by model, without those of `share_unidentified`
+    share_unidentified: float  # of answers that keep a price because its elasticity is not identified
+    share_followed: float  # of days on which the recommended price was charged
+    share_comp_stale: float  # of competitors' prices too old to count, among answers that knew one; NaN where none did
 
     @property
     def days(self) -> tuple[dt.date, dt.date]:
@@ -232,30 +211,17 @@ def _quotient(above: float, below: float) -> float:
 
 @dataclass(frozen=True)
 class Band:
-    """Tolerance band around the backtest's figures.
+    """Tolerance band around the backtest's figures; NaN where unknown."""
 
-    Attributes:
-        wape: WAPE of the backtest's mean forecasts, as logged; not of its medians, which is smaller.
-        wape_most: Upper limit of the WAPE.
-        bias: Bias of the backtest.
-        bias_least: Lower limit of the bias.
-        bias_most: Upper limit of the bias.
-        skill_most: Upper limit of the WAPE as a fraction of the naive forecast's: the backtest's seasonal naive,
-            monitoring's same weekday one to four weeks earlier. NaN when unknown.
-        coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
-        coverage_least: Lower limit of the coverage; NaN when unknown.
-        of: Whose figures they are, for texts.
-    """
-
-    wape: float
+    wape: float  # of the backtest's mean forecasts, as logged; not of its medians, which is smaller
     wape_most: float
     bias: float
     bias_least: float
     bias_most: float
-    skill_most: float
-    coverage: float = math.nan
+    skill_most: float  # of the WAPE as a fraction of the naive forecast's
+    coverage: float = math.nan  # fraction of outcomes in the backtest's 80 % intervals
     coverage_least: float = math.nan
-    of: str = "the backtest's"
+    of: str = "the backtest's"  # whose figures they are, for texts
 
 
 @dataclass(frozen=True)
@@ -268,22 +234,13 @@ class Breach:
 
 @dataclass(frozen=True)
 class WindowVerdict:
-    """Result of judging one score window.
-
-    Attributes:
-        score: Its scores.
-        judged: False when it has too few rows, or there is no backtest to compare with.
-        breaches: Limits exceeded.
-        note: A remark, such as that the naive forecast's error grew as well.
-        off: How far the figures in breach are off: bias as a fraction of sales, error as the fraction by which it
-            passes the backtest's; the larger of them, 0 without a breach.
-    """
+    """Result of judging one score window."""
 
     score: DecisionScores
-    judged: bool
-    breaches: tuple[Breach, ...]
-    note: str = ""
-    off: float = 0.0
+    judged: bool  # False when it has too few rows, or there is no backtest to compare with
+    breaches: tuple[Breach, ...]  # limits exceeded
+    note: str = ""  # a remark, such as that the naive forecast's error grew as well
+    off: float = 0.0  # of figures in breach: bias as a fraction of sales, or error beyond the backtest's as one of it
 
     @property
     def text(self) -> str:

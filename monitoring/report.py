@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from monitoring.business import Week, plausible, signed
+from monitoring.business import Week, signed
 from monitoring.evaluate import Evaluation, unjudged
 from monitoring.performance import explain
 from monitoring.policy import PolicyOutcome
@@ -16,9 +16,7 @@ from pricing.decision.experiment_results import Interval
 LONGER = ("window_longer", "window_short")  # findings that say what the windows judged are
 
 
-def page(
-    evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: str, tasks: Sequence[Task], factor: float
-) -> str:
+def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: str, tasks: Sequence[Task]) -> str:
     """Returns the page: for a category manager above, for an analyst below.
 
     Args:
@@ -27,7 +25,6 @@ def page(
         outcome: What the rules say.
         done: What the platform did.
         tasks: What a person has to do.
-        factor: Times that a figure may be that of the week before, or the reverse, to be taken at its word.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -42,11 +39,8 @@ def page(
         tasks=tasks,
         trust=_trust(evaluation),
         columns=sorted(columns, key=lambda one: (not one.drifted, -one.value / one.threshold.value)),
-        plausible=lambda value, usual: plausible(value, usual, factor=factor),
-        profit_plausible=not evaluation.newest.profit.value > factor,
         most=max((line.margin for line in week.categories), default=0.0),
         levels={"breach": "problem", "warning": "look", "note": "note"},
-        finite=math.isfinite,
     )
 
 

@@ -19,27 +19,15 @@ Among = Literal["all", "shop_priced", "priced", "asked"]
 
 @dataclass(frozen=True)
 class MonitoredColumn:
-    """A column monitored for drift.
-
-    Attributes:
-        column: Its name in the samples.
-        role: Input of the model that shop or market decide, its target, its error, or the prices that are ours: what
-            follows from our own decisions is no input that drifts.
-        kind: Decides the distance measure.
-        plain: Name for category managers.
-        says: Exact definition.
-        among: The rows that it is looked at on: all of them, those of products whose prices the shop makes, those of
-            products that we price, or those that a price was asked for.
-        least: Mean change, in the column's own unit, below which nothing has drifted however still the reference was.
-    """
+    """A column monitored for drift."""
 
     column: str
-    role: Role
-    kind: Kind
-    plain: str
-    says: str
-    among: Among = "all"
-    least: float = 0.0
+    role: Role  # input that shop or market decide, target, error, or prices that are ours: no input that drifts
+    kind: Kind  # decides the distance
+    plain: str  # name for category managers
+    says: str  # exact definition
+    among: Among = "all"  # rows looked at: of products that the shop prices, that we price, or that were asked for
+    least: float = 0.0  # mean change, in the column's own unit, below which nothing drifted however still it was
 
     def values(self, frame: pd.DataFrame) -> "pd.Series[Any]":
         """The column on the rows that it is looked at on, absent values included."""
@@ -115,18 +103,14 @@ FOLLOWED = 0.5  # share of a product's decisions that are charged from which on 
 class Samples:
     """The two samples compared by drift detection.
 
-    Attributes:
-        reference: One row per product and period of the reference; the monitored columns, `period`, `product`,
-            `priced` (we make the product's prices) and `asked` (a price was asked for).
-        current: The same for the newest window.
-        findings: Notes on the sampling.
-        span: The dates of both, as text.
+    Both have a row per product and period: the monitored columns, `period`, `product`, `priced` (we make the product's
+    prices) and `asked` (a price was asked for).
     """
 
     reference: pd.DataFrame
     current: pd.DataFrame
     findings: list[Finding]
-    span: str
+    span: str  # the dates of both
 
 
 EarlierErrors = Callable[..., pd.DataFrame]  # `MonitoringStore.errors`

@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,25 +32,15 @@ OpenRun = Run  # what `tracked_run` yields
 
 @dataclass(frozen=True)
 class ChampionRecord:
-    """The serving version, as far as known.
-
-    Attributes:
-        number: Its number in the registry.
-        backtest: The figures of its walk-forward backtest; empty when unknown.
-        state_date: Last day of data in its states.
-        seen: The same for every version in the registry.
-        others: Versions with other weights than the champion's.
-        trouble: Why something is missing; empty when nothing is.
-        anchors: Regular prices, unaffected by the platform's own prices; None when unknown.
-    """
+    """The serving version, as far as known."""
 
     number: str
-    backtest: Mapping[str, Any] = field(default_factory=dict)
-    state_date: np.datetime64 | None = None
-    seen: Mapping[str, np.datetime64] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
-    trouble: str = ""
-    anchors: Anchors | None = None
+    backtest: Mapping[str, Any] = field(default_factory=dict)  # figures of its walk-forward backtest
+    state_date: np.datetime64 | None = None  # last day of data in its states
+    seen: Mapping[str, np.datetime64] = field(default_factory=dict)  # the same for every version in the registry
+    others: frozenset[str] = frozenset()  # versions with other weights than the champion's
+    trouble: str = ""  # why something is missing
+    anchors: Anchors | None = None  # regular prices, unaffected by the platform's own prices
 
 
 NO_CHAMPION = ChampionRecord(number="none", trouble="no champion is set in the registry")
@@ -101,20 +92,12 @@ def _anchors(version: Path) -> Anchors | None:
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
     """Logs finite metrics, tags and every file of `folder` to the active run.
 
-    Drift, one figure and one limit a column, is named in the groups `drift/` and `drift_limit/`; alarms keep the names
-    without a slash.
+    MLflow groups by what stands before a slash: figures of drift, one of each column, are named `drift/COLUMN`.
     """
-    mlflow.log_metrics({grouped(name): value for name, value in metrics.items() if math.isfinite(value)})
+    known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    mlflow.log_metrics({re.sub("^(drift_limit|drift)_", r"\1/", name): value for name, value in known.items()})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
-
-
-def grouped(name: str) -> str:
-    """The name in MLflow, which groups by what stands before a slash, of a figure of monitoring."""
-    for group in ("drift_limit", "drift"):
-        if name.startswith(f"{group}_"):
-            return f"{group}/{name.removeprefix(f'{group}_')}"
-    return name
 
 
 def retrainings(model_name: str) -> list[tuple[dt.datetime, str]]:

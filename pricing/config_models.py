@@ -386,7 +386,6 @@ class MonitoringConfig(Section):
     coverage_tolerance: Share = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
     scored_share: Share = 0.5
-    plausible_factor: Annotated[float, Field(gt=1, le=1000)] = 4.0
     critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
     max_state_age: Days
     silent_days: Days
