@@ -93,11 +93,8 @@ class MonitoringStore:
             return 0
         mine = self._mine(_ERRORS)
         with self._open() as connection:
-            known = dict(
-                connection.execute(select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found)))
-                .tuples()
-                .all()
-            )
+            query = select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found))
+            known = dict(connection.execute(query).all())
             written = {
                 at: value
                 for at, value in found.items()
@@ -121,7 +118,7 @@ class MonitoringStore:
         with self._open() as connection:
             days = [
                 pd.DataFrame({name: value[name] for name in _COLUMNS}).assign(period=at)
-                for at, value in connection.execute(query.order_by(_table.c.at)).tuples()
+                for at, value in connection.execute(query.order_by(_table.c.at))
                 if value["product_id"]
             ]
         frame = pd.concat(days) if days else pd.DataFrame(columns=[*_COLUMNS, "period"])
@@ -190,7 +187,7 @@ class MonitoringStore:
 
     def _jobs(self, connection: Connection) -> dict[int, dict[str, Any]]:
         query = select(_table.c.id, _table.c.value).where(self._mine(_JOB)).order_by(_table.c.id)
-        return dict(connection.execute(query).tuples().all())
+        return dict(connection.execute(query).all())
 
     def _mine(self, key: str) -> ColumnElement[bool]:
         return (_table.c.model == self._model) & (_table.c.key == key)
