@@ -36,7 +36,6 @@ from deploy.network import ENDPOINTS
 from deploy.stacks import STACKS, build
 from monitoring import aws as monitoring_aws
 from monitoring import evaluate
-from monitoring.alarms import definitions
 from monitoring.evaluate import evaluate_decisions
 from monitoring.launchers import JobRequest, send_metrics
 from monitoring.tracking import NO_CHAMPION
@@ -791,33 +790,6 @@ def test_an_operator_is_called_for_everything_that_stops_good_prices(made: Synth
     )
 
 
-@BOTH
-def test_alarms_of_monitoring_are_those_of_the_configuration(made: Synthesised, name: str, tmp_path: Path) -> None:
-    def what(one: dict[str, Any]) -> tuple[Any, ...]:
-        return (
-            one["MetricName"],
-            one["ComparisonOperator"],
-            one["Threshold"],
-            one["EvaluationPeriods"],
-            one["TreatMissingData"],
-            one["Namespace"],
-            one["Period"],
-            one["Statistic"],
-            one["Dimensions"][0]["Value"],
-        )
-
-    config = load_config(settings_file(made, name, "monitor", tmp_path))
-    meant = {what(one) for one in definitions(config).values()}
-
-    found = {
-        what(one)
-        for one in made.resources(name, "AWS::CloudWatch::Alarm", stack="watch").values()
-        if "-monitoring-" in one["AlarmName"]
-    }
-
-    assert found == meant
-
-
 def settings_file(made: Synthesised, name: str, family: str, folder: Path) -> Path:
     """The settings of a task as its program gets them, what only AWS knows put in."""
     text = variables(made.task(name, family), "prepare")["SETTINGS"]
@@ -884,8 +856,8 @@ def sent_by_monitoring() -> Iterator[Figure]:
     config = load_config().monitoring
     endpoints = config.endpoints.model_copy(update={"namespace": "Shop"})
     sends = config.model_copy(update={"metrics": ["cloudwatch"], "endpoints": endpoints})
-    decisions, findings = world.tabulated([], now=now)
-    evaluation = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=config)
+    found = world.joined([], panel, now=now)
+    evaluation = evaluate_decisions(panel, found, champion=NO_CHAMPION, config=config)
     cloud = CloudWatch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(monitoring_aws, "client", lambda service: cloud)
