@@ -52,13 +52,6 @@ def reconcile_jobs(
     A job of which nothing can be learnt (it has no handle, as where its run was killed, or there is no launcher any
     more) counts as running, so that no other one is started, until it is older than `lock_hours`. Then it is given up:
     it has neither failed nor succeeded, other jobs may start, and a person is called.
-
-    Args:
-        store: Holds the jobs.
-        launcher: Says how they go on.
-        now: Current time.
-        lock_hours: Hours after which an unknown job is given up.
-        gives_up: False for a run that calls nobody: the job is left to the next run that does.
     """
     findings = []
     for job, (handle, started) in store.running().items():
@@ -79,14 +72,7 @@ def reconcile_jobs(
 def start(
     outcome: PolicyOutcome, job: int | None, *, launcher: JobLauncher | None, store: MonitoringStore
 ) -> ActionResult:
-    """Starts the job that the outcome requires; waits for it when it runs on this machine.
-
-    Args:
-        outcome: Decision of the rules.
-        job: The job's number, as claimed in the store; None where none is due or nothing may be started.
-        launcher: Launcher; None starts nothing.
-        store: Records the job.
-    """
+    """Starts the job that the outcome requires; waits for it when it runs on this machine."""
     if outcome.action in ("none", "page"):
         return ActionResult("nothing was started")
     if launcher is None or job is None:
@@ -125,15 +111,7 @@ def compose(
     critical_off: float,
     todo: Sequence[str] = (),
 ) -> Alert | None:
-    """Builds the alert for an outcome; None when there is nothing to report.
-
-    Args:
-        outcome: Decision of the rules.
-        result: What was done about it.
-        evaluation: Its figures.
-        critical_off: How far off forecasts make it critical, see `monitoring.critical_off`.
-        todo: What the reader has to do, with commands.
-    """
+    """Builds the alert for an outcome; None when there is nothing to report."""
     told = [finding for finding in evaluation.findings if finding.code in TOLD]
     calm = outcome.action == "none" and outcome.cause == "nothing"
     if calm and not result.failures and not told:

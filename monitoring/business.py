@@ -51,14 +51,7 @@ class Week:
 
 
 def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | None, rng: np.random.Generator) -> Week:
-    """Computes the figures of the newest week, the week before and each category, and the gain over 28 days.
-
-    Args:
-        panel: Actual sales.
-        joined: `Joined.frame`.
-        holdout: An experiment that keeps products' prices; None where none does.
-        rng: Draws the products.
-    """
+    """Computes the figures of the newest week, the week before and each category, and the gain over 28 days."""
     everything = np.ones(len(panel.product_ids), dtype=bool)
     found = weeks(panel)
     name, newest = found[-1]
@@ -120,13 +113,6 @@ def effect(
     """Estimates the effect of pricing on margin: products priced as recommended against those that keep their prices.
 
     See `experiment_results.profit_gain`; the newest window is compared with the time before the experiment began.
-
-    Args:
-        panel: Actual sales.
-        joined: `Joined.frame`.
-        holdout: An experiment that keeps products' prices; None where none does.
-        window: Periods of the newest window.
-        rng: Draws the products.
     """
     kept = frozenset[str]() if holdout is None else holdout.in_arm("keep")
     if holdout is None or not kept:

@@ -95,10 +95,6 @@ def chance_per_window(false_alarm: float, *, window_days: int) -> float:
 
     Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
     length (measured on simulated shops).
-
-    Args:
-        false_alarm: False alarms a month.
-        window_days: Days of a window.
     """
     return false_alarm * window_days * LOOKS_APART / MONTH_DAYS
 
@@ -181,13 +177,6 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
 
     A column with no or too few values, or with too short a reference, is left out and becomes a finding, since its
     absence would look like a pass.
-
-    Args:
-        samples: From `samples.take`.
-        window: Periods of the current sample.
-        step_days: Days per period.
-        false_alarm: Target of false alarms a month by any column; split evenly over those that are watched.
-        min_rows: Values below which a column is not judged.
     """
     findings: list[Finding] = []
     columns = []

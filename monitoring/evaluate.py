@@ -60,16 +60,7 @@ def evaluate_decisions(
     earlier: samples.EarlierErrors | None = None,
     log: str = "PRICING_HOME/decisions",
 ) -> Evaluation:
-    """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
-
-    Args:
-        panel: Actual sales up to today.
-        joined: Decisions and their outcomes.
-        champion: The serving version, as far as known.
-        config: Windows and limits.
-        earlier: Gives the errors of days before the first decision read.
-        log: Where decisions were read, for whoever has to look why none came.
-    """
+    """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed."""
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
     window, reference = drift_window(panel, config), config.reference // step

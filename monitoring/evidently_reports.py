@@ -42,17 +42,7 @@ def render(
     end: dt.date,
     tags: Mapping[str, str],
 ) -> Reports:
-    """Runs Evidently on what drift compared ("inputs"), on scored decisions ("forecasts"), and on "figures".
-
-    Args:
-        drift: With the samples kept.
-        scored: Scored decisions with `period`, `category`, `forecast` and `units_sold`; neither they nor samples are
-            modified.
-        metrics: From `evaluate.metrics`.
-        since: First day of the newest window; earlier decisions are the reference.
-        end: Its last day.
-        tags: What the reports are about.
-    """
+    """Runs Evidently on what drift compared ("inputs"), on scored decisions ("forecasts"), and on "figures"."""
     with _quiet():
         made = {
             "inputs": _inputs(drift),

@@ -128,14 +128,7 @@ class LocalLauncher:
 def job_launcher(
     config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
 ) -> JobLauncher | None:
-    """Builds the launcher set by `monitoring.trigger`; None for "none".
-
-    Args:
-        config: Trigger and endpoints.
-        parameters: Handed to every job.
-        folder: Where local jobs write.
-        experiment: MLflow experiment of local jobs.
-    """
+    """Builds the launcher set by `monitoring.trigger`; None for "none"."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":

@@ -120,13 +120,6 @@ def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: i
 
     So a shop of few products is judged on longer windows. Where there are not enough rows yet, it is as many as hold
     them once there are as many in every `least` days as in the newest ones.
-
-    Args:
-        frame: Joined decisions.
-        last: The newest day.
-        least: Days of a window in a shop of many products.
-        most: Most days of a window.
-        min_rows: Scored decisions that a window needs.
     """
     choices = range(least, max(most, least) + 1, least)
     for days in choices:
@@ -257,12 +250,8 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
     The half-width is the configured tolerance, or two standard errors of prediction where the weeks of the folds vary
     by more; folds alone are too few to estimate that. The sampling variance over products is subtracted, since a
-    window's own interval includes it.
-
-    Args:
-        figures: `Backtest.figures`: `wape_mean`, `bias`, `wape_naive`, `coverage_80` and
-            `weeks` with the same per week of each fold.
-        config: Supplies the tolerances.
+    window's own interval includes it. The figures are those of `Backtest.figures`, and `weeks` with the same of each
+    fold's weeks.
     """
     wape = backtest_error(figures)
     if not math.isfinite(wape) or wape <= 0:
@@ -411,12 +400,7 @@ def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
-    """Describes decay and drift in one or two sentences.
-
-    Args:
-        verdicts: Of the score windows, newest last.
-        drifted: Names of inputs that drifted; None when no input could be compared.
-    """
+    """Describes decay and drift in one or two sentences."""
     newest = verdicts[-1] if verdicts else None
     names = ", ".join(drifted or ())
     if newest is None or not newest.judged:
@@ -439,9 +423,7 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
 def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:
     """Computes two standard errors of predicting one more value; 0 when fewer than two are known.
 
-    Args:
-        values: Observed values.
-        standard_errors: Standard error of each; their mean variance is subtracted from the variance of the values.
+    The mean variance that the values' own `standard_errors` stand for is subtracted from their variance.
     """
     known = np.array([value for value in values if math.isfinite(value)])
     errors = np.array([error for error in standard_errors if math.isfinite(error)])

@@ -17,15 +17,7 @@ LONGER = ("window_longer", "window_short")  # findings that say what the windows
 
 
 def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: str, tasks: Sequence[Task]) -> str:
-    """Returns the page: for a category manager above, for an analyst below.
-
-    Args:
-        evaluation: What was found.
-        week: Business figures of the newest week.
-        outcome: What the rules say.
-        done: What the platform did.
-        tasks: What a person has to do.
-    """
+    """Returns the page: for a category manager above, for an analyst below."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

@@ -177,9 +177,6 @@ def our_products(joined: pd.DataFrame) -> list[str]:
     """The products whose prices are ours: of their live decisions at least half were charged.
 
     What a price of theirs does follows from our decisions, even on a day on which somebody overrode one.
-
-    Args:
-        joined: `Joined.frame`.
     """
     counts = joined["live"].astype(bool) & ~joined["held_out"].astype(bool) & (joined["pricing"] != "fixed")
     live = joined[counts]
@@ -188,13 +185,7 @@ def our_products(joined: pd.DataFrame) -> list[str]:
 
 
 def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
-    """What sales tell of each product and period from the reference on.
-
-    Args:
-        panel: The products to look at.
-        past: Periods of the reference.
-        typical: (product,) mean units a period.
-    """
+    """What sales tell of each product and period from the reference on."""
     product, period = np.nonzero(panel.present[:, past.start :])
     at = (product, period + past.start)
 

@@ -78,9 +78,6 @@ class MonitoringStore:
 
         A period that is known is replaced, so that corrections count, but where fewer of its decisions are read than
         before, as of the first day looked at.
-
-        Args:
-            joined: `Joined.frame`.
         """
         found = {
             f"{period:%Y-%m-%d}": {
@@ -139,10 +136,6 @@ class MonitoringStore:
         self, decide: Callable[[JobHistory], PolicyOutcome], *, now: dt.datetime
     ) -> tuple[PolicyOutcome, int | None]:
         """Decides and records the due job in one transaction, so that only one of two runs can start it.
-
-        Args:
-            decide: The rules; must be quick, since other runs wait meanwhile.
-            now: Current time.
 
         Returns:
             The outcome and the number of the recorded job; None when no job is due.

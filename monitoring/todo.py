@@ -29,14 +29,7 @@ def tasks(
     *,
     line: CommandLine,
 ) -> list[Task]:
-    """Lists what a person has to do, most urgent first; empty where that is nothing.
-
-    Args:
-        evaluation: What was found.
-        outcome: What the rules say.
-        result: What was done about it.
-        line: How jobs are started here.
-    """
+    """Lists what a person has to do, most urgent first; empty where that is nothing."""
     found: dict[str, Task] = {}
     for code, why in _matters(evaluation, outcome):
         found.setdefault(code, _task(code, why, line))
