@@ -174,7 +174,9 @@ def test_a_retraining_needs_lasting_decay_that_is_still_there(seen, past):
     ("missed", "after", "action"), [(0, 1, "none"), (1, 1, "page"), (1, 2, "none"), (9, 0, "none")]
 )
 def test_silence_calls_a_person_after_so_many_days_or_never(missed: int, after: int, action: str) -> None:
-    outcome = decide(replace(CALM, undecided_days=missed), JobHistory(), replace(RULES, undecided_days=after))
+    outcome = decide(
+        replace(CALM, undecided_days=missed), JobHistory(), RULES.model_copy(update={"undecided_days": after})
+    )
 
     assert outcome.action == action
     assert outcome.silent is (action == "page")

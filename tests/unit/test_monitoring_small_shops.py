@@ -28,7 +28,7 @@ CALM = PolicyOutcome("none", "all is well", "nothing")
 CHANGED = {"change_day": 60, "demand_factor": 0.4}
 
 
-def shop(products, *, days=100, period="day", decided=None, edit=None, **world):
+def shop(products, *, days=100, period="day", decided=None, edit=None, sales=None, **world):
     """Panel, and the table of decisions for the `decided` days, by forecasts that know no change of the world.
 
     The histories are too short for drift to be judged, which takes seconds.
@@ -38,6 +38,7 @@ def shop(products, *, days=100, period="day", decided=None, edit=None, **world):
         panel = replace(panel, period="week", dates=panel.dates[0] + 7 * np.arange(days))
     made = entries(panel, truth, days=range(max(0, days - 35), days) if decided is None else decided)
     made = [edit(entry) for entry in made] if edit else made
+    panel = sales(panel) if sales else panel
     return panel, joined(made, panel, now=NOW)
 
 
@@ -130,6 +131,18 @@ def test_weeks_are_named_from_their_first_to_their_last_day():
     assert name == f"{panel.dates[-4]} to {panel.dates[-1] + 6}"
 
 
+def dearer(panel):
+    return replace(panel, price=panel.price * np.float32(1.07))
+
+
+def unsold(panel):
+    return replace(panel, units_sold=np.zeros_like(panel.units_sold))
+
+
+def waiting(panel):
+    return panel.through(panel.dates[-2])
+
+
 CASES = {
     "one product": lambda: shop(1, decided=range(100)),
     "three products": lambda: shop(3),
@@ -139,26 +152,11 @@ CASES = {
     "one decision": lambda: shop(3, decided=range(99, 100)),
     "nothing decided": lambda: shop(3, decided=range(0)),
     "a replay": lambda: shop(3, edit=replayed),
-    "other prices charged": lambda: dearer(shop(15)),
-    "nothing sold": lambda: unsold(shop(3)),
-    "no sales yet": lambda: waiting(shop(3, decided=range(99, 100))),
+    "other prices charged": lambda: shop(15, sales=dearer),
+    "nothing sold": lambda: shop(3, sales=unsold),
+    "no sales yet": lambda: shop(3, decided=range(99, 100), sales=waiting),
     "a first day": lambda: shop(3, days=1, decided=range(1)),
 }
-
-
-def dearer(made):
-    panel, *log = made
-    return replace(panel, price=panel.price * np.float32(1.07)), *log
-
-
-def unsold(made):
-    panel, *log = made
-    return replace(panel, units_sold=np.zeros_like(panel.units_sold)), *log
-
-
-def waiting(made):
-    panel, *log = made
-    return panel.through(panel.dates[-2]), *log
 
 
 @pytest.mark.parametrize("case", CASES)
