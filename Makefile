@@ -10,7 +10,7 @@ NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor \
-	publish freeze override unfreeze alarms serve image
+	publish freeze override unfreeze serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
@@ -41,7 +41,7 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly experiment price monitor market publish freeze override unfreeze alarms serve image reports ui bench wheel lock clean \
+	retrain nightly experiment price monitor market publish freeze override unfreeze serve image reports ui bench wheel lock clean \
 	synth diff deploy destroy smoke
 
 help:  ## this list
@@ -134,9 +134,6 @@ override:  ## a person's price: ARGS="--product … --price … --until … --re
 	$(program)
 
 unfreeze:  ## ends a freeze or an override: ARGS="--all --reason …"
-	$(program)
-
-alarms:  ## alarms on the figures of monitoring, for CloudWatch
 	$(program)
 
 # Service and reports:

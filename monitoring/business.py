@@ -6,55 +6,66 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.policy import Finding
 from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.experiment_results import UNKNOWN, Interval, profit_gain, spans
 from pricing.decision.experiments import Experiment
 
-USUAL_WEEKS = 8  # before the newest one, whose median is what is usual
+GAIN_DAYS = 28  # of the newest window, in which pricing's gain is told
+MOST_CATEGORIES = 15
 
 
 @dataclass(frozen=True)
 class BusinessFigures:
-    """Business figures of one week, of the whole shop or of a category.
+    """Business figures of one week, of the whole shop or of a category. Money is in currency units, net of tax."""
 
-    Attributes:
-        name: "all", or the category.
-        units: Units sold.
-        revenue: Net of tax, in currency units.
-        margin: Revenue less the cost of what was sold, in currency units.
-        discount: How far prices paid lay below list prices, as a fraction of list.
-        turns: Units sold as a fraction of the mean stock at opening; NaN where stock is unknown.
-        sold_out: Fraction of product-days with a known stock that ended sold out.
-        assumed: Fraction of the revenue whose cost is assumed from a configured margin, not given.
-    """
-
-    name: str
+    name: str  # "all", or the category
     units: float
     revenue: float
-    margin: float
-    discount: float
-    turns: float
-    sold_out: float
-    assumed: float = 0.0
+    margin: float  # revenue less the cost of what was sold
+    discount: float  # how far prices paid lay below list prices, as a fraction of list
+    turns: float  # units sold as a fraction of the mean stock at opening; NaN where stock is unknown
+    sold_out: float  # fraction of product-days with a known stock that ended sold out
+    assumed: float  # fraction of the revenue whose cost is assumed from a configured margin, not given
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Effect of pricing on margin, against static prices.
+    """Effect of pricing on margin, against static prices."""
 
-    Attributes:
-        margin: Change of margin due to pricing, as a fraction, with its 95 % interval over products.
-        priced: Number of products priced.
-        held: Number of products held out.
-        text: The same in a sentence, or why there is no estimate.
-    """
+    margin: Interval  # change of margin due to pricing, as a fraction, with its 95 % interval over products
+    priced: int  # products
+    held: int  # products held out
+    text: str  # the same in a sentence, or why there is no estimate
 
-    margin: Interval
-    priced: int
-    held: int
-    text: str
+
+@dataclass(frozen=True)
+class Week:
+    """Business figures of the newest week."""
+
+    name: str  # its dates
+    now: BusinessFigures
+    before: BusinessFigures | None  # of the week before; None when there is none
+    categories: list[BusinessFigures]  # by descending margin
+    effect: Effect
+
+
+def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | None, rng: np.random.Generator) -> Week:
+    """Computes the figures of the newest week, the week before and each category, and the gain over 28 days."""
+    everything = np.ones(len(panel.product_ids), dtype=bool)
+    found = weeks(panel)
+    name, newest = found[-1]
+    categories = [
+        line(panel, name=str(category), rows=panel.categories == category, periods=newest)
+        for category in np.unique(panel.categories)
+    ]
+    return Week(
+        name=name,
+        now=line(panel, name="all", rows=everything, periods=newest),
+        before=line(panel, name="all", rows=everything, periods=found[-2][1]) if len(found) > 1 else None,
+        categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
+        effect=effect(panel, joined, holdout, window=max(1, GAIN_DAYS // STEP_DAYS[panel.period]), rng=rng),
+    )
 
 
 def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) -> BusinessFigures:
@@ -96,70 +107,12 @@ def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
     ]
 
 
-def implausible(panel: Panel, *, factor: float) -> list[Finding]:
-    """Finds figures of the newest week that no business explains: a fault of the data, until somebody has looked.
-
-    Units, sales and margin are held against their medians of the weeks before, prices against each product's own.
-
-    Args:
-        panel: Actual sales.
-        factor: Times that a figure may be what is usual, or the reverse.
-    """
-    spans = weeks(panel, count=USUAL_WEEKS + 1)
-    if len(spans) < 2:
-        return []
-    everything = np.ones(len(panel.product_ids), dtype=bool)
-    lines = [line(panel, name="all", rows=everything, periods=span) for _, span in spans]
-    found = {
-        what: (getattr(lines[-1], what), float(np.median([getattr(one, what) for one in lines[:-1]])))
-        for what in ("units", "revenue", "margin")
-    }
-    before = slice(spans[0][1].start, spans[-1][1].start)
-    usual, now = (_median_prices(panel, span) for span in (before, spans[-1][1]))
-    both = np.isfinite(usual) & np.isfinite(now)
-    if both.any():
-        found["prices"] = (float(np.median(now[both] / usual[both])), 1.0)
-    wrong = [
-        f"{what} are {signed(value / typical - 1)} of what is usual"
-        for what, (value, typical) in found.items()
-        if typical > 0 and not plausible(value, typical, factor=factor)
-    ]
-    if not wrong:
-        return []
-    text = f"figures of the week of {spans[-1][0]} are not plausible, look at the data first: {', '.join(wrong)}"
-    return [Finding("figures_implausible", "warning", text)]
-
-
-def plausible(value: float, usual: float, *, factor: float) -> bool:
-    """Whether a figure may be what it is beside what is usual: at most so many times as much, or as little.
-
-    What is not known, and what fell to or below 0, is not for this to judge.
-    """
-    return not value > 0 or not usual > 0 or 1 / factor <= value / usual <= factor
-
-
-def _median_prices(panel: Panel, periods: slice) -> NDArray[np.float64]:
-    """(product,) median price over the periods with a row; NaN without any."""
-    prices = np.where(panel.present[:, periods], panel.price[:, periods], np.nan).astype(float)
-    out = np.full(len(prices), np.nan)
-    there = np.isfinite(prices).any(axis=1)
-    out[there] = np.nanmedian(prices[there], axis=1)
-    return out
-
-
 def effect(
     panel: Panel, joined: pd.DataFrame, holdout: Experiment | None, *, window: int, rng: np.random.Generator
 ) -> Effect:
     """Estimates the effect of pricing on margin: products priced as recommended against those that keep their prices.
 
     See `experiment_results.profit_gain`; the newest window is compared with the time before the experiment began.
-
-    Args:
-        panel: Actual sales.
-        joined: `Joined.frame`.
-        holdout: An experiment that keeps products' prices; None where none does.
-        window: Periods of the newest window.
-        rng: Draws the products.
     """
     kept = frozenset[str]() if holdout is None else holdout.in_arm("keep")
     if holdout is None or not kept:

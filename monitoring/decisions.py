@@ -1,103 +1,319 @@
-"""Read the decision log into a table: one row per valid decision, and findings on the others."""
+"""Join decisions with the sales that followed, by one query: a row per decision in force, its price and units sold."""
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from monitoring.policy import Finding, counted
+from monitoring.policy import Finding, Level, counted
+from pricing.data.counting_units import in_steps
+from pricing.data.net_price import unit_profit
+from pricing.data.panel import STEP_DAYS, Panel
+from pricing.decision.reasons import SWITCHED
 from pricing.decision_log.read import open_log
+from pricing.demand.evaluation import sales_moments, sales_transform, share_inside
 
-NUMBERS = [
-    *("recommended_price", "confidence", "expected_units", "expected_margin"),
-    *("current_price", "list_price", "unit_cost", "stock", "comp_price"),
-    *("comp_price_used", "comp_price_age", "unit"),
-]
-TEXTS = (
-    *("decision_id", "product_id", "category", "worker", "source", "reasons", "strategy", "model_version"),
-    "experiment",
-)
-COLUMNS = (*TEXTS, *NUMBERS, "at", "date", "sequence", "candidate_price", "candidate_units", "candidate_size")
 CLOCK_SECONDS = 60
 FEW = 50_000  # decisions that are read in seconds, however old they are: small shops are judged on longer windows
-# Of several decisions of one day for one product and date, live ones and others apart, the one in force.
+LAGS = 28  # days of sales before a decision's own that the query needs
+INTERVAL = 0.80  # nominal level of the intervals whose coverage is monitored
+# With one of these reasons the rule keeps prices because of a missing model, not of an unidentified elasticity.
+NO_MODEL = ("no_model", "model_failed", "unknown_category")
+# Of several decisions for a product and period the last one that was made before its end is in force. Forecasts are
+# read off between the candidates, log-log; the log has prices to six digits, sales in single precision, shops round to
+# a cent. No forecast: further than 1 % outside the candidates, or demand that the rule did not know.
 _QUERY = """
-    WITH given AS (
-        SELECT * REPLACE (experiment || '/' || arm AS experiment, array_to_string(reasons, ' ') AS reasons,
-                list_transform(candidate_price, lambda x: coalesce(x, 'nan')) AS candidate_price,
-                list_transform(candidate_units, lambda x: coalesce(x, 'nan')) AS candidate_units,
-                list_transform(candidate_size, lambda x: coalesce(x, 'nan')) AS candidate_size),
-            current_stock AS stock, "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead,
+    WITH sold AS (SELECT * REPLACE (CAST(period AS DATE) AS period) FROM sales),
+    made AS (
+        SELECT *, CAST(floor((date - CAST($first AS DATE)) / $days) * $days AS INTEGER) AS begun,
+            CAST($first AS DATE) + begun AS period,
+            "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead,
             "at" < lag("at") OVER (PARTITION BY worker ORDER BY sequence) - to_seconds($clock) AS back
-        FROM decisions QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1)
-    SELECT {columns}, NOT late AND NOT ahead AS live,
-        count(*) OVER () AS decisions, count(*) FILTER (late) OVER () AS late,
-        count(*) FILTER (ahead) OVER () AS ahead, count(*) FILTER (back) OVER () AS back
-    FROM given
-    QUALIFY row_number() OVER (PARTITION BY product_id, date, live ORDER BY "at" DESC, worker DESC, sequence DESC) = 1
-    ORDER BY "at", sequence, worker
+        FROM decisions QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1),
+    in_force AS (
+        SELECT *, NOT late AND NOT ahead AS live, count(*) OVER () AS decisions,
+            count(*) FILTER (late) OVER () AS lates, count(*) FILTER (ahead) OVER () AS aheads,
+            count(*) FILTER (back) OVER () AS backs
+        FROM made QUALIFY row_number() OVER
+            (PARTITION BY product_id, period ORDER BY live DESC, "at" DESC, worker DESC, sequence DESC) = 1),
+    met AS (
+        SELECT d.*, s.* EXCLUDE (product_id, period, stock, tax_rate), s.stock AS opening_stock, s.tax_rate AS tax,
+            s.period IS NOT NULL AS met, d.product_id IN (FROM products) AS known,
+            CASE WHEN charged BETWEEN candidate_price[1] * 0.99 AND candidate_price[-1] * 1.01 THEN charged END AS near,
+            len(list_filter(candidate_price, lambda x: x <= charged)) AS below,
+            greatest(1, least(len(candidate_price) - 1, below)) AS i,
+            (SELECT avg(abs(s.units_sold - least(e.units_sold, coalesce(s.stock, 'infinity')))) FROM sold e
+                WHERE e.product_id = s.product_id AND NOT e.censored
+                AND s.period - e.period IN (7, 14, 21, 28)) AS earlier_weeks_error
+        FROM in_force d LEFT JOIN sold s USING (product_id, period)),
+    placed AS (
+        SELECT *, CASE WHEN near IS NOT NULL THEN greatest(0, least(1,
+            ln(near / candidate_price[i]) / ln(candidate_price[i + 1] / candidate_price[i]))) END AS w,
+            candidate_units[i] AS lower, coalesce(candidate_units[i + 1], lower) AS upper
+        FROM met)
+    SELECT decision_id, product_id, category, source, model_version, recommended_price, confidence, expected_margin,
+        current_price, comp_price, comp_price_age, current_stock AS stock, unit, "at", date, period, live, met, known,
+        units_sold, charged, cost, tax, opening_stock, censored, earlier_weeks_error,
+        decisions, lates, aheads, backs,
+        CASE WHEN NOT list_contains(reasons, 'demand_unknown') THEN
+            exp((1 - w) * ln(greatest(lower, 1e-9 + 0 * lower)) + w * ln(greatest(upper, 1e-9))) END AS demand,
+        (1 - w) * candidate_size[i] + w * coalesce(candidate_size[i + 1], candidate_size[i]) AS size,
+        list_contains(reasons, 'holdout') AS held_out, list_contains(reasons, 'comp_price_stale') AS comp_price_stale,
+        source = 'rule' AND list_contains(reasons, 'elasticity_unidentified') AND NOT list_has_any(reasons, $no_model)
+            AS unidentified,
+        CASE WHEN list_has_any(reasons, $switched) THEN 'fixed'
+            WHEN abs(charged - recommended_price) <= greatest(0.0051, 1e-3 * charged) THEN 'followed'
+            WHEN abs(charged - current_price) <= greatest(0.0051, 1e-3 * charged) THEN 'kept'
+            ELSE 'overridden' END AS pricing
+    FROM placed ORDER BY period, product_id
 """
+_NUMBERS = [
+    *("recommended_price", "confidence", "expected_margin", "current_price", "comp_price", "comp_price_age", "stock"),
+    *("unit", "units_sold", "charged", "cost", "tax", "opening_stock", "earlier_weeks_error", "demand", "size"),
+]
+TEXTS: dict[str, tuple[Level, str]] = {
+    "log_damaged": ("warning", "{count} line(s) of the decision log are cut, or of another format"),
+    "clock_ahead": (
+        "warning",
+        "{count} decision(s) claim to come from the future: a clock is wrong, and they tell nothing about today",
+    ),
+    "clock_back": ("warning", "{count} time(s) a worker's clock was set back"),
+    "decided_late": ("note", "{count} decision(s) were made after the days they price: a replay"),
+    "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
+    "product_unknown": ("warning", "{count} decision(s) are for products that the sales do not know"),
+    "before_sales": ("note", "{count} decision(s) are older than the sales given"),
+    "waiting": ("note", "{count} decision(s) wait for their sales"),
+    "truth_missing": ("note", "{count} decision(s) have no sales row on a day that the sales cover"),
+    "undecided": ("note", "{count} product(s) sell without any decision in the log"),
+    "censored": ("note", "{count} day(s) ended sold out"),
+    "shelf_unknown": (
+        "note",
+        "{count} day(s) opened with nothing on the shelf, or sold out with no interval in the log; they count for no "
+        "error",
+    ),
+    "hindsight": ("note", "{count} decision(s) price a day that their model had already seen; they count for no error"),
+    "no_forecast": (
+        "note",
+        "{count} decision(s) say nothing about demand at the price that was charged: it lies outside the candidates, "
+        "or no model answered",
+    ),
+    "held_out": ("note", "{count} decision(s) kept the price of a held-out product; they count as no answer by rule"),
+    "fixed": (
+        "note",
+        "{count} decision(s) gave a price that a person had fixed (frozen or overridden); they are neither the model's "
+        "nor answers by rule",
+    ),
+    "interval_absent": (
+        "note",
+        "{count} scored decision(s) were logged without their 80 % interval; its coverage is not judged on them",
+    ),
+}
 
 
-def load_decisions(
+@dataclass(frozen=True)
+class Joined:
+    """Decisions and their outcomes.
+
+    Attributes:
+        frame: One row per decision in force whose sales are known, by date and product. Besides the log's columns:
+            `period` (its first day), `live` (made before the end of what it prices, by a clock that is right), `age`
+            (days of sales since it began, its own included), `units_sold`, `charged` (price), `cost` (per unit),
+            `earned` (profit per unit, net of tax), `censored`, `demand` (expected units at the price charged; NaN
+            where the log has no forecast there), `forecast` (expected sales given the opening stock), `inside`
+            (probability mass of the outcome inside the 80 % interval, 0…1; NaN where not scored or not logged),
+            `pricing` ("followed", "kept" the old price, "overridden", or "fixed" by a person beforehand), `scorable`
+            (could have been scored: the model decided, and there was stock to sell), `held_out` (control group),
+            `unidentified` (price kept because the elasticity is not identified), `comp_price_stale`,
+            `earlier_weeks_error` (mean absolute error of the same weekday 1 to 4 weeks earlier, capped by the stock)
+            and `scored` (enters the error).
+        findings: What was left out or looks wrong, with counts.
+        decided: `at`, `date`, `period` and `live` of each decision in force, with or without sales.
+        waiting: Number of decisions whose sales are not known yet.
+        waiting_for: The first day that one of them waits for; None where none does.
+        unmatched: The rows of `decided` for days that the sales cover, without a row of sales.
+    """
+
+    frame: pd.DataFrame
+    findings: list[Finding]
+    decided: pd.DataFrame
+    waiting: int
+    waiting_for: dt.date | None
+    unmatched: pd.DataFrame
+
+    @property
+    def decisions(self) -> int:
+        """Number of decisions in force."""
+        return len(self.decided)
+
+
+def join(
     url: str,
+    panel: Panel,
     *,
     now: dt.datetime,
-    days: int = 1,
     known: bool = False,
     since: dt.date | None = None,
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Reads a decision log into a table with the columns COLUMNS, in log order, and findings.
-
-    `date` is a timestamp, `at` is in UTC, `reasons` are joined by spaces, candidates are arrays. Of several decisions
-    of one product and date only the one in force is returned; the others are counted. So a shop that asks for a price
-    with every page takes no more memory than one decision a product and day. `live` marks decisions made before the
-    end of the period they price, by a clock that is not ahead of `now`.
+    state_dates: Mapping[str, np.datetime64] | None = None,
+) -> Joined:
+    """Joins the decision log with the panel of actual sales.
 
     Args:
         url: The log's address.
+        panel: Sales up to today, as corrected up to today.
         now: Current time, with a time zone; later decisions come from a wrong clock.
-        days: Days of a period of the sales.
         known: Whether decisions were seen before, so that a log without any has lost them.
         since: Earlier days are left out, but those that hold the newest FEW decisions. None: none is.
+        state_dates: Last day of data in each model version's states, where known. Decisions for days up to it were
+            made in hindsight and are not scored.
 
     Raises:
         SourceError: The log cannot be read.
     """
-    given = {"days": days, "latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "clock": CLOCK_SECONDS}
+    days = STEP_DAYS[panel.period]
+    given = {
+        **{"first": panel.dates[0].astype("datetime64[D]").astype(dt.date), "days": days, "clock": CLOCK_SECONDS},
+        **{"latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "no_model": NO_MODEL, "switched": sorted(SWITCHED)},
+    }
     with open_log(url, since=since, few=FEW) as (con, damaged):
-        frame = con.execute(_QUERY.format(columns=", ".join(f'"{name}"' for name in COLUMNS)), given).df()
-    counts = {name: int(frame[name].max()) if len(frame) else 0 for name in ("decisions", "late", "ahead", "back")}
-    frame = frame[[*COLUMNS, "live"]].assign(
-        at=frame["at"].astype("datetime64[ms, UTC]"),
-        date=frame["date"].astype("datetime64[ns]"),
-        **{name: frame[name].astype("float64") for name in NUMBERS},
-        **{name: frame[name].astype("object").where(frame[name].notna(), None) for name in TEXTS},
+        ((oldest,),) = con.execute("SELECT min(date) FROM decisions").fetchall()
+        con.register("sales", _sales(panel, since=oldest))
+        con.register("products", pd.DataFrame({"product_id": panel.product_ids}))
+        rows = con.execute(_QUERY, given).df()
+    rows = rows.assign(
+        at=rows["at"].astype("datetime64[ms, UTC]"),
+        **{name: rows[name].astype("datetime64[ns]") for name in ("date", "period")},
+        **{name: rows[name].astype("float64") for name in _NUMBERS},
     )
-    findings = [
-        *counted(
-            "log_damaged", "warning", "{count} line(s) of the decision log are cut, or of another format", damaged
-        ),
-        *counted(
-            "clock_ahead",
-            "warning",
-            "{count} decision(s) claim to come from the future: a clock is wrong, and they tell nothing about today",
-            counts["ahead"],
-        ),
-        *counted("clock_back", "warning", "{count} time(s) a worker's clock was set back", counts["back"]),
-        *counted(
-            "decided_late", "note", "{count} decision(s) were made after the days they price: a replay", counts["late"]
-        ),
-        *counted(
-            "superseded",
-            "note",
-            "{count} decision(s) were replaced by a later one for the same product and day",
-            counts["decisions"] - len(frame),
-        ),
-    ]
-    if frame.empty:
+    for flag in ("live", "met", "known", "held_out", "comp_price_stale", "unidentified"):
+        rows[flag] = rows[flag].astype(bool)
+    column = (rows["period"] - pd.Timestamp(panel.dates[0])).dt.days // days
+    waiting, early = rows["known"] & (column >= len(panel.dates)), column < 0
+    covered = (column < len(panel.dates)) & ~early
+    frame = rows[rows["met"]].reset_index(drop=True)
+    counts = _score(frame, panel, days=days, state_dates=state_dates or {})
+    sold = panel.product_ids[panel.present[:, -28:].any(axis=1)]
+    counts = {
+        "log_damaged": damaged,
+        **{code: _told(rows, of) for code, of in (("clock_ahead", "aheads"), ("clock_back", "backs"))},
+        "decided_late": _told(rows, "lates"),
+        "superseded": _told(rows, "decisions") - len(rows),
+        "product_unknown": int((~rows["known"]).sum()),
+        "before_sales": int((early & rows["known"]).sum()),
+        "waiting": int(waiting.sum()),
+        "truth_missing": int((covered & rows["known"] & ~rows["met"]).sum()),
+        "undecided": len(set(sold.tolist()) - set(rows["product_id"])),
+        **counts,
+    }
+    findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
+    findings += _partial(frame, rows[covered & rows["known"]], panel)
+    if rows.empty:
         findings.append(_empty(lost=known or damaged > 0))
-    return frame, findings
+    due = rows.loc[waiting, "date"]
+    decided = rows[["at", "date", "period", "live"]]
+    dropped = ["met", "known", "tax", "size", "decisions", "lates", "aheads", "backs"]
+    return Joined(
+        frame.drop(columns=dropped),
+        findings,
+        decided,
+        counts["waiting"],
+        None if due.empty else due.min().date(),
+        decided[covered & ~rows["met"]],
+    )
+
+
+def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
+    """One row per product and period with sales, from a while before a day on, in double precision."""
+    first = panel.dates[0] if since is None else np.datetime64(since - dt.timedelta(days=LAGS + 7), "D")
+    start = int(np.searchsorted(panel.dates, first))
+    product, column = np.nonzero(panel.present[:, start:])
+    at = (product, column + start)
+    values = {
+        "units_sold": panel.units_sold,
+        "charged": panel.price,
+        "cost": panel.unit_cost,
+        "tax_rate": panel.tax_rates(),
+        "stock": panel.stock,
+    }
+    return pd.DataFrame(
+        {
+            "product_id": panel.product_ids[product],
+            "period": panel.dates[at[1]].astype("datetime64[s]"),
+            **{name: value[at].astype(float) for name, value in values.items()},
+            "censored": panel.censored[at],
+        }
+    )
+
+
+def _told(rows: pd.DataFrame, of: str) -> int:
+    return int(rows[of].max()) if len(rows) else 0
+
+
+def _score(out: pd.DataFrame, panel: Panel, *, days: int, state_dates: Mapping[str, np.datetime64]) -> dict[str, int]:
+    """Adds what is computed from the query's columns; returns how many rows are left out of the error, and why."""
+    categories = dict(zip(panel.product_ids.tolist(), panel.categories.tolist(), strict=True))
+    out["category"] = out["product_id"].map(categories)
+    out["censored"] = out["censored"].astype(bool)
+    out["earned"] = unit_profit(out["charged"], out["cost"], tax_rate=out["tax"])
+    passed = (out["period"] - pd.Timestamp(panel.dates[0])).dt.days // days
+    out["age"] = (len(panel.dates) - passed) * days
+    seen = out["model_version"].map({version: pd.Timestamp(day) for version, day in state_dates.items()})
+    hindsight = (out["period"] <= pd.to_datetime(seen)).to_numpy(dtype=bool)
+    fixed = (out["pricing"] == "fixed").to_numpy()
+    no_forecast = out["demand"].isna().to_numpy() & ~hindsight
+    unsure = _add_sales(out, size=out["size"].to_numpy())
+    out["scorable"] = ~(unsure | fixed | hindsight)
+    out["scored"] = out["scorable"] & ~no_forecast
+    out.loc[~out["scored"], "inside"] = np.nan
+    return {
+        "censored": int(out["censored"].sum()),
+        "shelf_unknown": int(unsure.sum()),
+        "hindsight": int(hindsight.sum()),
+        "no_forecast": int(no_forecast.sum()),
+        "held_out": int(out["held_out"].sum()),
+        "fixed": int(fixed.sum()),
+        "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
+    }
+
+
+def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Adds `forecast` and `inside`: expected sales given the stock, as in backtests.
+
+    Args:
+        out: With expected demand and units sold; modified.
+        size: (row,) dispersion of the demand's negative binomial; NaN where there is none.
+
+    Returns:
+        (row,) True where the outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.
+    """
+    unit = out["unit"].to_numpy(dtype=float)
+    opening = out["opening_stock"].fillna(np.inf).to_numpy()
+    sold = np.minimum(out["units_sold"].to_numpy(), np.where(opening > 0, opening, np.inf))
+    units, demand = in_steps(sold, unit), out["demand"].to_numpy() / unit
+    shelf = in_steps(opening, unit)
+    expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
+    out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
+    low, high = sales_transform(units, mean=demand, size=size, shelf=shelf)
+    out["inside"] = share_inside(low, high, level=INTERVAL)
+    unsure = np.where(np.isfinite(size), shelf <= 0, out["censored"].to_numpy())
+    return np.asarray(unsure, dtype=np.bool_)
+
+
+def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding]:
+    """Finds a newest period with incomplete sales: its share of known outcomes is well below the month before."""
+    newest = pd.Timestamp(panel.dates[-1])
+    asked = due.groupby("period").size()
+    share = (out.groupby("period").size() / asked).fillna(0.0)
+    before = share[share.index < newest].tail(28)
+    if newest not in share.index or before.empty or share[newest] >= 0.8 * before.mean():
+        return []
+    text = (
+        f"sales of {newest:%Y-%m-%d} are in for {share[newest]:.0%} of its decisions, usually {before.mean():.0%}: "
+        "that day's figures are provisional"
+    )
+    return [Finding("truth_partial", "warning", text, int(asked[newest]))]
 
 
 def _empty(*, lost: bool) -> Finding:
@@ -106,27 +322,3 @@ def _empty(*, lost: bool) -> Finding:
         return Finding("log_empty", "breach", "the decision log has lost its decisions: nothing can be scored")
     text = "no price has been decided yet, so there is nothing to compare with sales; pricing price logs with --applied"
     return Finding("no_decisions", "warning", text)
-
-
-def _late(frame: pd.DataFrame, *, days: int) -> "pd.Series[bool]":
-    late: pd.Series[bool] = frame["at"].dt.tz_localize(None) >= frame["date"] + pd.Timedelta(days=days)
-    return late
-
-
-def period_start(dates: "pd.Series[pd.Timestamp]", *, first: np.datetime64, days: int) -> "pd.Series[pd.Timestamp]":
-    """Returns the first day of each date's period, on the grid that starts at `first` with steps of `days`."""
-    origin = pd.Timestamp(first)
-    return origin + pd.to_timedelta((dates - origin).dt.days // days * days, unit="D")
-
-
-def in_force(frame: pd.DataFrame, *, days: int = 1) -> "pd.Series[bool]":
-    """Marks the decision in force among several for one product and period, whoever made them.
-
-    It is the last one made before the priced period, of so many `days`, ended; where all were made later, the last of
-    them.
-    """
-    order = frame.assign(_late=_late(frame, days=days)).sort_values(
-        ["_late", "at", "worker", "sequence"], ascending=[False, True, True, True]
-    )
-    newest = ~order.duplicated(["product_id", "period"], keep="last")
-    return newest.reindex(frame.index)

@@ -27,21 +27,13 @@ LOOKS_APART = 0.5  # of a window: looks so far apart alarm independently of each
 
 @dataclass(frozen=True)
 class Threshold:
-    """Drift threshold of one column.
-
-    Attributes:
-        column: The column.
-        method: Evidently's name of the distance.
-        value: Distances above this count as drift.
-        blocks: Number of reference blocks that it was estimated from.
-        typical: Median distance between such a block and the rest.
-    """
+    """Drift threshold of one column."""
 
     column: str
-    method: str
-    value: float
-    blocks: int
-    typical: float
+    method: str  # Evidently's name of the distance
+    value: float  # distances above this count as drift
+    blocks: int  # reference blocks that it was estimated from
+    typical: float  # median distance between such a block and the rest
 
 
 def estimate_threshold(
@@ -103,10 +95,6 @@ def chance_per_window(false_alarm: float, *, window_days: int) -> float:
 
     Looks at a window that slides day by day find about as many false alarms as two independent windows would in its
     length (measured on simulated shops).
-
-    Args:
-        false_alarm: False alarms a month.
-        window_days: Days of a window.
     """
     return false_alarm * window_days * LOOKS_APART / MONTH_DAYS
 
@@ -144,17 +132,11 @@ def _jensen_shannon(codes: NDArray[np.integer], inside: Sequence[Bools]) -> Floa
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """Drift result of one column.
-
-    Attributes:
-        watched: The column and its definition.
-        threshold: Method and threshold.
-        value: Distance between reference and current sample.
-    """
+    """Drift result of one column."""
 
     watched: MonitoredColumn
     threshold: Threshold
-    value: float
+    value: float  # distance between reference and current sample
 
     @property
     def drifted(self) -> bool:
@@ -173,17 +155,11 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """Result of a drift comparison.
-
-    Attributes:
-        columns: Columns that were compared.
-        findings: Columns that were not, and why.
-        samples: What was compared; None where that is not kept.
-    """
+    """Result of a drift comparison: columns that were compared, findings on those that were not, and the samples."""
 
     columns: list[ColumnDrift]
     findings: list[Finding]
-    samples: Samples | None = None
+    samples: Samples
 
     def drifted(self, role: Role) -> list[str] | None:
         """Returns the drifted columns of a role; None when none of that role could be compared."""
@@ -201,13 +177,6 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
 
     A column with no or too few values, or with too short a reference, is left out and becomes a finding, since its
     absence would look like a pass.
-
-    Args:
-        samples: From `samples.take`.
-        window: Periods of the current sample.
-        step_days: Days per period.
-        false_alarm: Target of false alarms a month by any column; split evenly over those that are watched.
-        min_rows: Values below which a column is not judged.
     """
     findings: list[Finding] = []
     columns = []
@@ -242,7 +211,7 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
     reference, current = watched.values(samples.reference), watched.values(samples.current)
     before, now = int(reference.notna().sum()), int(current.notna().sum())
     if before == 0 and now == 0:
-        return Finding("column_absent", "note", f"{name} is not watched: {_because(watched)}")
+        return Finding("column_absent", "note", f"{name} is not watched: nothing that it is computed from is known")
     if (
         now == 0
         and watched.role != "price"
@@ -256,18 +225,6 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
         text = f"{name} has {before:,} values in the reference, {now:,} in the window; under {min_rows} none is judged"
         return Finding("rows_few", "note" if watched.role == "price" else "warning", text, now)
     return None
-
-
-def _because(watched: MonitoredColumn) -> str:
-    if watched.role == "error":
-        return "no decision in these periods can be scored"
-    if watched.among == "asked":
-        return "no request in these periods names it"
-    if watched.among == "priced":
-        return "no price that we decided has been charged"
-    if watched.among == "shop_priced":
-        return "no product sells at a price that the shop makes, or the sales hold nothing to compute it from"
-    return "the sales hold nothing that it could be computed from"
 
 
 def _emptier(samples: Samples, watched: MonitoredColumn) -> list[Finding]:

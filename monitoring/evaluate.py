@@ -2,105 +2,69 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from monitoring import business, performance, samples
+from monitoring import performance, samples
+from monitoring.decisions import Joined
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
-from monitoring.outcomes import Joined, join
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Rules, Situation, counted
+from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.arrays import Days, Ints
 from pricing.config_models import MonitoringConfig
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.demand.evaluation import volume_class
 
 SEED = 20240229
-UNIDENTIFIED = (
-    "{share:.0%} of answers keep their price because the history does not tell how demand answers to it: test prices "
-    "on these products, let their costs move their prices, or train on more history; the model itself is not at fault"
-)
+SHARES = {
+    "elasticity_unidentified": "{share:.0%} of answers keep their price because the history does not tell how demand "
+    "answers to it: test prices on these products, let their costs move their prices, or train on more history; the "
+    "model itself is not at fault",
+    "comp_price_stale": "{share:.0%} of the answers that knew a competitor's price did not use it, since it was older "
+    "than decision.comp_price_max_age: look at where competitors' prices come from",
+}
 CATEGORY = "category_decayed"
 LOOKED_BACK = 28  # days whose decisions tell on which weekdays a shop decides
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of one evaluation.
-
-    Attributes:
-        joined: Decisions and outcomes.
-        newest: Scores of the newest drift window.
-        own: The same for decisions by the champion's weights only, comparable with its backtest.
-        by_maturity: Age in days → scores of the decisions at least that old, in the same window.
-        by_category: Scores per category in the newest window.
-        by_volume: Scores per volume class in it.
-        verdicts: Decay in each score window, oldest first.
-        drift: Drift of the newest window.
-        span: The dates that drift compares, as text.
-        findings: All findings, breaches first.
-        explanation: Decay and drift, in one or two sentences.
-        days_without_sales: Days with decisions but without sales.
-        days_without_decisions: Days with sales but without decisions; None when the log has no live decision.
-        undecided_days: Days with sales since the newest decision on whose weekday the shop usually decides.
-        state_age: Days since the last day in the champion's states; None when unknown.
-        replay: True where every decision with an outcome was made after the days it prices. Such decisions are scored,
-            and call nobody; where others are live they are left out of every figure.
-        window_days: Days of a score window; more than configured in a shop of few decisions.
-        share_scored: Share of the newest window's decisions that were scored, of those that sales should score; NaN
-            where there are too few.
-    """
+    """Result of one evaluation."""
 
     joined: Joined
-    newest: DecisionScores
-    own: DecisionScores
-    by_maturity: Mapping[int, DecisionScores]
-    by_category: list[DecisionScores]
-    by_volume: list[DecisionScores]
-    verdicts: list[WindowVerdict]
+    newest: DecisionScores  # of the newest drift window
+    own: DecisionScores  # the same for decisions by the champion's weights only, comparable with its backtest
+    by_category: list[DecisionScores]  # in the newest window
+    verdicts: list[WindowVerdict]  # decay in each score window, oldest first
     drift: Drift
-    span: str
-    findings: list[Finding]
-    explanation: str
-    days_without_sales: int
-    days_without_decisions: int | None
-    state_age: int | None
-    undecided_days: int = 0
-    replay: bool = False
-    window_days: int = 7
-    share_scored: float = math.nan
+    span: str  # the dates that drift compares
+    findings: list[Finding]  # breaches first
+    explanation: str  # decay and drift, in one or two sentences
+    days_without_sales: int  # with decisions
+    days_without_decisions: int | None  # with sales; None when the log has no live decision
+    undecided_days: int  # with sales since the newest decision, on whose weekday the shop usually decides
+    state_age: int | None  # days since the last day in the champion's states; None when unknown
+    replay: bool  # every decision with an outcome was made after the days it prices: scored, and calls nobody
+    window_days: int  # of a score window; more than configured in a shop of few decisions
+    share_scored: float  # of the newest decisions, of those that sales should score; NaN where there are too few
 
 
 def evaluate_decisions(
     panel: Panel,
-    decisions: pd.DataFrame,
-    log_findings: list[Finding],
+    joined: Joined,
     *,
     champion: ChampionRecord,
     config: MonitoringConfig,
     earlier: samples.EarlierErrors | None = None,
     log: str = "PRICING_HOME/decisions",
 ) -> Evaluation:
-    """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed.
-
-    Args:
-        panel: Actual sales up to today.
-        decisions: The decision log as a table.
-        log_findings: Findings from reading the log.
-        champion: The serving version, as far as known.
-        config: Windows and limits.
-        earlier: Gives the errors of days before the first decision read.
-        log: Where decisions were read, for whoever has to look why none came.
-    """
+    """Evaluates decisions against sales. Deterministic: the bootstrap uses a fixed seed."""
     rng = np.random.default_rng(SEED)
     step = STEP_DAYS[panel.period]
     window, reference = drift_window(panel, config), config.reference // step
-    joined = join(decisions, panel, state_dates=champion.seen)
-    frame = joined.frame.assign(volume=_volume(panel, joined.frame, config))
+    frame, decided = joined.frame, joined.decided
     replay = bool(len(frame)) and not frame["live"].any()
     frame = frame if replay else frame[frame["live"]]
     last = panel.dates[-1]
@@ -121,8 +85,8 @@ def evaluate_decisions(
         panel, frame, window=window, reference=reference, rows=config.rows_sampled, rng=rng, earlier=earlier
     )
     drift = compare(taken, window=window, step_days=step, false_alarm=config.false_alarm, min_rows=config.min_rows)
-    today = _today(decisions, panel)
-    findings = [*log_findings, *joined.findings, *taken.findings, *drift.findings]
+    today = _today(decided, panel)
+    findings = [*joined.findings, *taken.findings, *drift.findings]
     findings += counted(
         "other_weights",
         "note",
@@ -136,11 +100,10 @@ def evaluate_decisions(
             "expected): error and decay are about these alone; the other findings say what became of the rest"
         )
         findings.append(Finding("scored_few", "warning", text))
-    findings += business.implausible(panel, factor=config.plausible_factor)
     if not replay:
         decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)
         findings += [Finding(CATEGORY, "warning", verdict.text, verdict.score.rows, name) for name, verdict in decayed]
-    days_without_decisions, undecided_days = _idle(decisions, panel), count_undecided(decisions, panel)
+    days_without_decisions, undecided_days = _idle(decided, panel), count_undecided(decided, panel)
     waited = days_without_decisions is not None and days_without_decisions > config.silent_days
     if waited or 0 < config.undecided_days <= undecided_days:
         findings.append(
@@ -155,26 +118,21 @@ def evaluate_decisions(
         findings.append(
             Finding("champion_unknown", "warning", f"the champion's backtest is unknown: {champion.trouble}")
         )
-    if joined.frame.empty and len(decisions) and not joined.waiting:
-        level: Level = "breach" if decisions["live"].any() else "warning"  # a replay calls nobody
+    if joined.frame.empty and len(decided) and not joined.waiting:
+        level: Level = "breach" if decided["live"].any() else "warning"  # a replay calls nobody
         findings.append(Finding("nothing_joined", level, "no decision has met its sales: nothing can be scored"))
     if days > least:
         findings.append(_longer(verdicts[-1], days=days, least=least, config=config))
     order = {"breach": 0, "warning": 1, "note": 2}
     newest = performance.score(recent, name=name, rng=rng)
-    findings += prices_held(newest.share_unidentified, warn_above=config.fallback_share)
-    findings += competitors_stale(newest.share_comp_stale, warn_above=config.fallback_share)
+    findings += of_share("elasticity_unidentified", newest.share_unidentified, warn_above=config.fallback_share)
+    findings += of_share("comp_price_stale", newest.share_comp_stale, warn_above=config.fallback_share)
     own = recent[~recent["model_version"].isin(champion.others)]
     return Evaluation(
         joined=replace(joined, frame=frame),
         newest=newest,
         own=newest if len(own) == len(recent) else performance.score(own, name=name, rng=np.random.default_rng(SEED)),
-        by_maturity={
-            age: performance.score(recent[recent["age"] >= age], name=f"{age} or more days old", rng=rng)
-            for age in config.maturities
-        },
         by_category=performance.groups(recent, "category", rng=rng),
-        by_volume=performance.groups(recent, "volume", rng=rng),
         verdicts=verdicts,
         drift=drift,
         span=taken.span,
@@ -223,27 +181,15 @@ def drift_window(panel: Panel, config: MonitoringConfig) -> int:
     return min(most, math.ceil(enough / week) * week)
 
 
-def prices_held(share: float, *, warn_above: float) -> list[Finding]:
-    """Returns a finding on prices kept because the elasticity is not identified; never a breach."""
+def of_share(code: str, share: float, *, warn_above: float) -> list[Finding]:
+    """Returns a finding on a share of answers; never a breach: prices go on."""
     if not share > 0:  # NaN where nothing was decided
         return []
     level: Level = "warning" if share > warn_above else "note"
-    return [Finding("elasticity_unidentified", level, UNIDENTIFIED.format(share=share))]
+    return [Finding(code, level, SHARES[code].format(share=share))]
 
 
-def competitors_stale(share: float, *, warn_above: float) -> list[Finding]:
-    """Returns a finding on competitors' prices that were too old to be used; never a breach: prices go on without."""
-    if not share > 0:  # NaN where no answer knew one
-        return []
-    level: Level = "warning" if share > warn_above else "note"
-    text = (
-        f"{share:.0%} of the answers that knew a competitor's price did not use it, since it was older than "
-        "decision.comp_price_max_age: look at where competitors' prices come from"
-    )
-    return [Finding("comp_price_stale", level, text)]
-
-
-def situation(evaluation: Evaluation, *, now: dt.datetime, config: MonitoringConfig) -> Situation:
+def situation(evaluation: Evaluation, *, now: dt.datetime) -> Situation:
     """Extracts the facts that the rules decide on."""
     newest, drifted = evaluation.verdicts[-1], evaluation.drift.drifted("input")
     judged = [] if evaluation.replay else evaluation.verdicts
@@ -274,25 +220,6 @@ def unjudged(evaluation: Evaluation) -> str:
     if evaluation.joined.frame.empty and evaluation.joined.waiting:
         return f"all {evaluation.joined.waiting:,} decisions wait for their sales"
     return ""
-
-
-def rules(config: MonitoringConfig) -> Rules:
-    """Takes the rules' limits from the configuration.
-
-    Windows that grew in a shop of few decisions need as many breaches as short ones: one may be in breach by chance,
-    two, which share no day, are so much more rarely.
-    """
-    return Rules(
-        windows=config.windows,
-        breaches=config.breaches,
-        cooldown=config.cooldown,
-        daily_budget=config.daily_budget,
-        lock_hours=config.lock_hours,
-        max_state_age=config.max_state_age,
-        silent_days=config.silent_days,
-        fallback_share=config.fallback_share,
-        undecided_days=config.undecided_days,
-    )
 
 
 def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]:
@@ -335,14 +262,6 @@ def _share_scored(recent: pd.DataFrame, unmatched: pd.DataFrame, *, name: str, r
     lost = unmatched["period"].between(first, last) & (replay | unmatched["live"].astype(bool))
     expected = int(recent["scorable"].sum()) + int(lost.sum())
     return float(recent["scored"].sum()) / expected if expected >= min_rows else math.nan
-
-
-def _volume(panel: Panel, frame: pd.DataFrame, config: MonitoringConfig) -> "pd.Series[str]":
-    step = STEP_DAYS[panel.period]
-    start = max(1, len(panel.dates) - config.window // step)
-    past = slice(max(0, start - config.reference // step), start)
-    classes = volume_class(samples.mean_units(panel.units_sold[:, past]))
-    return frame["product_id"].map(dict(zip(panel.product_ids.tolist(), classes.tolist(), strict=True)))
 
 
 def _today(decisions: pd.DataFrame, panel: Panel) -> np.datetime64:

@@ -5,17 +5,16 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
 from pricing.runtime.alerts import DeliveryError
 
 _log = logging.getLogger(__name__)
-RunStatus = Literal["running", "finished", "failed"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,7 @@ class JobLauncher(Protocol):
         ...
 
     def ended(self, handle: str) -> bool | None:
-        """Returns True when the job succeeded, False when it failed, None while it runs.
-
-        Raises:
-            DeliveryError: None of the three is known.
-        """
+        """Returns True when the job succeeded, False when it failed, None while it runs."""
         ...
 
     def wait(self, handle: str) -> bool | None:
@@ -130,35 +125,16 @@ class LocalLauncher:
         return self.ended(handle)
 
 
-def _no_run(_token: str) -> RunStatus | None:
-    return None
-
-
 def job_launcher(
-    config: MonitoringConfig,
-    *,
-    parameters: Mapping[str, str],
-    folder: Path,
-    experiment: str | None = None,
-    run_status: Callable[[str], RunStatus | None] = _no_run,
+    config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
 ) -> JobLauncher | None:
-    """Builds the launcher set by `monitoring.trigger`; None for "none".
-
-    Args:
-        config: Trigger and endpoints.
-        parameters: Handed to every job.
-        folder: Where local jobs write.
-        experiment: MLflow experiment of local jobs.
-        run_status: How the run with a start token goes on, for jobs elsewhere.
-    """
+    """Builds the launcher set by `monitoring.trigger`; None for "none"."""
     if config.trigger == "none":
         return None
     if config.trigger == "local":
         return LocalLauncher(parameters=parameters, folder=folder, experiment=experiment)
     from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-    if config.trigger == "ecs":
-        return aws.EcsLauncher(config.endpoints, parameters=parameters, run_status=run_status)
     return aws.EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
 
 

@@ -1,8 +1,9 @@
 """Detect decay: forecast errors significantly larger than in the backtest, whether or not inputs drifted."""
 
+import datetime as dt
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,53 +21,33 @@ FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
 
-COMP_AGES = ((1, "up to a day"), (7, "up to a week"), (math.inf, "older"))  # days; the ages that are told apart
-
-
 @dataclass(frozen=True)
 class DecisionScores:
-    """Scores of a set of decisions. From `confidence` on, held-out products are excluded.
+    """Scores of a set of decisions. From `profit` on, held-out products are excluded; fractions are 0…1."""
 
-    Attributes:
-        name: Name of the set, such as "2024-06-03 to 2024-06-09" or "category dairy".
-        rows: Scored decisions.
-        products: Products among them.
-        decisions: Decisions with a known outcome, scored or not.
-        units: Units sold in the scored rows.
-        wape: Absolute error as a fraction of units sold.
-        bias: Forecast minus actual as a fraction of units sold.
-        coverage: Fraction of outcomes inside their 80 % interval; NaN where none is logged.
-        rows_known: Scored decisions with a logged interval, the base of `coverage`.
-        earlier_weeks: WAPE of the sales of the same weekday one to four weeks earlier, on the same rows.
-        profit: Realised profit as a fraction of expected profit, where the recommendation was followed.
-        realised: That profit in currency units.
-        confidence: Mean confidence of the answers.
-        share_rule: Fraction of answers by rule instead of by model, without those of `share_unidentified`.
-        share_unidentified: Fraction of answers that keep a price because its elasticity is not identified.
-        share_followed: Fraction of days on which the recommended price was charged.
-        share_comp_stale: Fraction of answers whose competitor's price was too old to count, among those that knew one;
-            NaN where none did.
-        comp_ages: Fraction of the answers that knew a competitor's price, by its age in words; empty likewise.
-    """
+    name: str  # such as "2024-06-03 to 2024-06-09" or "category dairy"
+    rows: int  # scored decisions
+    products: int  # products among them
+    decisions: int  # with a known outcome, scored or not
+    units: float  # sold in the scored rows
+    wape: Interval  # absolute error as a fraction of units sold
+    bias: Interval  # forecast minus actual as a fraction of units sold
+    coverage: Interval  # fraction of outcomes inside their 80 % interval; NaN where none is logged
+    rows_known: int  # scored decisions with a logged interval, the base of `coverage`
+    earlier_weeks: float  # WAPE of the sales of the same weekday one to four weeks earlier, on the same rows
+    profit: Interval  # realised profit as a fraction of expected profit, where the recommendation was followed
+    realised: float  # that profit in currency units
+    confidence: float  # mean of the answers
+    share_rule: float  # of answers by rule instead of by model, without those of `share_unidentified`
+    share_unidentified: float  # of answers that keep a price because its elasticity is not identified
+    share_followed: float  # of days on which the recommended price was charged
+    share_comp_stale: float  # of competitors' prices too old to count, among answers that knew one; NaN where none did
 
-    name: str
-    rows: int
-    products: int
-    decisions: int
-    units: float
-    wape: Interval
-    bias: Interval
-    coverage: Interval
-    earlier_weeks: float
-    profit: Interval
-    realised: float
-    confidence: float
-    share_rule: float
-    share_followed: float
-    rows_known: int = 0
-    share_unidentified: float = 0.0
-    share_comp_stale: float = math.nan
-    comp_ages: Mapping[str, float] = field(default_factory=dict)
+    @property
+    def days(self) -> tuple[dt.date, dt.date]:
+        """First and last day of a window, as its name tells them."""
+        first, _, last = self.name.partition(" to ")
+        return dt.date.fromisoformat(first), dt.date.fromisoformat(last)
 
     @property
     def skill(self) -> float:
@@ -129,24 +110,9 @@ def score(
         share_rule=float(((priced["source"] == "rule") & ~priced["unidentified"]).mean()),
         share_unidentified=float(priced["unidentified"].mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
-        **_competitor(priced),
+        share_comp_stale=float(priced.loc[priced["comp_price_age"].notna(), "comp_price_stale"].astype(float).mean()),
         rows_known=int(scored["inside"].notna().sum()),
     )
-
-
-def _competitor(priced: pd.DataFrame) -> dict[str, Any]:
-    """The fields of DecisionScores that say how old competitors' prices were."""
-    known = priced[priced["comp_price_age"].notna()]
-    if known.empty:
-        return {}
-    stale = known["comp_price_stale"].astype(bool)
-    ages: dict[str, float] = {}
-    rest = ~stale
-    for most, words in COMP_AGES:
-        young = rest & (known["comp_price_age"] <= most)
-        ages[words] = float(young.mean())
-        rest &= ~young
-    return {"share_comp_stale": float(stale.mean()), "comp_ages": {**ages, "too old": float(stale.mean())}}
 
 
 def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: int, min_rows: int) -> int:
@@ -154,13 +120,6 @@ def window_days(frame: pd.DataFrame, *, last: np.datetime64, least: int, most: i
 
     So a shop of few products is judged on longer windows. Where there are not enough rows yet, it is as many as hold
     them once there are as many in every `least` days as in the newest ones.
-
-    Args:
-        frame: Joined decisions.
-        last: The newest day.
-        least: Days of a window in a shop of many products.
-        most: Most days of a window.
-        min_rows: Scored decisions that a window needs.
     """
     choices = range(least, max(most, least) + 1, least)
     for days in choices:
@@ -245,38 +204,17 @@ def _quotient(above: float, below: float) -> float:
 
 @dataclass(frozen=True)
 class Band:
-    """Tolerance band around the backtest's figures.
+    """Tolerance band around the backtest's figures; NaN where unknown."""
 
-    Attributes:
-        wape: WAPE of the backtest's mean forecasts, as logged; not of its medians, which is smaller.
-        wape_most: Upper limit of the WAPE.
-        bias: Bias of the backtest.
-        bias_least: Lower limit of the bias.
-        bias_most: Upper limit of the bias.
-        skill_most: Upper limit of the WAPE as a fraction of the naive forecast's: the backtest's seasonal naive,
-            monitoring's same weekday one to four weeks earlier. NaN when unknown.
-        coverage: Fraction of outcomes in the backtest's 80 % intervals; NaN when unknown.
-        coverage_least: Lower limit of the coverage; NaN when unknown.
-        of: Whose figures they are, for texts.
-    """
-
-    wape: float
+    wape: float  # of the backtest's mean forecasts, as logged; not of its medians, which is smaller
     wape_most: float
     bias: float
     bias_least: float
     bias_most: float
-    skill_most: float
-    coverage: float = math.nan
+    skill_most: float  # of the WAPE as a fraction of the naive forecast's
+    coverage: float = math.nan  # fraction of outcomes in the backtest's 80 % intervals
     coverage_least: float = math.nan
-    of: str = "the backtest's"
-
-    @property
-    def text(self) -> str:
-        """The band in one line."""
-        return (
-            f"backtest WAPE {self.wape:.3f}, allowed up to {self.wape_most:.3f}; "
-            f"bias {self.bias:+.3f}, allowed from {self.bias_least:+.3f} to {self.bias_most:+.3f}"
-        )
+    of: str = "the backtest's"  # whose figures they are, for texts
 
 
 @dataclass(frozen=True)
@@ -289,22 +227,13 @@ class Breach:
 
 @dataclass(frozen=True)
 class WindowVerdict:
-    """Result of judging one score window.
-
-    Attributes:
-        score: Its scores.
-        judged: False when it has too few rows, or there is no backtest to compare with.
-        breaches: Limits exceeded.
-        note: A remark, such as that the naive forecast's error grew as well.
-        off: How far the figures in breach are off: bias as a fraction of sales, error as the fraction by which it
-            passes the backtest's; the larger of them, 0 without a breach.
-    """
+    """Result of judging one score window."""
 
     score: DecisionScores
-    judged: bool
-    breaches: tuple[Breach, ...]
-    note: str = ""
-    off: float = 0.0
+    judged: bool  # False when it has too few rows, or there is no backtest to compare with
+    breaches: tuple[Breach, ...]  # limits exceeded
+    note: str = ""  # a remark, such as that the naive forecast's error grew as well
+    off: float = 0.0  # of figures in breach: bias as a fraction of sales, or error beyond the backtest's as one of it
 
     @property
     def text(self) -> str:
@@ -321,19 +250,15 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
 
     The half-width is the configured tolerance, or two standard errors of prediction where the weeks of the folds vary
     by more; folds alone are too few to estimate that. The sampling variance over products is subtracted, since a
-    window's own interval includes it.
-
-    Args:
-        figures: `Backtest.figures`: `wape_mean`, `bias`, `wape_naive`, `coverage_80` and
-            `weeks` with the same per week of each fold; versions without it have `folds`, with the same per fold.
-        config: Supplies the tolerances.
+    window's own interval includes it. The figures are those of `Backtest.figures`, and `weeks` with the same of each
+    fold's weeks.
     """
     wape = backtest_error(figures)
     if not math.isfinite(wape) or wape <= 0:
         return None
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
-    folds = figures.get("weeks") or figures.get("folds") or []
+    folds = figures.get("weeks") or []
     naive = _number(figures.get("wape_naive"))
     skills = [_ratio(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
     skill = _ratio(wape, naive)
@@ -475,12 +400,7 @@ def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
-    """Describes decay and drift in one or two sentences.
-
-    Args:
-        verdicts: Of the score windows, newest last.
-        drifted: Names of inputs that drifted; None when no input could be compared.
-    """
+    """Describes decay and drift in one or two sentences."""
     newest = verdicts[-1] if verdicts else None
     names = ", ".join(drifted or ())
     if newest is None or not newest.judged:
@@ -503,9 +423,7 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
 def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:
     """Computes two standard errors of predicting one more value; 0 when fewer than two are known.
 
-    Args:
-        values: Observed values.
-        standard_errors: Standard error of each; their mean variance is subtracted from the variance of the values.
+    The mean variance that the values' own `standard_errors` stand for is subtracted from their variance.
     """
     known = np.array([value for value in values if math.isfinite(value)])
     errors = np.array([error for error in standard_errors if math.isfinite(error)])

@@ -4,6 +4,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
+from pricing.config_models import MonitoringConfig
+
 Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
@@ -18,21 +20,13 @@ REQUESTS = "-request_"  # in the code of a fault of what requests name, which is
 
 @dataclass(frozen=True)
 class Finding:
-    """An observation about the data, the log or the model.
+    """An observation about the data, the log or the model."""
 
-    Attributes:
-        code: Machine-readable kind, such as "log_damaged".
-        level: "note" for information, "warning" to be checked, "breach" for a failed check.
-        text: Description in one sentence.
-        count: Rows, lines or products affected; 0 where not applicable.
-        about: Name of the affected column; empty where not exactly one.
-    """
-
-    code: str
-    level: Level
+    code: str  # such as "log_damaged"
+    level: Level  # "note" for information, "warning" to be checked, "breach" for a failed check
     text: str
-    count: int = 0
-    about: str = ""
+    count: int = 0  # rows, lines or products affected; 0 where not applicable
+    about: str = ""  # the affected column; empty where not exactly one
 
     @property
     def kind(self) -> str:
@@ -46,88 +40,35 @@ def counted(code: str, level: Level, text: str, count: int) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Configurable limits of the rules.
-
-    Attributes:
-        windows: Number of score windows considered.
-        breaches: How many of them, the newest included, must be in breach.
-        cooldown: Days after a retraining before the next one.
-        daily_budget: Most refreshes and retrainings started per day.
-        lock_hours: Hours after which a job still running calls a person.
-        max_state_age: Days after which the champion's states are stale.
-        silent_days: Days without new sales, or without a decision, after which a person is called.
-        fallback_share: Share of answers by rule above which a person is called.
-        undecided_days: Days on which a decision was due and none came after which a person is called; 0 for never.
-    """
-
-    windows: int
-    breaches: int
-    cooldown: int
-    daily_budget: int
-    lock_hours: float
-    max_state_age: int
-    silent_days: int
-    fallback_share: float
-    undecided_days: int = 0
-
-
-@dataclass(frozen=True)
 class JobHistory:
-    """Earlier refreshes and retrainings.
-
-    Attributes:
-        started_today: Number started today.
-        retrained: Start of the last successful retraining; None when there was none.
-        refreshed: Start of the last refresh against decay; None when there was none.
-        running_since: Start of a job that still runs.
-        failed: Retrainings that failed since the last success.
-        failures: Start and end of those of them that monitoring started.
-    """
+    """Earlier refreshes and retrainings."""
 
     started_today: int = 0
-    retrained: dt.datetime | None = None
-    refreshed: dt.datetime | None = None
-    running_since: dt.datetime | None = None
-    failed: int = 0
-    failures: tuple[tuple[dt.datetime, dt.datetime], ...] = ()
+    retrained: dt.datetime | None = None  # start of the last successful retraining
+    refreshed: dt.datetime | None = None  # start of the last refresh against decay
+    running_since: dt.datetime | None = None  # start of a job that still runs
+    failed: int = 0  # retrainings since the last success
+    failures: tuple[tuple[dt.datetime, dt.datetime], ...] = ()  # start and end of those that monitoring started
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Current facts that the rules decide on.
+    """Current facts that the rules decide on."""
 
-    Attributes:
-        now: Current time, with a time zone.
-        decayed: One per score window, newest last: True in breach, False not, None not judged.
-        why: Description of the newest breach.
-        window_days: Days per score window.
-        drifted: Names of drifted inputs; None when no input could be compared.
-        state_age: Days since the last day in the champion's states; None without a champion.
-        silent_days: Days with decisions but without sales.
-        share_rule: Share of answers by rule in the newest window; NaN without decisions.
-        broken: Descriptions of data faults, such as a column that is suddenly empty.
-        idle_days: Days with sales but without decisions.
-        broken_kinds: The same faults, machine-readable, such as "column_empty-comp_gap".
-        unjudged: Why no window is judged, where more is known than that too few decisions have met their sales.
-        lost: Descriptions of jobs that this run gave up, since nothing tells how they ended.
-        undecided_days: Days since the newest decision on which one was due: the shop sold, and usually decides.
-    """
-
-    now: dt.datetime
-    decayed: tuple[bool | None, ...]
-    why: str
-    window_days: int
-    drifted: tuple[str, ...] | None
-    state_age: int | None
-    silent_days: int
-    share_rule: float
-    broken: tuple[str, ...]
-    idle_days: int = 0
-    broken_kinds: tuple[str, ...] = ()
-    unjudged: str = ""
-    lost: tuple[str, ...] = ()
-    undecided_days: int = 0
+    now: dt.datetime  # with a time zone
+    decayed: tuple[bool | None, ...]  # one per score window, newest last: in breach, not, or not judged
+    why: str  # the newest breach
+    window_days: int  # per score window
+    drifted: tuple[str, ...] | None  # inputs; None when none could be compared
+    state_age: int | None  # days since the last day in the champion's states; None without a champion
+    silent_days: int  # with decisions but without sales
+    share_rule: float  # of answers by rule in the newest window; NaN without decisions
+    broken: tuple[str, ...]  # data faults, such as a column that is suddenly empty
+    idle_days: int = 0  # with sales but without decisions
+    broken_kinds: tuple[str, ...] = ()  # the same faults, machine-readable, such as "column_empty-comp_gap"
+    unjudged: str = ""  # why no window is judged, where more is known than that too few decisions met their sales
+    lost: tuple[str, ...] = ()  # jobs that this run gave up, since nothing tells how they ended
+    undecided_days: int = 0  # since the newest decision on which one was due: the shop sold, and usually decides
 
 
 @dataclass(frozen=True)
@@ -155,7 +96,7 @@ class PolicyOutcome:
         return self.cause == "fault" and bool(about_sales)
 
 
-def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
+def decide(now: Situation, past: JobHistory, rules: MonitoringConfig) -> PolicyOutcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
@@ -187,7 +128,7 @@ def decide(now: Situation, past: JobHistory, rules: Rules) -> PolicyOutcome:
     return outcome
 
 
-def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
+def _fault(now: Situation, rules: MonitoringConfig) -> tuple[str, str]:
     """Returns the code of the first fault, empty when there is none, and its description."""
     if now.silent_days > rules.silent_days:
         stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
@@ -208,7 +149,7 @@ def _fault(now: Situation, rules: Rules) -> tuple[str, str]:
     return "", ""
 
 
-def _silence(now: Situation, rules: Rules) -> str:
+def _silence(now: Situation, rules: MonitoringConfig) -> str:
     """Describes how long nothing has been decided, where that is too long; else empty."""
     if now.idle_days > rules.silent_days:
         return f"sales go on, but nothing has been decided for {now.idle_days} days"
@@ -217,7 +158,7 @@ def _silence(now: Situation, rules: Rules) -> str:
     return ""
 
 
-def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int) -> PolicyOutcome:
+def _against_decay(now: Situation, past: JobHistory, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
     what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
     if past.failed >= 2:
         return PolicyOutcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
@@ -240,7 +181,7 @@ def _against_decay(now: Situation, past: JobHistory, rules: Rules, breached: int
     return PolicyOutcome("retrain", what, "decay")
 
 
-def _upkeep(now: Situation, rules: Rules, breached: int) -> PolicyOutcome:
+def _upkeep(now: Situation, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
     names = ", ".join(now.drifted or ())
     judged = any(window is not None for window in now.decayed)
     hold = "forecasts hold" if judged else "whether forecasts hold is unknown"

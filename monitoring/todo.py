@@ -29,14 +29,7 @@ def tasks(
     *,
     line: CommandLine,
 ) -> list[Task]:
-    """Lists what a person has to do, most urgent first; empty where that is nothing.
-
-    Args:
-        evaluation: What was found.
-        outcome: What the rules say.
-        result: What was done about it.
-        line: How jobs are started here.
-    """
+    """Lists what a person has to do, most urgent first; empty where that is nothing."""
     found: dict[str, Task] = {}
     for code, why in _matters(evaluation, outcome):
         found.setdefault(code, _task(code, why, line))
@@ -81,10 +74,8 @@ _WHAT = {
     "elasticity_unidentified": "Test prices on some products, so that how demand answers to them becomes known",
     "job_lost": "Look at the job where it ran: did it make a version? Then look again",
     "category_decayed": "Look at what changed in this category; where it lasts, train a new model",
-    "figures_implausible": "Look at the newest week's sales before anything else: unit, currency, days counted twice",
     "scored_few": "Find out why decisions meet no sales, or have no forecast at the price charged",
     "job_failed": "Look at the run of the job that failed",
-    "job_unknown": "Look at the job where it runs",
 }
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,48 +13,34 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from monitoring.launchers import RunStatus
 from monitoring.policy import JobHistory
 from pricing.data.anchors import Anchors
-from pricing.errors import RegistryError, VersionError, first_line
+from pricing.errors import RegistryError, VersionError
 from pricing.paths import PARENT_VARIABLE
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors, read_backtest
-from pricing.runtime.mlflow_runs import STARTED_TAG, runs_of
+from pricing.runtime.mlflow_runs import runs_of
 
 _log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 OpenRun = Run  # what `tracked_run` yields
-_STATUSES: dict[str, RunStatus] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed"}
 
 
 @dataclass(frozen=True)
 class ChampionRecord:
-    """The serving version, as far as known.
-
-    Attributes:
-        number: Its number in the registry.
-        backtest: The figures of its walk-forward backtest; empty when unknown.
-        state_date: Last day of data in its states.
-        seen: The same for every version in the registry.
-        others: Versions with other weights than the champion's.
-        trouble: Why something is missing; empty when nothing is.
-        anchors: Regular prices, unaffected by the platform's own prices; None when unknown.
-    """
+    """The serving version, as far as known."""
 
     number: str
-    backtest: Mapping[str, Any] = field(default_factory=dict)
-    state_date: np.datetime64 | None = None
-    seen: Mapping[str, np.datetime64] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
-    trouble: str = ""
-    anchors: Anchors | None = None
+    backtest: Mapping[str, Any] = field(default_factory=dict)  # figures of its walk-forward backtest
+    state_date: np.datetime64 | None = None  # last day of data in its states
+    seen: Mapping[str, np.datetime64] = field(default_factory=dict)  # the same for every version in the registry
+    others: frozenset[str] = frozenset()  # versions with other weights than the champion's
+    trouble: str = ""  # why something is missing
+    anchors: Anchors | None = None  # regular prices, unaffected by the platform's own prices
 
 
 NO_CHAMPION = ChampionRecord(number="none", trouble="no champion is set in the registry")
@@ -105,44 +92,17 @@ def _anchors(version: Path) -> Anchors | None:
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
     """Logs finite metrics, tags and every file of `folder` to the active run.
 
-    Drift, one figure and one limit a column, is named in the groups `drift/` and `drift_limit/`; alarms keep the names
-    without a slash.
+    MLflow groups by what stands before a slash: figures of drift, one of each column, are named `drift/COLUMN`.
     """
-    mlflow.log_metrics({grouped(name): value for name, value in metrics.items() if math.isfinite(value)})
+    known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    mlflow.log_metrics({re.sub("^(drift_limit|drift)_", r"\1/", name): value for name, value in known.items()})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
-
-
-def grouped(name: str) -> str:
-    """The name in MLflow, which groups by what stands before a slash, of a figure of monitoring."""
-    for group in ("drift_limit", "drift"):
-        if name.startswith(f"{group}_"):
-            return f"{group}/{name.removeprefix(f'{group}_')}"
-    return name
 
 
 def retrainings(model_name: str) -> list[tuple[dt.datetime, str]]:
     """Returns start and status of a model's recent retrainings, newest first, whoever started them, and where."""
     return [(_start(run), run.info.status) for run in runs_of("tags.job = 'retrain'", model=model_name)]
-
-
-def run_status(token: str) -> RunStatus | None:
-    """Says how the run of a job that was started with this token goes on; None where no run carries it.
-
-    It is looked for in every experiment, since a job elsewhere may have one of its own. Where the store does not
-    answer, that is logged and nothing is known.
-    """
-    try:
-        client = MlflowClient()
-        experiments = [each.experiment_id for each in client.search_experiments()]
-        which = f"tags.`{STARTED_TAG}` = '{token}'"
-        found = client.search_runs(experiments, which, order_by=["attributes.start_time DESC"], max_results=1)
-    except MlflowException as error:
-        _log.warning("how the job %s goes on cannot be read from MLflow: %s", token, first_line(error))
-        return None
-    if not found:
-        return None
-    return _STATUSES.get(found[0].info.status, "running")
 
 
 def last_nightly_refresh(model_name: str) -> dt.datetime | None:

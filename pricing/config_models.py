@@ -349,11 +349,6 @@ class EndpointsConfig(Section):
 
     webhook_url: str
     sns_topic: str
-    ecs_cluster: str
-    ecs_task: str
-    ecs_container: str
-    ecs_subnets: list[str]
-    ecs_security_groups: list[str]
     event_bus: str
     namespace: str
     mlflow_url: str = ""
@@ -390,14 +385,12 @@ class MonitoringConfig(Section):
     score_window_most: Days = 182
     windows: Annotated[int, Field(ge=1, le=1_000)]
     breaches: Annotated[int, Field(ge=1, le=1_000)]
-    maturities: Annotated[list[Days], Field(min_length=1)]
     outcome_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     error_tolerance: Annotated[float, Field(ge=0, le=1000)]
     bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
     coverage_tolerance: Share = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
     scored_share: Share = 0.5
-    plausible_factor: Annotated[float, Field(gt=1, le=1000)] = 4.0
     critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
     max_state_age: Days
     silent_days: Days
@@ -406,7 +399,7 @@ class MonitoringConfig(Section):
     daily_budget: Annotated[int, Field(ge=0, le=1_000)]
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
     repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
-    trigger: Literal["none", "local", "ecs", "event"]
+    trigger: Literal["none", "local", "event"]
     alerts: list[Channel]
     least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch"]]
@@ -417,29 +410,22 @@ class MonitoringConfig(Section):
     def days_looked_at(self) -> int:
         """The newest days whose decisions an evaluation needs, but for a small shop, whose windows grow.
 
-        The windows of drift and of decay, until the last maturity, and as many days as a decision is made in advance at
-        most.
+        The windows of drift and of decay, and as many days as a decision is made in advance at most.
         """
-        return max(self.window, self.score_window * self.windows, self.maturities[-1]) + MOST_AHEAD
+        return max(self.window, self.score_window * self.windows) + MOST_AHEAD
 
     @model_validator(mode="after")
     def _consistent(self) -> "MonitoringConfig":
         if self.breaches > self.windows:
             raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
-        if sorted(set(self.maturities)) != self.maturities:
-            raise ValueError(f"maturities must rise, found {self.maturities}")
-        if 0 < self.outcome_days < self.reference + self.window + self.maturities[-1]:
+        if 0 < self.outcome_days < self.reference + self.window:
             raise ValueError(
-                f"outcome_days ({self.outcome_days}) must hold window, reference and the last maturity, "
-                f"{self.reference + self.window + self.maturities[-1]} days, or be 0: outcomes are the reference"
+                f"outcome_days ({self.outcome_days}) must hold window and reference, {self.reference + self.window} "
+                "days, or be 0: outcomes are the reference"
             )
         for channel, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
             if channel in self.alerts and not getattr(self.endpoints, address):
                 raise ValueError(f"alerts: {channel} has no address; set endpoints.{address}")
-        if self.trigger == "ecs" and not (
-            self.endpoints.ecs_cluster and self.endpoints.ecs_task and self.endpoints.ecs_subnets
-        ):
-            raise ValueError("trigger: ecs needs endpoints.ecs_cluster, endpoints.ecs_task and endpoints.ecs_subnets")
         return self
 
 

@@ -66,10 +66,7 @@ ANSWER = {
     ),
     "unfreeze": Job("pipelines.freeze", ("unfreeze",), "Ends a freeze or an override."),
 }
-WATCH = {
-    "monitor": Job("monitoring"),
-    "alarms": Job("monitoring.alarms"),
-}
+WATCH = {"monitor": Job("monitoring")}
 HELP = {"doctor": Job("pricing.runtime.doctor")}
 SECTIONS = {
     "Build models (extra training)": BUILD,

@@ -618,8 +618,7 @@ def sent_by_monitoring() -> Iterator[str]:
     now = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
     config = load_config().monitoring
     sends = config.model_copy(update={"metrics": ["cloudwatch"]})
-    decisions, findings = world.tabulated([], now=now)
-    evaluation = evaluate_decisions(panel, decisions, findings, champion=NO_CHAMPION, config=config)
+    evaluation = evaluate_decisions(panel, world.joined([], panel, now=now), champion=NO_CHAMPION, config=config)
     cloud = CloudWatch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(monitoring_aws, "client", lambda service: cloud)

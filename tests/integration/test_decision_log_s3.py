@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.decisions import load_decisions
 from pricing.decision_log import write
 from pricing.decision_log.read import archive, holds_decisions, open_log
 from pricing.decision_log.write import LogWriter
 from pricing.errors import SourceError
 from pricing.objects import open_store
 from tests.kit.servers import free_port, object_store
-from tests.unit.test_decision_log_write import NOON, entry
+from tests.unit.test_decision_log_write import entry
 
 URL = "s3://logs/it's/shop"
 
@@ -62,5 +61,3 @@ def test_decisions_reach_the_store_although_it_was_away_and_are_archived_there(
     days = [key.rpartition("/")[0] for key in open_store(URL).keys("")]
     assert days == ["parquet/date=2026-03-06", f"parquet/date={today}"]
     assert decisions() == sent
-    frame, findings = load_decisions(URL, now=NOON)
-    assert (len(frame), {one.code: one.count for one in findings}) == (1, {"log_damaged": 2, "superseded": 79})

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from monitoring.drift import compare, distance
-from monitoring.evidently_reports import Window, add_to_workspace, distances, html, render
+from monitoring.evidently_reports import add_to_workspace, distances, html, render
 from monitoring.samples import Samples, take
 from tests.kit.monitoring_world import World, build, live_join
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EVIL = "</script><script>alert(1)</script>"
+END = dt.date(2025, 1, 26)
 LIVE = 336  # first day with our prices, on which decisions begin
 
 
@@ -28,70 +29,55 @@ def shifted():
     taken, joined = samples(price_factor=0.85, promo_factor=4.0)
     drift = compare(taken, window=28, step_days=1, false_alarm=0.05, min_rows=100)
     scored = joined.assign(category=EVIL, forecast=joined["units_sold"] + 1)
-    window = Window(dt.date(2025, 1, 26), taken.span, champion="7", outcome="none")
-    return (
-        taken,
-        drift,
-        render(drift, scored, metrics={"wape": 0.4, "bias": np.nan}, window=window, since=pd.Timestamp("2024-12-30")),
-    )
+    tags = {"version": "7", "outcome": "none"}
+    metrics = {"wape": 0.4, "bias": np.nan}
+    reports = render(drift, scored, metrics=metrics, since=pd.Timestamp("2024-12-30"), end=END, tags=tags)
+    return taken, drift, reports
 
 
-@pytest.mark.parametrize("kind", ["inputs", "our prices"])
-def test_evidently_reports_the_distance_that_the_thresholds_were_calibrated_for(shifted, kind):
+def test_evidently_reports_the_distance_that_the_thresholds_were_calibrated_for(shifted):
     taken, drift, reports = shifted
-    role = [one for one in drift.columns if (one.watched.role == "price") == (kind == "our prices")]
 
-    shown = distances(reports, kind)
+    shown = distances(reports)
 
-    assert set(shown) == {column.watched.column for column in role}
-    for column in role:
+    assert set(shown) == {column.watched.column for column in drift.watched}
+    for column in drift.watched:
         values = [column.watched.values(frame).dropna() for frame in (taken.reference, taken.current)]
         assert column.value == distance(*values, kind=column.watched.kind)
         assert shown[column.watched.column] == pytest.approx(column.value, rel=1e-6, abs=1e-9)
 
 
-def test_the_page_holds_the_head_and_needs_no_network(shifted):
-    *_, reports = shifted
-
-    page = html(reports, head="<p>the head</p>")
-
-    assert page.count("<p>the head</p>") == 1
-    assert page.index("<body") < page.index("<p>the head</p>")
-    assert 'src="http' not in page
-
-
 def test_names_from_the_data_cannot_break_out_of_evidentlys_script(shifted):
     *_, reports = shifted
 
-    page = html(reports, head="")
+    page = html(reports)
 
+    assert 'src="http' not in page  # it needs no network
     assert EVIL not in page
     assert "</script><script>" not in page.split("alert(1)")[0][-200:]
     assert r"\u2039/script\u203a" in page  # shown all the same, with other brackets
-    assert EVIL not in reports.snapshots["forecasts"].get_html_str(as_iframe=False)
+    assert EVIL not in reports["forecasts"].get_html_str(as_iframe=False)
 
 
 def test_the_workspace_keeps_each_windows_reports_once_dated_tagged_and_with_a_dashboard(shifted, tmp_path):
     *_, reports = shifted
 
-    add_to_workspace(reports, tmp_path / "evidently")
-    add_to_workspace(reports, tmp_path / "evidently")
+    add_to_workspace(reports, tmp_path / "evidently", end=END)
+    add_to_workspace(reports, tmp_path / "evidently", end=END)
 
     (project,) = (tmp_path / "evidently").glob("*/metadata.json")
     kept = [json.loads(path.read_text()) for path in project.parent.glob("snapshots/*.json")]
-    assert len(kept) == 4
+    assert len(kept) == 3
     assert {one["timestamp"][:10] for one in kept} == {"2025-01-26"}
-    assert all({"version 7", "outcome: none"} <= set(one["tags"]) for one in kept)
-    assert {one["name"].partition(",")[0] for one in kept} == {
-        *("figures", "inputs and data quality", "our prices", "forecasts")
-    }
+    assert all({"version 7", "outcome none"} <= set(one["tags"]) for one in kept)
+    assert {one["name"].partition(",")[0] for one in kept} == {"figures", "inputs", "forecasts"}
     (board,) = project.parent.glob("dashboard.json")
     shown = {
         value["metric_labels"]["column"]
         for panel in json.loads(board.read_text())["panels"]
         for value in panel["values"]
     }
-    assert {"wape", "drift_comp_level", "missing_comp_level", "drift_our_price_level", "columns_drifted"} <= shown
+    assert {"wape", "drift_comp_level", "drift_our_price_level", "columns_drifted"} <= shown
 
 
 def test_without_decisions_there_is_nothing_to_show_of_forecasts_and_our_prices():
@@ -100,8 +86,6 @@ def test_without_decisions_there_is_nothing_to_show_of_forecasts_and_our_prices(
     taken = take(panel, joined, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
     drift = compare(taken, window=28, step_days=1, false_alarm=0.05, min_rows=100)
 
-    reports = render(
-        drift, joined, metrics={}, window=Window(dt.date(2025, 1, 26), ""), since=pd.Timestamp("2024-12-30")
-    )
+    reports = render(drift, joined, metrics={}, since=pd.Timestamp("2024-12-30"), end=END, tags={})
 
-    assert set(reports.snapshots) == {"figures", "inputs"}
+    assert set(reports) == {"figures", "inputs"}

@@ -10,7 +10,6 @@ import pytest
 
 from monitoring import performance
 from monitoring.drift import chance_per_window, distance, estimate_threshold
-from monitoring.evaluate import rules
 from monitoring.policy import JobHistory, Situation, decide
 from monitoring.samples import MONITORED_COLUMNS, WATCHED, Role, take
 from pricing.config import load_config
@@ -141,7 +140,7 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
             share_rule=0.0,
             broken=(),
         )
-        if decide(seen, JobHistory(retrained=last), rules(config)).action == "retrain":
+        if decide(seen, JobHistory(retrained=last), config).action == "retrain":
             retrained.append(today)
             frame = relearnt(frame, truth, noise, since=today)
             cache = {key: verdict for key, verdict in cache.items() if key[0] <= today}

@@ -1,6 +1,5 @@
 import datetime as dt
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,12 +13,10 @@ import boto3
 import mlflow
 import pytest
 
-from monitoring import alarms, aws
+from monitoring import aws
 from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
-from monitoring.tracking import run_status
 from pricing.config import load_config
 from pricing.errors import HistoryError
-from pricing.paths import STARTED_VARIABLE
 from pricing.runtime import aws as runtime_aws
 from pricing.runtime.alerts import Alert, DeliveryError, WebhookNotifier, alert_notifiers
 from pricing.runtime.cli import job_options, run_main
@@ -101,146 +98,6 @@ def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
         runtime_aws.SnsNotifier("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
-@pytest.fixture
-def ecs(cloud):
-    """A cluster and a task definition; the launcher's endpoints name them."""
-    ec2, ecs = boto3.client("ec2"), boto3.client("ecs")
-    ecs.create_cluster(clusterName="pricing")
-    ecs.register_task_definition(
-        family="train",
-        requiresCompatibilities=["FARGATE"],
-        networkMode="awsvpc",
-        cpu="1024",
-        memory="2048",
-        containerDefinitions=[{"name": "train", "image": "pricing", "cpu": 1024, "memory": 2048}],
-    )
-    endpoints = {
-        "ecs_cluster": "pricing",
-        "ecs_task": "train",
-        "ecs_container": "train",
-        "ecs_subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
-        "ecs_security_groups": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
-    }
-    return settings(trigger="ecs", endpoints=endpoints)
-
-
-def task_of(handle: str):
-    (task,) = boto3.client("ecs").describe_tasks(cluster="pricing", tasks=[handle.split()[1]])["tasks"]
-    return task
-
-
-def forgotten(handle: str) -> str:
-    """The same start after ECS has forgotten its task."""
-    return handle[:-8] + "00000000"
-
-
-@pytest.mark.parametrize(
-    ("order", "words"),
-    [
-        (JobRequest("retrain", "error grew"), ["--reason", "error grew"]),
-        (JobRequest("refresh", "states are old"), []),
-    ],
-)
-def test_a_job_runs_as_a_task_on_the_sales_and_settings_that_were_monitored(ecs, order, words):
-    door = job_launcher(ecs, parameters=GIVEN, folder=Path())
-
-    handle = door.start(order)
-
-    task = task_of(handle)
-    (override,) = task["overrides"]["containerOverrides"]
-    given = ["--sales", GIVEN["sales"], "--config", GIVEN["config"]]
-    assert override["command"] == ["python", "-m", f"pipelines.{order.action}", *given, *words]
-    assert override["environment"] == [{"name": STARTED_VARIABLE, "value": handle.split()[0]}]
-    assert task["startedBy"] == f"monitoring-{order.action}"
-    assert door.wait(handle) is None
-
-
-@pytest.mark.parametrize(("run", "ended"), [("finished", True), ("failed", False), ("running", None)])
-def test_how_a_job_ended_is_what_its_run_says_whether_or_not_ecs_remembers_its_task(ecs, run, ended):
-    asked = []
-    door = job_launcher(ecs, parameters={}, folder=Path(), run_status=lambda token: asked.append(token) or run)
-    handle = door.start(JobRequest("retrain", "why"))
-
-    assert door.ended(handle) is ended
-    assert door.ended(forgotten(handle)) is ended
-    assert asked == [handle.split()[0]] * 2
-
-
-def test_a_task_that_ecs_has_forgotten_and_no_run_tells_of_has_neither_failed_nor_succeeded(ecs):
-    door = job_launcher(ecs, parameters={}, folder=Path())
-    handle = door.start(JobRequest("refresh", "why"))
-
-    assert door.ended(handle) is None
-    with pytest.raises(DeliveryError, match=f"the end of {handle.split()[0]} is unknown"):
-        door.ended(forgotten(handle))
-
-
-def stopped(*codes):
-    return {"lastStatus": "STOPPED", "containers": [{} if code is None else {"exitCode": code} for code in codes]}
-
-
-@pytest.mark.parametrize(
-    ("run", "task", "ended"),
-    [
-        (None, {"lastStatus": "PENDING"}, None),
-        ("running", {"lastStatus": "RUNNING"}, None),
-        ("running", None, None),
-        (None, stopped(None), False),  # its image could not be pulled
-        (None, stopped(), False),
-        ("running", stopped(137), False),  # killed
-        (None, stopped(0, 2), False),
-        (None, stopped(0), "unknown"),
-        ("running", stopped(0), "unknown"),
-        (None, None, "unknown"),
-    ],
-)
-def test_without_the_end_of_a_run_a_task_tells_of_failure_alone(run, task, ended):
-    if ended == "unknown":
-        with pytest.raises(DeliveryError, match="the end of retrain-1 is unknown"):
-            aws.job_end(run, task, name="retrain-1")
-    else:
-        assert aws.job_end(run, task, name="retrain-1") is ended
-
-
-def test_a_cloud_that_is_down_hides_no_end_that_the_run_tells(ecs, monkeypatch):
-    status = ["finished"]
-    door = job_launcher(ecs, parameters={}, folder=Path(), run_status=lambda _token: status[0])
-    handle = door.start(JobRequest("refresh", "why"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-
-    assert door.ended(handle) is True
-    status[0] = "running"
-    assert door.ended(handle) is None
-    status[0] = None
-    with pytest.raises(DeliveryError, match="ecs describe_tasks"):
-        door.ended(handle)
-
-
-def test_a_started_job_tags_its_run_and_not_those_of_jobs_that_it_starts(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.setenv(STARTED_VARIABLE, "retrain-1")
-
-    with tracked_run("retrain"):
-        assert STARTED_VARIABLE not in os.environ
-        assert run_status("retrain-1") == "running"
-    with pytest.raises(HistoryError), tracked_run("etl"):
-        raise HistoryError("too short")
-
-    assert run_status("retrain-1") == "finished"
-    assert run_status("retrain-2") is None
-
-
-def test_a_cluster_that_is_not_there_is_a_delivery_error(cloud):
-    config = settings(endpoints={"ecs_cluster": "none", "ecs_task": "none", "ecs_subnets": ["subnet-1"]})
-
-    with pytest.raises(DeliveryError, match="ecs run_task"):
-        aws.EcsLauncher(config.endpoints, parameters={}, run_status=lambda _token: None).start(
-            JobRequest("retrain", "why")
-        )
-
-
 def test_an_event_reaches_a_rule_for_it(cloud):
     events, sqs = boto3.client("events"), boto3.client("sqs")
     queue = sqs.create_queue(QueueName="jobs")["QueueUrl"]
@@ -258,56 +115,15 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     assert door.wait(handle) is True
 
 
-def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud, capsys):
+def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
     config = settings(metrics=["cloudwatch"])
-    topic = "arn:aws:sns:eu-west-1:1:t"
 
     send_metrics({"wape_to_backtest": 1.3, "bias_size": 0.1}, config, model="pricing", now=NOW)
-    assert alarms.main(["--put", "true", "--topics", topic]) == 0
+    send_metrics({"wape": 0.4}, settings(metrics=[]), model="pricing", now=NOW)
 
     found = boto3.client("cloudwatch").list_metrics(Namespace="Pricing")["Metrics"]
     assert {metric["MetricName"] for metric in found} == {"wape_to_backtest", "bias_size"}
-    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
-    assert set(there) == {f"pricing-{name}" for name in config.alarms}
-    error = there["pricing-error_above_backtest"]
-    assert (error["MetricName"], error["Threshold"], error["EvaluationPeriods"]) == ("wape_to_backtest", 1.15, 2)
-    assert error["Dimensions"] == next(one["Dimensions"] for one in found if one["MetricName"] == "wape_to_backtest")
-    assert error["AlarmActions"] == [topic]
-    assert "put pricing-sales_late: days_since_sales above 3 for a day" in capsys.readouterr().out
-
-
-def test_alarms_that_are_put_again_follow_the_configuration(cloud, tmp_path):
-    changed = tmp_path / "config.yaml"
-    changed.write_text("monitoring: {alarms: {sales_late: {above: 9, days: 2}}}")
-
-    alarms.main(["--put", "true"])
-    alarms.main(["--put", "true", "--config", str(changed)])
-
-    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
-    assert len(there) == len(load_config().monitoring.alarms)
-    late = there["pricing-sales_late"]
-    assert (late["Threshold"], late["EvaluationPeriods"]) == (9.0, 2)
-
-
-def test_a_stack_that_reads_the_exported_template_gets_the_alarms_that_are_put(cloud, tmp_path):
-    alarms.main(["--out", str(tmp_path / "stack" / "alarms.json")])
-    alarms.main(["--put", "true"])
-
-    resources = json.loads((tmp_path / "stack" / "alarms.json").read_text())["Resources"]
-    assert all(name.isalnum() and one["Type"] == "AWS::CloudWatch::Alarm" for name, one in resources.items())
-    exported = {one["Properties"]["AlarmName"]: one["Properties"] for one in resources.values()}
-    there = {one["AlarmName"]: one for one in boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]}
-    assert exported.keys() == there.keys()
-    for name, properties in exported.items():
-        assert {key: there[name].get(key) for key in properties} == properties
-
-
-def test_alarms_that_cloudwatch_does_not_take_end_with_one_message(cloud, monkeypatch, capsys):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-
-    assert run_main(alarms.main, ["--put", "true"]) == 2
-
-    assert "cloudwatch put_metric_alarm pricing-error_above_backtest" in capsys.readouterr().err
+    assert all(metric["Dimensions"] == [{"Name": "Model", "Value": "pricing"}] for metric in found)
 
 
 def test_a_cloud_that_does_not_answer_is_a_delivery_error(cloud, monkeypatch):

@@ -25,21 +25,13 @@ from tests.kit.servers import postgres as postgres_server
 from tests.unit.test_control import experiment, freeze, frozen, plan
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
     store,
-    test_a_corrected_day_replaces_what_was_known_of_it,
-    test_a_day_of_which_only_a_part_is_read_keeps_its_figures,
-    test_a_day_that_arrives_twice_is_scored_once,
-    test_a_run_after_missed_nights_catches_up,
-    test_an_outcome_is_written_once_for_each_maturity,
-    test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_scored,
-    test_errors_of_more_products_than_a_statement_takes_are_all_found,
-    test_failures_are_kept_with_their_start_and_end,
-    test_failures_count_until_a_retraining_ends_well,
-    test_figures_of_a_day_stay_when_its_outcomes_are_deleted,
-    test_how_far_the_truth_moved_is_measured_between_first_and_last,
+    test_a_day_of_which_only_a_part_is_read_keeps_what_was_known,
+    test_a_day_without_a_scored_decision_is_remembered_and_spoils_none,
+    test_errors_are_those_of_scored_decisions_as_known_last,
+    test_failures_count_with_start_and_end_until_a_retraining_ends_well,
     test_jobs_are_remembered_until_they_end,
     test_of_two_runs_at_once_only_one_gets_to_start_the_job,
-    test_only_a_refresh_against_decay_makes_the_rules_wait,
-    test_what_has_no_forecast_is_no_number_and_spoils_no_figure,
+    test_old_outcomes_are_deleted_and_no_others,
 )
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -108,17 +100,6 @@ def test_of_two_processes_that_claim_at_once_one_starts_the_job(
     assert ready == ["ready"] * 2
     assert sorted(answers) == ["none", "retrain"]
     assert len(opened().running()) == 1
-
-
-def test_a_memory_whose_outcomes_are_being_written_lets_jobs_be_claimed(
-    model: str, opened: Callable[[], MonitoringStore]
-) -> None:
-    first, second = opened(), opened()
-
-    with first._open(lock="outcomes"):
-        job = second.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-
-    assert first.running() == [(job, "", NOW)]
 
 
 def test_no_product_is_in_two_experiments_and_no_switch_is_lost_however_many_write_at_once(

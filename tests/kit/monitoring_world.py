@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monitoring.decisions import load_decisions
-from monitoring.policy import Finding
+from monitoring.decisions import Joined, join
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
 from pricing.decision.detailed import DetailedDecision
@@ -209,13 +208,11 @@ def write_log(folder: Path, made: Sequence[LogEntry], *, worker: str = "w", day:
     path.write_bytes(b"".join(lines))
 
 
-def tabulated(
-    made: Sequence[LogEntry], *, now: dt.datetime, days: int = 1, known: bool = False
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """What monitoring reads of a log with these decisions."""
+def joined(made: Sequence[LogEntry], panel: Panel, *, now: dt.datetime, **given: Any) -> Joined:
+    """What monitoring makes of a log with these decisions, and of the sales."""
     with tempfile.TemporaryDirectory() as folder:
         write_log(Path(folder), made)
-        return load_decisions(str(folder), now=now, days=days, known=known)
+        return join(folder, panel, now=now, **given)
 
 
 def earlier_weeks_error(panel: Panel) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ DOORS = {
     "stamina": ("etl.http",),
     "duckdb": ("etl.", "pricing.decision_log.read"),
     "adbc_driver_postgresql": ("etl.extract",),
-    "jinja2": ("pipelines.reports.",),
+    "jinja2": ("pipelines.reports.", "monitoring.report"),
     "aws_cdk": ("deploy.",),
     "cdk_nag": (),
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
-from monitoring.evaluate import competitors_stale
+from monitoring.evaluate import of_share
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.pricer import Pricer
@@ -179,11 +179,15 @@ def test_a_price_that_is_too_old_is_unknown_to_all_that_learns_and_said_so() -> 
 
 @pytest.mark.parametrize(("share", "level"), [(0.1, "note"), (0.4, "warning")])
 def test_many_stale_competitors_are_a_matter_for_a_person(share: float, level: str) -> None:
-    (found,) = competitors_stale(share, warn_above=0.25)
+    (found,) = of_share("comp_price_stale", share, warn_above=0.25)
 
     assert (found.code, found.level) == ("comp_price_stale", level)
     assert f"{share:.0%}" in found.text
-    assert competitors_stale(float("nan"), warn_above=0.25) == competitors_stale(0.0, warn_above=0.25) == []
+    assert (
+        of_share("comp_price_stale", float("nan"), warn_above=0.25)
+        == of_share("comp_price_stale", 0.0, warn_above=0.25)
+        == []
+    )
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,6 @@ def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
     assert [key for key, value, before in leaves(weekly, default) if value == before] == []
     assert config.data.period == "week"
     assert 7 * config.demand.horizon == daily.demand.horizon
-    assert min(config.monitoring.maturities) == 7
     assert config.monitoring.alarms["sales_late"].metric == daily.monitoring.alarms["sales_late"].metric
     assert config.tuning.space["recency_half_life"] == ChoicesConfig(choices=(None, 26, 52, 104))
     assert config.decision == daily.decision

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from monitoring.decisions import load_decisions
 from pricing.decision.experiments import Arm, Assignment
 from pricing.decision_log.read import archive, holds_decisions, open_log, read_drawn
 from pricing.errors import ConfigError, SourceError
@@ -101,35 +100,12 @@ def test_no_line_that_counts_stops_the_reader_of_draws(tmp_path: Path, odd: str)
     assert len(read_drawn(str(tmp_path))) + found(tmp_path)[1] == 2
 
 
-def test_monitoring_counts_the_damaged_and_goes_on(tmp_path: Path) -> None:
-    write_lines(tmp_path, "{", "{", line(candidates__size=[None, None], candidates__units=[None, 2.0]))
-
-    frame, findings = load_decisions(str(tmp_path), now=NOON)
-
-    assert [(finding.code, finding.count) for finding in findings] == [("log_damaged", 2)]
-    assert frame.loc[0, "candidate_units"].tolist() == pytest.approx([math.nan, 2.0], nan_ok=True)
-    assert (frame.loc[0, "stock"], frame.loc[0, "reasons"]) == (3.0, "stock")
-
-
 def test_a_decision_in_lines_and_archive_counts_once(tmp_path: Path) -> None:
     write_lines(tmp_path, line(1), line(2))
     archive(str(tmp_path), before=SATURDAY)
     write_lines(tmp_path, line(2), line(3), line(3), day=SATURDAY, name="again")
 
-    frame, _ = load_decisions(str(tmp_path), now=NOON)
-
     assert found(tmp_path) == ([1, 2, 3], 0)
-    assert frame["decision_id"].tolist() == ["d-3"]  # in force: they price one product and day
-
-
-def test_of_two_decisions_for_one_asked_twice_the_last_is_in_force(tmp_path: Path) -> None:
-    first, second = entry(1), entry(2, at=NOON + dt.timedelta(seconds=1))
-    write_lines(tmp_path, first.encode("task-1", 1).decode(), second.encode("task-2", 1).decode())
-
-    frame, findings = load_decisions(str(tmp_path), now=NOON + dt.timedelta(minutes=1))
-
-    assert frame["decision_id"].tolist() == ["d-2"]
-    assert [(one.code, one.count) for one in findings] == [("superseded", 1)]
 
 
 def test_past_days_become_files_and_late_lines_one_more(tmp_path: Path) -> None:

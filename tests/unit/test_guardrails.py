@@ -221,7 +221,7 @@ def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
     values = load_config().model_dump(mode="json")
     values["decision"]["guardrails"]["max_mov"] = 0.1
 
-    with pytest.raises(ConfigError, match="max_mov.*did you mean decision.guardrails.max_move"):
+    with pytest.raises(ConfigError, match=r"max_mov.*did you mean decision\.guardrails\.max_move"):
         parse_config(values, where="test")
 
 

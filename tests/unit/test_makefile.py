@@ -27,7 +27,6 @@ def dry_run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
         (("promote",), "-P 'config=my.yaml'"),
         (("train", "SALES=simulated"), "-P 'config=my.yaml'"),
         (("experiment",), "-P 'config=my.yaml'"),
-        (("alarms",), "alarms --config 'my.yaml'"),
     ],
 )
 def test_a_configuration_reaches_the_program(words: tuple[str, ...], command: str) -> None:

@@ -5,18 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import JobHistory, Rules, Situation, decide
+from monitoring.policy import JobHistory, PolicyOutcome, Situation, decide
+from pricing.config import load_config
 
-RULES = Rules(
-    windows=3,
-    breaches=2,
-    cooldown=7,
-    daily_budget=2,
-    lock_hours=6,
-    max_state_age=28,
-    silent_days=3,
-    fallback_share=0.25,
-)
+RULES = load_config().monitoring
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CALM = Situation(
     now=NOW,
@@ -178,6 +170,27 @@ def test_a_retraining_needs_lasting_decay_that_is_still_there(seen, past):
         assert past.retrained is None or (NOW - past.retrained).days >= RULES.cooldown
 
 
-@given(situations, pasts)
-def test_the_same_situation_always_leads_to_the_same_action(seen, past):
-    assert decide(seen, past, RULES) == decide(seen, past, RULES)
+@pytest.mark.parametrize(
+    ("missed", "after", "action"), [(0, 1, "none"), (1, 1, "page"), (1, 2, "none"), (9, 0, "none")]
+)
+def test_silence_calls_a_person_after_so_many_days_or_never(missed: int, after: int, action: str) -> None:
+    outcome = decide(
+        replace(CALM, undecided_days=missed), JobHistory(), RULES.model_copy(update={"undecided_days": after})
+    )
+
+    assert outcome.action == action
+    assert outcome.silent is (action == "page")
+    assert not outcome.doubts_sales
+
+
+@pytest.mark.parametrize(
+    ("outcome", "silent"),
+    [
+        (PolicyOutcome("page", "", "fault", fault="log_empty"), True),
+        (PolicyOutcome("page", "", "fault", fault="column_empty-b+log_empty"), True),
+        (PolicyOutcome("page", "", "fault", fault="sales_stopped"), False),
+        (PolicyOutcome("none", "", "nothing"), False),
+    ],
+)
+def test_a_log_that_has_lost_its_decisions_is_as_silent(outcome: PolicyOutcome, silent: bool) -> None:
+    assert outcome.silent is silent

@@ -1,7 +1,5 @@
 """A live shop that decides nothing: which days count, and what becomes of the run that finds them."""
 
-import datetime as dt
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,6 @@ import pandas as pd
 import pytest
 
 from monitoring.evaluate import count_undecided
-from monitoring.policy import JobHistory, PolicyOutcome, Rules, Situation, decide
 from pricing.data.panel import Panel
 from pricing.runtime import alerts, failures
 from pricing.runtime.cli import Invocation
@@ -75,34 +72,6 @@ def test_a_week_without_a_decision_counts_in_a_weekly_panel() -> None:
 def test_before_going_live_and_in_a_replay_nothing_is_silent() -> None:
     assert count_undecided(decided(), sold(days=28)) == 0
     assert count_undecided(decided(3, live=False), sold(days=28)) == 0
-
-
-RULES = Rules(3, 2, 7, 2, 6, 28, 3, 0.25, undecided_days=1)
-CALM = Situation(dt.datetime(2024, 6, 1, tzinfo=dt.UTC), (False,) * 3, "", 7, (), 0, 0, 0.0, ())
-
-
-@pytest.mark.parametrize(
-    ("missed", "after", "action"), [(0, 1, "none"), (1, 1, "page"), (1, 2, "none"), (9, 0, "none")]
-)
-def test_silence_calls_a_person_after_so_many_days_or_never(missed: int, after: int, action: str) -> None:
-    outcome = decide(replace(CALM, undecided_days=missed), JobHistory(), replace(RULES, undecided_days=after))
-
-    assert outcome.action == action
-    assert outcome.silent is (action == "page")
-    assert not outcome.doubts_sales
-
-
-@pytest.mark.parametrize(
-    ("outcome", "silent"),
-    [
-        (PolicyOutcome("page", "", "fault", fault="log_empty"), True),
-        (PolicyOutcome("page", "", "fault", fault="column_empty-b+log_empty"), True),
-        (PolicyOutcome("page", "", "fault", fault="sales_stopped"), False),
-        (PolicyOutcome("none", "", "nothing"), False),
-    ],
-)
-def test_a_log_that_has_lost_its_decisions_is_as_silent(outcome: PolicyOutcome, silent: bool) -> None:
-    assert outcome.silent is silent
 
 
 class ToldError(failures.PricingError):

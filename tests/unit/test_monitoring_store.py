@@ -1,38 +1,42 @@
 import datetime as dt
-import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pandas as pd
 import pytest
 
-from monitoring.policy import PolicyOutcome, Rules, Situation, decide
+from monitoring.policy import PolicyOutcome, Situation, decide
 from monitoring.store import MonitoringStore
+from pricing.config import load_config
 from pricing.errors import SourceError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
-MATURITIES = [1, 7, 28]
+MAY = {"first": dt.date(2024, 5, 1), "last": dt.date(2024, 5, 31)}
 
 
-def outcomes(age, units=(5.0, 3.0)):
+def outcomes(day="2024-05-20", units=(5.0, 3.0), forecast=4.0):
     return pd.DataFrame(
         {
             "product_id": ["A", "B"],
-            "period": pd.Timestamp("2024-05-20"),
-            "age": age,
-            "decision_id": ["a", "b"],
+            "period": pd.Timestamp(day),
             "units_sold": units,
-            "charged": 9.0,
-            "forecast": 4.0,
+            "forecast": forecast,
             "scored": [True, False],
-            "category": "fruit",
-            "pricing": ["followed", "kept"],
-            "cost": 7.0,
-            "earned": 2.0,
         }
     )
+
+
+def asks(action, cause="decay"):
+    return lambda past: PolicyOutcome("none" if past.running_since else action, "error grew", cause)
+
+
+def job(store, action="retrain", *, cause="decay", now=NOW, **told):
+    """A job that was claimed, and what was noted of it."""
+    _, number = store.claim(asks(action, cause), now=now)
+    if told:
+        store.note(number, **told)
+    return number
 
 
 @pytest.fixture(params=["file", "database"])
@@ -49,112 +53,65 @@ def store(opened):
     return opened()
 
 
-def test_an_outcome_is_written_once_for_each_maturity(store):
-    counted = [store.write_outcomes(outcomes(age), maturities=MATURITIES, now=NOW).new for age in (1, 2, 7, 8, 28, 40)]
+def test_errors_are_those_of_scored_decisions_as_known_last(store):
+    new = [store.write_outcomes(each) for each in (outcomes(), outcomes(units=(7.0, 3.0)), outcomes("2024-06-02"))]
 
-    assert counted == [2, 0, 2, 0, 2, 0]
+    known = store.errors(["A", "B", "C"], **MAY)
 
-
-def test_a_run_after_missed_nights_catches_up(store):
-    assert store.write_outcomes(outcomes(30), maturities=MATURITIES, now=NOW).new == 6
-
-
-def test_a_day_that_arrives_twice_is_scored_once(store):
-    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
-
-    again = store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
-
-    assert (again.new, again.corrected) == (0, 0)
-
-
-def test_a_corrected_day_replaces_what_was_known_of_it(store):
-    store.write_outcomes(outcomes(7), maturities=MATURITIES, now=NOW)
-
-    corrected = store.write_outcomes(outcomes(8, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
-    again = store.write_outcomes(outcomes(9, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
-
-    assert (corrected.new, corrected.corrected) == (0, 1)
-    assert again.corrected == 0
-
-
-def test_how_far_the_truth_moved_is_measured_between_first_and_last(store):
-    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
-
-    late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
-
-    assert late.moved == pytest.approx(2 / 8)
-
-
-def test_errors_of_days_that_left_the_log_are_those_known_last_where_they_were_scored(store):
-    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
-    store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
-
-    known = store.errors(["A", "B", "C"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20))
-
+    assert new == [1, 0, 1]
     assert known.to_dict("records") == [
-        {"product_id": "A", "period": pd.Timestamp("2024-05-20"), "forecast": 4.0, "units_sold": 7.0}
+        {"product_id": "A", "forecast": 4.0, "units_sold": 7.0, "period": pd.Timestamp("2024-05-20")}
     ]
-    assert store.errors(["B"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20)).empty
-    assert store.errors(["A"], first=dt.date(2024, 5, 21), last=dt.date(2024, 6, 1)).empty
+    assert store.errors(["B"], **MAY).empty
 
 
-def test_what_has_no_forecast_is_no_number_and_spoils_no_figure(store):
-    unknown = outcomes(1).assign(forecast=[float("nan"), 4.0], charged=float("nan"))
+def test_a_day_without_a_scored_decision_is_remembered_and_spoils_none(store):
+    store.write_outcomes(outcomes())
+    store.write_outcomes(outcomes("2024-05-21", forecast=float("nan")).assign(scored=False))
 
-    store.write_outcomes(unknown, maturities=MATURITIES, now=NOW)
-    late = store.write_outcomes(outcomes(28, units=(7.0, 3.0)), maturities=MATURITIES, now=NOW)
-
-    assert late.moved == pytest.approx(2 / 8)
-    assert store.daily()["units"].tolist() == [7.0]
-
-
-def test_errors_of_more_products_than_a_statement_takes_are_all_found(store, monkeypatch):
-    monkeypatch.setattr("monitoring.store._PRODUCTS_AT_ONCE", 1)
-    store.write_outcomes(outcomes(1).assign(scored=True), maturities=MATURITIES, now=NOW)
-
-    known = store.errors(["B", "C", "A"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20))
-
-    assert sorted(known["product_id"]) == ["A", "B"]
-
-
-def test_figures_of_a_day_stay_when_its_outcomes_are_deleted(store):
-    store.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW)
-
-    kept, deleted = store.prune(before=dt.date(2024, 5, 20)), store.prune(before=dt.date(2024, 5, 21))
-
-    assert (kept, deleted) == (0, 6)
     assert store.has_outcomes()
-    assert store.daily().to_dict("records") == [
-        {
-            **{"period": "2024-05-20", "category": "fruit", "decisions": 2, "scored": 1, "units": 5.0},
-            **{"error": 1.0, "surplus": -1.0, "followed": 1, "margin": 16.0},
-        }
-    ]
+    assert len(store.errors(["A", "B"], **MAY)) == 1
 
 
-def test_a_day_of_which_only_a_part_is_read_keeps_its_figures(store):
-    store.write_outcomes(outcomes(1), maturities=MATURITIES, now=NOW)
-    whole = store.daily().to_dict("records")
+def test_a_day_of_which_only_a_part_is_read_keeps_what_was_known(store):
+    store.write_outcomes(outcomes())
 
-    store.write_outcomes(outcomes(2).head(1), maturities=MATURITIES, now=NOW)
-    part = store.daily().to_dict("records")
-    store.write_outcomes(outcomes(3, units=(9.0, 3.0)), maturities=MATURITIES, now=NOW)
+    store.write_outcomes(outcomes(units=(9.0, 3.0)).head(1))
 
-    assert part == whole
-    assert store.daily()["units"].tolist() == [9.0]
+    assert store.errors(["A"], **MAY)["units_sold"].tolist() == [5.0]
+
+
+def test_old_outcomes_are_deleted_and_no_others(store):
+    store.write_outcomes(pd.concat([outcomes(), outcomes("2024-05-21")]))
+
+    store.prune(before=dt.date(2024, 5, 21))
+
+    assert store.errors(["A"], **MAY)["period"].tolist() == [pd.Timestamp("2024-05-21")]
+
+
+def test_a_write_that_is_cut_off_loses_no_earlier_record(store, monkeypatch):
+    store.write_outcomes(outcomes())
+    job(store)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monitoring.store.insert", lambda _table: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.write_outcomes(outcomes(units=(9.0, 3.0)))
+
+    assert store.errors(["A"], **MAY)["units_sold"].tolist() == [5.0]
+    assert len(store.running()) == 1
 
 
 def test_jobs_are_remembered_until_they_end(store):
-    job = store.started(action="retrain", cause="decay", reason="why", handle="7 x", now=NOW)
+    number = job(store, handle="7 x")
 
-    assert store.running() == [(job, "7 x", NOW)]
-    assert store.past(now=NOW).running_since == NOW
-    assert store.past(now=NOW).started_today == 1
+    assert store.running() == {number: ("7 x", NOW)}
+    assert (store.past(now=NOW).running_since, store.past(now=NOW).started_today) == (NOW, 1)
 
-    store.ended(job, succeeded=True, now=NOW)
+    store.note(number, ended=NOW.isoformat(), succeeded=True)
 
     past = store.past(now=NOW + dt.timedelta(days=1))
-    assert store.running() == []
+    assert store.running() == {}
     assert (past.started_today, past.retrained, past.failed, past.running_since) == (0, NOW, 0, None)
 
 
@@ -163,7 +120,7 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(opened):
 
     def decide_slowly(past):
         time.sleep(0.05)
-        return PolicyOutcome("none" if past.running_since else "retrain", "error grew", "decay")
+        return asks("retrain")(past)
 
     def run(_):
         store = opened()
@@ -174,101 +131,60 @@ def test_of_two_runs_at_once_only_one_gets_to_start_the_job(opened):
         found = list(pool.map(run, range(4)))
 
     assert sorted(outcome.action for outcome, _ in found) == ["none", "none", "none", "retrain"]
-    (job,) = [job for _, job in found if job is not None]
-    assert opened().running() == [(job, "", NOW)]
+    (number,) = [number for _, number in found if number is not None]
+    assert opened().running() == {number: ("", NOW)}
 
 
-def test_failures_count_until_a_retraining_ends_well(store):
-    for succeeded in (False, False):
-        job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-        store.ended(job, succeeded=succeeded, now=NOW)
+def test_failures_count_with_start_and_end_until_a_retraining_ends_well(store):
+    later = NOW + dt.timedelta(hours=1)
+    for succeeded in (False, False, None):
+        job(store, ended=later.isoformat(), succeeded=succeeded)
 
-    assert store.past(now=NOW).failed == 2
-    assert store.past(now=NOW).retrained is None
+    assert store.past(now=NOW).failures == ((NOW, later),) * 2
+    assert (store.past(now=NOW).failed, store.past(now=NOW).retrained) == (2, None)
 
-    job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-    store.ended(job, succeeded=True, now=NOW)
+    job(store, ended=later.isoformat(), succeeded=True)
 
     assert store.past(now=NOW).failed == 0
 
 
-def test_failures_are_kept_with_their_start_and_end(store):
-    job = store.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
-    store.ended(job, succeeded=False, now=NOW + dt.timedelta(hours=1))
-
-    assert store.past(now=NOW).failures == ((NOW, NOW + dt.timedelta(hours=1)),)
-
-
-def test_only_a_refresh_against_decay_makes_the_rules_wait(store):
-    for cause in ("drift", "stale"):
-        store.ended(
-            store.started(action="refresh", cause=cause, reason="", handle="", now=NOW), succeeded=True, now=NOW
-        )
-    assert store.past(now=NOW).refreshed is None
-
-    store.ended(store.started(action="refresh", cause="decay", reason="", handle="", now=NOW), succeeded=True, now=NOW)
-
-    assert store.past(now=NOW).refreshed == NOW
-
-
 @pytest.mark.parametrize("promoted", [False, True])
 def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_promotes_the_refresh(store, promoted):
-    rules = Rules(3, 2, 7, 2, 6, 28, 3, 0.25)
     started, age = [], 9
+    for cause in ("drift", "stale"):  # only a refresh against decay makes the rules wait
+        job(store, "refresh", cause=cause, now=NOW - dt.timedelta(days=1), ended=NOW.isoformat(), succeeded=True)
     for day in range(60):
         now = NOW + dt.timedelta(days=day)
         seen = Situation(now, (True,) * 3, "error grew", 7, (), age + day, 0, 0.0, ())
-        outcome = decide(seen, store.past(now=now), rules)
+        outcome = decide(seen, store.past(now=now), load_config().monitoring)
         if outcome.action in ("refresh", "retrain"):
             started.append((day, outcome.action))
-            job = store.started(action=outcome.action, cause=outcome.cause, reason="", handle="x", now=now)
-            store.ended(job, succeeded=True, now=now)
+            job(store, outcome.action, cause=outcome.cause, now=now, ended=now.isoformat(), succeeded=True)
             age = -day if promoted else age
 
     assert started[:2] == [(0, "refresh"), (7, "retrain")]
-
-
-def test_a_damaged_memory_is_one_clear_error(tmp_path):
-    path = tmp_path / "monitoring.db"
-    path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
-
-    with pytest.raises(SourceError, match=r"monitoring\.db"):
-        MonitoringStore(path)
 
 
 def test_shops_that_share_a_database_share_no_memory(tmp_path):
     url = f"sqlite:///{tmp_path / 'pricing.db'}"
     one, other = (MonitoringStore(tmp_path / "none.db", url=url, model=model) for model in ("one", "other"))
 
-    one.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW)
-    one.started(action="retrain", cause="decay", reason="", handle="", now=NOW)
+    one.write_outcomes(outcomes())
+    job(one)
+    other.prune(before=dt.date(2030, 1, 1))
 
     assert (one.has_outcomes(), other.has_outcomes()) == (True, False)
-    assert other.prune(before=dt.date(2030, 1, 1)) == 0
-    assert (other.running(), other.past(now=NOW).started_today) == ([], 0)
-    assert other.daily().empty
-    assert other.errors(["A"], first=dt.date(2024, 5, 1), last=dt.date(2024, 5, 20)).empty
-    assert other.write_outcomes(outcomes(28), maturities=MATURITIES, now=NOW).new == 6
+    assert (other.running(), other.past(now=NOW).started_today) == ({}, 0)
+    assert other.errors(["A"], **MAY).empty
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("found", [1, 3])
-def test_a_memory_of_another_format_is_refused_and_left_as_it_is(tmp_path, shared, found):
+@pytest.mark.parametrize("url", [None, "postgresql://ann:hush@127.0.0.1:1/pricing"])
+def test_a_memory_that_cannot_be_used_is_one_clear_error_without_the_password(tmp_path, url):
     path = tmp_path / "monitoring.db"
-    options = {"url": f"sqlite:///{path}", "model": "shop"} if shared else {}
-    MonitoringStore(path, **options)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("update monitoring_format set format = ?", [found])
-        connection.commit()
+    path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
 
-    for _ in range(2):
-        with pytest.raises(SourceError, match=rf"is monitoring's memory of format {found}, expected 2; start a new"):
-            MonitoringStore(path, **options)
-
-
-def test_a_database_that_is_away_is_one_clear_error_without_the_password(tmp_path):
-    with pytest.raises(SourceError, match="PRICING_DATABASE_URL") as found:
-        MonitoringStore(tmp_path / "none.db", url="postgresql://ann:hush@127.0.0.1:1/pricing", model="shop")
+    with pytest.raises(SourceError, match="PRICING_DATABASE_URL" if url else r"monitoring\.db") as found:
+        MonitoringStore(path, url=url, model="shop")
 
     assert "hush" not in str(found.value)
     assert len(str(found.value).splitlines()) == 1
