@@ -26,6 +26,7 @@ from pricing.fileio import redact_text
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
 _SAMPLED_FILES, _SAMPLED_LINES = 20, 2000
+_TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S")
 _ROWS_AT_ONCE = 50_000
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
 _COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
@@ -128,14 +129,19 @@ def _selected(
         theirs, their_type = quoted(named[name]), types[named[name]]
         cells.append(f"{_cast(theirs, their_type, kind)} AS {name}")
         if their_type == "VARCHAR" and kind != "text":
-            bad = f"trim({theirs}) <> '' AND TRY_CAST({theirs} AS {TYPES[kind]}) IS NULL"
-            faults.append(f"WHEN {bad} THEN '{name} must be {_WANTED[kind]}'")
+            faults.append(f"WHEN trim({theirs}) <> '' AND {name} IS NULL THEN '{name} must be {_WANTED[kind]}'")
     faults += [f"WHEN {name} IS NULL THEN '{name} must not be missing'" for name in NEEDED[table]]
-    recent = f"WHERE time >= DATE '{since}'::TIMESTAMPTZ OR time IS NULL" if since else ""
+    recent = ""
+    if since is not None:  # compared as it is there, so that whole blocks of a file are passed over
+        theirs, their_type = quoted(named["time"]), types[named["time"]]
+        time = f"{theirs} >= '{since}'::{their_type}" if their_type in _TIMES else f"time >= DATE '{since}'"
+        recent = f"WHERE {time} OR time IS NULL"
     return f"SELECT {', '.join(cells)}, CASE {' '.join(faults)} END AS fault FROM {relation} {recent}"
 
 
 def _cast(theirs: str, their_type: str, kind: Kind) -> str:
+    if kind == "time" and their_type == "VARCHAR":  # which may have a zone: what a shop's clock said then
+        return f"TRY_CAST(TRY_CAST({theirs} AS TIMESTAMPTZ) AS TIMESTAMP)"
     if kind != "text":
         return f"TRY_CAST({theirs} AS {TYPES[kind]})"
     if their_type in ("DOUBLE", "FLOAT"):  # an id of a column that has gaps: 17.0 is 17
@@ -216,7 +222,7 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
     for one, (dialect, names) in dialects.items():
         # A time in a format of its own has no zone; only an ISO one may.
         types = {name: TYPES[kinds.get(name, "text")] for name in names}
-        types |= {name: "TIMESTAMP" for name in names if form and kinds.get(name) == "time"}
+        types |= {name: "TIMESTAMP WITH TIME ZONE" for name in names if not form and kinds.get(name) == "time"}
         columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
         raw.parts.append((f"read_csv({literal(one)}, {dialect}, {options}, columns={{{columns}}})", types))
     signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})

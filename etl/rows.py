@@ -83,7 +83,7 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
         needed = ("product_id", "moment", "units") if name == "order_lines" else NEEDED[name]
         example = " || ', ' || ".join(f"'{one} ' || coalesce(CAST({one} AS VARCHAR), '-')" for one in needed)
         reasons = con.execute(
-            f"SELECT reason, count(*), arg_min({example}, rowid) FROM {_JUDGED[name]} WHERE reason IS NOT NULL "
+            f"SELECT reason, count(*), arg_min({example}, seq) FROM {_JUDGED[name]} WHERE reason IS NOT NULL "
             "GROUP BY ALL"
         ).fetchall()
         for reason, rows, shown in reasons:
@@ -94,7 +94,7 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
         "SELECT count(*), count(DISTINCT product_id), min(date), max(date) FROM made"
     ).fetchall()
     report.begins, report.ends = str(begins), str(ends)
-    query = "SELECT coalesce(-sum(units), 0), coalesce(sum(beyond), 0) FROM stacked WHERE units < 0 AND date > $1"
+    query = "SELECT coalesce(sum(back), 0), coalesce(sum(beyond), 0) FROM stacked WHERE date > $1"
     ((returned, beyond),) = con.execute(query, [after]).fetchall()
     report.returned, report.left_out = round(float(returned), 9), round(float(beyond), 9)
 
@@ -123,8 +123,8 @@ def _match(con: duckdb.DuckDBPyConnection, name: str) -> Match:
 
 
 def _refuse_shared_ids(con: duckdb.DuckDBPyConnection) -> None:
-    lines = _number(con, "SELECT count(*) FROM judged WHERE line_id IS NOT NULL")
-    shared = _number(con, "SELECT count(*) FROM judged WHERE reason = 'an earlier version'")
+    lines = _number(con, "SELECT count(line_id) FROM order_lines")
+    shared = _number(con, "SELECT count(*) FROM versions WHERE NOT same")
     if shared > max(_LEAST_CONFLICTS, _CONFLICTS * lines):
         raise SourceError(
             f"etl.tables.order_lines: expected line_id to tell order lines apart, found {shared:,} of {lines:,} lines "

@@ -12,7 +12,7 @@ from etl.competitors import CompetitorSettings, SourceName
 from pricing.errors import ConfigError, nearest
 
 Kind = Literal["time", "day", "number", "text"]
-TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
+TYPES: dict[Kind, str] = {"time": "TIMESTAMP", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _TABLES = {  # our columns of each table; those with ! must be there
     "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
     "is_promo is_holiday tax_rate parent_id",
