@@ -37,6 +37,8 @@ COLUMNS = {
 """Our columns of each table, and how their cells are read."""
 NEEDED = {table: [name[:-1] for name in names.split() if name.endswith("!")] for table, names in _TABLES.items()}
 """Those that must be there."""
+CLOCKS = {"order_lines": "time", "stock": "time", "competitors": "seen_at"}
+"""The column that tells how recent a row is, of tables that a night reads the last days of."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
 

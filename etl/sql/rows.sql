@@ -29,7 +29,7 @@ filled AS (
 )
 SELECT * FROM filled SEMI JOIN open_days USING (date, store) ANTI JOIN days USING (date, product_id, store);
 
-CREATE TABLE joined AS
+CREATE VIEW joined AS
 WITH sold AS (
     SELECT date, product_id, store, units_sold, price, tax_rate FROM days WHERE date >= getvariable('first')
     UNION ALL BY NAME SELECT date, product_id, store, 0.0 AS units_sold FROM quiet
