@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,17 +29,6 @@ _ROWS_AT_ONCE = 50_000
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
 _COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
 _EITHER = re.compile(r"-?[1-9]\d{0,2}([.,]\d{3})+")  # 1,234 is a thousand, or a little more than one
-
-Names = dict[str, str]  # a column's type by its name
-
-
-@dataclass
-class _Raw:
-    """SELECTable relations with the types of their columns; whether DuckDB keeps their bad lines; how they read."""
-
-    parts: list[tuple[str, Names]]
-    csv: bool = False
-    told: str = ""
 
 
 class _S3(ArrowFSWrapper):  # type: ignore[misc]
@@ -80,45 +68,32 @@ def extract(
     location = expanded(settings.location, environ, where=where)
     try:
         if "://" in location and not location.startswith("s3://"):
-            raw = _from_database(con, table, settings, location, since=since, seconds=seconds)
+            relation, told = _from_database(con, table, settings, location, since=since, seconds=seconds), ""
         else:
-            raw = _from_files(con, table, settings, location)
-        for number, (relation, types) in enumerate(raw.parts):
-            rows = _selected(con, table, settings, relation, types, since=since)
-            con.execute(f"INSERT INTO {table} {rows}" if number else f"CREATE TABLE {table} AS {rows}")
-        aside, examples = _rejected(con) if raw.csv else ({}, {})
+            relation, told = _from_files(con, table, settings, location)
+        con.execute(f"CREATE TABLE {table} AS {_selected(con, table, settings, relation, since=since)}")
+        aside, examples = _rejected(con) if told else ({}, {})
         ((kept,),) = con.execute(f"SELECT count(*) FROM {table}").fetchall()
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SourceError(f"{where}: {settings.location}: cannot be read: {redact_text(first_line(error))}") from None
-    return TableRead(
-        location=settings.location,
-        read=kept + sum(aside.values()),
-        used=kept,
-        aside=aside,
-        examples=examples,
-        told=raw.told,
-    )
+    read = kept + sum(aside.values())
+    return TableRead(location=settings.location, read=read, used=kept, aside=aside, examples=examples, told=told)
 
 
 def _selected(
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    settings: TableSettings,
-    relation: str,
-    types: Names,
-    *,
-    since: date | None,
+    con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, relation: str, *, since: date | None
 ) -> str:
     """The query that gives our columns of a relation, and what is wrong with each row."""
-    named = {}
+    named: dict[str, str] = {}
     if settings.query is not None:
         con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
         try:
             relation = f"({settings.query.read_text(encoding='utf-8').rstrip().rstrip(';')})"
         except OSError as error:
             raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
-        types = _types(con, relation)
-        named = {"store": "store"} if "store" in types and "store" in COLUMNS[table] else {}
+    types = {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    if settings.query is not None and "store" in types and "store" in COLUMNS[table]:
+        named["store"] = "store"
     named |= settings.named(table, list(types))
     cells, faults = {}, []
     for name, kind in COLUMNS[table].items():
@@ -157,10 +132,6 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _types(con: duckdb.DuckDBPyConnection, relation: str) -> Names:
-    return {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
-
-
 def _rejected(con: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], dict[str, str]]:
     """Lines of CSV files that could not be read, by reason, and the first of each; a line counts once."""
     rows = con.execute(
@@ -178,7 +149,8 @@ def _rejected(con: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], dict[str,
     return {reason: lines for reason, lines, _ in rows}, {reason: first for reason, _, first in rows}
 
 
-def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> _Raw:
+def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> tuple[str, str]:
+    """What a SELECT can read of files, and of CSV how they are written."""
     use_s3(con, location)
     patterns = [location]
     if not any(sign in location for sign in "*?[") and not location.endswith((*_CSV, *_PARQUET)):
@@ -191,12 +163,11 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
         found = wrong[0] if wrong else "none"
         raise SourceError(f"etl.tables.{table}: {settings.location}: expected .csv or .parquet files, found {found}")
     if files[0].endswith(_PARQUET):
-        relation = f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true)"
-        return _Raw([(relation, _types(con, relation))])
+        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true)", ""
     return _from_csv(con, table, settings, files)
 
 
-def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> _Raw:
+def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> tuple[str, str]:
     where = f"etl.tables.{table}"
     dialects = {one: _dialect(con, one, settings, where=where) for one in files}
     kinds: dict[str, Kind] = {}
@@ -213,17 +184,17 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
     options = f"decimal_separator={literal(decimal)}, store_rejects=true"
     options += f", thousands={literal(other)}" if any(other in cell for cell in samples["number"]) else ""
     options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
-    raw = _Raw([], csv=True)
+    parts = []
     for dialect, names in dict.fromkeys(dialects.values()):
         # A time in a format of its own has no zone; only an ISO one may.
         types = {name: TYPES[kinds.get(name, "text")] for name in names}
         types |= {name: _ZONED for name in names if not form and kinds.get(name) == "time"}
         columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
         alike = ", ".join(literal(file) for file, one in dialects.items() if one == (dialect, names))
-        raw.parts.append((f"read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})", types))
+        parts.append(f"FROM read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})")
     signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})
-    raw.told = f"{', '.join(signs)} between cells, decimal mark {decimal}, dates {form or 'ISO 8601'}"
-    return raw
+    told = f"{', '.join(signs)} between cells, decimal mark {decimal}, dates {form or 'ISO 8601'}"
+    return f"({' UNION ALL BY NAME '.join(parts)})", told
 
 
 def _dialect(
@@ -296,7 +267,7 @@ def _from_database(
     *,
     since: date | None,
     seconds: float,
-) -> _Raw:
+) -> str:
     address, _, what = location.partition("#")
     if not what.strip():
         raise ConfigError(f"etl.tables.{table}: add #table or #SELECT … to the database's address")
@@ -315,7 +286,7 @@ def _from_database(
             con.register("batches", batches)
             con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
             con.unregister("batches")
-    return _Raw([("raw_rows", _types(con, "raw_rows"))])
+    return "raw_rows"
 
 
 def _columns(database: Database, what: str) -> list[str]:

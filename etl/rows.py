@@ -55,13 +55,8 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
     """
     con.execute(f"SET VARIABLE first = DATE '{first or EVER}'; SET VARIABLE today = DATE '{today}'")
     con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE max_age = {max_age}")
-    for step in (
-        "order_lines",
-        "days",
-        "products",
-        "plans",
-        *(["sales"] if finished else ["stock", "competitors", "rows"]),
-    ):
+    of_rows = ["sales"] if finished else ["stock", "competitors", "rows"]
+    for step in ("order_lines", "days", "products", "plans", *of_rows):
         con.execute((_SQL / f"{step}.sql").read_text(encoding="utf-8"))
         if step == "order_lines":
             _refuse_shared_ids(con)
@@ -112,19 +107,14 @@ def _match(con: duckdb.DuckDBPyConnection, name: str) -> Match:
         for side, query in lonely.items()
         for row in con.execute(f"SELECT id FROM ({query}) ORDER BY id LIMIT {_EXAMPLES}").fetchall()
     ]
-    return Match(
-        table=name,
-        rows=rows,
-        matched=matched,
-        sales_only=counts["sales"],
-        table_only=counts[name],
-        examples=examples,
-    )
+    only = {"sales_only": counts["sales"], "table_only": counts[name]}
+    return Match(table=name, rows=rows, matched=matched, examples=examples, **only)
 
 
 def _refuse_shared_ids(con: duckdb.DuckDBPyConnection) -> None:
-    lines = _number(con, "SELECT count(line_id) FROM order_lines")
-    shared = _number(con, "SELECT count(*) FROM versions WHERE NOT same")
+    lines, shared = (
+        _number(con, f"SELECT count(*) FROM {those}") for those in ("identified", "versions WHERE NOT same")
+    )
     if shared > max(_LEAST_CONFLICTS, _CONFLICTS * lines):
         raise SourceError(
             f"etl.tables.order_lines: expected line_id to tell order lines apart, found {shared:,} of {lines:,} lines "

@@ -213,9 +213,7 @@ def _keep(
     Raises:
         SourceError: They cannot be written; the pointer still names the former ones.
     """
-    there = [row[0] for row in con.execute("DESCRIBE made").fetchall()]
-    filled = [f"count({name}) > 0" if name in there else "false" for name in ROW_COLUMNS]
-    (used,) = con.execute(f"SELECT {', '.join(filled)} FROM made").fetchall()
+    (used,) = con.execute(f"SELECT {', '.join(f'count({name}) > 0' for name in ROW_COLUMNS)} FROM made").fetchall()
     known = [] if former is None else former.columns
     columns = [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
     kept = [] if former is None else [name for name in former.sales if name < f"sales/{first:%Y-%m}"]

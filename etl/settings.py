@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from etl.competitors import CompetitorSettings, SourceName
+from etl.http import Settings
 from pricing.errors import ConfigError, nearest
 
 Kind = Literal["time", "day", "number", "text"]
@@ -43,11 +44,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TableSettings(_Section):
+class TableSettings(Settings):
     """One table.
 
     Attributes:
@@ -61,7 +58,7 @@ class TableSettings(_Section):
     """
 
     location: Annotated[str, Field(min_length=1)]
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     query: Path | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     decimal: Literal[".", ","] | None = None
@@ -89,7 +86,7 @@ class TableSettings(_Section):
         return found
 
 
-class Tables(_Section):
+class Tables(Settings):
     """A shop's tables: order lines and what stands beside them, or finished rows alone."""
 
     sales: TableSettings | None = None
@@ -109,7 +106,7 @@ class Tables(_Section):
     def _one_kind_of_sales(self) -> "Tables":
         if (self.sales is None) == (self.order_lines is None):
             raise ValueError("expected either order_lines or sales, which are finished rows")
-        beside = [name for name in ("stock", "products", "competitors") if getattr(self, name) is not None]
+        beside = [name for name in ("stock", "products", "competitors") if name in self.given()]
         if self.sales is not None and beside:
             raise ValueError(f"{beside[0]} goes with order_lines; finished rows hold what it says already")
         for name, table in self.given().items():
@@ -121,7 +118,7 @@ class Tables(_Section):
         return self
 
 
-class EtlSettings(_Section):
+class EtlSettings(Settings):
     """The section `etl`.
 
     Attributes:
@@ -130,7 +127,7 @@ class EtlSettings(_Section):
     """
 
     tables: Tables
-    apis: dict[SourceName, CompetitorSettings] = {}
+    apis: dict[SourceName, CompetitorSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _go_with_order_lines(self) -> "EtlSettings":

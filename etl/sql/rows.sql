@@ -67,7 +67,7 @@ SELECT
     CASE
         WHEN c.date < (SELECT min(first) FROM promoted WHERE reason IS NULL) THEN NULL
         WHEN EXISTS (FROM promoted) THEN (w.product_id IS NOT NULL)::DOUBLE
-    END AS is_promo,
+    END AS is_promo, NULL AS is_holiday,
     c.rate AS tax_rate, CASE WHEN c.store = '' THEN c.parent_id ELSE c.product_id END AS parent_id,
     c.in_master, c.product_id AS product
 FROM carried AS c
