@@ -15,10 +15,10 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
-from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded
-from pricing.data.databases import Database, find_table, is_query, open_database, select
+from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
+from pricing.data.databases import Database, open_database, select
 from pricing.data.files import HEAD, open_filesystem, what_is
-from pricing.errors import ConfigError, SourceError, first_line
+from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
@@ -75,7 +75,10 @@ def extract(
         aside, examples = _rejected(con) if told else ({}, {})
         ((kept,),) = con.execute(f"SELECT count(*) FROM {table}").fetchall()
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SourceError(f"{where}: {settings.location}: cannot be read: {redact_text(first_line(error))}") from None
+        why = hidden(redact_text(first_line(error)), settings.location, environ)
+        raise SourceError(f"{where}: {settings.location}: cannot be read: {why}") from None
+    except PricingError as error:
+        raise type(error)(hidden(str(error), settings.location, environ)) from None
     read = kept + sum(aside.values())
     return TableRead(location=settings.location, read=read, used=kept, aside=aside, examples=examples, told=told)
 
@@ -272,10 +275,11 @@ def _from_database(
     if not what.strip():
         raise ConfigError(f"etl.tables.{table}: add #table or #SELECT … to the database's address")
     with open_database(address, seconds=seconds) as database:
-        there = _columns(database, what)
+        rows = select(database, what)
+        there = list(database.connection.execute(sa.select(sa.text("*")).select_from(rows).limit(0)).keys())
         named = settings.named(table, there) if settings.query is None else {}
         chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(named.values()) or there]
-        query = sa.select(*chosen).select_from(select(database, what))
+        query = sa.select(*chosen).select_from(rows)
         if since is not None and named:
             # A day more, since zones differ; without a type, so that each database reads the text as its column's.
             early: sa.ColumnElement[Any] = sa.literal_column(f"'{since - timedelta(days=1)}'")
@@ -287,13 +291,6 @@ def _from_database(
             con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
             con.unregister("batches")
     return "raw_rows"
-
-
-def _columns(database: Database, what: str) -> list[str]:
-    if not is_query(what):
-        return find_table(database, what)[1]
-    result = database.connection.execute(sa.select(sa.text("*")).select_from(select(database, what)).limit(0))
-    return list(result.keys())
 
 
 @contextmanager

@@ -9,10 +9,7 @@ from etl.report import Match, Report
 from etl.settings import COLUMNS, NEEDED, TYPES
 from pricing.errors import SourceError
 
-ROW_COLUMNS = (
-    *("date", "product_id", "units_sold", "price", "category", "list_price", "unit_cost", "stock", "comp_price"),
-    *("comp_price_age", "is_promo", "is_holiday", "tax_rate", "parent_id"),
-)
+ROW_COLUMNS = tuple(COLUMNS["sales"])
 REACH = 28
 """Days after a product's last sale or stock on which days without a sale still get a row of 0 units."""
 EVER = date(1970, 1, 1)
