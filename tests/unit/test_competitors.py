@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.competitors import SCHEMA, CompetitorSettings, Reading, at, read_match
+from etl.competitors import SCHEMA, CompetitorSettings, Reading, read_match
 from etl.http import ApiError, retry_after
 
 NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
@@ -44,12 +44,6 @@ def test_a_good_offer_becomes_a_row() -> None:
     names = {"source": "rival", "offer_id": "P1", "product_id": "P1"}
     assert rows(reading) == [{**names, "price": 9.5, "available": True, "seen_at": seen}]
     assert reading.offers.schema == SCHEMA
-
-
-def test_unknown_counts_as_available() -> None:
-    reading = read(*({**GOOD, "in_stock": value} for value in (True, False, None)))
-
-    assert [row["available"] for row in rows(reading)] == [True, False, True]
 
 
 def test_an_offer_that_need_not_say_when_it_was_seen_was_when_collected() -> None:
@@ -100,12 +94,6 @@ def test_no_record_ends_the_reading_and_all_are_counted(records: list[Any]) -> N
     assert all(0 < row["price"] <= 1e9 and row["product_id"] for row in rows(reading))
 
 
-def test_only_the_first_example_of_a_reason_is_kept() -> None:
-    counts = read(*({**GOOD, "sku": f"\ud800{number}"} for number in range(3))).counts()
-
-    assert (counts.aside, counts.examples) == ({"product_id": 3}, {"product_id": "'\\ud8000'"})
-
-
 def test_offers_are_matched_by_a_file_of_ids(tmp_path: Path) -> None:
     path = tmp_path / "match.csv"
     path.write_text("\ufeffoffer_id,product_id\nr-1,P1\nr-2,P1\n", encoding="utf-8")
@@ -127,12 +115,6 @@ def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: b
 
     with pytest.raises(ApiError, match=r"match\.csv"):
         read_match(path)
-
-
-def test_a_path_leads_into_objects_only() -> None:
-    assert at({"a": {"b": 1}}, "a.b") == 1
-    assert at([1], None) == [1]
-    assert [at(document, "a.b") for document in ({}, {"a": 1}, [], None, {"a": [1]})] == [None] * 5
 
 
 @pytest.mark.parametrize(
