@@ -288,9 +288,9 @@ def test_a_night_keeps_what_was_seen_and_a_dry_run_says_the_same(
     lines = {"order_lines": {"location": str(tmp_path / "*.csv")}}
     for day in (7, 9):
         (tmp_path / f"{day}.csv").write_text(f"time,product_id,quantity,unit_price\n2026-03-0{day},P1,1,5\n")
-    echoed = kit.status(
-        200, body=f'[{{"sku": "P1", "price": 4}}, {{"sku": "{KEY}", "price": 1}}]'.encode(), ETag="\xff"
-    )
+    texts = ('"P1", "price": 4', f'"{KEY}", "price": 1', '"\\ud800", "price": 1', f'"P2", "price": {"9" * 5000}')
+    body = ", ".join(f'{{"sku": {text}}}' for text in texts)
+    echoed = kit.status(200, body=f"[{body}]".encode(), ETag="\xff")
     api.answers[0] = echoed
     fields = {"product_id": "sku", "price": "price"}
     apis = {
