@@ -1,4 +1,4 @@
-"""Collect competitors' prices from their APIs; a fault costs the prices of its source, never the night."""
+"""Read competitors' prices from their APIs; a fault costs the prices of its source, never the night."""
 
 import asyncio
 import contextlib
@@ -7,17 +7,15 @@ import datetime as dt
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from etl.http import Address, Api, ApiError, Authentication, Limits, Settings
+from etl.report import TableRead
 from pricing.errors import first_line
-from pricing.fileio import replace_atomically
 
 _IDS = dict.fromkeys(("source", "offer_id", "product_id"), pa.string())
 SCHEMA = pa.schema({**_IDS, "price": pa.float64(), "available": pa.bool_(), "seen_at": pa.timestamp("us", "UTC")})
@@ -78,75 +76,33 @@ class Offer(BaseModel, coerce_numbers_to_str=True):
     seen_at: Annotated[AwareDatetime, Field(ge=dt.datetime(2000, 1, 1, tzinfo=dt.UTC))]
 
 
-@dataclass(frozen=True)
-class SourceCounts:
-    """What came of a source's offers: those read are those kept and those set aside."""
-
-    read: int
-    kept: int
-    set_aside: Mapping[str, int]  # by the field at fault; "match" where no product has the id
-    examples: Mapping[str, str]  # the first value of each, shortened and without secrets
-
-
-@dataclass(frozen=True)
-class CollectReport:
-    """What was seen this time."""
-
-    offers: pa.Table  # of SCHEMA
-    counts: Mapping[str, SourceCounts]  # by source
-    faults: Mapping[str, str]  # source → a sentence without secrets, where something is missing
-
-
-def collect(
-    settings: Mapping[str, CompetitorSettings],
-    *,
-    folder: Path,
-    now: dt.datetime,
-    environ: Mapping[str, str],
-    dry_run: bool,
-    limits: Limits = LIMITS,
-) -> CollectReport:
-    """Asks each API, and keeps what was seen as `folder/SOURCE/TIME.parquet`; what came before a fault counts.
-
-    Args:
-        settings: By `SourceName`.
-        folder: Of what was seen; files are added, never changed.
-        now: Time of collecting, with its zone.
-        environ: Holds the secrets that the settings name.
-        dry_run: True to write nothing; all else is the same.
-        limits: Of each source.
-    """
-    offers = [SCHEMA.empty_table()]
-    counts, faults = dict[str, SourceCounts](), dict[str, str]()
-    for name, each in settings.items():
-        reading = Reading(name, each, now=now.astimezone(dt.UTC))
-        asyncio.run(reading.read(environ, limits))
-        offers += reading.pages
-        counts[name] = reading.counts()
-        faults |= {name: reading.fault} if reading.fault else {}
-        if counts[name].kept and not dry_run:
-            with replace_atomically(folder / name / f"{reading.now:%Y%m%dT%H%M%S%f}Z.parquet") as draft:
-                pq.write_table(pa.concat_tables(reading.pages), draft)
-    return CollectReport(pa.concat_tables(offers), counts, faults)
-
-
 class Reading:
-    """The reading of one source: what came of its offers, and what ended it early."""
+    """The reading of one source: what came of its offers, and what ended it early.
+
+    Attributes:
+        fault: A sentence without secrets, where something is missing; else empty.
+    """
 
     def __init__(self, name: str, settings: CompetitorSettings, *, now: dt.datetime) -> None:
-        self._name, self._settings, self.now = name, settings, now
+        self._name, self._settings, self._now = name, settings, now.astimezone(dt.UTC)
         self._paths = {field: path for field, path in settings.fields if path}
         self._set_aside, self._examples = Counter[str](), dict[str, str]()
-        self.pages = [SCHEMA.empty_table()]
+        self._pages = [SCHEMA.empty_table()]
         self.fault = ""
 
-    def counts(self) -> SourceCounts:
-        """What came of the offers so far."""
-        kept = sum(page.num_rows for page in self.pages)
-        return SourceCounts(kept + self._set_aside.total(), kept, dict(self._set_aside), self._examples)
+    @property
+    def offers(self) -> pa.Table:
+        """Those that can be used, by `SCHEMA`; what came before a fault counts."""
+        return pa.concat_tables(self._pages)
 
-    async def read(self, environ: Mapping[str, str], limits: Limits) -> None:
-        """Reads page after page; a fault ends the reading and is noted."""
+    def counts(self) -> TableRead:
+        """What came of the offers so far; `aside` is by the field at fault, "match" where no product has the id."""
+        used, aside = self.offers.num_rows, dict(self._set_aside)
+        read = used + sum(aside.values())
+        return TableRead(location=f"API {self._name}", read=read, used=used, aside=aside, examples=self._examples)
+
+    async def read(self, environ: Mapping[str, str], limits: Limits = LIMITS) -> None:
+        """Reads page after page; a fault ends the reading and is noted. `environ` holds the secrets."""
         settings = self._settings
         try:
             match = read_match(settings.match) if settings.match else None
@@ -171,7 +127,7 @@ class Reading:
             if paging is None:
                 return
             if paging.kind == "page":
-                if not records or (self.pages[-1].num_rows and self.pages[-1].equals(self.pages[-2])):
+                if not records or (self._pages[-1].num_rows and self._pages[-1].equals(self._pages[-2])):
                     return
                 continue
             if paging.kind == "cursor" or paging.next:
@@ -191,7 +147,7 @@ class Reading:
         for record in records:
             try:
                 given = {field: at(record, path) for field, path in self._paths.items()}
-                offer = Offer.model_validate({"seen_at": self.now, **given})
+                offer = Offer.model_validate({"seen_at": self._now, **given})
             except ValidationError as error:
                 bad = error.errors()[0]
                 self._put_aside(str(bad["loc"][0]), bad["input"], hide)
@@ -200,7 +156,7 @@ class Reading:
             product_id = offer.product_id if match is None else match.get(offer_id)
             if hide(offer_id + offer.product_id) != offer_id + offer.product_id:
                 self._put_aside("offer_id", offer_id, hide)
-            elif offer.seen_at > self.now + CLOCK_SKEW:
+            elif offer.seen_at > self._now + CLOCK_SKEW:
                 self._put_aside("seen_at", offer.seen_at, hide)
             elif not product_id:
                 self._put_aside("match", offer_id, hide)
@@ -208,7 +164,7 @@ class Reading:
                 available = offer.available is not False
                 ids = {"source": self._name, "offer_id": offer_id, "product_id": product_id}
                 rows.append({**ids, "price": offer.price, "available": available, "seen_at": offer.seen_at})
-        self.pages.append(pa.Table.from_pylist(rows, SCHEMA))
+        self._pages.append(pa.Table.from_pylist(rows, SCHEMA))
 
     def _put_aside(self, field: str, value: Any, hide: Callable[[str], str]) -> None:
         self._set_aside[field] += 1

@@ -4,9 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,30 +15,20 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
-from etl.settings import COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded
-from pricing.data.databases import Database, find_table, is_query, open_database, select
+from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
+from pricing.data.databases import Database, open_database, select
 from pricing.data.files import HEAD, open_filesystem, what_is
-from pricing.errors import ConfigError, SourceError, first_line
+from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
 _WANTED = {"time": "an ISO time such as 2026-11-27 09:30", "day": "an ISO day such as 2026-11-27", "number": "a number"}
 _CSV, _PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt"), (".parquet",)
 _SAMPLED_FILES, _SAMPLED_LINES = 20, 2000
+_ZONED = "TIMESTAMP WITH TIME ZONE"
 _ROWS_AT_ONCE = 50_000
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4})(?:[ T](\d{1,2}:\d{2}(:\d{2})?))?")
 _COMMA, _POINT = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d+"), re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+")
 _EITHER = re.compile(r"-?[1-9]\d{0,2}([.,]\d{3})+")  # 1,234 is a thousand, or a little more than one
-
-Names = dict[str, str]  # a column's type by its name
-
-
-@dataclass
-class _Raw:
-    """SELECTable relations with the types of their columns; CSV files, whose bad lines DuckDB keeps; how they read."""
-
-    parts: list[tuple[str, Names]]
-    files: list[str] = field(default_factory=list)
-    told: str = ""
 
 
 class _S3(ArrowFSWrapper):  # type: ignore[misc]
@@ -69,7 +57,7 @@ def extract(
         table: A key of `COLUMNS`.
         settings: Where it lies.
         environ: Fills `${NAME}`.
-        since: The first day that is read, of a table with times; None: all.
+        since: The first day that is read, of a table of `CLOCKS`; None: all.
         seconds: How long a statement of a database may take.
 
     Raises:
@@ -80,62 +68,55 @@ def extract(
     location = expanded(settings.location, environ, where=where)
     try:
         if "://" in location and not location.startswith("s3://"):
-            raw = _from_database(con, table, settings, location, since=since, seconds=seconds)
+            relation, told = _from_database(con, table, settings, location, since=since, seconds=seconds), ""
         else:
-            raw = _from_files(con, table, settings, location)
-        for number, (relation, types) in enumerate(raw.parts):
-            rows = _selected(con, table, settings, relation, types, since=since)
-            con.execute(f"INSERT INTO {table} {rows}" if number else f"CREATE TABLE {table} AS {rows}")
-        aside, examples = _rejected(con, raw.files)
+            relation, told = _from_files(con, table, settings, location)
+        con.execute(f"CREATE TABLE {table} AS {_selected(con, table, settings, relation, since=since)}")
+        aside, examples = _rejected(con) if told else ({}, {})
         ((kept,),) = con.execute(f"SELECT count(*) FROM {table}").fetchall()
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SourceError(f"{where}: {settings.location}: cannot be read: {redact_text(first_line(error))}") from None
-    return TableRead(
-        location=settings.location,
-        read=kept + sum(aside.values()),
-        used=kept,
-        aside=aside,
-        examples=examples,
-        told=raw.told,
-    )
+        why = hidden(redact_text(first_line(error)), settings.location, environ)
+        raise SourceError(f"{where}: {settings.location}: cannot be read: {why}") from None
+    except PricingError as error:
+        raise type(error)(hidden(str(error), settings.location, environ)) from None
+    read = kept + sum(aside.values())
+    return TableRead(location=settings.location, read=read, used=kept, aside=aside, examples=examples, told=told)
 
 
 def _selected(
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    settings: TableSettings,
-    relation: str,
-    types: Names,
-    *,
-    since: date | None,
+    con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, relation: str, *, since: date | None
 ) -> str:
     """The query that gives our columns of a relation, and what is wrong with each row."""
-    named = {}
+    named: dict[str, str] = {}
     if settings.query is not None:
         con.execute(f"CREATE OR REPLACE TEMP VIEW raw AS SELECT * FROM {relation}")
         try:
             relation = f"({settings.query.read_text(encoding='utf-8').rstrip().rstrip(';')})"
         except OSError as error:
             raise ConfigError(f"{settings.query}: the query cannot be read ({error.strerror})") from error
-        types = _types(con, relation)
-        named = {"store": "store"} if "store" in types and "store" in COLUMNS[table] else {}
+    types = {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    if settings.query is not None and "store" in types and "store" in COLUMNS[table]:
+        named["store"] = "store"
     named |= settings.named(table, list(types))
-    cells, faults = [], []
+    cells, faults = {}, []
     for name, kind in COLUMNS[table].items():
-        if name not in named:
-            cells.append(f"NULL::{TYPES[kind]} AS {name}")
-            continue
-        theirs, their_type = quoted(named[name]), types[named[name]]
-        cells.append(f"{_cast(theirs, their_type, kind)} AS {name}")
+        theirs, their_type = (quoted(named[name]), types[named[name]]) if name in named else ("NULL", "")
+        cells[name] = _cast(theirs, their_type, kind)
         if their_type == "VARCHAR" and kind != "text":
-            bad = f"trim({theirs}) <> '' AND TRY_CAST({theirs} AS {TYPES[kind]}) IS NULL"
-            faults.append(f"WHEN {bad} THEN '{name} must be {_WANTED[kind]}'")
-    faults += [f"WHEN {name} IS NULL THEN '{name} must not be missing'" for name in NEEDED[table]]
-    recent = f"WHERE time >= DATE '{since}'::TIMESTAMPTZ OR time IS NULL" if since else ""
-    return f"SELECT {', '.join(cells)}, CASE {' '.join(faults)} END AS fault FROM {relation} {recent}"
+            faults.append(f"WHEN trim({theirs}) <> '' AND {cells[name]} IS NULL THEN '{name} must be {_WANTED[kind]}'")
+    faults += [f"WHEN {cells[name]} IS NULL THEN '{name} must not be missing'" for name in NEEDED[table]]
+    recent = ""
+    if since is not None:  # compared as it is there, so that whole blocks of a file are passed over
+        theirs = named[CLOCKS[table]]
+        time = quoted(theirs) if types[theirs].startswith(("DATE", "TIMESTAMP")) else cells[CLOCKS[table]]
+        recent = f"WHERE {time} >= TIMESTAMP '{since}' OR {time} IS NULL"
+    columns = ", ".join(f"{cell} AS {name}" for name, cell in cells.items())
+    return f"SELECT {columns}, CASE {' '.join(faults)} END AS fault FROM {relation} {recent}"
 
 
 def _cast(theirs: str, their_type: str, kind: Kind) -> str:
+    if kind == "time" and their_type == "VARCHAR":  # which may have a zone: what a shop's clock said then
+        return f"TRY_CAST(TRY_CAST({theirs} AS TIMESTAMPTZ) AS TIMESTAMP)"
     if kind != "text":
         return f"TRY_CAST({theirs} AS {TYPES[kind]})"
     if their_type in ("DOUBLE", "FLOAT"):  # an id of a column that has gaps: 17.0 is 17
@@ -154,30 +135,25 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _types(con: duckdb.DuckDBPyConnection, relation: str) -> Names:
-    return {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+def _rejected(con: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], dict[str, str]]:
+    """Lines of CSV files that could not be read, by reason, and the first of each; a line counts once."""
+    rows = con.execute(
+        """WITH lines AS (
+            SELECT file_path, line, arg_min({'name': column_name, 'kind': error_type}, column_idx) AS bad,
+                any_value(csv_line)[:80] AS text
+            FROM reject_errors JOIN reject_scans USING (scan_id, file_id) GROUP BY ALL
+        )
+        SELECT CASE bad.kind WHEN 'CAST' THEN bad.name || ' cannot be read' ELSE lower(bad.kind::VARCHAR) END,
+            count(*), arg_min(parse_filename(file_path) || ', line ' || line || ', column ' || coalesce(bad.name, '-')
+            || ': ' || text, (file_path, line))
+        FROM lines GROUP BY 1"""
+    ).fetchall()
+    con.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")  # another table may lie in the same file
+    return {reason: lines for reason, lines, _ in rows}, {reason: first for reason, _, first in rows}
 
 
-def _rejected(con: duckdb.DuckDBPyConnection, files: list[str]) -> tuple[dict[str, int], dict[str, str]]:
-    """Lines of CSV files that could not be read, by reason; each counts once."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for file in files:
-        rows = con.execute(
-            """SELECT line, arg_min(column_name, column_idx), arg_min(error_type, column_idx), any_value(csv_line)
-            FROM reject_errors JOIN reject_scans USING (scan_id, file_id) WHERE file_path = $1 GROUP BY 1 ORDER BY 1""",
-            [file],
-        ).fetchall()
-        for line, column, kind, text in rows:
-            reason = f"{column} cannot be read" if kind == "CAST" else str(kind).lower()
-            counts[reason] += 1
-            examples.setdefault(reason, f"{Path(file).name}, line {line}, column {column or '-'}: {str(text)[:80]}")
-    if files:  # another table may lie in the same file
-        con.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
-    return dict(counts), examples
-
-
-def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> _Raw:
+def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> tuple[str, str]:
+    """What a SELECT can read of files, and of CSV how they are written."""
     use_s3(con, location)
     patterns = [location]
     if not any(sign in location for sign in "*?[") and not location.endswith((*_CSV, *_PARQUET)):
@@ -190,17 +166,16 @@ def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetti
         found = wrong[0] if wrong else "none"
         raise SourceError(f"etl.tables.{table}: {settings.location}: expected .csv or .parquet files, found {found}")
     if files[0].endswith(_PARQUET):
-        relation = f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true)"
-        return _Raw([(relation, _types(con, relation))])
+        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true)", ""
     return _from_csv(con, table, settings, files)
 
 
-def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> _Raw:
+def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, files: list[str]) -> tuple[str, str]:
     where = f"etl.tables.{table}"
     dialects = {one: _dialect(con, one, settings, where=where) for one in files}
     kinds: dict[str, Kind] = {}
     if settings.query is None:
-        named = settings.named(table, dialects[files[0]][1])
+        named = settings.named(table, list(dialects[files[0]][1]))
         kinds = {theirs: COLUMNS[table][ours] for ours, theirs in named.items()}
     samples: dict[Kind, list[str]] = {"time": [], "day": [], "number": []}
     for one in files[:: max(1, len(files) // _SAMPLED_FILES)]:
@@ -212,39 +187,41 @@ def _from_csv(con: duckdb.DuckDBPyConnection, table: str, settings: TableSetting
     options = f"decimal_separator={literal(decimal)}, store_rejects=true"
     options += f", thousands={literal(other)}" if any(other in cell for cell in samples["number"]) else ""
     options += f", dateformat={literal(form)}, timestampformat={literal(form)}" if form else ""
-    raw = _Raw([], files, f"decimal mark {decimal}, dates {form or 'ISO 8601'}")
-    for one, (dialect, names) in dialects.items():
+    parts = []
+    for dialect, names in dict.fromkeys(dialects.values()):
         # A time in a format of its own has no zone; only an ISO one may.
         types = {name: TYPES[kinds.get(name, "text")] for name in names}
-        types |= {name: "TIMESTAMP" for name in names if form and kinds.get(name) == "time"}
+        types |= {name: _ZONED for name in names if not form and kinds.get(name) == "time"}
         columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in types.items())
-        raw.parts.append((f"read_csv({literal(one)}, {dialect}, {options}, columns={{{columns}}})", types))
+        alike = ", ".join(literal(file) for file, one in dialects.items() if one == (dialect, names))
+        parts.append(f"FROM read_csv([{alike}], {dialect}, {options}, columns={{{columns}}})")
     signs = sorted({dialect.partition(", quote")[0].removeprefix("delim=") for dialect, _ in dialects.values()})
-    raw.told = f"{', '.join(signs)} between cells, {raw.told}"
-    return raw
+    told = f"{', '.join(signs)} between cells, decimal mark {decimal}, dates {form or 'ISO 8601'}"
+    return f"({' UNION ALL BY NAME '.join(parts)})", told
 
 
 def _dialect(
     con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings, *, where: str
-) -> tuple[str, list[str]]:
+) -> tuple[str, tuple[str, ...]]:
     """How a CSV file is written, as options of `read_csv`, and the names in its header."""
     store, path = open_filesystem(file)
     with store.open_input_stream(path, compression="gzip" if file.endswith(".gz") else None) as stream:
         holds = what_is(stream.read(HEAD))
     if holds is not None:
         raise SourceError(f"{where}: {file}: is called CSV but holds {holds}; save it as CSV in UTF-8, or as Parquet")
-    given = f"header=true, ignore_errors=true{f', delim={literal(settings.delimiter)}' if settings.delimiter else ''}"
+    given = f"header=true, ignore_errors=true, all_varchar=true, sample_size={_SAMPLED_LINES}"
+    given += f", delim={literal(settings.delimiter)}" if settings.delimiter else ""
     ((delimiter, mark, escape, columns),) = con.execute(
         f"SELECT Delimiter, Quote, Escape, Columns FROM sniff_csv({literal(file)}, {given})"
     ).fetchall()
     mark = '"' if mark in ("", "(empty)") else mark
     escape = mark if escape in ("", "(empty)") else escape
     options = f"delim={literal(settings.delimiter or delimiter)}, quote={literal(mark)}, escape={literal(escape)}"
-    return f"{options}, auto_detect=false, header=true", [str(column["name"]) for column in columns]
+    return f"{options}, auto_detect=false, header=true", tuple(str(column["name"]) for column in columns)
 
 
 def _sample(
-    con: duckdb.DuckDBPyConnection, file: str, dialect: str, names: list[str], *, wanted: list[str]
+    con: duckdb.DuckDBPyConnection, file: str, dialect: str, names: tuple[str, ...], *, wanted: list[str]
 ) -> Iterator[tuple[str, str]]:
     """Some cells of the wanted columns, as they are written, with their column."""
     chosen = [name for name in wanted if name in names]
@@ -293,33 +270,27 @@ def _from_database(
     *,
     since: date | None,
     seconds: float,
-) -> _Raw:
+) -> str:
     address, _, what = location.partition("#")
     if not what.strip():
         raise ConfigError(f"etl.tables.{table}: add #table or #SELECT … to the database's address")
     with open_database(address, seconds=seconds) as database:
-        there = _columns(database, what)
+        rows = select(database, what)
+        there = list(database.connection.execute(sa.select(sa.text("*")).select_from(rows).limit(0)).keys())
         named = settings.named(table, there) if settings.query is None else {}
         chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(named.values()) or there]
-        query = sa.select(*chosen).select_from(select(database, what))
+        query = sa.select(*chosen).select_from(rows)
         if since is not None and named:
             # A day more, since zones differ; without a type, so that each database reads the text as its column's.
             early: sa.ColumnElement[Any] = sa.literal_column(f"'{since - timedelta(days=1)}'")
-            time: sa.ColumnElement[Any] = sa.column(named["time"])
+            time: sa.ColumnElement[Any] = sa.column(named[CLOCKS[table]])
             query = query.where(sa.or_(time >= early, time.is_(None)))
         by_adbc = database.dialect == "postgresql"
         with _by_adbc(address, query, seconds=seconds) if by_adbc else _by_rows(database, query) as batches:
             con.register("batches", batches)
             con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")
             con.unregister("batches")
-    return _Raw([("raw_rows", _types(con, "raw_rows"))])
-
-
-def _columns(database: Database, what: str) -> list[str]:
-    if not is_query(what):
-        return find_table(database, what)[1]
-    result = database.connection.execute(sa.select(sa.text("*")).select_from(select(database, what)).limit(0))
-    return list(result.keys())
+    return "raw_rows"
 
 
 @contextmanager

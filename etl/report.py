@@ -1,6 +1,6 @@
 """What a run of `etl` read, set aside and matched: lines for a terminal, JSON for the page of the job `etl`."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 NEUTRAL = (
     *("cancelled", "repeated", "an earlier version", "of a day that is not over"),
@@ -10,11 +10,7 @@ NEUTRAL = (
 _NAMED = 4  # reasons in a line
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TableRead(_Part):
+class TableRead(BaseModel):
     """One table, or one API: read = used + all that is set aside.
 
     Attributes:
@@ -39,7 +35,7 @@ class TableRead(_Part):
         return sum(rows for reason, rows in self.aside.items() if reason not in NEUTRAL)
 
 
-class Match(_Part):
+class Match(BaseModel):
     """How many rows of sales found their partner in another table, and how many products of both found none."""
 
     table: str
@@ -50,7 +46,7 @@ class Match(_Part):
     examples: list[str]
 
 
-class Report(_Part):
+class Report(BaseModel):
     """What a run of `etl` did, as far as it came.
 
     Attributes:

@@ -9,10 +9,7 @@ from etl.report import Match, Report
 from etl.settings import COLUMNS, NEEDED, TYPES
 from pricing.errors import SourceError
 
-ROW_COLUMNS = (
-    *("date", "product_id", "units_sold", "price", "category", "list_price", "unit_cost", "stock", "comp_price"),
-    *("comp_price_age", "is_promo", "is_holiday", "tax_rate", "parent_id"),
-)
+ROW_COLUMNS = tuple(COLUMNS["sales"])
 REACH = 28
 """Days after a product's last sale or stock on which days without a sale still get a row of 0 units."""
 EVER = date(1970, 1, 1)
@@ -55,13 +52,8 @@ def make_rows(con: duckdb.DuckDBPyConnection, *, finished: bool, first: date | N
     """
     con.execute(f"SET VARIABLE first = DATE '{first or EVER}'; SET VARIABLE today = DATE '{today}'")
     con.execute(f"SET VARIABLE reach = {REACH}; SET VARIABLE max_age = {max_age}")
-    for step in (
-        "order_lines",
-        "days",
-        "products",
-        "plans",
-        *(["sales"] if finished else ["stock", "competitors", "rows"]),
-    ):
+    of_rows = ["sales"] if finished else ["stock", "competitors", "rows"]
+    for step in ("order_lines", "days", "products", "plans", *of_rows):
         con.execute((_SQL / f"{step}.sql").read_text(encoding="utf-8"))
         if step == "order_lines":
             _refuse_shared_ids(con)
@@ -83,7 +75,7 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
         needed = ("product_id", "moment", "units") if name == "order_lines" else NEEDED[name]
         example = " || ', ' || ".join(f"'{one} ' || coalesce(CAST({one} AS VARCHAR), '-')" for one in needed)
         reasons = con.execute(
-            f"SELECT reason, count(*), arg_min({example}, rowid) FROM {_JUDGED[name]} WHERE reason IS NOT NULL "
+            f"SELECT reason, count(*), arg_min({example}, seq) FROM {_JUDGED[name]} WHERE reason IS NOT NULL "
             "GROUP BY ALL"
         ).fetchall()
         for reason, rows, shown in reasons:
@@ -94,7 +86,7 @@ def tell(con: duckdb.DuckDBPyConnection, report: Report, *, after: date) -> None
         "SELECT count(*), count(DISTINCT product_id), min(date), max(date) FROM made"
     ).fetchall()
     report.begins, report.ends = str(begins), str(ends)
-    query = "SELECT coalesce(-sum(units), 0), coalesce(sum(beyond), 0) FROM stacked WHERE units < 0 AND date > $1"
+    query = "SELECT coalesce(sum(back), 0), coalesce(sum(beyond), 0) FROM stacked WHERE date > $1"
     ((returned, beyond),) = con.execute(query, [after]).fetchall()
     report.returned, report.left_out = round(float(returned), 9), round(float(beyond), 9)
 
@@ -112,19 +104,14 @@ def _match(con: duckdb.DuckDBPyConnection, name: str) -> Match:
         for side, query in lonely.items()
         for row in con.execute(f"SELECT id FROM ({query}) ORDER BY id LIMIT {_EXAMPLES}").fetchall()
     ]
-    return Match(
-        table=name,
-        rows=rows,
-        matched=matched,
-        sales_only=counts["sales"],
-        table_only=counts[name],
-        examples=examples,
-    )
+    only = {"sales_only": counts["sales"], "table_only": counts[name]}
+    return Match(table=name, rows=rows, matched=matched, examples=examples, **only)
 
 
 def _refuse_shared_ids(con: duckdb.DuckDBPyConnection) -> None:
-    lines = _number(con, "SELECT count(*) FROM judged WHERE line_id IS NOT NULL")
-    shared = _number(con, "SELECT count(*) FROM judged WHERE reason = 'an earlier version'")
+    lines, shared = (
+        _number(con, f"SELECT count(*) FROM {those}") for those in ("identified", "versions WHERE NOT same")
+    )
     if shared > max(_LEAST_CONFLICTS, _CONFLICTS * lines):
         raise SourceError(
             f"etl.tables.order_lines: expected line_id to tell order lines apart, found {shared:,} of {lines:,} lines "

@@ -1,6 +1,7 @@
 """Read a shop's tables, make rows and plans of them, and put them in the place of the last ones at once."""
 
 import argparse
+import asyncio
 import fcntl
 import hashlib
 import json
@@ -10,17 +11,19 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow.fs
+import pyarrow.parquet as pq
 
-from etl.competitors import collect
+from etl.competitors import CompetitorSettings, Reading
 from etl.extract import extract, literal, use_s3
-from etl.report import Report, TableRead
+from etl.report import Report
 from etl.rows import EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
-from etl.settings import EtlSettings, read_settings
+from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
 from pricing.data.files import open_filesystem
@@ -33,6 +36,7 @@ NIGHT = 35
 """Days that a night reads again and replaces; a return of an older sale waits for `--full`."""
 MOST_BAD = 0.05
 """Share of a table's rows above which bad ones stop the run: a day of a month is 0.03, a lost column all of them."""
+_STAMP = "%Y%m%dT%H%M%S%f"  # of a run, in the names of its files
 _MEMORY = "1GB"  # beyond it DuckDB goes on in files
 _PLANS = {"promotions": "plan", "deliveries": "delivery_plan", "events": "event_plan"}
 
@@ -103,20 +107,22 @@ def run(
     if former is not None and (full or former.settings != shape or "sales" in given):
         former = None
     first = None if former is None else former.last - timedelta(days=NIGHT - 1)
-    report.first = str(first or "")
+    report.first, max_age = str(first or ""), int(config.data.comp_price_max_age)
     with tempfile.TemporaryDirectory(prefix="etl-") as scratch, closing(_connect(Path(scratch), zone)) as con:
         use_s3(con, folder)
         for name, table in given.items():
             # The evening's count of the day before is the first opening.
-            since = first - timedelta(days=1) if first and name in ("order_lines", "stock") else None
+            before = timedelta(days=1 + (max_age if name == "competitors" else 0))
+            since = first - before if first and name in CLOCKS else None
             read = extract(con, name, table, environ=environ, since=since, seconds=config.data.sql_seconds)
             report.tables[name] = read
         try:
             create_empty(con)
-            _add_offers(con, settings, Path(scratch), report=report, now=now, environ=environ, dry_run=dry_run)
+            since = EVER if first is None else first - timedelta(days=1 + max_age)
+            _add_offers(con, settings.apis, since=since, report=report, now=now, environ=environ, dry_run=dry_run)
             if former is not None and first is not None:
                 _load_former(con, folder, former, first=first)
-            today, max_age = now.astimezone(zone).date(), int(config.data.comp_price_max_age)
+            today = now.astimezone(zone).date()
             make_rows(con, finished="sales" in given, first=first, today=today, max_age=max_age)
             tell(con, report, after=EVER if former is None else former.last)
         except duckdb.Error as error:
@@ -124,7 +130,7 @@ def run(
         _refuse_bad(report)
         if not dry_run:
             plans = [name for name in _PLANS if name in given]
-            _keep(con, folder, former, first=first, settings=shape, made=f"{now:%Y%m%dT%H%M%S%f}", plans=plans)
+            _keep(con, folder, former, first=first, settings=shape, made=f"{now:{_STAMP}}", plans=plans)
             report.kept = True
 
 
@@ -137,35 +143,34 @@ def _connect(scratch: Path, zone: ZoneInfo) -> duckdb.DuckDBPyConnection:
 
 def _add_offers(
     con: duckdb.DuckDBPyConnection,
-    settings: EtlSettings,
-    scratch: Path,
+    apis: Mapping[str, CompetitorSettings],
     *,
+    since: date,
     report: Report,
     now: datetime,
     environ: Mapping[str, str],
     dry_run: bool,
 ) -> None:
-    """Asks the APIs, and adds all that they ever offered to the table of competitors' prices."""
-    if not settings.apis:
-        return
+    """Adds what the APIs offered from `since` on to the table of competitors' prices, and keeps what they offer now."""
     folder = etl_folder()
-    remote = folder.startswith("s3://")
-    place = scratch / "competitors" if remote else Path(folder) / "competitors"
-    seen = collect(settings.apis, folder=place, now=now, environ=environ, dry_run=dry_run)
-    for path in place.rglob("*.parquet") if remote else ():
-        _write(folder, f"competitors/{path.relative_to(place)}", path.read_bytes())
-    for name, one in seen.counts.items():
-        aside, examples = dict(one.set_aside), dict(one.examples)
-        read = TableRead(location=f"API {name}", read=one.read, used=one.kept, aside=aside, examples=examples)
-        report.tables[f"apis.{name}"] = read
-    report.faults = dict(seen.faults)
     adding = "INSERT INTO competitors BY NAME SELECT * REPLACE (CAST(available AS DOUBLE) AS available) FROM"
-    pattern = f"{folder}/competitors/*/*.parquet"
-    if con.execute("SELECT count(*) FROM glob($1)", [pattern]).fetchall()[0][0]:
-        con.execute(f"{adding} read_parquet({literal(pattern)})")
-    if dry_run:
-        con.register("offers", seen.offers)
+    kept = con.execute(
+        "SELECT file FROM glob($1) WHERE parse_filename(file) >= $2",
+        [f"{folder}/competitors/*/*.parquet", f"{since:%Y%m%d}"],
+    ).fetchall()
+    if kept:
+        con.execute(f"{adding} read_parquet([{', '.join(literal(file) for (file,) in kept)}])")
+    for name, api in apis.items():
+        reading = Reading(name, api, now=now)
+        asyncio.run(reading.read(environ))
+        report.tables[f"apis.{name}"] = reading.counts()
+        report.faults |= {name: reading.fault} if reading.fault else {}
+        con.register("offers", reading.offers)
         con.execute(f"{adding} offers")
+        if reading.offers.num_rows and not dry_run:
+            content = BytesIO()
+            pq.write_table(reading.offers, content)
+            _write(folder, f"competitors/{name}/{now.astimezone(UTC):{_STAMP}}.parquet", content.getvalue())
 
 
 def _load_former(con: duckdb.DuckDBPyConnection, folder: str, former: EtlOutput, *, first: date) -> None:
@@ -208,9 +213,7 @@ def _keep(
     Raises:
         SourceError: They cannot be written; the pointer still names the former ones.
     """
-    there = [row[0] for row in con.execute("DESCRIBE made").fetchall()]
-    filled = [f"count({name}) > 0" if name in there else "false" for name in ROW_COLUMNS]
-    (used,) = con.execute(f"SELECT {', '.join(filled)} FROM made").fetchall()
+    (used,) = con.execute(f"SELECT {', '.join(f'count({name}) > 0' for name in ROW_COLUMNS)} FROM made").fetchall()
     known = [] if former is None else former.columns
     columns = [name for name, full in zip(ROW_COLUMNS, used, strict=True) if full or name in known]
     kept = [] if former is None else [name for name in former.sales if name < f"sales/{first:%Y-%m}"]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from etl.competitors import CompetitorSettings, SourceName
+from etl.http import Settings
 from pricing.errors import ConfigError, nearest
+from pricing.fileio import HIDDEN
 
 Kind = Literal["time", "day", "number", "text"]
-TYPES: dict[Kind, str] = {"time": "TIMESTAMPTZ", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
+TYPES: dict[Kind, str] = {"time": "TIMESTAMP", "day": "DATE", "number": "DOUBLE", "text": "VARCHAR"}
 _TABLES = {  # our columns of each table; those with ! must be there
     "sales": "date! product_id! units_sold! price! category list_price unit_cost stock comp_price comp_price_age "
     "is_promo is_holiday tax_rate parent_id",
@@ -37,15 +39,13 @@ COLUMNS = {
 """Our columns of each table, and how their cells are read."""
 NEEDED = {table: [name[:-1] for name in names.split() if name.endswith("!")] for table, names in _TABLES.items()}
 """Those that must be there."""
+CLOCKS = {"order_lines": "time", "stock": "time", "competitors": "seen_at"}
+"""The column that tells how recent a row is, of tables that a night reads the last days of."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAMED_ONLY = ("store",)  # read only where `columns` names it: it makes a series of each store
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TableSettings(_Section):
+class TableSettings(Settings):
     """One table.
 
     Attributes:
@@ -59,7 +59,7 @@ class TableSettings(_Section):
     """
 
     location: Annotated[str, Field(min_length=1)]
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     query: Path | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     decimal: Literal[".", ","] | None = None
@@ -87,7 +87,7 @@ class TableSettings(_Section):
         return found
 
 
-class Tables(_Section):
+class Tables(Settings):
     """A shop's tables: order lines and what stands beside them, or finished rows alone."""
 
     sales: TableSettings | None = None
@@ -104,12 +104,7 @@ class Tables(_Section):
         return {name: table for name in COLUMNS if (table := getattr(self, name)) is not None}
 
     @model_validator(mode="after")
-    def _one_kind_of_sales(self) -> "Tables":
-        if (self.sales is None) == (self.order_lines is None):
-            raise ValueError("expected either order_lines or sales, which are finished rows")
-        beside = [name for name in ("stock", "products", "competitors") if getattr(self, name) is not None]
-        if self.sales is not None and beside:
-            raise ValueError(f"{beside[0]} goes with order_lines; finished rows hold what it says already")
+    def _known_columns(self) -> "Tables":
         for name, table in self.given().items():
             for ours in table.columns:
                 if ours not in COLUMNS[name]:
@@ -119,7 +114,7 @@ class Tables(_Section):
         return self
 
 
-class EtlSettings(_Section):
+class EtlSettings(Settings):
     """The section `etl`.
 
     Attributes:
@@ -128,12 +123,16 @@ class EtlSettings(_Section):
     """
 
     tables: Tables
-    apis: dict[SourceName, CompetitorSettings] = {}
+    apis: dict[SourceName, CompetitorSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _go_with_order_lines(self) -> "EtlSettings":
-        if self.apis and self.tables.sales is not None:
-            raise ValueError("apis go with order_lines; finished rows hold their comp_price already")
+    def _one_kind_of_sales(self) -> "EtlSettings":
+        given = self.tables.given()
+        if ("sales" in given) == ("order_lines" in given):
+            raise ValueError("expected either order_lines or sales, which are finished rows")
+        beside = [name for name in ("stock", "products", "competitors") if name in given] + list(self.apis)
+        if "sales" in given and beside:
+            raise ValueError(f"{beside[0]} goes with order_lines; finished rows hold what it says already")
         return self
 
 
@@ -148,8 +147,10 @@ def read_settings(section: Mapping[str, Any] | None) -> EtlSettings:
     try:
         return EtlSettings.model_validate(section)
     except ValidationError as error:
+        words = {"extra_forbidden": "is no setting here (docs/data.md lists them)"}
         faults = [
-            f"etl.{'.'.join(map(str, fault['loc']))}: {_told(fault['msg'], fault['type'])}" for fault in error.errors()
+            f"etl.{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'].removeprefix('Value error, '))}"
+            for one in error.errors()
         ]
         raise ConfigError("; ".join(dict.fromkeys(faults))) from None
 
@@ -171,7 +172,12 @@ def expanded(location: str, environ: Mapping[str, str], *, where: str) -> str:
     return _VARIABLE.sub(value, location)
 
 
-def _told(message: str, kind: str) -> str:
-    if kind == "extra_forbidden":
-        return "is no setting here (docs/data.md lists them)"
-    return message.removeprefix("Value error, ")
+def hidden(text: str, location: str, environ: Mapping[str, str]) -> str:
+    """A text without what a location's variables hold; of an address, without what may be its password."""
+    for name in _VARIABLE.findall(location):
+        value = environ.get(name, "")
+        secret = value.partition("://")[2].partition(":")[2].rpartition("@")[0] if "://" in value else value
+        # A mistyped address is taken apart at other places than meant.
+        for word in sorted({secret, *re.findall(r"\w{3,}", secret)} - {""}, key=len, reverse=True):
+            text = text.replace(word, HIDDEN)
+    return text

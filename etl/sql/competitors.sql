@@ -1,7 +1,7 @@
 -- Competitors' offers → rivals: the lowest price that was known of a product on a day, and its age.
 -- Of each competitor's offer the newest one counts, up to `max_age` days; one that is not available is none.
-CREATE TABLE offered AS
-SELECT *, CASE
+CREATE VIEW offered AS
+SELECT rowid AS seq, *, CASE
     WHEN fault IS NOT NULL THEN fault
     WHEN price <= 0 OR price > 1e9 OR isnan(price) THEN 'price must be above 0'
     WHEN CAST(seen_at AS DATE) > getvariable('today') THEN 'seen_at must not lie in the future'

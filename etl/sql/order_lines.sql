@@ -1,19 +1,18 @@
 -- Order lines → lines: usable ones, each in its newest version; the others keep their reason in `judged`.
--- Variables: today (the shop's day, which is not over yet).
-CREATE TABLE judged AS
-WITH worded AS (
+-- Variables: today (the shop's day, which is not over yet). Views: what is kept of a line is read once and stored once.
+CREATE VIEW worded AS
+WITH named AS (
     SELECT
-        rowid AS seq, *, lower(status) IN ('return', 'returned', 'refund', 'refunded') OR quantity < 0 AS is_return,
+        rowid AS seq, *, CAST(time AS DATE) AS date,
+        coalesce(lower(status) IN ('return', 'returned', 'refund', 'refunded') OR quantity < 0, false) AS is_return,
         coalesce(lower(status) IN ('cancelled', 'canceled', 'void', 'voided'), false) AS is_cancelled,
-        round(coalesce(unit_price, amount / nullif(quantity, 0)), 6) AS paid,
-        CAST(time AS DATE) AS date
+        round(coalesce(unit_price, amount / nullif(quantity, 0)), 6) AS paid
     FROM order_lines
 )
 SELECT
-    seq, time AS moment, date, product_id, coalesce(store, '') AS store, line_id, updated, tax_rate, is_cancelled,
-    coalesce(is_return, false) AS is_return,
-    CASE WHEN coalesce(is_return, false) THEN -abs(quantity) ELSE quantity END AS units,
-    CASE WHEN coalesce(is_return, false) THEN abs(paid) ELSE paid END AS price,
+    seq, time AS moment, date, product_id, coalesce(store, '') AS store, line_id, updated, tax_rate, is_cancelled, is_return,
+    CASE WHEN is_return THEN -abs(quantity) ELSE quantity END AS units,
+    CASE WHEN is_return THEN abs(paid) ELSE paid END AS price,
     CASE
         WHEN fault IS NOT NULL THEN fault
         WHEN quantity = 0 OR abs(quantity) > 1e9 OR isnan(quantity) THEN 'quantity must be a number that is not 0'
@@ -24,25 +23,27 @@ SELECT
         WHEN price <= 0 OR price > 1e9 THEN 'the price of a unit must be above 0'
         WHEN date = getvariable('today') THEN 'of a day that is not over'
     END AS reason
-FROM worded;
+FROM named;
+
+CREATE VIEW identified AS
+SELECT *, hash(line_id, is_return) AS id FROM worded
+WHERE line_id IS NOT NULL AND (reason IS NULL OR reason IN ('cancelled', 'of a day that is not over'));
 
 -- Only ids that came more than once are compared.
 CREATE TABLE versions AS
-WITH usable AS (
-    SELECT *, hash(trim(line_id)) AS id FROM judged
-    WHERE line_id IS NOT NULL AND (reason IS NULL OR reason IN ('cancelled', 'of a day that is not over'))
-),
-again AS (SELECT id, is_return FROM usable GROUP BY ALL HAVING count(*) > 1)
+WITH again AS (SELECT id FROM identified GROUP BY id HAVING count(*) > 1)
 SELECT
-    seq, reason,
-    row_number() OVER newest AS place,
-    (units, price, tax_rate, date, product_id, store, is_cancelled)
-    IS NOT DISTINCT FROM first_value((units, price, tax_rate, date, product_id, store, is_cancelled)) OVER newest AS same
-FROM usable SEMI JOIN again USING (id, is_return)
-WINDOW newest AS (PARTITION BY id, is_return ORDER BY updated DESC NULLS LAST, seq DESC);
+    seq,
+    (units, price, tax_rate, date, product_id, store, is_cancelled) IS NOT DISTINCT FROM
+    first_value((units, price, tax_rate, date, product_id, store, is_cancelled)) OVER newest AS same
+FROM identified SEMI JOIN again USING (id)
+WINDOW newest AS (PARTITION BY id ORDER BY updated DESC NULLS LAST, seq DESC)
+QUALIFY row_number() OVER newest > 1;
 
-UPDATE judged SET reason = CASE WHEN versions.same THEN 'repeated' ELSE 'an earlier version' END
-FROM versions WHERE versions.seq = judged.seq AND versions.place > 1;
+CREATE VIEW judged AS
+SELECT w.* REPLACE (CASE v.same WHEN true THEN 'repeated' WHEN false THEN 'an earlier version' ELSE w.reason END AS reason)
+FROM worded AS w LEFT JOIN versions AS v USING (seq);
 
-CREATE TABLE lines AS
-SELECT seq, moment, date, product_id, store, units, price, tax_rate FROM judged WHERE reason IS NULL;
+CREATE VIEW lines AS
+SELECT seq, moment, date, product_id, store, units, price, tax_rate
+FROM worded ANTI JOIN versions USING (seq) WHERE reason IS NULL;

@@ -1,6 +1,6 @@
 -- Promotions, deliveries and events → plans as the settings of `data` read them; stores make series of their own.
-CREATE TABLE promoted AS
-SELECT *, CASE
+CREATE VIEW promoted AS
+SELECT rowid AS seq, *, CASE
     WHEN fault IS NOT NULL THEN fault
     WHEN last < first THEN 'last must not come before first'
     WHEN last - first > 3660 THEN 'a promotion must end within ten years'
@@ -29,15 +29,15 @@ FROM promoted AS p JOIN series AS s
 WHERE p.reason IS NULL
 ORDER BY ALL;
 
-CREATE TABLE delivered AS
-SELECT *, fault AS reason FROM deliveries;
+CREATE VIEW delivered AS
+SELECT rowid AS seq, *, fault AS reason FROM deliveries;
 
 CREATE TABLE delivery_plan AS
 SELECT DISTINCT product_id || coalesce('@' || nullif(store, ''), '') AS product_id, date
 FROM delivered WHERE reason IS NULL ORDER BY ALL;
 
-CREATE TABLE evented AS
-SELECT *, CASE
+CREATE VIEW evented AS
+SELECT rowid AS seq, *, CASE
     WHEN fault IS NOT NULL THEN fault
     WHEN last_date < date THEN 'last_date must not come before date'
 END AS reason

@@ -1,18 +1,22 @@
 -- The product master → master: what holds of a product from a day on; of several rows of one day the last one read.
-CREATE TABLE mastered AS
-SELECT *, CASE
-    WHEN fault IS NOT NULL THEN fault
-    WHEN list_price <= 0 OR list_price > 1e9 THEN 'list_price must be above 0'
-    WHEN unit_cost <= 0 OR unit_cost > 1e9 THEN 'unit_cost must be above 0'
-    WHEN price <= 0 OR price > 1e9 THEN 'price must be above 0'
-    WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1'
-END AS reason
-FROM products;
-
-UPDATE mastered SET reason = 'another row of its product and day'
-WHERE reason IS NULL AND rowid NOT IN (
-    SELECT max(rowid) FROM mastered WHERE reason IS NULL GROUP BY product_id, coalesce(valid_from, DATE '1970-01-01')
-);
+CREATE VIEW mastered AS
+WITH read AS (
+    SELECT rowid AS seq, *, CASE
+        WHEN fault IS NOT NULL THEN fault
+        WHEN list_price <= 0 OR list_price > 1e9 THEN 'list_price must be above 0'
+        WHEN unit_cost <= 0 OR unit_cost > 1e9 THEN 'unit_cost must be above 0'
+        WHEN price <= 0 OR price > 1e9 THEN 'price must be above 0'
+        WHEN tax_rate < 0 OR tax_rate >= 1 THEN 'tax_rate must be at least 0 and below 1'
+    END AS reason
+    FROM products
+)
+SELECT * REPLACE (CASE
+    WHEN reason IS NULL AND seq < max(seq) FILTER (reason IS NULL) OVER (
+        PARTITION BY product_id, coalesce(valid_from, DATE '1970-01-01')
+    )
+        THEN 'another row of its product and day' ELSE reason
+END AS reason)
+FROM read;
 
 CREATE TABLE master AS
 SELECT product_id, coalesce(valid_from, DATE '1970-01-01') AS valid_from, category, list_price, unit_cost, price,

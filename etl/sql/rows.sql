@@ -29,7 +29,7 @@ filled AS (
 )
 SELECT * FROM filled SEMI JOIN open_days USING (date, store) ANTI JOIN days USING (date, product_id, store);
 
-CREATE TABLE joined AS
+CREATE VIEW joined AS
 WITH sold AS (
     SELECT date, product_id, store, units_sold, price, tax_rate FROM days WHERE date >= getvariable('first')
     UNION ALL BY NAME SELECT date, product_id, store, 0.0 AS units_sold FROM quiet
@@ -67,7 +67,7 @@ SELECT
     CASE
         WHEN c.date < (SELECT min(first) FROM promoted WHERE reason IS NULL) THEN NULL
         WHEN EXISTS (FROM promoted) THEN (w.product_id IS NOT NULL)::DOUBLE
-    END AS is_promo,
+    END AS is_promo, NULL AS is_holiday,
     c.rate AS tax_rate, CASE WHEN c.store = '' THEN c.parent_id ELSE c.product_id END AS parent_id,
     c.in_master, c.product_id AS product
 FROM carried AS c

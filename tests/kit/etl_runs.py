@@ -25,8 +25,9 @@ def etl_run(
     environ: Mapping[str, str] | None = None,
     full: bool = False,
     dry_run: bool = False,
+    **more: Any,
 ) -> Report:
     """Reads the tables, and returns what there is to tell."""
-    config, report = etl_config(tables, zone=zone), Report()
+    config, report = etl_config(tables, zone=zone, **more), Report()
     run(config, read_settings(config.etl), report=report, now=now, environ=environ or {}, full=full, dry_run=dry_run)
     return report

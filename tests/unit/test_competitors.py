@@ -6,14 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etl.competitors import SCHEMA, CompetitorSettings, Reading, at, read_match
+from etl.competitors import SCHEMA, CompetitorSettings, Reading, read_match
 from etl.http import ApiError, retry_after
 
 NOW = dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
@@ -34,7 +33,7 @@ def read(*records: Any, match: dict[str, str] | None = None, api: CompetitorSett
 
 
 def rows(reading: Reading) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pa.concat_tables(reading.pages).to_pylist()
+    found: list[dict[str, Any]] = reading.offers.to_pylist()
     return found
 
 
@@ -44,13 +43,7 @@ def test_a_good_offer_becomes_a_row() -> None:
     seen = dt.datetime(2026, 3, 10, 6, tzinfo=dt.UTC)
     names = {"source": "rival", "offer_id": "P1", "product_id": "P1"}
     assert rows(reading) == [{**names, "price": 9.5, "available": True, "seen_at": seen}]
-    assert reading.pages[-1].schema == SCHEMA
-
-
-def test_unknown_counts_as_available() -> None:
-    reading = read(*({**GOOD, "in_stock": value} for value in (True, False, None)))
-
-    assert [row["available"] for row in rows(reading)] == [True, False, True]
+    assert reading.offers.schema == SCHEMA
 
 
 def test_an_offer_that_need_not_say_when_it_was_seen_was_when_collected() -> None:
@@ -80,8 +73,8 @@ def test_a_bad_offer_is_set_aside_by_its_field_and_loses_no_other(theirs: str, v
 
     counts = reading.counts()
     assert [row["product_id"] for row in rows(reading)] == ["P1", "P2"]
-    assert (counts.read, counts.kept, list(counts.set_aside.values())) == (3, 2, [1])
-    assert set(counts.examples) == set(counts.set_aside) <= ours
+    assert (counts.read, counts.used, list(counts.aside.values())) == (3, 2, [1])
+    assert set(counts.examples) == set(counts.aside) <= ours
     assert all(len(text) <= 80 and text.isascii() and SECRET not in text for text in counts.examples.values())
 
 
@@ -97,14 +90,8 @@ def test_no_record_ends_the_reading_and_all_are_counted(records: list[Any]) -> N
     reading = read(*records, GOOD)
 
     counts = reading.counts()
-    assert counts.read == len(records) + 1 == counts.kept + sum(counts.set_aside.values())
+    assert counts.read == len(records) + 1 == counts.used + sum(counts.aside.values())
     assert all(0 < row["price"] <= 1e9 and row["product_id"] for row in rows(reading))
-
-
-def test_only_the_first_example_of_a_reason_is_kept() -> None:
-    counts = read(*({**GOOD, "sku": f"\ud800{number}"} for number in range(3))).counts()
-
-    assert (counts.set_aside, counts.examples) == ({"product_id": 3}, {"product_id": "'\\ud8000'"})
 
 
 def test_offers_are_matched_by_a_file_of_ids(tmp_path: Path) -> None:
@@ -115,7 +102,7 @@ def test_offers_are_matched_by_a_file_of_ids(tmp_path: Path) -> None:
     reading = read(*({**GOOD, "sku": sku} for sku in ("r-1", "r-2", "r-3")), api=api, match=read_match(path))
 
     assert [(row["offer_id"], row["product_id"]) for row in rows(reading)] == [("r-1", "P1"), ("r-2", "P1")]
-    assert reading.counts().set_aside == {"match": 1}
+    assert reading.counts().aside == {"match": 1}
 
 
 @pytest.mark.parametrize(
@@ -128,12 +115,6 @@ def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: b
 
     with pytest.raises(ApiError, match=r"match\.csv"):
         read_match(path)
-
-
-def test_a_path_leads_into_objects_only() -> None:
-    assert at({"a": {"b": 1}}, "a.b") == 1
-    assert at([1], None) == [1]
-    assert [at(document, "a.b") for document in ({}, {"a": 1}, [], None, {"a": [1]})] == [None] * 5
 
 
 @pytest.mark.parametrize(

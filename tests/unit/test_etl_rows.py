@@ -143,6 +143,17 @@ def test_every_line_is_used_or_set_aside_with_its_reason(tmp_path: Path) -> None
     assert units(made())["2026-03-02", "tea"] == 102
 
 
+def test_texts_that_say_nothing_are_set_aside(tmp_path: Path) -> None:
+    good = [{"time": "2026-03-02 10:00", "product_id": "tea", "quantity": "1", "unit_price": "5"}] * 60
+    bad = [{"product_id": " "}, {"time": ""}, {"quantity": "two"}]
+    pd.DataFrame([*good, *({**good[0], **one} for one in bad)]).to_parquet(tmp_path / "lines.parquet")
+
+    read = etl_run({"order_lines": {"location": str(tmp_path / "lines.parquet")}}).tables["order_lines"]
+
+    assert (read.used, sorted(read.aside.values())) == (60, [1, 1, 1])
+    assert [reason.partition(" ")[0] for reason in sorted(read.aside)] == ["product_id", "quantity", "time"]
+
+
 def test_the_newest_version_of_a_line_counts(tmp_path: Path) -> None:
     tables = lines_of(
         tmp_path,
