@@ -23,7 +23,7 @@ from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.errors import ConfigError
-from simulation.protocol import SimulatedMarket
+from simulation.market import Market as SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Requests
 
 Learn = Callable[[Panel], Demand | None]

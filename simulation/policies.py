@@ -5,9 +5,9 @@ import pandas as pd
 from scipy import special
 
 from pricing.arrays import Floats, Ints
-from simulation.protocol import SimulatedMarket
+from simulation.market import Market
 from simulation.rollforward import Requests
-from simulation.supply import Shelf
+from simulation.world import Shelf
 
 RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
@@ -106,7 +106,7 @@ class Oracle:
         heed_stock: False to assume unlimited stock, which shows the value of knowing demand alone.
     """
 
-    def __init__(self, market: SimulatedMarket, *, heed_stock: bool = True) -> None:
+    def __init__(self, market: Market, *, heed_stock: bool = True) -> None:
         self._market, self._heed_stock = market, heed_stock
         self._row = {product: row for row, product in enumerate(market.product_ids)}
         self._shelf = market.shelf
