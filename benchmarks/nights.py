@@ -18,6 +18,7 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+from simulation.foreign_config import HELD_OUT_SEEDS
 
 from benchmarks.forecast_data import m5, orange_juice
 from benchmarks.table import markdown, measured
@@ -31,8 +32,6 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.grades import GRADES, PRIOR_ONLY
 from pricing.runtime.cli import job_options, run_main
-from simulation.foreign import simulate_foreign
-from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
 
 GROCERY = Path(__file__).parent.parent / "config" / "grocery.yaml"
 NIGHTS = 60
@@ -47,11 +46,6 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def foreign(scenario: str) -> pd.DataFrame:
-    """The history of one market of the second family."""
-    return simulate_foreign(ForeignConfig(scenario=scenario, seed=HELD_OUT_SEEDS[0])).frame()
-
-
 def changed(data: dict[str, object], demand: dict[str, object]) -> Config:
     """The default configuration with some keys of two sections replaced."""
     values = load_config().model_dump(mode="json")
@@ -62,8 +56,9 @@ def changed(data: dict[str, object], demand: dict[str, object]) -> Config:
 
 def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.DataFrame], Config]]:
     """Name, sales and configuration of everything that is to be priced."""
-    yield "simulated: prices never moved", lambda: foreign("no_prices"), load_config()
-    yield "simulated: one or two changes a product", lambda: foreign("few_prices"), load_config()
+    for title, kind in (("prices never moved", "no_prices"), ("one or two changes a product", "few_prices")):
+        market = MarketConfig(kind, seed=HELD_OUT_SEEDS["foreign"][0])
+        yield f"simulated: {title}", lambda market=market: simulate(market).frame(), load_config()
     yield "Complete Journey, weekly", completejourney_sales, load_config(GROCERY)
     for name, (title, data, demand) in PUBLIC.items():
         if path := getattr(options, name):
