@@ -2,6 +2,7 @@
 
 python -m benchmarks.demand --skip 10 --seeds 8 --jobs 2      every setting on held-out seeds
 python -m benchmarks.demand --settings clearance --seeds 2 --development true      one setting, development seeds
+python -m benchmarks.demand --nights m5=PATH oj=PATH       sixty nights on sales whose truth nobody knows (nights.md)
 
 Every market is a file of `--output`, which a second run takes up. Prints the tables of demand.md, which says what each
 row is.
@@ -22,12 +23,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks import nights
 from benchmarks.confidence import Judged, figures, table
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
 from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, run_policies, scores, standard_policies
 from pipelines.market_platform import Platform, without
+from pipelines.quiet import import_tensorflow
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
@@ -301,6 +304,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _benchmark(argv: Sequence[str] | None) -> int:
     given = _options(argv)
+    if given.nights is not None:
+        import_tensorflow()
+        print(f"{measured()}\n{nights.report(dict(item.split('=', 1) for item in given.nights))}")
+        return 0
     options = {one: value for one in ("products", "days") if (value := getattr(given, one)) is not None}
     options["future"] = given.ahead
     pools = DEVELOPMENT_SEEDS if given.development else HELD_OUT_SEEDS
@@ -325,6 +332,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("demand", "Measures the demand model on markets with known truth.", sales=False)
     options.prog = "python -m benchmarks.demand"
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
+    options.add_argument(
+        "--nights", nargs="*", default=None, metavar="SET=PATH", help="price these public sales instead: m5, oj"
+    )
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
     options.add_argument("--ahead", type=int, default=60, help="days that the policies price")

@@ -119,9 +119,7 @@ def test_no_seed_belongs_to_two_pools() -> None:
 
 
 def test_options_out_of_range_are_all_named() -> None:
-    with pytest.raises(
-        ConfigError, match=r"kind must be .*products.*mean_elasticity.*only the default"
-    ):
+    with pytest.raises(ConfigError, match=r"kind must be .*products.*mean_elasticity.*only the default"):
         MarketConfig("sale", products=0, mean_elasticity=2.5)
 
 
