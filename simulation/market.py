@@ -102,18 +102,16 @@ class Market(World):
         truth, supply = self.truth, self.supply
         active, list_price = truth.launch <= day, truth.list_price[day]
         price = np.where(active, price, list_price)
-        memory, household_stock = np.where(active, shelf.memory, price), shelf.household_stock
-        shoppers = Shoppers(household_stock, memory)
+        shoppers = Shoppers(shelf.household_stock, np.where(active, shelf.memory, price))
         expected = truth.expected_demand(
             np.arange(len(price)), day, price, comp_price=shelf.comp_price, shoppers=shoppers, others=price
         )
         demand = truth.demand_units(day, expected)
         units = np.minimum(demand, shelf.stock)
         served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
-        stockpiled = truth.stockpiled(price, list_price=list_price, household_stock=household_stock)
-        stockpiled = np.where(stockpiled > 0, stockpiled * served, stockpiled)
-        shelf.household_stock = np.where(active, household_stock + stockpiled, 0.0)
-        shelf.memory = np.where(active, truth.next_reference_price(memory, price), np.nan)
+        shoppers = truth.next_shoppers(shoppers, price, list_price=list_price, served=served)
+        shelf.household_stock = np.where(active, shoppers.household_stock, 0.0)
+        shelf.memory = np.where(active, shoppers.memory, np.nan)
         shelf.price = np.where(active, price, shelf.price)
         learns = active & (units < shelf.stock) & supply.buying[day]
         shelf.usual = np.where(learns, shelf.usual + supply.weight * (units - shelf.usual), shelf.usual)

@@ -154,7 +154,7 @@ def best_first_price(
     units: Floats,
     stock: Ints,
     size: float,
-    substitution_profit: Floats | None = None,
+    substitution_profit: Floats | float = 0.0,
 ) -> Floats:
     """(request,) first day's price of the best plan over a grid of shadow prices of stock.
 
@@ -164,9 +164,9 @@ def best_first_price(
         units: (request, day, candidate) expected units on each day until the delivery.
         stock: (request,) units on hand.
         size: Size of a day's negative binomial; inf for Poisson.
-        substitution_profit: (request, day, candidate) other products' profit at a candidate; None for 0.
+        substitution_profit: (request, day, candidate) other products' profit at a candidate.
     """
-    substitution_profit = np.broadcast_to(0.0 if substitution_profit is None else substitution_profit, units.shape)
+    substitution_profit = np.broadcast_to(substitution_profit, units.shape)
     first, total, value, beside = _plan_at(
         ladder, margin=margin, units=units, shadow=np.zeros(len(ladder)), substitution_profit=substitution_profit
     )

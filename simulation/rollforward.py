@@ -193,9 +193,7 @@ def _requests(market: Market, shelf: Shelf, *, day: int, max_move: float | None)
         list_price=truth.list_price[day, on_sale],
         unit_cost=market.unit_cost[day, on_sale],
         is_holiday=bool(market.is_holiday[day]),
-        next_delivery=delivery
-        if market.config.features.announces_deliveries
-        else np.full(len(on_sale), np.datetime64("NaT", "D")),
+        next_delivery=delivery,
         max_move=max_move,
     )
 

@@ -1,6 +1,6 @@
 """True demand of a market: its parameters, drawn once, and the demand equations of the families."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,10 +66,13 @@ class _Truth:
         moved: Floats = (wanted - household_stock) / TRIP
         return np.maximum(moved, -1.0)
 
-    def next_reference_price(self, memory: Floats, price: Floats) -> Floats:
-        """Update the reference price after a day at `price`."""
-        kept: Floats = MEMORY * memory + (1 - MEMORY) * price
-        return kept
+    def next_shoppers(
+        self, shoppers: Shoppers, price: Floats, *, list_price: Floats, served: Floats | float
+    ) -> Shoppers:
+        """Update the shoppers' state after a day at `price` on which a share `served` got what they wanted."""
+        stockpiled = self.stockpiled(price, list_price=list_price, household_stock=shoppers.household_stock)
+        stockpiled = np.where(stockpiled > 0, stockpiled * served, stockpiled)
+        return Shoppers(shoppers.household_stock + stockpiled, MEMORY * shoppers.memory + (1 - MEMORY) * price)
 
     def _advertised(self, product: Ints, day: int | Ints, price: Floats) -> Floats:
         """Effect of the advertising plan on log demand: none at list price, full from 10 % below."""
@@ -160,43 +163,32 @@ class ForeignTruth(_Truth):
         products' price; household stock and reference price adjust, and nothing is advertised. Days past the end of the
         future are like the last one.
         """
-        everyone = np.arange(len(self.anchor))
-        list_price = self.list_price[day]
-        units = self.path(
-            everyone,
-            list_price[:, None] * np.array([1 + NUDGE, 1 - NUDGE]),
-            days=np.minimum(day + np.arange(HELD_DAYS), len(self.dates) - 1),
-            comp_price=list_price,
-            shoppers=Shoppers(household_stock=np.zeros(len(everyone)), memory=list_price),
-            others=list_price,
-            advertised=False,
-        ).sum(axis=1)
+        everyone, list_price = np.arange(len(self.anchor)), self.list_price[day]
+        units = (
+            replace(self, is_promo=np.zeros_like(self.is_promo))
+            .path(
+                everyone,
+                list_price[:, None] * np.array([1 + NUDGE, 1 - NUDGE]),
+                days=np.minimum(day + np.arange(HELD_DAYS), len(self.dates) - 1),
+                comp_price=list_price,
+                shoppers=Shoppers(household_stock=np.zeros(len(everyone)), memory=list_price),
+                others=list_price,
+            )
+            .sum(axis=1)
+        )
         elasticity: Floats = np.log(units[:, 0] / units[:, 1]) / np.log((1 + NUDGE) / (1 - NUDGE))
         return elasticity
 
     def path(
-        self,
-        product: Ints,
-        prices: Floats,
-        *,
-        days: Ints,
-        comp_price: Floats,
-        shoppers: Shoppers,
-        others: Floats,
-        advertised: bool = True,
+        self, product: Ints, prices: Floats, *, days: Ints, comp_price: Floats, shoppers: Shoppers, others: Floats
     ) -> Floats:
         """Expected units on each day, the shoppers' state going the way of each price; see `DefaultTruth.path`."""
         state = Shoppers(shoppers.household_stock[:, None], shoppers.memory[:, None])
         units = np.empty((len(product), len(days), prices.shape[1]))
         for place, day in enumerate(days.tolist()):
-            units[:, place] = self.expected_demand(
-                product[:, None], day, prices, shoppers=state, others=others, advertised=advertised
-            )
+            units[:, place] = self.expected_demand(product[:, None], day, prices, shoppers=state, others=others)
             list_price = self.list_price[day, product][:, None]
-            household_stock = state.household_stock + self.stockpiled(
-                prices, list_price=list_price, household_stock=state.household_stock
-            )
-            state = Shoppers(household_stock, self.next_reference_price(state.memory, prices))
+            state = self.next_shoppers(state, prices, list_price=list_price, served=1.0)
         return units
 
     def expected_demand(
@@ -208,22 +200,20 @@ class ForeignTruth(_Truth):
         shoppers: Shoppers,
         others: Floats,
         comp_price: Floats | None = None,
-        advertised: bool = True,
     ) -> Floats:
         """Expected demand of one day in units, not limited by stock, at the true competitor's price.
 
-        Products, prices and the shoppers' state broadcast against each other; `others`, (all products,), are the
-        prices of all products. Without `advertised` the advertising plan does not apply.
+        Products, prices and the shoppers' state broadcast; `others`, (all products,), are the prices of all products.
         """
         price = np.asarray(price, dtype=np.float64)
         list_price = self.list_price[day, product]
         gap = np.log(shoppers.memory / price)
         felt = self.slope[product] * (self.features.gain * np.maximum(gap, 0) + self.features.loss * np.minimum(gap, 0))
-        log_units = self._drawn(product, day, price, advertised=advertised) + felt
+        log_units = self._drawn(product, day, price) + felt
         if self.features.nest is None:
             units = np.exp(self.level[day, product] + log_units)
         else:
-            rest = self._beside(product, self._attraction(day, others, advertised=advertised))
+            rest = self._beside(product, self._attraction(day, others))
             own = self._weight(product, day, log_units)
             units = own * self._visits(product, own + np.maximum(rest, 0.0))
         units = units * (1 + self.stockpiled(price, list_price=list_price, household_stock=shoppers.household_stock))
@@ -241,28 +231,28 @@ class ForeignTruth(_Truth):
 
         Products broadcast against prices; `others` and `unit_cost` are those of all products.
         """
-        weight = self._attraction(day, others, advertised=True)
-        own = self._weight(product, day, self._drawn(product, day, price, advertised=True))
+        weight = self._attraction(day, others)
+        own = self._weight(product, day, self._drawn(product, day, price))
         visits = self._visits(product, own + np.maximum(self._beside(product, weight), 0.0))
         return self._beside(product, weight * (others - unit_cost)) * visits
 
-    def _drawn(self, product: Ints, day: int, price: Floats, *, advertised: bool) -> Floats:
+    def _drawn(self, product: Ints, day: int, price: Floats) -> Floats:
         """Effect of price, competitor and advertisement on log demand, relative to the anchor."""
         bend = self.features.bend
         anchor = self.anchor[product]
         answer: Floats = self.slope[product] / bend * (1 - (price / anchor) ** bend)
         answer = answer + self.cross[product] * (self.comp_price[day, product] / anchor - 1)
-        return answer + self._advertised(product, day, price) if advertised else answer
+        return answer + self._advertised(product, day, price)
 
     def _weight(self, product: Ints, day: int, log_units: Floats) -> Floats:
         """A product's attraction in its nest: its share of the category's units at the anchors times exp(log_units)."""
         usual = np.log(self.potential * INSIDE)[product]
         return np.where(day >= self.launch[product], np.exp(self.level[day, product] - usual + log_units), 0.0)
 
-    def _attraction(self, day: int, prices: Floats, *, advertised: bool) -> Floats:
+    def _attraction(self, day: int, prices: Floats) -> Floats:
         """(all products,) attraction of every product at these prices."""
         everyone = np.arange(len(self.anchor))
-        return self._weight(everyone, day, self._drawn(everyone, day, prices, advertised=advertised))
+        return self._weight(everyone, day, self._drawn(everyone, day, prices))
 
     def _beside(self, product: Ints, values: Floats) -> Floats:
         """Sum of (all products,) `values` over the other products of each one's category."""
