@@ -1,4 +1,4 @@
-"""Whether a decision's confidence is deserved: held against the truth of simulated markets.
+"""Hold the confidence of decisions against the truth of simulated markets.
 
 A price was right when it earns, in expectation until the next delivery and under the market's own demand, at least as
 much as the price that its confidence compares it with: the one that stood, the move that was not made, or the regular
@@ -15,10 +15,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from pricing.arrays import Bools, Floats
 from pricing.decision.detailed import DetailedDecision
+from simulation.market import Market
 from simulation.policies import expected_share
-from simulation.protocol import SimulatedMarket
 from simulation.rollforward import Requests
-from simulation.supply import Shelf
+from simulation.world import Shelf
 
 BINS = 100  # of the histogram that is kept of each market
 DECILES = 10
@@ -36,17 +36,11 @@ class Judged:
         claims: Name ("moves", "kept") → parts of (decision,) confidence and whether it was right.
     """
 
-    market: SimulatedMarket
+    market: Market
     claims: dict[str, list[tuple[Floats, Bools]]] = field(default_factory=lambda: {"moves": [], "kept": []})
 
     def add(self, requests: Requests, decisions: list[DetailedDecision], *, shelf: Shelf) -> None:
-        """Judges one morning.
-
-        Args:
-            requests: What was asked.
-            decisions: What was answered.
-            shelf: The morning's shelf.
-        """
+        """Judges one morning's answers to its requests."""
         asked = np.array([(one.decision.recommended_price, one.against) for one in decisions])  # (request, 2)
         confidence = np.array([one.decision.confidence for one in decisions])
         by_model = np.array(
@@ -71,7 +65,7 @@ class Judged:
         return found
 
 
-def true_worth(market: SimulatedMarket, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
+def true_worth(market: Market, requests: Requests, prices: Floats, *, shelf: Shelf) -> Floats:
     """(request, price) expected profit until the next delivery at `prices`, under the market's truth.
 
     The competitor's price is taken for constant; the chance of running out counts. Where shoppers remember, the price
@@ -110,17 +104,6 @@ def calibration_error(decisions: NDArray[np.int64], right: NDArray[np.int64]) ->
     return float(np.abs(claimed - true).sum() / total)
 
 
-def brier_skill(decisions: NDArray[np.int64], right: NDArray[np.int64]) -> float:
-    """1 − Brier score over that of the base rate; above 0 says that confidence tells decisions apart."""
-    total = decisions.sum()
-    if not total:
-        return float("nan")
-    centre = (np.arange(BINS) + 0.5) / BINS
-    base = right.sum() / total
-    score = (right * (1 - centre) ** 2 + (decisions - right) * centre**2).sum() / total
-    return float(1 - score / max(base * (1 - base), 1e-12))
-
-
 def fitted(decisions: NDArray[Any], right: NDArray[Any], *, knots: int = 6) -> list[tuple[float, float]]:
     """Pairs for `decision.calibration`: isotonic regression, read at quantiles of the confidence."""
     seen = decisions > 0
@@ -139,7 +122,6 @@ def figures(markets: list[dict[str, Any]]) -> dict[str, Any]:
         "decisions": int(decisions.sum()),
         "right": float(right.sum() / max(decisions.sum(), 1)),
         "calibration_error": calibration_error(decisions, right),
-        "brier_skill": brier_skill(decisions, right),
     }
 
 

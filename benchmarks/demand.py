@@ -1,7 +1,8 @@
 """Measure what the demand model earns on markets whose truth is known, beside plain rules, a reference and the truth.
 
-python -m benchmarks.demand --family foreign --jobs 2      a family's settings on held-out seeds
+python -m benchmarks.demand --skip 10 --seeds 8 --jobs 2      every setting on held-out seeds
 python -m benchmarks.demand --settings clearance --seeds 2 --development true      one setting, development seeds
+python -m benchmarks.demand --nights m5=PATH oj=PATH       sixty nights on sales whose truth nobody knows (nights.md)
 
 Every market is a file of `--output`, which a second run takes up. Prints the tables of demand.md, which says what each
 row is.
@@ -13,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +23,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks import nights
 from benchmarks.confidence import Judged, figures, table
-from benchmarks.demand_settings import SETTINGS
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
 from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, run_policies, scores, standard_policies
 from pipelines.market_platform import Platform, without
+from pipelines.quiet import import_tensorflow
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
@@ -39,10 +41,10 @@ from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job_options, run_main
-from simulation.market import BAND
-from simulation.protocol import SimulatedMarket
-from simulation.rollforward import MAX_MOVE, Requests, Run
-from simulation.supply import Shelf
+from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS, Kind
+from simulation.market import Market, MarketConfig, simulate
+from simulation.rollforward import CENT, MAX_MOVE, Policy, Requests, Run
+from simulation.world import BAND, Shelf
 
 PLAIN, KNOWN, REFERENCE = "plain rule, our elasticities", "plain rule, as far as known", "reference"
 TRUE = "true elasticities"
@@ -55,17 +57,22 @@ Measured = dict[str, Any]  # what `measure` found on one market
 Alter = Callable[[DemandTable], DemandTable]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How every market of a run is measured: days priced, a file laid over the configuration, and its size."""
+# Options of each kind of market, by the name that tables have for it.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "inelastic": {"mean_elasticity": -1.6},
+    "elastic": {"mean_elasticity": -3.5},
+    **{name: {"kind": name} for name in KINDS if name != "default"},
+}
 
-    ahead: int = 60
-    config: str | None = None
-    size: tuple[tuple[str, int], ...] = ()
+
+def features(name: str) -> Kind:
+    """The kind of a setting's markets."""
+    return KINDS[SETTINGS[name].get("kind", "default")]
 
 
 def carried(
-    market: SimulatedMarket,
+    market: Market,
     model: DemandModel,
     config: Config,
     *,
@@ -84,20 +91,19 @@ def carried(
     return PolicyEntry(platform, platform.refresh)
 
 
-def measure(name: str, seed: int, plan: Plan) -> Measured:
+def measure(name: str, seed: int, *, options: dict[str, int], config_file: str | None) -> Measured:
     """One market: elasticities and profit of the platform, plain rules, the reference and the truth."""
     from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
 
-    config, setting = load_config(plan.config), SETTINGS[name]
-    market = setting.market(seed, size=dict(plan.size) | {"future": plan.ahead})
-    history, withhold = market.frame(), setting.withhold
+    config, withhold = load_config(config_file), features(name).withheld
+    market = simulate(MarketConfig(seed=seed, **SETTINGS[name] | options))
+    history = market.frame()
     panel = build_panel(without(history, withhold), config.data)
     truth = market.truth.elasticity[np.searchsorted(market.product_ids, panel.product_ids)]
     model = fit(panel, config.demand, calendar=holiday_calendar(panel, config.data)).model
     own, low, high = model.table().elasticities(np.arange(len(truth)))
     reference = reference_elasticities(history)
     theirs = reference["elasticity"].reindex(panel.product_ids).fillna(reference["elasticity"].mean()).to_numpy()
-    told = Told(withhold, config.data.margin["default"])
     known = np.minimum(1.0, 2.0 * np.maximum(1.0 - (model.elasticity_sd / PRIOR_SD) ** 2, 0.0))
     far = dict(zip(panel.product_ids.tolist(), (config.decision.step * known).tolist(), strict=True))
 
@@ -106,13 +112,13 @@ def measure(name: str, seed: int, plan: Plan) -> Measured:
     ours = _as_frame(own, panel, history)
     for row, elasticities, damping in ((REFERENCE, reference, 0.5), (PLAIN, ours, PLAIN_DAMPING), (KNOWN, ours, far)):
         rule = MarkUp(history, elasticities, damping=damping)
-        entries[row] = PolicyEntry(told(rule), rule.refresh)
+        entries[row] = PolicyEntry(shown(rule, withhold, config), rule.refresh)
     platform = carried(market, model, config, history=history, withhold=withhold)
     watched = Watched(platform, Judged(market))
     entries[PLATFORM] = PolicyEntry(watched, platform.refresh)
     for row, (changed, alter) in variants(config).items():
         entries[row] = carried(market, model, changed, history=history, withhold=withhold, alter=alter)
-    runs = run_policies(market, entries, ahead=plan.ahead, max_move=MAX_MOVE)
+    runs = run_policies(market, entries, ahead=market.config.future, max_move=MAX_MOVE)
     grade, inside = np.asarray(model.grade), (truth >= low) & (truth <= high)
     return {
         "setting": name,
@@ -148,26 +154,16 @@ def variants(config: Config) -> dict[str, tuple[Config, Alter]]:
     }
 
 
-@dataclass(frozen=True)
-class Told:
+def shown(rule: MarkUp, withhold: tuple[str, ...], config: Config) -> Policy:
     """Shows a rule what the platform is shown: no cost where that is withheld, but the margin that is assumed of it."""
-
-    withhold: tuple[str, ...]
-    margin: float
-
-    def __call__(self, rule: MarkUp) -> Callable[[Requests], Floats]:
-        """The rule as it answers these requests."""
-        if "unit_cost" not in self.withhold:
-            return rule
-        return lambda asked: rule(replace(asked, unit_cost=asked.list_price * (1 - self.margin)))
+    if "unit_cost" not in withhold:
+        return rule
+    share = 1 - config.data.margin["default"]
+    return lambda asked: rule(replace(asked, unit_cost=asked.list_price * share))
 
 
 class Watched:
-    """The platform's policy, whose every decision is judged and held against its limits on the way.
-
-    Attributes:
-        judged: The decisions with what they claimed and whether it was so.
-    """
+    """The platform's policy, whose every decision is judged and held against its limits on the way."""
 
     def __init__(self, entry: PolicyEntry, judged: Judged) -> None:
         self._policy, self.judged = entry.policy, judged
@@ -203,8 +199,7 @@ def _as_frame(elasticity: Floats, panel: Panel, history: pd.DataFrame) -> pd.Dat
 
 def below_cost(run: Run) -> int:
     """Product-days whose price lay below cost by more than its rounding to cents."""
-    days = slice(run.ledger.first_day, run.ledger.first_day + len(run.ledger.price))
-    return int((run.on_sale & (run.ledger.price < run.market.world.unit_cost[days] - 0.005001)).sum())
+    return int((run.on_sale & (run.ledger.price < run.market.unit_cost[run.ledger.days] - CENT)).sum())
 
 
 def _errors(values: Floats, truth: Floats) -> dict[str, float]:
@@ -241,7 +236,7 @@ def report(markets: Sequence[Measured], *, development: bool) -> str:
     settings = {name: some for name, some in settings.items() if some}
     families: dict[str, list[Measured]] = {}
     for name, some in settings.items():
-        families.setdefault(f"**{SETTINGS[name].family}**", []).extend(some)
+        families.setdefault(f"**{features(name).family}**", []).extend(some)
     groups = settings | families
     worst = min(markets, key=lambda one: one["scores"][PLATFORM]["gain"])
     parts = [
@@ -308,33 +303,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _benchmark(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    names = options.settings or [one for one in SETTINGS if options.family in (SETTINGS[one].family, "all")]
-    size = {one: value for one in ("products", "days") if (value := getattr(options, one)) is not None}
-    plan = Plan(ahead=options.ahead, config=options.config, size=tuple(size.items()))
-    seeds = {name: SETTINGS[name].seeds(development=options.development)[options.skip :] for name in names}
-    tasks = [(name, seeds[name][place]) for place in range(options.seeds) for name in names]
-    files = {task: options.output / f"{task[0]}-{task[1]}.json" for task in tasks}
-    options.output.mkdir(parents=True, exist_ok=True)
+    given = _options(argv)
+    if given.nights is not None:
+        import_tensorflow()
+        print(f"{measured()}\n{nights.report(dict(item.split('=', 1) for item in given.nights))}")
+        return 0
+    options = {one: value for one in ("products", "days") if (value := getattr(given, one)) is not None}
+    options["future"] = given.ahead
+    pools = DEVELOPMENT_SEEDS if given.development else HELD_OUT_SEEDS
+    places = range(given.skip, given.skip + given.seeds)
+    tasks = [(name, pools[features(name).family][place]) for place in places for name in given.settings]
+    files = {task: given.output / f"{task[0]}-{task[1]}.json" for task in tasks}
+    given.output.mkdir(parents=True, exist_ok=True)
     missing = [task for task in tasks if not files[task].exists()]
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, "1")  # the processes share the cores, so that each must keep to one
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(measure, *task, plan): task for task in missing}
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(measure, *task, options=options, config_file=given.config): task for task in missing}
         for one in as_completed(running):
             files[running[one]].write_text(json.dumps(one.result()), encoding="utf-8")
             print(*running[one], "done", file=sys.stderr, flush=True)
     print(measured())
-    print(report([json.loads(path.read_bytes()) for path in files.values()], development=options.development))
+    print(report([json.loads(path.read_bytes()) for path in files.values()], development=given.development))
     return 0
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = job_options("demand", "Measures the demand model on markets with known truth.", sales=False)
     options.prog = "python -m benchmarks.demand"
-    families = sorted({setting.family for setting in SETTINGS.values()})
-    options.add_argument("--family", choices=(*families, "all"), default="all", help="the settings of which family")
-    options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=None, help="or these settings")
+    options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
+    options.add_argument(
+        "--nights", nargs="*", default=None, metavar="SET=PATH", help="price these public sales instead: m5, oj"
+    )
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
     options.add_argument("--ahead", type=int, default=60, help="days that the policies price")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.demand_settings import SETTINGS
+from benchmarks.demand import SETTINGS, features
 from benchmarks.forecast_data import m5, orange_juice
 from pricing.config import load_config
 from pricing.config_models import DataConfig
@@ -27,6 +27,8 @@ from pricing.demand.state import span
 from pricing.errors import ContractError
 from pricing.runtime.cli import job_options, run_main
 from simulation.completejourney import completejourney_sales
+from simulation.config import DEVELOPMENT_SEEDS
+from simulation.market import MarketConfig, simulate
 
 SIZE = {"products": 30, "days": 420, "future": 1}
 SAME_NIGHT, LATER, LAST = 0, 3, 21  # nights after the first spoilt day: by which it ought to be found, and looked at
@@ -167,7 +169,7 @@ def spoilt(fault: Fault, shops: int, config: DataConfig) -> str:
     nights: list[int | None] = []
     levels, beside = set[str](), Counter[str]()
     for number in range(shops):
-        sales = SETTINGS["default"].market(SETTINGS["default"].seeds(development=True)[number], size=SIZE).frame()
+        sales = simulate(MarketConfig(seed=DEVELOPMENT_SEEDS["default"][number], **SIZE)).frame()
         day = first_spoilt(sales, number)
         known = build_panel(sales[sales["date"] < day], config)
         known = span(known, len(known.dates) - TAIL, len(known.dates))
@@ -208,12 +210,10 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     for fault in FAULTS:
         print(spoilt(fault, given.shops, day), flush=True)
     print("\n| sales where nothing is wrong | nights | found on |\n|---|---|---|")
-    for name, setting in SETTINGS.items():
-        for number, seed in enumerate(setting.seeds(development=True)[: given.shops]):
-            print(
-                calm(f"simulated, {name} {number}", setting.market(seed, size=SIZE).frame(), day, nights=365),
-                flush=True,
-            )
+    for name, options in SETTINGS.items():
+        for number, seed in enumerate(DEVELOPMENT_SEEDS[features(name).family][: given.shops]):
+            frame = simulate(MarketConfig(seed=seed, **options | SIZE)).frame()
+            print(calm(f"simulated, {name} {number}", frame, day, nights=365), flush=True)
     print(calm("Complete Journey, weekly", completejourney_sales(), week, nights=40))
     if given.m5:
         print(calm("M5, daily", m5(given.m5), day.model_copy(update={"missing": "unknown"}), nights=120))

@@ -7,7 +7,7 @@ were chosen, it was by units sold in the first part of the history, before any d
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -35,29 +35,22 @@ class Folds:
     folds: int = 8
 
 
+SHORT = {"day": Folds(horizon=7, step=3, min_history=32), "week": Folds(horizon=4, step=1, min_history=19)}
+
+
 @dataclass(frozen=True)
 class Sales:
-    """A data set.
+    """A data set."""
 
-    Attributes:
-        title: What tables call it.
-        period: The grain.
-        missing: What an absent row means: `data.missing`.
-        read: From a path to contract rows.
-        whole: The folds of the whole history.
-        short: The folds of its end alone, `short_periods` long.
-    """
-
-    title: str
+    title: str  # what tables call it
     period: Period
-    missing: Literal["zero", "unknown"]
-    read: Callable[[str], pd.DataFrame]
-    whole: Folds
-    short: Folds
+    missing: Literal["zero", "unknown"]  # what an absent row means: `data.missing`
+    read: Callable[[str], pd.DataFrame]  # from a path to contract rows
+    whole: Folds  # of the whole history; `SHORT` has those of its end alone
 
     @property
     def short_periods(self) -> int:
-        """How long the short history is: 60 days, or 30 weeks."""
+        """Length of the short history: 60 days, or 30 weeks."""
         return 60 if self.period == "day" else 30
 
 
@@ -182,62 +175,43 @@ def _by_period(lines: pd.DataFrame, products: int) -> pd.DataFrame:
 
 
 SETS = {
-    "m5": Sales(
-        title="Walmart store-items, daily (M5)",
-        period="day",
-        missing="unknown",
-        read=m5,
-        whole=Folds(horizon=28, step=28, min_history=400),
-        short=Folds(horizon=7, step=3, min_history=32),
-    ),
+    "m5": Sales("Walmart store-items, daily (M5)", "day", "unknown", m5, Folds(horizon=28, step=28, min_history=400)),
     "oj": Sales(
-        title="Dominick's orange juice, weekly",
-        period="week",
-        missing="unknown",
-        read=lambda path: orange_juice(path, every=3),
-        whole=Folds(horizon=4, step=4, min_history=60),
-        short=Folds(horizon=4, step=1, min_history=19),
+        "Dominick's orange juice, weekly",
+        "week",
+        "unknown",
+        lambda path: orange_juice(path, every=3),
+        Folds(horizon=4, step=4, min_history=60),
     ),
     "cj": Sales(
-        title="Complete Journey grocer, weekly",
-        period="week",
-        missing="zero",
-        read=complete_journey,
-        whole=Folds(horizon=4, step=3, min_history=24),
-        short=Folds(horizon=4, step=1, min_history=19),
+        "Complete Journey grocer, weekly",
+        "week",
+        "zero",
+        complete_journey,
+        Folds(horizon=4, step=3, min_history=24),
     ),
     "cjday": Sales(
-        title="Complete Journey grocer, daily",
-        period="day",
-        missing="zero",
-        read=lambda folder: complete_journey(folder, period="day", products=DAILY_PRODUCTS),
-        whole=Folds(horizon=28, step=22, min_history=164),
-        short=Folds(horizon=7, step=3, min_history=32),
+        "Complete Journey grocer, daily",
+        "day",
+        "zero",
+        lambda folder: complete_journey(folder, period="day", products=DAILY_PRODUCTS),
+        Folds(horizon=28, step=22, min_history=164),
     ),
-    "tafeng": Sales(
-        title="Ta Feng grocer, daily",
-        period="day",
-        missing="zero",
-        read=ta_feng,
-        whole=Folds(horizon=14, step=7, min_history=54),
-        short=Folds(horizon=7, step=3, min_history=32),
-    ),
+    "tafeng": Sales("Ta Feng grocer, daily", "day", "zero", ta_feng, Folds(horizon=14, step=7, min_history=54)),
 }
 
 
-def configured(sales: Sales, *, short: bool, own: dict[str, Any]) -> Config:
+def configured(sales: Sales, *, short: bool) -> Config:
     """The default configuration but for the grain, what absent rows mean, and the folds."""
-    folds = sales.short if short else sales.whole
     config = load_config()
     data = config.data.model_copy(update={"period": sales.period, "missing": sales.missing})
-    demand = config.demand.model_copy(update=asdict(folds) | own)
+    demand = config.demand.model_copy(update=asdict(SHORT[sales.period] if short else sales.whole))
     return config.model_copy(update={"data": data, "demand": demand})
 
 
-def history(frame: pd.DataFrame, config: Config, *, periods: int | None, back: int, factor: float) -> Panel:
-    """The panel that is forecast: up to `back` periods before the end, its last `periods` alone, units multiplied."""
-    day = pd.Timedelta(days=STEP_DAYS[config.data.period])
-    last = frame["date"].max() - back * day
+def history(frame: pd.DataFrame, config: Config, *, periods: int | None, factor: float) -> Panel:
+    """The panel that is forecast: the whole history or its last `periods` alone, units multiplied."""
+    day, last = pd.Timedelta(days=STEP_DAYS[config.data.period]), frame["date"].max()
     first = frame["date"].min() if periods is None else last - (periods - 1) * day
     part = frame[frame["date"].between(first, last)]
     return build_panel(part.assign(units_sold=part["units_sold"] * factor), config.data)

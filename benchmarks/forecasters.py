@@ -6,6 +6,7 @@ judged cutoff.
 """
 
 import warnings
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,11 +14,14 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from benchmarks.forecast_scores import LEVELS, LIGHTGBM, QUANTILES, Forecasts
 from pricing.arrays import Floats
 from pricing.data.panel import Panel
 from pricing.demand import baselines
 
+LIGHTGBM = "lightgbm"
+KEYS = ["product_id", "cutoff", "date"]
+LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+QUANTILES = tuple(f"q{round(100 * level):02d}" for level in LEVELS)
 LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 14, 21, 28)
 PAST, ORIGINS, ROWS = 400, 80, 80_000  # periods that training looks back, cutoffs in it, rows at most
 YEAR = {"day": 364, "week": 52}
@@ -35,6 +39,20 @@ PARAMETERS = {
 }
 SEARCH = {"relative": (False, True), "num_leaves": (15, 63), "min_data_in_leaf": (20, 100)}
 OF_TREES = ("num_leaves", "min_data_in_leaf")
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """A competitor's forecasts of every product-period that a backtest may score.
+
+    Attributes:
+        frame: `KEYS` and `QUANTILES`.
+        tuning: `actual`, `censored`, `date`, and the forecasts of the block before the first judged cutoff by column:
+            the two baselines and LightGBM.
+    """
+
+    frame: pd.DataFrame
+    tuning: pd.DataFrame
 
 
 def global_lightgbm(panel: Panel, cutoffs: list[np.datetime64], *, horizon: int) -> Forecasts:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.market_naive import GridSearch, LogLog
+from benchmarks.reference import GridSearch, LogLog
 from benchmarks.table import markdown, measured, spread
 from pipelines.market import PolicyEntry, run_policies, scores, standard_policies
 from pricing.config import Config, load_config
@@ -56,9 +56,9 @@ def measure(options: MarketConfig, config: Config, *, ahead: int) -> dict[str, A
 
 
 def _error(market: Market, regression: LogLog) -> dict[str, float]:
-    known = market.in_history & np.isin(market.world.category_names, list(regression.elasticities))
+    known = market.in_history & np.isin(market.category_names, list(regression.elasticities))
     truth = market.truth.elasticity[known]
-    found = np.array([regression.elasticities[name] for name in market.world.category_names[known]])
+    found = np.array([regression.elasticities[name] for name in market.category_names[known]])
     return {"bias": float((found - truth).mean()), "mae": float(np.abs(found - truth).mean())}
 
 
@@ -123,7 +123,7 @@ def _benchmark(argv: Sequence[str] | None) -> int:
     print(measured())
     for name in options.settings:
         markets = []
-        for seed in HELD_OUT_SEEDS[: options.seeds or SEEDS.get(name, 5)]:
+        for seed in HELD_OUT_SEEDS["default"][: options.seeds or SEEDS.get(name, 5)]:
             market = MarketConfig(seed=seed, **SETTINGS[name][1])
             markets.append(measure(market, config, ahead=options.ahead))
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)

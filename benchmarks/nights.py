@@ -1,18 +1,12 @@
 """Measure where sixty nightly decisions end on sales whose truth nobody knows, and how many rest on a prior alone.
 
-python -m benchmarks.nights                            sales that move no price, one price, and grocery receipts
-python -m benchmarks.nights --m5 PATH --oj PATH        and the public data sets that are not part of the project
-
-Prints the table of nights.md.
-
 No sale follows a decision, since nobody knows what it would have sold: each night prices the same day again, with the
 price of the night before as the current one, so that what is seen is where the decisions come to rest.
 """
 
-import argparse
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -20,19 +14,17 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.forecast_data import m5, orange_juice
-from benchmarks.table import markdown, measured
+from benchmarks.table import markdown
 from pipelines.calendar import holiday_calendar
-from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config, parse_config
 from pricing.data.build import build_panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, Weekday
 from pricing.demand.grades import GRADES, PRIOR_ONLY
-from pricing.runtime.cli import job_options, run_main
 from simulation.completejourney import completejourney_sales
-from simulation.foreign import simulate_foreign
-from simulation.foreign_config import HELD_OUT_SEEDS, ForeignConfig
+from simulation.config import HELD_OUT_SEEDS
+from simulation.market import MarketConfig, simulate
 
 GROCERY = Path(__file__).parent.parent / "config" / "grocery.yaml"
 NIGHTS = 60
@@ -47,11 +39,6 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def foreign(scenario: str) -> pd.DataFrame:
-    """The history of one market of the second family."""
-    return simulate_foreign(ForeignConfig(scenario=scenario, seed=HELD_OUT_SEEDS[0])).frame()
-
-
 def changed(data: dict[str, object], demand: dict[str, object]) -> Config:
     """The default configuration with some keys of two sections replaced."""
     values = load_config().model_dump(mode="json")
@@ -60,13 +47,14 @@ def changed(data: dict[str, object], demand: dict[str, object]) -> Config:
     return parse_config(values, where="benchmarks.nights")
 
 
-def sales(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], pd.DataFrame], Config]]:
+def sales(paths: Mapping[str, str]) -> Iterator[tuple[str, Callable[[], pd.DataFrame], Config]]:
     """Name, sales and configuration of everything that is to be priced."""
-    yield "simulated: prices never moved", lambda: foreign("no_prices"), load_config()
-    yield "simulated: one or two changes a product", lambda: foreign("few_prices"), load_config()
+    for title, kind in (("prices never moved", "no_prices"), ("one or two changes a product", "few_prices")):
+        market = MarketConfig(kind, seed=HELD_OUT_SEEDS["foreign"][0])
+        yield f"simulated: {title}", lambda market=market: simulate(market).frame(), load_config()
     yield "Complete Journey, weekly", completejourney_sales, load_config(GROCERY)
     for name, (title, data, demand) in PUBLIC.items():
-        if path := getattr(options, name):
+        if path := paths.get(name):
             yield title, lambda name=name, path=path: READERS[name](path), changed(data, demand)
 
 
@@ -86,8 +74,8 @@ def price_nights(pricer: Pricer, facts: ProductFacts) -> tuple[np.ndarray, list[
     return np.array(prices), decisions
 
 
-def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
-    """The figures of one data set."""
+def measure(name: str, frame: pd.DataFrame, config: Config) -> list[str]:
+    """A data set's row of the table."""
     from pricing.demand.training import fit  # noqa: PLC0415 - imports TensorFlow
 
     panel = build_panel(frame, config.data)
@@ -101,58 +89,25 @@ def measure(frame: pd.DataFrame, config: Config) -> dict[str, float]:
     moved = np.abs(prices[-1] / kept - 1) > SAME
     limited = np.array([any(code in one.reasons for code in LIMITS) for one in decisions])
     mean, low, high = model.elasticities(np.arange(len(model.product_ids)))
-    return {
-        "products": len(grade),
-        **{name: float(units[grade == number].sum() / units.sum()) for number, name in enumerate(GRADES)},
-        "elasticity": float(np.median(mean)),
-        "width": float(np.median(low / high)),
-        "moved": float(moved[grade > PRIOR_ONLY].mean()) if (grade > PRIOR_ONLY).any() else 0.0,
-        "moved_prior": float(moved[grade == PRIOR_ONLY].mean()) if (grade == PRIOR_ONLY).any() else 0.0,
-        "at_limit": float(limited.mean()),
-        "moved_to_limit": float((moved & limited).mean()),
-        "change": float(np.median(prices[-1] / prices[0] - 1)),
-        "restless": float((np.abs(prices[-1] / prices[-2] - 1) > SAME).mean()),
-        "confidence": float(np.median([decision.confidence for decision in decisions])),
-    }
+    shares = {one: float(units[grade == number].sum() / units.sum()) for number, one in enumerate(GRADES)}
+    prior, others = (
+        float(moved[some].mean()) if some.any() else 0.0 for some in (grade == PRIOR_ONLY, grade > PRIOR_ONLY)
+    )
+    return [
+        *(name, str(len(grade)), ", ".join(f"{one} {share:.0%}" for one, share in shares.items() if share >= 0.005)),
+        *(f"{np.median(mean):.2f}", f"× {np.median(low / high):.1f}", f"{prior:.1%}", f"{others:.0%}"),
+        *(f"{(moved & limited).mean():.1%}", f"{limited.mean():.1%}", f"{np.median(prices[-1] / prices[0] - 1):+.1%}"),
+        f"{(np.abs(prices[-1] / prices[-2] - 1) > SAME).mean():.1%}",
+        f"{np.median([decision.confidence for decision in decisions]):.2f}",
+    ]
 
 
-def table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """A row for each data set."""
+def report(paths: Mapping[str, str]) -> str:
+    """The table, with the public data sets whose paths are given."""
     rows = []
-    for name, found in results.items():
-        grades = ", ".join(f"{grade} {found[grade]:.0%}" for grade in GRADES if found[grade] >= 0.005)
-        rows.append(
-            [
-                *(name, f"{found['products']:.0f}", grades, f"{found['elasticity']:.2f}", f"× {found['width']:.1f}"),
-                *(f"{found['moved_prior']:.1%}", f"{found['moved']:.0%}", f"{found['moved_to_limit']:.1%}"),
-                *(f"{found['at_limit']:.1%}", f"{found['change']:+.1%}", f"{found['restless']:.1%}"),
-                f"{found['confidence']:.2f}",
-            ]
-        )
+    for name, load, config in sales(paths):
+        rows.append(measure(name, load(), config))
+        print(rows[-1], file=sys.stderr, flush=True)
     head = ["sales", "products", "units by grade", "elasticity", "interval", "moved, prior only", "moved, others"]
     head += ["moved to a limit", "at a limit", "median change", "still moving", "confidence"]
     return markdown(head, rows)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit code."""
-    return run_main(_benchmark, argv)
-
-
-def _benchmark(argv: Sequence[str] | None) -> int:
-    options = job_options("nights", "Prices sales whose truth nobody knows for sixty nights.", sales=False)
-    options.prog = "python -m benchmarks.nights"
-    for name, (title, *_) in PUBLIC.items():
-        options.add_argument(f"--{name}", metavar="PATH", help=f"{title}: its Parquet file")
-    given = options.parse(argv)
-    import_tensorflow()
-    results = {}
-    for name, load, config in sales(given):
-        results[name] = measure(load(), config)
-        print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
-    print(f"{measured()}\n{table(results)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

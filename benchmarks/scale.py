@@ -1,25 +1,30 @@
-"""Measure time and memory of training and refreshing 1,000 to 10,000 products, each case in a process of its own.
+"""Measure time and memory of training and refreshing 1,000 to 10,000 products, and how fast a price is.
 
 python -m benchmarks.scale            prints the table of scale.md; half an hour, 1 GB of temporary files
-python -m benchmarks.scale fit 3000 FOLDER     one case on the panel saved in FOLDER; prints one JSON object
+python -m benchmarks.scale fit 1000 FOLDER     one case on the panel saved in FOLDER; prints one JSON object
+python -m benchmarks.scale price      prints the table of decision.md: prices a second in batches, microseconds for one
 
 Panels of the simulated market, 730 days, saved beforehand, so that neither simulating nor reading counts. `backtest`:
 five folds with the horizon and step of the default configuration. `fit`: the final training, identification and states
 of every product included. `refresh`: one more day. `longer`: the error of the last fold with as many training steps as
-are configured, and with eight times as many, every window seen several times over.
+are configured, and with eight times as many, every window seen several times over. Each case runs in a process of its
+own. `price`: weights are random, since what a price costs depends on the shapes of its arrays only.
 """
 
 import argparse
+import datetime as dt
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -27,21 +32,18 @@ from benchmarks.table import markdown, measured
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import load_panel, save_panel
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.backtest import backtest
 from pricing.demand.training import fit
 from simulation.market import MarketConfig, simulate
+from tests.kit.versions import make_demand, make_panel
 
 SEED = 50
-CASES = (
-    ("backtest", 1000),
-    ("fit", 1000),
-    ("fit", 3000),
-    ("fit", 10000),
-    ("refresh", 1000),
-    ("refresh", 3000),
-    ("refresh", 10000),
-    ("longer", 1000),
-)
+CASES = (("backtest", 1000), ("fit", 1000), ("fit", 10000), ("refresh", 10000), ("longer", 1000))
+BATCH, ROUNDS = 1000, 20  # requests of a batch; batches measured
+SHOP = 200  # products that are priced
 
 
 def make(products: int, folder: Path) -> dict[str, Any]:
@@ -101,6 +103,47 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown(["case", "products", "seconds", "CPU seconds", "peak memory"], lines) + "".join(said)
 
 
+def prices() -> str:
+    """The table of how fast a price is: the fastest twentieth, which other processes disturb least, and the median."""
+    panel, config = make_panel(products=SHOP), load_config()
+    table, facts = make_demand(panel).table(), ProductFacts.from_panel(panel)
+    pricer = Pricer(table, facts, config, version="bench", largest_jump=config.serving.largest_jump)
+    today = table.state_date + dt.timedelta(days=1)
+    rng = np.random.default_rng(0)
+    requests = [_request(str(rng.choice(table.product_ids)), rng=rng, today=today) for _ in range(BATCH)]
+
+    fast, median = _seconds(partial(pricer.price, requests, today=today), rounds=ROUNDS)
+    rows = [["batch of 1,000, prices a second on one core", f"{BATCH / fast:,.0f}", f"{BATCH / median:,.0f}"]]
+    for name, stock in (("ample", 1e6), ("short", 5.0)):
+        one = requests[0].model_copy(update={"current_stock": stock})
+        fast, median = _seconds(partial(pricer.price, [one], today=today), rounds=100 * ROUNDS)
+        rows.append([f"one price, {name} stock, µs", f"{fast * 1e6:,.0f}", f"{median * 1e6:,.0f}"])
+    machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    return markdown([machine, "fastest twentieth", "median"], rows)
+
+
+def _request(product_id: str, *, rng: np.random.Generator, today: dt.date) -> PriceRequest:
+    day = today + dt.timedelta(days=int(rng.integers(1, 7)))
+    return PriceRequest(
+        product_id=product_id,
+        current_stock=float(rng.integers(0, 300)),
+        day_of_week=get_args(Weekday)[day.weekday()],
+        comp_price=float(np.round(rng.uniform(5, 20), 2)),
+        is_promo=bool(rng.random() < 0.1),
+    )
+
+
+def _seconds(job: Callable[[], object], *, rounds: int) -> tuple[float, float]:
+    """The fastest twentieth, which other processes disturb least, and the median; after one round to warm up."""
+    job()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - start)
+    return float(np.quantile(times, 0.05)), float(np.median(times))
+
+
 def _run(*words: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scale", *words]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -111,10 +154,13 @@ def _run(*words: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs every case, or one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "longer"))
+    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "longer", "price"))
     parser.add_argument("products", nargs="?", type=int)
     parser.add_argument("folder", nargs="?", type=Path)
     options = parser.parse_args(argv)
+    if options.kind == "price":
+        print(f"{measured()}\n{prices()}")
+        return
     if options.kind is not None:
         if options.folder is None:
             parser.error("one case needs a number of products and a folder")

@@ -19,9 +19,9 @@ from pricing.errors import VersionError
 from pricing.paths import pricing_home
 from pricing.registry.version import load
 from pricing.runtime.cli import job_options, run_main
+from simulation.market import Market as SimulatedMarket
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
-from simulation.protocol import SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Refresh, Run, roll_forward, score
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"

@@ -21,7 +21,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
-from simulation.protocol import SimulatedMarket
+from simulation.market import Market as SimulatedMarket
 from simulation.rollforward import MAX_MOVE, Requests
 
 Learn = Callable[[Panel], Demand | None]

@@ -1,134 +1,158 @@
-"""Options of the default simulated market, and the constants of its equations."""
+"""Options of a simulated market: its kinds by name, the constants of the default demand, and each family's seeds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from pricing.errors import ConfigError
 
-FIRST_DAY = "2023-03-01"
-HOLIDAYS = ("01-01", "02-14", "05-01", "07-04", "10-31", "11-11", "12-24", "12-25", "12-31")  # month-day, every year
-DEVELOPMENT_SEEDS = tuple(range(20))  # markets for development and tuning
-# Markets for evaluation only; 120 to 124 were used for new products.
-HELD_OUT_SEEDS = (*range(100, 120), *range(125, 145))
+Family = Literal["default", "foreign", "merchant"]
+
+DEVELOPMENT_SEEDS: dict[Family, tuple[int, ...]] = {  # markets for development and tuning
+    "default": tuple(range(20)),
+    "foreign": tuple(range(200, 220)),
+    "merchant": tuple(range(400, 420)),
+}
+HELD_OUT_SEEDS: dict[Family, tuple[int, ...]] = {  # markets for evaluation only
+    "default": (*range(100, 120), *range(125, 145)),  # 120 to 124 were used for new products
+    "foreign": tuple(range(300, 320)),
+    "merchant": tuple(range(500, 520)),
+}
+HELD_DAYS = 28  # days that a price is held for an elasticity to count as long-run, where shoppers have state
+BEYOND = 70  # days past the future for which deliveries and seasons are drawn, so that every day has a next delivery
 
 
 @dataclass(frozen=True)
-class MarketConstants:
-    """The constants of the market's equations. Logs are natural; "sd" is a standard deviation.
+class Constants:
+    """Constants of the default demand, supply and competitor; a merchant's markets have values of their own.
 
-    Frozen with the held-out seeds above: changing one invalidates every figure measured on a market.
-
-    Attributes:
-        volume: Median units a day at list price, and the sd of its log over products.
-        cost: Median unit cost in currency units, and the sd of its log.
-        category_spread: Sd of the log elasticity between categories.
-        product_spread: Sd of the log elasticity between the products of a category.
-        elasticity_bounds: Smallest and largest size of a product's elasticity when the mean is 2.5.
-        weekend: Lowest and highest share by which a weekend changes a product's elasticity.
-        curvature: Lowest and highest growth of the elasticity per log unit of price above the anchor.
-        cross: Lowest and highest elasticity of demand in the competitor's price.
-        promo_lift: Lowest and highest log lift of an advertised and really cut price.
-        season: Largest amplitude of the yearly wave of a category, log units.
-        trend: Sd of a product's yearly trend, log units.
-        shift: Sd of a level shift, log units.
-        shift_days: Mean days between two level shifts of a product.
-        product_shock: Stationary sd of a product's hidden demand shock, and its AR(1) coefficient per day.
-        category_shock: The same for the shock shared within a category.
-        size: Size of the negative binomial of daily demand when `noise` is 1; variance is mean + mean² / size.
-        belief: Sd of the incumbent's error about a category's elasticity (log), which determines its mark-up.
-        list_error: Sd of the log of a product's list price around its category's mark-up.
-        list_review: Days between two reviews of a list price.
-        list_trigger: Cost change since the list price was last set, in log units, above which it is set again.
-        category_cost: Sd of a supplier's cost change for a category, log units, and the mean days between two.
-        product_cost: The same for a single product.
-        fresh: Weight of today's hidden shock in the incumbent's demand signal; the rest is its moving average.
-        slowness: Days of that exponential moving average.
-        seen_noise: Sd of the noise in the demand signal.
-        reaction: Log price per unit of the demand signal.
-        clear_cover: Cover, in delivery intervals of usual sales, above which the incumbent clears stock.
-        clear_cut: Log price cut in a clearance.
-        mistake: Probability per week that it misprices a product, and the sd of that error.
-        wobble: Sd of the log price noise of an ordinary week.
-        promo_rate: Largest probability that a product is advertised in a week.
-        idle_promo: Share of advertised weeks in which the price is not cut at all.
-        order_cover: Lowest and highest order-up-to level, in usual sales over interval and lead time.
-        order_error: Sd of the log error of one order.
-        competitor_change: Probability per day that the competitor reprices a product.
-        competitor_pull: Weight of the incumbent's charged price in the competitor's new one.
-        competitor_noise: Sd of the log noise of a new competitor price.
+    Logs are natural; "sd" is a standard deviation. Frozen with the held-out seeds: changing one invalidates every
+    figure measured on a market.
     """
 
-    volume: tuple[float, float] = (10.0, 1.4)
-    cost: tuple[float, float] = (5.0, 0.4)
-    category_spread: float = 0.20
-    product_spread: float = 0.28
-    elasticity_bounds: tuple[float, float] = (1.0, 4.5)
-    weekend: tuple[float, float] = (-0.10, 0.25)
-    curvature: tuple[float, float] = (0.0, 0.6)
-    cross: tuple[float, float] = (0.1, 0.7)
-    promo_lift: tuple[float, float] = (0.15, 0.50)
-    season: float = 0.30
-    trend: float = 0.10
-    shift: float = 0.25
-    shift_days: float = 500.0
-    product_shock: tuple[float, float] = (0.25, 0.97)
-    category_shock: tuple[float, float] = (0.15, 0.98)
-    size: float = 10.0
-    belief: float = 0.10
-    list_error: float = 0.17
-    list_review: int = 28
-    list_trigger: float = 0.05
-    category_cost: tuple[float, float] = (0.05, 90.0)
-    product_cost: tuple[float, float] = (0.05, 120.0)
-    fresh: float = 0.15
-    slowness: float = 14.0
-    seen_noise: float = 0.20
-    reaction: float = 0.15
-    clear_cover: float = 2.5
-    clear_cut: float = 0.15
-    mistake: tuple[float, float] = (0.05, 0.12)
-    wobble: float = 0.02
-    promo_rate: float = 0.14
-    idle_promo: float = 0.08
-    order_cover: tuple[float, float] = (0.8, 1.5)
-    order_error: float = 0.30
-    competitor_change: float = 0.04
-    competitor_pull: float = 0.5
-    competitor_noise: float = 0.06
+    volume: tuple[float, float] = (10.0, 1.4)  # median units a day at list price, and the sd of its log over products
+    cost: tuple[float, float] = (5.0, 0.4)  # median unit cost, and the sd of its log
+    category_spread: float = 0.20  # sd of the log elasticity between categories
+    product_spread: float = 0.28  # and between the products of one
+    elasticity_bounds: tuple[float, float] = (1.0, 4.5)  # smallest and largest size of an elasticity at a mean of 2.5
+    weekend: tuple[float, float] = (-0.10, 0.25)  # least and most share by which a weekend changes an elasticity
+    curvature: tuple[float, float] = (0.0, 0.6)  # growth of the elasticity per log unit of price above the anchor
+    cross: tuple[float, float] = (0.1, 0.7)  # elasticity of demand in the competitor's price
+    promo_lift: tuple[float, float] = (0.15, 0.50)  # log lift of an advertised and really cut price
+    season: float = 0.30  # largest amplitude of a category's yearly wave, log units
+    trend: float = 0.10  # sd of a product's yearly trend, log units
+    shift: tuple[float, float] = (0.25, 500.0)  # sd of a level shift, log units, and mean days between two of a product
+    product_shock: tuple[float, float] = (0.25, 0.97)  # stationary sd and AR(1) coefficient a day of a hidden shock
+    category_shock: tuple[float, float] = (0.15, 0.98)  # the same for the shock that a category shares
+    size: float = 10.0  # of the negative binomial of a day when `noise` is 1; variance is mean + mean² / size
+    belief: float = 0.10  # sd of the incumbent's error about a category's elasticity (log), which sets its mark-up
+    list_error: float = 0.17  # sd of the log of a product's list price around its category's mark-up
+    list_review: int = 28  # days between two reviews of a list price
+    list_trigger: float = 0.05  # log cost change since it was last set, above which it is set again
+    category_cost: tuple[float, float] = (0.05, 90.0)  # sd of a supplier's log cost change, and mean days between two
+    product_cost: tuple[float, float] = (0.05, 120.0)  # the same for a single product
+    promo_rate: float = 0.14  # largest probability that a product is advertised in a week
+    idle_promo: float = 0.08  # share of advertised weeks in which the price is not cut at all
+    order_cover: tuple[float, float] = (0.8, 1.5)  # order-up-to level, in usual sales over interval and lead time
+    order_error: float = 0.30  # sd of the log error of one order
+    competitor_change: float = 0.04  # probability a day that the competitor reprices a product
+    competitor_pull: float = 0.5  # weight of the price charged in the competitor's new one
+    competitor_noise: float = 0.06  # sd of the log noise of a new competitor price
+
+
+MERCHANT = Constants(
+    volume=(5.0, 1.9),  # a single shop; ten of sixty products make 60 % of the profit, before the best is raised
+    cost=(12.0, 0.4),  # general merchandise
+    category_spread=0.28,  # together the interquartile range of published elasticities
+    product_spread=0.28,
+    elasticity_bounds=(1.0, 99.0),  # each kind has its own
+    weekend=(-0.10, 0.15),
+    curvature=(0.2, 1.2),  # between constant elasticity and demand exponential in price (about 1)
+    cross=(0.1, 0.6),  # cross elasticities between shops are mostly below 0.7
+    promo_lift=(0.1, 0.4),  # beyond the price: the leaflet itself
+    product_shock=(0.19, 0.96),  # each half; the sum has an sd of 0.27 and lasts about a month
+    category_shock=(0.0, 0.96),  # none: the specified shock is the product's
+    list_trigger=0.02,  # thin margins bear no larger cost change
+    category_cost=(0.03, 150.0),  # two or three steps of some per cent a year and category
+    product_cost=(0.025, 180.0),  # and two a product
+    competitor_change=0.15,  # follows within a week
+    competitor_pull=0.7,
+    competitor_noise=0.03,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Differences of one kind of market from the others of its family."""
+
+    family: Family = "foreign"  # the equations of demand, and who prices the history
+    bend: float = 1.0  # power of price to which a foreign elasticity is proportional; 1 is demand exponential in price
+    stockpile_days: float = 0.0  # days of use that shoppers stockpile per log unit of cut below list; 0 for none
+    gain: float = 0.0  # reference-price effect below the reference price, as a share of the elasticity
+    loss: float = 0.0  # the same above it; losses weigh about twice as much (Hardie, Johnson & Fader 1993)
+    nest: float | None = None  # nest correlation within a category, 0 to 1; None if products are no substitutes
+    seasons: bool = False  # whether products have seasons, at whose ends demand falls and prices are cut in steps
+    foresight: float = 0.0  # share of the coming four weeks' hidden shock in the incumbent's demand signal
+    # Largest number of price changes in the history; None for an incumbent with monthly reviews.
+    price_changes: int | None = None
+    promo_rate: float = 0.08  # share of a foreign market's products in a leaflet
+    volume_spread: float = 1.2  # sd of a foreign market's log volume over products
+    gap: tuple[int, int] = (5, 12)  # shortest and longest mean gap between a foreign market's deliveries, days
+    lead: tuple[int, int] = (2, 7)  # shortest and longest lead time of a foreign market, days
+    announces_deliveries: bool = True  # whether requests carry the date of the next delivery
+    # Why the oracle may not be the best policy: with household stock or reference prices it assumes held prices; with
+    # substitutes it optimises each product given the others' prices.
+    oracle_limit: str = ""
+    slope: float = 2.4  # median size of an elasticity at first list prices in a merchant's market
+    # Smallest and largest there; weekends and later list prices carry it a tenth further.
+    slope_bounds: tuple[float, float] = (1.4, 6.0)
+    # Columns that a merchant's data lack; the market's own frame has them, the platform must not.
+    withheld: tuple[str, ...] = ()
+
+
+KINDS: dict[str, Kind] = {
+    "default": Kind("default"),  # a grocer who reacts to demand that nobody else sees
+    "clearance": Kind(seasons=True, promo_rate=0.0),
+    # 18 days of use per log unit: a cut of 20 % stockpiles four days, so that about a third of a week's extra sales are
+    # taken from later weeks (van Heerde, Leeflang & Wittink 2004) and the first week overstates the elasticity by about
+    # that third (Hendel & Nevo 2006). Such goods are promoted twice as often as others.
+    "stockpiling": Kind(stockpile_days=18.0, promo_rate=0.16, oracle_limit="held prices"),
+    "reference_price": Kind(gain=0.25, loss=0.5, oracle_limit="held prices"),
+    "informed": Kind(foresight=0.8),  # the incumbent sees most of the coming shock
+    # Nest correlation and outside option make a category's total demand about unit elastic, as found for groceries; the
+    # products' own elasticities are those of the other kinds.
+    "logit": Kind(nest=0.4, oracle_limit="product by product"),
+    "few_prices": Kind(price_changes=2, promo_rate=0.0),
+    "no_prices": Kind(price_changes=0, promo_rate=0.0),
+    "heavy_tail": Kind(bend=1.2, volume_spread=1.6, gap=(8, 21), lead=(5, 21), announces_deliveries=False),
+    "merchant": Kind("merchant"),  # a merchandiser who knows half of each product's demand shock
+    "merchant_steep": Kind("merchant", slope=7.5, slope_bounds=(4.7, 13.0)),  # elasticities of −4 to −15
+    "merchant_unmarked": Kind("merchant", withheld=("is_promo",)),  # advertised cuts are not marked as such
+    # Unit costs unknown and margins of about 15 %, at the elasticities to which they are the answer (Lerner).
+    "merchant_thin": Kind("merchant", slope=6.5, slope_bounds=(4.5, 10.0), withheld=("unit_cost",)),
+}
+OF_THE_DEFAULT = ("mean_elasticity", "endogeneity", "noise", "price_points", "regime_change", "unseen")
 
 
 @dataclass(frozen=True)
 class MarketConfig:
-    """Options of a market. The same options give exactly the same market.
+    """Options of a market. The same options give exactly the same market."""
 
-    Attributes:
-        products: Products with a history.
-        days: Days of history.
-        seed: Seed of all random draws.
-        future: Days after the history available for a roll-forward.
-        categories: Number of categories.
-        mean_elasticity: Approximate mean of the products' own-price elasticities; below 0.
-        endogeneity: How strongly the incumbent reacts to shocks and cover; 0 makes prices independent of demand.
-        noise: Scales the over-dispersion of daily demand; 0 gives Poisson counts.
-        price_points: Number of prices the incumbent uses between 0.70 and 1.35 × list.
-        regime_change: Whether elasticity, level and competitor prices change for half of the categories.
-        regime_lead: Days before the end of the history at which they change; below 0 for a day after the end.
-        unseen: Products that launch after the end of the history, as a share of `products`.
-        constants: The constants of the equations.
-    """
-
-    products: int = 60
-    days: int = 730
-    seed: int = 0
-    future: int = 120
-    categories: int = 6
+    kind: str = "default"  # a key of `KINDS`
+    products: int = 60  # products with a history
+    days: int = 730  # days of history
+    seed: int = 0  # seed of all random draws
+    future: int = 120  # days after the history available for a roll-forward
+    categories: int = 6  # number of categories
+    # Approximate mean of the products' own-price elasticities; below 0. This and what follows are options of the
+    # default kind alone.
     mean_elasticity: float = -2.5
+    # How strongly the incumbent reacts to shocks and cover; 0 makes prices independent of demand.
     endogeneity: float = 1.0
-    noise: float = 1.0
-    price_points: int = 27
-    regime_change: bool = False
-    regime_lead: int = 45
-    unseen: float = 0.05
-    constants: MarketConstants = field(default_factory=MarketConstants)
+    noise: float = 1.0  # scales the over-dispersion of daily demand; 0 gives Poisson counts
+    price_points: int = 27  # number of prices the incumbent uses between 0.70 and 1.35 × list
+    regime_change: bool = False  # whether elasticity, level and competitor prices change for half of the categories
+    regime_lead: int = 45  # days before the end of the history at which they change; below 0 for a day after the end
+    unseen: float = 0.05  # products that launch after the end of the history, as a share of `products`
 
     def __post_init__(self) -> None:
         """Validate the options.
@@ -137,6 +161,7 @@ class MarketConfig:
             ConfigError: Options are out of range; the message names all of them.
         """
         rules = {
+            f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}": self.kind in KINDS,
             "products must be at least 1": self.products >= 1,
             "days must be at least 28": self.days >= 28,
             "seed must not be negative": self.seed >= 0,
@@ -149,10 +174,27 @@ class MarketConfig:
             "regime_lead must lie inside history and future": not self.regime_change
             or -self.future < self.regime_lead < self.days,
             "unseen must lie between 0 and 1": 0 <= self.unseen <= 1,
+            f"only the default kind has {', '.join(OF_THE_DEFAULT)}": self.kind == "default"
+            or all(getattr(self, name) == getattr(MarketConfig, name) for name in OF_THE_DEFAULT),
         }
         broken = [rule for rule, kept in rules.items() if not kept]
         if broken:
             raise ConfigError("market: " + "; ".join(broken))
+
+    @property
+    def features(self) -> Kind:
+        """Differences of its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def constants(self) -> Constants:
+        """Constants of the default demand, which the foreign family does not use."""
+        return MERCHANT if self.features.family == "merchant" else Constants()
+
+    @property
+    def mean_slope(self) -> float:
+        """Approximate mean size of the default or a merchant's elasticities."""
+        return -self.mean_elasticity if self.kind == "default" else self.features.slope
 
     @property
     def total_days(self) -> int:
@@ -162,7 +204,7 @@ class MarketConfig:
     @property
     def total_products(self) -> int:
         """Products with a history and those that launch after it."""
-        return self.products + round(self.unseen * self.products)
+        return self.products + (round(self.unseen * self.products) if self.kind == "default" else 0)
 
     @property
     def regime_day(self) -> int:

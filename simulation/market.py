@@ -1,98 +1,61 @@
-"""The default simulated market with known demand: `simulate` runs a history under the incumbent's prices."""
+"""A simulated market with known demand: `simulate` runs a history under the incumbent's prices."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from pricing.arrays import Bools, Floats, Ints, Strings
-from simulation.config import MarketConfig
-from simulation.protocol import MarketWorld, PricingPolicy, SimulatedMarket
-from simulation.supply import Shelf, Supply, draw_supply, empty_shelf, open_day, trade
-from simulation.truth import Truth
-from simulation.world import World, draw_world, stream
+from pricing.arrays import Bools, Floats, Ints
+from simulation import default, foreign, merchant
+from simulation.config import HELD_DAYS, MarketConfig
+from simulation.truth import ForeignTruth, Shoppers
+from simulation.world import Incumbent, Shelf, World, empty_shelf
 
-__all__ = ["BAND", "Ledger", "Market", "MarketConfig", "Truth", "simulate"]
+__all__ = ["Ledger", "Market", "MarketConfig", "record_day", "rows", "simulate", "simulated_sales"]
+DRAWS: dict[str, Callable[[MarketConfig], tuple[World, Incumbent]]] = {
+    "default": default.draw,
+    "foreign": foreign.draw,
+    "merchant": merchant.draw,
+}
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Record of consecutive days. Arrays are (day, product); 0 or NaN before a product's launch.
+    """Record of consecutive days. Arrays are (day, product); 0 or NaN before a product's launch."""
 
-    Attributes:
-        first_day: Day number of the first row.
-        price: Price charged.
-        units: Units sold.
-        demand: Units demanded; hidden from policies.
-        stock: Units on hand at opening.
-        comp_price: Competitor's price, observed or not.
-    """
-
-    first_day: int
-    price: Floats
-    units: Ints
-    demand: Ints
-    stock: Ints
-    comp_price: Floats
+    first_day: int  # day number of the first row
+    price: Floats  # price charged
+    units: Ints  # units sold
+    demand: Ints  # units demanded; hidden from policies
+    stock: Ints  # units on hand at opening
+    comp_price: Floats  # Competitor's price, observed or not
 
     @classmethod
     def blank(cls, first_day: int, days: int, products: int) -> "Ledger":
         """Return an empty ledger, to be filled by `record_day`."""
-        shape = (days, products)
-        return cls(
-            first_day,
-            np.full(shape, np.nan),
-            np.zeros(shape, dtype=np.int32),
-            np.zeros(shape, dtype=np.int32),
-            np.zeros(shape, dtype=np.int32),
-            np.full(shape, np.nan),
-        )
+        unknown, nothing = np.full((days, products), np.nan), np.zeros((days, products), dtype=np.int32)
+        return cls(first_day, unknown, nothing, nothing.copy(), nothing.copy(), unknown.copy())
 
     def part(self, start: int, stop: int) -> "Ledger":
         """Select the rows `start` … `stop` − 1, as views."""
-        cut = slice(start, stop)
-        return Ledger(
-            self.first_day + start,
-            self.price[cut],
-            self.units[cut],
-            self.demand[cut],
-            self.stock[cut],
-            self.comp_price[cut],
-        )
+        cut, first = slice(start, stop), self.first_day + start
+        return Ledger(first, self.price[cut], self.units[cut], self.demand[cut], self.stock[cut], self.comp_price[cut])
+
+    @property
+    def days(self) -> slice:
+        """Its days in the market's arrays."""
+        return slice(self.first_day, self.first_day + len(self.price))
 
 
 @dataclass(frozen=True)
-class Market:
-    """A market with its history.
+class Market(World):
+    """A market with its history."""
 
-    Attributes:
-        world: Products, costs, list prices, the advertising plan, and the hidden truth in `world.truth`.
-        supply: Purchasing and the competitor.
-        ledger: The history under the incumbent.
-        shelf: Stock and prices at the end of the history, where a roll-forward starts.
-    """
-
-    world: World
-    supply: Supply
-    ledger: Ledger
-    shelf: Shelf
-
-    @property
-    def config(self) -> MarketConfig:
-        """Options of the market."""
-        return self.world.config
-
-    @property
-    def truth(self) -> Truth:
-        """Hidden truth, for the oracle only."""
-        return self.world.truth
-
-    @property
-    def product_ids(self) -> Strings:
-        """(product,) products with a history first, then those that launch after it."""
-        return self.world.product_ids
+    ledger: Ledger  # the history under the incumbent
+    shelf: Shelf  # stock, prices and the shoppers' state at the end of the history, where a roll-forward starts
 
     @property
     def in_history(self) -> Bools:
@@ -100,70 +63,124 @@ class Market:
         known: Bools = self.truth.launch < self.config.days
         return known
 
-    def frame(self) -> pd.DataFrame:
-        """Return the history as rows of the data contract, sorted by product and date."""
-        return rows(self.world, self.ledger)
-
-    @property
-    def announces_deliveries(self) -> bool:
-        """True: requests carry the date of the next delivery."""
-        return True
-
     @property
     def oracle_limit(self) -> str:
-        """Empty: demand has no state, so the oracle's plan until the delivery is optimal."""
-        return ""
+        """Why the oracle may not be the best policy, such as "held prices"; empty if it is."""
+        return self.config.features.oracle_limit
 
     @property
     def held_days(self) -> int:
-        """0: shoppers have no state."""
-        return 0
+        """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
+        features = self.config.features
+        return HELD_DAYS if features.stockpile_days or features.gain or features.loss else 0
 
-    def substitution_profit(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
-        """Return 0 of shape (1, 1, 1): products are no substitutes."""
-        return np.zeros((1, 1, 1))
+    def frame(self) -> pd.DataFrame:
+        """Return the history as rows of the data contract, sorted by product and date."""
+        return rows(self, self.ledger)
 
     def next_delivery(self, day: int) -> Ints:
         """(product,) first day after `day` on which a delivery is due."""
-        return self.supply.next_delivery(day)
+        due: Ints = self.supply.next_day[day]
+        return due
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
         """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
-        open_day(self.world, self.supply, shelf, day=day)
+        truth, supply = self.truth, self.supply
+        self.rival.open_day(shelf, day=day)
+        new = np.flatnonzero(truth.launch == day)
+        if len(new):
+            shelf.price[new] = shelf.memory[new] = truth.list_price[day, new]
+            shelf.usual[new] = truth.at_launch(new, day, shelf.comp_price[new]) * supply.first_guess[new]
+            level = supply.level(shelf, day=day, span=supply.gap)
+            shelf.stock[new] = np.ceil(level[new]).astype(np.int64)
+        slot = day % len(shelf.coming)
+        shelf.stock = shelf.stock + shelf.coming[slot]
+        shelf.coming[slot] = 0
 
     def trade(self, shelf: Shelf, *, day: int, price: Floats) -> tuple[Ints, Ints]:
         """Simulate sales and orders of a day at `price`, (product,); returns units sold, demanded. Modifies `shelf`."""
-        return trade(self.world, self.supply, shelf, day=day, price=price)
+        truth, supply = self.truth, self.supply
+        active, list_price = truth.launch <= day, truth.list_price[day]
+        price = np.where(active, price, list_price)
+        shoppers = Shoppers(shelf.household_stock, np.where(active, shelf.memory, price))
+        expected = truth.expected_demand(
+            np.arange(len(price)), day, price, comp_price=shelf.comp_price, shoppers=shoppers, others=price
+        )
+        demand = truth.demand_units(day, expected)
+        units = np.minimum(demand, shelf.stock)
+        served = np.where(demand > 0, units / np.maximum(demand, 1), 1.0)
+        shoppers = truth.next_shoppers(shoppers, price, list_price=list_price, served=served)
+        shelf.household_stock = np.where(active, shoppers.household_stock, 0.0)
+        shelf.memory = np.where(active, shoppers.memory, np.nan)
+        shelf.price = np.where(active, price, shelf.price)
+        learns = active & (units < shelf.stock) & supply.buying[day]
+        shelf.usual = np.where(learns, shelf.usual + supply.weight * (units - shelf.usual), shelf.usual)
+        shelf.stock = shelf.stock - units
+        self._order(shelf, day=day, active=active)
+        return units, demand
+
+    def _order(self, shelf: Shelf, *, day: int, active: Bools) -> None:
+        """Place the day's orders, for the deliveries a lead time ahead."""
+        supply, everyone = self.supply, np.arange(len(active))
+        due = day + supply.lead
+        level = supply.level(shelf, day=day, span=supply.span[due, everyone])
+        wanted = np.maximum(np.ceil(level - shelf.stock - shelf.coming.sum(axis=0)), 0).astype(np.int64)
+        ordered = np.where(active & supply.delivers[due, everyone], wanted, 0)
+        np.add.at(shelf.coming, (due % len(shelf.coming), everyone), ordered)
 
     def outlook(
         self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
     ) -> Floats:
-        """(request, day, price) expected units on each of `days` days from `day`; see `SimulatedMarket.outlook`.
+        """Expected units on each of `days` days from `day` if a product's price is held and all else is constant.
 
-        An unobserved competitor price is replaced by the one it would set now without noise; `shelf` is not used, since
-        shoppers have no state.
+        Args:
+            product: (request,) rows of `product_ids`.
+            prices: (request, price) in currency units.
+            day: The first day; days past the end of the future are like the last one.
+            days: Number of days.
+            comp_price: (request,) competitor's price observed that morning; NaN if not observed.
+            shelf: The morning's shelf, including the shoppers' state.
+
+        Returns:
+            (request, day, price) units demanded, not limited by stock.
         """
-        guess = self.truth.list_price[day, product] * self.supply.rival_ratio[product]
-        guess *= np.exp(self.world.rival_move[product] * (day >= self.truth.regime_day))
-        known = np.where(np.isnan(comp_price), guess, comp_price)
-        horizon = np.minimum(day + np.arange(days), self.config.total_days - 1)
-        return self.truth.expected_demand(
-            product[:, None, None], horizon[:, None], prices[:, None, :], comp_price=known[:, None, None]
+        truth, list_price = self.truth, self.truth.list_price[day]
+        active = truth.launch <= day
+        return truth.path(
+            product,
+            prices,
+            days=self._days(day, days),
+            comp_price=self.rival.assumed(product, comp_price, day=day),
+            shoppers=Shoppers(shelf.household_stock[product], np.where(active, shelf.memory, list_price)[product]),
+            others=np.where(active, shelf.price, list_price),
         )
 
-    def expected_demand(self, product: ArrayLike, day: ArrayLike, price: ArrayLike) -> Floats:
-        """Expected units at given prices on days of the history.
+    def substitution_profit(self, product: Ints, prices: Floats, *, day: int, days: int, shelf: Shelf) -> Floats:
+        """(request, day, price) expected profit of the other products at candidate prices of one product.
 
-        The arguments broadcast against each other; `day` counts from 0, `product` is a row of `product_ids`.
-        The competitor's price is that of the day. For other days see `Truth.expected_demand`.
+        Other prices are held and stock is unlimited; zeros of a broadcastable shape if products are no substitutes.
+        Arguments as in `outlook`.
         """
-        comp_price = self.ledger.comp_price[np.asarray(day), np.asarray(product)]
-        return self.truth.expected_demand(product, day, price, comp_price=np.where(comp_price > 0, comp_price, 1.0))
+        truth = self.truth
+        if not isinstance(truth, ForeignTruth) or truth.features.nest is None:
+            return np.zeros((1, 1, 1))
+        others = np.where(truth.launch <= day, shelf.price, truth.list_price[day])
+        costs = self.unit_cost
+        return np.stack(
+            [
+                truth.other_products_profit(product[:, None], at, prices, others=others, unit_cost=costs[at])
+                for at in self._days(day, days).tolist()
+            ],
+            axis=1,
+        )
+
+    def _days(self, day: int, days: int) -> Ints:
+        return np.minimum(day + np.arange(days), self.config.total_days - 1)
 
 
 def simulated_sales() -> pd.DataFrame:
     """Return the default market's sales for `--sales simulated`: one contract row per product and day."""
-    return simulate(MarketConfig()).frame()
+    return simulate().frame()
 
 
 def simulate(config: MarketConfig | None = None) -> Market:
@@ -185,23 +202,17 @@ def simulate(config: MarketConfig | None = None) -> Market:
         array([-3. , -2.1, -3.1, -3.4])
     """
     config = config or MarketConfig()
-    world = draw_world(config)
-    supply = draw_supply(world)
-    return live_through(world, supply, Incumbent(world, supply))
-
-
-def live_through(world: World, supply: Supply, incumbent: PricingPolicy) -> Market:
-    """Simulate the history of a market under an incumbent."""
-    config = world.config
-    market = Market(world, supply, Ledger.blank(0, config.days, config.total_products), empty_shelf(world))
+    world, incumbent = DRAWS[config.features.family](config)
+    ledger = Ledger.blank(0, config.days, config.total_products)
+    market = Market(**vars(world), ledger=ledger, shelf=empty_shelf(world.supply))
     for day in range(config.days):
         market.open_day(market.shelf, day=day)
-        price = incumbent.prices(day, market.shelf)
+        price = incumbent(day, market.shelf)
         record_day(market, market.shelf, ledger=market.ledger, day=day, price=price)
     return market
 
 
-def record_day(market: SimulatedMarket, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
+def record_day(market: Market, shelf: Shelf, *, ledger: Ledger, day: int, price: Floats) -> None:
     """Simulate one day, after `open_day`, at `price` and record it. Modifies `shelf` and `ledger`."""
     row = day - ledger.first_day
     active = market.truth.launch <= day
@@ -211,9 +222,9 @@ def record_day(market: SimulatedMarket, shelf: Shelf, *, ledger: Ledger, day: in
     ledger.units[row], ledger.demand[row] = market.trade(shelf, day=day, price=price)
 
 
-def rows(world: MarketWorld, ledger: Ledger) -> pd.DataFrame:
+def rows(world: World, ledger: Ledger) -> pd.DataFrame:
     """Convert a ledger to rows of the data contract, with unrecorded rows and competitor prices left out."""
-    days = slice(ledger.first_day, ledger.first_day + len(ledger.price))
+    days = ledger.days
     there = world.recorded[days] & (world.truth.launch <= np.arange(days.start, days.stop)[:, None])
     product, day = np.nonzero(there.T)
 
@@ -238,46 +249,3 @@ def rows(world: MarketWorld, ledger: Ledger) -> pd.DataFrame:
             "is_holiday": world.is_holiday[days][day].astype(np.int8),
         }
     )
-
-
-BAND = (0.70, 1.35)  # of the list price; for the incumbent and all policies
-
-
-class Incumbent:
-    """Pricing policy of the history: reprices each product weekly on its own weekday; advertised cuts come first."""
-
-    def __init__(self, world: World, supply: Supply) -> None:
-        config = world.config
-        self._world, self._supply = world, supply
-        self._rng = stream(config, "incumbent")
-        self._weekday = self._rng.integers(0, 7, config.total_products)
-        self._hand = np.zeros(config.total_products)
-        self._felt = np.zeros(config.total_products)
-        steps = np.linspace(*BAND, config.price_points)
-        steps[np.argmin(np.abs(steps - 1))] = 1.0
-        self._steps = steps
-
-    def prices(self, day: int, shelf: Shelf) -> Floats:
-        """(product,) prices of the day; must be called once for each day in order."""
-        world, truth = self._world, self._world.truth
-        self._felt += (truth.shock[day] - self._felt) / world.config.constants.slowness
-        todays = day % 7 == self._weekday
-        self._hand = np.where(todays, self._new_hand(day, shelf), self._hand)
-        factor = np.where(truth.is_promo[day], 1 - world.promo_cut[day], np.exp(self._hand))
-        nearest = self._steps[np.argmin(np.abs(factor[:, None] - self._steps), axis=1)]
-        price: Floats = np.maximum(np.round(nearest * truth.list_price[day], 2), world.unit_cost[day])
-        return price
-
-    def _new_hand(self, day: int, shelf: Shelf) -> Floats:
-        """(product,) log factor on the list price: reaction to demand and excess stock, noise and errors."""
-        world, constants = self._world, self._world.config.constants
-        products = len(self._hand)
-        noise, wobble, error = self._rng.standard_normal((3, products))
-        chance = self._rng.random(products)
-        fresh = constants.fresh
-        seen = fresh * world.truth.shock[day] + (1 - fresh) * self._felt + constants.seen_noise * noise
-        cover = shelf.stock / np.maximum(shelf.usual * self._supply.interval, 0.1)
-        answer = constants.reaction * seen - constants.clear_cut * (cover > constants.clear_cover)
-        mistake = np.where(chance < constants.mistake[0], constants.mistake[1] * error, 0.0)
-        hand: Floats = world.config.endogeneity * answer + constants.wobble * wobble + mistake
-        return hand

@@ -5,9 +5,9 @@ import pandas as pd
 from scipy import special
 
 from pricing.arrays import Floats, Ints
-from simulation.protocol import SimulatedMarket
+from simulation.market import Market
 from simulation.rollforward import Requests
-from simulation.supply import Shelf
+from simulation.world import Shelf
 
 RULE_ELASTICITY = 2.5  # elasticity that the rules assume for every product
 USUAL_DAYS = 28
@@ -106,7 +106,7 @@ class Oracle:
         heed_stock: False to assume unlimited stock, which shows the value of knowing demand alone.
     """
 
-    def __init__(self, market: SimulatedMarket, *, heed_stock: bool = True) -> None:
+    def __init__(self, market: Market, *, heed_stock: bool = True) -> None:
         self._market, self._heed_stock = market, heed_stock
         self._row = {product: row for row, product in enumerate(market.product_ids)}
         self._shelf = market.shelf
@@ -154,7 +154,7 @@ def best_first_price(
     units: Floats,
     stock: Ints,
     size: float,
-    substitution_profit: Floats | None = None,
+    substitution_profit: Floats | float = 0.0,
 ) -> Floats:
     """(request,) first day's price of the best plan over a grid of shadow prices of stock.
 
@@ -164,9 +164,9 @@ def best_first_price(
         units: (request, day, candidate) expected units on each day until the delivery.
         stock: (request,) units on hand.
         size: Size of a day's negative binomial; inf for Poisson.
-        substitution_profit: (request, day, candidate) other products' profit at a candidate; None for 0.
+        substitution_profit: (request, day, candidate) other products' profit at a candidate.
     """
-    substitution_profit = np.broadcast_to(0.0 if substitution_profit is None else substitution_profit, units.shape)
+    substitution_profit = np.broadcast_to(substitution_profit, units.shape)
     first, total, value, beside = _plan_at(
         ladder, margin=margin, units=units, shadow=np.zeros(len(ladder)), substitution_profit=substitution_profit
     )

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.errors import ConfigError
-from simulation.market import BAND, Ledger, Market, record_day, rows
-from simulation.protocol import InformedPolicy, SimulatedMarket
-from simulation.supply import Shelf
+from simulation.market import Ledger, Market, record_day, rows
+from simulation.world import BAND, Shelf
 
 CENT = 0.005001  # tolerance of bounds, for rounding to cents
 MAX_MOVE = 0.10  # largest change from yesterday's price, as a fraction of it; the same for all policies
@@ -21,36 +20,21 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Requests:
-    """Price requests of one morning, one for each product on sale, as columns of one length.
+    """Price requests of one morning, one for each product on sale, as columns of one length."""
 
-    Attributes:
-        day: Day number in the market; the future starts at `config.days`.
-        date: The day's date, datetime64[D].
-        product_id: (request,) the product.
-        category: (request,) category name.
-        stock: (request,) units on hand, today's delivery included.
-        comp_price: (request,) the competitor's price; NaN if not observed.
-        is_promo: (request,) whether the product is advertised today.
-        current_price: (request,) yesterday's price; the list price of a product that launches today.
-        list_price: (request,) regular price.
-        unit_cost: (request,) cost of a unit.
-        is_holiday: Whether today is a holiday.
-        next_delivery: (request,) date of the next delivery due after today; NaT where not announced.
-        max_move: Largest accepted change from `current_price`, as a fraction of it; None for no limit.
-    """
-
-    day: int
-    date: np.datetime64
-    product_id: Strings
-    category: Strings
-    stock: Ints
-    comp_price: Floats
-    is_promo: Bools
-    current_price: Floats
-    list_price: Floats
-    unit_cost: Floats
-    is_holiday: bool
-    next_delivery: Days
+    day: int  # day number in the market; the future starts at `config.days`
+    date: np.datetime64  # the day's date, datetime64[D]
+    product_id: Strings  # (request,) the product
+    category: Strings  # (request,) category name
+    stock: Ints  # (request,) units on hand, today's delivery included
+    comp_price: Floats  # (request,) the competitor's price; NaN if not observed
+    is_promo: Bools  # (request,) whether the product is advertised today
+    current_price: Floats  # (request,) yesterday's price; the list price of a product that launches today
+    list_price: Floats  # (request,) regular price
+    unit_cost: Floats  # (request,) cost of a unit
+    is_holiday: bool  # whether today is a holiday
+    next_delivery: Days  # (request,) date of the next delivery due after today; NaT where not announced
+    # Largest accepted change from `current_price`, as a fraction of it; None for no limit.
     max_move: float | None = None
 
     def __len__(self) -> int:
@@ -98,19 +82,21 @@ class Requests:
 Policy = Callable[[Requests], Floats]
 
 
+@runtime_checkable
+class InformedPolicy(Protocol):
+    """A policy with access to hidden state: the oracle, and code that scores decisions."""
+
+    def observe_shelf(self, shelf: Shelf) -> None:
+        """Called each morning before the requests; must not modify `shelf`."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """Result of a policy in a market.
+    """Result of a policy in a market."""
 
-    Attributes:
-        market: The market.
-        ledger: Record of the days after the history.
-        refused: (day, product) prices out of bounds or not finite; the list price was charged instead.
-    """
-
-    market: SimulatedMarket
-    ledger: Ledger
-    refused: Bools
+    market: Market  # the market
+    ledger: Ledger  # record of the days after the history
+    refused: Bools  # (day, product) prices out of bounds or not finite; the list price was charged instead
 
     @property
     def on_sale(self) -> Bools:
@@ -120,8 +106,7 @@ class Run:
     @property
     def earned(self) -> Floats:
         """(day, product) profit over unit cost; unsold units are valued at cost."""
-        days = slice(self.ledger.first_day, self.ledger.first_day + len(self.ledger.price))
-        margin = np.where(self.on_sale, self.ledger.price - self.market.world.unit_cost[days], 0.0)
+        margin = np.where(self.on_sale, self.ledger.price - self.market.unit_cost[self.ledger.days], 0.0)
         earned: Floats = margin * self.ledger.units
         return earned
 
@@ -133,11 +118,11 @@ class Run:
 
     def frame(self) -> pd.DataFrame:
         """Return the days as rows of the data contract."""
-        return rows(self.market.world, self.ledger)
+        return rows(self.market, self.ledger)
 
 
 def roll_forward(
-    market: SimulatedMarket,
+    market: Market,
     policy: Policy,
     *,
     days: int = 90,
@@ -163,7 +148,7 @@ def roll_forward(
     Raises:
         ConfigError: The market's future is shorter than `days`.
     """
-    config, world = market.config, market.world
+    config = market.config
     if not 1 <= days <= config.future or every < 1:
         raise ConfigError(
             f"cannot roll {days} days forward, refreshing every {every}: the market was drawn with a future of "
@@ -176,37 +161,39 @@ def roll_forward(
     for row in range(days):
         day = config.days + row
         if refresh is not None and row and row % every == 0:
-            refresh(rows(world, ledger.part(told, row)))
+            refresh(rows(market, ledger.part(told, row)))
             told = row
         market.open_day(shelf, day=day)
-        active = np.flatnonzero(world.truth.launch <= day)
+        active = np.flatnonzero(market.truth.launch <= day)
         requests = _requests(market, shelf, day=day, max_move=max_move)
         if isinstance(policy, InformedPolicy):
             policy.observe_shelf(shelf)
         charged, refused[row, active] = _accept(requests, np.asarray(policy(requests), dtype=np.float64))
-        price = world.truth.list_price[day].copy()
+        price = market.truth.list_price[day].copy()
         price[active] = charged
         record_day(market, shelf, ledger=ledger, day=day, price=price)
     return Run(market, ledger, refused)
 
 
-def _requests(market: SimulatedMarket, shelf: Shelf, *, day: int, max_move: float | None) -> Requests:
-    world, truth = market.world, market.world.truth
+def _requests(market: Market, shelf: Shelf, *, day: int, max_move: float | None) -> Requests:
+    truth = market.truth
     on_sale = np.flatnonzero(truth.launch <= day)
     delivery = truth.dates[day] + (market.next_delivery(day)[on_sale] - day)
+    if not market.config.features.announces_deliveries:
+        delivery = np.full(len(on_sale), np.datetime64("NaT", "D"))
     return Requests(
         day=day,
         date=truth.dates[day],
-        product_id=world.product_ids[on_sale],
-        category=world.category_names[on_sale],
+        product_id=market.product_ids[on_sale],
+        category=market.category_names[on_sale],
         stock=shelf.stock[on_sale],
-        comp_price=np.where(world.comp_seen[day], shelf.comp_price, np.nan)[on_sale],
+        comp_price=np.where(market.comp_seen[day], shelf.comp_price, np.nan)[on_sale],
         is_promo=truth.is_promo[day, on_sale],
         current_price=shelf.price[on_sale],
         list_price=truth.list_price[day, on_sale],
-        unit_cost=world.unit_cost[day, on_sale],
-        is_holiday=bool(world.is_holiday[day]),
-        next_delivery=delivery if market.announces_deliveries else np.full(len(on_sale), np.datetime64("NaT", "D")),
+        unit_cost=market.unit_cost[day, on_sale],
+        is_holiday=bool(market.is_holiday[day]),
+        next_delivery=delivery,
         max_move=max_move,
     )
 
@@ -223,33 +210,19 @@ def _accept(requests: Requests, price: Floats) -> tuple[Floats, Bools]:
 
 @dataclass(frozen=True)
 class PolicyScore:
-    """One policy's figures in a market.
+    """One policy's figures in a market."""
 
-    Attributes:
-        policy: Its name.
-        profit: Total profit over unit cost.
-        gain: Profit relative to static's, less 1.
-        gain_interval: 95 % interval of `gain`, by a bootstrap over products, paired with static.
-        share: Gain over static as a share of the oracle's.
-        share_interval: 95 % interval of `share`, products resampled jointly for the three policies.
-        stock_turns: Annualised cost of goods sold over mean stock at cost.
-        discount_depth: Mean cut below list, as a share, weighted by units sold; prices above list count as 0.
-        price_changes: Price changes per week and product.
-        stock_outs: Share of product-days that opened without stock or sold out.
-        refused: Number of refused prices.
-    """
-
-    policy: str
-    profit: float
-    gain: float
-    gain_interval: tuple[float, float]
-    share: float
-    share_interval: tuple[float, float]
-    stock_turns: float
-    discount_depth: float
-    price_changes: float
-    stock_outs: float
-    refused: int
+    policy: str  # its name
+    profit: float  # total profit over unit cost
+    gain: float  # profit relative to static's, less 1
+    gain_interval: tuple[float, float]  # 95 % interval of `gain`, by a bootstrap over products, paired with static
+    share: float  # gain over static as a share of the oracle's
+    share_interval: tuple[float, float]  # 95 % interval of `share`, products resampled jointly for the three policies
+    stock_turns: float  # annualised cost of goods sold over mean stock at cost
+    discount_depth: float  # mean cut below list, as a share, weighted by units sold; prices above list count as 0
+    price_changes: float  # price changes per week and product
+    stock_outs: float  # share of product-days that opened without stock or sold out
+    refused: int  # number of refused prices
 
 
 def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> PolicyScore:
@@ -258,10 +231,9 @@ def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> 
     drawn = np.random.default_rng(seed).integers(0, len(run.profit), (RESAMPLES, len(run.profit)))
     resampled = np.array([_gains(run.profit[pick], static.profit[pick], oracle.profit[pick]) for pick in drawn])
     low, high = np.nanquantile(resampled, [0.025, 0.975], axis=0)
-    ledger, world = run.ledger, run.market.world
-    days = slice(ledger.first_day, ledger.first_day + len(ledger.price))
-    cost = np.where(run.on_sale, world.unit_cost[days], 0.0)
-    cut = np.where(run.on_sale, np.maximum(1 - ledger.price / world.truth.list_price[days], 0.0), 0.0)
+    ledger, market = run.ledger, run.market
+    cost = np.where(run.on_sale, market.unit_cost[ledger.days], 0.0)
+    cut = np.where(run.on_sale, np.maximum(1 - ledger.price / market.truth.list_price[ledger.days], 0.0), 0.0)
     both = run.on_sale[1:] & run.on_sale[:-1]
     changed = both & (np.abs(np.diff(ledger.price, axis=0)) > 0.001)
     return PolicyScore(
@@ -277,24 +249,6 @@ def score(policy: str, run: Run, *, static: Run, oracle: Run, seed: int = 0) -> 
         stock_outs=float(((ledger.units >= ledger.stock) & run.on_sale).sum() / max(run.on_sale.sum(), 1)),
         refused=int(run.refused.sum()),
     )
-
-
-def best_forecast(market: Market, ledger: Ledger) -> Floats:
-    """(day, product) median of true demand at the prices charged, the forecast with the least expected absolute error.
-
-    Its error is the noise floor: `abs(ledger.demand - best_forecast(...))`, summed over the scored cells, over the
-    demand there. NaN before a launch.
-    """
-    truth, products = market.truth, np.arange(ledger.price.shape[1])
-    days = ledger.first_day + np.arange(len(ledger.price))[:, None]
-    on_sale = ~np.isnan(ledger.price)
-    price, comp_price = (np.where(on_sale, prices, 1.0) for prices in (ledger.price, ledger.comp_price))
-    mean = np.maximum(truth.expected_demand(products, days, price, comp_price=comp_price), 1e-9)
-    poisson = np.isinf(truth.size)
-    median = (
-        stats.poisson.ppf(0.5, mean) if poisson else stats.nbinom.ppf(0.5, truth.size, truth.size / (truth.size + mean))
-    )
-    return np.where(on_sale, median, np.nan)
 
 
 def _gains(policy: Floats, static: Floats, oracle: Floats) -> tuple[float, float]:

@@ -15,22 +15,15 @@ _MOST_IN_LINE = 3  # units
 
 @dataclass(frozen=True)
 class ShopTables:
-    """What lies in a shop's database.
+    """What lies in a shop's database."""
 
-    Attributes:
-        order_lines: line_id, ordered_at (with zone), sku, quantity, unit_price, status. Some are cancelled, some were
-            loaded twice, some are returns of the same day.
-        stock_counts: counted_at (with zone), sku, on_hand, at each opening.
-        product_master: sku, category, list_price, cost, shelf_price and the first day that they hold.
-        promotions: sku, first_day, last_day.
-        competitor_prices: seen_at (with zone), sku, competitor, price.
-    """
-
+    # line_id, ordered_at (with zone), sku, quantity, unit_price, status. Some are cancelled, some were loaded twice,
+    # some are returns of the same day.
     order_lines: pd.DataFrame
-    stock_counts: pd.DataFrame
-    product_master: pd.DataFrame
-    promotions: pd.DataFrame
-    competitor_prices: pd.DataFrame
+    stock_counts: pd.DataFrame  # counted_at (with zone), sku, on_hand, at each opening
+    product_master: pd.DataFrame  # sku, category, list_price, cost, shelf_price and the first day that they hold
+    promotions: pd.DataFrame  # sku, first_day, last_day
+    competitor_prices: pd.DataFrame  # seen_at (with zone), sku, competitor, price
 
 
 def shop_tables(rows: pd.DataFrame, *, zone: ZoneInfo, rng: np.random.Generator) -> ShopTables:

@@ -1,264 +1,159 @@
-"""Draw a default market: products, hidden shocks, costs, list prices and advertising plan, before any sales."""
+"""A market before any sales: products, plans, costs, purchasing and competitor; and its state between two days."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import signal
 
 from pricing.arrays import Bools, Floats, Ints, Strings
-from simulation.config import FIRST_DAY, MarketConfig
-from simulation.truth import Truth, holidays_among, weekday
+from simulation.config import MarketConfig
+from simulation.truth import Truth
 
-CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
-STREAMS = (
-    *("product", "calendar", "shock", "supplier", "cost", "list", "promo", "shopper", "crowd", "supply", "rival"),
-    *("incumbent", "record", "sighting", "regime"),
-)
-MARKUP_BOUNDS = (1.25, 3.0)  # plausible mark-up factors
-BELIEF_BOUNDS = (1.5, 5.0)
+BAND = (0.70, 1.35)  # of the list price; for the incumbent and all policies
+
+
+@dataclass
+class Shelf:
+    """State of a market between days. Each array is (product,) except `coming`."""
+
+    stock: Ints  # units on hand
+    usual: Floats  # exponential moving average of daily sales, for ordering
+    price: Floats  # last price charged; NaN before the launch
+    comp_price: Floats  # Competitor's price; NaN before the launch
+    household_stock: Floats  # shoppers' excess household stock, in days of use
+    memory: Floats  # shoppers' reference price; NaN before the launch
+    coming: Ints  # (day modulo its length, product) units ordered that arrive on a day
+
+    def copy(self) -> "Shelf":
+        """Return a deep copy."""
+        return Shelf(**{field.name: getattr(self, field.name).copy() for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Purchasing of each product: drawn once, independent of the policy."""
+
+    delivers: Bools  # (day, product) whether a delivery is due; extends beyond the future, as `span` and `buying` do
+    next_day: Ints  # (day, product) first day after each one on which a delivery is due
+    gap: Floats  # (product,) mean days between two deliveries
+    # (day, product) days of usual sales that a delivery on that day has to cover: the mean gap; for a season's last
+    # delivery the rest of the season, at the sales expected then.
+    span: Floats
+    buying: Bools  # (day, product) whether deliveries take place and sales tell what is usual: not at a season's end
+    lead: Ints  # (product,) days from an order to its delivery
+    cover: Floats  # (product,) order-up-to level in usual sales over span and lead time
+    order_error: Floats  # (day, product) factor on the order-up-to level
+    first_guess: Floats  # (product,) error factor on a new product's expected sales
+    weight: float  # weight of a day's sales in the moving average for ordering
+
+    def level(self, shelf: Shelf, *, day: int, span: Floats) -> Floats:
+        """(product,) units up to which an order on `day` fills stock for `span` days after the lead time."""
+        level: Floats = self.cover * self.order_error[day] * shelf.usual * (span + self.lead)
+        return level
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A competitor who follows the price charged; drawn once, independent of the policy."""
+
+    launch: Ints  # (product,) first day on sale
+    list_price: Floats  # (day, product) the incumbent's regular price
+    ratio: Floats  # (product,) its price level over the incumbent's list price
+    moves: Bools  # (day, product) whether it reprices
+    noise: Floats  # (day, product) random factor on its new price
+    shift: Floats  # (product,) log change of its level in a new regime
+    regime_day: int  # first day of that regime
+    pull: float  # weight of the price charged in its new one
+
+    def open_day(self, shelf: Shelf, *, day: int) -> None:
+        """Set the competitor's prices of a day. Modifies `shelf`."""
+        level = self.list_price[day] * (self.ratio * np.exp(self.shift * (day >= self.regime_day)))
+        shelf.comp_price = np.where(self.launch == day, np.round(level * self.noise[day], 2), shelf.comp_price)
+        target = shelf.price**self.pull * level ** (1 - self.pull) * self.noise[day]
+        moves = self.moves[day] & (self.launch < day)
+        shelf.comp_price = np.where(moves, np.round(target, 2), shelf.comp_price)
+
+    def assumed(self, product: Ints, comp_price: Floats, *, day: int) -> Floats:
+        """(request,) the observed prices; where not observed, what it would set now without noise."""
+        guess = self.list_price[day, product] * self.ratio[product]
+        guess *= np.exp(self.shift[product] * (day >= self.regime_day))
+        return np.where(np.isnan(comp_price), guess, comp_price)
+
+
+@dataclass(frozen=True)
+class AloofRival:
+    """A competitor whose prices are drawn beforehand."""
+
+    launch: Ints  # (product,) first day on sale
+    price: Floats  # (day, product) its prices
+
+    def open_day(self, shelf: Shelf, *, day: int) -> None:
+        """Set the competitor's prices of a day. Modifies `shelf`."""
+        shelf.comp_price = np.where(self.launch <= day, self.price[day], np.nan)
+
+    def assumed(self, product: Ints, comp_price: Floats, *, day: int) -> Floats:
+        """(request,) the observed prices; demand knows the true ones."""
+        return comp_price
 
 
 @dataclass(frozen=True)
 class World:
-    """A market before any sales: hidden truth and observable data.
+    """A market before any sales: hidden truth and observable data."""
 
-    Attributes:
-        config: Options of the market.
-        product_ids: (product,) sorted; those that launch after the history come last.
-        category_names: (product,) category name.
-        truth: Hidden truth, for the oracle only.
-        unit_cost: (day, product) cost of a unit.
-        promo_cut: (day, product) incumbent's planned cut on an advertised day, as a share of list.
-        is_holiday: (day,) whether the day is a holiday.
-        comp_seen: (day, product) whether the competitor's price was observed.
-        recorded: (day, product) whether the day's row was recorded in the history.
-        rival_move: (product,) log change of the competitor's price level in the new regime.
-    """
-
-    config: MarketConfig
-    product_ids: Strings
-    category_names: Strings
-    truth: Truth
-    unit_cost: Floats
-    promo_cut: Floats
-    is_holiday: Bools
-    comp_seen: Bools
-    recorded: Bools
-    rival_move: Floats
+    config: MarketConfig  # options of the market
+    product_ids: Strings  # (product,) sorted; those that launch after the history come last
+    category_names: Strings  # (product,) category name
+    truth: Truth  # hidden truth, for the oracle only
+    unit_cost: Floats  # (day, product) cost of a unit
+    promo_cut: Floats  # (day, product) incumbent's planned cut, advertised or at a season's end, as a share of list
+    is_holiday: Bools  # (day,) whether the day is a holiday
+    comp_seen: Bools  # (day, product) whether the competitor's price was observed
+    recorded: Bools  # (day, product) whether the day's row was recorded in the history
+    supply: Supply  # purchasing
+    rival: Rival | AloofRival  # the competitor
 
 
-def stream(config: MarketConfig, name: str) -> np.random.Generator:
-    """Return the random generator for one kind of draw; separate streams keep the others unchanged by an option."""
-    return np.random.default_rng([config.seed, STREAMS.index(name)])
+Incumbent = Callable[[int, Shelf], Floats]  # (product,) prices of a day; called once for each day in order
 
 
-def draw_world(config: MarketConfig) -> World:
-    """Draw the market that `config` describes. Days are drawn in order: a longer future changes no earlier day."""
-    constants = config.constants
-    days, products = config.total_days, config.total_products
-    dates = np.datetime64(FIRST_DAY, "D") + np.arange(days)
-    rng = stream(config, "product")
-
-    category = rng.permutation(np.arange(products) % config.categories)
-    mean_slope = -config.mean_elasticity
-    category_slope = mean_slope * np.exp(constants.category_spread * rng.standard_normal(config.categories))
-    slope = category_slope[category] * np.exp(constants.product_spread * rng.standard_normal(products))
-    low, high = constants.elasticity_bounds
-    slope = np.clip(slope, low, high * max(1.0, mean_slope / 2.5))
-
-    volume_log = constants.volume[1] * rng.standard_normal(products)
-    base_cost = constants.cost[0] * np.exp(constants.cost[1] * rng.standard_normal(products) - volume_log / 2)
-    base_cost = np.maximum(base_cost, 0.25)
-    weekend = rng.uniform(*constants.weekend, products)
-    curvature = rng.uniform(*constants.curvature, products)
-    cross = rng.uniform(*constants.cross, products)
-    lift = rng.uniform(*constants.promo_lift, products)
-    launch = _launch_days(config, rng)
-
-    unit_cost = _unit_costs(config, category, base_cost)
-    list_price = _list_prices(config, category, category_slope, unit_cost)
-    anchor = list_price[0].copy()
-    shock = _shocks(config, category)
-    level = _levels(config, category, dates)
-    level += shock + (np.log(constants.volume[0]) + volume_log).astype(np.float32)
-    slopes, rival_move = _change_regime(config, category, slope, level)
-    is_promo, promo_cut = _promotions(config)
-    size = constants.size / config.noise if config.noise > 0 else np.inf
-    truth = Truth(
-        dates=dates,
-        category=category,
-        launch=launch,
-        anchor=anchor,
-        slope=slopes,
-        weekend=weekend,
-        curvature=curvature,
-        cross=cross,
-        lift=lift,
-        level=level,
-        shock=shock,
-        list_price=list_price,
-        is_promo=is_promo,
-        uniform=np.clip(stream(config, "shopper").random(level.shape, dtype=np.float32), 1e-6, 1 - 1e-6),
-        day_factor=_crowds(config, size),
-        size=size,
-        regime_day=config.regime_day,
-        history=config.days,
-    )
-    return World(
-        config=config,
-        product_ids=np.array([f"P{row + 1:05d}" for row in range(products)]),
-        category_names=_category_names(config)[category],
-        truth=truth,
-        unit_cost=unit_cost,
-        promo_cut=promo_cut,
-        is_holiday=holidays_among(dates),
-        comp_seen=stream(config, "sighting").random(level.shape, dtype=np.float32) > 0.04,
-        recorded=stream(config, "record").random(level.shape, dtype=np.float32) > 0.004,
-        rival_move=rival_move,
+def empty_shelf(supply: Supply) -> Shelf:
+    """Return the state before the first day."""
+    products = len(supply.lead)
+    unknown = np.full(products, np.nan)
+    return Shelf(
+        stock=np.zeros(products, dtype=np.int64),
+        usual=np.zeros(products),
+        price=unknown,
+        comp_price=unknown.copy(),
+        household_stock=np.zeros(products),
+        memory=unknown.copy(),
+        coming=np.zeros((int(supply.lead.max()) + 1, products), dtype=np.int64),
     )
 
 
-def _category_names(config: MarketConfig) -> Strings:
-    names = [*CATEGORY_NAMES, *(f"category-{number}" for number in range(len(CATEGORY_NAMES), config.categories))]
-    return np.array(names[: config.categories])
-
-
-def _crowds(config: MarketConfig, size: float) -> Floats:
-    shape = (config.total_days, config.total_products)
-    if config.noise == 0:
-        return np.ones(shape, dtype=np.float32)
-    return stream(config, "crowd").standard_gamma(size, shape, dtype=np.float32) / np.float32(size)
-
-
-def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
-    """(product,) launch day: mostly 0, for about an eighth during the history, for unseen products after it."""
-    launch = np.zeros(config.total_products, dtype=np.int64)
-    late = rng.random(config.products) < 0.12
-    when = rng.integers(config.days // 8, max(config.days // 8 + 1, config.days - 45), config.products)
-    launch[: config.products] = np.where(late, when, 0)
-    unseen = config.total_products - config.products
-    launch[config.products :] = config.days + rng.integers(0, max(1, min(28, config.future)), unseen)
-    return launch
-
-
-def _unit_costs(config: MarketConfig, category: Ints, base_cost: Floats) -> Floats:
-    """(day, product) costs that change in steps, by category (supplier) and by product."""
-    constants, days = config.constants, config.total_days
-    supplier = _steps(stream(config, "supplier"), (days, config.categories), constants.category_cost)
-    own = _steps(stream(config, "cost"), (days, config.total_products), constants.product_cost)
-    cost: Floats = np.maximum(base_cost * np.exp(own + supplier[:, category]), 0.05)
-    return cost.round(2)
-
-
-def _steps(rng: np.random.Generator, shape: tuple[int, int], rate: tuple[float, float]) -> Floats:
-    """(day, walk) random walks with steps of sd `rate[0]`, every `rate[1]` days on average."""
-    path = np.empty(shape)
-    position = np.zeros(shape[1])
-    for day in range(shape[0]):
-        moves = rng.random(shape[1]) < 1 / rate[1]
-        position += np.where(moves, rate[0] * rng.standard_normal(shape[1]), 0.0)
-        path[day] = position
+def autoregression(normal: Floats, *, spread: float, persistence: float) -> Floats:
+    """(day, series) stationary AR(1) of sd `spread` from standard normal draws of that shape."""
+    step = spread * np.sqrt(1 - persistence**2) * normal
+    step[0] = spread * normal[0]
+    path: Floats = signal.lfilter([1.0], [1.0, -persistence], step, axis=0)
     return path
 
 
-def _list_prices(config: MarketConfig, category: Ints, category_slope: Floats, unit_cost: Floats) -> Floats:
-    """(day, product) incumbent's list prices: category mark-up with errors, cost changes passed on with delay."""
-    constants, rng = config.constants, stream(config, "list")
-    believed = category_slope * np.exp(constants.belief * rng.standard_normal(config.categories))
-    believed = np.clip(believed, *BELIEF_BOUNDS)
-    markup = np.clip(believed / (believed - 1), *MARKUP_BOUNDS)[category]
-    markup = markup * np.exp(constants.list_error * rng.standard_normal(config.total_products))
-    return follow_costs(config, rng, markup=np.maximum(markup, 1.1), unit_cost=unit_cost)
+def next_days(delivers: Bools) -> Ints:
+    """(day, product) first day after each one with a delivery."""
+    days = len(delivers)
+    day = np.where(delivers, np.arange(days)[:, None], days)
+    ahead: Ints = np.minimum.accumulate(day[::-1], axis=0)[::-1].astype(np.int64)
+    return np.concatenate([ahead[1:], np.full((1, ahead.shape[1]), days)])
 
 
-def follow_costs(config: MarketConfig, rng: np.random.Generator, *, markup: Floats, unit_cost: Floats) -> Floats:
-    """(day, product) list prices: a factor, (product,), on the cost when a review last found that it had moved."""
-    constants = config.constants
-    review = rng.integers(0, constants.list_review, config.total_products)
-    cost_then = unit_cost[0].copy()
-    current = np.round(cost_then * markup, 2)
-    path = np.empty_like(unit_cost)
-    for day in range(config.total_days):
-        moved = np.abs(np.log(unit_cost[day] / cost_then)) > constants.list_trigger
-        reprice = moved & (day % constants.list_review == review)
-        cost_then = np.where(reprice, unit_cost[day], cost_then)
-        current = np.where(reprice, np.round(cost_then * markup, 2), current)
-        path[day] = current
-    return path
+def ending(price: Floats) -> Floats:
+    """Round prices to end in 9 cents, at least 9 cents."""
+    label: Floats = np.maximum(np.round(price, 1) - 0.01, 0.09).round(2)
+    return label
 
 
-def _shocks(config: MarketConfig, category: Ints) -> Floats:
-    """(day, product) hidden demand shocks: a stationary AR(1) per product plus one per category."""
-    rng = stream(config, "shock")
-    (spread, persistence), (wide, lasting) = config.constants.product_shock, config.constants.category_shock
-    shock = np.empty((config.total_days, config.total_products), dtype=np.float32)
-    own = spread * rng.standard_normal(config.total_products)
-    shared = wide * rng.standard_normal(config.categories)
-    for day in range(config.total_days):
-        shock[day] = own + shared[category]
-        step = spread * np.sqrt(1 - persistence**2)
-        wide_step = wide * np.sqrt(1 - lasting**2)
-        own = persistence * own + step * rng.standard_normal(config.total_products)
-        shared = lasting * shared + wide_step * rng.standard_normal(config.categories)
-    return shock
-
-
-def _levels(config: MarketConfig, category: Ints, dates: NDArray[np.datetime64]) -> Floats:
-    """(day, product) log effects of weekday, season, holidays, trends and level shifts, around 0."""
-    constants, rng = config.constants, stream(config, "calendar")
-    products = config.total_products
-    week = 0.10 * rng.standard_normal((7, config.categories)) + rng.uniform(0.05, 0.45) * np.array(
-        [[-0.4], [-0.5], [-0.4], [-0.1], [0.4], [0.8], [0.2]]
-    )
-    own_week = 0.05 * rng.standard_normal((7, products))
-    phase, amplitude = (
-        rng.uniform(0, 2 * np.pi, config.categories),
-        rng.uniform(0.05, constants.season, config.categories),
-    )
-    holiday_lift = rng.normal(0.15, 0.20, config.categories)
-    trend = constants.trend * rng.standard_normal(products) / 365
-    day_of_year = 2 * np.pi * np.arange(config.total_days) / 365.25
-    season = amplitude * np.sin(day_of_year[:, None] + phase)
-    near = _holiday_nearness(dates)[:, None] * holiday_lift
-    level = (season + near + week[weekday(dates)])[:, category].astype(np.float32)
-    level += _steps(rng, level.shape, (constants.shift, constants.shift_days))
-    level += own_week[weekday(dates)]
-    level += trend * (np.arange(config.total_days)[:, None] - config.days / 2)
-    return level
-
-
-def _holiday_nearness(dates: NDArray[np.datetime64]) -> Floats:
-    """(date,) 1 on a holiday, less on each of the three days before it."""
-    nearness = np.zeros(len(dates))
-    for before, weight in enumerate((1.0, 0.8, 0.5, 0.25)):
-        nearness = np.maximum(nearness, weight * holidays_among(dates + before))
-    return nearness
-
-
-def _change_regime(config: MarketConfig, category: Ints, slope: Floats, level: Floats) -> tuple[Floats, Floats]:
-    """Draw slopes of both regimes and the competitor's log change; modifies `level` from the regime change on."""
-    rng = stream(config, "regime")
-    hit = rng.permutation(config.categories) < max(1, config.categories // 2)
-    turn = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
-    move = np.where(hit, rng.choice([-1.0, 1.0], config.categories) * rng.uniform(0.2, 0.4, config.categories), 0.0)
-    level[config.regime_day :] += move[category].astype(np.float32)
-    rival = np.where(hit, rng.choice([-0.12, 0.12], config.categories), 0.0)
-    return np.stack([slope, np.maximum(slope * np.exp(turn[category]), 1.0)]), rival[category]
-
-
-def _promotions(config: MarketConfig) -> tuple[Bools, Floats]:
-    """(day, product) advertising plan, in weeks that start on a product's own weekday, and planned cuts."""
-    constants, rng = config.constants, stream(config, "promo")
-    products, weeks = config.total_products, config.total_days // 7 + 2
-    rate = rng.uniform(0, constants.promo_rate, products)
-    phase = rng.integers(0, 7, products)
-    planned = np.empty((weeks, products), dtype=np.bool_)
-    cut = np.empty((weeks, products), dtype=np.float32)
-    for week in range(weeks):
-        planned[week] = rng.random(products) < rate
-        depth = rng.choice([0.10, 0.15, 0.20, 0.25, 0.30], products)
-        cut[week] = np.where(rng.random(products) < constants.idle_promo, 0.0, depth)
-    block = (np.arange(config.total_days)[:, None] + phase) // 7
-    columns = np.arange(products)
-    is_promo = planned[block, columns]
-    return is_promo, np.where(is_promo, cut[block, columns], 0.0).astype(np.float32)
+def names_of(categories: int, known: tuple[str, ...]) -> Strings:
+    """(category,) names, numbered past those known."""
+    return np.array([*known, *(f"category-{number}" for number in range(len(known), categories))][:categories])

@@ -18,8 +18,6 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
-from simulation.foreign import simulate_foreign
-from simulation.foreign_config import ForeignConfig
 from simulation.market import MarketConfig, simulate
 from simulation.rollforward import roll_forward
 
@@ -106,7 +104,7 @@ def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_m
 
 
 def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
-    market = simulate_foreign(ForeignConfig("heavy_tail", products=12, days=150, future=40, seed=1))
+    market = simulate(MarketConfig("heavy_tail", products=12, days=150, future=40, seed=1))
     entries = standard_policies(market, load_config())
 
     runs = {
@@ -119,7 +117,7 @@ def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_
 
 
 def test_an_oracle_that_is_no_bound_is_named_so() -> None:
-    market = simulate_foreign(ForeignConfig("stockpiling", products=6, days=100, future=20, seed=1))
+    market = simulate(MarketConfig("stockpiling", products=6, days=100, future=20, seed=1))
 
     assert oracle_name(market) == "oracle (held prices)"
     assert "oracle (held prices)" in standard_policies(market, load_config())

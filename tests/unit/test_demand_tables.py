@@ -9,10 +9,7 @@ from scipy import stats
 
 from benchmarks.confidence import BINS
 from benchmarks.demand import KNOWN, PLAIN, REFERENCE, difference, report
-from benchmarks.demand_settings import SETTINGS
 from pipelines.market import PLATFORM, STATIC
-from simulation import foreign_config, merchant
-from simulation.config import HELD_OUT_SEEDS
 from simulation.rollforward import PolicyScore
 
 ORACLE = "oracle (held prices)"
@@ -70,15 +67,3 @@ def test_the_tables_tell_every_setting_family_and_policy_and_the_worst_market() 
     assert "| default | 1 | +10.0% | +1.0% |" in told
     assert "| platform | 0.10 | 0.50 | 0.10 | 0.50 |" in told
     assert "Worst market: default, seed 1, +1.0%" in told
-
-
-def test_every_setting_is_judged_on_seeds_of_its_family() -> None:
-    sealed = {
-        "default": HELD_OUT_SEEDS,
-        "foreign": foreign_config.HELD_OUT_SEEDS,
-        "merchant": merchant.HELD_OUT_SEEDS,
-    }
-    for setting in SETTINGS.values():
-        held_out = sealed[setting.family]
-        assert setting.seeds(development=False) == held_out
-        assert not set(setting.seeds(development=True)) & set(held_out)

@@ -12,22 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import forecast
+from benchmarks.forecast import ATOMS, CANDIDATES, atoms, joined, judge, ranked_probability
 from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
-from benchmarks.forecast_scores import (
-    ATOMS,
-    CANDIDATES,
-    LEVELS,
-    QUANTILES,
-    Forecasts,
-    atoms,
-    joined,
-    judge,
-    ranked_probability,
-)
-from benchmarks.forecasters import SEARCH, _History
+from benchmarks.forecasters import LEVELS, QUANTILES, SEARCH, Forecasts, _History
 from pricing.data.contract import check
 from pricing.data.panel import STEP_DAYS
-from pricing.demand.baselines import chosen
 from pricing.demand.folds import walk_forward
 from tests.kit.demand_fakes import make_panel
 
@@ -88,7 +77,7 @@ def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
     pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
 
     frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
-    panel = history(frame, configured(SETS["tafeng"], short=False, own={}), periods=None, back=0, factor=10.0)
+    panel = history(frame, configured(SETS["tafeng"], short=False), periods=None, factor=10.0)
 
     assert not check(frame, where="lines", period="day").violations
     assert frame["price"].tolist() == [30.0, 30.0, 30.0]  # the week's median, so that no day's price tells of its sales
@@ -134,20 +123,20 @@ def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products
     dates = np.datetime64("2020-01-06") + STEP_DAYS[sales.period] * np.arange(length)
     own = dates[-sales.short_periods :] if short else dates
 
-    folds = walk_forward(own, config=configured(sales, short=short, own={}).demand, period=sales.period)
+    folds = walk_forward(own, config=configured(sales, short=short).demand, period=sales.period)
 
     assert len(folds) == 8
     assert folds[0].first > dates[int(CHOOSING * length) - 1]
     assert folds[-1].last == dates[-1]
 
 
-def test_the_short_history_is_the_end_alone_and_back_ends_it_earlier() -> None:
+def test_the_short_history_is_the_end_alone() -> None:
     dates = pd.date_range("2024-01-01", periods=100, freq="D")
     frame = pd.DataFrame({"date": dates, "product_id": "a", "units_sold": 3.0, "price": 2.0})
 
-    panel = history(frame, configured(SETS["m5"], short=True, own={}), periods=60, back=5, factor=0.1)
+    panel = history(frame, configured(SETS["m5"], short=True), periods=60, factor=0.1)
 
-    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-05"), np.datetime64("2024-04-04"))
+    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-10"), np.datetime64("2024-04-09"))
     assert panel.units_sold[0, 0] == pytest.approx(0.3)
 
 
@@ -234,17 +223,6 @@ def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
     assert (weights["lightgbm_crps"] > 0.01).all()
 
 
-def test_folds_to_choose_on_are_none_of_the_judged_ones(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["forecast", "m5=nowhere.parquet", "--back", "56"])
-
-    with pytest.raises(SystemExit):
-        forecast.main()
-
-    assert "--back 56: the judged folds take 224 periods" in capsys.readouterr().err
-
-
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
 def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantiles: list[float], actual: float) -> None:
     units = atoms(np.sort(np.array([quantiles])))
@@ -295,15 +273,6 @@ def test_a_sold_out_row_is_not_scored() -> None:
     assert found["scores"]["ours"]["wape"] < 1.0
 
 
-def test_a_baseline_can_be_chosen_among_others_than_the_two() -> None:
-    frame = judged().assign(lightgbm=lambda f: f["actual"] + 0.5)
-    cutoff = np.datetime64("2024-06-01")
-
-    assert chosen([frame], cutoff=cutoff, names=CANDIDATES) == "lightgbm"
-    assert chosen([frame], cutoff=cutoff) == "naive"
-    assert chosen([], cutoff=cutoff, names=("lightgbm", "flat")) == "lightgbm"
-
-
 @pytest.mark.parametrize("relative", SEARCH["relative"])
 def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool) -> None:
     panel, end = make_panel(periods=120), 80
@@ -319,26 +288,6 @@ def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool)
     pd.testing.assert_frame_equal(*told)
     pd.testing.assert_frame_equal(*(data.data for data in learnt))
     np.testing.assert_array_equal(*(data.get_label() for data in learnt))
-
-
-def document() -> dict[str, Any]:
-    """One data set's and variant's judgement."""
-    frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.2, lightgbm_inside=0.8)
-    own = {"data": SETS["tafeng"].title, "variant": "units × 10", "size": "6 × 3 × 7 (7)", "seconds": 5}
-    return own | judge(frame, block(frame, lightgbm=9.0))
-
-
-def test_the_tables_hold_this_model_the_chosen_baseline_and_every_competitor_with_its_differences() -> None:
-    row = document()
-    scores, more = row["scores"], row["differences"]
-
-    (line,) = forecast.verdicts([row]).splitlines()[2:]
-
-    assert line.startswith("| Ta Feng grocer, daily | units × 10 | 6 × 3 × 7 (7) |")
-    chosen_at = f"{forecast.pair(scores['naive'])} | {forecast.interval(more['chosen'], 'wape')}"
-    assert f"| seasonal naive | {chosen_at} |" in line
-    assert f"| {forecast.pair(scores['lightgbm'])} |" in line
-    assert forecast.volumes([row]).splitlines()[2].startswith("| Ta Feng grocer, daily | units × 10 | mid | ")
 
 
 def test_the_tables_say_which_aims_are_missed_and_by_how_much() -> None:

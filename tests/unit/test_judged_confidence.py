@@ -1,4 +1,4 @@
-"""How the demand benchmark judges confidence: a deserved one has no error, a useless one no skill."""
+"""How the demand benchmark judges confidence: a deserved one has no error."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.confidence import BINS, Judged, brier_skill, calibration_error, fitted, table
+from benchmarks.confidence import BINS, Judged, calibration_error, fitted, table
 from simulation.rollforward import Requests
 
 CENTRE = (np.arange(BINS) + 0.5) / BINS
@@ -18,24 +18,16 @@ def histograms(true: np.ndarray, *, decisions: int = 1000) -> tuple[np.ndarray, 
     return each, np.round(each * true).astype(int)
 
 
-def test_a_deserved_confidence_has_no_error_and_the_skill_of_its_spread() -> None:
+def test_a_deserved_confidence_has_no_error() -> None:
     decisions, right = histograms(CENTRE)
 
     assert calibration_error(decisions, right) == pytest.approx(0.0, abs=1e-9)
-    # Uniform chances: the Brier score is E[p(1 − p)] = 1/6, the base rate's 1/4.
-    assert brier_skill(decisions, right) == pytest.approx(1 / 3, abs=1e-3)
 
 
 def test_a_boast_is_an_error_of_its_size() -> None:
     decisions, right = histograms(np.clip(CENTRE - 0.1, 0, 1))
 
     assert calibration_error(decisions, right) == pytest.approx(0.1, abs=0.006)
-
-
-def test_a_confidence_that_tells_nothing_apart_is_worse_than_the_base_rate() -> None:
-    decisions, right = histograms(np.full(BINS, 0.7))
-
-    assert brier_skill(decisions, right) < 0
 
 
 def test_a_fitted_table_mends_a_boast_and_rises() -> None:
@@ -51,7 +43,6 @@ def test_of_no_decisions_nothing_is_said() -> None:
     nothing = np.zeros(BINS, np.int64)
 
     assert np.isnan(calibration_error(nothing, nothing))
-    assert np.isnan(brier_skill(nothing, nothing))
 
 
 class Market:

@@ -20,8 +20,7 @@ from pricing.data.load import load_sales
 from pricing.data.panel import Panel
 from pricing.data.quality import CHECKS, Judged, judge
 from pricing.errors import SourceError
-from simulation.foreign import simulate_foreign
-from simulation.foreign_config import SCENARIOS, ForeignConfig
+from simulation.config import KINDS
 from simulation.market import MarketConfig, simulate
 
 PRODUCTS, DAYS = 12, 130
@@ -239,13 +238,9 @@ def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
     assert {one for one in alarms(HONEST[world]) if one[1] != NOTE} == set()
 
 
-@pytest.mark.parametrize("scenario", [None, *SCENARIOS])
-def test_nothing_is_found_on_simulated_markets(scenario: str | None) -> None:
-    frame = (
-        simulate(MarketConfig(products=40, days=400)).frame()
-        if scenario is None
-        else simulate_foreign(ForeignConfig(scenario=scenario, products=40, days=400)).frame()
-    )
+@pytest.mark.parametrize("kind", [name for name, features in KINDS.items() if features.family != "merchant"])
+def test_nothing_is_found_on_simulated_markets(kind: str) -> None:
+    frame = simulate(MarketConfig(kind, products=40, days=400)).frame()
 
     found = judge(check(frame, where="the market"), CONFIG, given=list(frame.columns)).findings
 
