@@ -270,7 +270,7 @@ def test_the_program_runs_as_a_command(home):
 
 def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
     prepare(home, World(days=60, products=20), days=range(40, 60))
-    store = MonitoringStore(home / "monitoring" / "monitoring.db")
+    store = MonitoringStore(home / "monitoring" / "monitoring.db", model="pricing")
     now = dt.datetime.now(dt.UTC)
     _, job = store.claim(lambda _past: PolicyOutcome("retrain", "error grew", "decay"), now=now)
     store.note(job, handle=f"999999999 {home / 'gone.log'}")
