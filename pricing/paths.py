@@ -15,7 +15,6 @@ _PACKAGED = CODE / "pricing" / "defaults"  # where the wheel has what is config/
 SETTINGS = _PACKAGED if _PACKAGED.is_dir() else CODE / "config"
 SQLITE = "sqlite:///"
 PARENT_VARIABLE = "PRICING_PARENT_RUN_ID"  # the MLflow run of the job that started this one
-STARTED_VARIABLE = "PRICING_STARTED_AS"  # token that whoever started a job finds its MLflow run by
 ETL_VARIABLE = "PRICING_ETL"  # where etl keeps what it makes: a folder or an s3:// address; PRICING_HOME/etl without it
 LOG_VARIABLE = "PRICING_DECISIONS_URL"  # where the decision log lies: the same; PRICING_HOME/decisions without it
 

@@ -42,7 +42,6 @@ from pricing.paths import (
     PARENT_VARIABLE,
     ROOT,
     SQLITE,
-    STARTED_VARIABLE,
     pricing_home,
     process_alive,
     tracking_uri,
@@ -53,7 +52,6 @@ from pricing.runtime.inputs import code_tags, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
-STARTED_TAG = "started_as"  # the token of PRICING_STARTED_AS
 _DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told otherwise
 _BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
@@ -205,9 +203,6 @@ def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
     tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
     if reason:
         tags["reason"] = reason
-    token = os.environ.pop(STARTED_VARIABLE, None)  # this job's alone, not that of jobs that it starts
-    if token:
-        tags[STARTED_TAG] = token
     if run_id is not None:
         tags[MLFLOW_RUN_NAME] = job
         run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=system)
