@@ -67,10 +67,12 @@ class ProductionAccess:
 
         Raises:
             RegistryError: The registry lacks it or is unreachable.
-            VersionError: It is damaged, or belongs to another contract or library.
+            VersionError: It is damaged, another one than was registered, or belongs to another contract or library.
         """
-        folder = Path(scratch) / number / "version"
-        return load(self.registry.download(number, folder))
+        version = load(self.registry.download(number, Path(scratch) / number / "version"))
+        if version.meta["checksum"] != self.registry.find(number).checksum:
+            raise VersionError(f"version {number}: its files are not those that were registered; train again")
+        return version
 
     def anchors_for(self, version: LoadedVersion) -> Anchors:
         """Returns the anchors to refresh a version with: those in force, or else its own.

@@ -144,7 +144,8 @@ def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run
     words = ["--study", study.study_name, "--folder", str(folder)]
     words += ["--parent", run.info.run_id, "--deadline", str(deadline)]
     while True:
-        left = tuning.trials - begun(study) if time.time() < deadline else 0
+        have = begun(study)  # which also fails the trials whose heartbeat is missed
+        left = tuning.trials - have if time.time() < deadline else 0
         if left <= 0:
             if not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 return

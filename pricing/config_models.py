@@ -354,22 +354,6 @@ class EndpointsConfig(Section):
     mlflow_url: str = ""
 
 
-class AlarmConfig(Section):
-    """One alarm on a metric of the monitoring runs: exactly one of `above` and `below`, in the metric's unit."""
-
-    metric: str
-    above: float | None = None
-    below: float | None = None
-    days: Annotated[int, Field(ge=1, le=7)] = 1  # CloudWatch looks back a week at most
-    missing: Literal["missing", "breaching"] = "missing"
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> "AlarmConfig":
-        if (self.above is None) == (self.below is None):
-            raise ValueError(f"an alarm on {self.metric} needs exactly one of above and below")
-        return self
-
-
 MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
 
 
@@ -404,7 +388,6 @@ class MonitoringConfig(Section):
     least_severity: dict[Channel, Severity] = {}
     metrics: list[Literal["cloudwatch"]]
     endpoints: EndpointsConfig
-    alarms: dict[str, AlarmConfig]
 
     @property
     def days_looked_at(self) -> int:

@@ -102,7 +102,7 @@ def _price(
     An arm that fails, or refuses what the champion accepts, leaves the answer to the champion.
 
     Raises:
-        RequestError: A request contradicts itself or names an unknown strategy; of many, an arm refuses one.
+        RequestError: A request contradicts itself or names an unknown strategy; of many, one fails for any reason.
     """
     if served is not current.champion:
         try:
@@ -128,7 +128,11 @@ def _price(
 def _attempt(
     pricer: Pricer, asked: Sequence[PriceRequest], current: Current, at: dt.datetime
 ) -> list[DetailedDecision] | None:
-    """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix."""
+    """Prices by a version or its rules; returns None where that fails for a reason that no caller can fix.
+
+    Raises:
+        RequestError: A request cannot be priced as sent; of many, one fails for any reason.
+    """
     control = current.control
     try:
         return pricer.price_detailed(
@@ -136,8 +140,10 @@ def _attempt(
         )
     except RequestError:
         raise
-    except Exception:  # noqa: BLE001 - whatever fails in a version, a price is answered
-        _log.exception("version %s could not price %d request(s)", pricer.version, len(asked))
+    except Exception as error:
+        if len(asked) > 1:
+            raise RequestError("one of several") from error  # the others are priced without it
+        _log.exception("version %s could not price a request", pricer.version)
         return None
 
 

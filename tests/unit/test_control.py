@@ -56,6 +56,14 @@ def record(url: str, store: FolderStore) -> ControlRecord:
     return ControlRecord(url, model="shop", store=store)
 
 
+def test_the_table_only_grows(record: ControlRecord, tmp_path: Path) -> None:
+    record.append_switch(freeze())
+
+    for statement in ("UPDATE pricing_control SET who = 'eve'", "DELETE FROM pricing_control"):
+        with closing(sqlite3.connect(tmp_path / "new" / "pricing.db")) as connection, pytest.raises(sqlite3.Error):
+            connection.execute(statement)
+
+
 def insert(tmp_path: Path, kind: str, body: str) -> None:
     """As a hand in the database would."""
     with closing(sqlite3.connect(tmp_path / "new" / "pricing.db")) as database, database:

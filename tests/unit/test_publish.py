@@ -10,6 +10,7 @@ import pytest
 from pipelines.publish import follow
 from pricing.decision.control import NO_CONTROL, Control
 from pricing.decision.experiments import Arm, Experiment, Experiments
+from pricing.decision.pricer import Pricer
 from pricing.errors import PricingError, SourceError, VersionError
 from pricing.objects import FolderStore
 from pricing.registry import CHAMPION
@@ -161,6 +162,24 @@ def test_a_version_that_is_not_the_one_that_was_registered_is_not_published(
 
     with pytest.raises(VersionError):
         shop.publish(registry=Swapped(pointed=shop.registry.pointed))
+
+    assert shop.pointer == first
+
+
+def test_a_version_that_prices_otherwise_than_when_it_was_packed_is_not_published(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, price = shop.publish(), Pricer.price
+
+    def dearer(self: Pricer, *args: Any, **more: Any) -> Any:
+        found = price(self, *args, **more)
+        return [one.model_copy(update={"recommended_price": one.recommended_price + 1}) for one in found]
+
+    monkeypatch.setattr(Pricer, "price", dearer)
+    shop.promote("4")
+
+    with pytest.raises(VersionError):
+        shop.publish()
 
     assert shop.pointer == first
 

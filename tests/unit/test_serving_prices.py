@@ -269,6 +269,26 @@ def test_the_rules_that_answer_for_a_version_that_fails_know_its_costs(
     assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
 
 
+def test_a_request_on_which_a_version_fails_costs_the_others_of_its_pass_nothing(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pricer = shop.service.follower.current.champion.pricer
+    price = pricer.price_detailed
+
+    def fails_on_seven(asked: Any, **options: Any) -> Any:
+        if any(one.current_stock == 7 for one in asked):
+            raise ZeroDivisionError
+        return price(asked, **options)
+
+    monkeypatch.setattr(pricer, "price_detailed", fails_on_seven)
+    requests = [{**REQUEST, "current_stock": stock} for stock in (5, 6, 7, 8, 9)]
+
+    answers = shop.client.post("/get_prices", json={"requests": requests}).get_json()["decisions"]
+
+    assert [one["source"] for one in answers] == ["model", "model", "rule", "model", "model"]
+    assert "pricing_edge_fallbacks_total 1.0" in shop.client.get("/metrics").text
+
+
 NAMES = st.sampled_from(["requests", *REQUEST]) | st.text()
 LEAVES = st.none() | st.booleans() | st.floats() | st.text()
 BODIES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner))
