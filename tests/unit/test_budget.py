@@ -13,27 +13,27 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_522,
+    "pricing": 1_504,
     "pricing/data": 4_748,
     "pricing/demand": 5_226,
     "pricing/decision": 3_723,
     "pricing/decision_log": 450,
     "pricing/registry": 2_672,
-    "pricing/runtime": 1_971,
+    "pricing/runtime": 1_966,
     "etl": 1_799,
-    "pipelines": 6_793,
-    "serving": 2_124,
+    "pipelines": 6_796,
+    "serving": 2_130,
     "monitoring": 3_487,
     "simulation": 2_500,
     "deploy": 2_214,
     "benchmarks": 2_978,
-    "tests": 35_597,
+    "tests": 35_640,
 }
 TOTALS = {
-    "product": 39_229,
+    "product": 39_215,
     "product files": 214,
-    "Markdown in docs": 2_968,
-    "settings": 175,
+    "Markdown in docs": 2_966,
+    "settings": 150,
     "Makefile targets": 40,
 }
 
