@@ -76,7 +76,13 @@ def test_the_wheel_holds_every_module_and_the_settings_and_nothing_else(installe
 
     beside = {
         path.relative_to(ROOT).as_posix()
-        for kind in ("etl/sql/*.sql", "pipelines/reports/*.html", "serving/*.html")
+        for kind in (
+            "etl/sql/*.sql",
+            "pipelines/reports/*.html",
+            "pipelines/reports/*.jinja",
+            "monitoring/*.html",
+            "serving/*.html",
+        )
         for path in ROOT.glob(kind)
     }
     assert names == modules | settings | beside | {"pricing/py.typed"}
