@@ -4,8 +4,9 @@ python -m benchmarks.serving                      every server in turn, under th
 python -m benchmarks.serving --steps 0.2 1 2      and ours behind HAProxy at these shares of its capacity, a minute each
 
 Each server is one process on this machine (granian and gunicorn with four threads, ours with `serving.threads`).
-Requests vary over products, stock and competitor's prices. Ours answers in full: validation, decision, decision log. The model's weights are random: the
-cost of a price depends on the shapes of its arrays only. Prints the tables of serving.md.
+Requests vary over products, stock and competitor's prices. Ours answers in full: validation, decision, decision log.
+The model's weights are random: the cost of a price depends on the shapes of its arrays only. Prints the tables of
+serving.md.
 """
 
 import argparse
