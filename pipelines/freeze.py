@@ -211,7 +211,7 @@ def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
 
 def _said(switches: Switches) -> str:
     if not switches:
-        return "In force: nothing; every price is the model's."
+        return "In force: nothing; no price is a person's."
     lines = [f"  {_sentence(one)} ({one.by}, {_shown(one.at)})" for one in switches]
     return "In force; the narrowest counts:\n" + "\n".join(lines)
 

@@ -121,8 +121,9 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
     if any(name in environ for name in _PROXIED) or not (host is None or _is_local_name(host)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
-            f"without API keys only localhost and loopback addresses are answered, without a proxy (Host is "
-            f"{str(host)[:100]!r}); start the service with PRICING_KEYS=required and PRICING_API_KEYS_FILE",
+            "without API keys only programs on this machine are answered, not through a proxy (X-Forwarded-For, "
+            f"Forwarded) or by another name (Host is {str(host)[:100]!r}); set PRICING_KEYS=required with "
+            "PRICING_API_KEYS_FILE, or PRICING_KEYS=none",
         )
 
 

@@ -90,6 +90,7 @@ def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
         return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args={"options": options})
     if name in ("mysql", "mariadb"):
         only_read = {"init_command": "SET SESSION TRANSACTION READ ONLY", "connect_timeout": 30, "charset": "utf8mb4"}
+        only_read |= {"read_timeout": max(1, int(seconds))}
         return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args=only_read)
     if name != "sqlite":
         _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)

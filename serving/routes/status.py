@@ -79,7 +79,8 @@ def ready(service: Service) -> Ready:
         text = f"version {served.name} cannot price ({type(error).__name__})"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text) from error
     if not 0 < price < math.inf:
-        text = f"version {served.name} gives no price (following: {following.state}); rules may answer meanwhile"
+        why = "nothing is published" if following.state == "none" else following.state
+        text = f"no published version gives a price ({why}); rules answer meanwhile"
         raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, text)
     return Ready(status="ok", model_version=served.name, following=Follow.of(following, addresses=False))
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+from pricing.config import load_config
 from tests.kit.servers import free_port, running, wait_for
 
 if shutil.which("haproxy") is None:
@@ -147,9 +148,10 @@ def test_a_body_above_the_limit_is_refused_whether_it_says_its_length_or_not(tmp
 
 
 def test_what_no_task_takes_in_time_is_told_to_come_again_and_nothing_else(tmp_path: Path) -> None:
+    slots = load_config().serving.threads + 4
     with proxy(tmp_path, tasks=1) as one:
-        with ThreadPoolExecutor(80) as pool:
-            waiting = [pool.submit(one.ask, headers={"X-Seconds": "0.2"}) for _ in range(60)]
+        with ThreadPoolExecutor(180) as pool:
+            waiting = [pool.submit(one.ask, headers={"X-Seconds": "0.2"}) for _ in range(8 * slots)]
             health = [pool.submit(one.ask, "/health/ready", None) for _ in range(20)]
         answers = [done.result() for done in waiting]
 
@@ -157,7 +159,8 @@ def test_what_no_task_takes_in_time_is_told_to_come_again_and_nothing_else(tmp_p
         assert {answer.status_code for answer in answers} == {200, 429}
         assert all(is_problem(answer) and answer.headers["retry-after"] == "1" for answer in refused)
         assert {done.result().status_code for done in health} == {200}
-        assert one.heard()[0] in (8, 9)  # the proxy's own look at /health/ready may come on top
+        # The proxy's own look at /health/ready may come on top, and both backends count where that look came late.
+        assert slots <= one.heard()[0] <= 2 * slots + 1
 
 
 def test_no_request_is_lost_while_one_of_two_tasks_is_killed_and_comes_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation",
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
     "pricing": 1_504,
-    "pricing/data": 4_748,
+    "pricing/data": 4_749,
     "pricing/demand": 5_226,
     "pricing/decision": 3_723,
     "pricing/decision_log": 450,
@@ -22,15 +22,15 @@ LINES = {
     "pricing/runtime": 1_966,
     "etl": 1_799,
     "pipelines": 6_796,
-    "serving": 2_130,
+    "serving": 2_132,
     "monitoring": 3_487,
     "simulation": 2_500,
     "deploy": 2_214,
-    "benchmarks": 2_978,
-    "tests": 35_640,
+    "benchmarks": 2_979,
+    "tests": 35_649,
 }
 TOTALS = {
-    "product": 39_215,
+    "product": 39_218,
     "product files": 214,
     "Markdown in docs": 2_966,
     "settings": 150,
