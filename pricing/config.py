@@ -20,7 +20,7 @@ from pricing.config_models import (
     TuningConfig,
 )
 from pricing.errors import ETL, ConfigError, nearest
-from pricing.fileio import holds_password, redact_url
+from pricing.fileio import holds_password, redact_text, redact_url
 from pricing.paths import SETTINGS
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
@@ -245,20 +245,22 @@ def _told(fault: Mapping[str, Any]) -> str:
     *above, name = map(str, fault["loc"] or ("",))
     path, message, found = ".".join((*above, name)), str(fault["msg"]).removeprefix("Value error, "), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = dict(_paths(Config, ()))
-        near = next((at for at in known if at == (*above, nearest(name, [at[-1]]) or "")), None)
-        other = nearest(name, known.values(), cutoff=0.8)
-        meant = ".".join(near) if near else next((".".join(at) for at, last in known.items() if last == other), None)
-        return f"unknown key {path}" + (f"; did you mean {meant}?" if meant else "")
+        known = {at: at[-1] for at in _paths(Config, ())}
+        beside = {at: last for at, last in known.items() if at[:-1] == tuple(above)}
+        for names, cutoff in ((beside, 0.6), (known, 0.8)):
+            near = nearest(name, names.values(), cutoff=cutoff)
+            if near is not None:
+                return f"unknown key {path}; did you mean {'.'.join(next(at for at in names if at[-1] == near))}?"
+        return f"unknown key {path}"
     if not path or isinstance(found, Mapping):  # settings that contradict each other, which the message names
         return f"{path}: {message}" if path else message
-    return f"{path}: {message}, found {redact_url(found) if isinstance(found, str) else found!r}"
+    return f"{path}: {message}, found {redact_text(repr(redact_url(found) if isinstance(found, str) else found))}"
 
 
-def _paths(kind: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every key and section of a model: its path and its name."""
+def _paths(kind: type[BaseModel], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The path of every key and section of a model."""
     for name, about in kind.model_fields.items():
-        yield (*above, name), name
+        yield (*above, name)
         for part in (about.annotation, *get_args(about.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
                 yield from _paths(part, (*above, name))

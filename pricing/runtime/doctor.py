@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pricing import __version__
-from pricing.errors import PricingError
+from pricing.errors import ConfigError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
 from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
@@ -72,7 +72,10 @@ def home(folder: Path) -> str:
 
 def tracking(uri: str) -> str:
     """Asks the tracking store; a local database is made by the first job."""
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    path = Path(uri.removeprefix(SQLITE)).absolute()
+    if uri.startswith(SQLITE) and not path.parent.is_dir():
+        raise ConfigError(f"{uri}: there is no folder {path.parent}")
+    if uri.startswith(SQLITE) and not path.exists():
         return f"{uri} (the first job makes it)"
     from pricing.runtime.mlflow_runs import check_reachable  # noqa: PLC0415 - importing MLflow takes a second
 

@@ -69,15 +69,12 @@ def answers(service: Service, asked: Sequence[PriceRequest], *, dry: bool) -> li
     at, current = service.now(), service.follower.current
     if not current.arms:
         return _each(service, current.champion, asked, current, at, dry=dry)
-    found: dict[int, bytes | ProblemError] = {}
-    by_version: dict[Served, list[int]] = {}
-    for place, item in enumerate(asked):
-        by_version.setdefault(version_for(item, at.date(), current=current), []).append(place)
-    for served, places in by_version.items():
-        found |= zip(
-            places, _each(service, served, [asked[place] for place in places], current, at, dry=dry), strict=True
-        )
-    return [found[place] for place in range(len(asked))]
+    by_version: dict[Served, list[PriceRequest]] = {}
+    of = [version_for(item, at.date(), current=current) for item in asked]
+    for served, item in zip(of, asked, strict=True):
+        by_version.setdefault(served, []).append(item)
+    found = {one: iter(_each(service, one, items, current, at, dry=dry)) for one, items in by_version.items()}
+    return [next(found[served]) for served in of]
 
 
 def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Served:

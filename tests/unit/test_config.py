@@ -189,9 +189,10 @@ def test_a_wrong_key_or_value_is_refused_by_name(tmp_path: Path, text: str, key:
     assert found in str(failure.value)
 
 
-def test_a_password_in_a_value_is_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["'postgresql://shop:hunter22@db/shop'", "['https://shop:hunter22@db/shop']"])
+def test_a_password_in_a_value_is_not_repeated(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match=r"serving\.keys") as failure:
-        load_config(written(tmp_path, "serving: {keys: 'postgresql://shop:hunter22@db/shop'}"))
+        load_config(written(tmp_path, f"serving: {{keys: {value}}}"))
 
     assert "hunter22" not in str(failure.value)
 

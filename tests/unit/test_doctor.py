@@ -31,6 +31,7 @@ def test_a_machine_with_all_that_is_needed_is_well_and_stays_as_it_is(
         ("PRICING_HOME", "{folder}/taken/home", "PRICING_HOME"),
         ("PRICING_CONFIG", "{folder}/absent.yaml", "configuration"),
         ("MLFLOW_TRACKING_URI", f"http://me:{PASSWORD}@127.0.0.1:9", "tracking store"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///{folder}/nowhere/mlflow.db", "tracking store"),
         ("PRICING_DATABASE_URL", f"postgresql://me:{PASSWORD}@127.0.0.1:9/shop", "PRICING_DATABASE_URL"),
         ("PRICING_DATABASE_URL", f"me:{PASSWORD}@host", "PRICING_DATABASE_URL"),
     ],
