@@ -46,7 +46,7 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
 
     Args:
         address: An SQLAlchemy URL.
-        seconds: How long each statement may take, on PostgreSQL and SQLite.
+        seconds: How long each statement may take, on PostgreSQL, MySQL and SQLite.
 
     Raises:
         SourceError: The address is unusable, the server does not answer, or a statement fails inside the block.

@@ -54,7 +54,7 @@ class Event:
         before: Periods before it that it may affect too.
         after: Periods after it.
         overlay: Whether it adds to other events instead of yielding to nearer ones, as events that last for weeks or
-            concern one category and pay days do.
+            concern one category do.
     """
 
     name: str
@@ -230,9 +230,15 @@ def load_panel(folder: str | Path) -> Panel:
             lineage=header["lineage"],
             events=tuple(
                 Event(
-                    name, np.datetime64(first), np.datetime64(last), category, int(before), int(after), long == "True"
+                    name,
+                    np.datetime64(first),
+                    np.datetime64(last),
+                    category,
+                    int(before),
+                    int(after),
+                    overlay == "True",
                 )
-                for name, first, last, category, before, after, long in header["events"]
+                for name, first, last, category, before, after, overlay in header["events"]
             ),
             **arrays,
         )
