@@ -9,7 +9,7 @@ demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
-configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor \
+configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor market \
 	publish freeze override unfreeze serve image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))

@@ -154,13 +154,12 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
     """Scores of everybody and paired differences, on rows that did not sell out.
 
     Args:
-        frame: `Backtest.frame` with the competitors' columns (`forecasters.joined`).
+        frame: `Backtest.frame` with the competitors' columns (`joined`).
         tuning: The block before the first judged cutoff.
     """
     frame = with_chosen(frame, tuning)
     scored = frame[~frame["censored"].astype(bool)].reset_index(drop=True)
-    names = (LIGHTGBM, NAIVE, FLAT)
-    error = errors(scored, names)
+    error = errors(scored, CANDIDATES)
     error[CHOSEN] = {
         kind: np.select([scored["baseline"] == name for name in CANDIDATES], [error[name][kind] for name in CANDIDATES])
         for kind in ("wape", "crps")
@@ -176,7 +175,7 @@ def judge(frame: pd.DataFrame, tuning: pd.DataFrame) -> dict[str, Any]:
                 more={kind: error[OURS][kind] - error[name][kind] for kind in ("wape", "crps")},
                 rng=np.random.default_rng(SEED),
             )
-            for name in (*names, CHOSEN)
+            for name in (*CANDIDATES, CHOSEN)
         },
         "chosen": {name: int((folds == name).sum()) for name in CANDIDATES},
         "by_volume": {

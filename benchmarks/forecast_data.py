@@ -15,11 +15,10 @@ import pandas as pd
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import STEP_DAYS, Panel, Period
+from simulation.completejourney import LARGEST_LINE, NO_GOODS
 
 PRODUCTS = 300
 DAILY_PRODUCTS = 100  # of the Complete Journey: below, a day sells less than one unit
-NO_GOODS = ("FUEL", "MISCELLANEOUS", "COUPON", "SALAD BAR")
-LARGEST_LINE = 100  # units in one line of a Complete Journey receipt; above are fuel in millilitres and the like
 FIRST_MONDAY = pd.Timestamp("2017-01-02")  # 1 January is a Sunday alone
 FACTORS = {"whole": 1.0, "x0.1": 0.1, "x10": 10.0, "short": 1.0}  # of the units, by variant
 CHOOSING = 0.45  # share of the history, from its beginning, whose units choose the products; no judged day is in it

@@ -129,7 +129,7 @@ class NightlyPart(Part):
 
 
 class WatchPart(Part):
-    """What is watched, and who is told.
+    """Alarms, and who is told.
 
     Attributes:
         log_days: Days that logs are kept.

@@ -1,4 +1,4 @@
-"""What pipelines on GitHub may do on AWS: roles that they take by OIDC, without a key that anybody keeps.
+"""Roles that pipelines on GitHub take on AWS by OIDC, without a key that anybody keeps.
 
 The stack `pricing-ENV-pipeline` is synthesised only where REPOSITORY is given, so that no pipeline deploys its own
 rights: an administrator does, with credentials of his own and past the roles of `cdk bootstrap`, which here lose the

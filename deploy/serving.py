@@ -13,7 +13,7 @@ from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from constructs import Construct
 
 from deploy.environment import SHARE
-from deploy.foundation import READ, Foundation
+from deploy.foundation import READ, WRITE, Foundation
 from deploy.network import PROXY_PORT
 from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, asks, program_variables, service_of
 from deploy.tracking import Tracking
@@ -141,9 +141,7 @@ class Serving(Stack):
             essential=False,
         )
         task.allow_objects(base.data, READ, prefix=f"{PUBLISHED}/")
-        task.allow_objects(
-            base.data, ["s3:PutObject", "s3:AbortMultipartUpload"], prefix=f"{DECISIONS}/lines/", listing=False
-        )
+        task.allow_objects(base.data, WRITE, prefix=f"{DECISIONS}/lines/", listing=False)
         task.allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [group.log_group_arn])
         task.use_key("s3")
         return task

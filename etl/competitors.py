@@ -96,7 +96,7 @@ class Reading:
         return pa.concat_tables(self._pages)
 
     def counts(self) -> TableRead:
-        """What came of the offers so far; `aside` is by the field at fault, "match" where no product has the id."""
+        """Counts the offers so far; `aside` is by the field at fault, "match" where no product has the id."""
         used, aside = self.offers.num_rows, dict(self._set_aside)
         read = used + sum(aside.values())
         return TableRead(location=f"API {self._name}", read=read, used=used, aside=aside, examples=self._examples)

@@ -153,7 +153,7 @@ def _rejected(con: duckdb.DuckDBPyConnection) -> tuple[dict[str, int], dict[str,
 
 
 def _from_files(con: duckdb.DuckDBPyConnection, table: str, settings: TableSettings, location: str) -> tuple[str, str]:
-    """What a SELECT can read of files, and of CSV how they are written."""
+    """Tells what a SELECT can read of files, and of CSV how they are written."""
     use_s3(con, location)
     patterns = [location]
     if not any(sign in location for sign in "*?[") and not location.endswith((*_CSV, *_PARQUET)):

@@ -1,4 +1,4 @@
-"""What a run of `etl` read, set aside and matched: lines for a terminal, JSON for the page of the job `etl`."""
+"""The report of a run of `etl`: lines for a terminal, JSON for the page of the job `etl`."""
 
 from pydantic import BaseModel
 
@@ -47,7 +47,7 @@ class Match(BaseModel):
 
 
 class Report(BaseModel):
-    """What a run of `etl` did, as far as it came.
+    """The deeds of a run of `etl`, as far as it came.
 
     Attributes:
         first: The day from which rows were made anew; empty: all.

@@ -272,7 +272,7 @@ def _remove_old(folder: str, *outputs: EtlOutput) -> None:
 
 
 def _fingerprint(config: Config, settings: EtlSettings) -> str:
-    """Of all that shapes rows: another one makes the next run a full one."""
+    """Hashes all that shapes rows: another one makes the next run a full one."""
     own = [one.query for one in settings.tables.given().values() if one.query is not None]
     queries = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in own]
     shape = [settings.tables.model_dump(mode="json"), config.time_zone, config.data.comp_price_max_age, queries]

@@ -34,8 +34,6 @@ class Effect:
     """Effect of pricing on margin, against static prices."""
 
     margin: Interval  # change of margin due to pricing, as a fraction, with its 95 % interval over products
-    priced: int  # products
-    held: int  # products held out
     text: str  # the same in a sentence, or why there is no estimate
 
 
@@ -96,11 +94,11 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
     )
 
 
-def weeks(panel: Panel, *, count: int = 2) -> list[tuple[str, slice]]:
-    """Returns the newest weeks, oldest first: their dates as text, and their periods."""
+def weeks(panel: Panel) -> list[tuple[str, slice]]:
+    """Returns the newest two weeks, oldest first: their dates as text, and their periods."""
     step = 7 // STEP_DAYS[panel.period]
     total = len(panel.dates)
-    spans = [slice(max(0, total - step * back), total - step * (back - 1)) for back in range(count, 0, -1)]
+    spans = [slice(max(0, total - step * back), total - step * (back - 1)) for back in (2, 1)]
     days = np.timedelta64(STEP_DAYS[panel.period] - 1, "D")
     return [
         (f"{panel.dates[span.start]} to {panel.dates[span.stop - 1] + days}", span) for span in spans if span.stop > 0
@@ -120,23 +118,23 @@ def effect(
             "No products keep their prices, so what pricing earns cannot be told apart; "
             "pricing experiment plan --name holdout --keep 0.1 has some keep theirs."
         )
-        return Effect(UNKNOWN, 0, 0, text)
+        return Effect(UNKNOWN, text)
     before, after = spans(panel, start=holdout.start, most=window)
     if joined.empty or after.start >= after.stop:
-        return Effect(UNKNOWN, 0, len(kept), "No decision has met its sales yet.")
+        return Effect(UNKNOWN, "No decision has met its sales yet.")
     followed = joined[(joined["period"] >= pd.Timestamp(panel.dates[after.start])) & (joined["pricing"] == "followed")]
     gain = profit_gain(panel, set(followed["product_id"]) - kept, kept, before=before, after=after, rng=rng)
     found = gain.profit
     if not np.isfinite(found.value):
         text = f"{gain.others} held-out and {gain.products} priced products sold before and after: too few."
-        return Effect(found, gain.products, gain.others, text)
+        return Effect(found, text)
     sure = "a gain" if found.low > 0 else "a loss" if found.high < 0 else "which may be chance"
     text = (
         f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
         f"prices, {sure} (95 % between {signed(found.low)} and {signed(found.high)}; {gain.products} priced, "
         f"{gain.others} held-out products)."
     )
-    return Effect(found, gain.products, gain.others, text)
+    return Effect(found, text)
 
 
 def signed(value: float) -> str:

@@ -29,11 +29,9 @@ LOOKS_APART = 0.5  # of a window: looks so far apart alarm independently of each
 class Threshold:
     """Drift threshold of one column."""
 
-    column: str
     method: str  # Evidently's name of the distance
     value: float  # distances above this count as drift
-    blocks: int  # reference blocks that it was estimated from
-    typical: float  # median distance between such a block and the rest
+    typical: float  # median distance between a block of the reference and the rest
 
 
 def estimate_threshold(
@@ -73,7 +71,7 @@ def estimate_threshold(
     value = max(limit, LEAST_DISTANCE)
     if watched.least:
         value = max(value, watched.least / _scale(known[watched.column].to_numpy(dtype=float)))
-    return Threshold(watched.column, METHODS[watched.kind], value, len(distances), float(np.median(distances)))
+    return Threshold(METHODS[watched.kind], value, float(np.median(distances)))
 
 
 def distance(reference: "pd.Series[float]", current: "pd.Series[float]", *, kind: str) -> float:

@@ -311,7 +311,7 @@ def _weekday(days: Days) -> Ints:
 
 
 def look_at(log: str) -> str:
-    """What to look at where a live shop's decisions do not come."""
+    """Tells what to look at where a live shop's decisions do not come."""
     return (
         f"look whether decisions still arrive in {log}, whether the serving tasks are ready (/health/ready), and "
         "whether the shop's API key is taken (answers 401 and 403 in /metrics); where a batch decides, whether it ran"

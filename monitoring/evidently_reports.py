@@ -4,7 +4,6 @@ A run adds one report of each kind to the workspace, dated by its window: a seco
 """
 
 import datetime as dt
-import json
 import math
 import uuid
 import warnings
@@ -68,17 +67,6 @@ def html(reports: Reports) -> str | None:
         return str(reports["inputs"].get_html_str(as_iframe=False)) if "inputs" in reports else None
 
 
-def distances(reports: Reports) -> dict[str, float]:
-    """The distance of each input as Evidently found it."""
-    with _quiet():
-        found = json.loads(reports["inputs"].json())["metrics"]
-    return {
-        metric["config"]["column"]: float(metric["value"])
-        for metric in found
-        if metric["config"].get("type", "").endswith(":ValueDrift")
-    }
-
-
 def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
     """Adds the reports to the Evidently workspace in `folder`, made when absent, and renews its dashboard."""
     with _quiet():
@@ -97,7 +85,7 @@ def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
 def _inputs(drift: Drift) -> tuple[Any, ...]:
     """Drift of each watched column by its own threshold, and the quality of its data."""
     columns = drift.watched
-    if not columns or drift.samples is None:
+    if not columns:
         return (None,)
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415 - takes seconds, and a run may not need it
     from evidently.metrics import ValueDrift  # noqa: PLC0415

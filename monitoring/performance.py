@@ -52,7 +52,7 @@ class DecisionScores:
     @property
     def skill(self) -> float:
         """WAPE as a fraction of that of the same weekday in earlier weeks; NaN where that is unknown."""
-        return self.wape.value / self.earlier_weeks if self.earlier_weeks > 0 else float("nan")
+        return _quotient(self.wape.value, self.earlier_weeks)
 
 
 def score(
@@ -260,8 +260,8 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     bias = bias if math.isfinite(bias) else 0.0
     folds = figures.get("weeks") or []
     naive = _number(figures.get("wape_naive"))
-    skills = [_ratio(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
-    skill = _ratio(wape, naive)
+    skills = [_quotient(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
+    skill = _quotient(wape, naive)
     standard_errors = {name: [_number(fold.get(f"{name}_se")) for fold in folds] for name in ("wape_mean", "bias")}
     room = max(
         config.error_tolerance * wape, _spread([backtest_error(fold) for fold in folds], standard_errors["wape_mean"])
@@ -435,7 +435,3 @@ def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> f
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0 else float("nan")

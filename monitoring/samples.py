@@ -185,7 +185,7 @@ def our_products(joined: pd.DataFrame) -> list[str]:
 
 
 def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
-    """What sales tell of each product and period from the reference on."""
+    """Tells what sales tell of each product and period from the reference on."""
     product, period = np.nonzero(panel.present[:, past.start :])
     at = (product, period + past.start)
 
@@ -222,7 +222,7 @@ def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
 def _decided(
     made: pd.DataFrame, earlier: pd.DataFrame, *, scale: Mapping[str, float], before: pd.Timestamp
 ) -> pd.DataFrame:
-    """What the log tells of each product and period: the forecast's error, and what the request named.
+    """Tells what the log tells of each product and period: the forecast's error, and what the request named.
 
     Args:
         made: Decisions that met their sales, in both samples.

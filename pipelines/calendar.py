@@ -24,7 +24,7 @@ _CHANGEABLE = ("events", "promotions", "deliveries", "quality")
 
 @dataclass(frozen=True)
 class Plans:
-    """What a shop has planned of its products.
+    """The plans of a shop for its products.
 
     Attributes:
         promotions: None where no plan is configured.

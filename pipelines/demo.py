@@ -94,7 +94,7 @@ def _demo(argv: Sequence[str] | None) -> int:
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
     home, port = pricing_home().resolve(), os.environ.get("PORT") or str(PORT)
-    folder = home / "demo" / options.data
+    scenario, folder = SCENARIOS[options.data], home / "demo" / options.data
     if options.serve:
         if not (folder / "config.yaml").exists():
             raise StageError(f"there is no demo in {folder}; make demo makes one")
@@ -107,16 +107,15 @@ def _demo(argv: Sequence[str] | None) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "logs").mkdir(parents=True)
         config, shop = (ROOT / "config" / f"{options.data}.yaml").read_text(encoding="utf-8"), None
-        if options.data == "database":
-            market = MarketConfig(products=20, days=400, future=AHEAD)
-            shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(market)))
+        if options.data == "database" and scenario.market:
+            shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(scenario.market)))
             config = config.replace(f":{demo_shop.PORT}/", f":{shop.api.server_port}/")
             os.environ.update(SHOP_DATABASE=shop.url, RIVAL_KEY=demo_shop.KEY)
         (folder / "config.yaml").write_text(config, encoding="utf-8")
         _enter(folder, port=port)
         connect()
         experiment_id()  # makes the experiment, with its artifacts in the folder
-        demo = _Demo(SCENARIOS[options.data], folder, shop)
+        demo = _Demo(scenario, folder, shop)
         asked = demo.run()
         where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(options.data, "")
         print(f"Ask this model for a price, once the last line's command serves it:\n   {_curl(asked)}")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,12 @@ def _make_rows(options: argparse.Namespace, run: Run) -> None:
 
 @dataclass
 class _Night:
-    """What the page tells of a job as far as it came."""
+    """The facts that the page tells of a job, as far as it came."""
 
     findings: Sequence[Finding] = ()
     panel: Panel | None = None
     anchors: Anchors | None = None
-    error: str = field(default="")
+    error: str = ""
 
 
 @contextmanager

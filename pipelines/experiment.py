@@ -65,7 +65,7 @@ _ABOUT = (
 
 @dataclass(frozen=True)
 class Forecast:
-    """What draws are expected to cost and to teach.
+    """The expected cost of draws, and what they teach.
 
     Attributes:
         cost: Share of the profit of the products drawn for.

@@ -138,8 +138,8 @@ def _said_by(action: str, options: argparse.Namespace, *, step: float, now: dt.d
         _check_payable(options.price, step=step)
         if scope != "product" and not options.wide:
             raise UsageError(
-                f"override of {scope} {name}: it is one price, {_money(options.price)}, for every product there; "
-                "give each its own (--product ID), or add --wide where that is meant"
+                f"override of {f'{scope} {name}'.strip()}: it is one price, {_money(options.price)}, for every product "
+                "there; give each its own (--product ID), or add --wide where that is meant"
             )
         said |= {"price": options.price, "below_cost": options.force}
     try:

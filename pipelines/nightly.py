@@ -79,7 +79,7 @@ def _given(options: argparse.Namespace, *names: str) -> list[str]:
 
 
 def _may_be_live() -> bool:
-    """Whether monitoring may remember decisions, so that a log which is not there any more has lost them."""
+    """Tells whether monitoring may remember decisions, so that a log which is not there any more has lost them."""
     return (pricing_home() / "monitoring").is_dir() or given_database_url() is not None
 
 

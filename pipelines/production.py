@@ -89,7 +89,7 @@ def production(config: Config) -> Iterator[ProductionAccess]:
     """Opens the registry and the audit record.
 
     Raises:
-        RegistryError: One of them is unreachable.
+        RegistryError: The registry is unreachable, or PRICING_DATABASE_URL is no usable address.
     """
     registry = Registry(config.registry.model_name, uri=connect())
     pricing_home().mkdir(parents=True, exist_ok=True)

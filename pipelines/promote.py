@@ -100,7 +100,7 @@ def _promote(argv: Sequence[str] | None) -> int:
         verdicts.append(moved)
         wanted = asked(access, "promote", target.number, champion, options=options, why=_because(verdicts))
         code = decide(access, wanted, verdicts, config=config, holds_only=holds_only, moves=moves, check=options.check)
-        if code != EXIT_REFUSED and not options.check:
+        if not code and not options.check:
             print(next_lines("serve", config=options.config, page=artifact_place(run, REPORT)))
         return code
 

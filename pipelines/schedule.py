@@ -29,7 +29,7 @@ LOOK_SECONDS = 20.0  # between two looks at the clock, which may be set, or stan
 
 @dataclass(frozen=True)
 class Night:
-    """What is remembered of the last night.
+    """The memory of the last night.
 
     Attributes:
         due: When it was due, ISO 8601 in UTC.
@@ -43,7 +43,7 @@ class Night:
 
     @property
     def done(self) -> bool:
-        """Whether it is not started again."""
+        """Tells whether it is not started again."""
         return self.code is not None or self.attempts >= ATTEMPTS
 
 
@@ -141,7 +141,7 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dt.time, Z
 
 
 def _remembered(file: Path) -> Night | None:
-    """What the file says; a damaged one counts as none, and so as a first look."""
+    """Tells what the file says; a damaged one counts as none, and so as a first look."""
     try:
         return Night(**json.loads(file.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):

@@ -177,12 +177,12 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     trials = study.get_trials(deepcopy=False)
     mlflow.log_text(study.trials_dataframe().to_csv(index=False), "trials.csv")
     name_run(f"tune: {len(trials)} trials")
-    scored = {trial.number: float(trial.value or 0.0) for trial in trials if trial.state is TrialState.COMPLETE}
+    scored = sum(trial.state is TrialState.COMPLETE for trial in trials)
     if not scored:
         raise StudyError(f"study {study.study_name}: not one of {len(trials)} trials was scored")
-    best = trials[min(scored, key=scored.__getitem__)]
-    mlflow.log_metric("search/best_wape", scored[best.number])
-    print(f"best of {len(scored)} scored trials: trial {best.number}, WAPE {scored[best.number]:.4f}; {best.params}")
+    best = study.best_trial
+    mlflow.log_metric("search/best_wape", study.best_value)
+    print(f"best of {scored} scored trials: trial {best.number}, WAPE {study.best_value:.4f}; {best.params}")
     if best.user_attrs.get(DEFAULT):
         verdict = "no trial beat the default settings"
         _say(verdict)

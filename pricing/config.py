@@ -29,7 +29,7 @@ _PLANS = ("promotions", "events", "deliveries")  # tables of `etl`, and keys of 
 
 
 class ModelConfig(Section):
-    """What a price depends on: the sections that a model version carries."""
+    """The sections that a model version carries: all that a price depends on."""
 
     data: DataConfig
     demand: DemandConfig
@@ -153,7 +153,7 @@ class ConfigFile:
 
 
 def read_config_file(path: str | Path | None = None) -> ConfigFile:
-    """As `load_config`, and keeps apart what the file itself gives.
+    """Reads as `load_config` does, and keeps apart what the file itself gives.
 
     Raises:
         ConfigError: As `load_config`.
@@ -318,5 +318,5 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
+    """Tells if two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
     return "choices" not in {*old, *new} and new.get("kind", old.get("kind")) == old.get("kind")

@@ -1,4 +1,4 @@
-"""What a person may tune: the sections of the configuration, and the bounds of their values."""
+"""The sections of the configuration, and the bounds of their values."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def _holds_truth(value: Any) -> bool:
 
 
 def _takes_truth(annotation: Any) -> bool:
-    """Whether a truth value may stand somewhere in what an annotation describes."""
+    """Tells whether a truth value may stand somewhere in what an annotation describes."""
     return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
 
 
@@ -55,7 +55,7 @@ Money = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class QualityConfig(Section):
-    """What a person says of sales that differ from their own past."""
+    """The word of a person on sales that differ from their own past."""
 
     most_set_aside: Annotated[float, Field(ge=0, lt=1)] = 0.05
     accept: dict[str, dt.date] = {}
@@ -198,7 +198,7 @@ class ClearanceConfig(StrategyConfig):
 
 
 class MatchConfig(StrategyConfig):
-    """As near as the guardrails allow to a ratio of the competitor's price; profit where that price is not known."""
+    """Nearness, within the guardrails, to a ratio of the competitor's price; profit where that price is not known."""
 
     kind: Literal["match"]
     ratio: Ratio = Field(default=1.0, description="Of the competitor's price.")
@@ -292,7 +292,7 @@ class PriceMovesConfig(Section):
 
 
 class GatesConfig(Section):
-    """What a challenger must show. Ratios are of two errors, 1 meaning equal; shares are fractions."""
+    """The limits that a challenger must keep. Ratios are of two errors, 1 meaning equal; shares are fractions."""
 
     naive_ratio: float = Field(gt=0, le=1000)
     naive_ratio_by_volume: float = Field(gt=0, le=1000)
@@ -450,7 +450,7 @@ def _range_or_choices(value: Any) -> str:
 
 @cache
 def _demand_key(name: str) -> TypeAdapter[Any]:
-    """What a key of the demand section may be, by itself."""
+    """Tells what a key of the demand section may be, by itself."""
     field = DemandConfig.model_fields[name]
     return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]  # a type at run time
 

@@ -74,7 +74,7 @@ def with_driver(url: str) -> str:
 
 
 def holds_password(where: str) -> bool:
-    """Whether a text is an address, also a mistyped one, with a password that is not the name of a variable."""
+    """Tells whether a text is an address, also a mistyped one, with a password that is not the name of a variable."""
     return any(pattern.search(where) for pattern in _PASSWORDS)
 
 

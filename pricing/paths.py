@@ -50,7 +50,7 @@ def log_url(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def process_alive(pid: int) -> bool:
-    """Whether a process of this machine still exists."""
+    """Tells whether a process of this machine still exists."""
     if pid <= 0:
         return False
     try:

@@ -101,7 +101,7 @@ class Endpoint:
 
     @property
     def summary(self) -> str:
-        """What it does, one sentence."""
+        """Tells what it does, one sentence."""
         return str(self.view.__doc__).partition("\n")[0]
 
     @property

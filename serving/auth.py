@@ -94,7 +94,7 @@ class Authenticator:
                 raise ProblemError(HTTPStatus.FORBIDDEN, f"the key of {caller.name} does not open the scope {scope}")
 
     def may(self, environ: Mapping[str, Any], scope: str) -> bool:
-        """Whether a request that was admitted has another scope, too; without keys everyone has all."""
+        """Tells whether a request that was admitted has another scope, too; without keys everyone has all."""
         caller = self._find(environ) if self._needed else None
         return not self._needed or (caller is not None and scope in caller.scopes)
 
@@ -134,7 +134,7 @@ def _is_local_name(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, with or without brackets, can be reached from this machine only."""
+    """Tells whether an address, with or without brackets, can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

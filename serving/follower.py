@@ -68,7 +68,7 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class Current:
-    """What prices are answered by; a request reads it once."""
+    """The version, the arms and the control that answer; a request reads it once."""
 
     champion: Served  # or the rules
     arms: Mapping[str, Served] = field(default_factory=dict)  # number → version that experiments try beside it

@@ -1,4 +1,4 @@
-"""What the service counts, by prometheus_client, as one registry of each application."""
+"""The counts of the service, by prometheus_client, as one registry of each application."""
 
 from collections import Counter as Count
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +68,7 @@ class State(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What is served, how following and the decision log fare, what persons have set."""
+        """Tells what is served, how following and the decision log fare, what persons have set."""
         service, now = self._service, self._service.now()
         current, following, log = service.follower.current, service.follower.following, service.log.status()
         control, day = current.control, now.date()

@@ -37,7 +37,7 @@ class Settings:
 
     @property
     def keys_needed(self) -> bool:
-        """Whether a request without a valid key is refused."""
+        """Tells whether a request without a valid key is refused."""
         rule = self.config.serving.keys
         return rule == "required" or (rule == "local" and not is_loopback(self.host))
 

@@ -15,7 +15,7 @@ _MOST_IN_LINE = 3  # units
 
 @dataclass(frozen=True)
 class ShopTables:
-    """What lies in a shop's database."""
+    """The tables of a shop's database."""
 
     # line_id, ordered_at (with zone), sku, quantity, unit_price, status. Some are cancelled, some were loaded twice,
     # some are returns of the same day.

@@ -29,7 +29,7 @@ class Shoppers:
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the families' demand has in common; hidden from all policies but the oracle."""
+    """Parameters and state that the families' demand shares; hidden from all policies but the oracle."""
 
     features: Kind  # differences of the market's kind
     dates: Days  # (day,) history and future

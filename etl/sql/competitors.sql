@@ -3,7 +3,7 @@
 CREATE VIEW offered AS
 SELECT rowid AS seq, *, CASE
     WHEN fault IS NOT NULL THEN fault
-    WHEN price <= 0 OR price > 1e9 OR isnan(price) THEN 'price must be above 0'
+    WHEN price <= 0 OR price > 1e9 THEN 'price must be above 0'
     WHEN CAST(seen_at AS DATE) > getvariable('today') THEN 'seen_at must not lie in the future'
 END AS reason
 FROM competitors;

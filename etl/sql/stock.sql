@@ -3,7 +3,7 @@
 CREATE VIEW counted AS
 SELECT rowid AS seq, *, CASE
     WHEN fault IS NOT NULL THEN fault
-    WHEN quantity < 0 OR quantity > 1e9 OR isnan(quantity) THEN 'a count must be at least 0'
+    WHEN quantity < 0 OR quantity > 1e9 THEN 'a count must be at least 0'
     WHEN CAST(time AS DATE) > getvariable('today') THEN 'time must not lie in the future'
 END AS reason
 FROM stock;

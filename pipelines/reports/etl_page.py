@@ -29,7 +29,7 @@ def page_file(panel: Path) -> Path:
 
 
 def read_file(panel: Path) -> Path:
-    """What the program etl read, as JSON, beside a saved panel's folder."""
+    """Tells what the program etl read, as JSON, beside a saved panel's folder."""
     return panel.with_name(f"{panel.name}.etl.json")
 
 
@@ -93,7 +93,7 @@ def write_page(
 
 
 def _taught(panel: Panel, config: Config, *, anchors: Anchors | None) -> dict[str, Any]:
-    """What each product's history can teach, those that sell most first, and how many products each grade has."""
+    """Tells what each product's history can teach, those that sell most first, and how many products each grade has."""
     since = anchors.since if anchors is not None and panel.dates[-1] >= anchors.since else None
     own = None if since is None else np.broadcast_to(panel.dates >= since, panel.present.shape)
     evidence = gather_evidence(panel, own=own)

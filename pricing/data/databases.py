@@ -17,7 +17,7 @@ from pricing.fileio import redact_text, redact_url, with_driver
 _log = logging.getLogger(__name__)
 
 _END = "; \t\r\n"
-_TOO_SLOW = ("statement timeout", "interrupted")
+_TOO_SLOW = ("statement timeout", "interrupted", "during query (timed out")
 _WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying", "read only transaction")
 
 
@@ -46,7 +46,7 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
 
     Args:
         address: An SQLAlchemy URL.
-        seconds: How long each statement may take, on PostgreSQL, MySQL and SQLite.
+        seconds: How long each statement may take.
 
     Raises:
         SourceError: The address is unusable, the server does not answer, or a statement fails inside the block.
@@ -98,7 +98,7 @@ def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
 
 
 def is_query(what: str) -> bool:
-    """Whether a text behind # is a query; otherwise it is the name of a table."""
+    """Tells whether a text behind # is a query; otherwise it is the name of a table."""
     return what.split(maxsplit=1)[0].lower() in ("select", "with")
 
 

@@ -18,7 +18,7 @@ POINTER = "current.json"
 
 
 class EtlOutput(BaseModel):
-    """What one run of `etl` left; a later one replaces it at once, and files that it names never change.
+    """The output of one run of `etl`; a later one replaces it at once, and files that it names never change.
 
     Attributes:
         format: Of this document.
@@ -44,7 +44,7 @@ class EtlOutput(BaseModel):
 
 
 def read_output(folder: str) -> EtlOutput | None:
-    """What a folder's pointer says; None where there is none.
+    """Tells what a folder's pointer says; None where there is none.
 
     Raises:
         SourceError: It cannot be read, or is damaged.
@@ -62,7 +62,7 @@ def read_output(folder: str) -> EtlOutput | None:
 
 
 def output_in_force() -> EtlOutput:
-    """What the last run of `etl` left.
+    """Tells what the last run of `etl` left.
 
     Raises:
         SourceError: There is nothing yet, or it cannot be read.

@@ -38,7 +38,7 @@ def open_filesystem(where: str) -> tuple[Any, str]:
 
 
 def what_is(head: bytes) -> str | None:
-    """What a file holds that should be CSV; None when nothing speaks against it."""
+    """Tells what a file holds that should be CSV; None when nothing speaks against it."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     found = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
     return found or ("binary data" if b"\x00" in head else None)

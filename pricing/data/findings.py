@@ -20,7 +20,8 @@ class Finding:
     """One thing that is probably wrong with sales.
 
     Attributes:
-        check: Name of the check, in `pricing.data.quality.CHECKS`, or `contract` for rows that break the contract.
+        check: Name of the check, in `pricing.data.quality.CHECKS`, `contract` for rows that break the contract, or
+            `data.quality.leave_out`.
         level: What happens.
         products: Products affected.
         rows: Rows affected.
@@ -42,7 +43,7 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        """What was found, an example, and what to do."""
+        """Tells what was found, an example, and what to do."""
         return f"{self.sentence}{f', such as {self.example}' if self.example else ''}. {self.advice}".rstrip()
 
 

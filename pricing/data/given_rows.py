@@ -204,7 +204,7 @@ def left_out(days: Days, config: DataConfig) -> Bools:
 
 
 def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
-    """What the champion has read, as rows with the frame's columns; what it derived is left out."""
+    """Tells what the champion has read, as rows with the frame's columns; what it derived is left out."""
     product, period = np.nonzero(known.present)
     rows = pd.DataFrame({"date": known.dates[period].astype("datetime64[s]"), "product_id": known.product_ids[product]})
     for name in (*SERIES, "is_holiday"):

@@ -122,7 +122,7 @@ def load_sales(
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
-    """What was found when a saved panel was made; nothing where its file tells of later sales, which made none."""
+    """Reads what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
     return () if any(one.level == "stop" for one in findings) else tuple(findings)

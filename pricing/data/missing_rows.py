@@ -10,8 +10,8 @@ from pricing.config_models import DataConfig
 from pricing.data.counting_units import common_steps
 from pricing.errors import MissingRowsError
 
-LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict: of 20 expected, fewer than 2 occur once
-LARGEST_GIVEN = 0.1  # in 20 million times; at least this share present as rows means zeros are recorded
+LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict
+LARGEST_GIVEN = 0.1  # share present as rows that shows zeros are recorded: of 20, under 2 come once in 20 million times
 COUNTED = 7  # periods that a stock count is carried forward less sales: closed days, or weekly counts
 _ITERATIONS = 100
 _NAMED = 3  # products named in a message

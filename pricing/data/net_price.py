@@ -18,7 +18,7 @@ Number = Any
 
 
 def net_price(price: Number, tax_rate: Number) -> Number:
-    """What the shop keeps of a price.
+    """Tells what the shop keeps of a price.
 
     Args:
         price: What the shopper pays.
@@ -38,7 +38,7 @@ def with_tax(net: Number, tax_rate: Number) -> Number:
 
 
 def unit_profit(price: Number, unit_cost: Number, *, tax_rate: Number) -> Number:
-    """What a unit sold at a price earns over its cost."""
+    """Tells what a unit sold at a price earns over its cost."""
     return net_price(price, tax_rate) - unit_cost
 
 

@@ -1,8 +1,5 @@
 """Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
 
-    judge(checked, config, given=…, known=None, today=None) -> Judged(findings, checked, unknown)
-    Finding(check, level, products, rows, first, last, example, sentence, advice)
-
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
 job ends and the champion stays; `set_aside`: rows or values count as unknown, the rest goes on and a person should
 look; `note`: it is said. A person accepts a finding by `data.quality.accept` ({check: last day}), which makes a note of
@@ -329,7 +326,7 @@ def judge(
 
 
 def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
-    """What stops sales that break the contract, where nothing is set aside: one finding per rule."""
+    """Tells what stops sales that break the contract, where nothing is set aside: one finding per rule."""
     return [
         Finding(
             "contract",

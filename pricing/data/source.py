@@ -36,7 +36,7 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds:
             tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
             the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
-        sql_seconds: How long each statement may take on PostgreSQL and SQLite.
+        sql_seconds: How long each statement may take.
 
     Raises:
         SourceError: There is nothing there, it is not what its name says, or it cannot be read.

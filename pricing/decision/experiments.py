@@ -125,7 +125,7 @@ class Experiment:
         return next((arm.of for arm in self.arms if arm.kind == "challenger"), None)
 
     def runs_on(self, day: dt.date) -> bool:
-        """Whether a day lies in it."""
+        """Tells whether a day lies in it."""
         return self.start <= day < self.end
 
     def in_arm(self, arm: str) -> frozenset[str]:
@@ -146,7 +146,7 @@ class Experiments:
     every: tuple[Experiment, ...] = ()  # as they were planned
 
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
-        """What the experiment that a product is in on a day asks of it; None outside every experiment."""
+        """Tells what the experiment that a product is in on a day asks of it; None outside every experiment."""
         for one in self.every:
             name = one.products.get(product_id)
             if name is not None and one.runs_on(day):

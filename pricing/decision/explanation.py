@@ -190,7 +190,7 @@ def _money_digits(step: float, *prices: float) -> int:
 
 
 def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, told: Told) -> dict[str, str]:
-    """What the sentences are filled with."""
+    """Tells what the sentences are filled with."""
     decision, reasons = decided.decision, decided.decision.reasons
     digits = _money_digits(pricer.policy.config.price_step)
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
@@ -217,7 +217,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
 
 
 def _held_by(reasons: Sequence[str]) -> str:
-    """What keeps a price from where cost, elasticity and stock would have it."""
+    """Tells what keeps a price from where cost, elasticity and stock would have it."""
     named = [words for name, words in _BINDING.items() if BINDS[name] in reasons]
     if named:
         return f"The guardrails ({', '.join(named)})"
@@ -231,7 +231,7 @@ def _held_by(reasons: Sequence[str]) -> str:
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:
-    """What is explained, in a sentence."""
+    """Tells what is explained, in a sentence."""
     before, after = (f"{value:,.{digits}f}" for value in (start, end))
     if quantity == "demand":
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""

@@ -83,7 +83,7 @@ class Limits(NamedTuple):
     gave_way: Ints  # reason bits of the guardrails that had to give way
 
     def holds(self, prices: Floats) -> Bools:
-        """Whether prices lie between the limits, as far as floating point can tell."""
+        """Tells whether prices lie between the limits, as far as floating point can tell."""
         return np.asarray((prices >= self.low * (1 - EDGE)) & (prices <= self.high * (1 + EDGE)))
 
     def reasons(self, price: Floats, *, stays: Bools) -> Ints:

@@ -173,7 +173,7 @@ class Pricer:
     def simulate(
         self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
     ) -> Simulation:
-        """What would follow until the next delivery from given prices, and from the prices that strategies choose.
+        """Simulates sales until the next delivery at given prices, and at the prices that strategies choose.
 
         Prices may lie outside the guardrails. Without prices and strategies, every configured strategy is tried; that
         of the request is of no matter.
@@ -430,7 +430,7 @@ def _details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) 
 
 
 def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
-    """What was asked of a decision, but for a challenger's arm that another version answered."""
+    """Tells what was asked of a decision, but for a challenger's arm that another version answered."""
     if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
         return None
     return asked

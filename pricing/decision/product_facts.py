@@ -263,7 +263,7 @@ def _typical_units(panel: Panel) -> Floats:
 
 
 def typical(facts: ProductFacts | None) -> tuple[list[str], Floats]:
-    """What is usual in a category: medians of its products, of the tax rate the highest.
+    """Tells what is usual in a category: medians of its products, of the tax rate the highest.
 
     Returns:
         Names of the categories, first the empty one for all products, and (category, 4) of each: list price, NaN over

@@ -133,12 +133,12 @@ class PriceRequest(BaseModel):
 
     @property
     def asks_newest_comp_price(self) -> bool:
-        """Whether the competitor's price is left out, and not null: the newest one known is meant."""
+        """Tells whether the competitor's price is left out, and not null: the newest one known is meant."""
         return self.comp_price is None and "comp_price" not in self.model_fields_set
 
     @property
     def asks_planned_delivery(self) -> bool:
-        """Whether the next delivery is left out, and not null: the one that is planned is meant, where one is."""
+        """Tells whether the next delivery is left out, and not null: the one that is planned is meant, where one is."""
         return self.next_delivery is None and "next_delivery" not in self.model_fields_set
 
 

@@ -215,7 +215,7 @@ class Resolver:
         now: Floats,
         experiments: Experiments,
     ) -> list[Assignment | None]:
-        """What an experiment asks of each request.
+        """Tells what an experiment asks of each request.
 
         No strategy where the request names one, or this configuration lacks it; no draw where the offer is advertised,
         or somebody else moved the price further than draw and platform together would.
@@ -255,7 +255,7 @@ class Resolver:
         return BIT["no_model"] | np.where(place >= 0, 0, stranger)
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
-        """Whether a promotion is planned in the period that begins on `date`, and the request does not say."""
+        """Tells whether a promotion is planned in the period that begins on `date`, and the request does not say."""
         if "is_promo" in request.model_fields_set:
             return False
         day = date.toordinal() - _UNIX

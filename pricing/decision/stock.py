@@ -153,7 +153,7 @@ def _skew(ratio: Floats, logs: Floats) -> Floats:
 
 @lru_cache(maxsize=1024)  # of one pass: each size and stock comes up to four times
 def _constants(size: float, units: float) -> tuple[float, ...]:
-    """What `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
+    """Tells what `_mass_and_tail` needs of one size and stock, in Python's own floats: NumPy has no log Γ."""
     shifted = size + 2
     trials = shifted + units
     of_p = -0.02 / (units + 1) - 0.02 / (trials + 1)

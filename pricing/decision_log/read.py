@@ -133,8 +133,8 @@ def open_log(
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
     """Yields a connection whose view `decisions` has each decision once, and how many lines are damaged.
 
-    Days before `since` are left out, but those archived that are needed to have a `few` decisions. `drawn` leaves out
-    archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
+    Days before `since` are left out; archived ones are read, the newest first, until there are `few` decisions. `drawn`
+    leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
 
     Raises:
         SourceError: The log cannot be read.

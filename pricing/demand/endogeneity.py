@@ -88,7 +88,7 @@ class FalsificationTest:
 
     @property
     def failed(self) -> bool:
-        """Whether it differs from 0 significantly (1 %, Bonferroni over `comparisons`)."""
+        """Tells whether it differs from 0 significantly (1 %, Bonferroni over `comparisons`)."""
         critical = NormalDist().inv_cdf(1.0 - CHANCE / 2.0 / self.comparisons)
         return bool(abs(self.value) > critical * self.error)
 

@@ -112,7 +112,7 @@ class DemandTable:
 
     @cached_property
     def _weekly(self) -> bool:
-        """Whether any elasticity differs on weekends."""
+        """Tells whether any elasticity differs on weekends."""
         return self.period == "day" and bool(self.weekend.any())
 
     @cached_property

@@ -181,7 +181,8 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
 def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     """The part that serving needs: without experiments that are over, each of which names all its products."""
     control = _in_force(entries, at=now)
-    under_way = tuple(one for one in control.experiments.every if now.date() < one.end)
+    # By UTC's day, which may be one ahead of the shop's, by which whoever prices looks once more.
+    under_way = tuple(one for one in control.experiments.every if now.date() <= one.end)
     return replace(control, experiments=Experiments(under_way))
 
 

@@ -202,14 +202,15 @@ class Registry:
         with files.appearing(to) as partial:
             with self._translated_errors():
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
-                uri, place = (
-                    f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
-                    {"tracking_uri": self.uri, "registry_uri": self.uri},
+                found = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
+                    dst_path=str(partial),
+                    tracking_uri=self.uri,
+                    registry_uri=self.uri,
                 )
-                found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(partial), **place))
-            for path in found.iterdir():
+            for path in Path(found).iterdir():
                 path.rename(partial / path.name)
-            found.rmdir()
+            Path(found).rmdir()
         return to
 
     def _model(self) -> RegisteredModel | None:

@@ -19,7 +19,6 @@ from pricing.objects import ObjectStore
 from pricing.paths import pricing_home
 from pricing.registry import files
 
-VARIABLE = "PRICING_PUBLISHED"  # a folder or an s3:// address
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
 FORMAT = 1
 MOST_ARMS = 4
@@ -30,7 +29,7 @@ _FETCHED_AT_ONCE = 16
 
 def published_url(environment: Mapping[str, str] = os.environ) -> str:
     """Where versions are published: PRICING_PUBLISHED, a folder or an s3:// address, else PRICING_HOME/published."""
-    return environment.get(VARIABLE) or str(pricing_home(environment).absolute() / "published")
+    return environment.get("PRICING_PUBLISHED") or str(pricing_home(environment).absolute() / "published")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class LevelledFinding(Protocol):
 
     @property
     def sentence(self) -> str:
-        """What it found."""
+        """The sentence that it found."""
         ...
 
 
@@ -272,7 +272,7 @@ def alert_memory() -> AlertMemory:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of an alert.
+    """The fate of an alert.
 
     Attributes:
         failures: The errors of channels that should have taken it and did not.

@@ -42,7 +42,7 @@ _MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable o
 
 @dataclass
 class Invocation:
-    """What is known of the job that this process runs; filled in as it comes to be known.
+    """The job that this process runs, as far as it is known; filled in as it comes to be known.
 
     Attributes:
         job: Its name, as in `pricing JOB`.

@@ -49,9 +49,10 @@ def _holds(name: str, check: Callable[[], str], *, advice: str) -> bool:
 
 def openmp() -> str:
     """Loads the OpenMP library that LightGBM is linked with and does not bring, where LightGBM is installed."""
+    if importlib.util.find_spec("lightgbm") is None:
+        return "is not needed: LightGBM is not installed"
     name = "libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1"
-    if importlib.util.find_spec("lightgbm") is not None:
-        ctypes.CDLL(name)
+    ctypes.CDLL(name)
     return name
 
 

@@ -45,7 +45,7 @@ def chosen_experiment(environment: Mapping[str, str]) -> tuple[str, str | None]:
 
 
 def missing(name: str, *, uri: str) -> bool:
-    """Whether a local database lacks the experiment; a server places artifacts itself, whoever makes one."""
+    """Tells whether a local database lacks the experiment; a server places artifacts itself, whoever makes one."""
     if not uri.startswith(SQLITE):
         return False
     path = Path(uri.removeprefix(SQLITE)).absolute()

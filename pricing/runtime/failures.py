@@ -194,7 +194,7 @@ def _settings(invocation: Invocation) -> tuple[MonitoringConfig, list[str]]:
 
 
 def _facts() -> _RunFacts:
-    """What MLflow knows of this process's run; nothing where the job never loaded MLflow."""
+    """Tells what MLflow knows of this process's run; nothing where the job never loaded MLflow."""
     runs = sys.modules.get("pricing.runtime.mlflow_runs")
     run = None if runs is None else runs.last_run()
     if run is None:
@@ -205,7 +205,7 @@ def _facts() -> _RunFacts:
 
 
 def _kind(error: BaseException, found: Sequence[AlertFinding]) -> str:
-    """What tells one failure of a job from another, without figures that change from night to night."""
+    """Tells what tells one failure of a job from another, without figures that change from night to night."""
     if found:
         return "+".join(sorted({one.name for one in found}))
     words = re.sub(r"\d+", "#", next(iter(str(error).splitlines()), ""))

@@ -32,7 +32,7 @@ class Known(BaseModel):
 
 
 class Product(Known):
-    """What the served version knows of a product."""
+    """A product as the served version knows it."""
 
     product_id: str
     category: str

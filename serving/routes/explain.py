@@ -23,7 +23,7 @@ Computed = TypeVar("Computed", bound=BaseModel)
 
 
 class ExplainRequest(BaseModel, frozen=True, extra="forbid"):
-    """What to explain."""
+    """A request to explain."""
 
     request: PriceRequest
     of: Literal["price", "demand"] = Field(default="price", description="demand: units at the recommended price.")
@@ -53,7 +53,7 @@ class ExplainAnswer(BaseModel):
 
 
 class SimulateRequest(BaseModel, frozen=True, extra="forbid"):
-    """What to try: prices, strategies, or both; every configured strategy when neither is given."""
+    """Prices, strategies, or both to try; every configured strategy when neither is given."""
 
     request: PriceRequest
     prices: Annotated[list[Money], Field(default_factory=list, max_length=200)]

@@ -184,7 +184,7 @@ def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
 
 
 def _dry_run() -> bool:
-    """Whether the query asks for a price that is not logged.
+    """Tells whether the query asks for a price that is not logged.
 
     Raises:
         ProblemError: The parameter is neither true nor false.

@@ -33,7 +33,7 @@ class Follow(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What answers now. What is told of a version is null without one."""
+    """The version that answers now; what is told of it is null without one."""
 
     model_version: str = Field(description='"none" while rules answer because there is no version.')
     products: int = 0
@@ -54,7 +54,7 @@ class ModelInfo(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether prices come out, and by what."""
+    """Readiness: prices come out, and by what."""
 
     status: Literal["ok"]
     model_version: str
@@ -114,7 +114,7 @@ def model(service: Service) -> ModelInfo:
 
 
 def _described(version: LoadedVersion, *, today: dt.date, addresses: bool) -> dict[str, Any]:
-    """What a version says of itself; where the rows behind it lay only if `addresses`."""
+    """Tells what a version says of itself; where the rows behind it lay only if `addresses`."""
     demand = version.demand
     shares = shares_by_grade(demand, version.facts).items()
     return {

@@ -293,7 +293,7 @@ def test_a_hostile_name_and_what_it_is_said_of_stand_on_the_page_as_text(seen):
 
 def test_the_page_shows_what_drifted_by_name_and_its_week_with_a_sign(seen):
     watched = next(one for one in MONITORED_COLUMNS if one.column == "comp_gap")
-    moved = ColumnDrift(watched, Threshold("comp_gap", "wasserstein", 0.2, 40, 0.1), 0.3)
+    moved = ColumnDrift(watched, Threshold("wasserstein", 0.2, 0.1), 0.3)
     changed = replace(seen, drift=replace(seen.drift, columns=[moved]))
     week = newest_week(PANEL, seen.joined.frame, holdout=None, rng=np.random.default_rng(0))
     fallen = replace(week, before=replace(week.now, margin=2 * week.now.margin))
