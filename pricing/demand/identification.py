@@ -59,6 +59,7 @@ class Estimates:
 
     value: Floats  # (parent,)
     error: Floats  # (parent,) standard errors; infinite without an estimate
+    category_information: Floats  # (category,) 1 / squared standard error of its mean, clustered over time
     level: float  # mean elasticity of all products
     level_error: float  # its standard error
     step: float  # by how much the round moved it
@@ -70,7 +71,10 @@ class Estimates:
     def posterior(self, *, category: Ints, categories: int) -> PosteriorElasticities:
         """Compute the posterior; `category` is the (parent,) row of each category."""
         bias = float(np.hypot(LEAST_BIAS, self.bias / max(abs(self.level), 1e-3)))
-        return shrink(self.value, self.error, category=category, categories=categories, bias=bias)
+        apart = np.bincount(category, 1.0 / self.error**2, categories)  # information, were all independent
+        told = self.category_information
+        share = np.divide(told, apart, where=apart > told, out=np.ones(categories))
+        return shrink(self.value, self.error, category=category, categories=categories, bias=bias, share=share)
 
     def describe(self) -> str:
         """Summarise the figures in a sentence."""
@@ -181,7 +185,8 @@ def learn(
 
     routine = control_function(sample.residual, fit_price_change_mixture(sample.residual))
     moves = replace(residuals(sample.moves, moving, sample.residual), routine=routine)
-    shift = regress(moves, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
+    weekend, of = float(norms.weekend[0]), table.category
+    shift = regress(moves, products=products, weekend=weekend, parent=sample.parent, category=of)
     checks = FalsificationTests(
         before=tested(sample.before, before_it, sample.residual[sample.coming]),
         later=tested(sample.later, after_it, sample.residual[sample.past]),
@@ -200,6 +205,7 @@ def learn(
     known = Estimates(
         value=value,
         error=np.hypot(shift.error, _between_rounds(value, shift.error, so_far)),
+        category_information=shift.category_information,
         level=level,
         level_error=shift.mean_error,
         step=step,
@@ -211,7 +217,7 @@ def learn(
     if not len(sample.tests):
         return known
     random = residuals(sample.tests, drawn, _first_stage(sample, table) * sample.draw)
-    drawn_shift = regress(random, products=products, weekend=float(norms.weekend[0]), parent=sample.parent)
+    drawn_shift = regress(random, products=products, weekend=weekend, parent=sample.parent, category=of)
     return with_draws(known, drawn_shift, norms=by_parent)
 
 
@@ -271,6 +277,7 @@ def with_draws(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
         known,
         value=np.where(moves + draws > 0, value, known.value - bias),
         error=np.where(moves + draws > 0, 1.0 / np.sqrt(total), np.inf),
+        category_information=known.category_information + random.category_information,
         level=known.level - bias,
         bias=min(known.bias, float(np.sqrt(left))),
     )

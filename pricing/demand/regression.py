@@ -48,6 +48,9 @@ class Shift:
 
     value: Floats  # (parent,) shift of each parent; a product without one is its own
     error: Floats  # (parent,) its standard error given the control's coefficient; infinite without an estimate
+    category_information: (
+        Floats  # (category,) 1 / squared error of the shift that its products would share; 0 if unknown
+    )
     mean: float  # shift that all products share
     mean_error: float  # its standard error clustered over parents, with the uncertainty of control and weekend
     drift: float  # what clustering over time adds to it, in quadrature; infinite with one cluster of time
@@ -80,7 +83,14 @@ class _Design:
     around: Floats  # (column, event)
 
 
-def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent: Ints | None = None) -> Shift:
+def regress(
+    residuals: Residuals,
+    *,
+    products: int,
+    weekend: float = 0.0,
+    parent: Ints | None = None,
+    category: Ints | None = None,
+) -> Shift:
     """Quasi-Poisson regression of units on price residuals, with the demand network's forecast as offset.
 
     First all products together: units = mean · exp(αᵢ + δ·price + κ·routine + ω·weekend), with random intercepts αᵢ of
@@ -95,7 +105,7 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
     counts in it) and at least 1.
 
     `products` counts those without events, too; `parent` is (product,) row of the parent whose coefficient each shares,
-    each its own when absent.
+    each its own when absent; `category` (product,) row of the category, all one when absent.
     """
     parent = np.arange(products) if parent is None else parent
     columns = np.stack([residuals.price, residuals.routine, residuals.weekend]).astype(np.float64)  # (3, event)
@@ -113,9 +123,11 @@ def regress(residuals: Residuals, *, products: int, weekend: float = 0.0, parent
     joint = (design.around * design.information) @ design.around[0]
     ties = joint[1:] / max(float(joint[0]), 1e-9)
     value, error, tie = _own(known, columns, alone, parent=parent)
+    category = np.zeros(products, np.int64) if category is None else category
     return Shift(
         value=value,
         error=error,
+        category_information=1.0 / _own(known, columns, alone, parent=category)[1] ** 2,
         mean=float(alone.value[0]),
         mean_error=float(np.sqrt(alone.error[0] ** 2 + (ties**2) @ left)),
         drift=float(alone.drift[0]),

@@ -48,11 +48,16 @@ def elasticity_of(mean: Floats, sd: Floats) -> Floats:
 START = float(elasticity_of(np.array(np.log(PRIOR_MEDIAN)), np.array(PRIOR_SD)))  # where nothing is known
 
 
-def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, bias: float) -> PosteriorElasticities:
+def shrink(
+    estimate: Floats, error: Floats, *, category: Ints, categories: int, bias: float, share: Floats | None = None
+) -> PosteriorElasticities:
     """Compute the posterior of all elasticities from (product,) estimates, which may be above 0.
 
     `error` is infinite without an estimate; some of the `categories` may have no product. `bias` is the standard
-    deviation of the log of the factor that all estimates share.
+    deviation of the log of the factor that all estimates share. `share` is (category,), from 0 to 1: the part of its
+    products' likelihoods that tells of the category, where errors of its products go together; 1 when absent. With it
+    the category's information is that of their mean (a power likelihood: Ibrahim and Chen 2000,
+    doi:10.1214/ss/1009212673), and a product keeps its own estimate.
 
     Example:
         >>> import numpy as np
@@ -73,10 +78,10 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, 
     for between, chance in zip(spreads * BETWEEN, chances, strict=True):
         near = _normal(between)
         told = like @ near  # (product, category's θ)
-        log_told = np.log(np.maximum(told, _TINY))
+        log_told = np.log(np.maximum(told, _TINY)) * (1.0 if share is None else share[category][:, None])
         together = np.zeros((categories, len(GRID)))
         np.add.at(together, category, log_told)
-        for around, share in zip(spreads * CATEGORIES, chances, strict=True):
+        for around, likely in zip(spreads * CATEGORIES, chances, strict=True):
             far = _normal(around)
             peak = together.max(axis=1, keepdims=True)
             members = np.exp(together - peak)
@@ -91,7 +96,7 @@ def shrink(estimate: Floats, error: Floats, *, category: Ints, categories: int, 
                 new = np.concatenate([centre @ near, (_normalised(joint[None]) @ far) @ near])
                 moments = [*_moments(product), *_moments(_scaled(new))]
                 moments[0], moments[2] = moments[0] - factor, moments[2] - factor
-                parts.append((weight + float(np.log(chance * share * odd)), moments))
+                parts.append((weight + float(np.log(chance * likely * odd)), moments))
     weights = np.exp(np.array([weight for weight, _ in parts]) - max(weight for weight, _ in parts))
     weights /= weights.sum()
     mean, sd = _mixed(weights, [(moments[0], moments[1]) for _, moments in parts])

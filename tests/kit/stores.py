@@ -116,6 +116,7 @@ def as_estimates(found: Shift) -> Estimates:
     return Estimates(
         value=OFFSET + found.value,
         error=found.error,
+        category_information=found.category_information,
         level=OFFSET + found.mean,
         level_error=found.mean_error,
         step=0.0,
