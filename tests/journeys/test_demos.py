@@ -12,7 +12,7 @@ from tests.journeys.person import on_a_fresh_clone
 
 PRICE = re.compile(r"^ +\S.*: [\d.]+ before, [\d.]+ now", re.MULTILINE)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.weekly, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("options", ["DATA=market", "SOURCES=database"])

@@ -50,15 +50,9 @@ def walk(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any], asks:
     """
     days = sorted(frame["date"].unique())
     cut = days[-3] if settings.get("data", {}).get("period") == "week" else days[-15]
-    before = write(frame[frame["date"] <= cut], person.folder / "sales.csv")
-    config = person.folder / "my.yaml"
-    quick = yaml.safe_load((ROOT / "config" / "small.yaml").read_text(encoding="utf-8"))
-    config.write_text(yaml.safe_dump({**quick, **settings}), encoding="utf-8")
+    config = train_and_promote(person, frame[frame["date"] <= cut], settings=settings)
     told = ("--config", str(config))
     name = settings.get("registry", {}).get("model_name", "pricing")
-
-    person.pricing("train", "--sales", str(before), *told)
-    person.pricing("promote", *told)
     first = person.champion(name)
     following = pd.Timestamp(days[days.index(cut) + 1])
     asked = [
@@ -90,6 +84,17 @@ def walk(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any], asks:
         model=model,
         why=why,
     )
+
+
+def train_and_promote(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any]) -> Path:
+    """Trains quickly on sales and promotes what came out; returns the configuration file."""
+    before = write(frame, person.folder / "sales.csv")
+    config = person.folder / "my.yaml"
+    quick = yaml.safe_load((ROOT / "config" / "small.yaml").read_text(encoding="utf-8"))
+    config.write_text(yaml.safe_dump({**quick, **settings}), encoding="utf-8")
+    person.pricing("train", "--sales", str(before), "--config", str(config))
+    person.pricing("promote", "--config", str(config))
+    return config
 
 
 def check(walked: Walk, frame: pd.DataFrame) -> None:
@@ -142,6 +147,7 @@ def test_prices_that_never_moved_stay_and_every_product_says_why(person: Person)
     assert all(one["why"] for one in walked.why.values())
 
 
+@pytest.mark.weekly
 def test_a_shop_that_knows_no_stock_is_priced_as_with_plenty(person: Person) -> None:
     frame = sales(products=9, periods=365, seed=3)
     frame["category"] = frame["product_id"].str[-1].isin(list("02468")).map({True: "even", False: "odd"})
@@ -164,6 +170,7 @@ def test_a_shop_that_knows_no_stock_is_priced_as_with_plenty(person: Person) -> 
     assert absent["recommended_price"] == null["recommended_price"] == plenty["recommended_price"]
 
 
+@pytest.mark.weekly
 def test_a_weekly_shop_gets_prices(person: Person) -> None:
     frame = sales(products=9, periods=80, seed=4, weekly=True)
 
@@ -177,7 +184,7 @@ def test_a_second_shop_has_a_registered_model_of_its_own(person: Person) -> None
     first, second = (sales(products=6, periods=250, seed=seed) for seed in (5, 6))
     second["product_id"] = "B" + second["product_id"]
 
-    walk(person, first, settings={"registry": {"plots": False}}, asks={})
+    train_and_promote(person, first, settings={"registry": {"plots": False}})
     before = person.champion()
     walked = walk(person, second, settings={"registry": {"model_name": "phones"}}, asks={})
 
