@@ -16,7 +16,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from etl.competitors import CompetitorSettings, Reading
@@ -26,9 +25,9 @@ from etl.rows import EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
-from pricing.data.files import open_filesystem
 from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
-from pricing.fileio import replace_atomically, replace_text
+from pricing.fileio import replace_text
+from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, etl_folder, pricing_home
 from pricing.runtime.cli import Options, run_main
 
@@ -36,6 +35,7 @@ NIGHT = 35
 """Days that a night reads again and replaces; a return of an older sale waits for `--full`."""
 MOST_BAD = 0.05
 """Share of a table's rows above which bad ones stop the run: a day of a month is 0.03, a lost column all of them."""
+_OURS = re.compile(r"(sales/\d{4}-\d{2}|[a-z]+)\.\d{8}T\d{12}\.parquet")
 _STAMP = "%Y%m%dT%H%M%S%f"  # of a run, in the names of its files
 _MEMORY = "1GB"  # beyond it DuckDB goes on in files
 _PLANS = {"promotions": "plan", "deliveries": "delivery_plan", "events": "event_plan"}
@@ -170,7 +170,7 @@ def _add_offers(
         if reading.offers.num_rows and not dry_run:
             content = BytesIO()
             pq.write_table(reading.offers, content)
-            _write(folder, f"competitors/{name}/{now.astimezone(UTC):{_STAMP}}.parquet", content.getvalue())
+            open_store(folder).put(f"competitors/{name}/{now.astimezone(UTC):{_STAMP}}.parquet", content.getvalue())
 
 
 def _load_former(con: duckdb.DuckDBPyConnection, folder: str, former: EtlOutput, *, first: date) -> None:
@@ -242,33 +242,12 @@ def _keep(
             sales=kept,
             plans={name: f"{name}.{made}.parquet" for name in plans},
         )
-        before = read_output(folder)
-        _write(folder, POINTER, (output.model_dump_json(indent=1) + "\n").encode())
-        _remove_old(folder, output, before or output)
+        before, store = read_output(folder) or output, open_store(folder)
+        store.put(POINTER, (output.model_dump_json(indent=1) + "\n").encode())
+        named = {*output.files, *before.files}  # whoever began to read keeps what the pointer named then
+        store.delete([name for name in store.keys("") if _OURS.fullmatch(name) and name not in named])
     except (OSError, duckdb.Error) as error:
         raise SourceError(f"{folder}: the rows cannot be kept: {first_line(error)}") from error
-
-
-def _write(folder: str, name: str, content: bytes) -> None:
-    """Writes a small file at once: a reader finds the old one or the new one."""
-    if folder.startswith("s3://"):
-        store, path = open_filesystem(f"{folder}/{name}")
-        with store.open_output_stream(path) as stream:
-            stream.write(content)
-        return
-    with replace_atomically(Path(folder) / name) as draft:
-        draft.write_bytes(content)
-
-
-def _remove_old(folder: str, *outputs: EtlOutput) -> None:
-    """Removes files that none of these runs names: whoever began to read keeps what the pointer named then."""
-    named = {name for one in outputs for name in (*one.sales, *one.plans.values())}
-    store, path = open_filesystem(folder)
-    for info in store.get_file_info(pyarrow.fs.FileSelector(path, recursive=True)):
-        name = info.path.removeprefix(f"{path}/")
-        ours = re.fullmatch(r"(sales/\d{4}-\d{2}|[a-z]+)\.\d{8}T\d{12}\.parquet", name)
-        if ours and info.type == pyarrow.fs.FileType.File and name not in named:
-            store.delete_file(info.path)
 
 
 def _fingerprint(config: Config, settings: EtlSettings) -> str:

@@ -1,6 +1,5 @@
 """Find and read what `etl` last made of a shop's tables: rows of sales, and plans. A pointer names the files."""
 
-import json
 from collections.abc import Sequence
 from datetime import date
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pricing.data.files import open_filesystem
 from pricing.errors import ETL, SourceError, first_line
+from pricing.objects import open_store
 from pricing.paths import etl_folder
 
 POINTER = "current.json"
@@ -42,6 +42,11 @@ class EtlOutput(BaseModel):
     sales: list[str]
     plans: dict[str, str]
 
+    @property
+    def files(self) -> list[str]:
+        """All files that it names."""
+        return [*self.sales, *self.plans.values()]
+
 
 def read_output(folder: str) -> EtlOutput | None:
     """Tells what a folder's pointer says; None where there is none.
@@ -49,16 +54,14 @@ def read_output(folder: str) -> EtlOutput | None:
     Raises:
         SourceError: It cannot be read, or is damaged.
     """
-    where = f"{folder}/{POINTER}"
-    store, path = open_filesystem(where)
+    content = open_store(folder).get(POINTER)
     try:
-        if store.get_file_info(path).type == pa.fs.FileType.NotFound:
-            return None
-        with store.open_input_stream(path) as stream:
-            return EtlOutput.model_validate(json.loads(stream.read()))
-    except (OSError, ValueError, ValidationError) as error:
+        return None if content is None else EtlOutput.model_validate_json(content)
+    except ValidationError as error:
         advice = f"move it away, and run etl with --sales {ETL} --full"
-        raise SourceError(f"{where}: is damaged or of another format ({first_line(error)}); {advice}") from error
+        raise SourceError(
+            f"{folder}/{POINTER}: is damaged or of another format ({first_line(error)}); {advice}"
+        ) from error
 
 
 def output_in_force() -> EtlOutput:

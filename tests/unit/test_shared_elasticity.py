@@ -125,6 +125,18 @@ def test_copies_of_a_store_add_no_certainty() -> None:
     assert shared.mean_error == pytest.approx(single.mean_error, rel=0.25)
 
 
+def test_a_category_of_copies_tells_as_much_as_one_of_them() -> None:
+    one = draw_chain(ChainConfig(products=8, stores=1, common_shock=0.4, units=60.0), seed=4)
+    events = len(one.residuals.units)
+    copies = select(one.residuals, np.tile(np.arange(events), 10))
+    copies = replace(copies, product=copies.product * 10 + np.repeat(np.arange(10), events))
+
+    told = regress(copies, products=80, category=np.arange(80) // 10).category_information
+    single = regress(one.residuals, products=8)
+
+    np.testing.assert_allclose(told, 1.0 / single.error**2, rtol=0.5)
+
+
 def test_intervals_hold_as_often_as_they_say_though_stores_share_their_shocks() -> None:
     inside, naive = [], []
     for seed in range(16):

@@ -111,6 +111,18 @@ def test_an_uncertain_product_is_drawn_to_its_category_and_a_category_without_pr
     assert (found.sd[[3, 6]] > 2 * found.sd[:3].max()).all()
 
 
+def test_estimates_whose_errors_are_one_tell_of_their_category_as_one() -> None:
+    estimate, error = np.full(6, -8.0), np.full(6, 3.0)
+
+    alike = shrink(estimate, error, category=OWN, categories=1, bias=0.0, share=np.array([1 / 6]))
+    one = shrink(estimate[:1], error[:1], category=OWN[:1], categories=1, bias=0.0)
+    apart = shrink(estimate, error, category=OWN, categories=1, bias=0.0)
+
+    np.testing.assert_allclose(alike.category_mean, one.category_mean, atol=0.02)
+    np.testing.assert_allclose(alike.category_sd, one.category_sd, rtol=0.05)
+    assert apart.category_mean[0] > alike.category_mean[0] + 0.2
+
+
 def test_products_tell_of_the_spread_between_them() -> None:
     rng, error = np.random.default_rng(0), np.full(40, 0.2)
     alike, apart = (-np.exp(np.log(2.5) + sd * rng.standard_normal(40)) for sd in (0.02, 0.9))
