@@ -34,7 +34,7 @@ READERS = {"m5": m5, "oj": orange_juice}
 SAME = 0.006  # relative; a price this near the one before is the same but for rounding
 PUBLIC = {
     "m5": ("M5, Walmart, daily", {"missing": "unknown"}, {}),
-    "oj": ("Dominick's orange juice, weekly", {"period": "week", "list_price_window": 8, "zero_window": 8}, {
+    "oj": ("Dominick's orange juice, weekly", {"period": "week", "list_price_window": 8}, {
         "horizon": 4, "step": 4, "min_history": 40, "checkpoint": 8, "context": 52, "own_periods": 8}),
 }  # fmt: skip
 

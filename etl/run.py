@@ -24,6 +24,7 @@ from etl.report import Report
 from etl.rows import EVER, REACH, ROW_COLUMNS, create_empty, make_rows, tell
 from etl.settings import CLOCKS, EtlSettings, read_settings
 from pricing.config import Config, load_config
+from pricing.data.databases import SQL_SECONDS
 from pricing.data.etl_output import POINTER, EtlOutput, read_output
 from pricing.errors import ConfigError, LockError, PricingError, SourceError, first_line
 from pricing.fileio import replace_text
@@ -114,7 +115,7 @@ def run(
             # The evening's count of the day before is the first opening.
             before = timedelta(days=1 + (max_age if name == "competitors" else 0))
             since = first - before if first and name in CLOCKS else None
-            read = extract(con, name, table, environ=environ, since=since, seconds=config.data.sql_seconds)
+            read = extract(con, name, table, environ=environ, since=since, seconds=SQL_SECONDS)
             report.tables[name] = read
         try:
             create_empty(con)

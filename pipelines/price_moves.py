@@ -14,6 +14,7 @@ from pricing.registry.price_moves import PriceMoves, list_prices, measure_moves,
 from pricing.registry.version import LoadedVersion
 from pricing.served_config import served_config
 
+MOST_PRODUCTS = 1000  # that are priced, at most: a sample within categories
 SHOWN = 10  # prices that the report lists
 _LOGGED = 1000  # prices in the run's table
 
@@ -43,7 +44,7 @@ def judge_moves(
     """
     facts = champion.facts if champion is not None else None
     last = max(version.demand.state_date for version in (candidate, champion) if version is not None)
-    requests = sample_requests(candidate.facts, facts, size=limits.products, day=last + dt.timedelta(days=1))
+    requests = sample_requests(candidate.facts, facts, size=MOST_PRODUCTS, day=last + dt.timedelta(days=1))
     moves = measure_moves(
         requests,
         _served(candidate, file, name=names["candidate"]),

@@ -38,14 +38,12 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _new_rows_suffice(self) -> Self:
         kept = self.demand.checkpoint
-        windows = {"list_price_window": self.data.list_price_window}
-        windows |= {"zero_window": self.data.zero_window} if self.data.zero_run is not None else {}
-        for name, window in windows.items():
-            if window > kept:
-                raise ValueError(
-                    f"data.{name} {window} passes demand.checkpoint {kept}: a version does not keep enough periods to "
-                    f"derive newer rows as in the whole history; lower the first or raise the second"
-                )
+        window = self.data.list_price_window
+        if window > kept:
+            raise ValueError(
+                f"data.list_price_window {window} passes demand.checkpoint {kept}: a version does not keep enough "
+                "periods to derive newer rows as in the whole history; lower the first or raise the second"
+            )
         return self
 
     @model_validator(mode="after")

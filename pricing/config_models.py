@@ -72,7 +72,6 @@ class QualityConfig(Section):
 Around = Annotated[int, Field(ge=0, le=14)]
 
 
-SQL_SECONDS = 600.0
 FORTNIGHT = 14.0  # days: a week between two visits of a weekly price survey, and a week that a request looks ahead
 Age = Annotated[float, Field(ge=0, le=3_660)]
 
@@ -83,13 +82,11 @@ class DataConfig(Section):
     period: Literal["day", "week"]
     country: Annotated[str, Field(min_length=2, max_length=10)]
     margin: dict[str, Annotated[float, Field(ge=0, lt=1)]]
-    margin_sd: Annotated[float, Field(ge=0, lt=1)] = 0.10
     list_price_window: Periods
     list_price_quantile: Share
     promo_cut: Annotated[float, Field(gt=0, lt=1)] | None = None
     missing: Literal["zero", "unknown", "error"] | None = None
     zero_run: Annotated[float, Field(gt=0, lt=1)] | None = None
-    zero_window: Periods = 35
     quality: QualityConfig = QualityConfig()
     named_holidays: bool = True
     events: str | None = None
@@ -97,7 +94,6 @@ class DataConfig(Section):
     promotions: str | None = None
     deliveries: str | None = None
     comp_price_max_age: Age = FORTNIGHT
-    sql_seconds: Annotated[float, Field(gt=0, le=86_400)] = SQL_SECONDS
 
     @model_validator(mode="after")
     def _has_default_margin(self) -> "DataConfig":
@@ -122,8 +118,6 @@ class DemandConfig(Section):
     steps: Steps
     demand_steps: Steps
     price_steps: Steps
-    nuisance_folds: int = Field(ge=2, le=50)
-    block: int = Field(ge=7, le=366)
     rounds: int = Field(ge=1, le=20)
     recency_half_life: Annotated[float, Field(gt=0, le=100_000)] | None
     own_periods: int = Field(ge=1, le=365)
@@ -232,7 +226,6 @@ class DecisionConfig(Section):
     review_days: int = Field(ge=1, le=366)
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: float = Field(ge=0, le=10_000)
-    rule_elasticity: tuple[Annotated[float, Field(gt=1, le=100)], Annotated[float, Field(ge=0, le=100)]]
     comp_price_max_age: Age = FORTNIGHT
     strategies: dict[str, AnyStrategyConfig]
     guardrails: Guardrails
@@ -282,7 +275,6 @@ class PriceMovesConfig(Section):
 
     median: Annotated[float, Field(gt=0, le=10)] = 0.11
     p95: Annotated[float, Field(gt=0, le=10)] = 0.21
-    products: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
 
     @model_validator(mode="after")
     def _ascend(self) -> "PriceMovesConfig":
@@ -305,7 +297,6 @@ class GatesConfig(Section):
     identified: Share = 0.1
     products: Share = 0.95
     price_moves: PriceMovesConfig = PriceMovesConfig()
-    parity: float = Field(gt=0, le=1)
     golden_latency_ms: float = Field(gt=0, le=1e9)
 
     @model_validator(mode="after")
@@ -331,7 +322,6 @@ class ServingConfig(Section):
     """The REST service and its follower."""
 
     threads: Annotated[int, Field(ge=1, le=64)]
-    poll_seconds: Annotated[float, Field(ge=0.1, le=3600)]
     batch_limit: Annotated[int, Field(ge=1, le=100_000)]
     body_limit: Annotated[int, Field(ge=1_000, le=1_000_000_000)]
     keys: Literal["required", "local", "none"]

@@ -37,6 +37,7 @@ from pricing.served_config import ServedConfig, served_config
 from serving.settings import Settings
 
 NO_VERSION = "none"  # the name of what answers where no version does
+POLL_SECONDS = 2.0  # between two looks at what is published
 RETRY_SECONDS = 60.0  # after which a version that could not be served is tried again
 FollowerState = Literal["starting", "following", "none", "unreachable", "refused"]
 
@@ -112,7 +113,7 @@ class Follower:
         self._restore()
 
     def start(self) -> None:
-        """Looks every `serving.poll_seconds` from now on."""
+        """Looks every POLL_SECONDS from now on."""
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
 
@@ -328,7 +329,7 @@ class Follower:
                 self.look()
             except VERSION_ERRORS as error:  # the next look may succeed
                 self._say("look", _line(error))
-            self._stop.wait(self._settings.config.serving.poll_seconds)
+            self._stop.wait(POLL_SECONDS)
 
 
 def _line(error: BaseException) -> str:

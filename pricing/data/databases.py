@@ -16,6 +16,7 @@ from pricing.fileio import redact_text, redact_url, with_driver
 
 _log = logging.getLogger(__name__)
 
+SQL_SECONDS = 600.0  # that a statement may take
 _END = "; \t\r\n"
 _TOO_SLOW = ("statement timeout", "interrupted", "during query (timed out")
 _WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying", "read only transaction")
@@ -142,7 +143,7 @@ def find_table(database: Database, what: str) -> tuple[sa.TableClause, list[str]
 def _in_words(error: Exception, shown: str, *, seconds: float) -> SourceError:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
     if any(word in str(cause) for word in _TOO_SLOW):
-        return SourceError(f"{shown}: the query took longer than {seconds:g} s; narrow it, or raise data.sql_seconds")
+        return SourceError(f"{shown}: the query took longer than {seconds:g} s; narrow it")
     if any(word in str(cause).lower() for word in _WRITES):
         return SourceError(
             f"{shown}: sales are read in a read-only transaction, and the query would write: {first_line(cause)}"

@@ -95,7 +95,7 @@ def load_sales(
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
-    frame = read_sales(sales, columns=tuple(COLUMNS), sql_seconds=config.sql_seconds)
+    frame = read_sales(sales, columns=tuple(COLUMNS))
     checked = check(frame, where=where, period=config.period)
     names = [*map(str, frame.columns), *frame.attrs.get("left_out", ())]
     lineage: Mapping[str, str] = frame.attrs.get("lineage", {})

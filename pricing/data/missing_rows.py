@@ -59,7 +59,7 @@ def handle_missing_rows(
         own: The periods to handle; earlier ones are done already and only read.
         ids: (product,) names, for messages.
         dates: (period,) dates, for messages.
-        config: `missing`, `zero_run` and `zero_window`.
+        config: `missing`, `zero_run` and `list_price_window`.
 
     Raises:
         MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
@@ -79,7 +79,7 @@ def handle_missing_rows(
     zero = (present & (units == 0) & ~(stock <= 0)) | filled  # without opening stock a zero carries no information
     doubted = np.zeros_like(present)
     with np.errstate(invalid="ignore"):
-        unsure = np.isnan(stock) & ~(left_over(stock, units, limit=min(COUNTED, config.zero_window)) > 1e-6)
+        unsure = np.isnan(stock) & ~(left_over(stock, units, limit=min(COUNTED, config.list_price_window)) > 1e-6)
     if config.zero_run is not None and (zero & unsure)[:, own].any():
         # In a past whose gaps were all filled in, periods still without a value were doubted.
         doubted[:, : own.start] = filled[:, : own.start]
@@ -187,9 +187,9 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
         sale: (product, period) periods with one.
         unsure: (product, period) periods with neither a known stock nor stock left over from the last count.
         own: The periods to mark.
-        config: `zero_run`, `zero_window` and `missing`.
+        config: `zero_run`, `list_price_window` and `missing`.
     """
-    limit, window = log(config.zero_run or 1.0), config.zero_window
+    limit, window = log(config.zero_run or 1.0), config.list_price_window
     whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))
     zero = zero & ~doubted
     sales, zeros, run = (np.zeros(len(zero), np.int64) for _ in range(3))  # two within the window; zeros since a sale

@@ -15,9 +15,8 @@ import pyarrow.dataset
 import pyarrow.fs
 import sqlalchemy as sa
 
-from pricing.config_models import SQL_SECONDS
 from pricing.csv_text import unquote_formulas
-from pricing.data.databases import find_table, is_query, open_database, select
+from pricing.data.databases import SQL_SECONDS, find_table, is_query, open_database, select
 from pricing.data.etl_output import read_etl_rows
 from pricing.data.files import HEAD, open_filesystem, what_is
 from pricing.errors import ETL, SourceError, first_line

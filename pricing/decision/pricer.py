@@ -33,6 +33,7 @@ from pricing.errors import RequestError, UnknownProductError
 
 PASS = 250  # requests that share one pass: more would outgrow the processor's cache, and a worker's memory
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
+RULE_ELASTICITY = (2.5, 0.8)  # where no model answers: mean and sd of the elasticity's size
 SUREST = 0.9999  # no model is certain
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
@@ -57,7 +58,6 @@ class Pricer:
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._keeping = False
-        self._usual_elasticity = config.decision.rule_elasticity
         self._resolver = Resolver(demand, facts, config, self.policy)
         self._new_id = new_id or (lambda: os.urandom(16).hex())
 
@@ -369,7 +369,7 @@ class Pricer:
             list_price=context.list_price,
             level=level,
             periods=batch.offers.periods,
-            elasticity=prior_elasticity(margin, usual=self._usual_elasticity),
+            elasticity=prior_elasticity(margin, usual=RULE_ELASTICITY),
         )
 
     def _decisions(self, batch: ResolvedBatch, choices: Choices) -> list[Decision]:

@@ -26,6 +26,7 @@ from pricing.demand.curve import DELIVERIES, Demand, Offers
 from pricing.errors import RequestError, UnknownProductError
 
 _DAY = np.dtype("datetime64[D]")
+MARGIN_SD = 0.10  # of the doubt about an assumed margin, fraction of list price net of tax
 # What a request may say, in the order in which facts know the first four.
 _GIVEN = attrgetter("unit_cost", "tax_rate", "current_price", "list_price", "comp_price", "comp_price_age")
 _KNOWN = (
@@ -167,7 +168,7 @@ class Resolver:
             list_price=listed,
             unit_cost=cost,
             tax_rate=tax_rate,
-            cost_sd=assumed * self._config.data.margin_sd * net_price(listed, tax_rate),
+            cost_sd=assumed * MARGIN_SD * net_price(listed, tax_rate),
             cost_assumed=assumed,
             comp_price=comp_price,
             stock=stock,

@@ -27,6 +27,7 @@ from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
 Progress = Callable[[str], None]
 
 SERIES = 64
+NUISANCE_FOLDS, BLOCK = 2, 28  # cross-fitting folds of alternating blocks, and days in a block
 CHUNK = 1000  # products encoded at a time
 WEEKEND_LIMIT = 0.5  # of the relative change of the elasticity on weekends
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
@@ -306,9 +307,9 @@ class Nuisances:
             replace(shape, known=KNOWN + 1 + batches.KNOWN_PRICES), loss="price", seed=config.seed + 1
         )
         self._shape = shape
-        block = config.block if panel.period == "day" else config.block // 7
-        block = max(min(block, periods // config.nuisance_folds), 1)  # every fold of a short panel needs a block
-        self._fold = (np.arange(periods) // block) % config.nuisance_folds
+        block = BLOCK if panel.period == "day" else BLOCK // 7
+        block = max(min(block, periods // NUISANCE_FOLDS), 1)  # every fold of a short panel needs a block
+        self._fold = (np.arange(periods) // block) % NUISANCE_FOLDS
 
     def price_residual(self, table: FeatureTable, events: ScoredPeriods) -> tuple[Floats, float]:
         """(event,) log price change less its out-of-fold prediction, and the predicted share of its variance (R²)."""
@@ -332,7 +333,7 @@ class Nuisances:
         trainer = self._price if price else self._demand
         value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
         block = self._fold[events.at]
-        for fold in range(config.nuisance_folds):
+        for fold in range(NUISANCE_FOLDS):
             plan = batches.SamplingPlan(
                 series=SERIES,
                 length=self._shape.length,

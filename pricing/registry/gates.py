@@ -16,6 +16,7 @@ from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
+PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
 _NAMED = 3  # products that a refusal names
 HOLDS_ONLY = "holds_only"
 
@@ -184,7 +185,7 @@ def state_gates(*, challenger: str, champion: str | None, parity: float | None, 
         verdicts.append(Verdict("fresh", float(behind), words, high=0.0, advice=advice))
     if parity is not None:
         words, advice = "largest difference from states encoded from scratch", "refresh with --rebuild true"
-        verdicts.append(Verdict("parity", _number(parity), words, high=limits.parity, advice=advice))
+        verdicts.append(Verdict("parity", _number(parity), words, high=PARITY, advice=advice))
     return verdicts
 
 

@@ -26,7 +26,7 @@ CONFIG = DataConfig(
     list_price_quantile=0.7,
     promo_cut=0.1,
 )
-UNASKED = CONFIG.model_copy(update={"missing": "unknown", "zero_run": 0.05, "zero_window": 4})
+UNASKED = CONFIG.model_copy(update={"missing": "unknown", "zero_run": 0.05})
 START = pd.Timestamp("2024-03-01")
 
 

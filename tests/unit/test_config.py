@@ -16,7 +16,7 @@ from pricing.errors import ConfigError
 def test_every_configuration_of_the_project_is_sound(path: Path) -> None:
     config = load_config(path)
 
-    assert max(config.data.list_price_window, config.data.zero_window) <= config.demand.checkpoint
+    assert config.data.list_price_window <= config.demand.checkpoint
 
 
 def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
@@ -50,7 +50,7 @@ def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     counting = set(re.findall(r"^  (\w+): [^#\n]+# .*\bperiods\b", text, re.MULTILINE))
     counting -= {"period", "gap", "recency_half_life"}  # the choice itself, none, and off
 
-    assert len(counting) == 8
+    assert len(counting) == 7
     assert counting - {*weekly["data"], *weekly["demand"]} == set()
 
 
@@ -58,7 +58,7 @@ def test_what_the_file_gives_wins_over_what_follows_from_the_period(tmp_path: Pa
     config = load_config(written(tmp_path, "data: {period: week}\ndemand: {horizon: 6, min_history: 40}"))
 
     assert (config.demand.horizon, config.demand.min_history, config.demand.context) == (6, 40, 26)
-    assert config.data.zero_window == 8
+    assert config.data.list_price_window == 8
 
 
 def test_a_week_without_its_defaults_is_refused_and_not_taken_for_days(
@@ -94,25 +94,20 @@ def test_what_is_neither_a_file_nor_a_name_is_refused(
         load_config(name)
 
 
-@pytest.mark.parametrize(
-    ("window", "other"), [("list_price_window", "zero_window"), ("zero_window", "list_price_window")]
-)
-def test_a_window_longer_than_the_kept_rows_is_refused_and_both_are_named(
-    tmp_path: Path, window: str, other: str
-) -> None:
+def test_a_window_longer_than_the_kept_rows_is_refused_and_both_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(f"data: {{{window}: 9, {other}: 8}}\ndemand: {{checkpoint: 8}}\n")
+    path.write_text("data: {list_price_window: 9}\ndemand: {checkpoint: 8}\n")
 
     with pytest.raises(ConfigError) as failure:
         load_config(path)
 
     said = str(failure.value)
-    assert f"data.{window} 9" in said
+    assert "data.list_price_window 9" in said
     assert "demand.checkpoint 8" in said
     assert len(said) < 300  # the fault, and not the whole configuration
 
 
-@pytest.mark.parametrize(("key", "value"), [("missing", "guess"), ("zero_run", "0"), ("zero_window", "0")])
+@pytest.mark.parametrize(("key", "value"), [("missing", "guess"), ("zero_run", "0")])
 def test_what_absent_rows_mean_is_one_of_the_settings_there_are(tmp_path: Path, key: str, value: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"data: {{{key}: {value}}}")

@@ -166,7 +166,7 @@ def test_leaving_out_zeros_changes_nothing_where_absent_rows_are_zeros(
     products: list[list[float]], chance: float | None
 ) -> None:
     whole = history(products)
-    setting = config(missing="zero", zero_run=chance, zero_window=10)
+    setting = config(missing="zero", zero_run=chance, list_price_window=10)
 
     same(build_panel(with_sales(whole), setting), build_panel(whole, setting))
 
@@ -193,7 +193,7 @@ def test_newer_rows_are_settled_as_in_the_whole_history(
     whole = history(products)
     whole["stock"] = np.where(whole.index.isin(empty), 0.0, np.nan)
     whole = whole[(whole["product_id"] == "daily") | ~whole.index.isin(lost)]
-    setting = config(missing=missing, zero_run=chance, zero_window=10, list_price_window=10)
+    setting = config(missing=missing, zero_run=chance, list_price_window=10)
     day = (whole["date"] - START).dt.days
     at_once = build_panel(whole, setting)
 
@@ -215,7 +215,7 @@ def test_newer_rows_are_settled_as_in_the_whole_history(
 )
 def test_later_rows_change_nothing_that_was_known(products: list[list[float]], cutoff: int, missing: str) -> None:
     whole = history(products)
-    setting = config(missing=missing, zero_run=0.05, zero_window=10)
+    setting = config(missing=missing, zero_run=0.05, list_price_window=10)
     frame = with_sales(whole) if missing == "zero" else whole
     early = frame[frame["date"] < START + pd.Timedelta(days=cutoff)]
 
@@ -293,8 +293,8 @@ def test_ten_days_without_a_sale_of_a_fast_seller_are_a_stock_out_also_at_the_en
 def test_a_delisted_product_is_unknown_for_a_window_at_most_and_then_sells_nothing() -> None:
     found = unknown([*poisson(6.0, 100), *[0.0] * 150])
 
-    assert 10 < len(found) <= CONFIG.zero_window
-    assert found[-1] < 100 + CONFIG.zero_window
+    assert 10 < len(found) <= CONFIG.list_price_window
+    assert found[-1] < 100 + CONFIG.list_price_window
 
 
 @pytest.mark.parametrize(
