@@ -189,7 +189,7 @@ def _baseline_label(frame: pd.DataFrame) -> str:
 
 def draw_by_category(found: Sensitivity) -> Figure:
     """Draws the elasticities of each category's products with their intervals, and their medians."""
-    chosen = found.summary.groupby("category")["profit"].sum().nlargest(CATEGORIES).index
+    chosen = found.summary.groupby("category")["typical_units"].sum().nlargest(CATEGORIES).index
     columns = ["elasticity", "elasticity_low", "elasticity_high"]
     rows = found.summary[found.summary["category"].isin(chosen)].groupby("category")[columns].median()
     rows = rows.sort_values("elasticity").reset_index()
