@@ -39,7 +39,6 @@ from simulation.market import MarketConfig, simulate
 
 AHEAD = 60  # days after the history that the market's policies price
 PORT = 8080
-_BATCH = 1000  # requests of one call
 _READY_SECONDS = 120
 _LAST_LINES = 20  # shown of a stage that failed
 
@@ -50,19 +49,12 @@ class StageError(PricingError):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Sales that a demo runs on.
+    """Sales that a demo runs on."""
 
-    Attributes:
-        title: Their description.
-        told: The first stage's work on them, in words.
-        holdout: Number of last periods that the model does not see; decisions on them are scored.
-        market: The simulated market; None for the grocery sales.
-    """
-
-    title: str
-    told: str
-    holdout: int
-    market: MarketConfig | None = None
+    title: str  # their description
+    told: str  # the first stage's work on them, in words
+    holdout: int  # number of last periods that the model does not see; decisions on them are scored
+    market: MarketConfig | None = None  # the simulated market; None for the grocery sales
 
 
 SCENARIOS = {  # by the name of their file in config/
@@ -295,11 +287,11 @@ def _three(panel: Panel, period: int) -> list[dict[str, Any]]:
     sold = np.nansum(panel.units_sold[:, :period], axis=1)
     out = panel.stock[:, min(period, len(panel.dates) - 1)] < 1
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
-    requests = []
-    for row in (order[0], order[len(order) // 2], order[-1]):
-        asked = _request(panel, int(row), period) | {"is_promo": False, "category": str(panel.categories[row])}
-        requests.append({name: value for name, value in asked.items() if name != "comp_price"})
-    return requests
+    requests = [
+        _request(panel, row, period) | {"is_promo": False, "category": str(panel.categories[row])}
+        for row in order[[0, len(order) // 2, -1]].tolist()
+    ]
+    return [{name: value for name, value in one.items() if name != "comp_price"} for one in requests]
 
 
 def _request(panel: Panel, row: int, period: int) -> dict[str, Any]:
@@ -339,9 +331,7 @@ def _decide(address: str, panel: Panel, period: int) -> list[tuple[float, bool]]
     """
     rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
     requests = [_request(panel, row, period) for row in rows.tolist()]
-    answers: list[dict[str, Any]] = []
-    for start in range(0, len(requests), _BATCH):
-        answers += call(f"{address}/get_prices", {"requests": requests[start : start + _BATCH]})["decisions"]
+    answers = call(f"{address}/get_prices", {"requests": requests})["decisions"]
     faults = [answer["error"] for answer in answers if "error" in answer]
     if faults:
         raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
@@ -418,10 +408,9 @@ def call(url: str, body: object = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
-    except urllib.error.HTTPError as error:
-        raise StageError(f"{url} answered {error.code}: {error.read().decode(errors='replace')[:2000]}") from error
     except (OSError, ValueError) as error:
-        raise StageError(f"{url} does not answer: {error}") from error
+        said = error.read().decode(errors="replace")[:2000] if isinstance(error, urllib.error.HTTPError) else ""
+        raise StageError(f"{url}: {error} {said}") from error
 
 
 if __name__ == "__main__":
