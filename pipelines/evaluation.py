@@ -139,13 +139,6 @@ def transform_histogram(scored: pd.DataFrame) -> Floats:
     return np.asarray(np.diff(below))
 
 
-def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
-    """Returns the coverage of the central interval of `level`, for each value of a column."""
-    scored = sales_rows(frame)
-    parts = scored.groupby(column, observed=True)
-    return pd.Series({value: evaluation.coverage(part, level=level) for value, part in parts}, dtype=float)
-
-
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Logs a backtest to the active run, and its frame and figures as artifacts below evaluation/.
 
@@ -156,10 +149,11 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     for number, fold in enumerate(figures["folds"], start=1):
         scores = {f"fold/{name}": float(value) for name, value in fold.items() if _is_number(value)}
         mlflow.log_metrics(scores, step=number)
-    wape, held = error_by(frame, "step"), coverage_by(frame, "step", level=0.80)
-    for step in wape.index:
-        scores = {"step/wape": float(wape[step]), "step/coverage_80": float(held[step])}
-        mlflow.log_metrics({name: value for name, value in scores.items() if math.isfinite(value)}, step=int(step))
+    for step, part in sales_rows(frame).groupby("step"):
+        found = {"wape": evaluation.wape(part["actual"].to_numpy(), part["q50"].to_numpy())}
+        found["coverage_80"] = evaluation.coverage(part, level=0.80)
+        scores = {f"step/{name}": value for name, value in found.items() if _is_number(value)}
+        mlflow.log_metrics(scores, step=int(str(step)))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
@@ -184,17 +178,6 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity", "pit")}
     for group, values in groups.items():
         yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
-
-
-def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":
-    """Returns the WAPE (sum of absolute errors over sum of actuals) for each value of a column.
-
-    Scores sales given the stock: see `sales_rows`.
-    """
-    scored = sales_rows(frame)
-    errors = (scored["actual"] - scored[forecast]).abs().groupby(scored[column], observed=True).sum()
-    actual = scored["actual"].groupby(scored[column], observed=True).sum()
-    return (errors / actual.where(actual > 0)).astype(float)
 
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Draw plots: a backtest's forecasts and errors, elasticities, and shap's of how prices and demand come about."""
+"""Draw plots: a backtest's forecasts, elasticities, and shap's of how prices and demand come about."""
 
 import datetime as dt
 import importlib
@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.evaluation import BINS, coverage_by, error_by, transform_figures, transform_histogram
+from pipelines.evaluation import BINS, transform_figures, transform_histogram
 from pipelines.reports.sensitivity import Sensitivity
 from pricing.arrays import Floats, Ints
 from pricing.decision.explanation import Explanation, Quantity, Told, explain
-from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.request import PriceRequest
 from pricing.demand import evaluation
-from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
+from pricing.demand.baselines import sales_rows
 from pricing.demand.ensemble import CLASSES
 from pricing.registry.version import LoadedVersion, shown_elasticities
 
@@ -31,7 +31,6 @@ WIDTH, DPI = 11.0, 110  # inches, dots an inch
 FANS, CATEGORIES, DOTS = 6, 20, 60  # most products with fans, categories, products of each
 SAMPLE, PROMOTED, SEED = 24, 0.3, 7  # products explained, share of them on promotion
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
-BASELINE = "chosen"  # column of what the baseline forecast that was chosen at each cutoff
 _LEVELS = np.linspace(0.05, 0.95, 19)
 _CLASS_COLOURS = dict(zip(CLASSES, (ORANGE, "#56B4E9", "#CC79A7"), strict=True))
 
@@ -132,61 +131,6 @@ def _covered(scored: pd.DataFrame) -> Floats:
     return np.array([evaluation.coverage(scored, level=float(level)) for level in _LEVELS])
 
 
-def draw_by_step(frame: pd.DataFrame) -> Figure:
-    """Draws error and coverage by forecast step, with the baselines' errors."""
-    figure, (left, right) = grid(1, 2, height=4.0)
-    rows = _with_baseline(frame)
-    alone = [(name, style, NAMES[name]) for name, style in ((NAIVE, ":"), (FLAT, "--"), (DIRECT, "-.")) if name in rows]
-    for column, style, label in (*alone, (BASELINE, ".-", _baseline_label(frame)), ("q50", ".-", "model")):
-        errors = error_by(rows, "step", forecast=column)
-        left.plot(errors.index, errors.to_numpy(), style, color=BLUE if label == "model" else GREY, label=label)
-    left.set_ylim(bottom=0)
-    left.set_ylabel("WAPE (error over sales)", fontsize=9)
-    left.legend(fontsize=8, frameon=False)
-    for level, colour in ((0.95, "#56B4E9"), (0.80, BLUE)):
-        shares = coverage_by(frame, "step", level=level)
-        right.plot(shares.index, shares.to_numpy(), ".-", color=colour, label=f"{level:.0%} range held")
-        right.axhline(level, color=colour, linestyle="--", linewidth=1)
-    right.set_ylim(0.5, 1.0)
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.set_ylabel("share of outcomes (dashed: as it should be)", fontsize=9)
-    right.legend(fontsize=8, frameon=False, loc="lower left")
-    for ax in (left, right):
-        ax.set_xlabel("step: periods after the cutoff", fontsize=9)
-    folds = frame["cutoff"].nunique()
-    return titled(figure, "Error and coverage by how far ahead", note=f"All {folds} folds together.")
-
-
-def draw_by_class(frame: pd.DataFrame) -> Figure:
-    """Draws the error by volume class and by volatility class, beside the chosen baseline's."""
-    figure, axes = grid(1, 2, height=4.0)
-    rows = _with_baseline(frame)
-    columns = {"volume_class": "volume: mean units", "volatility_class": "volatility: spread of weekly sales"}
-    for ax, (column, words) in zip(axes, columns.items(), strict=True):
-        base, model = error_by(rows, column, forecast=BASELINE), error_by(rows, column)
-        classes = [name for name in CLASSES if name in model.index]
-        for shift, errors, colour, label in ((-0.2, base, GREY, _baseline_label(frame)), (0.2, model, BLUE, "model")):
-            bars = ax.bar(np.arange(len(classes)) + shift, errors[classes], width=0.38, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-        products = frame.groupby(column, observed=True)["product_id"].nunique()
-        ax.set_xticks(np.arange(len(classes)), [f"{name}\n{products[name]} products" for name in classes])
-        ax.set_title(f"By {words}", fontsize=9, loc="left")
-        ax.set_ylabel("WAPE (error over sales)", fontsize=9)
-        ax.margins(y=0.15)
-    axes[0].legend(fontsize=8, frameon=False)
-    note = "Thirds of the products, as they stood at each cutoff. Volatility is what goes beyond the luck of counts."
-    return titled(figure, "Error by kind of product", note=note)
-
-
-def _with_baseline(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = sales_rows(frame)
-    return rows.assign(**{BASELINE: baseline_forecast(rows)})
-
-
-def _baseline_label(frame: pd.DataFrame) -> str:
-    return f"baseline ({baseline_words(frame.groupby('cutoff')['baseline'].first().tolist())})"
-
-
 def draw_by_category(found: Sensitivity) -> Figure:
     """Draws the elasticities of each category's products with their intervals, and their medians."""
     chosen = found.summary.groupby("category")["typical_units"].sum().nlargest(CATEGORIES).index
@@ -219,8 +163,6 @@ def draw_by_category(found: Sensitivity) -> Figure:
 FORECAST_PLOTS = {  # name → what draws it of the evaluation frame, from `evaluation.described`
     "forecast_fans": draw_fans,
     "calibration": draw_calibration,
-    "error_by_step": draw_by_step,
-    "error_by_class": draw_by_class,
 }
 
 
@@ -263,17 +205,9 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
     facts, rng = version.facts, np.random.default_rng(SEED)
     requests = []
     for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
-        date = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7)))
-        stock = float(facts.stock[row])
-        requests.append(
-            PriceRequest(
-                product_id=str(facts.product_ids[row]),
-                current_stock=stock if np.isfinite(stock) else None,
-                day_of_week=get_args(Weekday)[date.weekday()],
-                date=date,
-                is_promo=bool(rng.random() < PROMOTED),
-            )
-        )
+        date, stock = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7))), float(facts.stock[row])
+        asked = {"product_id": str(facts.product_ids[row]), "date": date, "is_promo": bool(rng.random() < PROMOTED)}
+        requests.append(PriceRequest(**asked, current_stock=stock if np.isfinite(stock) else None))
     return requests
 
 

@@ -13,7 +13,7 @@ from pipelines.reports.plots import CATEGORIES, FANS, FORECAST_PLOTS, draw_by_ca
 from pipelines.reports.sensitivity import analyse
 from tests.kit.versions import loaded_version
 
-NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
+NAMES = ["forecast_fans", "calibration"]
 
 
 def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
@@ -90,15 +90,15 @@ def test_many_categories_make_no_endless_plot() -> None:
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_artifacts(tmp_path, frame().drop(columns="volatility_class"), version=loaded_version())
+    write_artifacts(tmp_path, frame().drop(columns="volume_class"), version=loaded_version())
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
-    assert drawn >= {"calibration", "elasticity_by_category", "shap_summary_price"}
+    assert drawn >= {"forecast_fans", "elasticity_by_category", "shap_summary_price"}
     assert {path.name for path in (tmp_path / "sensitivity").iterdir()} == {
         *("summary.parquet", "products.parquet", "sensitivity.html"),
     }
-    assert "error_by_class" not in drawn
-    assert "plots/error_by_class.png" in capsys.readouterr().out
+    assert "calibration" not in drawn
+    assert "plots/calibration.png" in capsys.readouterr().out
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 

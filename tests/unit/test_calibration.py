@@ -12,7 +12,6 @@ from scipy import stats
 
 from pipelines.evaluation import (
     BINS,
-    coverage_by,
     described,
     ratio_error,
     transform_figures,
@@ -211,16 +210,3 @@ def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again(
     assert found == pytest.approx(np.std([above / below for above, below in draws]), rel=0.06)
     assert np.isnan(ratio_error(error[:7], actual[:7], group=group[:7]))
     assert np.isnan(ratio_error(error, 0 * actual, group=group))
-
-
-def test_coverage_by_step_leaves_out_what_sold_out() -> None:
-    frame = pd.DataFrame(
-        {
-            "step": [1, 1, 2, 2],
-            "censored": [False, True, False, False],
-            "pit_low": [0.5, 0.0, 0.0, 0.4],
-            "pit_high": [0.6, 0.01, 0.05, 0.5],
-        }
-    )
-
-    assert coverage_by(frame, "step", level=0.8).tolist() == [1.0, 0.5]
