@@ -52,8 +52,6 @@ LEVEL = 0.90  # of the intervals over markets
 
 Measured = dict[str, Any]  # what `measure` found on one market
 Alter = Callable[[DemandTable], DemandTable]
-
-
 # Options of each kind of market, by the name that tables have for it.
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -193,9 +191,6 @@ def _errors(values: Floats, truth: Floats) -> dict[str, float]:
     rank = stats.spearmanr(values, truth)[0] if np.ptp(values) > 1e-9 else 0.0
     away = values - truth
     return {"mae": float(np.abs(away).mean()), "bias": float(away.mean()), "rank": float(rank)}
-
-
-# The tables
 
 
 def difference(
