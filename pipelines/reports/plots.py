@@ -206,8 +206,14 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
     requests = []
     for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
         date, stock = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7))), float(facts.stock[row])
-        asked = {"product_id": str(facts.product_ids[row]), "date": date, "is_promo": bool(rng.random() < PROMOTED)}
-        requests.append(PriceRequest(**asked, current_stock=stock if np.isfinite(stock) else None))
+        requests.append(
+            PriceRequest(
+                product_id=str(facts.product_ids[row]),
+                current_stock=stock if np.isfinite(stock) else None,
+                date=date,
+                is_promo=bool(rng.random() < PROMOTED),
+            )
+        )
     return requests
 
 
