@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.reference import GridSearch, LogLog
 from benchmarks.table import markdown, measured, spread
-from pipelines.market import PolicyEntry, run_policies, scores, standard_policies
+from pipelines.market import run_policies, scores, standard_policies
 from pricing.config import Config, load_config
 from pricing.runtime.cli import job_options, run_main
 from simulation.config import HELD_OUT_SEEDS
@@ -43,10 +43,9 @@ def measure(options: MarketConfig, config: Config, *, ahead: int) -> dict[str, A
     market = simulate(options)
     history = market.frame()
     regression, search = LogLog(history), GridSearch(history)
-    entries = standard_policies(market, config)
-    entries["log-log regression"] = PolicyEntry(regression)
-    entries["LightGBM with grid search"] = PolicyEntry(search, search.refresh)
-    table = scores(run_policies(market, entries, ahead=ahead))
+    policies = standard_policies(market, config)
+    policies |= {"log-log regression": regression, "LightGBM with grid search": search}
+    table = scores(run_policies(market, policies, ahead=ahead))
     return {
         "seed": options.seed,
         "mean_elasticity": float(market.truth.elasticity[market.in_history].mean()),

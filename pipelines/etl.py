@@ -46,7 +46,7 @@ def _etl(argv: Sequence[str] | None) -> int:
         if options.dry_run:
             _make_rows(options, run)
             return 0
-        with _told(options, config) as night:
+        with _told(options) as night:
             if options.sales == ETL:
                 _make_rows(options, run)
             lines = _build(options, config, night)
@@ -86,7 +86,7 @@ class _Night:
 
 
 @contextmanager
-def _told(options: argparse.Namespace, config: Config) -> Iterator[_Night]:
+def _told(options: argparse.Namespace) -> Iterator[_Night]:
     """Leaves the page when a job ends, also where an error that people can mend ends it."""
     night = _Night()
     try:
@@ -104,7 +104,6 @@ def _told(options: argparse.Namespace, config: Config) -> Iterator[_Night]:
         if night.error or night.panel is not None:
             write_page(
                 options.output,
-                config=config,
                 sales=options.sales,
                 findings=night.findings,
                 panel=night.panel,

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pricing.runtime.cli import job_options, run_main
 from simulation.market import Market as SimulatedMarket
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
-from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Refresh, Run, roll_forward, score
+from simulation.rollforward import Policy, PolicyScore, Run, roll_forward, score
 
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
 HEADER = (
@@ -41,36 +41,18 @@ _MARKET = {  # settings of the market that are options
 }
 
 
-@dataclass(frozen=True)
-class PolicyEntry:
-    """A pricing policy and its update.
-
-    Attributes:
-        policy: Requests in, prices out.
-        refresh: Called with each fortnight's new rows; None for a fixed policy.
-    """
-
-    policy: Policy
-    refresh: Refresh | None = None
-
-
-def standard_policies(
-    market: SimulatedMarket, config: Config, *, max_move: float | None = MAX_MOVE
-) -> dict[str, PolicyEntry]:
-    """Builds the standard policies by name, initialised with the market's history; it accepts moves to `max_move`."""
+def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Policy]:
+    """Builds the standard policies by name, initialised with the market's history."""
     history = market.frame()
-    rules = RulePolicy(history)
-    blind = Platform(market, config, lambda _: None, frame=history, max_move=max_move)
-    informed = Platform(market, config, partial(TrueElasticityDemand, market), frame=history, max_move=max_move)
     return {
-        STATIC: PolicyEntry(static),
-        "match competitor": PolicyEntry(match_competitor),
-        "cost-plus": PolicyEntry(CostPlus(history)),
-        "rules": PolicyEntry(rules, rules.refresh),
-        "platform without a model": PolicyEntry(blind, blind.refresh),
-        "true elasticities": PolicyEntry(informed, informed.refresh),
-        "oracle, stock endless": PolicyEntry(Oracle(market, heed_stock=False)),
-        oracle_name(market): PolicyEntry(Oracle(market)),
+        STATIC: static,
+        "match competitor": match_competitor,
+        "cost-plus": CostPlus(history),
+        "rules": RulePolicy(history),
+        "platform without a model": Platform(market, config, lambda _: None, frame=history),
+        "true elasticities": Platform(market, config, partial(TrueElasticityDemand, market), frame=history),
+        "oracle, stock endless": Oracle(market, heed_stock=False),
+        oracle_name(market): Oracle(market),
     }
 
 
@@ -79,14 +61,12 @@ def oracle_name(market: SimulatedMarket) -> str:
     return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
 
 
-def run_policies(
-    market: SimulatedMarket, entries: dict[str, PolicyEntry], *, ahead: int, max_move: float | None = MAX_MOVE
-) -> dict[str, Run]:
-    """Runs each policy over the same `ahead` days, under the same largest move."""
+def run_policies(market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int) -> dict[str, Run]:
+    """Runs each policy over the same `ahead` days; one with a method `refresh` learns each fortnight's new rows."""
     runs = {}
-    for name, entry in entries.items():
+    for name, policy in policies.items():
         started = time.monotonic()
-        runs[name] = roll_forward(market, entry.policy, days=ahead, refresh=entry.refresh, max_move=max_move)
+        runs[name] = roll_forward(market, policy, days=ahead, refresh=getattr(policy, "refresh", None))
         print(f"  {name}: {ahead} days in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return runs
 
@@ -133,14 +113,13 @@ def _market(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     config = load_config(options.config)
     market = simulate(MarketConfig(future=options.ahead, **{name: getattr(options, name) for name in _MARKET}))
-    entries = standard_policies(market, config)
+    policies = standard_policies(market, config)
     if options.model_version is not None:
         version = load(options.model_version)
         if not set(version.demand.product_ids) & set(market.product_ids):
             raise VersionError(f"{version.folder}: knows none of this market's products")
-        learnt = Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
-        entries[PLATFORM] = PolicyEntry(learnt, learnt.refresh)
-    runs = run_policies(market, entries, ahead=options.ahead)
+        policies[PLATFORM] = Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
+    runs = run_policies(market, policies, ahead=options.ahead)
     table = scores(runs)
     print("\n".join([HEADER, *map(line, table)]))
     plot(runs, options.output / "market.png")

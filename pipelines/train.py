@@ -189,7 +189,7 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) ->
     if config.registry.plots:
         from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
-        log_artifacts(frame, version)
+        log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
     card = ""
     with dispensable("model_card.md"):
         card = model_card(version, model=config.registry.model_name)

@@ -9,8 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,50 +57,40 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         StudyError: The storage is unreachable or no database.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its heartbeat
     try:
-        with _experimental():
-            return optuna.create_study(
-                study_name=name,
-                storage=RDBStorage(
-                    storage,
-                    engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
-                    heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
-                    grace_period=tuning.silent_seconds,
-                    heartbeat_stale_trial_callback=_lost,
-                ),
-                direction="minimize",
-                # Unseeded: with equal seeds, parallel processes would draw equal trials.
-                sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
-                load_if_exists=True,
-            )
+        return optuna.create_study(
+            study_name=name,
+            storage=RDBStorage(
+                storage,
+                engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
+                heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
+                grace_period=tuning.silent_seconds,
+                heartbeat_stale_trial_callback=_lost,
+            ),
+            direction="minimize",
+            # Unseeded: with equal seeds, parallel processes would draw equal trials.
+            sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
+            load_if_exists=True,
+        )
     except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
         raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
 
 
 def begun(study: optuna.Study) -> int:
     """Counts the started trials, without lost ones that are tried again, once their lost processes are found."""
-    with _experimental():
-        fail_stale_trials(study)
-        trials = study.get_trials(deepcopy=False)
-        again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
     return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
 
 
 def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queues a lost trial's settings again, and ends its MLflow run."""
-    with _experimental():
-        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+    RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
     if "run_id" in trial.user_attrs:
         _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Keeps quiet that Optuna's heartbeat is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:

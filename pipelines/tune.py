@@ -72,6 +72,7 @@ def _tune(argv: Sequence[str] | None) -> int:
                     _say(f"study {name}: {done['said']}")
                     return 0
                 winner, verdict = _conclude(study, panel, config)
+                _say(verdict)
                 best = folder / "best.yaml"
                 _write(best, config.model_copy(update={"demand": winner}))
                 mlflow.log_artifact(str(best))
@@ -184,19 +185,15 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     mlflow.log_metric("search/best_wape", study.best_value)
     print(f"best of {scored} scored trials: trial {best.number}, WAPE {study.best_value:.4f}; {best.params}")
     if best.user_attrs.get(DEFAULT):
-        verdict = "no trial beat the default settings"
-        _say(verdict)
-        return config.demand, verdict
+        return config.demand, "no trial beat the default settings"
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
     unseen = {name: _unseen(panel, demand, config) for name, demand in (("best", tuned), ("default", config.demand))}
     mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
     better = unseen["best"] < unseen["default"]
-    verdict = (
+    return tuned if better else config.demand, (
         f"the best settings {'beat' if better else 'did not beat'} the default ones: WAPE {unseen['best']:.4f} against "
         f"{unseen['default']:.4f} on the newest fold, which no trial saw"
     )
-    _say(verdict)
-    return tuned if better else config.demand, verdict
 
 
 def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:

@@ -36,8 +36,7 @@ ENTRIES = (
     "market",
 )
 PLOTS = (
-    *("forecast_fans", "calibration", "error_by_step", "error_by_class"),
-    *("elasticity_by_category", "price_demand_profit"),
+    *("forecast_fans", "calibration", "elasticity_by_category"),
     *("shap_summary_price", "shap_summary_demand", "shap_waterfall_price", "shap_waterfall_demand"),
 )
 SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet")
