@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from monitoring import performance, policy
-from monitoring.drift import chance_per_window, distances, estimate_threshold
+from monitoring.drift import compare
 from monitoring.evaluate import SCORE_WINDOW_MOST
 from monitoring.policy import JobHistory, Situation, decide
-from monitoring.samples import MONITORED_COLUMNS, WATCHED, Role, take
+from monitoring.samples import Role, take
 from pricing.config import load_config
 from pricing.config_models import SCORE_WINDOWS
 from pricing.data.panel import Panel
@@ -44,17 +44,8 @@ def drifted_columns(panel: Panel, *, since: int, role: Role) -> tuple[str, ...]:
     """The columns of a role that drift, by the thresholds of monitoring without Evidently's page."""
     rng = np.random.default_rng(0)
     taken = take(panel, live_join(panel, since=since), window=WINDOW_DAYS, reference=364, rows=200_000, rng=rng)
-    chance = chance_per_window(CONFIG.false_alarm, window_days=WINDOW_DAYS) / WATCHED
-    names = []
-    for watched in MONITORED_COLUMNS:
-        known = watched.values(taken.reference).dropna(), watched.values(taken.current).dropna()
-        if watched.role != role or min(map(len, known)) < CONFIG.min_rows:
-            continue
-        limit = estimate_threshold(taken.reference, watched, window=WINDOW_DAYS, step_days=1, false_alarm=chance)
-        newest = np.arange(sum(map(len, known))) >= len(known[0])
-        if limit is not None and distances(pd.concat(known), [newest], kind=watched.kind)[0] > limit.value:
-            names.append(watched.column)
-    return tuple(names)
+    drift = compare(taken, window=WINDOW_DAYS, step_days=1, false_alarm=CONFIG.false_alarm, min_rows=CONFIG.min_rows)
+    return tuple(drift.drifted(role) or ())
 
 
 def alerts(found: Looks) -> int:
