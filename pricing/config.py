@@ -101,8 +101,8 @@ class Config(ModelConfig):
         for name, days in kept.items():
             if 0 < days < needed:
                 raise ValueError(
-                    f"{name} {days} is less than the {needed} days that monitoring looks back (window, score_window): raise "
-                    "it, or set it to 0, and nothing is deleted"
+                    f"{name} {days} is less than the {needed} days that monitoring looks back (window, score_window): "
+                    "raise it, or set it to 0, and nothing is deleted"
                 )
         return self
 
