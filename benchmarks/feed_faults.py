@@ -6,6 +6,7 @@ A small simulated shop is read night by night beside a champion that has read al
 fault, and by which night, stands in FAULTS.
 """
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ from pricing.data.panel import Panel
 from pricing.data.quality import contract_findings, judge
 from pricing.demand.state import span
 from pricing.errors import ContractError
-from pricing.runtime.cli import job_options, run_main
 from simulation.completejourney import completejourney_sales
 from simulation.config import DEVELOPMENT_SEEDS
 from simulation.market import MarketConfig, simulate
@@ -200,11 +200,11 @@ def calm(title: str, sales: Frame, config: DataConfig, *, nights: int) -> str:
 
 
 def _benchmark(argv: Sequence[str] | None) -> int:
-    options = job_options("feed_faults", "Spoils feeds of sales and looks what is found.", sales=False)
+    options = argparse.ArgumentParser("python -m benchmarks.feed_faults", description=__doc__)
     options.add_argument("--m5", metavar="PATH", help="M5's Parquet file")
     options.add_argument("--oj", metavar="PATH", help="Parquet file of Dominick's orange juice")
     options.add_argument("--shops", type=int, default=5, help="shops of each kind")
-    given = options.parse(argv)
+    given = options.parse_args(argv)
     day, week = load_config().data, load_config("weekly").data
     print("| fault | ought to be | by night | found | nights | level | beside |\n|---|---|---|---|---|---|---|")
     for fault in FAULTS:
@@ -223,4 +223,4 @@ def _benchmark(argv: Sequence[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(_benchmark))
+    sys.exit(_benchmark(None))

@@ -92,12 +92,12 @@ def _task(code: str, why: str, line: CommandLine) -> Task:
     commands = {
         "sales_stopped": (again,),
         "decisions_stopped": (price,),
-        "answers_by_rule": (line.tool("doctor"),),
+        "answers_by_rule": (line.job("doctor"),),
         "log_empty": (price,),
         "no_decisions": (price,),
         "category_decayed": (line.job("retrain"),),
         "champion_unknown": (line.job("train"), line.job("promote")),
         "truth_partial": (again,),
-        "elasticity_unidentified": (line.job("experiment", action="plan", name="first", draw="0.2", weeks="26"),),
+        "elasticity_unidentified": (line.job("experiment plan", name="first", draw="0.2", weeks="26"),),
     }
     return Task(_WHAT.get(code, "Look at what is named"), why, commands.get(code, ()))

@@ -1,14 +1,14 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
-import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,9 @@ from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin, pack
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import flag, job
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
-from pricing.served_config import kept_settings
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
@@ -58,62 +57,55 @@ class RefreshResult:
     found: bool
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_refresh, argv, unattended=True)
-
-
-def _refresh(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    file = read_config_file(options.config)
-    config = file.config
-    with tracked_run("refresh", config=config) as run, production(config) as access:
-        base = access.registry.find(options.version or CHAMPION)
+@job("refresh", sales="needed", unattended=True)
+@click.option("--version", metavar="N", help="the version to refresh; absent: the champion")
+@flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
+@flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
+def main(
+    *, sales: str, quarantine: Path | None, config: str | None, version: str | None, force: bool, rebuild: bool
+) -> int:
+    """Carries a version's states forward over new days, with the same weights."""
+    file = read_config_file(config)
+    with tracked_run("refresh", config=file.config) as run, production(file.config) as access:
+        base = access.registry.find(version or CHAMPION)
         rejection = rejected(access.registry, access.audit, base)
-        if rejection is not None and not options.force:
+        if rejection is not None and not force:
             raise RegistryError(
                 f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; name another, "
                 "or say --force true"
             )
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = with_calendars(access.fetch(base.number, scratch), config.data)
-            if kept := kept_settings(version.config, file, name=base.number):
-                print(f"note: {kept}")
-            anchors = access.anchors_for(version)
-            loaded = read_checked(
-                options.sales,
-                version.config.data,
-                quarantine=options.quarantine,
-                past=version.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
-                anchors=anchors,
-                events=known_events(version),
-            )
-            panel = loaded.panel
-            _same_shop(panel, version, number=base.number)
-            carried = refreshed(
-                access,
-                version,
-                loaded,
-                anchors=anchors,
-                parent=base.number,
-                sales=options.sales,
-                config=config,
-                rebuild=options.rebuild,
-            )
+        old = with_calendars(access.fetch(base.number, file=file), file.config.data)
+        anchors = access.anchors_for(old)
+        loaded = read_checked(
+            sales,
+            old.config.data,
+            quarantine=quarantine,
+            past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
+            anchors=anchors,
+            events=known_events(old),
+        )
+        _same_shop(loaded.panel, old, number=base.number)
+        carried = refreshed(
+            *(access, old, loaded),
+            anchors=anchors,
+            parent=base.number,
+            sales=sales,
+            config=file.config,
+            rebuild=rebuild,
+        )
+        last = loaded.panel.dates[-1]
         if carried is None:
-            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
+            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {last}")
             return 0
         number, waiting = carried.number, _waiting(access, base)
         if waiting is None:
             access.registry.set_alias(CHALLENGER, number)
+        said = f"the weights of version {base.number} with states up to {last}"
         name_run(f"refresh v{number}")
-        set_run_description(
-            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}."
-        )
-        bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
+        set_run_description(f"Version {number}: {said}.")
         did = "nothing new to register: it is" if carried.found else "registered"
-        print(f"{did} {config.registry.model_name} version {number} {bears}: the weights of version")
-        print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
+        bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
+        print(f"{did} {access.registry.model_name} version {number} {bears}: {said} (run {run.info.run_id})")
         if waiting is None:
             print("promote it, and prices rest on the new states")
         else:
@@ -134,14 +126,6 @@ def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:
             f"as {str(known[0])!r}, found such as {str(panel.product_ids[0])!r} (ids_changed). Deliver the former ids, "
             "or train a version on a history with the new ones"
         )
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
-    options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
-    options.add_flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
-    options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
-    return options.parse(argv)
 
 
 def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:

@@ -1,66 +1,70 @@
 """Make an earlier version the champion again, and record the reason."""
 
-import argparse
 import sys
-import tempfile
-from collections.abc import Sequence
+from pathlib import Path
+
+import click
 
 from pipelines.anchor import register_with_anchors
 from pipelines.calendar import known_events
-from pipelines.price_moves import judge_moves
+from pipelines.change import decide, fetched_champion
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
-from pipelines.promote import asked, decide, fetched_champion, forcible
+from pipelines.promote import forcible
 from pipelines.publish import publish_champion
 from pipelines.quality import read_checked
 from pipelines.refresh import refreshed
 from pricing.config import Config, read_config_file
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
+from pricing.registry.audit import AuditEntry
 from pricing.registry.mlflow_registry import RegisteredVersion
-from pricing.registry.promotion import (
-    earlier_champion,
-    record_manual_change,
-    rejection_gates,
-    rejections,
-    weights_of,
-)
+from pricing.registry.promotion import earlier_champion, rejection_gates, rejections, weights_of
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.cli import EXIT_REFUSED, job_options, run_main
+from pricing.runtime.cli import EXIT_REFUSED, job
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.served_config import kept_settings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns 0 when rolled back or nothing to do, 3 when a gate refuses, 4 when not published."""
-    return run_main(_rollback, argv, unattended=True)
+@job("rollback", sales="optional", unattended=True)
+@click.option("--version", metavar="N", help="the version to go back to; absent: the last champion with other weights")
+@forcible
+def main(
+    *,
+    sales: str | None,
+    quarantine: Path | None,
+    config: str | None,
+    version: str | None,
+    force: bool,
+    reason: str | None,
+) -> int:
+    """Makes an earlier version the champion again.
 
-
-def _rollback(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    file = read_config_file(options.config)
-    config = file.config
-    with tracked_run("rollback", config=config, reason=options.reason), production(config) as access:
-        record_manual_change(access.registry, access.audit, who=access.who, at=now())
+    Exit codes: 0 rolled back, or nothing to do; 2 an error; 3 a gate refuses; 4 rolled back and not published.
+    """
+    file = read_config_file(config)
+    with tracked_run("rollback", config=file.config, reason=reason) as run, production(file.config) as access:
+        access.record_manual_change()
         champion = access.registry.at(CHAMPION)
-        target = access.registry.find(options.version) if options.version else _earlier(access, champion)
+        target = access.registry.find(version) if version else _earlier(access, champion)
         if champion is not None and champion.number == target.number:
             print(f"{NOTHING_TO_DO}: version {target.number} is the champion already")
-            return publish_champion(access, config)  # a job before may not have got so far
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = access.fetch(target.number, scratch)
-            version.verify()
-            if kept := kept_settings(version.config, file, name=target.number):
-                print(f"note: {kept}")
-            number = _carried(access, version, target.number, options=options, config=config)
-            candidate = version if number == target.number else access.fetch(number, scratch)
-            incumbent = fetched_champion(access, champion, scratch=scratch, must=False)  # it may be why one goes back
-            names = {"candidate": number, "champion": champion.number if champion else "none"}
-            limits = config.registry.gates.price_moves
-            moved, moves = judge_moves(candidate, incumbent, names=names, file=file, limits=limits)
-        verdicts = [*rejection_gates(access.registry, access.audit, target), moved]
-        why = f"back to {options.version or 'the last champion with other weights'}"
-        wanted = asked(access, "rollback", number, champion, options=options, why=why)
-        code = decide(access, wanted, verdicts, config=config, holds_only=version.holds_only, moves=moves)
+            return publish_champion(access, file.config)  # a job before may not have got so far
+        found = access.fetch(target.number, file=file)
+        found.verify()
+        number = _carried(access, found, target.number, sales=sales, quarantine=quarantine, config=file.config)
+        candidate = found if number == target.number else access.fetch(number)
+        wanted = AuditEntry(
+            at=now(),
+            who=access.who,
+            action="rollback",
+            why=reason or f"back to {version or 'the last champion with other weights'}",
+            from_version=champion.number if champion else None,
+            to_version=number,
+            forced=force,
+            run_id=run.info.run_id,
+        )
+        incumbent = fetched_champion(access, champion, must=False)  # it may be why one goes back
+        verdicts = rejection_gates(access.registry, access.audit, target)
+        code = decide(access, wanted, verdicts, versions=(candidate, incumbent), file=file)
         states = str(candidate.meta["state_date"])
         if code == EXIT_REFUSED:
             return code
@@ -73,23 +77,29 @@ def _rollback(argv: Sequence[str] | None) -> int:
 
 
 def _carried(
-    access: ProductionAccess, version: LoadedVersion, number: str, *, options: argparse.Namespace, config: Config
+    access: ProductionAccess,
+    version: LoadedVersion,
+    number: str,
+    *,
+    sales: str | None,
+    quarantine: Path | None,
+    config: Config,
 ) -> str:
     """Registers a version with the states that --sales allow, and the anchors in force; returns its number.
 
     It is that of the version itself where neither changes it.
     """
     anchors = access.anchors_for(version)
-    if options.sales is not None:
+    if sales is not None:
         loaded = read_checked(
-            options.sales,
+            sales,
             version.config.data.model_copy(update={"quality": config.data.quality}),
-            quarantine=options.quarantine,
+            quarantine=quarantine,
             past=version.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
             anchors=anchors,
             events=known_events(version),
         )
-        carried = refreshed(access, version, loaded, anchors=anchors, parent=number, sales=options.sales, config=config)
+        carried = refreshed(access, version, loaded, anchors=anchors, parent=number, sales=sales, config=config)
         if carried is not None:
             return carried.number
     if version.anchors.differing(anchors):
@@ -115,14 +125,6 @@ def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> Re
             "with --version"
         )
     return target
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("rollback", "Makes an earlier version the champion again.", needs_sales=False)
-    options.add_argument(
-        "--version", metavar="N", help="the version to go back to; absent: the last champion with other weights"
-    )
-    return forcible(options, argv)
 
 
 if __name__ == "__main__":

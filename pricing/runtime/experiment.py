@@ -7,23 +7,19 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from pricing.paths import SQLITE, tracking_uri
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import job
 
 EXPERIMENT = "pricing"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the option; returns the exit code."""
-    return run_main(_experiment, argv)
-
-
-def _experiment(argv: Sequence[str] | None) -> int:
-    Options("python -m pricing.runtime.experiment", "Prints the option that names the jobs' experiment.").parse(argv)
+@job("experiment", config=False)
+def main() -> int:
+    """Prints the option that names the jobs' experiment."""
     name, number = chosen_experiment(os.environ)
     if number is None and missing(name, uri=tracking_uri()):
         from pricing.runtime.mlflow_runs import connect, experiment_id  # noqa: PLC0415 - importing MLflow takes seconds
