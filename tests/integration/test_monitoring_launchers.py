@@ -19,7 +19,7 @@ from pricing.config import load_config
 from pricing.errors import HistoryError
 from pricing.runtime import aws as runtime_aws
 from pricing.runtime.alerts import Alert, DeliveryError, WebhookNotifier, alert_notifiers
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import job
 from pricing.runtime.mlflow_runs import tracked_run
 
 NOW = dt.datetime.now(dt.UTC)
@@ -190,8 +190,8 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
-    def job(argv):
-        job_options("train", "Trains.", needs_sales=False).parse(argv)
+    @job("train", unattended=True)
+    def train(*, config):
         with tracked_run("train") as run:
             mlflow.set_tag("version", "7")
             raise HistoryError(f"too short for run {run.info.run_id}")
@@ -199,10 +199,10 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     with Hook() as hook:
         words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
         (tmp_path / "mine.yaml").write_text(words)
-        codes = [run_main(job, ["--config", str(tmp_path / "mine.yaml")], unattended=True) for _ in range(1)]
+        code = train(["--config", str(tmp_path / "mine.yaml")])
 
     (body,) = hook.bodies
-    assert codes == [2]
+    assert code == 2
     assert (body["job"], body["exit_status"], body["version"], body["severity"]) == ("train", 2, "7", "critical")
     assert body["how_bad"] == f"too short for run {body['run']}"
     experiment = mlflow.get_run(body["run"]).info.experiment_id

@@ -183,7 +183,7 @@ def test_after_a_promotion_killed_between_its_aliases_rollback_knows_where_to_go
     promote.main([])
     third = shop.add(seed=3)
     environment = {**os.environ, **cut_off_before("champion", folder=shop.folder / "cut")}
-    command = [sys.executable, "-m", "pipelines.promote"]
+    command = [sys.executable, "-m", "pricing.runtime.command", "promote"]
 
     killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
 

@@ -233,7 +233,7 @@ def test_a_refresh_killed_before_its_version_has_an_alias_changes_nothing_and_th
     shop.add(days=150, alias="champion")
     sales = shop.sales(160)
     environment = {**os.environ, **cut_off_before("challenger", folder=shop.folder / "cut")}
-    command = [sys.executable, "-m", "pipelines.refresh", "--sales", sales]
+    command = [sys.executable, "-m", "pricing.runtime.command", "refresh", "--sales", sales]
 
     killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
 

@@ -133,16 +133,17 @@ def _start_job(body: str) -> "subprocess.Popen[str]":
     code = textwrap.dedent(
         f"""
         import sys, time
-        from pricing.runtime.cli import run_main
+        from pricing.runtime.cli import job
         from pricing.runtime.mlflow_runs import tracked_run
 
-        def job(argv):
+        @job("train", config=False)
+        def main():
             with tracked_run("train") as run:
                 print(run.info.run_id, flush=True)
                 {body}
             return 0
 
-        sys.exit(run_main(job, []))
+        sys.exit(main([]))
         """
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)

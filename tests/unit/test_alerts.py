@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from pricing.config import load_config
@@ -24,7 +25,7 @@ from pricing.runtime.alerts import (
     deliver,
     run_page,
 )
-from pricing.runtime.cli import EXIT_REFUSED, Invocation, UsageError, job_options, notice, run_main
+from pricing.runtime.cli import EXIT_REFUSED, Invocation, Job, job, notice
 from pricing.runtime.failures import report_failure, report_findings
 
 ROOT = Path(__file__).parents[2]
@@ -252,19 +253,27 @@ def test_a_refusal_that_calls_a_person_says_so_and_leaves_a_later_failure_to_be_
     assert "champion and its prices stay" in box.alerts[0].done
 
 
+def raising(error: Exception | None, *, unattended: bool = True, finds: Sequence[AlertFinding] = ()) -> Job:
+    """A job that notices something and ends with an error, if any."""
+
+    @job("etl", unattended=unattended)
+    def reads(*, config: str | None) -> int:
+        notice(*finds)
+        if error is not None:
+            raise error
+        return 0
+
+    return reads
+
+
 def test_doors_that_fail_are_said_and_change_no_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
 
-    def job(argv: object) -> int:
-        options = job_options("etl", "Reads.", needs_sales=False).parse(["--config", str(settings)])
-        notice(DOUBT)
-        raise HistoryError(f"nothing in {options.sales}")
-
-    assert run_main(job, [], unattended=True) == 2
+    assert raising(HistoryError("too short"), finds=[DOUBT])(["--config", str(settings)]) == 2
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "error: nothing in None"
+    assert said[0] == "error: too short"
     assert any(line.startswith("no alert: webhook: the alert failed-etl-price_unit was not taken") for line in said)
 
 
@@ -274,11 +283,12 @@ def test_a_configuration_that_cannot_be_read_is_said_to_keep_alerts_back(
     (tmp_path / "mine.yaml").write_text("monitoring: {alert: [sns]}")
     monkeypatch.chdir(tmp_path)
 
-    def job(argv: object) -> int:
-        load_config(job_options("etl", "Reads.", needs_sales=False).parse(["--config", "mine.yaml"]).config)
+    @job("etl", unattended=True)
+    def reads(*, config: str | None) -> int:
+        load_config(config)
         return 0
 
-    assert run_main(job, [], unattended=True) == 2
+    assert reads(["--config", "mine.yaml"]) == 2
 
     assert "no alert: the configuration cannot be read, so its alert channels are unknown" in capsys.readouterr().err
 
@@ -301,37 +311,23 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mailbox:
         ((), LockError("nightly is running already: process 7"), True, ["warning"]),
         ((), HistoryError("too short"), False, []),
         (("--salse", "x"), None, True, []),
-        ((), UsageError("--force needs --reason"), True, []),
+        ((), click.UsageError("--force needs --reason"), True, []),
     ],
     ids=["a job", "a job that waits", "a person's command", "a mistyped option", "options that do not fit"],
 )
 def test_only_what_goes_wrong_without_anybody_watching_is_told(
-    box: Mailbox, words: tuple[str, ...], error: PricingError | None, unattended: bool, severities: list[str]
+    box: Mailbox, words: tuple[str, ...], error: Exception | None, unattended: bool, severities: list[str]
 ) -> None:
-    def job(argv: Sequence[str] | None) -> int:
-        job_options("etl", "Reads.", needs_sales=False).parse(argv)
-        assert error is not None
-        raise error
-
-    assert run_main(job, words, unattended=unattended) == 2
+    assert raising(error, unattended=unattended)(words) == 2
 
     assert [alert.severity for alert in box.alerts] == severities
 
 
 @pytest.mark.parametrize("unattended", [True, False])
 def test_a_bug_and_a_finding_are_told_of_unattended_jobs_alone(box: Mailbox, unattended: bool) -> None:
-    def finds(argv: Sequence[str] | None) -> int:
-        job_options("etl", "Reads.", needs_sales=False).parse(argv)
-        notice(DOUBT)
-        return 0
-
-    def breaks(argv: Sequence[str] | None) -> int:
-        job_options("etl", "Reads.", needs_sales=False).parse(argv)
-        raise ZeroDivisionError
-
-    assert run_main(finds, [], unattended=unattended) == 0
+    assert raising(None, unattended=unattended, finds=[DOUBT])([]) == 0
     with pytest.raises(ZeroDivisionError):
-        run_main(breaks, [], unattended=unattended)
+        raising(ZeroDivisionError(), unattended=unattended)([])
 
     assert [alert.severity for alert in box.alerts] == (["warning", "critical"] if unattended else [])
 
@@ -348,10 +344,7 @@ def test_the_unattended_jobs_are_those_with_an_mlflow_run_and_publish() -> None:
 def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def job(argv: object) -> int:
-        raise HistoryError("too short")
-
-    assert run_main(job, [], unattended=True) == 2
+    assert raising(HistoryError("too short"))([]) == 2
 
     assert capsys.readouterr().err == "error: too short\n"
     assert not (tmp_path / "alerts.db").exists()
