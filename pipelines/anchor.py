@@ -1,17 +1,15 @@
 """Change anchors: regular prices that the platform's own prices never change, set by a person with a reason."""
 
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import mlflow
 import numpy as np
 import pandas as pd
 
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
 from pipelines.publish import publish_champion
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
@@ -19,9 +17,8 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.audit import AuditEntry
 from pricing.registry.promotion import move, recorded_reason
-from pricing.registry.version import LoadedVersion, Origin, pack
+from pricing.registry.version import LoadedVersion, Origin
 from pricing.runtime.cli import POSITIVE, flag, job
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
@@ -50,7 +47,7 @@ def main(
         raise click.UsageError("give either --product_id with --list_price, or --file")
     wished = _read(table) if table else {str(product_id): float(list_price or 0)}
     file = read_config_file(config)
-    with tracked_run("anchor", config=file.config, reason=reason) as run, production(file.config) as access:
+    with tracked_run("anchor", config=file.config, reason=reason), production(file.config) as access:
         if access.registry.versions():  # without versions there is no record to reconcile
             access.record_manual_change()
         champion = access.registry.at(CHAMPION)
@@ -72,15 +69,8 @@ def main(
         cost = version.facts.known_costs(products)
         anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
         number = register_with_anchors(version, anchors, access=access, parent=champion.number)
-        wanted = AuditEntry(
-            action="anchor",
-            to_version=number,
-            from_version=champion.number,
-            who=access.who,
-            at=now(),
-            why=recorded_reason(f"{reason}: {_said(moves)}", holds_only=version.holds_only),
-            run_id=run.info.run_id,
-        )
+        why = recorded_reason(f"{reason}: {_said(moves)}", holds_only=version.holds_only)
+        wanted = access.change("anchor", number, champion=champion, why=why)
         entry = move(access.registry, access.audit, wanted)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
         mlflow.set_tags({"version": number, "verdict": "moved"})
@@ -179,20 +169,14 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
         last_price=np.where(_differ(facts.product_ids, version.anchors, anchors), facts.anchor_price, facts.last_price),
     )
     listed = _moved(version.learner.list_price, version.demand.product_ids, version.anchors, anchors)
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        packed = pack(
-            Path(scratch) / "version",
-            demand=replace(version.learner, list_price=listed.astype(np.float32)),
-            facts=facts,
-            config=version.config,
-            backtest=version.backtest,
-            origin=Origin(
-                kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])
-            ),
-            anchors=anchors,
-            holds_only=version.holds_only,
-        )
-        return access.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
+    return access.register(
+        version,
+        demand=replace(version.learner, list_price=listed.astype(np.float32)),
+        facts=facts,
+        anchors=anchors,
+        origin=Origin(kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])),
+        words=f"Version {parent} with other anchors.",
+    )
 
 
 def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:

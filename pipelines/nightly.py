@@ -14,7 +14,6 @@ from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
-from pricing.data.panel import is_panel
 from pricing.decision_log.read import archive, holds_decisions
 from pricing.errors import PricingError, RegistryError, SourceError
 from pricing.paths import log_url, pricing_home, tracking_uri
@@ -54,11 +53,7 @@ def main(
         panel = home / "panel"
         common = option_words(config=config)
         night = _Night(settings, run=run, held=held, common=common, panel=str(panel), start=start)
-        try:
-            night.read(panel, *option_words(sales=sales, quarantine=quarantine))
-        except JobError:
-            mlflow.set_tag("verdict", night.watch())
-            raise
+        night.read(panel, *option_words(sales=sales, quarantine=quarantine))
         verdict, complaint = night.pass_over(source=sales)
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
@@ -106,27 +101,6 @@ class _Night:
         finally:
             if beside.is_file():
                 mlflow.set_tags(tags(load_findings(beside)))
-
-    def watch(self) -> str:
-        """Archives the decision log and monitors although no sales could be read; returns a summary.
-
-        Monitoring takes the last sales that could be read. Nothing is trained or carried forward on them, and a job
-        that fails here too has said so: what stopped the sales is this night's error.
-        """
-        said = "no sales could be read, so states stay as they are"
-        if self._champion() is None:
-            return said
-        there, trouble = self._archive()
-        if not there:
-            return said
-        said += f"; {trouble}" if trouble else ""
-        if not is_panel(self._panel):
-            return f"{said}; there are none of an earlier night to monitor with"
-        try:
-            self._monitor()
-        except JobError as error:
-            return f"{said}; {error}"
-        return f"{said}; monitoring looked at those of {self._panel}, which were read before"
 
     def pass_over(self, *, source: str) -> tuple[str, PricingError | None]:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""

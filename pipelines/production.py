@@ -4,21 +4,25 @@ import datetime as dt
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
+
 from pricing.config import Config, ConfigFile
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.panel import Panel
+from pricing.decision.product_facts import ProductFacts
+from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError, VersionError
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.audit import Audit
+from pricing.registry.audit import Action, Audit, AuditEntry
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 from pricing.registry.promotion import record_manual_change
-from pricing.registry.version import LoadedVersion, load, read_anchors
+from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
 from pricing.runtime.mlflow_runs import connect, runs_of
 from pricing.runtime.shared_state import actor, database_url
 from pricing.served_config import kept_settings
@@ -57,6 +61,47 @@ class ProductionAccess:
         if file is not None and (kept := kept_settings(version.config, file, name=number)):
             print(f"note: {kept}")
         return version
+
+    def change(self, action: Action, to_version: str, *, champion: RegisteredVersion | None, why: str) -> AuditEntry:
+        """Makes the entry of a change that this job asks for, against the champion that it has judged."""
+        run = mlflow.active_run()
+        return AuditEntry(
+            at=now(),
+            who=self.who,
+            action=action,
+            why=why,
+            from_version=champion.number if champion else None,
+            to_version=to_version,
+            run_id=run.info.run_id if run else None,
+        )
+
+    def register(
+        self,
+        base: LoadedVersion,
+        *,
+        demand: DemandModel,
+        facts: ProductFacts,
+        anchors: Anchors,
+        origin: Origin,
+        tags: Mapping[str, str] | None = None,
+        words: str,
+    ) -> str:
+        """Registers a version with the weights and settings of `base` and new states; returns its number.
+
+        Raises:
+            RegistryError: There is no active run, or the registry refuses.
+        """
+        packed = pack(
+            self.scratch / f"of-{origin.parent}",
+            demand=demand,
+            facts=facts,
+            config=base.config,
+            backtest=base.backtest,
+            origin=origin,
+            anchors=anchors,
+            holds_only=base.holds_only,
+        )
+        return self.registry.log_version(packed.folder, tags=tags, description=words)
 
     def record_manual_change(self) -> None:
         """Records where the champion was changed past the record."""

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.change import REPORT, decide, fetched_champion
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production, production_decay
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, production, production_decay
 from pipelines.publish import publish_champion
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
@@ -22,7 +23,6 @@ from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
 from pricing.errors import SourceError
 from pricing.registry import CHALLENGER, CHAMPION
-from pricing.registry.audit import AuditEntry
 from pricing.registry.gates import (
     FOLDS,
     Verdict,
@@ -98,16 +98,7 @@ def main(
         if champion is not None and differ and not _stranger(challenger, incumbent):
             panel = None if sales is None else partial(_panel, challenger, sales, quarantine=quarantine)
             verdicts += _against(access, challenger, champion, incumbent, panel=panel, force=force, config=file.config)
-        wanted = AuditEntry(
-            at=now(),
-            who=access.who,
-            action="promote",
-            why=reason or "",
-            from_version=champion.number if champion else None,
-            to_version=target.number,
-            forced=force,
-            run_id=run.info.run_id,
-        )
+        wanted = replace(access.change("promote", target.number, champion=champion, why=reason or ""), forced=force)
         code = decide(access, wanted, verdicts, versions=(challenger, incumbent), file=file, check=check)
         if not code and not check:
             print(next_lines("serve", config=config, page=artifact_place(run, REPORT)))

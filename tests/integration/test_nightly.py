@@ -14,13 +14,11 @@ from mlflow.entities import Run
 from pipelines import nightly
 from pipelines.commands import JobError, only_one
 from pricing.config import load_config
-from pricing.data.panel import save_panel
 from pricing.decision_log.read import open_log
 from pricing.registry import retention
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 from tests.kit.monitoring_world import World, build, entries, write_log
-from tests.kit.versions import make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 WORLD = World(products=3, days=60)
@@ -156,42 +154,17 @@ def test_a_night_whose_prices_would_move_far_ends_as_refused(
     assert nights() == [("FINISHED", f"a gate refused the refreshed states{f' ({by})' if by else ''}")]
 
 
-@pytest.mark.parametrize("read_before", [True, False])
-def test_a_night_whose_sales_cannot_be_read_still_archives_and_monitors_on_those_read_before(
-    jobs: Jobs, home: Path, night: Callable[..., int], read_before: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    crown(home)
-    if read_before:
-        save_panel(make_panel(products=2, days=30), home / "home" / "panel")
-    jobs.codes |= {"etl": 2, "monitor": nightly.RETRAIN}
-
-    assert night() == 2
-
-    assert jobs.names == STAGES[: 2 if read_before else 1]
-    ((status, verdict),) = nights()
-    assert (status, "states stay as they are" in verdict) == ("FAILED", True)
-    assert "error: etl ended with exit code 2" in capsys.readouterr().err
-
-
-def test_what_stopped_the_sales_is_the_nights_error_although_watching_fails_too(
+def test_a_night_whose_sales_cannot_be_read_ends_there_and_says_so(
     jobs: Jobs, home: Path, night: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     crown(home)
-    save_panel(make_panel(products=2, days=30), home / "home" / "panel")
-    jobs.codes |= {"etl": 2, "monitor": 2}
-
-    assert night() == 2
-
-    assert jobs.names == STAGES[:2]
-    assert "error: etl ended with exit code 2" in capsys.readouterr().err
-
-
-def test_a_first_night_whose_sales_cannot_be_read_has_nothing_to_watch(jobs: Jobs, night: Callable[..., int]) -> None:
     jobs.codes["etl"] = 2
 
     assert night() == 2
 
     assert jobs.names == STAGES[:1]
+    assert [status for status, _ in nights()] == ["FAILED"]
+    assert "error: etl ended with exit code 2" in capsys.readouterr().err
 
 
 def test_a_night_whose_retraining_a_person_must_look_at_ends_as_refused(jobs: Jobs, night: Callable[..., int]) -> None:
