@@ -3,9 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from pipelines.commands import run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.reports.etl_page import read_file, write_page
-from pricing.config import Config, load_config
-from pricing.data.anchors import Anchors
+from pricing.config import load_config
 from pricing.data.findings import Finding, QualityError, quality_file
 from pricing.data.panel import Panel, save_panel
 from pricing.data.quality import contract_findings
@@ -33,14 +31,16 @@ from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 
 @job("etl", sales="needed", unattended=True)
-@click.option("--output", type=FILE, default=lambda: pricing_home() / "panel", metavar="DIR", help="where it is saved")
+@click.option("--output", type=FILE, metavar="DIR", help="where the panel is saved; absent: in PRICING_HOME")
 @flag("--full", help=f"--sales {ETL}: read all tables again, and not only the last days")
 @flag("--dry_run", help=f"--sales {ETL}: read, and say what would be kept, without keeping it")
-def main(*, sales: str, quarantine: Path | None, config: str | None, output: Path, full: bool, dry_run: bool) -> int:
+def main(
+    *, sales: str, quarantine: Path | None, config: str | None, output: Path | None, full: bool, dry_run: bool
+) -> int:
     """Reads and checks sales, builds the panel and saves it."""
     if (full or dry_run) and sales != ETL:
         raise click.UsageError(f"--full and --dry_run are for --sales {ETL}, and the sales are {sales}")
-    settings = load_config(config)
+    settings, output = load_config(config), output or pricing_home() / "panel"
     started = time.monotonic()
     with tracked_run("etl", config=settings) as run:
         read_file(output).unlink(missing_ok=True)
@@ -50,10 +50,30 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, output: Pat
         if dry_run:
             _make_rows(words, output, run)
             return 0
-        with _told(settings, sales=sales, output=output) as night:
+        page = partial(write_page, output, config=settings, sales=sales)
+        try:
             if sales == ETL:
                 _make_rows(words, output, run)
-            lines = _build(settings, night, sales=sales, quarantine=quarantine, output=output)
+            anchors = sales_anchors(settings)
+            read_plans(settings.data)  # an invalid plan fails here, not in a later job
+            loaded = read_checked(
+                *(sales, settings.data),
+                quarantine=quarantine,
+                known=accepted_past(settings),
+                anchors=anchors,
+                beside=quality_file(output),
+            )
+            log_data(loaded.panel, sales=sales)
+            save_panel(loaded.panel, output)
+        except LockError:
+            raise  # the run that holds the lock writes the page
+        except PricingError as error:
+            page(findings=_findings(error), panel=None, anchors=None, error=str(error))
+            raise
+        page(findings=loaded.findings, panel=loaded.panel, anchors=anchors, error="")
+        lines = [*report(loaded.panel), *(f"finding: {one}" for one in loaded.findings)]
+        mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
+        print("\n".join(lines))
         set_run_description("\n".join(f"- {line}" for line in lines))
     print(f"saved in {output} after {time.monotonic() - started:.1f} s; give it to any job as --sales")
     return 0
@@ -75,64 +95,10 @@ def _make_rows(words: Sequence[str], output: Path, run: Run) -> None:
             notice(*(AlertFinding("competitor_feed", "warning", f"{k}: {why}") for k, why in read["faults"].items()))
 
 
-@dataclass
-class _Night:
-    """The facts that the page tells of a job, as far as it came."""
-
-    findings: Sequence[Finding] = ()
-    panel: Panel | None = None
-    anchors: Anchors | None = None
-    error: str = ""
-
-
-@contextmanager
-def _told(config: Config, *, sales: str, output: Path) -> Iterator[_Night]:
-    """Leaves the page when a job ends, also where an error that people can mend ends it."""
-    night = _Night()
-    try:
-        yield night
-    except LockError:
-        raise  # the run that holds the lock writes the page
-    except PricingError as error:
-        night.error = str(error)
-        if isinstance(error, QualityError):
-            night.findings = error.findings
-        elif isinstance(error, ContractError):
-            night.findings = contract_findings(error.violations)
-        raise
-    finally:
-        if night.error or night.panel is not None:
-            write_page(
-                output,
-                config=config,
-                sales=sales,
-                findings=night.findings,
-                panel=night.panel,
-                anchors=night.anchors,
-                error=night.error,
-            )
-
-
-def _build(config: Config, night: _Night, *, sales: str, quarantine: Path | None, output: Path) -> list[str]:
-    """Reads sales, builds the panel and saves it; returns what there is to say of it, printed already."""
-    read_plans(config.data)  # an invalid plan fails here, not in a later job
-    night.anchors = anchors = sales_anchors(config)
-    loaded = read_checked(
-        sales,
-        config.data,
-        quarantine=quarantine,
-        known=accepted_past(config),
-        anchors=anchors,
-        beside=quality_file(output),
-    )
-    night.findings, panel = loaded.findings, loaded.panel
-    log_data(panel, sales=sales)
-    save_panel(panel, output)
-    night.panel = panel
-    lines = [*report(panel), *(f"finding: {one}" for one in loaded.findings)]
-    mlflow.log_text("\n".join(lines) + "\n", "panel.txt")
-    print("\n".join(lines))
-    return lines
+def _findings(error: PricingError) -> Sequence[Finding]:
+    if isinstance(error, ContractError):
+        return contract_findings(error.violations)
+    return error.findings if isinstance(error, QualityError) else ()
 
 
 def report(panel: Panel) -> list[str]:

@@ -4,9 +4,9 @@ import datetime as dt
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipelines.freeze import publish_control
 from pipelines.price import requests_for_all_products
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
-from pricing.config import Config, ConfigFile, read_config_file
+from pricing.config import Config, ConfigFile, load_config, read_config_file
 from pricing.data.load import load_panel_from
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -50,7 +50,6 @@ from pricing.paths import log_url
 from pricing.registry import CHAMPION
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import published_url
-from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import DAY, POSITIVE, JobGroup, job
 from pricing.runtime.shared_state import actor, database_url
 from pricing.runtime.shop_time import shop_now
@@ -58,7 +57,6 @@ from pricing.served_config import served_config
 from simulation.market import simulated_sales
 
 _NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")
-_TODAY = click.option("--today", type=DAY, metavar="DATE", help="the present day; absent: today")
 
 
 def _shares(function: Callable[..., int]) -> Callable[..., int]:
@@ -80,36 +78,33 @@ def _shares(function: Callable[..., int]) -> Callable[..., int]:
 @click.option("--challenger", default="", metavar="N:SHARE", help="a version or alias that prices a share")
 @click.option("--weeks", type=click.IntRange(1), metavar="N", help="that it lasts; absent: until it is stopped")
 @click.option("--start", type=DAY, metavar="DATE", help="a Monday; absent: the next one")
-@_TODAY
-def plan(**options: Any) -> int:
+def plan(*, today: dt.date | None = None, **options: Any) -> int:
     """Plans an experiment with one arm at least: rule, keep, draw, strategy or challenger.
 
     The name is the seed of its lots and draws. Exits with 4 where it could not be published.
     """
     file = read_config_file(options["config"])
-    record = _record(file.config)
-    _plan(SimpleNamespace(**options), file, record, today=_day(options["today"], file.config))
-    return publish_control(record, now=dt.datetime.now(dt.UTC))
+    record, now = _record(file.config), dt.datetime.now(dt.UTC)
+    _plan(SimpleNamespace(**options), file, record, today=today or shop_now(file.config.zone).date())
+    return publish_control(record, now=now)
 
 
 @job("list")
-@_TODAY
-def list_all(*, config: str | None, today: dt.datetime | None) -> int:
+def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     """Lists all experiments."""
-    settings = read_config_file(config).config
-    day = _day(today, settings)
+    settings = load_config(config)
+    day = today or shop_now(settings.zone).date()
     print("\n".join(_line(one, day) for one in _known(settings).every) or "no experiment is planned")
     return 0
 
 
 @job("stop")
 @_NAMED
-@_TODAY
-def stop(*, config: str | None, name: str, today: dt.datetime | None) -> int:
+def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
     """Stops an experiment; exits with 4 where that could not be published."""
-    settings = read_config_file(config).config
+    settings = load_config(config)
     record, now = _record(settings), dt.datetime.now(dt.UTC)
-    end = partial(Experiments.ended, name=name, after=_day(today, settings))
+    end = partial(Experiments.ended, name=name, after=today or shop_now(settings.zone).date())
     print(f"experiment {name}: {_days(record.append_experiment(name, end, who=actor(), at=now))}")
     return publish_control(record, now=now)
 
@@ -117,21 +112,24 @@ def stop(*, config: str | None, name: str, today: dt.datetime | None) -> int:
 @job("results", sales="needed")
 @_NAMED
 @click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
-@_TODAY
-def results(**options: Any) -> int:
+def results(
+    *, sales: str, quarantine: Path | None, config: str | None, name: str, decisions: str | None, **_: object
+) -> int:
     """Tells what an experiment has shown."""
-    config = read_config_file(options["config"]).config
-    print("\n".join(_results(SimpleNamespace(**options), _known(config).find(options["name"]), config)))
+    settings = load_config(config)
+    one = _known(settings).find(name)
+    with production(settings) as access:
+        version = access.fetch(access.registry.find(CHAMPION).number)
+        data, demand = version.config.data, version.demand
+    anchors = sales_anchors(settings)
+    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=anchors, simulated=simulated_sales)
+    print("\n".join(_results(one, panel, demand, log=decisions or log_url())))
     return 0
 
 
 @click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results])
 def main() -> None:
     """Plans, lists, stops and evaluates experiments."""
-
-
-def _day(today: dt.datetime | None, config: Config) -> dt.date:
-    return today.date() if today else shop_now(config.zone).date()
 
 
 def _record(config: Config) -> ControlRecord:
@@ -168,8 +166,9 @@ def _plan(options: SimpleNamespace, file: ConfigFile, record: ControlRecord, *, 
     start = options.start.date() if options.start else today + dt.timedelta(days=7 - today.weekday())
     if start < today:
         raise ConfigError(f"--start {start}: has passed; an experiment is planned before it begins")
-    with _champion(file.config) as (access, version, number):
-        arms = _arms(options, access)
+    with production(file.config) as access:
+        number = access.registry.find(CHAMPION).number
+        version, arms = access.fetch(number), _arms(options, access)
         Experiment(options.name, start, options.weeks, arms, products={})  # refuses what contradicts itself
         served = served_config(version.config, file, name=number).config
         jump = file.config.serving.largest_jump
@@ -199,14 +198,6 @@ def _plan(options: SimpleNamespace, file: ConfigFile, record: ControlRecord, *, 
         said += "\n" + _promised(forecast(demand, facts, drawn, draw), weeks=options.weeks or 0)
     record.append_experiment(planned.name, lambda known: known.plus(planned), who=actor(), at=dt.datetime.now(dt.UTC))
     print(f"{said}\n{len(ready):,} products were free to take part; pricing experiment stop ends it")
-
-
-@contextmanager
-def _champion(config: Config) -> Iterator[tuple[ProductionAccess, LoadedVersion, str]]:
-    """Opens the champion, and yields the registry, the version and its number."""
-    with production(config) as access:
-        number = access.registry.find(CHAMPION).number
-        yield access, access.fetch(number), number
 
 
 def _arms(options: SimpleNamespace, access: ProductionAccess) -> tuple[Arm, ...]:
@@ -303,14 +294,8 @@ def _days(one: Experiment) -> str:
     return "cancelled" if one.end <= one.start else f"{one.start} to {one.end - dt.timedelta(days=1)}"
 
 
-def _results(options: SimpleNamespace, one: Experiment, config: Config) -> Iterator[str]:
+def _results(one: Experiment, panel: Panel, demand: DemandTable, *, log: str) -> Iterator[str]:
     """Yields what an experiment has shown, as Markdown."""
-    with _champion(config) as (_, version, _number):
-        data, demand = version.config.data, version.demand
-    anchors = sales_anchors(config)
-    panel = load_panel_from(
-        options.sales, data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
-    )
     rng = np.random.default_rng(0)
     base = next((name for name in ("rule", "keep") if name in one.named), None)
     before, after = spans(panel, start=one.start, end=one.end)
@@ -323,7 +308,7 @@ def _results(options: SimpleNamespace, one: Experiment, config: Config) -> Itera
             found = _shown(gain.profit, "+.1%", share=95)
         yield f"| {name} | {arm.share:g} | {len(mine):,} | {found} |"
     if one.prices:
-        yield from _of_draws(options.decisions or log_url(), panel, one, demand, rng=rng)
+        yield from _of_draws(log, panel, one, demand, rng=rng)
 
 
 def _of_draws(

@@ -68,13 +68,7 @@ RejectedRow = tuple[int, str]  # row number, error
     help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period after "
     "the version's states where that is later or today lies beyond its horizon",
 )
-@click.option(
-    "--output",
-    type=FILE,
-    default=lambda: pricing_home() / "prices.csv",
-    metavar="FILE",
-    help="decisions, one a row, .csv or .parquet",
-)
+@click.option("--output", type=FILE, metavar="FILE", help="decisions, .csv or .parquet; absent: in PRICING_HOME")
 @click.option("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
 @click.option("--today", "day", type=DAY, metavar="DATE", help="the day that answers; absent: today")
 @flag(
@@ -87,7 +81,7 @@ def main(
     *,
     config: str | None,
     where: str | None,
-    output: Path,
+    output: Path | None,
     version: str | None,
     day: dt.datetime | None,
     applied: bool,
@@ -97,6 +91,7 @@ def main(
     file = read_config_file(config)
     settings = file.config
     today = day.date() if day else shop_now(settings.zone).date()
+    output = output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
@@ -130,7 +125,9 @@ def main(
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
-    print(f"its states end on {loaded.facts.state_date}, {_age(loaded.facts, today=today)}")
+    age = (today - loaded.facts.state_date.astype("datetime64[D]").item()).days
+    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[loaded.facts.period] else ""
+    print(f"its states end on {loaded.facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
     if len(decisions):
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
         print("\n".join(_next_steps(decisions, applied=applied, today=today)))
@@ -192,30 +189,12 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
     known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
-    columns = (facts.product_ids[known], facts.stock[known])
+    asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     requests = [
-        (
-            number,
-            PriceRequest(
-                product_id=product_id,
-                current_stock=None if math.isnan(stock) else stock,
-                day_of_week=get_args(Weekday)[day.weekday()],
-                date=day,
-            ),
-        )
-        for number, (product_id, stock) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
+        PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
+        for product_id, stock in zip(facts.product_ids[known].tolist(), facts.stock[known].tolist(), strict=True)
     ]
-    return requests, len(known) - len(requests)
-
-
-def _age(facts: ProductFacts, *, today: dt.date) -> str:
-    """Describes the age of the states on the day of pricing."""
-    days = (today - facts.state_date.astype("datetime64[D]").item()).days
-    if days <= 0:
-        return "not before the day that answers"
-    return f"{days:,} day{'s' if days > 1 else ''} before the day that answers" + (
-        ": refresh carries them forward" if days > STALE * STEP_DAYS[facts.period] else ""
-    )
+    return list(enumerate(requests, start=1)), len(known) - len(requests)
 
 
 def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[RejectedRow]]:

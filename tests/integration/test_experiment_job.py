@@ -45,7 +45,7 @@ def home(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def run(*words: str) -> int:
-    return main([*words, "--today", str(TODAY)])
+    return main(words, today=TODAY)
 
 
 def known(home: Path) -> Experiments:

@@ -224,21 +224,10 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(
     assert "less than 7 days old" in nights()[-1][1]
 
 
-def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything_and_the_night_ends_failed(
-    jobs: Jobs, home: Path, night: Callable[..., int]
-) -> None:
-    crown(home)
-    jobs.codes["monitor"] = 2
-
-    assert night() == 2
-
-    assert jobs.names == STAGES
-    assert nights() == [("FAILED", "states are up to date")]
-
-
 @pytest.mark.parametrize(
     ("outcome", "then", "says"),
     [
+        ("", STAGES[2:], "states are up to date"),  # it stumbled before it found anything
         ("none", STAGES[2:], "states are up to date"),
         ("retrain", ("retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
         ("page", STAGES[2:], "monitoring asks for a person"),
@@ -249,7 +238,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
 ) -> None:
     crown(home)
     jobs.codes["monitor"] = 2
-    jobs.found = {"outcome": outcome, "reason": "error grew"}
+    jobs.found = {"outcome": outcome, "reason": "error grew"} if outcome else {}
 
     assert night() == 2
 
@@ -289,17 +278,6 @@ def test_what_monitoring_found_in_another_night_counts_for_nothing(
     assert jobs.names == STAGES
 
 
-def test_a_gate_that_refuses_the_states_leaves_the_champion_and_is_no_failure(
-    jobs: Jobs, home: Path, night: Callable[..., int]
-) -> None:
-    crown(home)
-    jobs.codes["promote"] = EXIT_REFUSED
-
-    assert night() == 0
-
-    assert nights() == [("FINISHED", "a gate refused the refreshed states")]
-
-
 @pytest.mark.parametrize("auto", [True, False])
 def test_a_challenger_that_waits_for_a_person_neither_stops_the_states_nor_is_promoted(
     jobs: Jobs, home: Path, night: Callable[..., int], auto: bool
@@ -321,17 +299,6 @@ def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Pat
 
     assert jobs.names == STAGES[:-1]
     assert nights()[-1][1] == "states were up to date already"
-
-
-def test_only_this_nights_own_refresh_is_promoted(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
-    crown(home)
-    assert night() == 0
-    jobs.started.clear()
-    jobs.refreshed = "8"
-
-    assert night() == 0
-
-    assert jobs.words("promote")[-4:-2] == ["--version", "8"]
 
 
 def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:

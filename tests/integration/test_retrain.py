@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import nightly, retrain
+from pipelines import retrain
 from pipelines.commands import only_one
-from pricing.config import load_config
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.mlflow_jobs import JobFolder, cut_off_before, moved, place, write_config, write_sales
 
@@ -140,30 +138,6 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> N
     assert done.code == 2
     assert "etl ended with exit code 2; its message is above" in done.err
     assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
-
-
-@pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %"}, {}])
-def test_a_night_retrains_with_the_reason_that_monitorings_run_says(
-    here: JobFolder, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
-    mlflow.set_tracking_uri(here.uri)
-    run, other = here.client.create_run("0"), here.client.create_run("0")
-    for parent, tags in ((other, {"reason": "another night's"}), (run, found)):
-        mine = {"mlflow.parentRunId": parent.info.run_id, "job": "monitor"}
-        here.client.create_run("0", tags={**mine, **tags})
-    asked: list[tuple[str, ...]] = []
-
-    def start(module: str, options: Sequence[str], **_: object) -> int:
-        asked.append((module, *options))
-        return 0
-
-    night = nightly._Night(load_config(), run=run, held=0, common=[], panel="panel", start=start)
-
-    night._retrain_if_due(source="sales.csv")
-
-    reason = found.get("reason", "monitoring found decay")
-    assert asked == [("retrain", "--sales", "panel", "--source", "sales.csv", "--reason", reason)]
 
 
 @pytest.mark.parametrize(
