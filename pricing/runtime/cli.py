@@ -107,7 +107,7 @@ class JobGroup(click.Group):
 
 
 def _given(words: Sequence[str]) -> list[str]:
-    """Leaves out options whose value is empty, and the words after `--` as they are."""
+    """Leaves out options whose value is empty; words after `--` stay as they are."""
     kept = list[str]()
     position = 0
     while position < len(words) and words[position] != "--":

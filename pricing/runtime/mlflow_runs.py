@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+import click
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -191,7 +192,7 @@ def describe(error: BaseException) -> str:
         return "stopped by SIGTERM"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted (SIGINT)"
-    if isinstance(error, PricingError):
+    if isinstance(error, (PricingError, click.ClickException)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 
