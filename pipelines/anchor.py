@@ -1,6 +1,5 @@
 """Change anchors: regular prices that the platform's own prices never change, set by a person with a reason."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -190,7 +189,3 @@ def _differ(product_ids: Strings, before: Anchors, after: Anchors) -> Bools:
     """(product,) where persons moved the anchor from one to the other; a new product's first one is no move."""
     old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
     return np.asarray(np.isfinite(old) & np.isfinite(new) & (old != new))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """Read sales, check every row, build the panel and save it for other jobs."""
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -115,7 +114,3 @@ def report(panel: Panel) -> list[str]:
         f"{quiet:,} rows without a sale, {censored:,} with sales that met the stock",
         *(f"note: {note}" for note in panel.notes),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

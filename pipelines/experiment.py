@@ -1,7 +1,6 @@
 """Plan, list, stop and evaluate experiments: holdouts, strategies, drawn prices, a challenger."""
 
 import datetime as dt
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -331,7 +330,3 @@ def _shown(found: Interval, form: str, *, share: int) -> str:
     if np.isnan(found.low):
         return f"{found.value:{form}}"
     return f"{found.value:{form}} ({share} %: {found.low:{form}} to {found.high:{form}})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Show the promotion history: which version was champion when, by whom and why."""
 
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -60,7 +59,3 @@ def _lines(entries: Sequence[AuditEntry], *, everything: bool) -> list[str]:
         rows.append((str(entry.sequence), to, entry.at, end, how, entry.who, entry.why))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -356,7 +355,3 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
 def _fault(fault: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
