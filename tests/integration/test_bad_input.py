@@ -1,7 +1,7 @@
 """Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from monitoring import __main__ as monitoring
+from monitoring import __main__ as monitor
 from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
@@ -48,14 +48,6 @@ def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_sales(tmp_path / "sales.csv", products=2, days=115)
     yield Registry("pricing", uri=uri)
     mlflow.set_tracking_uri(None)
-
-
-class monitor:  # noqa: N801 - stands beside the modules of the jobs
-    """Monitoring, which is another program, as a job."""
-
-    @staticmethod
-    def main(words: Sequence[str]) -> int:
-        return monitoring.main(words)
 
 
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -166,10 +158,6 @@ def test_trials_of_an_unknown_run_begin_nothing(
         (promote, ("--version", "champion", "--config", "none.yaml")),
         (history, ("--config", "none.yaml")),
         (etl, ("--sales", "ftp://")),
-        (tune, ("--trials", "many")),
-        (tune, ("--trials", "0")),
-        (tune, ("--workers", "0")),
-        (tune, ("--minutes", "-1")),
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_changes_nothing(
@@ -180,3 +168,10 @@ def test_what_is_not_there_or_makes_no_sense_changes_nothing(
     assert words[-1] in line
     assert registry.aliases() == {"champion": "1"}
     assert not [run for run in MlflowClient().search_runs(["1"]) if run.info.status == "RUNNING"]
+
+
+@pytest.mark.parametrize("words", [("--trials", "many"), ("--trials", "0"), ("--workers", "0"), ("--minutes", "-1")])
+def test_a_search_of_no_size_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main(words) == 2
+
+    assert words[0] in capsys.readouterr().err

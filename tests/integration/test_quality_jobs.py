@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import etl, nightly, quality, refresh, retrain, rollback, train
+from pipelines import etl, nightly, quality, refresh, retrain, train
 from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
@@ -163,16 +163,13 @@ def test_sales_that_break_the_contract_leave_their_findings_too(shop: Shop, rows
     assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]
 
 
-def test_retraining_and_rollback_stop_as_well(shop: Shop, rows: pd.DataFrame) -> None:
+def test_retraining_stops_as_well(shop: Shop, rows: pd.DataFrame) -> None:
     sales = write(dear(rows))
     settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
 
     assert retrain.main([*sales, *settings]) == 2
-    later = shop.add(seed=2, days=READ, alias="champion")
-    assert rollback.main([*sales, "--version", "1", "--reason", "test"]) == 2
 
-    assert shop.registry.aliases()["champion"] == later
-    assert len(shop.registry.versions()) == 2
+    assert len(shop.registry.versions()) == 1
 
 
 def test_a_refresh_refuses_sales_whose_ids_the_version_does_not_know(

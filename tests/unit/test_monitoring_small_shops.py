@@ -184,7 +184,7 @@ def test_a_shop_that_has_just_begun_is_told_so_and_what_to_do(case, says):
 
     assert says in text
     assert "Recommended prices that were charged" not in text  # a table of unknowns
-    assert {"nothing decided": "make price", "no sales yet": "make monitor"}[case] in text
+    assert {"nothing decided": "pricing price", "no sales yet": "pricing monitor"}[case] in text
     assert outcome_of(evaluation).action == "none"  # nobody is called
 
 
