@@ -86,7 +86,7 @@ def a_job(error: Exception | None = None, *found: AlertFinding, unattended: bool
 
 
 def invocation(name: str = "etl", *found: AlertFinding) -> Invocation:
-    return Invocation(name, os.environ["PRICING_CONFIG"], list(found))
+    return Invocation(name, os.environ["PRICING_CONFIG"], findings=list(found))
 
 
 def test_the_same_alert_waits_but_not_another_nor_one_that_grew_more_severe(box: Mailbox) -> None:
