@@ -2,7 +2,6 @@
 
 python -m benchmarks.demand --skip 10 --seeds 8 --jobs 2      every setting on held-out seeds
 python -m benchmarks.demand --settings clearance --seeds 2 --development true      one setting, development seeds
-python -m benchmarks.demand --nights m5=PATH oj=PATH       sixty nights on sales whose truth nobody knows (nights.md)
 
 Every market is a file of `--output`, which a second run takes up. Prints the tables of demand.md, which says what each
 row is.
@@ -23,14 +22,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks import nights
 from benchmarks.confidence import Judged, figures, table
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
-from pipelines.market import PLATFORM, STATIC, PolicyEntry, oracle_name, run_policies, scores, standard_policies
+from pipelines.market import PLATFORM, STATIC, oracle_name, run_policies, scores, standard_policies
 from pipelines.market_platform import Platform, without
-from pipelines.quiet import import_tensorflow
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
@@ -40,10 +37,10 @@ from pricing.demand.model import DemandModel
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.paths import pricing_home
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import configure_logging
 from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS, Kind
 from simulation.market import Market, MarketConfig, simulate
-from simulation.rollforward import CENT, MAX_MOVE, Policy, Requests, Run
+from simulation.rollforward import CENT, Requests, Run
 from simulation.world import BAND, Shelf
 
 PLAIN, KNOWN, REFERENCE = "plain rule, our elasticities", "plain rule, as far as known", "reference"
@@ -55,8 +52,6 @@ LEVEL = 0.90  # of the intervals over markets
 
 Measured = dict[str, Any]  # what `measure` found on one market
 Alter = Callable[[DemandTable], DemandTable]
-
-
 # Options of each kind of market, by the name that tables have for it.
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -77,9 +72,9 @@ def carried(
     config: Config,
     *,
     history: pd.DataFrame,
-    withhold: tuple[str, ...] = (),
+    withhold: tuple[str, ...],
     alter: Alter = lambda table: table,
-) -> PolicyEntry:
+) -> Platform:
     """A model as a policy through the code that serves; its states are carried forward at each refresh."""
     state = {"model": model}
 
@@ -87,8 +82,7 @@ def carried(
         state["model"] = state["model"].refresh(panel)
         return alter(state["model"].table())
 
-    platform = Platform(market, config, forward, frame=history, max_move=MAX_MOVE, withhold=withhold)
-    return PolicyEntry(platform, platform.refresh)
+    return Platform(market, config, forward, frame=history, withhold=withhold)
 
 
 def measure(name: str, seed: int, *, options: dict[str, int], config_file: str | None) -> Measured:
@@ -107,18 +101,17 @@ def measure(name: str, seed: int, *, options: dict[str, int], config_file: str |
     known = np.minimum(1.0, 2.0 * np.maximum(1.0 - (model.elasticity_sd / PRIOR_SD) ** 2, 0.0))
     far = dict(zip(panel.product_ids.tolist(), (config.decision.step * known).tolist(), strict=True))
 
-    ready = standard_policies(market, config, max_move=MAX_MOVE)
-    entries = {row: ready[row] for row in (STATIC, TRUE, oracle_name(market))}
+    ready = standard_policies(market, config)
+    policies = {row: ready[row] for row in (STATIC, TRUE, oracle_name(market))}
+    assumed = 1 - config.data.margin["default"] if "unit_cost" in withhold else None
     ours = _as_frame(own, panel, history)
     for row, elasticities, damping in ((REFERENCE, reference, 0.5), (PLAIN, ours, PLAIN_DAMPING), (KNOWN, ours, far)):
-        rule = MarkUp(history, elasticities, damping=damping)
-        entries[row] = PolicyEntry(shown(rule, withhold, config), rule.refresh)
-    platform = carried(market, model, config, history=history, withhold=withhold)
-    watched = Watched(platform, Judged(market))
-    entries[PLATFORM] = PolicyEntry(watched, platform.refresh)
+        policies[row] = MarkUp(history, elasticities, damping=damping, assumed_cost=assumed)
+    watched = Watched(carried(market, model, config, history=history, withhold=withhold), Judged(market))
+    policies[PLATFORM] = watched
     for row, (changed, alter) in variants(config).items():
-        entries[row] = carried(market, model, changed, history=history, withhold=withhold, alter=alter)
-    runs = run_policies(market, entries, ahead=market.config.future, max_move=MAX_MOVE)
+        policies[row] = carried(market, model, changed, history=history, withhold=withhold, alter=alter)
+    runs = run_policies(market, policies, ahead=market.config.future)
     grade, inside = np.asarray(model.grade), (truth >= low) & (truth <= high)
     return {
         "setting": name,
@@ -154,19 +147,11 @@ def variants(config: Config) -> dict[str, tuple[Config, Alter]]:
     }
 
 
-def shown(rule: MarkUp, withhold: tuple[str, ...], config: Config) -> Policy:
-    """Shows a rule what the platform is shown: no cost where that is withheld, but the margin that is assumed of it."""
-    if "unit_cost" not in withhold:
-        return rule
-    share = 1 - config.data.margin["default"]
-    return lambda asked: rule(replace(asked, unit_cost=asked.list_price * share))
-
-
 class Watched:
     """The platform's policy, whose every decision is judged and held against its limits on the way."""
 
-    def __init__(self, entry: PolicyEntry, judged: Judged) -> None:
-        self._policy, self.judged = entry.policy, judged
+    def __init__(self, platform: Platform, judged: Judged) -> None:
+        self._platform, self.judged, self.refresh = platform, judged, platform.refresh
         self._shelf = judged.market.shelf
         self._counts: list[tuple[int, int, int]] = []  # a morning's decisions, at the band, at the largest move
 
@@ -176,8 +161,8 @@ class Watched:
 
     def __call__(self, requests: Requests) -> Floats:
         """Prices a morning as the platform does."""
-        answer = self._policy(requests)
-        self.judged.add(requests, self._policy.decisions, shelf=self._shelf)  # type: ignore[attr-defined]
+        answer = self._platform(requests)
+        self.judged.add(requests, self._platform.decisions, shelf=self._shelf)
         ratio, move = answer / requests.list_price, answer / requests.current_price
         at_band = (ratio < BAND[0] * (1 + AT_LIMIT)) | (ratio > BAND[1] * (1 - AT_LIMIT))
         at_move = ~at_band & (np.abs(move - 1) > (requests.max_move or np.inf) - AT_LIMIT)
@@ -206,9 +191,6 @@ def _errors(values: Floats, truth: Floats) -> dict[str, float]:
     rank = stats.spearmanr(values, truth)[0] if np.ptp(values) > 1e-9 else 0.0
     away = values - truth
     return {"mae": float(np.abs(away).mean()), "bias": float(away.mean()), "rank": float(rank)}
-
-
-# The tables
 
 
 def difference(
@@ -299,15 +281,8 @@ def _interval(found: tuple[float, float, float], form: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    return run_main(_benchmark, argv)
-
-
-def _benchmark(argv: Sequence[str] | None) -> int:
+    configure_logging()
     given = _options(argv)
-    if given.nights is not None:
-        import_tensorflow()
-        print(f"{measured()}\n{nights.report(dict(item.split('=', 1) for item in given.nights))}")
-        return 0
     options = {one: value for one in ("products", "days") if (value := getattr(given, one)) is not None}
     options["future"] = given.ahead
     pools = DEVELOPMENT_SEEDS if given.development else HELD_OUT_SEEDS
@@ -329,12 +304,9 @@ def _benchmark(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("demand", "Measures the demand model on markets with known truth.", sales=False)
-    options.prog = "python -m benchmarks.demand"
+    options = argparse.ArgumentParser("python -m benchmarks.demand", description=__doc__)
+    options.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
-    options.add_argument(
-        "--nights", nargs="*", default=None, metavar="SET=PATH", help="price these public sales instead: m5, oj"
-    )
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
     options.add_argument("--ahead", type=int, default=60, help="days that the policies price")
@@ -344,8 +316,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--output", type=Path, default=pricing_home() / "demand", metavar="DIR", help="a file of each market measured"
     )
-    options.add_flag("--development", help="the seeds that settings are chosen on, and their calibration table")
-    return options.parse(argv)
+    options.add_argument("--development", action="store_true", help="the seeds to choose settings on, and their table")
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -126,12 +126,18 @@ class MarkUp:
         elasticities: Indexed by product_id: elasticity, category.
         damping: How far it goes from the list price to the best price, in logs, one number or by product; 1 is all the
             way.
+        assumed_cost: The share of the list price that it takes for the cost, where the platform is not shown that.
     """
 
     def __init__(
-        self, history: pd.DataFrame, elasticities: pd.DataFrame, *, damping: float | Mapping[str, float] = DAMPING
+        self,
+        history: pd.DataFrame,
+        elasticities: pd.DataFrame,
+        *,
+        damping: float | Mapping[str, float] = DAMPING,
+        assumed_cost: float | None = None,
     ) -> None:
-        self._damping, self._gaps = damping, DeliveryGaps(history)
+        self._damping, self._assumed, self._gaps = damping, assumed_cost, DeliveryGaps(history)
         self._elasticity = elasticities["elasticity"].to_dict()
         self._category = elasticities.groupby("category")["elasticity"].mean().to_dict()
         self._overall = float(elasticities["elasticity"].mean())
@@ -153,7 +159,8 @@ class MarkUp:
         """Prices a morning."""
         pairs = zip(requests.product_id, requests.category, strict=True)
         size = -np.array([self._elasticity.get(p, self._category.get(c, self._overall)) for p, c in pairs])
-        best = requests.unit_cost * size / np.maximum(size - 1, 0.05)
+        cost = requests.unit_cost if self._assumed is None else requests.list_price * self._assumed
+        best = cost * size / np.maximum(size - 1, 0.05)
         part = self._damping
         far = np.array([part.get(p, 0.0) for p in requests.product_id]) if isinstance(part, Mapping) else part
         damped = requests.list_price * (best / requests.list_price) ** far

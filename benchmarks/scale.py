@@ -6,9 +6,8 @@ python -m benchmarks.scale price      prints the table of decision.md: prices a 
 
 Panels of the simulated market, 730 days, saved beforehand, so that neither simulating nor reading counts. `backtest`:
 five folds with the horizon and step of the default configuration. `fit`: the final training, identification and states
-of every product included. `refresh`: one more day. `longer`: the error of the last fold with as many training steps as
-are configured, and with eight times as many, every window seen several times over. Each case runs in a process of its
-own. `price`: weights are random, since what a price costs depends on the shapes of its arrays only.
+of every product included. `refresh`: one more day. Each case runs in a process of its own. `price`: weights are random,
+since what a price costs depends on the shapes of its arrays only.
 """
 
 import argparse
@@ -41,7 +40,7 @@ from simulation.market import MarketConfig, simulate
 from tests.kit.versions import make_demand, make_panel
 
 SEED = 50
-CASES = (("backtest", 1000), ("fit", 1000), ("fit", 10000), ("refresh", 10000), ("longer", 1000))
+CASES = (("backtest", 1000), ("fit", 1000), ("fit", 10000), ("refresh", 10000))
 BATCH, ROUNDS = 1000, 20  # requests of a batch; batches measured
 SHOP = 200  # products that are priced
 
@@ -67,15 +66,9 @@ def case(kind: str, folder: Path) -> dict[str, Any]:
         return found | _since(begun, memory=False)
     begun = _now()
     if kind == "backtest":
-        figures = backtest(panel, config.model_copy(update={"folds": 5})).figures
-        found |= {"wape": figures["wape"], "wape_naive": figures["wape_naive"]}
-    elif kind == "fit":
-        model = fit(panel, config).model
-        found["elasticity"] = float(np.mean(model.norms.elasticity))
-    elif kind == "longer":
-        one = config.model_copy(update={"folds": 1})
-        found["wape"] = backtest(panel, one).figures["wape"]
-        found["wape_longer"] = backtest(panel, one.model_copy(update={"steps": 8 * one.steps})).figures["wape"]
+        backtest(panel, config.model_copy(update={"folds": 5}))
+    else:
+        fit(panel, config)
     return found | _since(begun, memory=True)
 
 
@@ -89,18 +82,12 @@ def _since(begun: tuple[float, float], *, memory: bool) -> dict[str, float]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A row a case; what training longer would change, below it."""
+    """A row a case."""
     lines = []
     for row in rows:
         peak = f"{row['peak_gb']:.1f} GB" if "peak_gb" in row else ""
         lines.append([row["case"], f"{row['products']:,}", f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}", peak])
-    said = [
-        f"\nThe last fold's error at {row['products']:,} products: WAPE {row['wape']:.4f} with the configured steps, "
-        f"{row['wape_longer']:.4f} with eight times as many ({row['wape_longer'] / row['wape'] - 1:+.1%}).\n"
-        for row in rows
-        if row["case"] == "longer"
-    ]
-    return markdown(["case", "products", "seconds", "CPU seconds", "peak memory"], lines) + "".join(said)
+    return markdown(["case", "products", "seconds", "CPU seconds", "peak memory"], lines)
 
 
 def prices() -> str:
@@ -154,7 +141,7 @@ def _run(*words: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs every case, or one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "longer", "price"))
+    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "price"))
     parser.add_argument("products", nargs="?", type=int)
     parser.add_argument("folder", nargs="?", type=Path)
     options = parser.parse_args(argv)

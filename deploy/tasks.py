@@ -219,5 +219,5 @@ def asks(url: str) -> ecs.HealthCheck:
         interval=Duration.seconds(10),
         timeout=Duration.seconds(5),
         retries=3,
-        start_period=Duration.seconds(120),
+        start_period=Duration.seconds(300),
     )

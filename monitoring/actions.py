@@ -9,39 +9,26 @@ from monitoring.launchers import JobLauncher, JobRequest
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from monitoring.tracking import UNKNOWN
-from pricing.config_models import MonitoringConfig, Severity
-from pricing.runtime.alerts import Alert, AlertFinding, DeliveryError
+from pricing.config_models import Severity
+from pricing.fileio import utc_stamp
+from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding, DeliveryError
 
+CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half of it a warning: see `WindowVerdict.off`
 MEND_SALES = (
-    "Until the source that is named is mended nothing is retrained and no states are carried forward. Prices go on "
-    "from the last good version."
+    "Until then nothing is retrained and no states are carried forward: prices go on from the last good version."
 )
-TODO = {
-    "fault": "Nothing is retrained until then. The sales seem fine: states go forward.",
-    "decay": "Nothing while a job runs. If the next two reports still show decay, see docs/monitoring.md, 'Decay'.",
-    "drift": "Nothing. Look at the drift report if the change was not expected, such as a new supplier or price list.",
-    "stale": "Nothing, if the refresh succeeds. If this comes daily, the nightly job is not running.",
-    "nothing": "Nothing.",
-}
 # Findings that go out as an alert although they ask the rules for nothing.
 TOLD = frozenset({CATEGORY, "scored_few", "job_failed"})
 
 
 @dataclass(frozen=True)
 class ActionResult:
-    """Result of an action.
+    """Result of an action."""
 
-    Attributes:
-        text: What was done.
-        failures: What failed.
-        ended: Whether a job was started and ended well.
-        by_hand: Whether a job is due that was not started, so that a person must.
-    """
-
-    text: str
+    text: str  # what was done
     failures: tuple[str, ...] = ()
-    ended: bool = False
-    by_hand: bool = False
+    ended: bool = False  # a job was started and ended well
+    by_hand: bool = False  # a job is due that was not started, so that a person must
 
 
 def reconcile_jobs(
@@ -59,42 +46,56 @@ def reconcile_jobs(
         ended = launcher.ended(handle) if launcher is not None and handle else None
         began = f"a job started {started:%Y-%m-%d %H:%M}"
         if ended is not None:
-            store.note(job, ended=now.isoformat(), succeeded=ended)
+            store.note(job, ended=utc_stamp(now), succeeded=ended)
             if not ended:
                 findings.append(Finding("job_failed", "warning", f"{began} failed: {handle}", 1))
         elif not known and gives_up and now - started > dt.timedelta(hours=lock_hours):
-            store.note(job, ended=now.isoformat())
+            store.note(job, ended=utc_stamp(now))
             text = f"whether {began} failed or succeeded cannot be learnt in {lock_hours:g} hours"
             findings.append(Finding(JOB_LOST, "warning", text, 1))
     return findings
 
 
-def start(
-    outcome: PolicyOutcome, job: int | None, *, launcher: JobLauncher | None, store: MonitoringStore
+def act(
+    outcome: PolicyOutcome,
+    job: int | None,
+    *,
+    launcher: JobLauncher | None,
+    store: MonitoringStore,
+    acting: bool = True,
+    within_night: bool = False,
 ) -> ActionResult:
-    """Starts the job that the outcome requires; waits for it when it runs on this machine."""
+    """Starts the job that the outcome requires, if this run is one that acts; waits for it when it runs here."""
+    if not acting:
+        return ActionResult("nothing was started or sent (--act false)", by_hand=True)
     if outcome.action in ("none", "page"):
         return ActionResult("nothing was started")
-    if launcher is None or job is None:
-        words = f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand"
-        return ActionResult(words, by_hand=True)
+    if launcher is not None and job is not None:
+        return _started(JobRequest(outcome.action, outcome.reason), job, launcher=launcher, store=store)
+    if within_night:
+        return ActionResult(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
+    words = f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand"
+    return ActionResult(words, by_hand=True)
+
+
+def _started(order: JobRequest, job: int, *, launcher: JobLauncher, store: MonitoringStore) -> ActionResult:
     try:
-        handle = launcher.start(JobRequest(outcome.action, outcome.reason))
+        handle = launcher.start(order)
     except DeliveryError as error:
         store.drop(job)
-        return ActionResult(f"the {outcome.action} could not be started", (str(error),), by_hand=True)
+        return ActionResult(f"the {order.action} could not be started", (str(error),), by_hand=True)
     store.note(job, handle=handle)
     ended = launcher.wait(handle)
     if ended is None:
-        return ActionResult(f"started a {outcome.action}: {handle}")
-    store.note(job, ended=dt.datetime.now(dt.UTC).isoformat(), succeeded=ended)
+        return ActionResult(f"started a {order.action}: {handle}")
+    store.note(job, ended=utc_stamp(dt.datetime.now(dt.UTC)), succeeded=ended)
     if ended:
-        return ActionResult(f"a {outcome.action} was started and ended well", ended=True)
-    return ActionResult(f"a {outcome.action} was started and failed: {handle}", (f"{outcome.action} failed: {handle}",))
+        return ActionResult(f"a {order.action} was started and ended well", ended=True)
+    return ActionResult(f"a {order.action} was started and failed: {handle}", (f"{order.action} failed: {handle}",))
 
 
 def with_champion(result: ActionResult, *, before: str, after: str) -> ActionResult:
-    """Adds the champion before and after to the result text, when a job of this run has ended."""
+    """Adds the champion before and after to the result's text, when a job of this run has ended."""
     if not result.ended:
         return result
     if UNKNOWN in (before, after):
@@ -104,14 +105,9 @@ def with_champion(result: ActionResult, *, before: str, after: str) -> ActionRes
 
 
 def compose(
-    outcome: PolicyOutcome,
-    result: ActionResult,
-    *,
-    evaluation: Evaluation,
-    critical_off: float,
-    todo: Sequence[str] = (),
+    outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, todo: Sequence[str] = ()
 ) -> Alert | None:
-    """Builds the alert for an outcome; None when there is nothing to report."""
+    """Builds the alert for an outcome and what a person has to do about it; None when there is nothing to report."""
     told = [finding for finding in evaluation.findings if finding.code in TOLD]
     calm = outcome.action == "none" and outcome.cause == "nothing"
     if calm and not result.failures and not told:
@@ -120,19 +116,18 @@ def compose(
     if outcome.cause == "drift":
         key = f"{key}-{'+'.join(evaluation.drift.drifted('input') or ())}"
     if calm and told:
-        key = "+".join(sorted({finding.kind for finding in told}))
-        what = "; ".join(finding.text for finding in told)
-    off = 0.0 if evaluation.replay else evaluation.verdicts[-1].off
+        key, what = "+".join(sorted({one.kind for one in told})), "; ".join(one.text for one in told)
     named = [one for one in evaluation.findings if one.level == "breach" or one.code in TOLD]
     moved = [column.text for column in evaluation.drift.watched if column.drifted]
+    newest = evaluation.verdicts[-1]
     return Alert(
         key=key,
-        severity=_severity(outcome, result, told=bool(told), off=off, critical_off=critical_off),
+        severity=_severity(outcome, result, told=bool(told), off=0.0 if evaluation.replay else newest.off),
         what=what,
         since=_since(evaluation),
-        how_bad="; ".join([evaluation.verdicts[-1].text, *moved]),
-        done=result.text + ("; " + "; ".join(result.failures) if result.failures else ""),
-        todo=_todo(outcome, result, todo),
+        how_bad="; ".join([newest.text, *moved]),
+        done="; ".join([result.text, *result.failures]),
+        todo=". ".join([*todo, *([MEND_SALES] if outcome.doubts_sales else [])]) or "Nothing.",
         job="monitor",
         findings=tuple(
             AlertFinding(one.kind, "critical" if one.level == "breach" else "warning", one.text) for one in named
@@ -140,34 +135,26 @@ def compose(
     )
 
 
-def hours_between(outcome: PolicyOutcome, result: ActionResult, config: MonitoringConfig, *, window_days: int) -> float:
-    """Returns the hours before the same alert is sent again: of drift a window, since it is the same until then."""
-    same_drift = outcome.cause == "drift" and not result.failures
-    return max(config.repeat_hours, 24.0 * window_days) if same_drift else config.repeat_hours
+def hours_between(outcome: PolicyOutcome, result: ActionResult, *, days: tuple[dt.date, dt.date]) -> float:
+    """Returns the hours before the same alert is sent again: of drift its window, since it is the same until then."""
+    window = (days[1] - days[0]).days + 1 if outcome.cause == "drift" and not result.failures else 0
+    return max(REPEAT_HOURS, 24.0 * window)
 
 
-def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: float, critical_off: float) -> Severity:
+def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: float) -> Severity:
     """The severity by what is asked of a person, or by how far off the forecasts are: whichever is worse."""
-    if outcome.action == "page" or result.failures or off >= critical_off:
+    if outcome.action == "page" or result.failures or off >= CRITICAL_OFF:
         return "critical"
-    if told or off >= critical_off / 2:
+    if told or off >= CRITICAL_OFF / 2:
         return "warning"
     return "info" if outcome.action == "none" or outcome.cause in ("drift", "stale") else "warning"
 
 
-def _todo(outcome: PolicyOutcome, result: ActionResult, todo: Sequence[str]) -> str:
-    """Says what the reader has to do, and what happens until it is done."""
-    waits = MEND_SALES if outcome.doubts_sales else TODO[outcome.cause]
-    if not todo:
-        return waits
-    return ". ".join([*todo, waits] if outcome.cause == "fault" and not result.by_hand else todo)
-
-
 def _since(evaluation: Evaluation) -> dt.date:
-    """Returns the first day of the current run of consecutive windows in breach, or else of the newest window."""
-    name = evaluation.verdicts[-1].score.name
+    """The first day of the current run of consecutive windows in breach, or else of the newest window."""
+    score = evaluation.verdicts[-1].score
     for verdict in reversed(evaluation.verdicts):
         if not verdict.breaches:
             break
-        name = verdict.score.name
-    return dt.date.fromisoformat(name[:10])
+        score = verdict.score
+    return score.days[0]

@@ -33,7 +33,7 @@ class BusinessFigures:
 class Effect:
     """Effect of pricing on margin, against static prices."""
 
-    margin: Interval  # change of margin due to pricing, as a fraction, with its 95 % interval over products
+    margin: Interval  # change of margin, as a fraction, with its 95 % interval over products
     text: str  # the same in a sentence, or why there is no estimate
 
 
@@ -50,19 +50,22 @@ class Week:
 
 def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | None, rng: np.random.Generator) -> Week:
     """Computes the figures of the newest week, the week before and each category, and the gain over 28 days."""
-    everything = np.ones(len(panel.product_ids), dtype=bool)
-    found = weeks(panel)
-    name, newest = found[-1]
+    days, total = STEP_DAYS[panel.period], len(panel.dates)
+    step = 7 // days
+    newest = slice(max(0, total - step), total)
+    every = np.ones(len(panel.product_ids), dtype=bool)
     categories = [
         line(panel, name=str(category), rows=panel.categories == category, periods=newest)
         for category in np.unique(panel.categories)
     ]
     return Week(
-        name=name,
-        now=line(panel, name="all", rows=everything, periods=newest),
-        before=line(panel, name="all", rows=everything, periods=found[-2][1]) if len(found) > 1 else None,
+        name=f"{panel.dates[newest.start]} to {panel.dates[-1] + np.timedelta64(days - 1, 'D')}",
+        now=line(panel, name="all", rows=every, periods=newest),
+        before=line(panel, name="all", rows=every, periods=slice(max(0, total - 2 * step), newest.start))
+        if newest.start
+        else None,
         categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
-        effect=effect(panel, joined, holdout, window=max(1, GAIN_DAYS // STEP_DAYS[panel.period]), rng=rng),
+        effect=effect(panel, joined, holdout, window=max(1, GAIN_DAYS // days), rng=rng),
     )
 
 
@@ -94,17 +97,6 @@ def line(panel: Panel, *, name: str, rows: NDArray[np.bool_], periods: slice) ->
     )
 
 
-def weeks(panel: Panel) -> list[tuple[str, slice]]:
-    """Returns the newest two weeks, oldest first: their dates as text, and their periods."""
-    step = 7 // STEP_DAYS[panel.period]
-    total = len(panel.dates)
-    spans = [slice(max(0, total - step * back), total - step * (back - 1)) for back in (2, 1)]
-    days = np.timedelta64(STEP_DAYS[panel.period] - 1, "D")
-    return [
-        (f"{panel.dates[span.start]} to {panel.dates[span.stop - 1] + days}", span) for span in spans if span.stop > 0
-    ]
-
-
 def effect(
     panel: Panel, joined: pd.DataFrame, holdout: Experiment | None, *, window: int, rng: np.random.Generator
 ) -> Effect:
@@ -129,14 +121,18 @@ def effect(
         text = f"{gain.others} held-out and {gain.products} priced products sold before and after: too few."
         return Effect(found, text)
     sure = "a gain" if found.low > 0 else "a loss" if found.high < 0 else "which may be chance"
+    low, high = share(found.low, sign=True), share(found.high, sign=True)
     text = (
         f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
-        f"prices, {sure} (95 % between {signed(found.low)} and {signed(found.high)}; {gain.products} priced, "
+        f"prices, {sure} (95 % between {low} and {high}; {gain.products} priced, "
         f"{gain.others} held-out products)."
     )
     return Effect(found, text)
 
 
-def signed(value: float) -> str:
-    """Formats a change in per cent with its sign; minus, not hyphen."""
-    return f"{value:+.1%}".replace("-", "−")
+def share(value: float, *, sign: bool = False, digits: int = 1) -> str:
+    """Writes a fraction in per cent, with a minus sign (not a hyphen) and no sign on zero."""
+    if not np.isfinite(value):
+        return "unknown"
+    text = f"{value:{'+' if sign else ''}.{digits}%}".replace("-", "−")
+    return text if text.strip("+−0.%") else text.lstrip("+−")

@@ -40,8 +40,9 @@ _QUERY = """
         FROM made QUALIFY row_number() OVER
             (PARTITION BY product_id, period ORDER BY live DESC, "at" DESC, worker DESC, sequence DESC) = 1),
     met AS (
-        SELECT d.*, s.* EXCLUDE (product_id, period, stock, tax_rate), s.stock AS opening_stock, s.tax_rate AS tax,
-            s.period IS NOT NULL AS met, d.product_id IN (FROM products) AS known,
+        SELECT d.* EXCLUDE (category), s.* EXCLUDE (product_id, period, stock, tax_rate),
+            s.stock AS opening_stock, s.tax_rate AS tax, s.period IS NOT NULL AS met,
+            d.product_id IN (FROM products) AS known,
             CASE WHEN charged BETWEEN candidate_price[1] * 0.99 AND candidate_price[-1] * 1.01 THEN charged END AS near,
             len(list_filter(candidate_price, lambda x: x <= charged)) AS below,
             greatest(1, least(len(candidate_price) - 1, below)) AS i,
@@ -56,6 +57,7 @@ _QUERY = """
         FROM met)
     SELECT decision_id, product_id, category, source, model_version, recommended_price, confidence, expected_margin,
         current_price, comp_price, comp_price_age, current_stock AS stock, unit, "at", date, period, live, met, known,
+        CAST($end AS DATE) - period AS age,
         units_sold, charged, cost, tax, opening_stock, censored, earlier_weeks_error,
         decisions, lates, aheads, backs,
         CASE WHEN NOT list_contains(reasons, 'demand_unknown') THEN
@@ -70,10 +72,6 @@ _QUERY = """
             ELSE 'overridden' END AS pricing
     FROM placed ORDER BY period, product_id
 """
-_NUMBERS = [
-    *("recommended_price", "confidence", "expected_margin", "current_price", "comp_price", "comp_price_age", "stock"),
-    *("unit", "units_sold", "charged", "cost", "tax", "opening_stock", "earlier_weeks_error", "demand", "size"),
-]
 TEXTS: dict[str, tuple[Level, str]] = {
     "log_damaged": ("warning", "{count} line(s) of the decision log are cut, or of another format"),
     "clock_ahead": (
@@ -117,31 +115,24 @@ TEXTS: dict[str, tuple[Level, str]] = {
 class Joined:
     """Decisions and their outcomes.
 
-    Attributes:
-        frame: One row per decision in force whose sales are known, by date and product. Besides the log's columns:
-            `period` (its first day), `live` (made before the end of what it prices, by a clock that is right), `age`
-            (days of sales since it began, its own included), `units_sold`, `charged` (price), `cost` (per unit),
-            `earned` (profit per unit, net of tax), `censored`, `demand` (expected units at the price charged; NaN
-            where the log has no forecast there), `forecast` (expected sales given the opening stock), `inside`
-            (probability mass of the outcome inside the 80 % interval, 0…1; NaN where not scored or not logged),
-            `pricing` ("followed", "kept" the old price, "overridden", or "fixed" by a person beforehand), `scorable`
-            (could have been scored: the model decided, and there was stock to sell), `held_out` (control group),
-            `unidentified` (price kept because the elasticity is not identified), `comp_price_stale`,
-            `earlier_weeks_error` (mean absolute error of the same weekday 1 to 4 weeks earlier, capped by the stock)
-            and `scored` (enters the error).
-        findings: What was left out or looks wrong, with counts.
-        decided: `at`, `date`, `period` and `live` of each decision in force, with or without sales.
-        waiting: Number of decisions whose sales are not known yet.
-        waiting_for: The first day that one of them waits for; None where none does.
-        unmatched: The rows of `decided` for days that the sales cover, without a row of sales.
+    `frame` has one row per decision in force whose sales are known, by date and product. Besides the log's columns:
+    `period` (its first day), `live` (made before the end of what it prices, by a clock that is right), `age` (days of
+    sales since it began, its own included), `units_sold`, `charged` (price), `cost` (per unit), `earned` (profit per
+    unit, net of tax), `censored`, `demand` (expected units at the price charged; NaN where the log has no forecast
+    there), `forecast` (expected sales given the opening stock), `inside` (probability mass of the outcome inside the
+    80 % interval, 0…1; NaN where not scored or not logged), `pricing` ("followed", "kept" the old price, "overridden",
+    or "fixed" by a person beforehand), `scorable` (could have been scored: the model decided, and there was stock to
+    sell), `held_out` (control group), `unidentified` (price kept because the elasticity is not identified),
+    `comp_price_stale`, `earlier_weeks_error` (mean absolute error of the same weekday 1 to 4 weeks earlier, capped by
+    the stock) and `scored` (enters the error).
     """
 
     frame: pd.DataFrame
-    findings: list[Finding]
-    decided: pd.DataFrame
-    waiting: int
-    waiting_for: dt.date | None
-    unmatched: pd.DataFrame
+    findings: list[Finding]  # what was left out or looks wrong, with counts
+    decided: pd.DataFrame  # `at`, `date`, `period` and `live` of each decision in force, with or without sales
+    waiting: int  # decisions whose sales are not known yet
+    waiting_for: dt.date | None  # the first day that one of them waits for
+    unmatched: pd.DataFrame  # the rows of `decided` for days that the sales cover, without a row of sales
 
     @property
     def decisions(self) -> int:
@@ -172,9 +163,10 @@ def join(
     Raises:
         SourceError: The log cannot be read.
     """
-    days = STEP_DAYS[panel.period]
+    days, first = STEP_DAYS[panel.period], panel.dates[0].astype("datetime64[D]").astype(dt.date)
+    end = first + dt.timedelta(days=days * len(panel.dates))
     given = {
-        **{"first": panel.dates[0].astype("datetime64[D]").astype(dt.date), "days": days, "clock": CLOCK_SECONDS},
+        **{"first": first, "end": end, "days": days, "clock": CLOCK_SECONDS},
         **{"latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "no_model": NO_MODEL, "switched": sorted(SWITCHED)},
     }
     with open_log(url, since=since, few=FEW) as (con, damaged):
@@ -182,24 +174,19 @@ def join(
         con.register("sales", _sales(panel, since=oldest))
         con.register("products", pd.DataFrame({"product_id": panel.product_ids}))
         rows = con.execute(_QUERY, given).df()
-    rows = rows.assign(
-        at=rows["at"].astype("datetime64[ms, UTC]"),
-        **{name: rows[name].astype("datetime64[ns]") for name in ("date", "period")},
-        **{name: rows[name].astype("float64") for name in _NUMBERS},
-    )
-    for flag in ("live", "met", "known", "held_out", "comp_price_stale", "unidentified"):
-        rows[flag] = rows[flag].astype(bool)
-    column = (rows["period"] - pd.Timestamp(panel.dates[0])).dt.days // days
-    waiting, early = rows["known"] & (column >= len(panel.dates)), column < 0
-    covered = (column < len(panel.dates)) & ~early
+    rows = rows.assign(**{name: rows[name].astype("datetime64[ns]") for name in ("date", "period")})
+    early, waiting = rows["age"] > days * len(panel.dates), rows["known"] & (rows["age"] <= 0)
+    covered = (rows["age"] > 0) & ~early
     frame = rows[rows["met"]].reset_index(drop=True)
-    counts = _score(frame, panel, days=days, state_dates=state_dates or {})
+    counts = _score(frame, state_dates=state_dates or {})
     sold = panel.product_ids[panel.present[:, -28:].any(axis=1)]
+    told = rows[["aheads", "backs", "lates", "decisions"]].max().fillna(0).astype(int)  # the same in every row
     counts = {
         "log_damaged": damaged,
-        **{code: _told(rows, of) for code, of in (("clock_ahead", "aheads"), ("clock_back", "backs"))},
-        "decided_late": _told(rows, "lates"),
-        "superseded": _told(rows, "decisions") - len(rows),
+        "clock_ahead": told["aheads"],
+        "clock_back": told["backs"],
+        "decided_late": told["lates"],
+        "superseded": told["decisions"] - len(rows),
         "product_unknown": int((~rows["known"]).sum()),
         "before_sales": int((early & rows["known"]).sum()),
         "waiting": int(waiting.sum()),
@@ -213,9 +200,8 @@ def join(
         findings.append(_empty(lost=known or damaged > 0))
     due = rows.loc[waiting, "date"]
     decided = rows[["at", "date", "period", "live"]]
-    dropped = ["met", "known", "tax", "size", "decisions", "lates", "aheads", "backs"]
     return Joined(
-        frame.drop(columns=dropped),
+        frame.drop(columns=["met", "known", "tax", "size", "decisions", "lates", "aheads", "backs"]),
         findings,
         decided,
         counts["waiting"],
@@ -243,22 +229,15 @@ def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
             "period": panel.dates[at[1]].astype("datetime64[s]"),
             **{name: value[at].astype(float) for name, value in values.items()},
             "censored": panel.censored[at],
+            "category": panel.categories[product],
         }
     )
 
 
-def _told(rows: pd.DataFrame, of: str) -> int:
-    return int(rows[of].max()) if len(rows) else 0
-
-
-def _score(out: pd.DataFrame, panel: Panel, *, days: int, state_dates: Mapping[str, np.datetime64]) -> dict[str, int]:
+def _score(out: pd.DataFrame, *, state_dates: Mapping[str, np.datetime64]) -> dict[str, int]:
     """Adds what is computed from the query's columns; returns how many rows are left out of the error, and why."""
-    categories = dict(zip(panel.product_ids.tolist(), panel.categories.tolist(), strict=True))
-    out["category"] = out["product_id"].map(categories)
     out["censored"] = out["censored"].astype(bool)
     out["earned"] = unit_profit(out["charged"], out["cost"], tax_rate=out["tax"])
-    passed = (out["period"] - pd.Timestamp(panel.dates[0])).dt.days // days
-    out["age"] = (len(panel.dates) - passed) * days
     seen = out["model_version"].map({version: pd.Timestamp(day) for version, day in state_dates.items()})
     hindsight = (out["period"] <= pd.to_datetime(seen)).to_numpy(dtype=bool)
     fixed = (out["pricing"] == "fixed").to_numpy()
@@ -279,14 +258,10 @@ def _score(out: pd.DataFrame, panel: Panel, *, days: int, state_dates: Mapping[s
 
 
 def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Adds `forecast` and `inside`: expected sales given the stock, as in backtests.
+    """Adds `forecast` and `inside`, expected sales given the stock as in backtests, to rows with `demand`.
 
-    Args:
-        out: With expected demand and units sold; modified.
-        size: (row,) dispersion of the demand's negative binomial; NaN where there is none.
-
-    Returns:
-        (row,) True where the outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.
+    `size` is the dispersion of the demand's negative binomial; NaN where there is none. Returns (row,) True where the
+    outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.
     """
     unit = out["unit"].to_numpy(dtype=float)
     opening = out["opening_stock"].fillna(np.inf).to_numpy()

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import t as student
-from scipy.stats import wasserstein_distance
 
 from monitoring.policy import Finding, Level
-from monitoring.samples import MONITORED_COLUMNS, WATCHED, MonitoredColumn, Role, Samples
+from monitoring.samples import MONITORED_COLUMNS, WATCHED, Kind, MonitoredColumn, Role, Samples
 from pricing.arrays import Bools, Floats
 
-METHODS = {"numerical": "wasserstein", "categorical": "jensenshannon"}
 MOST_BLOCKS = 48
 # Smaller distances are ignored, however stable the reference (Evidently's default threshold is 0.1).
 LEAST_DISTANCE = 0.05
@@ -29,7 +27,6 @@ LOOKS_APART = 0.5  # of a window: looks so far apart alarm independently of each
 class Threshold:
     """Drift threshold of one column."""
 
-    method: str  # Evidently's name of the distance
     value: float  # distances above this count as drift
     typical: float  # median distance between a block of the reference and the rest
 
@@ -39,53 +36,51 @@ def estimate_threshold(
 ) -> Threshold | None:
     """Estimates the distance that a window without drift exceeds with probability `false_alarm`.
 
-    Blocks of `window` consecutive periods are taken out of the reference and each is compared with the rest. The
-    threshold is the upper prediction limit of these distances: Student's t with half as many degrees of freedom as
-    there are non-overlapping blocks, since distances are skewed and neighbouring blocks correlated. Blocks of
-    consecutive periods preserve the autocorrelation that sampling single rows would lose.
-
-    Args:
-        reference: From `samples.take`; rows without a value in the column are left out.
-        watched: The column.
-        window: Periods of the window to be judged.
-        step_days: Days per period.
-        false_alarm: False alarm probability of this column alone.
+    Blocks of `window` consecutive periods are taken out of the reference (from `samples.take`) and each is compared
+    with the rest. The threshold is the upper prediction limit of these distances: Student's t with half as many degrees
+    of freedom as there are non-overlapping blocks, since distances are skewed and neighbouring blocks correlated.
+    Blocks of consecutive periods preserve the autocorrelation that sampling single rows would lose.
 
     Returns:
-        None when the reference holds fewer than four windows.
+        None when the reference holds fewer than four windows, of `step_days` a period.
     """
-    known = reference.loc[watched.values(reference).dropna().index, ["period", watched.column]]
-    number = ((known["period"] - known["period"].min()).dt.days // step_days).to_numpy(dtype=np.int64)
-    periods = int(number.max()) + 1 if len(number) else 0
+    values = watched.values(reference).dropna()
+    period = reference.loc[values.index, "period"]
+    number = ((period - period.min()).dt.days // step_days).to_numpy(dtype=np.int64)
+    periods = int(number.max(initial=-1)) + 1
     if periods < LEAST_BLOCKS * window:
         return None
     starts = np.unique(np.linspace(0, periods - window, MOST_BLOCKS).astype(int))
-    inside = [(number >= start) & (number < start + window) for start in starts]
-    if watched.kind == "numerical":
-        distances = _wasserstein(known[watched.column].to_numpy(dtype=float), inside)
-    else:
-        distances = _jensen_shannon(pd.factorize(known[watched.column])[0], inside)
+    found = distances(values, [(number >= start) & (number < start + window) for start in starts], kind=watched.kind)
     apart = periods // window
-    spread = float(distances.std(ddof=1)) * np.sqrt(1 + 1 / apart)
-    limit = float(distances.mean() + student.ppf(1 - false_alarm, max(2.0, apart / 2)) * spread)
-    value = max(limit, LEAST_DISTANCE)
-    if watched.least:
-        value = max(value, watched.least / _scale(known[watched.column].to_numpy(dtype=float)))
-    return Threshold(METHODS[watched.kind], value, float(np.median(distances)))
+    spread = float(found.std(ddof=1)) * np.sqrt(1 + 1 / apart)
+    limit = float(found.mean() + student.ppf(1 - false_alarm, max(2.0, apart / 2)) * spread)
+    least = watched.least / _scale(values.to_numpy(dtype=float)) if watched.least else 0.0
+    return Threshold(max(limit, LEAST_DISTANCE, least), float(np.median(found)))
 
 
-def distance(reference: "pd.Series[float]", current: "pd.Series[float]", *, kind: str) -> float:
-    """Computes the distance between two samples as Evidently defines it.
+def distances(column: "pd.Series[Any]", blocks: Sequence[Bools], *, kind: Kind) -> Floats:
+    """Computes how far the rows of each block lie from all others, as Evidently defines it.
 
-    Numerical: Wasserstein distance in standard deviations of the reference. Categorical: Jensen-Shannon distance,
-    base e.
+    Numerical: Wasserstein distance in standard deviations of the others. Categorical: Jensen-Shannon distance, base e.
+    A block that holds no row, or all, is left out.
     """
-    if kind == "numerical":
-        return float(wasserstein_distance(reference, current)) / _scale(reference.to_numpy(dtype=float))
-    values = sorted({*reference, *current}, key=str)
-    left = reference.value_counts(normalize=True).reindex(values, fill_value=0.0)
-    right = current.value_counts(normalize=True).reindex(values, fill_value=0.0)
-    return float(jensenshannon(left, right))
+    blocks = [block for block in blocks if block.any() and not block.all()]
+    found = []
+    if kind == "categorical":
+        codes = pd.factorize(column)[0]
+        for block in blocks:
+            inside, outside = (np.bincount(codes[rows], minlength=codes.max() + 1) for rows in (block, ~block))
+            found.append(float(np.nan_to_num(jensenshannon(inside, outside))))
+        return np.array(found)
+    values = column.to_numpy(dtype=float)
+    order = np.argsort(values, kind="stable")  # once for all blocks
+    steps = np.diff(values[order])
+    for block in blocks:
+        chosen = block[order]
+        gap = np.cumsum(chosen)[:-1] / chosen.sum() - np.cumsum(~chosen)[:-1] / (~chosen).sum()
+        found.append(float((np.abs(gap) * steps).sum()) / _scale(values[~block]))
+    return np.array(found)
 
 
 def chance_per_window(false_alarm: float, *, window_days: int) -> float:
@@ -99,33 +94,6 @@ def chance_per_window(false_alarm: float, *, window_days: int) -> float:
 
 def _scale(values: Floats) -> float:
     return max(float(np.std(values)), 0.001)
-
-
-def _wasserstein(values: Floats, inside: Sequence[Bools]) -> Floats:
-    """Returns the `distance` of each block from the rest, sorting only once."""
-    order = np.argsort(values, kind="stable")
-    ascending = values[order]
-    steps = np.diff(ascending)
-    distances = []
-    for block in inside:
-        chosen = block[order]
-        taken, left = int(chosen.sum()), int((~chosen).sum())
-        if not taken or not left:
-            continue
-        gap = np.cumsum(chosen)[:-1] / taken - np.cumsum(~chosen)[:-1] / left
-        distances.append(float((np.abs(gap) * steps).sum()) / _scale(values[~block]))
-    return np.array(distances)
-
-
-def _jensen_shannon(codes: NDArray[np.integer], inside: Sequence[Bools]) -> Floats:
-    """Returns the `distance` of each block from the rest, for category codes from 0."""
-    size = int(codes.max()) + 1
-    distances = []
-    for block in inside:
-        if block.any() and not block.all():
-            left, right = np.bincount(codes[~block], minlength=size), np.bincount(codes[block], minlength=size)
-            distances.append(float(np.nan_to_num(jensenshannon(left, right))))
-    return np.array(distances)
 
 
 @dataclass(frozen=True)
@@ -146,7 +114,7 @@ class ColumnDrift:
         """Result in one line: column, method, distance and threshold."""
         moved = "drifted" if self.drifted else "did not drift"
         return (
-            f"{self.watched.column} ({self.watched.says}) {moved}: {self.threshold.method} distance {self.value:.3f}, "
+            f"{self.watched.column} ({self.watched.says}) {moved}: {self.watched.method} distance {self.value:.3f}, "
             f"threshold {self.threshold.value:.3f}, usually {self.threshold.typical:.3f}"
         )
 
@@ -160,7 +128,7 @@ class Drift:
     samples: Samples
 
     def drifted(self, role: Role) -> list[str] | None:
-        """Returns the drifted columns of a role; None when none of that role could be compared."""
+        """The drifted columns of a role; None when none of that role could be compared."""
         compared = [column for column in self.columns if column.watched.role == role]
         return [column.watched.column for column in compared if column.drifted] if compared else None
 
@@ -195,12 +163,15 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
             findings.append(Finding("reference_short", level, text, len(samples.reference)))
             continue
         before, now = (watched.values(frame).dropna() for frame in (samples.reference, samples.current))
-        columns.append(ColumnDrift(watched, threshold, distance(before, now, kind=watched.kind)))
-    if not any(column.watched.role != "price" for column in columns):
+        newest = np.arange(len(before) + len(now)) >= len(before)
+        (value,) = distances(pd.concat([before, now]), [newest], kind=watched.kind)
+        columns.append(ColumnDrift(watched, threshold, float(value)))
+    drift = Drift(columns, findings, samples)
+    if not drift.watched:
         findings.append(
             Finding("drift_unjudged", "warning", "no column could be compared: drift is unknown, not absent")
         )
-    return Drift(columns, findings, samples)
+    return drift
 
 
 def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Finding | None:

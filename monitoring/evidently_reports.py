@@ -1,4 +1,4 @@
-"""Render drift, data quality and forecasts with Evidently. The only module that imports Evidently.
+"""Render drift, data quality and forecasts with Evidently. The only module that imports Evidently, which takes seconds.
 
 A run adds one report of each kind to the workspace, dated by its window: a second run on the same window replaces them.
 """
@@ -7,14 +7,22 @@ import datetime as dt
 import math
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from monitoring.drift import Drift
-from monitoring.samples import MONITORED_COLUMNS
+from monitoring.samples import MONITORED_COLUMNS, Role
+
+with warnings.catch_warnings(action="ignore"):  # of NumPy, pandas and litestar, about Evidently's own code
+    from evidently import DataDefinition, Dataset, Regression, Report
+    from evidently.metrics import MeanValue, ValueDrift
+    from evidently.presets import DataSummaryPreset, RegressionPreset
+    from evidently.sdk.models import DashboardModel, DashboardTabModel, PanelMetric
+    from evidently.sdk.panels import line_plot_panel
+    from evidently.ui.workspace import Workspace
 
 PROJECT = "pricing"
 # Figures of monitoring (`evaluate.metrics`) that the dashboard shows: panel → column → legend.
@@ -25,6 +33,12 @@ PANELS = {
     "Decisions, share of the newest": {
         **{"share_followed": "charged", "share_rule": "by rule", "share_scored": "scored by sales"}
     },
+}
+# Distances as multiples of their thresholds: panel → roles of columns.
+DISTANCES: dict[str, tuple[Role, ...]] = {
+    "Inputs: distance as a multiple of its threshold, above 1 drifted": ("input",),
+    "Demand and forecast errors: the same": ("target", "error"),
+    "Our own prices: the same, which alarms nobody": ("price",),
 }
 SHOWN_ROWS = 20_000  # of scored decisions in a report of forecasts, at most
 # Evidently puts values unescaped into a script of its page, where "</script>" would end it.
@@ -42,12 +56,7 @@ def render(
     tags: Mapping[str, str],
 ) -> Reports:
     """Runs Evidently on what drift compared ("inputs"), on scored decisions ("forecasts"), and on "figures"."""
-    with _quiet():
-        made = {
-            "inputs": _inputs(drift),
-            "forecasts": _forecasts(scored, since=since),
-            "figures": _figures(drift, metrics),
-        }
+    with warnings.catch_warnings(action="ignore"):
         return {
             kind: report.run(
                 *samples,
@@ -56,22 +65,19 @@ def render(
                 tags=[kind, *(f"{name} {value}" for name, value in tags.items())],
                 name=f"{kind}, {end}",
             )
-            for kind, (report, *samples) in made.items()
-            if report is not None
+            for kind, report, *samples in (*_inputs(drift), *_forecasts(scored, since=since), *_figures(drift, metrics))
         }
 
 
 def html(reports: Reports) -> str | None:
     """Renders the report on inputs as one self-contained page; None where nothing could be compared."""
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):
         return str(reports["inputs"].get_html_str(as_iframe=False)) if "inputs" in reports else None
 
 
 def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
     """Adds the reports to the Evidently workspace in `folder`, made when absent, and renews its dashboard."""
-    with _quiet():
-        from evidently.ui.workspace import Workspace  # noqa: PLC0415 - takes seconds, and only runs that report need it
-
+    with warnings.catch_warnings(action="ignore"):
         workspace = Workspace.create(str(folder))
         found = workspace.search_project(PROJECT)
         project = found[0] if found else workspace.create_project(PROJECT, description="A point for each window.")
@@ -82,55 +88,51 @@ def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
         workspace.save_dashboard(project.id, _dashboard())
 
 
-def _inputs(drift: Drift) -> tuple[Any, ...]:
+def _inputs(drift: Drift) -> Iterator[tuple[Any, ...]]:
     """Drift of each watched column by its own threshold, and the quality of its data."""
     columns = drift.watched
     if not columns:
-        return (None,)
-    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415 - takes seconds, and a run may not need it
-    from evidently.metrics import ValueDrift  # noqa: PLC0415
-    from evidently.presets import DataSummaryPreset  # noqa: PLC0415
-
+        return
+    watched = [one.watched for one in columns]
     drifts = [
-        ValueDrift(column=one.watched.column, method=one.threshold.method, threshold=one.threshold.value)
+        ValueDrift(column=one.watched.column, method=one.watched.method, threshold=one.threshold.value)
         for one in columns
     ]
-    names = [one.watched.column for one in columns]
     definition = DataDefinition(
-        numerical_columns=[one.watched.column for one in columns if one.watched.kind == "numerical"],
-        categorical_columns=[one.watched.column for one in columns if one.watched.kind == "categorical"],
+        numerical_columns=[one.column for one in watched if one.kind == "numerical"],
+        categorical_columns=[one.column for one in watched if one.kind == "categorical"],
     )
+    report = Report([*drifts, DataSummaryPreset(columns=[one.column for one in watched])], include_tests=True)
     # Each column is empty on rows that it is not looked at on.
-    samples = [
-        pd.DataFrame({one.watched.column: one.watched.values(frame).map(_shown) for one in columns}, index=frame.index)
-        for frame in (drift.samples.current, drift.samples.reference)
-    ]
-    datasets = [Dataset.from_pandas(frame, data_definition=definition) for frame in samples]
-    return Report([*drifts, DataSummaryPreset(columns=names)], include_tests=True), *datasets
-
-
-def _forecasts(scored: pd.DataFrame, *, since: pd.Timestamp) -> tuple[Any, ...]:
-    """Forecasts against what was sold, in the newest window and before."""
-    columns = ["units_sold", "forecast", "category"]
-    now, before = (
-        rows[columns].tail(SHOWN_ROWS).assign(category=rows["category"].map(_shown))
-        for rows in (scored[scored["period"] >= since], scored[scored["period"] < since])
+    yield (
+        "inputs",
+        report,
+        *(
+            Dataset.from_pandas(
+                pd.DataFrame({one.column: one.values(frame).map(_shown) for one in watched}, index=frame.index),
+                data_definition=definition,
+            )
+            for frame in (drift.samples.current, drift.samples.reference)
+        ),
     )
-    if len(now) < 2:
-        return (None,)
-    from evidently import DataDefinition, Dataset, Regression, Report  # noqa: PLC0415
-    from evidently.presets import RegressionPreset  # noqa: PLC0415
 
+
+def _forecasts(scored: pd.DataFrame, *, since: pd.Timestamp) -> Iterator[tuple[Any, ...]]:
+    """Forecasts against what was sold, in the newest window and before."""
+    shown = scored[["units_sold", "forecast", "category"]].assign(category=scored["category"].map(_shown))
+    samples = [shown[rows].tail(SHOWN_ROWS) for rows in (scored["period"] >= since, scored["period"] < since)]
+    if len(samples[0]) < 2:
+        return
     definition = DataDefinition(
         regression=[Regression(target="units_sold", prediction="forecast")],
         numerical_columns=["units_sold", "forecast"],
         categorical_columns=["category"],
     )
-    samples = [Dataset.from_pandas(rows, data_definition=definition) for rows in (now, before) if len(rows) > 1]
-    return Report([RegressionPreset()], include_tests=False), *samples
+    known = [Dataset.from_pandas(rows, data_definition=definition) for rows in samples if len(rows) > 1]
+    yield "forecasts", Report([RegressionPreset()], include_tests=False), *known
 
 
-def _figures(drift: Drift, metrics: Mapping[str, float]) -> tuple[Any, ...]:
+def _figures(drift: Drift, metrics: Mapping[str, float]) -> Iterator[tuple[Any, ...]]:
     """The figures of the dashboard, as a report on one row.
 
     Evidently draws one line for each setting of a metric, and the thresholds of drift change with each window: their
@@ -139,29 +141,17 @@ def _figures(drift: Drift, metrics: Mapping[str, float]) -> tuple[Any, ...]:
     names = [name for legends in PANELS.values() for name in legends]
     found = {name: metrics[name] for name in names if math.isfinite(metrics.get(name, math.nan))}
     found |= {f"drift_{one.watched.column}": one.value / one.threshold.value for one in drift.columns}
-    if not found:
-        return (None,)
-    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
-    from evidently.metrics import MeanValue  # noqa: PLC0415
-
-    row = pd.DataFrame([found], dtype=float)
-    dataset = Dataset.from_pandas(row, data_definition=DataDefinition(numerical_columns=list(found)))
-    return Report([MeanValue(column=name) for name in found], include_tests=False), dataset
+    if found:
+        row, definition = pd.DataFrame([found], dtype=float), DataDefinition(numerical_columns=list(found))
+        report = Report([MeanValue(column=name) for name in found], include_tests=False)
+        yield "figures", report, Dataset.from_pandas(row, data_definition=definition)
 
 
 def _dashboard() -> Any:
     """The panels of the workspace, each of the figures of `_figures`."""
-    from evidently.sdk.models import DashboardModel, DashboardTabModel, PanelMetric  # noqa: PLC0415
-    from evidently.sdk.panels import line_plot_panel  # noqa: PLC0415
-
-    def of_role(*roles: str) -> dict[str, str]:
-        return {f"drift_{one.column}": one.plain for one in MONITORED_COLUMNS if one.role in roles}
-
-    shown = {
-        **PANELS,
-        "Inputs: distance as a multiple of its threshold, above 1 drifted": of_role("input"),
-        "Demand and forecast errors: the same": of_role("target", "error"),
-        "Our own prices: the same, which alarms nobody": of_role("price"),
+    distances = {
+        title: {f"drift_{one.column}": one.plain for one in MONITORED_COLUMNS if one.role in roles}
+        for title, roles in DISTANCES.items()
     }
     panels = [
         line_plot_panel(
@@ -171,7 +161,7 @@ def _dashboard() -> Any:
                 for name, legend in legends.items()
             ],
         )
-        for title, legends in shown.items()
+        for title, legends in {**PANELS, **distances}.items()
     ]
     tab = DashboardTabModel(title="Monitoring", panels=[panel.id for panel in panels])
     return DashboardModel(tabs=[tab], panels=panels)
@@ -179,8 +169,3 @@ def _dashboard() -> Any:
 
 def _shown(value: object) -> object:
     return value.translate(_BRACKETS) if isinstance(value, str) else value
-
-
-def _quiet() -> warnings.catch_warnings:
-    """Suppresses deprecation warnings about NumPy, pandas and litestar from Evidently's own code."""
-    return warnings.catch_warnings(action="ignore")

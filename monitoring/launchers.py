@@ -19,15 +19,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A request to run a job.
+    """A request to run a job."""
 
-    Attributes:
-        action: Its MLproject entry point, "refresh" or "retrain".
-        reason: Why it should run, as text.
-    """
-
-    action: str
-    reason: str
+    action: str  # its MLproject entry point, "refresh" or "retrain"
+    reason: str  # why it should run, as text
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -36,14 +31,10 @@ class JobRequest:
 
 
 class JobLauncher(Protocol):
-    """Launcher: starts a job by the name of its MLproject entry point."""
+    """Starts jobs by the name of their MLproject entry point."""
 
     def start(self, order: JobRequest) -> str:
-        """Starts the job and returns a handle for the other methods.
-
-        Raises:
-            DeliveryError: It was not started.
-        """
+        """Starts the job and returns a handle for the other methods; raises DeliveryError where it was not started."""
         ...
 
     def ended(self, handle: str) -> bool | None:
@@ -51,7 +42,7 @@ class JobLauncher(Protocol):
         ...
 
     def wait(self, handle: str) -> bool | None:
-        """Returns what `ended` does; a job on this machine is waited for first."""
+        """Returns what `ended` does; a job that this process started on this machine is waited for first."""
         ...
 
 
@@ -59,45 +50,36 @@ class LocalLauncher:
     """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
     The job survives the monitoring run being killed. Its exit code goes to a file, which the next run reads.
-
-    Args:
-        parameters: Passed as -P name=value, such as sales and config.
-        experiment: ID of the MLflow experiment for the job's run; None for MLflow's default.
-        folder: Folder for the job's output and exit code.
-        root: Folder that holds MLproject; an installed library has none.
     """
 
     def __init__(
         self, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None, root: Path = ROOT
     ) -> None:
-        self._parameters = dict(parameters)
-        self._experiment = experiment
-        self._folder = folder
-        self._root = root
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        """Takes what jobs are started with, the folder for their output, and the MLflow experiment's ID."""
+        self._parameters, self._experiment = parameters, experiment
+        self._folder, self._root = folder, root
+        self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, order: JobRequest) -> str:
         """Starts the entry point; the handle is "PID LOG"."""
         action = order.action
         command = self._command(action, {**self._parameters, **order.parameters})
         # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
-        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+        dropped = ("MLFLOW_RUN_ID", *([] if self._experiment is None else ["MLFLOW_EXPERIMENT_NAME"]))
+        environment = {name: value for name, value in os.environ.items() if name not in dropped}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         if self._experiment is not None:
             environment["MLFLOW_EXPERIMENT_ID"] = self._experiment
-            environment.pop("MLFLOW_EXPERIMENT_NAME", None)
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
         shell = ["sh", "-c", '"$@"; echo $? > "$0"', str(log.with_suffix(".code")), *command]
         try:
             with log.open("wb") as output:
-                child = subprocess.Popen(shell, stdout=output, stderr=subprocess.STDOUT, env=environment)
+                self._child = subprocess.Popen(shell, stdout=output, stderr=subprocess.STDOUT, env=environment)
         except OSError as error:
             raise DeliveryError(f"local: {action} could not be started: {error}") from error
-        _log.info("started %s as process %d; its output goes to %s", action, child.pid, log)
-        handle = f"{child.pid} {log}"
-        self._children[handle] = child
-        return handle
+        _log.info("started %s as process %d; its output goes to %s", action, self._child.pid, log)
+        return f"{self._child.pid} {log}"
 
     def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
         if not (self._root / "MLproject").is_file():
@@ -118,10 +100,9 @@ class LocalLauncher:
             return None if pid.isdigit() and process_alive(int(pid)) else False
 
     def wait(self, handle: str) -> bool | None:
-        """Waits for a job started by this process, then returns what `ended` does."""
-        child = self._children.get(handle)
-        if child is not None:
-            child.wait()
+        """Waits for the job started by this process, then returns what `ended` does."""
+        if self._child is not None:
+            self._child.wait()
         return self.ended(handle)
 
 
@@ -139,11 +120,7 @@ def job_launcher(
 
 
 def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:
-    """Sends metrics to the outputs listed in `monitoring.metrics`, besides MLflow.
-
-    Raises:
-        DeliveryError: CloudWatch did not accept them.
-    """
+    """Sends metrics to what `monitoring.metrics` lists besides MLflow; raises DeliveryError where that refuses them."""
     if "cloudwatch" in config.metrics:
         from monitoring import aws  # noqa: PLC0415
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from pricing.config_models import MonitoringConfig
+from monitoring.policy import BREACHES
+from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
 from pricing.decision.experiment_results import Interval
 
 RESAMPLES = 500
 MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
+COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
@@ -58,60 +60,41 @@ class DecisionScores:
 def score(
     frame: pd.DataFrame, *, name: str, rng: np.random.Generator, confidence: float = CONFIDENCE
 ) -> DecisionScores:
-    """Scores joined decisions (`Joined.frame`, or rows of it).
+    """Scores joined decisions (`Joined.frame`, or rows of it) as the set `name`.
 
     Intervals come from a bootstrap clustered by product, since a product's days are not independent. Fewer than
     FEW_PRODUCTS are no sample to draw from: the figure is then about just these products, and what varies is their
-    weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`).
-
-    Args:
-        frame: The decisions.
-        name: Of the set.
-        rng: Draws the clusters.
-        confidence: Level of the intervals; above 95 % more resamples are drawn.
+    weeks, so clusters are a product's weeks. Few clusters make the interval wider (see `_tail`). More resamples are
+    drawn for a `confidence` above 95 %.
     """
     scored = frame[frame["scored"]]
-    error = (scored["forecast"] - scored["units_sold"]).to_numpy()
-    sold = scored["units_sold"].to_numpy()
-    group = _clusters(scored)
-    weights = _weights(group, rng=rng, confidence=confidence)
-    known = scored["earlier_weeks_error"].notna().to_numpy()
-    earlier_weeks = _quotient(scored["earlier_weeks_error"].to_numpy()[known].sum(), sold[known].sum())
+    error, sold = (scored["forecast"] - scored["units_sold"]).to_numpy(), scored["units_sold"].to_numpy()
+    earlier, inside = scored["earlier_weeks_error"].to_numpy(), scored["inside"].to_numpy()
+    known, logged = np.isfinite(earlier), np.isfinite(inside)
+    ratio = _resampled(scored, rng=rng, confidence=confidence)
     # A held-out product keeps its price by rule: only its forecast is scored, not its price. Nor is one that is fixed.
     priced = frame[~frame["held_out"] & (frame["pricing"] != "fixed")]
     followed = priced[(priced["pricing"] == "followed") & (priced["expected_margin"] > 0)]
     profit = (followed["earned"] * followed["units_sold"]).to_numpy()
-    by_cluster = _clusters(followed)
+    of_profit = _resampled(followed, rng=rng, confidence=confidence)
     return DecisionScores(
         name=name,
         rows=len(scored),
         products=int(scored["product_id"].nunique()),
         decisions=len(frame),
         units=float(sold.sum()),
-        wape=_interval(np.abs(error), sold, group=group, weights=weights, confidence=confidence),
-        bias=_interval(error, sold, group=group, weights=weights, confidence=confidence),
-        coverage=_interval(
-            scored["inside"].fillna(0.0).to_numpy(),
-            scored["inside"].notna().to_numpy().astype(float),
-            group=group,
-            weights=weights,
-            confidence=confidence,
-        ),
-        earlier_weeks=earlier_weeks,
-        profit=_interval(
-            profit,
-            followed["expected_margin"].to_numpy(),
-            group=by_cluster,
-            weights=_weights(by_cluster, rng=rng, confidence=confidence),
-            confidence=confidence,
-        ),
+        wape=ratio(np.abs(error), sold),
+        bias=ratio(error, sold),
+        coverage=ratio(np.where(logged, inside, 0.0), logged.astype(float)),
+        rows_known=int(logged.sum()),
+        earlier_weeks=_quotient(earlier[known].sum(), sold[known].sum()),
+        profit=of_profit(profit, followed["expected_margin"].to_numpy()),
         realised=float(profit.sum()),
         confidence=float(priced["confidence"].mean()),
         share_rule=float(((priced["source"] == "rule") & ~priced["unidentified"]).mean()),
         share_unidentified=float(priced["unidentified"].mean()),
         share_followed=float((priced["pricing"] == "followed").mean()),
         share_comp_stale=float(priced.loc[priced["comp_price_age"].notna(), "comp_price_stale"].astype(float).mean()),
-        rows_known=int(scored["inside"].notna().sum()),
     )
 
 
@@ -148,46 +131,32 @@ def groups(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, most: 
     return [score(frame[frame[column] == value], name=f"{column} {value}", rng=rng) for value in order]
 
 
-def _clusters(frame: pd.DataFrame) -> NDArray[np.integer]:
-    """(row,) number of the row's cluster: its product, or with few products the product's week."""
-    product = pd.factorize(frame["product_id"])[0]
-    if product.max(initial=-1) + 1 >= FEW_PRODUCTS:
-        return product
-    week = (frame["period"] - _MONDAY) // _WEEK
-    return np.asarray(frame.groupby([frame["product_id"], week], sort=False).ngroup())
-
-
-def _weights(group: NDArray[np.integer], *, rng: np.random.Generator, confidence: float) -> NDArray[np.float64]:
-    """(resample, group) number of times that each group is drawn."""
+def _resampled(
+    frame: pd.DataFrame, *, rng: np.random.Generator, confidence: float
+) -> Callable[[NDArray[np.floating], NDArray[np.floating]], Interval]:
+    """Draws clusters of rows, and returns the function of the ratio of two columns' sums, with its interval."""
+    group = pd.factorize(frame["product_id"])[0]
+    if group.max(initial=-1) + 1 < FEW_PRODUCTS:
+        week = (frame["period"] - _MONDAY) // _WEEK
+        group = np.asarray(frame.groupby([frame["product_id"], week], sort=False).ngroup())
+    size = int(group.max(initial=-1)) + 1
     resamples = RESAMPLES if confidence <= CONFIDENCE else MORE_RESAMPLES
-    count = int(group.max()) + 1 if len(group) else 0
-    if not count:
-        return np.zeros((resamples, 0))
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float) if size else np.empty(0)
+
+    def ratio(above: NDArray[np.floating], below: NDArray[np.floating]) -> Interval:
+        value = _quotient(above.sum(), below.sum())
+        if size < 2 or not math.isfinite(value):
+            return Interval(value, math.nan, math.nan)
+        numerator, denominator = (weights @ np.bincount(group, each, size) for each in (above, below))
+        draws = numerator[denominator > 0] / denominator[denominator > 0]
+        tail = _tail(size, confidence=confidence)
+        low, high = np.quantile(draws, (tail, 1 - tail))
+        return Interval(value, float(low), float(high))
+
+    return ratio
 
 
-def _interval(
-    above: NDArray[np.floating],
-    below: NDArray[np.floating],
-    *,
-    group: NDArray[np.integer],
-    weights: NDArray[np.floating],
-    confidence: float,
-) -> Interval:
-    """Computes the ratio of two sums with its bootstrap interval."""
-    value = _quotient(above.sum(), below.sum())
-    if weights.shape[1] < 2 or not np.isfinite(value):
-        return Interval(value, float("nan"), float("nan"))
-    size = weights.shape[1]
-    numerator = weights @ np.bincount(group, above, size)
-    denominator = weights @ np.bincount(group, below, size)
-    draws = numerator[denominator > 0] / denominator[denominator > 0]
-    below_low = _tail(size, confidence=confidence)
-    low, high = np.quantile(draws, (below_low, 1 - below_low))
-    return Interval(value, float(low), float(high))
-
-
-def _tail(clusters: int, *, confidence: float = CONFIDENCE) -> float:
+def _tail(clusters: int, *, confidence: float) -> float:
     """The share of resamples to leave out at each end: at 95 % 2.5 % of many clusters', less of few clusters'.
 
     Resamples of few clusters vary too little: by (n − 1) / n in variance, and since a standard deviation that is
@@ -199,7 +168,7 @@ def _tail(clusters: int, *, confidence: float = CONFIDENCE) -> float:
 
 
 def _quotient(above: float, below: float) -> float:
-    return float(above / below) if below > 0 else float("nan")
+    return float(above / below) if below > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -208,7 +177,6 @@ class Band:
 
     wape: float  # of the backtest's mean forecasts, as logged; not of its medians, which is smaller
     wape_most: float
-    bias: float
     bias_least: float
     bias_most: float
     skill_most: float  # of the WAPE as a fraction of the naive forecast's
@@ -218,20 +186,12 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Breach:
-    """A limit that a window exceeds: `code` is "error", "bias" or "coverage"; `text` gives the figures."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
 class WindowVerdict:
     """Result of judging one score window."""
 
     score: DecisionScores
     judged: bool  # False when it has too few rows, or there is no backtest to compare with
-    breaches: tuple[Breach, ...]  # limits exceeded
+    breaches: Mapping[str, str]  # limits exceeded: "error", "bias" or "coverage", with the figures as text
     note: str = ""  # a remark, such as that the naive forecast's error grew as well
     off: float = 0.0  # of figures in breach: bias as a fraction of sales, or error beyond the backtest's as one of it
 
@@ -240,7 +200,7 @@ class WindowVerdict:
         """The verdict in one line."""
         if not self.judged:
             return f"{self.score.name}: not judged: {self.note}"
-        broken = "; ".join(breach.text for breach in self.breaches)
+        broken = "; ".join(self.breaches.values())
         says = f"decayed: {broken}" if broken else "forecasts hold what their backtest promised"
         return f"{self.score.name}: {says}" + (f" ({self.note})" if self.note else "")
 
@@ -254,27 +214,27 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     fold's weeks.
     """
     wape = backtest_error(figures)
-    if not math.isfinite(wape) or wape <= 0:
+    if not 0 < wape < math.inf:
         return None
+    folds = figures.get("weeks") or []
+
+    def weekly(name: str) -> list[float]:
+        return [_number(fold.get(name)) for fold in folds]
+
     bias = _number(figures.get("bias"))
     bias = bias if math.isfinite(bias) else 0.0
-    folds = figures.get("weeks") or []
-    naive = _number(figures.get("wape_naive"))
-    skills = [_quotient(backtest_error(fold), _number(fold.get("wape_naive"))) for fold in folds]
-    skill = _quotient(wape, naive)
-    standard_errors = {name: [_number(fold.get(f"{name}_se")) for fold in folds] for name in ("wape_mean", "bias")}
-    room = max(
-        config.error_tolerance * wape, _spread([backtest_error(fold) for fold in folds], standard_errors["wape_mean"])
-    )
-    off = config.bias_tolerance + _spread([_number(fold.get("bias")) for fold in folds], standard_errors["bias"])
+    skill = _quotient(wape, _number(figures.get("wape_naive")))
+    skills = [_quotient(*each) for each in zip(weekly("wape_mean"), weekly("wape_naive"), strict=True)]
+    room = max(config.error_tolerance * wape, _spread(weekly("wape_mean"), weekly("wape_mean_se")))
+    off = config.bias_tolerance + _spread(weekly("bias"), weekly("bias_se"))
     skill_room = max(config.error_tolerance * skill, _spread(skills))
     coverage = _number(figures.get("coverage_80"))
-    held = coverage - config.coverage_tolerance - _spread([_number(fold.get("coverage_80")) for fold in folds])
-    return Band(wape, wape + room, bias, bias - off, bias + off, skill + skill_room, coverage, held)
+    held = coverage - COVERAGE_TOLERANCE - _spread(weekly("coverage_80"))
+    return Band(wape, wape + room, bias - off, bias + off, skill + skill_room, coverage, held)
 
 
 def backtest_error(figures: Mapping[str, Any]) -> float:
-    """Returns the WAPE of a backtest's mean forecasts; NaN when it holds none."""
+    """The WAPE of a backtest's mean forecasts; NaN when it holds none."""
     return _number(figures.get("wape_mean"))
 
 
@@ -286,55 +246,45 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
     with a single product in a single week, the window is not judged, which is not a pass.
     """
     if score.rows < min_rows:
-        return WindowVerdict(score, False, (), f"{score.rows:,} scored decisions, {min_rows:,} are needed")
+        return WindowVerdict(score, False, {}, f"{score.rows:,} scored decisions, {min_rows:,} are needed")
     if not math.isfinite(score.wape.low):
         few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
-        return WindowVerdict(score, False, (), few)
+        return WindowVerdict(score, False, {}, few)
     if band is None:
         return _against_earlier_weeks(score)
-    breaches = []
-    note, off = "", 0.0
+    breaches, note, off = dict[str, str](), "", 0.0
     if score.wape.low > band.wape_most:
         grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), {band.of} was {band.wape:.2f}"
-        if math.isfinite(score.skill) and score.skill <= band.skill_most:
+        if score.skill <= band.skill_most:
             note = f"{grown}, but the naive forecast's grew as much: that is noisier demand, not decay"
         else:
-            breaches.append(Breach("error", grown))
+            breaches["error"] = grown
             off = score.wape.value / band.wape - 1
     if score.bias.low > band.bias_most:
-        breaches.append(Breach("bias", f"forecasts are {score.bias.value:.0%} of sales too high"))
+        breaches["bias"] = f"forecasts are {score.bias.value:.0%} of sales too high"
     elif score.bias.high < band.bias_least:
-        breaches.append(Breach("bias", f"forecasts are {-score.bias.value:.0%} of sales too low"))
-    if any(breach.code == "bias" for breach in breaches):
+        breaches["bias"] = f"forecasts are {-score.bias.value:.0%} of sales too low"
+    if "bias" in breaches:
         off = max(off, abs(score.bias.value))
     if score.rows_known >= min_rows and score.coverage.high < band.coverage_least:
         held = f"80 % intervals held {score.coverage.value:.0%} of outcomes (at most {score.coverage.high:.0%})"
-        breaches.append(Breach("coverage", f"{held}, in the backtest {band.coverage:.0%}"))
-    return WindowVerdict(score, True, tuple(breaches), note, off)
+        breaches["coverage"] = f"{held}, in the backtest {band.coverage:.0%}"
+    return WindowVerdict(score, True, breaches, note, off)
 
 
 def decayed_categories(
     frame: pd.DataFrame, *, last: np.datetime64, days: int, config: MonitoringConfig, rng_seed: int
 ) -> list[tuple[str, WindowVerdict]]:
-    """Finds categories whose forecasts have decayed, each by its own decisions before.
+    """Finds categories whose forecasts have decayed, the largest by units first, each with its newest window's verdict.
 
     A backtest tells one band for the whole shop, while categories differ in how well they can be forecast. So the
-    newest windows of a category, as long as those of the whole and as many, are held against its own decisions before
-    them, under the same weights. As many windows must be in breach, the newest among them. So that more categories do
-    not mean more false alarms, their intervals are as much wider as one for all of them together would be (Bonferroni).
-
-    Args:
-        frame: Decisions by the champion's weights.
-        last: The newest day.
-        days: Days of a window.
-        config: Tolerances, windows and rows needed.
-        rng_seed: Seeds each window's resamples.
-
-    Returns:
-        Category and its newest window, the largest by units first.
+    newest windows of a category, of as many `days` as those of the whole and as many, are held against its own
+    decisions before them. `frame` holds decisions by the champion's weights up to the `last` day. As many windows must
+    be in breach, the newest among them. So that more categories do not mean more false alarms, their intervals are as
+    much wider as one for all of them together would be (Bonferroni).
     """
-    newest = list(windows(frame, last=last, days=days, count=config.windows))
-    start = pd.Timestamp(last) - pd.Timedelta(days=days * config.windows - 1)
+    newest = list(windows(frame, last=last, days=days, count=SCORE_WINDOWS))
+    start = pd.Timestamp(last) - pd.Timedelta(days=days * SCORE_WINDOWS - 1)
     before, recent = frame[(frame["period"] < start) & frame["scored"]], frame[frame["period"] >= start]
     known = before.groupby("category", observed=True).size()
     sold = recent[recent["scored"]].groupby("category", observed=True)["units_sold"].sum()
@@ -345,23 +295,14 @@ def decayed_categories(
     found = []
     for name in judged:
         past = score(before[before["category"] == name], name="before", rng=np.random.default_rng(rng_seed))
-        if not math.isfinite(past.wape.value) or past.wape.value <= 0:
+        if not past.wape.value > 0:
             continue
-        band = _own_band(past, config)
-        verdicts = [
-            judge(
-                score(
-                    rows[rows["category"] == name],
-                    name=f"{name}, {dates}",
-                    rng=np.random.default_rng(rng_seed),
-                    confidence=confidence,
-                ),
-                band,
-                min_rows=config.min_rows,
-            )
-            for dates, rows in newest
-        ]
-        if verdicts[-1].breaches and sum(bool(each.breaches) for each in verdicts) >= config.breaches:
+        band, verdicts = _own_band(past, config), []
+        for dates, rows in newest:
+            mine, rng = rows[rows["category"] == name], np.random.default_rng(rng_seed)
+            scores = score(mine, name=f"{name}, {dates}", rng=rng, confidence=confidence)
+            verdicts.append(judge(scores, band, min_rows=config.min_rows))
+        if verdicts[-1].breaches and sum(bool(each.breaches) for each in verdicts) >= BREACHES:
             found.append((str(name), verdicts[-1]))
     return found
 
@@ -371,32 +312,20 @@ def _own_band(past: DecisionScores, config: MonitoringConfig) -> Band:
     wape, bias = past.wape, past.bias
     doubt = (wape.high - wape.value if math.isfinite(wape.high) else 0.0) + config.error_tolerance * wape.value
     above, below = (abs(end - bias.value) if math.isfinite(end) else 0.0 for end in (bias.high, bias.low))
+    least, most = bias.value - below - config.bias_tolerance, bias.value + above + config.bias_tolerance
     skill = past.skill * (1 + config.error_tolerance)
-    return Band(
-        wape.value,
-        wape.value + doubt,
-        bias.value,
-        bias.value - below - config.bias_tolerance,
-        bias.value + above + config.bias_tolerance,
-        skill,
-        of="before it",
-    )
+    return Band(wape.value, wape.value + doubt, least, most, skill, of="before it")
 
 
 def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
     """Judges a window without a backtest: the model must beat the mean of the same weekdays in earlier weeks."""
     unknown = "the serving version carries no backtest to compare with"
+    figures = f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}"
     if not math.isfinite(score.earlier_weeks):
-        return WindowVerdict(score, False, (), unknown)
+        return WindowVerdict(score, False, {}, unknown)
     if score.wape.low <= score.earlier_weeks:
-        return WindowVerdict(
-            score, True, (), f"{unknown}; error {score.wape.value:.3f}, the naive forecast's {score.earlier_weeks:.3f}"
-        )
-    text = (
-        f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}: "
-        "the model is worse than none"
-    )
-    return WindowVerdict(score, True, (Breach("error", text),), unknown)
+        return WindowVerdict(score, True, {}, f"{unknown}; {figures}")
+    return WindowVerdict(score, True, {"error": f"{figures}: the model is worse than none"}, unknown)
 
 
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
@@ -406,7 +335,7 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
     if newest is None or not newest.judged:
         decay = "Whether the model has decayed is unknown: " + (newest.note if newest else "nothing is scored") + "."
     elif newest.breaches:
-        decay = "The model has decayed: " + "; ".join(breach.text for breach in newest.breaches) + "."
+        decay = f"The model has decayed: {'; '.join(newest.breaches.values())}."
     else:
         decay = "The model has not decayed: its error is what the backtest promised."
     if drifted is None:
@@ -434,4 +363,4 @@ def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> f
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -4,11 +4,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
-from pricing.config_models import MonitoringConfig
+from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
 
 Level = Literal["note", "warning", "breach"]
 Action = Literal["none", "refresh", "retrain", "page"]
 Cause = Literal["fault", "decay", "drift", "stale", "nothing"]
+BREACHES = 2  # score windows in breach, of SCORE_WINDOWS and the newest among them, before anything is done
+MAX_STATE_AGE = 28  # days after which states are stale: as long as their forecasts reach
+DAILY_BUDGET = 2  # refreshes and retrainings started in a day, at most: one that fails may be repeated once
 JOB_LOST = "job_lost"  # a job that was given up since nothing tells how it ended
 STOPPED = "decisions_stopped"
 # Faults with which pricing, once it is live, does not decide or leaves no trace of it: the run that finds one fails.
@@ -55,34 +58,28 @@ class JobHistory:
 class Situation:
     """Current facts that the rules decide on."""
 
-    now: dt.datetime  # with a time zone
     decayed: tuple[bool | None, ...]  # one per score window, newest last: in breach, not, or not judged
     why: str  # the newest breach
-    window_days: int  # per score window
+    window_days: int  # per score window; more than configured in a shop of few decisions
     drifted: tuple[str, ...] | None  # inputs; None when none could be compared
-    state_age: int | None  # days since the last day in the champion's states; None without a champion
+    state_age: int | None  # days since the last day in the champion's states; None when unknown
     silent_days: int  # with decisions but without sales
     share_rule: float  # of answers by rule in the newest window; NaN without decisions
-    broken: tuple[str, ...]  # data faults, such as a column that is suddenly empty
-    idle_days: int = 0  # with sales but without decisions
-    broken_kinds: tuple[str, ...] = ()  # the same faults, machine-readable, such as "column_empty-comp_gap"
-    unjudged: str = ""  # why no window is judged, where more is known than that too few decisions met their sales
-    lost: tuple[str, ...] = ()  # jobs that this run gave up, since nothing tells how they ended
+    idle_days: int | None = None  # with sales but without decisions; None when the log has no live decision
     undecided_days: int = 0  # since the newest decision on which one was due: the shop sold, and usually decides
+    broken: tuple[Finding, ...] = ()  # data faults, such as a column that is suddenly empty
+    lost: tuple[str, ...] = ()  # jobs that this run gave up, since nothing tells how they ended
+    unjudged: str = ""  # why no window is judged, where more is known than that too few decisions met their sales
 
 
 @dataclass(frozen=True)
 class PolicyOutcome:
-    """Decision of the rules: action, reason as text, and cause as a code.
-
-    Attributes:
-        fault: Code of the fault; empty unless the cause is "fault".
-    """
+    """Decision of the rules."""
 
     action: Action
     reason: str
     cause: Cause
-    fault: str = ""
+    fault: str = ""  # its codes, joined by "+"; empty unless the cause is "fault"
 
     @property
     def silent(self) -> bool:
@@ -96,7 +93,7 @@ class PolicyOutcome:
         return self.cause == "fault" and bool(about_sales)
 
 
-def decide(now: Situation, past: JobHistory, rules: MonitoringConfig) -> PolicyOutcome:
+def decide(seen: Situation, past: JobHistory, rules: MonitoringConfig, *, now: dt.datetime) -> PolicyOutcome:
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
@@ -107,97 +104,103 @@ def decide(now: Situation, past: JobHistory, rules: MonitoringConfig) -> PolicyO
     4. Stale states, or drifted inputs without decay: a refresh.
     Starts are limited by the daily budget.
     """
-    fault, words = _fault(now, rules)
+    fault, words = _fault(seen, rules)
     if fault:
         return PolicyOutcome("page", words, "fault", fault=fault)
-    breached = sum(window is True for window in now.decayed[-rules.windows :])
-    newest = bool(now.decayed) and now.decayed[-1] is True
-    lasting = newest and breached >= rules.breaches
+    breached = sum(window is True for window in seen.decayed[-SCORE_WINDOWS:])
+    newest = bool(seen.decayed) and seen.decayed[-1] is True
+    lasting = newest and breached >= BREACHES
     if past.running_since is not None:
         cause: Cause = "decay" if lasting else "nothing"
-        hours = (now.now - past.running_since).total_seconds() / 3600
+        hours = (now - past.running_since).total_seconds() / 3600
         if hours > rules.lock_hours:
             hangs = f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h"
             return PolicyOutcome("page", hangs, "fault", fault="job_hangs")
         since = f"{past.running_since:%Y-%m-%d %H:%M}"
         return PolicyOutcome("none", f"a job is running since {since}; nothing else is started", cause)
-    outcome = _against_decay(now, past, rules, breached) if lasting else _upkeep(now, rules, breached if newest else 0)
-    if outcome.action in ("refresh", "retrain") and past.started_today >= rules.daily_budget:
-        spent = f"{outcome.reason}; but today's budget of {rules.daily_budget} starts is used up"
+    outcome = (
+        _against_decay(seen, past, rules, now=now, breached=breached)
+        if lasting
+        else _upkeep(seen, breached if newest else 0)
+    )
+    if outcome.action in ("refresh", "retrain") and past.started_today >= DAILY_BUDGET:
+        spent = f"{outcome.reason}; but today's budget of {DAILY_BUDGET} starts is used up"
         return PolicyOutcome("none", spent, outcome.cause)
     return outcome
 
 
-def _fault(now: Situation, rules: MonitoringConfig) -> tuple[str, str]:
+def _fault(seen: Situation, rules: MonitoringConfig) -> tuple[str, str]:
     """Returns the code of the first fault, empty when there is none, and its description."""
-    if now.silent_days > rules.silent_days:
-        stopped = f"decisions go on, but no sales have come for {now.silent_days} days: the feed of sales has stopped"
+    if seen.silent_days > rules.silent_days:
+        stopped = f"decisions go on, but no sales have come for {seen.silent_days} days: the feed of sales has stopped"
         return "sales_stopped", stopped
-    silence = _silence(now, rules)
+    silence = ""
+    if (seen.idle_days or 0) > rules.silent_days:
+        silence = f"sales go on, but nothing has been decided for {seen.idle_days} days"
+    elif 0 < rules.undecided_days <= seen.undecided_days:
+        days = f"{seen.undecided_days} day(s) on which the shop sold and usually decides"
+        silence = f"nothing has been decided for {days}"
     if silence:
         return STOPPED, f"{silence}: serving, batch pricing or their log has stopped"
-    if now.broken:
-        kinds = "+".join(sorted(set(now.broken_kinds))) or "data"
-        return kinds, "the data are at fault, not the model: " + "; ".join(now.broken)
-    if now.lost:
-        return JOB_LOST, "; ".join(now.lost)
-    if now.share_rule > rules.fallback_share:
+    if seen.broken:
+        texts = "; ".join(finding.text for finding in seen.broken)
+        kinds = "+".join(sorted({finding.kind for finding in seen.broken}))
+        return kinds, f"the data are at fault, not the model: {texts}"
+    if seen.lost:
+        return JOB_LOST, "; ".join(seen.lost)
+    if seen.share_rule > rules.fallback_share:
         return "answers_by_rule", (
-            f"{now.share_rule:.0%} of answers come from the rule and not from the model (limit "
+            f"{seen.share_rule:.0%} of answers come from the rule and not from the model (limit "
             f"{rules.fallback_share:.0%}): look at serving's log and at the confidence threshold"
         )
     return "", ""
 
 
-def _silence(now: Situation, rules: MonitoringConfig) -> str:
-    """Describes how long nothing has been decided, where that is too long; else empty."""
-    if now.idle_days > rules.silent_days:
-        return f"sales go on, but nothing has been decided for {now.idle_days} days"
-    if 0 < rules.undecided_days <= now.undecided_days:
-        return f"nothing has been decided for {now.undecided_days} day(s) on which the shop sold and usually decides"
-    return ""
-
-
-def _against_decay(now: Situation, past: JobHistory, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
-    what = f"{now.why} ({breached} of the last {min(rules.windows, len(now.decayed))} windows in breach)"
+def _against_decay(
+    seen: Situation, past: JobHistory, rules: MonitoringConfig, *, now: dt.datetime, breached: int
+) -> PolicyOutcome:
+    what = f"{seen.why} ({breached} of the last {min(SCORE_WINDOWS, len(seen.decayed))} windows in breach)"
     if past.failed >= 2:
         return PolicyOutcome("page", f"{what}, and the last {past.failed} retrainings failed: see their runs", "decay")
     if past.retrained is not None:
-        days = (now.now - past.retrained).days
+        days = (now - past.retrained).days
         if days < rules.cooldown:
             wait = f"{what}; retrained {days} days ago, the next one may start after {rules.cooldown}"
             return PolicyOutcome("none", wait, "decay")
-        if days < rules.windows * now.window_days + rules.cooldown:
+        if days < SCORE_WINDOWS * seen.window_days + rules.cooldown:
             doubt = "its model was not promoted, or does not mend it"
             return PolicyOutcome("page", f"{what}, although retrained {days} days ago: {doubt}", "decay")
-    if past.refreshed is not None and (now.now - past.refreshed).days < now.window_days:
-        wait = f"{what}; states were carried forward on {past.refreshed:%Y-%m-%d}, a whole window since then is needed"
-        return PolicyOutcome("none", wait, "decay")
-    old = now.state_age is not None and now.state_age >= now.window_days
-    # States at least as old as the refresh: it was not promoted, or they have aged again. It did not help.
-    tried = past.refreshed is not None and (now.now - past.refreshed).days <= (now.state_age or 0)
-    if old and not tried:
-        return PolicyOutcome("refresh", f"{what}; the states are {now.state_age} days old, so they go first", "decay")
+    tried = False
+    if past.refreshed is not None:
+        days = (now - past.refreshed).days
+        if days < seen.window_days:
+            day = f"{past.refreshed:%Y-%m-%d}"
+            wait = f"{what}; states were carried forward on {day}, a whole window since then is needed"
+            return PolicyOutcome("none", wait, "decay")
+        # States at least as old as the refresh: it was not promoted, or they have aged again. It did not help.
+        tried = days <= (seen.state_age or 0)
+    if seen.state_age is not None and seen.state_age >= seen.window_days and not tried:
+        return PolicyOutcome("refresh", f"{what}; the states are {seen.state_age} days old, so they go first", "decay")
     return PolicyOutcome("retrain", what, "decay")
 
 
-def _upkeep(now: Situation, rules: MonitoringConfig, breached: int) -> PolicyOutcome:
-    names = ", ".join(now.drifted or ())
-    judged = any(window is not None for window in now.decayed)
+def _upkeep(seen: Situation, breached: int) -> PolicyOutcome:
+    names = ", ".join(seen.drifted or ())
+    judged = any(window is not None for window in seen.decayed)
     hold = "forecasts hold" if judged else "whether forecasts hold is unknown"
-    if now.state_age is not None and now.state_age > rules.max_state_age:
+    if seen.state_age is not None and seen.state_age > MAX_STATE_AGE:
         return PolicyOutcome(
-            "refresh", f"the states are {now.state_age} days old, stale after {rules.max_state_age}", "stale"
+            "refresh", f"the states are {seen.state_age} days old, stale after {MAX_STATE_AGE}", "stale"
         )
     if breached:
-        few = f"{now.why}, but in {breached} window only; {rules.breaches} are needed"
+        few = f"{seen.why}, but in {breached} window only; {BREACHES} are needed"
         return PolicyOutcome("none", few, "decay")
-    if now.drifted and now.state_age:
+    if seen.drifted and seen.state_age:
         return PolicyOutcome("refresh", f"inputs drifted ({names}), {hold}: states go forward, weights stay", "drift")
-    if now.drifted:
+    if seen.drifted:
         return PolicyOutcome("none", f"inputs drifted ({names}), {hold}; there are no newer states to go to", "drift")
     if not judged:
-        why = now.unjudged or "too few decisions have met their sales"
+        why = seen.unjudged or "too few decisions have met their sales"
         return PolicyOutcome("none", f"no window could be judged yet: {why}", "nothing")
-    drift = "whether inputs drifted is unknown" if now.drifted is None else "no input drifted"
+    drift = "whether inputs drifted is unknown" if seen.drifted is None else "no input drifted"
     return PolicyOutcome("none", f"forecasts hold what their backtest promised; {drift}", "nothing")

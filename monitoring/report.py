@@ -6,9 +6,8 @@ from pathlib import Path
 
 import jinja2
 
-from monitoring.business import Week, signed
-from monitoring.evaluate import Evaluation, unjudged
-from monitoring.performance import explain
+from monitoring.business import Week, share
+from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
 from monitoring.todo import Task
 from pricing.decision.experiment_results import Interval
@@ -21,7 +20,7 @@ def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: st
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"share": share, "plain": plain, "band": band, "signed": signed, "sentence": sentence}
+    environment.filters |= {"share": share, "plain": plain, "band": band, "sentence": sentence}
     columns = evaluation.drift.columns
     return environment.get_template("page.html").render(
         evaluation=evaluation,
@@ -38,12 +37,10 @@ def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: st
 
 def _trust(evaluation: Evaluation) -> str:
     if not evaluation.newest.decisions:
-        why = unjudged(evaluation) or "none was decided for the newest days"
+        why = evaluation.situation.unjudged or "none was decided for the newest days"
         return f"There is nothing to judge: {why}."
-    compared = [column for column in evaluation.drift.columns if column.watched.role == "input"]
-    drifted = [column.watched.plain for column in compared if column.drifted]
     longer = [sentence(each.text) for each in evaluation.findings if each.code in LONGER]
-    return " ".join([explain(evaluation.verdicts, drifted if compared else None), *longer[:1]])
+    return " ".join([evaluation.explanation, *longer[:1]])
 
 
 def sentence(text: str) -> str:
@@ -51,25 +48,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def share(value: float) -> str:
-    """Formats a fraction in per cent, with a minus sign (not a hyphen) and no sign on zero."""
-    text = f"{value:.1%}".replace("-", "−") if math.isfinite(value) else "unknown"
-    return "0.0%" if text == "−0.0%" else text
-
-
 def plain(value: float) -> str:
-    """Formats a number to two places."""
+    """Writes a number to two places."""
     return f"{value:.2f}" if math.isfinite(value) else "unknown"
 
 
 def band(interval: Interval, *, sign: bool = False, unknown: str = "unknown") -> str:
-    """Formats a fraction in whole per cent with its interval, where there is one."""
+    """Writes a fraction in whole per cent with its interval, where there is one."""
     if not math.isfinite(interval.value):
         return unknown
-    value, low, high = (_rounded(each, sign=sign) for each in (interval.value, interval.low, interval.high))
+    value, low, high = (share(each, sign=sign, digits=0) for each in (interval.value, interval.low, interval.high))
     return f"{value} ({low} to {high})" if math.isfinite(interval.low) else value
-
-
-def _rounded(value: float, *, sign: bool) -> str:
-    text = f"{value:{'+' if sign else ''}.0%}".replace("-", "−")
-    return "0%" if text in ("+0%", "−0%") else text

@@ -1,6 +1,7 @@
 """Build the reference and current samples for drift detection: columns derived per product and period."""
 
 import datetime as dt
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from monitoring.policy import Finding
-from pricing.arrays import Bools, Floats
+from pricing.arrays import Floats
 from pricing.data.panel import Panel
 
 Role = Literal["input", "target", "error", "price"]
@@ -23,11 +24,16 @@ class MonitoredColumn:
 
     column: str
     role: Role  # input that shop or market decide, target, error, or prices that are ours: no input that drifts
-    kind: Kind  # decides the distance
     plain: str  # name for category managers
     says: str  # exact definition
     among: Among = "all"  # rows looked at: of products that the shop prices, that we price, or that were asked for
     least: float = 0.0  # mean change, in the column's own unit, below which nothing drifted however still it was
+    kind: Kind = "numerical"
+
+    @property
+    def method(self) -> str:
+        """Evidently's name of the distance."""
+        return {"numerical": "wasserstein", "categorical": "jensenshannon"}[self.kind]
 
     def values(self, frame: pd.DataFrame) -> "pd.Series[Any]":
         """The column on the rows that it is looked at on, absent values included."""
@@ -38,62 +44,41 @@ class MonitoredColumn:
 
 _LEVEL = "as a multiple of the product's own median in the reference"
 _COVER = "in periods of the product's own mean sales"
-_GAPS = {  # what is told of prices, by whoever makes them: plain name, and definition
-    "price_level": ("prices", f"price, {_LEVEL}"),
-    "discount": ("discounts", "how far the price lies below list price, as a fraction"),
-    "comp_gap": ("gap to the competitor", "how far the price lies above the competitor's, as a fraction"),
-}
-
-
-def _input(column: str, plain: str, says: str, *, among: Among = "all", least: float = 0.0) -> MonitoredColumn:
-    return MonitoredColumn(column, "input", "numerical", plain, says, among=among, least=least)
-
-
+_STILL = 0.02  # of prices and costs, which may stand still for a year
+_GAPS = (  # what is told of prices, by whoever makes them: column, plain name, and definition
+    ("price_level", "prices", f"price, {_LEVEL}"),
+    ("discount", "discounts", "how far the price lies below list price, as a fraction"),
+    ("comp_gap", "gap to the competitor", "how far the price lies above the competitor's, as a fraction"),
+)
 # Prices, costs, stock and sales are scaled per product, so that large products do not dominate the distance.
 # product_id is left out: with 50 products it always appears to drift.
-MONITORED_COLUMNS = (
-    *(
-        _input(name, plain, f"{says}; of products whose prices the shop makes", among="shop_priced", least=0.02)
-        for name, (plain, says) in _GAPS.items()
-    ),
-    _input("comp_level", "the competitor's prices", f"competitor's price, {_LEVEL}", least=0.02),
-    _input("cost_level", "costs", f"unit cost, where given, {_LEVEL}", least=0.02),
-    _input("list_level", "list prices", f"list price, {_LEVEL}", least=0.02),
-    _input("stock_cover", "stock", f"opening stock, {_COVER}"),
-    MonitoredColumn("promotion", "input", "categorical", "promotions", "whether the offer is advertised"),
-    MonitoredColumn("category", "input", "categorical", "mix of categories", "which category each row is of"),
-    _input(
-        *("request_comp", "the competitor's prices in requests"),
-        f"competitor's price that a request names, {_LEVEL}",
-        among="asked",
-        least=0.02,
-    ),
-    _input("request_stock", "stock in requests", f"stock that a request names, {_COVER}", among="asked"),
-    MonitoredColumn(
-        *("demand_level", "target", "numerical", "demand"), "units sold, as a multiple of the product's own mean"
-    ),
-    MonitoredColumn(
-        *("error", "error", "numerical", "forecast errors"),
-        "forecast minus actual, as a multiple of the product's own mean sales",
-    ),
-    *(
-        MonitoredColumn(
-            *(f"our_{name}", "price", "numerical", f"our {plain}"),
-            f"{says}; of products that we price",
-            among="priced",
-            least=0.02,
-        )
-        for name, (plain, says) in _GAPS.items()
-    ),
-)
+MONITORED_COLUMNS = tuple(
+    MonitoredColumn(*row)  # type: ignore[arg-type]  # each field has its own
+    for row in (
+        *((name, "input", plain, f"{says}; of products whose prices the shop makes", "shop_priced", _STILL)
+          for name, plain, says in _GAPS),
+        ("comp_level", "input", "the competitor's prices", f"competitor's price, {_LEVEL}", "all", _STILL),
+        ("cost_level", "input", "costs", f"unit cost, where given, {_LEVEL}", "all", _STILL),
+        ("list_level", "input", "list prices", f"list price, {_LEVEL}", "all", _STILL),
+        ("stock_cover", "input", "stock", f"opening stock, {_COVER}"),
+        ("promotion", "input", "promotions", "whether the offer is advertised", "all", 0.0, "categorical"),
+        ("category", "input", "mix of categories", "which category each row is of", "all", 0.0, "categorical"),
+        ("request_comp", "input", "the competitor's prices in requests",
+         f"competitor's price that a request names, {_LEVEL}", "asked", _STILL),
+        ("request_stock", "input", "stock in requests", f"stock that a request names, {_COVER}", "asked"),
+        ("demand_level", "target", "demand", "units sold, as a multiple of the product's own mean"),
+        ("error", "error", "forecast errors", "forecast minus actual, as a multiple of the product's own mean sales"),
+        *((f"our_{name}", "price", f"our {plain}", f"{says}; of products that we price", "priced", _STILL)
+          for name, plain, says in _GAPS),
+    )
+)  # fmt: skip
 # Drift of these is a matter for somebody; thresholds share `false_alarm` among them. Our own prices only inform.
 WATCHED = sum(watched.role != "price" for watched in MONITORED_COLUMNS)
 # Without clipping, a few extreme ratios over near-zero sales would dominate every distance.
 CLIP = {
     **dict.fromkeys(("price_level", "comp_level", "cost_level", "list_level", "request_comp"), (0.0, 5.0)),
     **dict.fromkeys(("stock_cover", "request_stock"), (0.0, 100.0)),
-    "demand_level": (0.0, 10.0),
-    "error": (-10.0, 10.0),
+    **{"demand_level": (0.0, 10.0), "error": (-10.0, 10.0)},
 }
 NO_ERRORS = pd.DataFrame({"product_id": [], "period": pd.to_datetime([]), "forecast": [], "units_sold": []})
 FOLLOWED = 0.5  # share of a product's decisions that are charged from which on its prices count as ours
@@ -137,27 +122,22 @@ def take(
         rng: Draws the products to keep.
         earlier: Gives the errors of the reference before the first row of `joined`.
     """
-    total = len(panel.dates)
+    total, count, findings = len(panel.dates), len(panel.product_ids), []
     start = max(0, total - window)
     first = max(0, start - reference)
-    findings = []
-    count = len(panel.product_ids)
-    keep = np.arange(count)
-    if count * max(1, start - first) > rows:
-        fit = max(1, rows // max(1, start - first))
-        keep = np.sort(rng.choice(count, size=fit, replace=False))
+    chosen, fit = panel, max(1, rows // max(1, start - first))
+    if count > fit:
+        chosen = panel.select(np.sort(rng.choice(count, size=fit, replace=False)))
         findings.append(
             Finding("sampled", "note", f"drift looks at {fit:,} of {count:,} products, drawn at random", fit)
         )
-    chosen = panel.select(keep)
-    made = joined[joined["period"].between(pd.Timestamp(panel.dates[first]), pd.Timestamp(panel.dates[-1]))]
+    before, newest = pd.Timestamp(panel.dates[start]), pd.Timestamp(panel.dates[-1])
+    made = joined[joined["period"].between(pd.Timestamp(panel.dates[first]), newest)]
     known = NO_ERRORS
     if earlier is not None and first < start:
-        begins = panel.dates[start] if made.empty else min(panel.dates[start], made["period"].min().to_datetime64())
-        last_day = (begins - np.timedelta64(1, "D")).astype("datetime64[D]").astype(dt.date)
-        known = earlier(chosen.product_ids.tolist(), first=panel.dates[first].astype(dt.date), last=last_day)
-    before = pd.Timestamp(panel.dates[start])
-    typical = mean_units(chosen.units_sold[:, first:start])
+        until = min(before, made["period"].min()).date() - dt.timedelta(days=1)
+        known = earlier(chosen.product_ids.tolist(), first=panel.dates[first].astype(dt.date), last=until)
+    typical = _mean_units(chosen.units_sold[:, first:start])
     frame = _of_sales(chosen, past=slice(first, start), typical=typical)
     scale = dict(zip(chosen.product_ids.tolist(), typical.tolist(), strict=True))
     frame = frame.merge(_decided(made, known, scale=scale, before=before), on=["product_id", "period"], how="left")
@@ -185,13 +165,14 @@ def our_products(joined: pd.DataFrame) -> list[str]:
 
 
 def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
-    """Tells what sales tell of each product and period from the reference on."""
+    """What sales tell of each product and period from the reference on."""
     product, period = np.nonzero(panel.present[:, past.start :])
     at = (product, period + past.start)
 
     def level(values: Floats) -> Floats:
-        usual = _median(values[:, past], panel.present[:, past])
-        relative: Floats = values[at].astype(float) / usual[product]
+        with warnings.catch_warnings(action="ignore"):  # of products without any
+            usual = np.nanmedian(np.where(panel.present[:, past], values[:, past], np.nan), axis=1)
+        relative: Floats = values[at].astype(float) / usual[product].astype(float)
         return relative
 
     price, units = panel.price[at].astype(float), panel.units_sold[at].astype(float)
@@ -222,13 +203,10 @@ def _of_sales(panel: Panel, *, past: slice, typical: Floats) -> pd.DataFrame:
 def _decided(
     made: pd.DataFrame, earlier: pd.DataFrame, *, scale: Mapping[str, float], before: pd.Timestamp
 ) -> pd.DataFrame:
-    """Tells what the log tells of each product and period: the forecast's error, and what the request named.
+    """What the log tells of each product and period: the forecast's error, and what the request named.
 
-    Args:
-        made: Decisions that met their sales, in both samples.
-        earlier: Errors of days before them, as `EarlierErrors` gives them.
-        scale: Mean units a period by product.
-        before: First day of the newest window.
+    `made` are decisions that met their sales, `earlier` errors of days before them, as `EarlierErrors` gives them,
+    `scale` mean units a period by product, and `before` is the first day of the newest window.
     """
     typical = made["product_id"].map(scale).astype(float)
     usual = made[made["period"] < before].groupby("product_id")["comp_price"].median()
@@ -247,17 +225,8 @@ def _decided(
     return pd.concat([known, decided]) if len(decided) else known
 
 
-def mean_units(values: Floats) -> Floats:
+def _mean_units(values: Floats) -> Floats:
     """(product,) mean over known periods; NaN where none is known."""
     known = np.isfinite(values)
-    return np.where(
-        known.any(axis=1), np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan
-    )
-
-
-def _median(values: Floats, present: Bools) -> Floats:
-    out = np.full(len(values), np.nan)
-    for row, (line, there) in enumerate(zip(values, present & np.isfinite(values), strict=True)):
-        if there.any():
-            out[row] = np.median(line[there])
-    return out
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -1,12 +1,8 @@
-"""Remember between runs what was forecast and sold, and which jobs were started: one table of JSON values.
-
-It lies in the platform's database where PRICING_DATABASE_URL names one, and else in an SQLite file of PRICING_HOME.
-"""
+"""Remember between runs what was forecast and sold, and which jobs were started: one table of JSON values."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,10 +25,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.policy import JobHistory, PolicyOutcome
 from pricing.errors import SourceError, first_line
-from pricing.fileio import redact_url
-from pricing.paths import SQLITE
+from pricing.fileio import redact_url, utc_stamp
 from pricing.registry.database import create_tables, lock_transaction, open_engine
 
+OUTCOME_DAYS = 730  # that outcomes are kept: they are drift's reference for errors, which is over a year
 _WAIT_SECONDS = 600  # for another run that writes
 _ERRORS, _JOB = "errors", "job"  # the keys
 _COLUMNS = ("product_id", "forecast", "units_sold")
@@ -49,59 +45,51 @@ _table = Table(
     Column("value", JSON, nullable=False),
     Index("monitoring_of", "model", "key", "at"),
 )
+_Job = tuple[int, dt.datetime, dict[str, Any]]  # number, start, and what is known of it
 
 
 class MonitoringStore:
     """Monitoring's memory. Every method is one transaction; concurrent runs, on any machine, wait for each other."""
 
-    def __init__(self, path: Path, *, url: str | None = None, model: str = "") -> None:
-        """Opens the memory, and makes its table where there is none.
+    def __init__(self, url: str, *, model: str) -> None:
+        """Opens the memory in a database, PostgreSQL or SQLite, and makes its table where there is none.
 
-        Args:
-            path: The SQLite file that is the memory where there is no `url`.
-            url: The database, PostgreSQL or SQLite.
-            model: The registered model's name: shops that share a database share no memory.
+        Shops that share a database share no memory: it is that of a registered model's name.
 
         Raises:
             SourceError: It cannot be used.
         """
-        self._model, self._shared = model, url is not None
-        self._where = str(path) if url is None else f"{redact_url(url)} (PRICING_DATABASE_URL)"
+        self._model, self._url = model, url
         with self._translated_errors():
-            if url is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = open_engine(url or f"{SQLITE}{path.resolve()}")
+            self._engine = open_engine(url)
             create_tables(self._engine, _metadata)
 
-    def write_outcomes(self, joined: pd.DataFrame) -> int:
-        """Stores what was forecast and sold in each period; returns how many periods are new.
+    def write_outcomes(self, joined: pd.DataFrame, *, last: dt.date) -> None:
+        """Stores what was forecast and sold in each period; deletes those long before the `last` day of sales.
 
         A period that is known is replaced, so that corrections count, but where fewer of its decisions are read than
         before, as of the first day looked at.
         """
-        found = {
+        found: dict[str, dict[str, Any]] = {
             f"{period:%Y-%m-%d}": {
                 "decisions": len(rows),
                 **{name: rows.loc[rows["scored"], name].tolist() for name in _COLUMNS},
             }
             for period, rows in joined.groupby("period")
         }
-        if not found:
-            return 0
-        mine = self._mine(_ERRORS)
+        mine, oldest = self._mine(_ERRORS), last - dt.timedelta(days=OUTCOME_DAYS)
         with self._open() as connection:
-            query = select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found))
-            known = dict(connection.execute(query).all())
-            written = {
-                at: value
+            query = select(_table.c.at, _table.c.value).where(mine, _table.c.at >= min(found, default="9999"))
+            known = {at: value["decisions"] for at, value in connection.execute(query)}
+            rows = [
+                {"model": self._model, "key": _ERRORS, "at": at, "value": value}
                 for at, value in found.items()
-                if at not in known or value["decisions"] >= known[at]["decisions"]
-            }
-            connection.execute(delete(_table).where(mine, _table.c.at.in_(written)))
-            rows = [{"model": self._model, "key": _ERRORS, "at": at, "value": value} for at, value in written.items()]
+                if value["decisions"] >= known.get(at, 0)
+            ]
+            replaced = _table.c.at.in_([row["at"] for row in rows])
+            connection.execute(delete(_table).where(mine, replaced | (_table.c.at < oldest.isoformat())))
             if rows:
                 connection.execute(insert(_table), rows)
-        return len(written.keys() - known.keys())
 
     def errors(self, products: Sequence[str], *, first: dt.date, last: dt.date) -> pd.DataFrame:
         """Returns what was forecast and sold from the first to the last period, where it entered the error.
@@ -122,11 +110,6 @@ class MonitoringStore:
         frame = frame[frame["product_id"].isin(products)].sort_values(["product_id", "period"], ignore_index=True)
         return frame.assign(period=pd.to_datetime(frame["period"]))
 
-    def prune(self, *, before: dt.date) -> None:
-        """Deletes the outcomes of periods before a day."""
-        with self._open() as connection:
-            connection.execute(delete(_table).where(self._mine(_ERRORS), _table.c.at < before.isoformat()))
-
     def has_outcomes(self) -> bool:
         """Returns True when any decision has ever met its sales here."""
         with self._open() as connection:
@@ -141,11 +124,11 @@ class MonitoringStore:
             The outcome and the number of the recorded job; None when no job is due.
         """
         with self._open() as connection:
-            outcome = decide(_history(self._jobs(connection).values(), now=now))
+            outcome = decide(_history(self._jobs(connection), now=now))
             if outcome.action in ("none", "page"):
                 return outcome, None
             job = {"action": outcome.action, "cause": outcome.cause, "reason": outcome.reason}
-            row = {"model": self._model, "key": _JOB, "at": now.isoformat(), "value": {"at": now.isoformat(), **job}}
+            row = {"model": self._model, "key": _JOB, "at": utc_stamp(now), "value": job}
             return outcome, int(connection.execute(insert(_table).values(row).returning(_table.c.id)).scalar_one())
 
     def note(self, job: int, **values: str | bool | None) -> None:
@@ -167,20 +150,16 @@ class MonitoringStore:
         """Returns handle (empty when not known yet) and start of each job without a recorded end, by its number."""
         with self._open() as connection:
             jobs = self._jobs(connection)
-        return {
-            number: (job.get("handle", ""), dt.datetime.fromisoformat(job["at"]))
-            for number, job in jobs.items()
-            if "ended" not in job
-        }
+        return {number: (job.get("handle", ""), at) for number, at, job in jobs if "ended" not in job}
 
     def past(self, *, now: dt.datetime) -> JobHistory:
         """Returns the job history that the rules need."""
         with self._open() as connection:
-            return _history(self._jobs(connection).values(), now=now)
+            return _history(self._jobs(connection), now=now)
 
-    def _jobs(self, connection: Connection) -> dict[int, dict[str, Any]]:
-        query = select(_table.c.id, _table.c.value).where(self._mine(_JOB)).order_by(_table.c.id)
-        return dict(connection.execute(query).all())
+    def _jobs(self, connection: Connection) -> list[_Job]:
+        query = select(_table.c.id, _table.c.at, _table.c.value).where(self._mine(_JOB)).order_by(_table.c.id)
+        return [(number, dt.datetime.fromisoformat(at), value) for number, at, value in connection.execute(query)]
 
     def _mine(self, key: str) -> ColumnElement[bool]:
         return (_table.c.model == self._model) & (_table.c.key == key)
@@ -197,19 +176,15 @@ class MonitoringStore:
         try:
             yield
         except (SQLAlchemyError, ImportError) as error:
-            advice = "see that it answers, and run again" if self._shared else "mend or remove it"
-            raise SourceError(
-                f"{self._where}: monitoring's memory cannot be used ({first_line(error)}); {advice}"
-            ) from error
+            words = f"monitoring's memory cannot be used ({first_line(error)}); see that it answers, and run again"
+            raise SourceError(f"{redact_url(self._url)}: {words}") from error
 
 
-def _history(jobs: Iterable[Mapping[str, Any]], *, now: dt.datetime) -> JobHistory:
-    started_today = 0
+def _history(jobs: Sequence[_Job], *, now: dt.datetime) -> JobHistory:
     failures: list[tuple[dt.datetime, dt.datetime]] = []
     retrained = refreshed = running = None
-    for job in jobs:
-        at, succeeded = dt.datetime.fromisoformat(job["at"]), job.get("succeeded")
-        started_today += at.date() == now.date()
+    for _, at, job in jobs:
+        succeeded = job.get("succeeded")
         if "ended" not in job:
             running = at
         elif job["action"] == "retrain" and succeeded:
@@ -218,4 +193,5 @@ def _history(jobs: Iterable[Mapping[str, Any]], *, now: dt.datetime) -> JobHisto
             failures.append((at, dt.datetime.fromisoformat(job["ended"])))
         if job["action"] == "refresh" and job["cause"] == "decay" and succeeded is not False:
             refreshed = at
-    return JobHistory(started_today, retrained, refreshed, running, len(failures), tuple(failures))
+    today = sum(at.date() == now.date() for _, at, _ in jobs)
+    return JobHistory(today, retrained, refreshed, running, len(failures), tuple(failures))

@@ -1,9 +1,6 @@
 """Read and write MLflow runs and the registry for monitoring. The only module here that imports mlflow."""
 
 import datetime as dt
-import logging
-import math
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,13 +16,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monitoring.policy import JobHistory
 from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
-from pricing.paths import PARENT_VARIABLE
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import read_anchors, read_backtest
 from pricing.runtime.mlflow_runs import runs_of
 
-_log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 OpenRun = Run  # what `tracked_run` yields
 
@@ -74,28 +69,24 @@ def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
         others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
             version = registry.download(champion.number, Path(folder) / "version")
-            backtest, anchors = read_backtest(version), _anchors(version)
-        return ChampionRecord(champion.number, backtest, seen.get(champion.number), seen, others, anchors=anchors)
+            return ChampionRecord(
+                champion.number,
+                read_backtest(version),
+                seen.get(champion.number),
+                seen,
+                others,
+                anchors=read_anchors(version),
+            )
     except (RegistryError, VersionError) as error:
         return ChampionRecord(number=UNKNOWN, trouble=str(error))
 
 
-def _anchors(version: Path) -> Anchors | None:
-    """Reads the version's anchors; None where they cannot be read, so that its backtest is still used."""
-    try:
-        return read_anchors(version)
-    except VersionError as error:
-        _log.warning("list prices are derived without anchors: %s", error)
-        return None
-
-
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
-    """Logs finite metrics, tags and every file of `folder` to the active run.
+    """Logs metrics, tags and every file of `folder` to the active run.
 
     MLflow groups by what stands before a slash: figures of drift, one of each column, are named `drift/COLUMN`.
     """
-    known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    mlflow.log_metrics({re.sub("^(drift_limit|drift)_", r"\1/", name): value for name, value in known.items()})
+    mlflow.log_metrics({re.sub("^(drift_limit|drift)_", r"\1/", name): value for name, value in metrics.items()})
     mlflow.set_tags(dict(tags))
     mlflow.log_artifacts(str(folder))
 
@@ -138,8 +129,3 @@ def with_recorded(
     failed = sum(status == "FAILED" for _, status in since) + len(alone)
     carried = [start for start in (past.refreshed, refreshed) if start is not None]
     return replace(past, retrained=latest, refreshed=max(carried, default=None), failed=failed)
-
-
-def inside_nightly_job() -> bool:
-    """Returns True when a parent job, such as the nightly one, started this run and acts on its outcome."""
-    return PARENT_VARIABLE in os.environ

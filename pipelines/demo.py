@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -13,16 +12,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from pipelines import demo_shop
 from pipelines.commands import only_one
-from pipelines.evaluation import baseline_error, shown
+from pipelines.evaluation import shown
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
@@ -32,7 +32,7 @@ from pricing.errors import ETL, PricingError
 from pricing.paths import CHECKOUT, ROOT, SQLITE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import flag, job
 from pricing.runtime.experiment import EXPERIMENT
 from pricing.runtime.mlflow_runs import connect, experiment_id
 from simulation.completejourney import completejourney_sales
@@ -40,8 +40,7 @@ from simulation.market import MarketConfig, simulate
 
 AHEAD = 60  # days after the history that the market's policies price
 PORT = 8080
-_BATCH = 1000  # requests of one call
-_READY_SECONDS, _GRACE_SECONDS = 120, 25
+_READY_SECONDS = 120
 _LAST_LINES = 20  # shown of a stage that failed
 
 
@@ -51,19 +50,12 @@ class StageError(PricingError):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Sales that a demo runs on.
+    """Sales that a demo runs on."""
 
-    Attributes:
-        title: Their description.
-        told: The first stage's work on them, in words.
-        holdout: Number of last periods that the model does not see; decisions on them are scored.
-        market: The simulated market; None for the grocery sales.
-    """
-
-    title: str
-    told: str
-    holdout: int
-    market: MarketConfig | None = None
+    title: str  # their description
+    told: str  # the first stage's work on them, in words
+    holdout: int  # number of last periods that the model does not see; decisions on them are scored
+    market: MarketConfig | None = None  # the simulated market; None for the grocery sales
 
 
 SCENARIOS = {  # by the name of their file in config/
@@ -80,22 +72,16 @@ SCENARIOS = {  # by the name of their file in config/
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_demo, argv)
-
-
-def _demo(argv: Sequence[str] | None) -> int:
-    about = "Runs the whole loop, from raw sales to served prices and a drift report."
-    parser = Options("python -m pipelines.demo", about)
-    parser.add_argument("--data", default="grocery", choices=tuple(SCENARIOS), help="what it runs on")
-    parser.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
-    options = parser.parse(argv)
+@job("demo", config=False)
+@click.option("--data", default="grocery", type=click.Choice(list(SCENARIOS)), help="what it runs on")
+@flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
+def main(*, data: str, serve: bool) -> int:
+    """Runs the whole loop, from raw sales to served prices and a drift report."""
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
     home, port = pricing_home().resolve(), os.environ.get("PORT") or str(PORT)
-    scenario, folder = SCENARIOS[options.data], home / "demo" / options.data
-    if options.serve:
+    scenario, folder = SCENARIOS[data], home / "demo" / data
+    if serve:
         if not (folder / "config.yaml").exists():
             raise StageError(f"there is no demo in {folder}; make demo makes one")
         _enter(folder, port=port)
@@ -106,8 +92,8 @@ def _demo(argv: Sequence[str] | None) -> int:
     with only_one("demo", home=home), ExitStack() as until_the_end:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "logs").mkdir(parents=True)
-        config, shop = (ROOT / "config" / f"{options.data}.yaml").read_text(encoding="utf-8"), None
-        if options.data == "database" and scenario.market:
+        config, shop = (ROOT / "config" / f"{data}.yaml").read_text(encoding="utf-8"), None
+        if data == "database" and scenario.market:
             shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(scenario.market)))
             config = config.replace(f":{demo_shop.PORT}/", f":{shop.api.server_port}/")
             os.environ.update(SHOP_DATABASE=shop.url, RIVAL_KEY=demo_shop.KEY)
@@ -117,7 +103,7 @@ def _demo(argv: Sequence[str] | None) -> int:
         experiment_id()  # makes the experiment, with its artifacts in the folder
         demo = _Demo(scenario, folder, shop)
         asked = demo.run()
-        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(options.data, "")
+        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(data, "")
         print(f"Ask this model for a price, once the last line's command serves it:\n   {_curl(asked)}")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
     return 0
@@ -148,16 +134,17 @@ class _Demo:
         """Runs all stages and prints what came out; returns a request to ask the model with."""
         folder, shop, holdout = self._folder, self._shop, self._scenario.holdout
         print(f"The whole loop on {self._scenario.title}. Everything it makes lies in {folder}", flush=True)
+        saved = str(folder / "panel")
 
         self._stage(f"1 Sales: {self._scenario.told}")
         sales = self._sales()
         self._job("etl", sales=sales)
-        panel = load_panel(folder / "panel")
+        panel = load_panel(saved)
         first = len(panel.dates) - (0 if shop else holdout)  # that the model does not see
         until = str(panel.dates[first - 1])
 
         self._stage(f"2 Training: walk forward, then fit on everything up to {until}")
-        self._job("main", sales=str(folder / "panel"), until=until, reason="demo")
+        self._job("main", sales=saved, until=until, reason="demo")
 
         self._stage("3 Promotion: the challenger becomes champion if it passes every gate")
         promotion = self._job("promote", reason="demo")
@@ -165,12 +152,12 @@ class _Demo:
         self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
         with self._serving() as address:
             model = call(f"{address}/model")
-            asked = list(_three(panel, first, knows_rival=shop is None))
+            asked = _three(panel, first)
             answers = [call(f"{address}/get_price?dry_run=true", _body(one)) for one in asked]
             if shop is not None:
                 self._stage(f"  {holdout} days pass: {shop.record(shop.days[-holdout], shop.days[-1])}")
                 self._job("etl", sales=sales)
-                panel = load_panel(folder / "panel")
+                panel = load_panel(saved)
             self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
             moves = [move for period in range(first, len(panel.dates)) for move in _decide(address, panel, period)]
 
@@ -179,11 +166,11 @@ class _Demo:
             watched = self._job("nightly", sales=sales)
         else:
             self._stage("6 Monitoring: the decisions meet the sales that followed")
-            watched = self._job("monitor", sales=str(folder / "panel"), act="false")
-        league = self._league()
+            watched = self._job("monitor", sales=saved, act="false")
+        league, platform = self._league()
 
         self._stage("What came out")
-        print("\n".join(headline(model, promotion, moves, watched, league, period=panel.period)))
+        print("\n".join(headline(model, promotion, moves, watched, platform, period=panel.period)))
         print("\nThree prices for the first day that the model has not seen:")
         for one, answer in zip(asked, answers, strict=True):
             print("\n".join(_price_lines(one, answer, period=panel.period)))
@@ -220,11 +207,7 @@ class _Demo:
         given = {**parameters, "config": os.environ["PRICING_CONFIG"]}
         options = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
         words = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", EXPERIMENT]
-        lines = self._command(entry, [*words, *options])
-        if entry == "etl":  # what it read of the shop's tables
-            told = [line for line in lines if line.startswith(("etl: ", "returns: ", "join: ", "competitor: "))]
-            print("".join(f"   {line}\n" for line in told), end="", flush=True)
-        return lines
+        return self._command(entry, [*words, *options])
 
     def _command(self, name: str, command: Sequence[str]) -> list[str]:
         """Runs a command to its end; returns the lines that it printed, which logs/NAME.log keeps.
@@ -233,12 +216,14 @@ class _Demo:
             StageError: It ended with an error.
         """
         log = self._folder / "logs" / f"{name}.log"
-        with log.open("a", encoding="utf-8") as file, self._running(command, stdout=subprocess.PIPE) as process:
-            lines = []
-            for line in process.stdout or ():
-                file.write(line)
-                lines.append(line.rstrip())
-            code = process.wait()
+        print(f"   $ {shlex.join(command)}", flush=True)
+        with log.open("a+b") as file:
+            begin = file.tell()
+            code = subprocess.run(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+            ).returncode
+            file.seek(begin)
+            lines = file.read().decode(errors="replace").splitlines()
         if code:
             last = "".join(f"\n   | {line}" for line in lines[-_LAST_LINES:])
             raise StageError(f"the stage {name} failed with exit code {code}; its whole log is {log}, and ends:{last}")
@@ -251,51 +236,32 @@ class _Demo:
         Raises:
             StageError: It ends early, or is not ready in time.
         """
-        address, log = f"http://127.0.0.1:{os.environ['PORT']}", self._folder / "logs" / "serving.log"
+        address, command = f"http://127.0.0.1:{os.environ['PORT']}", [sys.executable, "-m", "serving"]
+        print(f"   $ {shlex.join(command)}", flush=True)
         with (
-            log.open("w", encoding="utf-8") as file,
-            self._running(["python", "-m", "serving"], stdout=file) as process,
+            (self._folder / "logs" / "serving.log").open("wb") as log,
+            subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            ) as process,
         ):
-            for _ in range(_READY_SECONDS * 5):
-                try:
-                    call(f"{address}/health/ready")
-                    break
-                except StageError:
+            try:
+                for _ in range(_READY_SECONDS * 5):
+                    with suppress(StageError):
+                        call(f"{address}/health/ready")
+                        break
                     if process.poll() is not None:
                         break
                     time.sleep(0.2)
-            call(f"{address}/health/ready")
-            yield address
-
-    @contextmanager
-    def _running(self, command: Sequence[str], *, stdout: Any) -> Iterator["subprocess.Popen[str]"]:
-        """Runs a command in a session of its own, so that all of it ends with the block; Ctrl-C reaches only us."""
-        print(f"   $ {shlex.join(command)}", flush=True)
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        with process:
-            try:
-                yield process
+                call(f"{address}/health/ready")
+                yield address
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGINT)  # at which the service waits for no load balancer
-                    try:
-                        process.wait(_GRACE_SECONDS)
-                    except subprocess.TimeoutExpired:
-                        os.killpg(process.pid, signal.SIGKILL)
+                process.send_signal(signal.SIGINT)  # at which it waits for no load balancer
 
-    def _league(self) -> list[str]:
-        """Plays the champion against other policies on the market to come; returns the table."""
+    def _league(self) -> tuple[list[str], dict[str, Any] | None]:
+        """Plays the champion against other policies on the market to come; returns the table, and its own score."""
         market = self._scenario.market
         if market is None or self._shop is not None:
-            return []
+            return [], None
         self._stage(f"7 Profit: {AHEAD} days of the same market under each policy, with common shoppers")
         model = load_config(os.environ["PRICING_CONFIG"]).registry.model_name
         version = Registry(model, uri=tracking_uri()).download(CHAMPION, self._folder / "champion")
@@ -303,20 +269,24 @@ class _Demo:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         program = [sys.executable, "-m", "pricing.runtime.command"]
         lines = self._command("market", [*program, "market", *words, "--model_version", str(version)])
-        return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
+        scores = json.loads((self._folder / "market" / "market.json").read_text(encoding="utf-8"))["scores"]
+        own = next(score for score in scores if score["policy"] == "platform")
+        return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :], own
 
 
-def _three(panel: Panel, period: int, *, knows_rival: bool) -> Iterator[dict[str, Any]]:
-    """Yields requests for a high-, a mid- and a low-volume product in a period, with its category.
+def _three(panel: Panel, period: int) -> list[dict[str, Any]]:
+    """Requests for a high-, a mid- and a low-volume product in a period, with its category.
 
-    Where the service has read the competitor's newest price itself, they leave it out.
+    The competitor's price is left out: the service knows the newest one.
     """
     sold = np.nansum(panel.units_sold[:, :period], axis=1)
     out = panel.stock[:, min(period, len(panel.dates) - 1)] < 1
     order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
-    for row in (order[0], order[len(order) // 2], order[-1]):
-        asked = _request(panel, int(row), period) | {"is_promo": False, "category": str(panel.categories[row])}
-        yield asked if knows_rival else {name: value for name, value in asked.items() if name != "comp_price"}
+    requests = [
+        _request(panel, row, period) | {"is_promo": False, "category": str(panel.categories[row])}
+        for row in order[[0, len(order) // 2, -1]].tolist()
+    ]
+    return [{name: value for name, value in one.items() if name != "comp_price"} for one in requests]
 
 
 def _request(panel: Panel, row: int, period: int) -> dict[str, Any]:
@@ -356,9 +326,7 @@ def _decide(address: str, panel: Panel, period: int) -> list[tuple[float, bool]]
     """
     rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
     requests = [_request(panel, row, period) for row in rows.tolist()]
-    answers: list[dict[str, Any]] = []
-    for start in range(0, len(requests), _BATCH):
-        answers += call(f"{address}/get_prices", {"requests": requests[start : start + _BATCH]})["decisions"]
+    answers = call(f"{address}/get_prices", {"requests": requests})["decisions"]
     faults = [answer["error"] for answer in answers if "error" in answer]
     if faults:
         raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
@@ -373,7 +341,7 @@ def headline(
     promotion: Sequence[str],
     moves: Sequence[tuple[float, bool]],
     watched: Sequence[str],
-    league: Sequence[str],
+    platform: Mapping[str, Any] | None,
     *,
     period: str,
 ) -> Iterator[str]:
@@ -384,17 +352,19 @@ def headline(
         promotion: Lines that the promotion printed.
         moves: Prices over those before, each with whether a rule gave it.
         watched: Lines that monitoring printed.
-        league: What each policy earns on the market, a line each; empty where that is not known.
+        platform: Its score on the market; None where what a price earns is not known.
         period: Of the sales: day or week.
     """
-    for line in league:
-        name, *columns = re.split(r"\s{2,}", line)
-        if name == "platform":
-            yield f"Profit     {columns[1]} over holding list prices, 95 % interval {columns[2]}; beside others below"
+    if platform is not None:
+        low, high = platform["gain_interval"]
+        yield (
+            f"Profit     {platform['gain']:+.1%} over holding list prices, 95 % interval ({low:+.1%}, {high:+.1%}); "
+            "beside others below"
+        )
     scores = model["backtest"]
     yield (
         f"Forecasts  off by {shown(scores['wape'], '.1%')} of the units sold, in {len(scores['folds'])} trials on "
-        f"later {period}s; {baseline_words(baselines_of(scores))} by {shown(baseline_error(scores), '.1%')}. "
+        f"later {period}s; {baseline_words(baselines_of(scores))} by {shown(scores['wape_baseline'], '.1%')}. "
         f"The 80 % range held {shown(scores['coverage_80'], '.0%')} of the sales"
     )
     passed = sum("| pass |" in line for line in promotion)
@@ -433,10 +403,9 @@ def call(url: str, body: object = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
-    except urllib.error.HTTPError as error:
-        raise StageError(f"{url} answered {error.code}: {error.read().decode(errors='replace')[:2000]}") from error
     except (OSError, ValueError) as error:
-        raise StageError(f"{url} does not answer: {error}") from error
+        said = error.read().decode(errors="replace")[:2000] if isinstance(error, urllib.error.HTTPError) else ""
+        raise StageError(f"{url}: {error} {said}") from error
 
 
 if __name__ == "__main__":

@@ -119,20 +119,15 @@ def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
     """Summarises the randomised probability integral transform (PIT), in expectation over the randomisation.
 
     Returns:
-        `mean` (0.5 for unbiased forecasts), `spread` (standard deviation over that of a uniform: below 1 for
-        overdispersed forecasts, above 1 for underdispersed ones), and `distance` (total variation distance of the
-        ten-bin histogram from uniform, 0 to 0.9).
+        `mean` (0.5 for unbiased forecasts) and `spread` (standard deviation over that of a uniform: below 1 for
+        overdispersed forecasts, above 1 for underdispersed ones); NaN without rows.
     """
-    low, high = scored["pit_low"].to_numpy(float), scored["pit_high"].to_numpy(float)
     if not len(scored):
-        return {"mean": float("nan"), "spread": float("nan"), "distance": float("nan")}
+        return {"mean": float("nan"), "spread": float("nan")}
+    low, high = scored["pit_low"].to_numpy(float), scored["pit_high"].to_numpy(float)
     mean = float(np.mean((low + high) / 2))
     square = float(np.mean((low * low + low * high + high * high) / 3))
-    return {
-        "mean": mean,
-        "spread": float(np.sqrt(12 * max(square - mean * mean, 0.0))),
-        "distance": float(np.abs(transform_histogram(scored) - 1 / BINS).sum() / 2),
-    }
+    return {"mean": mean, "spread": float(np.sqrt(12 * max(square - mean * mean, 0.0)))}
 
 
 def transform_histogram(scored: pd.DataFrame) -> Floats:
@@ -142,13 +137,6 @@ def transform_histogram(scored: pd.DataFrame) -> Floats:
     edges = np.linspace(0.0, 1.0, BINS + 1)
     below = np.clip((edges - low) / (high - low), 0.0, 1.0).mean(axis=0)  # (edge,) cumulative share
     return np.asarray(np.diff(below))
-
-
-def coverage_by(frame: pd.DataFrame, column: str, *, level: float) -> "pd.Series[float]":
-    """Returns the coverage of the central interval of `level`, for each value of a column."""
-    scored = sales_rows(frame)
-    parts = scored.groupby(column, observed=True)
-    return pd.Series({value: evaluation.coverage(part, level=level) for value, part in parts}, dtype=float)
 
 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
@@ -161,10 +149,11 @@ def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     for number, fold in enumerate(figures["folds"], start=1):
         scores = {f"fold/{name}": float(value) for name, value in fold.items() if _is_number(value)}
         mlflow.log_metrics(scores, step=number)
-    wape, held = error_by(frame, "step"), coverage_by(frame, "step", level=0.80)
-    for step in wape.index:
-        scores = {"step/wape": float(wape[step]), "step/coverage_80": float(held[step])}
-        mlflow.log_metrics({name: value for name, value in scores.items() if math.isfinite(value)}, step=int(step))
+    for step, part in sales_rows(frame).groupby("step"):
+        found = {"wape": evaluation.wape(part["actual"].to_numpy(), part["q50"].to_numpy())}
+        found["coverage_80"] = evaluation.coverage(part, level=0.80)
+        scores = {f"step/{name}": value for name, value in found.items() if _is_number(value)}
+        mlflow.log_metrics(scores, step=int(str(step)))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
@@ -191,34 +180,31 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
 
 
-def error_by(frame: pd.DataFrame, column: str, *, forecast: str = "q50") -> "pd.Series[float]":
-    """Returns the WAPE (sum of absolute errors over sum of actuals) for each value of a column.
-
-    Scores sales given the stock: see `sales_rows`.
-    """
-    scored = sales_rows(frame)
-    errors = (scored["actual"] - scored[forecast]).abs().groupby(scored[column], observed=True).sum()
-    actual = scored["actual"].groupby(scored[column], observed=True).sum()
-    return (errors / actual.where(actual > 0)).astype(float)
-
-
 def score_lines(figures: Mapping[str, Any]) -> list[str]:
     """Returns the walk-forward scores beside the baselines as text: a line per fold, one for all, and remarks."""
-    lines = [f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline"]
-    for fold in figures["folds"]:
-        lines.append(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]))
-    lines.append(_score_line("all folds", figures, names=baselines_of(figures)))
-    lines += gain_lines(figures)
-    lines += weight_lines(figures)
-    lines += figures.get("history", [])
-    lines += shelf_lines(figures)
-    if any(not _is_number(scores.get("wape_direct")) for scores in figures["folds"] if "wape_direct" in scores):
-        lines.append("direct –: LightGBM alone had too few product-periods to train on, or they all sold out")
-    lines.append(
-        f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held "
-        f"{shown(figures['coverage_80'], '.1%')} of the sales, the 95 % range {shown(figures['coverage_95'], '.1%')}"
-    )
-    return lines
+    gain, best = figures["against_baseline"], NAMES[figures["baseline_hindsight"]]
+    more = [
+        f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
+        f"{shown(gain[f'{name}_high'], '+.3f')})"
+        for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
+    ]
+    weights = [
+        f"{name} volume " + ", ".join(f"{forecaster} {weight:.0%}" for forecaster, weight in weights.items())
+        for name, weights in figures.get("weights", {}).items()
+        if name in figures.get("by_volume", {})
+    ]
+    return [
+        f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline",
+        *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
+        _score_line("all folds", figures, names=baselines_of(figures)),
+        f"the model's error less the baseline's: {', '.join(more)}",
+        f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
+        *([f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(weights)}"] if weights else []),
+        *figures.get("history", []),
+        *_shelf_lines(figures),
+        f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "
+        f"sales, the 95 % range {shown(figures['coverage_95'], '.1%')}",
+    ]
 
 
 def shown(value: float | None, form: str) -> str:
@@ -228,58 +214,25 @@ def shown(value: float | None, form: str) -> str:
 
 def saved(scores: Mapping[str, Any]) -> float | None:
     """Returns the model's skill, 1 − WAPE / baseline WAPE; None where either is unknown or the baseline's is 0."""
-    ours, base = scores["wape"], baseline_error(scores)
-    return 1.0 - ours / base if _is_number(ours) and base is not None and base > 0 else None
+    ours, base = scores["wape"], scores["wape_baseline"]
+    return 1.0 - ours / base if _is_number(ours) and _is_number(base) and base > 0 else None
 
 
-def baseline_error(scores: Mapping[str, Any]) -> float | None:
-    """Returns the baseline's WAPE; None where unknown."""
-    base = scores["wape_baseline"]
-    return float(base) if _is_number(base) else None
-
-
-def gain_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Describes the gain over the chosen baseline with its interval, and the best baseline in hindsight."""
-    gain, best = figures["against_baseline"], NAMES[figures["baseline_hindsight"]]
-    parts = [
-        f"{label} {shown(gain[name], '+.3f')} (90 % interval {shown(gain[f'{name}_low'], '+.3f')} to "
-        f"{shown(gain[f'{name}_high'], '+.3f')})"
-        for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
-    ]
-    return [
-        f"the model's error less the baseline's: {', '.join(parts)}",
-        f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
-    ]
-
-
-def weight_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Describes the weight of each forecaster in the level, by volume class; empty for the network alone."""
-    there = figures.get("by_volume", {})
-    classes = [(name, weights) for name, weights in figures.get("weights", {}).items() if name in there]
-    if not classes:
-        return []
-    parts = [
-        f"{name} volume " + ", ".join(f"{forecaster} {weight:.0%}" for forecaster, weight in weights.items())
-        for name, weights in classes
-    ]
-    return [f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(parts)}"]
-
-
-def shelf_lines(figures: Mapping[str, Any]) -> list[str]:
+def _shelf_lines(figures: Mapping[str, Any]) -> list[str]:
     """Describes how sold-out rows were scored; empty where none sold out."""
     if not figures.get("censored"):
         return []
-    rows, left_out = figures["rows"] + figures["left_out"], figures["left_out"]
-    said = f"{figures['censored'] / rows:.1%} of the rows sold out: scored is what the shelf could give"
-    why = f"; {left_out:,} that opened empty are not" if left_out else ""
-    always = figures.get("always_sold_out", 0)
+    left_out, always = figures["left_out"], figures.get("always_sold_out", 0)
+    share = figures["censored"] / (figures["rows"] + left_out)
+    said = f"{share:.1%} of the rows sold out: scored is what the shelf could give"
+    said += f"; {left_out:,} that opened empty are not" if left_out else ""
     never = f"; {always:,} product(s) sold out every time, and nothing judges what is forecast of their demand"
-    return [said + why + (never if always else "")]
+    return [said + (never if always else "")]
 
 
 def _score_line(label: str, scores: Mapping[str, Any], *, names: list[str]) -> str:
     values = [shown(scores.get(name), ".3f") for name in _COLUMNS.values()] + [shown(saved(scores), ".1%")]
-    base = shown(baseline_error(scores), ".3f")
+    base = shown(scores["wape_baseline"], ".3f")
     return f"{label:<16}" + "".join(f"{value:>9}" for value in values) + f"  {base} {baseline_words(names)}"
 
 

@@ -77,23 +77,22 @@ class Platform:
         learn: Learn,
         *,
         frame: pd.DataFrame | None = None,
-        max_move: float | None = MAX_MOVE,
         withhold: Collection[str] = (),
-        pricer: Callable[..., Pricer] = Pricer,
     ) -> None:
         """Builds the first pricer from the market's history.
 
         Args:
             market: The market to price; only `market.frame()` is read.
-            config: The platform's configuration.
+            config: The platform's configuration; where it allows larger moves than the market, the market's count.
             learn: Returns a demand model for the panel so far, or None to price by rule; called now and at each
                 refresh.
             frame: `market.frame()`, if already computed.
-            max_move: The largest price move that the market accepts; a smaller one in the configuration wins.
             withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
-            pricer: Makes the pricer from each demand model; called as `Pricer` is.
         """
-        self._config, self._learn, self._make = limited(config, max_move=max_move), learn, pricer
+        move = config.decision.guardrails.max_move
+        guardrails = config.decision.guardrails.model_copy(update={"max_move": min(move or MAX_MOVE, MAX_MOVE)})
+        decision = config.decision.model_copy(update={"guardrails": guardrails})
+        self._config, self._learn = config.model_copy(update={"decision": decision}), learn
         self._withhold = tuple(withhold)
         self._frame = without(market.frame() if frame is None else frame, self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
@@ -116,15 +115,7 @@ class Platform:
         panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
         self._anchors = version_anchors(self._anchors, panel)
         facts = ProductFacts.from_panel(panel, anchors=self._anchors)
-        return self._make(self._learn(panel), facts, self._config, version="market")
-
-
-def limited(config: ModelConfig, *, max_move: float | None) -> ModelConfig:
-    """Returns the configuration with the smaller of `max_move` and its own largest move."""
-    own = config.decision.guardrails.max_move
-    least = min((move for move in (own, max_move) if move is not None), default=None)
-    guardrails = config.decision.guardrails.model_copy(update={"max_move": least})
-    return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
+        return Pricer(self._learn(panel), facts, self._config, version="market")
 
 
 class TrueElasticityDemand:

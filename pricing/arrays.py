@@ -1,4 +1,4 @@
-"""Type aliases of NumPy arrays, and nested arrays as one flat mapping, which is how models are saved.
+"""Type aliases of NumPy arrays, weekdays of days, and nested arrays as one flat mapping, which is how models are saved.
 
 `Floats` is of any precision: features, states and network weights are float32, statistics float64.
 """
@@ -15,6 +15,11 @@ Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 Strings = NDArray[np.str_]
 Days = NDArray[np.datetime64]
+
+
+def weekday_of(days: Days) -> Ints:
+    """Weekday of each day, Monday 0."""
+    return (days.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
 def flatten(values: Mapping[str, Any], *, prefix: str = "") -> dict[str, NDArray[Any]]:

@@ -345,34 +345,23 @@ class EndpointsConfig(Section):
 
 
 MOST_AHEAD = 28  # days that a price is decided before its day, at most, for its decision to be looked at
+SCORE_WINDOWS = 3  # looked at by monitoring, which share no day
 
 
 class MonitoringConfig(Section):
     """Windows, thresholds and triggers."""
 
     window: Days
-    reference: Days
-    rows_sampled: Annotated[int, Field(ge=1, le=1_000_000_000)]
     false_alarm: Annotated[float, Field(gt=0, lt=1)]
     min_rows: Annotated[int, Field(ge=1, le=1_000_000_000)]
     score_window: Days
-    score_window_most: Days = 182
-    windows: Annotated[int, Field(ge=1, le=1_000)]
-    breaches: Annotated[int, Field(ge=1, le=1_000)]
-    outcome_days: Annotated[int, Field(ge=0, le=36_600)] = 730
     error_tolerance: Annotated[float, Field(ge=0, le=1000)]
     bias_tolerance: Annotated[float, Field(ge=0, le=1000)]
-    coverage_tolerance: Share = 0.1
     fallback_share: Annotated[float, Field(gt=0, le=1)]
-    scored_share: Share = 0.5
-    critical_off: Annotated[float, Field(gt=0, le=1000)] = 0.5
-    max_state_age: Days
     silent_days: Days
     undecided_days: Annotated[int, Field(ge=0, le=3_660)] = 1
     cooldown: Annotated[int, Field(ge=0, le=3_660)]
-    daily_budget: Annotated[int, Field(ge=0, le=1_000)]
     lock_hours: Annotated[float, Field(gt=0, le=8_784)]
-    repeat_hours: Annotated[float, Field(ge=0, le=8_784)]
     trigger: Literal["none", "local", "event"]
     alerts: list[Channel]
     least_severity: dict[Channel, Severity] = {}
@@ -385,17 +374,10 @@ class MonitoringConfig(Section):
 
         The windows of drift and of decay, and as many days as a decision is made in advance at most.
         """
-        return max(self.window, self.score_window * self.windows) + MOST_AHEAD
+        return max(self.window, self.score_window * SCORE_WINDOWS) + MOST_AHEAD
 
     @model_validator(mode="after")
-    def _consistent(self) -> "MonitoringConfig":
-        if self.breaches > self.windows:
-            raise ValueError(f"breaches ({self.breaches}) cannot pass windows ({self.windows})")
-        if 0 < self.outcome_days < self.reference + self.window:
-            raise ValueError(
-                f"outcome_days ({self.outcome_days}) must hold window and reference, {self.reference + self.window} "
-                "days, or be 0: outcomes are the reference"
-            )
+    def _channels_have_addresses(self) -> "MonitoringConfig":
         for channel, address in (("webhook", "webhook_url"), ("sns", "sns_topic")):
             if channel in self.alerts and not getattr(self.endpoints, address):
                 raise ValueError(f"alerts: {channel} has no address; set endpoints.{address}")

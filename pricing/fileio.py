@@ -1,5 +1,6 @@
-"""Write files atomically; set database drivers of URLs, and hide their passwords."""
+"""Write files atomically; set database drivers of URLs, and hide their passwords; stamp records with moments."""
 
+import datetime as dt
 import json
 import os
 import re
@@ -102,6 +103,11 @@ def redact_url(where: str) -> str:
 def redact_text(text: str) -> str:
     """Hides user and password of every URL in a text, such as an error message."""
     return _SECRET.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text)) if "://" in text else text
+
+
+def utc_stamp(moment: dt.datetime) -> str:
+    """A moment with a time zone as records keep it: UTC in ISO 8601, to the second."""
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
 def _sync(path: Path) -> None:

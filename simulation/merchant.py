@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from scipy import signal
 
 from pricing.arrays import Bools, Floats
 from simulation.config import MarketConfig
 from simulation.default import draw_world, follow_costs
 from simulation.truth import DefaultTruth
-from simulation.world import Incumbent, Rival, Shelf, World, ending
+from simulation.world import Incumbent, Rival, Shelf, World, autoregression, ending
 
 FAMILY = 12022  # separates these random streams from the other families' of the same seed
 STREAMS = ("markup", "shock", "promo", "depth", "sighting", "tail", "incumbent")
@@ -54,7 +53,9 @@ def draw(config: MarketConfig) -> tuple[World, Incumbent]:
     believed = np.clip(slope[0] * error, *BELIEF_BOUNDS)
     list_price = follow_costs(config, rng, markup=believed / (believed - 1), unit_cost=drawn.unit_cost)
     list_price = np.maximum(list_price, drawn.unit_cost)  # a step between two reviews can exceed a thin margin
-    known, unknown = truth.shock, _slow_shock(config, truth.shock.shape)
+    spread, persistence = config.constants.product_shock
+    known, normal = truth.shock, stream(config, "shock").standard_normal(truth.shock.shape)
+    unknown = autoregression(normal, spread=spread, persistence=persistence).astype(np.float32)
     is_promo, promo_cut = _promotions(config, truth.shock.shape)
     truth = replace(
         truth,
@@ -71,15 +72,6 @@ def draw(config: MarketConfig) -> tuple[World, Incumbent]:
     rival = replace(cast(Rival, drawn.rival), launch=truth.launch, list_price=list_price)
     world = replace(drawn, truth=truth, promo_cut=promo_cut, comp_seen=seen, rival=rival)
     return world, Merchandiser(world, known).prices
-
-
-def _slow_shock(config: MarketConfig, shape: tuple[int, ...]) -> Floats:
-    """(day, product) second half of the shock: the same stationary AR(1) as the half that the default family drew."""
-    spread, persistence = config.constants.product_shock
-    step = spread * np.sqrt(1 - persistence**2) * stream(config, "shock").standard_normal(shape)
-    step[0] /= np.sqrt(1 - persistence**2)
-    half: Floats = signal.lfilter([1.0], [1.0, -persistence], step, axis=0).astype(np.float32)
-    return half
 
 
 def _promotions(config: MarketConfig, shape: tuple[int, ...]) -> tuple[Bools, Floats]:

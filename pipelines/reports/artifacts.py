@@ -2,55 +2,48 @@
 
 import base64
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipelines.reports.page import dispensable
-from pipelines.reports.plots import FORECAST_PLOTS, PRICE_PLOTS, png, shap_plots
+from pipelines.reports.plots import FORECAST_PLOTS, draw_by_category, png, shap_plots
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pricing.registry.version import LoadedVersion
 
 
-def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
+def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: float | None) -> None:
     """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
     Args:
         frame: The evaluation frame, from `evaluation.described`.
         version: The fitted version.
+        largest_jump: As of `sensitivity.analyse`.
     """
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        write_artifacts(Path(scratch), frame, version=version)
+        write_artifacts(Path(scratch), frame, version=version, largest_jump=largest_jump)
         mlflow.log_artifacts(scratch)
 
 
 def write_artifacts(
-    folder: Path,
-    frame: pd.DataFrame,
-    *,
-    version: LoadedVersion,
-    forecast_plots: Mapping[str, Callable[[pd.DataFrame], Figure]] = FORECAST_PLOTS,
+    folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, largest_jump: float | None = None
 ) -> None:
     """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
     plots, tables = folder / "plots", folder / "sensitivity"
     plots.mkdir(parents=True)
     tables.mkdir()
-    for name, draw in forecast_plots.items():
+    for name, draw in FORECAST_PLOTS.items():
         with dispensable(f"plots/{name}.png"):
             (plots / f"{name}.png").write_bytes(png(draw(frame)))
     with dispensable("sensitivity/"):
-        found, drawn = analyse(version), {}
-        for name, draw_prices in PRICE_PLOTS.items():
-            with dispensable(f"plots/{name}.png"):
-                image = png(draw_prices(found))
-                (plots / f"{name}.png").write_bytes(image)
-                drawn[name.replace("_", " ")] = base64.b64encode(image).decode()
+        found = analyse(version, largest_jump=largest_jump)
+        image = png(draw_by_category(found))
+        (plots / "elasticity_by_category.png").write_bytes(image)
         for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
+        drawn = {"elasticity by category": base64.b64encode(image).decode()}
         (tables / "sensitivity.html").write_text(sensitivity_page(found, drawn, title=title), encoding="utf-8")
     with dispensable("plots/shap_*.png"):
         for name, image in shap_plots(version):

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import mlflow
 import numpy as np
 
+from pipelines.reports.page import render
 from pricing import __version__
-from pricing.config import Config
 from pricing.data.anchors import Anchors
 from pricing.data.findings import Finding
 from pricing.data.panel import Panel
@@ -29,25 +28,17 @@ def page_file(panel: Path) -> Path:
 
 
 def read_file(panel: Path) -> Path:
-    """Tells what the program etl read, as JSON, beside a saved panel's folder."""
+    """The JSON beside a saved panel's folder that tells what the program etl read."""
     return panel.with_name(f"{panel.name}.etl.json")
 
 
 def write_page(
-    place: Path,
-    *,
-    config: Config,
-    sales: str,
-    findings: Sequence[Finding],
-    panel: Panel | None,
-    anchors: Anchors | None,
-    error: str,
+    place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, anchors: Anchors | None, error: str
 ) -> None:
     """Writes the page, logs it to the active run, and prints where it lies.
 
     Args:
         place: Folder of the panel, beside which the page goes.
-        config: What the page's limits are taken from.
         sales: Where the sales came from.
         findings: What the checks found.
         panel: The history; None where the job stopped before there was one.
@@ -67,19 +58,16 @@ def write_page(
         headline = "The sales stop the job"
     else:
         headline = f"Sales are in, {count} to look at" if count else "Sales are in, and nothing needs doing"
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("etl_page.html")
-    text = template.render(
-        headline=headline,
+    text = render(
+        "etl_page.html.jinja",
+        title=headline,
         error=error,
         tasks=tasks,
         faults=faults,
         notes=[one for one in findings if one.level == "note"],
         sales=sales,
         read=read,
-        taught=None if panel is None else _taught(panel, config, anchors=anchors),
-        panel=panel,
+        taught=None if panel is None else _taught(panel, anchors),
         made=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
         version=__version__,
     )
@@ -92,27 +80,24 @@ def write_page(
     print(f"{headline}: {path}")
 
 
-def _taught(panel: Panel, config: Config, *, anchors: Anchors | None) -> dict[str, Any]:
-    """Tells what each product's history can teach, those that sell most first, and how many products each grade has."""
-    since = anchors.since if anchors is not None and panel.dates[-1] >= anchors.since else None
-    own = None if since is None else np.broadcast_to(panel.dates >= since, panel.present.shape)
+def _taught(panel: Panel, anchors: Anchors | None) -> dict[str, Any]:
+    """The best that training can learn from each product's history, those that sell most first; products by grade."""
+    own = None if anchors is None else np.broadcast_to(panel.dates >= anchors.since, panel.present.shape)
     evidence = gather_evidence(panel, own=own)
     grade = grade_products(evidence, panel)
     units = np.where(panel.present, np.nan_to_num(panel.units_sold), 0.0).sum(axis=1, dtype=np.float64)
-    order = np.argsort(-units, kind="stable")[:_MOST_PRODUCTS]
     products = [
         {
             "product_id": str(panel.product_ids[row]),
             "category": str(panel.categories[row]),
             "rows": int(panel.present[row].sum()),
             "units": float(units[row]),
+            **(told := {name: int(getattr(evidence, name)[row]) for name in ("moves", "fortnights")}),
             "prices": int(evidence.prices[row]),
-            "moves": int(evidence.moves[row]),
-            "fortnights": int(evidence.fortnights[row]),
-            "grade": GRADES[int(grade[row])],
-            "why": why_held(int(grade[row]), moves=int(evidence.moves[row]), fortnights=int(evidence.fortnights[row])),
+            "grade": GRADES[grade[row]],
+            "why": why_held(int(grade[row]), **told),
         }
-        for row in order
+        for row in np.argsort(-units, kind="stable")[:_MOST_PRODUCTS].tolist()
     ]
     counts = {GRADES[one]: int((grade == one).sum()) for one in np.unique(grade).tolist()[::-1]}
-    return {"products": products, "counts": counts}
+    return {"products": products, "counts": counts, "count": len(units)}

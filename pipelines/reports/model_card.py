@@ -1,15 +1,17 @@
 """Gather what the model card of a version says: accuracy, elasticities, events, limits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipelines.evaluation import baseline_error, gain_lines, saved, shelf_lines, shown, weight_lines
+from pipelines.evaluation import saved, score_lines, shown
 from pipelines.reports.page import render
 from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
-from pricing.demand.baselines import FLAT_PERIODS, baseline_words, baselines_of
+from pricing.demand.baselines import FLAT_PERIODS
+from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES, PRIOR_ONLY
 from pricing.demand.shrinkage import PLAUSIBLE
 from pricing.registry.version import (
@@ -45,15 +47,12 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
             "stock": int(np.isfinite(facts.stock).sum()),
             "rival": int(np.isfinite(facts.comp_price).sum()),
         },
-        units=_units(version),
+        counted=int(version.learner.counted.sum()),
         flat_periods=FLAT_PERIODS,
-        baselines=baselines_of(figures),
-        by_step=sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0])),
-        gains=[*gain_lines(figures), *weight_lines(figures), *shelf_lines(figures), *figures.get("history", [])],
+        scores=score_lines(figures),
+        groups=_groups(figures, period=version.meta["period"]),
         shown=shown,
         saved=saved,
-        baseline_error=baseline_error,
-        baseline_words=baseline_words,
         prices=_prices(version),
         competitor=competitor_words(pd.DataFrame(competitor_columns(demand, every))),
         events=_events(demand.lifts, period=version.meta["period"]),
@@ -67,28 +66,19 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shared=sorted(shared.items(), key=lambda pair: -pair[1]),
         named=_NAMED,
         unknown=_unknown(version),
-        unknown_count=int((grade == PRIOR_ONLY).sum()),
         plausible=PLAUSIBLE,
         beyond=demand.product_ids[(elasticity <= PLAUSIBLE[0]) | (elasticity >= PLAUSIBLE[1])].tolist(),
     )
 
 
-def _units(version: LoadedVersion) -> str:
-    """Describes the sales units (counted or by weight), which decide the likelihood."""
-    demand = version.learner
-    count, products = int(demand.counted.sum()), len(demand.counted)
-    steps, numbers = np.unique(demand.norms.unit[demand.counted], return_counts=True)
-    said = []
-    if count:
-        step = f"{steps[np.argmax(numbers)]:g}"
-        said.append(f"{count} are counted, most in steps of {step}: their units are negative binomial")
-    if count < products:
-        low, high = np.quantile(demand.norms.unit[~demand.counted], [0.1, 0.9])
-        said.append(
-            f"{products - count} are sold by weight: their units count in small purchases of {low:.3g} to {high:.3g}, "
-            "negative binomial and interpolated between two"
-        )
-    return "; ".join(said)
+def _groups(figures: Mapping[str, Any], *, period: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The scores of the walk-forward by step, by volume and by volatility, each with its name."""
+    steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
+    kinds = {kind: figures.get(f"by_{kind}", {}) for kind in ("volume", "volatility")}
+    return [
+        *((f"{name} {period}s ahead", part) for name, part in steps),
+        *((f"{name} {kind}", found[name]) for kind, found in kinds.items() for name in CLASSES if name in found),
+    ]
 
 
 def _prices(version: LoadedVersion) -> list[dict[str, Any]]:

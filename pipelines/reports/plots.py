@@ -1,4 +1,4 @@
-"""Draw plots: a backtest's forecasts and errors, price sensitivity, and shap's of how prices and demand come about."""
+"""Draw plots: a backtest's forecasts, elasticities, and shap's of how prices and demand come about."""
 
 import datetime as dt
 import importlib
@@ -15,20 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.evaluation import BINS, coverage_by, error_by, transform_figures, transform_histogram
+from pipelines.evaluation import BINS, transform_figures, transform_histogram
 from pipelines.reports.sensitivity import Sensitivity
 from pricing.arrays import Floats, Ints
 from pricing.decision.explanation import Explanation, Quantity, Told, explain
-from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.request import PriceRequest
 from pricing.demand import evaluation
-from pricing.demand.baselines import DIRECT, FLAT, NAIVE, NAMES, baseline_forecast, baseline_words, sales_rows
+from pricing.demand.baselines import sales_rows
 from pricing.demand.ensemble import CLASSES
 from pricing.registry.version import LoadedVersion, shown_elasticities
 
 # Okabe and Ito's palette: distinct in hue and lightness.
-BLUE, ORANGE, GREEN, RED, GREY, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8c8c8c", "#222222"
+BLUE, ORANGE, RED, GREY, BLACK = "#0072B2", "#E69F00", "#D55E00", "#8c8c8c", "#222222"
 WIDTH, DPI = 11.0, 110  # inches, dots an inch
-FANS, CATEGORIES, DOTS, PRODUCTS = 6, 20, 60, 4  # most products with fans, categories, products of each, curves
+FANS, CATEGORIES, DOTS = 6, 20, 60  # most products with fans, categories, products of each
 SAMPLE, PROMOTED, SEED = 24, 0.3, 7  # products explained, share of them on promotion
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
 _LEVELS = np.linspace(0.05, 0.95, 19)
@@ -45,12 +45,10 @@ def grid(rows: int, columns: int, *, height: float) -> tuple[Figure, list[Axes]]
     return figure, axes
 
 
-def titled(figure: Figure, title: str, *, note: str = "") -> Figure:
-    """Adds a title, and a note of one or more lines below it in smaller type; returns the figure."""
-    lines = note.count("\n") + 1 if note else 0
-    figure.suptitle(title + "\n" * lines, fontsize=13, x=0.01, ha="left", fontweight="bold")
-    if note:
-        figure.text(0.01, 1 - 0.29 / figure.get_figheight(), note, fontsize=9, color="#555555", va="top")
+def titled(figure: Figure, title: str, *, note: str) -> Figure:
+    """Adds a title, and a line below it in smaller type; returns the figure."""
+    figure.suptitle(f"{title}\n", fontsize=13, x=0.01, ha="left", fontweight="bold")
+    figure.text(0.01, 1 - 0.29 / figure.get_figheight(), note, fontsize=9, color="#555555", va="top")
     return figure
 
 
@@ -133,68 +131,9 @@ def _covered(scored: pd.DataFrame) -> Floats:
     return np.array([evaluation.coverage(scored, level=float(level)) for level in _LEVELS])
 
 
-def draw_by_step(frame: pd.DataFrame) -> Figure:
-    """Draws error and coverage by forecast step, with the baselines' errors."""
-    figure, (left, right) = grid(1, 2, height=4.0)
-    rows = sales_rows(frame)
-    held = rows.assign(chosen=baseline_forecast(rows))
-    for column, style, colour, label in (
-        (NAIVE, ":", GREY, NAMES[NAIVE]),
-        (FLAT, "--", GREY, NAMES[FLAT]),
-        (DIRECT, "-.", GREY, NAMES[DIRECT]),
-        ("chosen", ".-", GREY, _baseline_label(frame)),
-        ("q50", ".-", BLUE, "model"),
-    ):
-        if column not in held:
-            continue
-        errors = error_by(held, "step", forecast=column)
-        left.plot(errors.index, errors.to_numpy(), style, color=colour, label=label)
-    left.set_ylim(bottom=0)
-    left.set_ylabel("WAPE (error over sales)", fontsize=9)
-    left.legend(fontsize=8, frameon=False)
-    for level, colour in ((0.95, "#56B4E9"), (0.80, BLUE)):
-        shares = coverage_by(frame, "step", level=level)
-        right.plot(shares.index, shares.to_numpy(), ".-", color=colour, label=f"{level:.0%} range held")
-        right.axhline(level, color=colour, linestyle="--", linewidth=1)
-    right.set_ylim(0.5, 1.0)
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.set_ylabel("share of outcomes (dashed: as it should be)", fontsize=9)
-    right.legend(fontsize=8, frameon=False, loc="lower left")
-    for ax in (left, right):
-        ax.set_xlabel("step: periods after the cutoff", fontsize=9)
-    folds = frame["cutoff"].nunique()
-    return titled(figure, "Error and coverage by how far ahead", note=f"All {folds} folds together.")
-
-
-def draw_by_class(frame: pd.DataFrame) -> Figure:
-    """Draws the error by volume class and by volatility class, beside the chosen baseline's."""
-    figure, axes = grid(1, 2, height=4.0)
-    rows = sales_rows(frame)
-    held = rows.assign(chosen=baseline_forecast(rows))
-    columns = {"volume_class": "volume: mean units", "volatility_class": "volatility: spread of weekly sales"}
-    for ax, (column, words) in zip(axes, columns.items(), strict=True):
-        base, model = error_by(held, column, forecast="chosen"), error_by(frame, column)
-        classes = [name for name in CLASSES if name in model.index]
-        for shift, errors, colour, label in ((-0.2, base, GREY, _baseline_label(frame)), (0.2, model, BLUE, "model")):
-            bars = ax.bar(np.arange(len(classes)) + shift, errors[classes], width=0.38, color=colour, label=label)
-            ax.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-        products = frame.groupby(column, observed=True)["product_id"].nunique()
-        ax.set_xticks(np.arange(len(classes)), [f"{name}\n{products[name]} products" for name in classes])
-        ax.set_title(f"By {words}", fontsize=9, loc="left")
-        ax.set_ylabel("WAPE (error over sales)", fontsize=9)
-        ax.margins(y=0.15)
-    axes[0].legend(fontsize=8, frameon=False)
-    note = "Thirds of the products, as they stood at each cutoff. Volatility is what goes beyond the luck of counts."
-    return titled(figure, "Error by kind of product", note=note)
-
-
-def _baseline_label(frame: pd.DataFrame) -> str:
-    return f"baseline ({baseline_words(frame.groupby('cutoff')['baseline'].first().tolist())})"
-
-
 def draw_by_category(found: Sensitivity) -> Figure:
     """Draws the elasticities of each category's products with their intervals, and their medians."""
-    chosen = found.summary.groupby("category")["profit"].sum().nlargest(CATEGORIES).index
+    chosen = found.summary.groupby("category")["typical_units"].sum().nlargest(CATEGORIES).index
     columns = ["elasticity", "elasticity_low", "elasticity_high"]
     rows = found.summary[found.summary["category"].isin(chosen)].groupby("category")[columns].median()
     rows = rows.sort_values("elasticity").reset_index()
@@ -221,44 +160,9 @@ def draw_by_category(found: Sensitivity) -> Figure:
     return titled(figure, "How strongly demand answers to price", note=note)
 
 
-def draw_curves(found: Sensitivity) -> Figure:
-    """Draws demand, revenue and profit over price for a few products, from the most to the least profitable."""
-    table, summary = found.products, found.summary.set_index("product_id")
-    earned = table.groupby("product_id")["profit"].max().sort_values(ascending=False)
-    chosen = earned.index[spread_over(earned.to_numpy(), count=PRODUCTS)]
-    figure, axes = grid(len(chosen), 3, height=2.3)
-    for place, product in enumerate(chosen):
-        rows, known = table[table["product_id"] == product], summary.loc[product]
-        trio = axes[3 * place : 3 * place + 3]
-        for ax, (name, colour) in zip(trio, (("units", BLUE), ("revenue", ORANGE), ("profit", GREEN)), strict=True):
-            ax.plot(rows["price"], rows[name], color=colour, linestyle=":", linewidth=1.5)
-            ax.plot(rows["price"], rows[name].where(rows["seen"]), ".-", color=colour, linewidth=2, markersize=4)
-            given = np.interp(known["decided"], rows["price"], rows[name])
-            ax.plot(known["decided"], given, "o", color=colour, markersize=7)
-            ax.axvline(known["list_price"], color=GREY, linestyle="--", linewidth=0.8)
-            ax.axvline(known["price"], color=BLACK, linewidth=0.8)
-            ax.set_ylabel(f"{name} a period", fontsize=8)
-        decided = known["decision"].partition(";")[0]
-        title = f"{product} · {known['category']} · {known['grade'].replace('_', ' ')} · {decided}"
-        trio[0].set_title(title, fontsize=9, loc="left")
-    for ax in axes[-3:]:
-        ax.set_xlabel("price", fontsize=9)
-    note = (
-        "Solid curve where such prices were seen. Line: today's price, dashed: list price. Dot: the price that the "
-        "service gives, stock apart."
-    )
-    return titled(figure, f"Demand, revenue and profit over price on {found.day}", note=note)
-
-
 FORECAST_PLOTS = {  # name → what draws it of the evaluation frame, from `evaluation.described`
     "forecast_fans": draw_fans,
     "calibration": draw_calibration,
-    "error_by_step": draw_by_step,
-    "error_by_class": draw_by_class,
-}
-PRICE_PLOTS = {  # name → what draws it, in a size that is bounded for any number of products
-    "elasticity_by_category": draw_by_category,
-    "price_demand_profit": draw_curves,
 }
 
 
@@ -301,13 +205,11 @@ def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
     facts, rng = version.facts, np.random.default_rng(SEED)
     requests = []
     for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
-        date = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7)))
-        stock = float(facts.stock[row])
+        date, stock = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7))), float(facts.stock[row])
         requests.append(
             PriceRequest(
                 product_id=str(facts.product_ids[row]),
                 current_stock=stock if np.isfinite(stock) else None,
-                day_of_week=get_args(Weekday)[date.weekday()],
                 date=date,
                 is_promo=bool(rng.random() < PROMOTED),
             )

@@ -1,14 +1,15 @@
-"""Analyse a version's price sensitivity: one demand curve a product beside what the service decides of its price."""
+"""Lay one demand curve a product beside what the service decides of its price, and how well its elasticity is known."""
 
 import datetime as dt
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipelines.reports.page import render
 from pricing.arrays import Floats, Ints
-from pricing.data.net_price import net_price, unit_profit
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
@@ -23,15 +24,13 @@ WIDE, HIGH = 150, 44  # of a drawn curve, pixels
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Price sensitivity of demand. Prices and money in currency units; units and money per period.
+    """Price sensitivity of demand. Prices in currency units, units per period.
 
     Attributes:
-        summary: One row per product: its elasticity with its interval, as it is shown everywhere
-            (`registry.version.shown_elasticities`), today's price, the price `decided` for the next day and the
-            `decision` in words, units and profit at list price, the elasticity's grade, and what the competitor's
-            price does to demand, NaN where that is unknown; where products share elasticities, whose and by how many.
-        products: One row per product and price level: units expected that day, revenue, profit, and whether such a
-            price was seen.
+        summary: One row per product: its elasticity with its interval and grade, as it is shown everywhere
+            (`registry.version.shown_elasticities`), today's price, the price `decided` for the next day, the `decision`
+            in words, and what it usually sells; where products share elasticities, whose and by how many.
+        products: One row per product and price level: units expected that day, and whether such a price was seen.
         day: The next day that is no weekend, or the next week.
     """
 
@@ -40,10 +39,13 @@ class Sensitivity:
     day: dt.date
 
 
-def analyse(version: LoadedVersion) -> Sensitivity:
-    """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion."""
+def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sensitivity:
+    """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion.
+
+    The service keeps a price within `largest_jump` (`serving.largest_jump`) of the last one charged.
+    """
     facts, demand, today = version.facts, version.demand, version.demand.state_date
-    row, pricer = np.searchsorted(demand.product_ids, facts.product_ids), version.pricer(version="sensitivity")
+    pricer = version.pricer(version="sensitivity", largest_jump=largest_jump)
     day = today + dt.timedelta(days=STEP_DAYS[demand.period])
     while demand.period == "day" and day.weekday() >= 5:
         day += dt.timedelta(days=1)
@@ -56,44 +58,33 @@ def analyse(version: LoadedVersion) -> Sensitivity:
         some = slice(start, start + PASS)
         asked = [request for request in requests[some] for _ in ratios]
         units[some] = np.reshape(pricer.demand_at(asked, price[some].ravel().tolist(), today=today), (-1, len(ratios)))
-    cost, tax = facts.unit_cost[:, None], facts.tax_rates()[:, None]
     low, high = facts.seen_low[:, None] * (1 - 1e-9), facts.seen_high[:, None] * (1 + 1e-9)
-    curves = {
-        "price": price,
-        "seen": (price >= low) & (price <= high),
-        "units": units,
-        "revenue": units * net_price(price, tax),
-        "profit": units * unit_profit(price, cost, tax_rate=tax),
-    }
-    listed = int(np.searchsorted(ratios, 1.0 - 1e-9))
+    row = np.searchsorted(demand.product_ids, facts.product_ids)
     parents, count = demand.sharing()
     summary = {
         "product_id": facts.product_ids,
         "category": np.where(facts.categories == "", "unknown", facts.categories),
         **({"parent_id": parents[row], "shared_by": count[row]} if (count > 1).any() else {}),
         **shown_elasticities(demand, row, holds_only=version.holds_only),
+        "typical_units": facts.typical_units,
         "price": facts.price,
         "list_price": facts.list_price,
-        "unit_cost": facts.unit_cost,
-        "tax_rate": facts.tax_rates(),
         "decided": [one.recommended_price for one in decisions],
         "decision": [_said(one, now) for one, now in zip(decisions, facts.price.tolist(), strict=True)],
-        **competitor_columns(demand, row),
-        **{name: curves[name][:, listed] for name in ("units", "profit")},
     }
     products = {
         "product_id": np.repeat(facts.product_ids, len(ratios)),
-        "category": np.repeat(summary["category"], len(ratios)),
         "ratio": np.tile(ratios, len(row)),
-        **{name: values.reshape(-1) for name, values in curves.items()},
+        "price": price.ravel(),
+        "seen": ((price >= low) & (price <= high)).ravel(),
+        "units": units.ravel(),
     }
     return Sensitivity(pd.DataFrame(summary), pd.DataFrame(products), day)
 
 
 def _said(decision: Decision, today: float) -> str:
     """The decision in words, beginning with whether today's price is kept."""
-    price = decision.recommended_price
-    moved = "kept" if abs(price - today) < 0.005 else f"{price:.2f} in place of {today:.2f}"
+    moved = "kept" if abs(decision.recommended_price - today) < 0.005 else "moved"
     return f"{moved}: {'; '.join(REASONS[code] for code in decision.reasons)}" if decision.reasons else moved
 
 
@@ -108,17 +99,17 @@ def price_levels(band: tuple[float, float]) -> Floats:
 def competitor_columns(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
     """Columns (row,) of what the competitor's price does to the demand of products `rows`; NaN where unknown."""
     shown = [shown_competitor(demand, row) for row in rows.tolist()]
-    effects = np.array([(one.effect, one.low, one.high, one.moves) for one in shown], np.float64).reshape(-1, 4)
-    return dict(zip(("competitor", "competitor_low", "competitor_high", "competitor_moves"), effects.T, strict=True))
+    effects = np.array([(one.effect, one.low, one.high) for one in shown], np.float64).reshape(-1, 3)
+    return dict(zip(("competitor", "competitor_low", "competitor_high"), effects.T, strict=True))
 
 
-def competitor_words(summary: pd.DataFrame) -> str:
-    """Says what is known of the competitor's effect on demand; `summary` has the columns of `competitor_columns`."""
-    known = summary[summary["competitor"].notna()]
-    rest = len(summary) - len(known)
+def competitor_words(effects: pd.DataFrame) -> str:
+    """Says what is known of the competitor's effect on demand; `effects` has the columns of `competitor_columns`."""
+    known = effects[effects["competitor"].notna()]
+    rest = len(effects) - len(known)
     if known.empty:
         return (
-            f"The competitor: what its price does to demand is unknown for {rest} of {len(summary)} products, whose "
+            f"The competitor: what its price does to demand is unknown for {rest} of {len(effects)} products, whose "
             "history has no or too few moves of it, or no other product to tell its effect from what all share."
         )
     middle, low, high = known[["competitor", "competitor_low", "competitor_high"]].median()
@@ -131,34 +122,32 @@ def competitor_words(summary: pd.DataFrame) -> str:
 
 
 def sensitivity_page(found: Sensitivity, plots: dict[str, str], *, title: str) -> str:
-    """Returns the report as self-contained HTML.
-
-    Args:
-        found: The tables.
-        plots: PNG images by name, in base64, shown in order.
-        title: Title of the page.
-    """
-    rows = found.summary.nlargest(ROWS, "profit")
+    """Returns the report as self-contained HTML; `plots` are PNG images by name, in base64, shown in order."""
+    summary = found.summary
+    sold = (summary["typical_units"] * summary["price"]).fillna(0.0)
+    rows = summary.loc[sold.sort_values(ascending=False, kind="stable").index[:ROWS]]
     curves = dict(iter(found.products[found.products["product_id"].isin(rows["product_id"])].groupby("product_id")))
-    shown = [
-        {"shared_by": 1, **row, **_drawn(curves[row["product_id"]], row["price"])} for row in rows.to_dict("records")
-    ]
     return render(
         "sensitivity_page.html.jinja",
         title=title,
         day=found.day,
         plots=plots,
-        competitor=competitor_words(found.summary),
-        rows=shown,
-        count=len(found.summary),
+        rows=[{"shared_by": 1, **row, **_drawn(curves[row["product_id"]], row)} for row in rows.to_dict("records")],
+        count=len(summary),
         wide=WIDE,
         high=HIGH,
     )
 
 
-def _drawn(curve: pd.DataFrame, today: float) -> dict[str, object]:
-    """Points of a product's curve as SVG has them, and where today's price lies, in pixels."""
+def _drawn(curve: pd.DataFrame, row: dict[Hashable, Any]) -> dict[str, object]:
+    """Points of a product's curve in pixels, whole and where prices were seen; today's price, and the one decided."""
     price, most = curve["price"].to_numpy(), max(float(curve["units"].max()), 1e-12)
-    x = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12)
-    points = (f"{at:.1f},{HIGH * (1 - units / most):.1f}" for at, units in zip(x, curve["units"], strict=True))
-    return {"curve": " ".join(points), "today": float(np.interp(today, price, x)) if np.isfinite(today) else None}
+    x, y = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12), HIGH * (1 - curve["units"].to_numpy() / most)
+    points = np.array([f"{right:.1f},{down:.1f}" for right, down in zip(x, y, strict=True)])
+    today, decided = row["price"], row["decided"]
+    return {
+        "curve": " ".join(points),
+        "seen": " ".join(points[curve["seen"]]),
+        "today": float(np.interp(today, price, x)) if np.isfinite(today) else None,
+        "point": (float(np.interp(decided, price, x)), float(np.interp(decided, price, y))),
+    }

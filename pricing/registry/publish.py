@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pricing.decision.control import NO_CONTROL, Control
 from pricing.errors import PricingError, RegistryError, VersionError
+from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, files
 from pricing.registry.audit import Audit, champion_of
@@ -82,7 +83,7 @@ def publish(
         if same and recorded == numbers[0]:
             return current  # and nobody waits for the lock
         with audit.turn(registry.identity()) as turn:
-            at = now.astimezone(dt.UTC).isoformat(timespec="seconds")
+            at = utc_stamp(now)
             note_manual_change(turn, registry.aliases(), who=who, at=at)
             if named() != numbers:
                 continue

@@ -1,4 +1,4 @@
-"""Alerts: what they say, the doors that they leave by (log, webhook, SNS), and which were sent already."""
+"""Alerts: what they say, the channels that they leave by (log, webhook, SNS), and which were sent already."""
 
 import datetime as dt
 import json
@@ -6,55 +6,25 @@ import logging
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from pricing.config_models import Channel, MonitoringConfig, Severity
+from pricing.data.findings import Finding
 from pricing.errors import PricingError, SourceError
 from pricing.paths import pricing_home, tracking_uri
 
 _log = logging.getLogger("pricing.alerts")
 
-SECONDS = 10
-ATTEMPTS = 3
-RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
-# The words that other parts of the platform have for how bad a finding is.
-_LEVELS: dict[str, Severity] = {
-    "note": "info",
-    "info": "info",
-    "warning": "warning",
-    "set_aside": "warning",
-    "critical": "critical",
-    "breach": "critical",
-    "stop": "critical",
-}
+SECONDS, ATTEMPTS = 10, 3  # of a webhook
+RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+REPEAT_HOURS = 20  # before the same alert is sent again: below 24, so that a nightly run never skips a day
 
 
 class DeliveryError(PricingError):
     """An alert, metric or job command that could not be delivered."""
-
-
-class LevelledFinding(Protocol):
-    """A check's finding: the check's name, how bad it is, and what it says."""
-
-    @property
-    def check(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def level(self) -> str:
-        """Such as note, warning, set_aside, breach or stop."""
-        ...
-
-    @property
-    def sentence(self) -> str:
-        """The sentence that it found."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,43 +36,28 @@ class AlertFinding:
     text: str
 
 
-def as_findings(found: Collection[LevelledFinding]) -> tuple[AlertFinding, ...]:
-    """Makes findings of any check fit for an alert; a level that is not known here counts as a warning."""
-    return tuple(AlertFinding(one.check, _LEVELS.get(one.level, "warning"), one.sentence) for one in found)
+def as_findings(found: Iterable[Finding]) -> tuple[AlertFinding, ...]:
+    """Makes findings on sales fit for an alert."""
+    severities: dict[str, Severity] = {"note": "info", "set_aside": "warning", "stop": "critical"}
+    return tuple(AlertFinding(one.check, severities[one.level], one.sentence) for one in found)
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A message to the operators.
+    """A message to the operators; a text is empty where there is nothing to tell."""
 
-    Attributes:
-        key: Identifies the problem; a key is not sent again for a configured time.
-        severity: Urgency.
-        what: The problem.
-        since: First day on which it is known to exist.
-        how_bad: The figures, or the error's first lines.
-        done: Action taken by the platform.
-        todo: Action required of the reader.
-        link: Address of the report or of the MLflow run; empty where neither can be opened from elsewhere.
-        job: Name of the job that it is about; empty where none.
-        run: ID of that job's MLflow run.
-        version: Number of the model version that it is about.
-        exit_status: Exit status of a job that failed.
-        findings: What checks found, each by its name.
-    """
-
-    key: str
+    key: str  # identifies the problem, and is not sent again for some hours
     severity: Severity
     what: str
-    since: dt.date
-    how_bad: str
-    done: str
-    todo: str
-    link: str = ""
-    job: str = ""
-    run: str = ""
-    version: str = ""
-    exit_status: int | None = None
+    since: dt.date  # first day on which it is known to exist
+    how_bad: str  # the figures, or the error's first lines
+    done: str  # by the platform
+    todo: str  # by the reader
+    link: str = ""  # to the report or the MLflow run
+    job: str = ""  # that it is about
+    run: str = ""  # ID of that job's MLflow run
+    version: str = ""  # number of the model version that it is about
+    exit_status: int | None = None  # of a job that failed
     findings: tuple[AlertFinding, ...] = ()
 
     @property
@@ -115,32 +70,22 @@ class Alert:
     def text(self) -> str:
         """The whole message."""
         status = "" if self.exit_status is None else f" (exit status {self.exit_status})"
-        told = {
-            "Job": self.job + status if self.job else "",
-            "Version": self.version,
-            "Run": self.run,
-            "More": self.link,
-        }
-        return "\n".join(
-            [
-                f"What: {self.what}",
-                f"Since: {self.since}",
-                f"How bad: {self.how_bad}",
-                *(f"- {one.name} ({one.severity}): {one.text}" for one in self.findings),
-                f"What the platform did: {self.done}",
-                f"What to do: {self.todo}",
-                *(f"{name}: {value}" for name, value in told.items() if value),
-            ]
-        )
+        more = {"Job": self.job and self.job + status, "Version": self.version, "Run": self.run, "More": self.link}
+        lines = [
+            *(f"What: {self.what}", f"Since: {self.since}", f"How bad: {self.how_bad}"),
+            *(f"- {one.name} ({one.severity}): {one.text}" for one in self.findings),
+            *(f"What the platform did: {self.done}", f"What to do: {self.todo}"),
+            *(f"{name}: {value}" for name, value in more.items() if value),
+        ]
+        return "\n".join(lines)
 
 
-class Notifier(Protocol):
-    """Notifier: delivers alerts through one channel."""
+class Notifier:
+    """One channel of `monitoring.alerts`, with its address and the least severity that it takes."""
 
-    @property
-    def channel(self) -> Channel:
-        """The channel's name in `monitoring.alerts`."""
-        ...
+    def __init__(self, channel: Channel, *, address: str = "", least: Severity = "info") -> None:
+        self.channel = channel
+        self._address, self._least = address, least
 
     def send(self, alert: Alert) -> bool:
         """Sends the alert; returns whether it was delivered, False where the channel does not take it.
@@ -148,38 +93,23 @@ class Notifier(Protocol):
         Raises:
             DeliveryError: It was not delivered, though the channel takes it.
         """
-        ...
-
-
-class LogNotifier:
-    """Notifier that writes to the program's log."""
-
-    channel: Channel = "log"
-
-    def send(self, alert: Alert) -> bool:
-        """Logs the alert; never fails."""
-        level = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}[alert.severity]
-        _log.log(level, "%s", alert.text.replace("\n", " | "))
+        if RANKS[alert.severity] < RANKS[self._least]:
+            return False
+        {"log": self._write, "webhook": self._post, "sns": self._publish}[self.channel](alert)
         return True
 
+    def _write(self, alert: Alert) -> None:
+        _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
 
-class WebhookNotifier:
-    """Notifier that POSTs one JSON object to a webhook: the alert's fields, and `text` for chat programs."""
-
-    channel: Channel = "webhook"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def send(self, alert: Alert) -> bool:
-        """Posts the alert, at most three times; a 4xx answer is not retried."""
+    def _post(self, alert: Alert) -> None:
+        """Posts one JSON object, the alert's fields and `text` for chat programs; an answer of 4xx is final."""
         body = json.dumps({**asdict(alert), "text": f"{alert.subject}\n{alert.text}"}, default=str).encode()
         trouble = ""
         for _ in range(ATTEMPTS):
             try:
-                request = urllib.request.Request(self._url, data=body, headers={"Content-Type": "application/json"})
+                request = urllib.request.Request(self._address, body, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=SECONDS):
-                    return True
+                    return
             except urllib.error.HTTPError as error:
                 trouble = f"HTTP {error.code}"
                 if error.code < 500:
@@ -188,112 +118,74 @@ class WebhookNotifier:
                 trouble = str(error)
         raise DeliveryError(f"webhook: the alert {alert.key} was not taken: {trouble}")
 
+    def _publish(self, alert: Alert) -> None:
+        """Publishes to the topic; severity and job are message attributes, for filters."""
+        from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-class LeastSeverity:
-    """Notifier that hands on only alerts of at least some severity."""
-
-    def __init__(self, notifier: Notifier, *, least: Severity) -> None:
-        self._notifier = notifier
-        self._least = least
-
-    @property
-    def channel(self) -> Channel:
-        """That of the notifier."""
-        return self._notifier.channel
-
-    def send(self, alert: Alert) -> bool:
-        """Sends the alert where it is severe enough; returns whether it was sent."""
-        return RANKS[alert.severity] >= RANKS[self._least] and self._notifier.send(alert)
+        words = {"severity": alert.severity, "job": alert.job}
+        attributes = {name: {"DataType": "String", "StringValue": word} for name, word in words.items() if word}
+        line = alert.subject.replace("\n", " ").encode("ascii", "replace").decode()  # which SNS asks for
+        sent = {"TopicArn": self._address, "Subject": line, "Message": alert.text, "MessageAttributes": attributes}
+        with aws.translated_errors("sns", "publish"):
+            aws.client("sns").publish(**sent)
 
 
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
-    """Builds the notifiers listed in `monitoring.alerts`, each with its `monitoring.least_severity`."""
-    notifiers: list[Notifier] = []
-    for name in config.alerts:
-        notifier: Notifier
-        if name == "log":
-            notifier = LogNotifier()
-        elif name == "webhook":
-            notifier = WebhookNotifier(config.endpoints.webhook_url)
-        else:
-            from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
-
-            notifier = aws.SnsNotifier(config.endpoints.sns_topic)
-        least = config.least_severity.get(name)
-        notifiers.append(notifier if least is None else LeastSeverity(notifier, least=least))
-    return notifiers
+    """Builds the channels listed in `monitoring.alerts`."""
+    addresses = {"webhook": config.endpoints.webhook_url, "sns": config.endpoints.sns_topic}
+    return [
+        Notifier(name, address=addresses.get(name, ""), least=config.least_severity.get(name, "info"))
+        for name in config.alerts
+    ]
 
 
-class AlertMemory:
-    """The file that says which alerts were sent when, shared by all jobs under one PRICING_HOME."""
+def last_sent(key: str) -> dt.datetime | None:
+    """The moment at which any job under this PRICING_HOME noted a key last; None where never. May raise SourceError."""
+    with _memory() as connection:
+        row = connection.execute("select sent_at from alert where key = ?", (key,)).fetchone()
+    return None if row is None else dt.datetime.fromisoformat(row[0])
 
-    def __init__(self, path: Path) -> None:
-        """Opens the file, which is made where there is none.
 
-        Raises:
-            SourceError: It cannot be used.
-        """
-        self._path = path
-        with self._open() as connection:
+def note_sent(key: str, *, now: dt.datetime) -> None:
+    """Notes for all jobs under this PRICING_HOME that a key was sent. May raise SourceError."""
+    with _memory() as connection:
+        connection.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
+
+
+@contextmanager
+def _memory() -> Iterator[sqlite3.Connection]:
+    path = pricing_home() / "alerts.db"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
             connection.execute("create table if not exists alert (key text primary key, sent_at text)")
-
-    def due(self, key: str, *, every_hours: float, now: dt.datetime) -> bool:
-        """Returns True when the alert was not sent within the last `every_hours`."""
-        with self._open() as connection:
-            row = connection.execute("select sent_at from alert where key = ?", (key,)).fetchone()
-        return row is None or now - dt.datetime.fromisoformat(row[0]) >= dt.timedelta(hours=every_hours)
-
-    def sent(self, key: str, *, now: dt.datetime) -> None:
-        """Records that an alert was delivered."""
-        with self._open() as connection:
-            connection.execute("insert or replace into alert values (?, ?)", (key, now.isoformat()))
-
-    def knows(self, key: str) -> bool:
-        """Returns True when the key was ever recorded."""
-        with self._open() as connection:
-            return connection.execute("select 1 from alert where key = ?", (key,)).fetchone() is not None
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise SourceError(
-                f"{self._path}: which alerts were sent cannot be read or written ({error}); mend or remove it"
-            ) from error
-
-
-def alert_memory() -> AlertMemory:
-    """Opens the memory of this PRICING_HOME."""
-    return AlertMemory(pricing_home() / "alerts.db")
+            yield connection
+    except (sqlite3.Error, OSError) as error:
+        raise SourceError(
+            f"{path}: which alerts were sent cannot be read or written ({error}); mend or remove it"
+        ) from error
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The fate of an alert.
+    """The fate of an alert."""
 
-    Attributes:
-        failures: The errors of channels that should have taken it and did not.
-        told: Whether a channel that people are reached by took it, now or lately: any but the log.
-    """
-
-    failures: tuple[str, ...]
-    told: bool
+    failures: tuple[str, ...]  # the errors of channels that should have taken it and did not
+    told: bool  # a channel that people are reached by took it, now or lately: any but the log
 
 
 def deliver(
-    alert: Alert, notifiers: Sequence[Notifier], *, memory: AlertMemory, every_hours: float, now: dt.datetime
+    alert: Alert, notifiers: Sequence[Notifier], *, now: dt.datetime, every_hours: float = REPEAT_HOURS
 ) -> Delivery:
-    """Sends an alert through each channel that did not take the same one, as severe, lately.
+    """Sends an alert through each channel that did not take the same one, as severe, within `every_hours`.
 
-    Whether or not others fail. A channel that failed, or that did not take it, is tried again at the next occasion.
+    A channel that failed, or that did not take it, is tried again at the next occasion, whatever others did.
     """
     failures, told = [], False
     for notifier in notifiers:
         key = f"{alert.key}-{alert.severity}-{notifier.channel}"
-        taken = not memory.due(key, every_hours=every_hours, now=now)
+        before = last_sent(key)
+        taken = before is not None and now - before < dt.timedelta(hours=every_hours)
         if not taken:
             try:
                 taken = notifier.send(alert)
@@ -301,20 +193,13 @@ def deliver(
                 failures.append(str(error))
                 _log.error("%s", error)
             if taken:
-                memory.sent(key, now=now)
+                note_sent(key, now=now)
         told = told or (taken and notifier.channel != "log")
     return Delivery(tuple(failures), told)
 
 
 def run_page(run: str, *, experiment: str, pages: str, artifact: str = "") -> str:
-    """The address of a run in MLflow's pages; empty where they have none that others can open.
-
-    Args:
-        run: The run's ID.
-        experiment: That of its experiment.
-        pages: Address of MLflow's pages (`monitoring.endpoints.mlflow_url`); empty for that of the tracking server.
-        artifact: One of the run's files, shown at once.
-    """
+    """The address of a run, or of its artifact, in MLflow's `pages`, else the server's own; empty where it has none."""
     base = pages or (tracking_uri() if tracking_uri().startswith(("http://", "https://")) else "")
     if not base or not run:
         return ""

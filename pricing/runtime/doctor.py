@@ -5,74 +5,64 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pricing import __version__
 from pricing.errors import ConfigError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
-from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, job
 from pricing.runtime.shared_state import given_database_url
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Looks and prints; returns 0 where nothing that is needed is missing, else 2."""
-    return run_main(_doctor, argv)
-
-
-def _doctor(argv: Sequence[str] | None) -> int:
-    options = Options("pricing doctor", "Says what is missing on this machine, and what to do.")
-    options.add_config()
-    config = options.parse(argv).config
+@job("doctor")
+def main(*, config: str | None) -> int:
+    """Says what is missing on this machine, and what to do; exits with 2 where something needed is missing."""
+    faults = []
     checks: tuple[tuple[str, Callable[[], str], str], ...] = (
         ("pricing", lambda: f"{__version__} in {CODE}", ""),
-        ("OpenMP", openmp, "apt-get install libgomp1, or brew install libomp: LightGBM needs it"),
-        ("configuration", lambda: configuration(config), f"mend it; {SETTINGS / 'default.yaml'} explains every key"),
-        ("PRICING_HOME", lambda: home(pricing_home()), "set it to a folder of yours, or mend its rights"),
-        ("tracking store", lambda: tracking(tracking_uri()), "start it, or mend MLFLOW_TRACKING_URI"),
-        ("PRICING_DATABASE_URL", database, "start it, or mend the address"),
+        ("OpenMP", _openmp, "apt-get install libgomp1, or brew install libomp: LightGBM needs it"),
+        ("configuration", lambda: _configuration(config), f"mend it; {SETTINGS / 'default.yaml'} explains every key"),
+        ("PRICING_HOME", _home, "set it to a folder of yours, or mend its rights"),
+        ("tracking store", _tracking, "start it, or mend MLFLOW_TRACKING_URI"),
+        ("PRICING_DATABASE_URL", _database, "start it, or mend the address"),
     )
-    faults = [name for name, check, advice in checks if not _holds(name, check, advice=advice)]
+    for name, check, advice in checks:
+        try:
+            word, found = "ok", check()
+        except (PricingError, OSError, ImportError) as error:
+            word, found = "problem", f"{error} → {advice}"
+            faults.append(name)
+        print(redact_text(f"{word:<7}  {name} {found}"))  # noqa: T201
     print("\nnothing that is needed is missing" if not faults else f"\nto mend: {', '.join(faults)}")  # noqa: T201
     return EXIT_KNOWN_ERROR if faults else 0
 
 
-def _holds(name: str, check: Callable[[], str], *, advice: str) -> bool:
-    try:
-        found, holds = check(), True
-    except (PricingError, OSError, ImportError) as error:
-        found, holds = f"{error} → {advice}", False
-    print(redact_text(f"{'ok' if holds else 'problem':<7}  {name} {found}"))  # noqa: T201
-    return holds
-
-
-def openmp() -> str:
+def _openmp() -> str:
     """Loads the OpenMP library that LightGBM is linked with and does not bring, where LightGBM is installed."""
     if importlib.util.find_spec("lightgbm") is None:
         return "is not needed: LightGBM is not installed"
-    name = "libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1"
-    ctypes.CDLL(name)
-    return name
+    return ctypes.CDLL("libomp.dylib" if sys.platform == "darwin" else "libgomp.so.1")._name
 
 
-def configuration(path: str | None) -> str:
-    """Reads the configuration."""
+def _configuration(path: str | None) -> str:
     from pricing.config import DEFAULT_PATH, load_config  # noqa: PLC0415 - packages may be missing
 
     load_config(path)
     return str(path or DEFAULT_PATH)
 
 
-def home(folder: Path) -> str:
+def _home() -> str:
     """Writes a file in PRICING_HOME, or where it is not made yet in the folder that it would be made in."""
+    folder = pricing_home()
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
     with tempfile.NamedTemporaryFile(dir=there, prefix=".pricing-doctor-"):
         return str(folder)
 
 
-def tracking(uri: str) -> str:
-    """Asks the tracking store; a local database is made by the first job."""
+def _tracking() -> str:
+    uri = tracking_uri()
     path = Path(uri.removeprefix(SQLITE)).absolute()
     if uri.startswith(SQLITE) and not path.parent.is_dir():
         raise ConfigError(f"{uri}: there is no folder {path.parent}")
@@ -84,8 +74,7 @@ def tracking(uri: str) -> str:
     return uri
 
 
-def database() -> str:
-    """Opens the database that tasks share, where one is named."""
+def _database() -> str:
     url = given_database_url()
     if url is None:
         return "is not set: promotions are recorded in PRICING_HOME"
@@ -93,7 +82,3 @@ def database() -> str:
 
     probe_database(url, what="the record of promotions")
     return url
-
-
-if __name__ == "__main__":
-    sys.exit(main())

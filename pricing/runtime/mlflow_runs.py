@@ -7,7 +7,6 @@ import http.client
 import importlib.util
 import logging
 import os
-import shutil
 import socket
 import time
 import urllib.error
@@ -18,13 +17,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+import click
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
-    MLFLOW_PROJECT_ENV,
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
@@ -191,7 +190,7 @@ def describe(error: BaseException) -> str:
         return "stopped by SIGTERM"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted (SIGINT)"
-    if isinstance(error, PricingError):
+    if isinstance(error, (PricingError, click.ClickException)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 
@@ -286,35 +285,17 @@ def _fail_abandoned_runs(experiment: str) -> None:
         ours = f"{running} and tags.`{MLFLOW_SOURCE_NAME}` = '{ROOT.as_uri()}'"
         found += client.search_runs([_DEFAULT_EXPERIMENT], filter_string=ours, max_results=100)
     for run in found:
-        tags = run.data.tags
-        reason = None
+        tags, reason = run.data.tags, ""
+        age = time.time() - float(run.info.start_time) / 1000
         if tags.get("host") == socket.gethostname():
             pid = int(tags.get("pid", "0"))
             if pid not in (0, os.getpid()) and not process_alive(pid):
                 reason = "its process ended without a word: killed, out of memory, or a power cut"
-        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT":
-            reason = _why_never_begun(run)
-        if reason is not None:
+        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and age > _BUILD_SECONDS:
+            reason = "its job never began: mlflow run could not build the environment; give it --env-manager local"
+        if reason:
             record_failure(run.info.run_id, reason)
             client.set_terminated(run.info.run_id, "FAILED")
-
-
-def _why_never_begun(run: Run) -> str | None:
-    """Why the job of a run that `mlflow run` made will never begin; None where its environment may yet be building."""
-    hint = "; in a checkout give it --env-manager local"
-    if run.data.tags.get(MLFLOW_PROJECT_ENV) == "conda" and tracking_uri().startswith(SQLITE) and not _has_conda():
-        return f"its job never began: mlflow run found no conda on this machine{hint}"
-    if _age(run) > _BUILD_SECONDS:
-        return f"its job never began: mlflow run could not build the environment{hint}"
-    return None
-
-
-def _has_conda() -> bool:
-    return bool(os.environ.get("MLFLOW_CONDA_HOME") or os.environ.get("CONDA_EXE") or shutil.which("conda"))
-
-
-def _age(run: Run) -> float:
-    return time.time() - float(run.info.start_time) / 1000
 
 
 def _end(status: str) -> None:

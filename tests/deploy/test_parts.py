@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 import yaml
+from mlflow import MlflowClient
 from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup, mlflow_server
@@ -175,9 +176,24 @@ store.init_db(os.environ["MLFLOW_BACKEND_STORE_URI"])
 print(*(store.authenticate_user("admin", word) for word in ("first-password", "renewed-password")))
 """
 
+# Registers a version, then takes the tables back to what MLflow 3.16.1, the release before, makes: by pg_dump the same.
+RELEASE_BEFORE = "b7e2c1a4d9f3"
+BEHIND = """
+import sys
+from alembic import command
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
+url, revision = sys.argv[1:]
+client = MlflowClient(tracking_uri=url, registry_uri=url)
+client.create_registered_model("pricing")
+version = client.create_model_version("pricing", "s3://bucket/version", run_id=client.create_run("0").info.run_id)
+client.set_registered_model_alias("pricing", "champion", version.version)
+command.downgrade(_get_alembic_config(url), revision)
+"""
+
 
 @pytest.mark.slow
-def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_at_every_start(
+def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_at_every_start_and_versions_stay(
     prepared: dict[str, str],
 ) -> None:
     pytest.importorskip("flask_wtf", reason="MLflow's users need mlflow[auth]")
@@ -194,22 +210,18 @@ def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_a
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
+    def revision() -> object:
+        with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
+            return run(connection, "SELECT version_num FROM alembic_version")[0][0]
+
     assert python(SERVER, str(ROOT))[-1] == "False True"
-    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
-        (newest,) = run(connection, "SELECT version_num FROM alembic_version")
-    python(BEHIND, text)
+    newest = revision()
+    python(BEHIND, text, RELEASE_BEFORE)
+    assert revision() == RELEASE_BEFORE != newest
     python(SERVER, str(ROOT))
-    with contextlib.closing(connected(prepared, "mlflow", "mlflow")) as connection:
-        assert run(connection, "SELECT version_num FROM alembic_version") == [newest]
 
-
-# Takes the tables one release back, as they are where MLflow has just become newer.
-BEHIND = """
-import sys
-from alembic import command
-from mlflow.store.db.utils import _get_alembic_config
-command.downgrade(_get_alembic_config(sys.argv[1]), "-1")
-"""
+    assert revision() == newest
+    assert MlflowClient(tracking_uri=text, registry_uri=text).get_model_version_by_alias("pricing", "champion")
 
 
 @pytest.mark.parametrize("password", ["", "short"])

@@ -43,9 +43,10 @@ stand_in() {
   mmdebstrap --quiet --variant=minbase \
     --include=ca-certificates,netbase,tzdata,libsqlite3-0,libffi8,libssl3t64,zlib1g,libbz2-1.0,liblzma5,libreadline8t64,libexpat1,libuuid1,libncursesw6,libzstd1 \
     trixie "$root" >&2
+  rm -rf "$root"/usr/share/{doc,locale,man}  # as in the image that it stands for
   mkdir -p "$root/usr/local/lib/python3.11/site-packages"
   cp -a "$prefix"/lib/libpython3* "$root/usr/local/lib/" 2>/dev/null || true  # absent where Python is linked statically
-  tar -C "$prefix/lib/python3.11" --exclude=./site-packages --exclude=./test --exclude=__pycache__ -c . | tar -C "$root/usr/local/lib/python3.11" -x
+  tar -C "$prefix/lib/python3.11" --exclude=./site-packages --exclude=./test --exclude='*.a' --exclude=__pycache__ -c . | tar -C "$root/usr/local/lib/python3.11" -x
   install "$prefix/bin/python3.11" "$root/usr/local/bin/python3.11"
   ln -s python3.11 "$root/usr/local/bin/python3"
   ln -s python3.11 "$root/usr/local/bin/python"

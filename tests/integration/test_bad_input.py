@@ -1,7 +1,7 @@
 """Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from monitoring import __main__ as monitoring
-from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, tune
+from monitoring import __main__ as monitor
+from pipelines import etl, nightly, price, promote, refresh, retrain, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
@@ -50,14 +50,6 @@ def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     mlflow.set_tracking_uri(None)
 
 
-class monitor:  # noqa: N801 - stands beside the modules of the jobs
-    """Monitoring, which is another program, as a job."""
-
-    @staticmethod
-    def main(words: Sequence[str]) -> int:
-        return monitoring.main(words)
-
-
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert job.main(words) == 2
@@ -69,7 +61,7 @@ def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def named(job: Any) -> tuple[str, ...]:
     """The sales that a job asks for, where it does."""
-    return () if job in (promote, rollback, history, price) else ("--sales", "sales.csv")
+    return () if job in (promote, rollback, price) else ("--sales", "sales.csv")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +88,6 @@ def test_a_registry_that_does_not_answer_stops_every_job(
         (train, "--sales none.csv", "none.csv"),
         (promote, "--version champion --config none.yaml", "none.yaml"),
         (etl, "--sales ftp://", "ftp://"),
-        (tune, "--trials many", "many"),
-        (tune, "--workers 0", "0"),
         (tune, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
     ],
 )
@@ -128,3 +118,10 @@ def test_an_address_that_is_no_store_is_one_clear_line(
 
     for job in (promote, monitor):
         assert address.replace("secret", "***") in refused(job, *named(job), capsys=capsys)
+
+
+@pytest.mark.parametrize("words", [("--trials", "many"), ("--workers", "0")])
+def test_a_search_of_no_size_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main(words) == 2
+
+    assert words[0] in capsys.readouterr().err

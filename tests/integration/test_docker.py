@@ -35,6 +35,12 @@ COMPOSE = ROOT / "deploy" / "compose"
 SCRIPT = ROOT / "tests" / "integration" / "docker.sh"
 NO_ENGINE = 77
 TASKS = ("serving-1", "serving-2")
+# Which containers know which passwords.
+PASSWORDS = {
+    "postgres": {"POSTGRES_PASSWORD"},
+    "mlflow": {"MLFLOW_PASSWORD", "MLFLOW_ADMIN_PASSWORD"},
+    "publish": {"PRICING_PASSWORD", "MLFLOW_ADMIN_PASSWORD"},
+}
 REQUEST = {"product_id": "P00001", "current_stock": 150, "day_of_week": "Friday", "current_price": 10, "list_price": 10}
 
 wait_for = partial(servers.wait_for, seconds=240)
@@ -137,27 +143,72 @@ class Platform:
         return set(self.compose("exec", "-T", "publish", "python", "-c", code).split())
 
 
-@pytest.fixture(scope="module")
-def platform(docker: dict[str, str]) -> Iterator[Platform]:
+@contextmanager
+def started(docker: dict[str, str], *, key: str = "", **given: str) -> Iterator[Platform]:
+    """What `docker compose up` starts, under a name and on ports of its own; all of it goes with the block."""
     done = subprocess.run([SCRIPT, "images"], env=docker, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ports = {name: str(free_port()) for name in ("PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
-    passwords = [f"{name}_PASSWORD" for name in ("POSTGRES", "MLFLOW", "PRICING", "MLFLOW_ADMIN", "GRAFANA")]
-    given = {name: secrets.token_hex(16) for name in (*passwords, "METRICS_KEY")}
-    key = secrets.token_hex(16)
-    names = {
-        "COMPOSE_PROJECT_NAME": f"pricing-test-{secrets.token_hex(4)}",
-        "COMPOSE_FILE": "docker-compose.yml:docker-compose.hardened.yml",
-        "PRICING_API_KEYS": f"shop {key} price,explain",
-    }
-    platform = Platform({**docker, **ports, **given, **names}, key)
+    name = {"COMPOSE_PROJECT_NAME": f"pricing-test-{secrets.token_hex(4)}"}
+    platform = Platform({**docker, **ports, **name, **given}, key)
     try:
         platform.compose("up", "--build", "--detach", "--wait", "--quiet-pull")
-        platform.compose("up", "--detach", "--no-deps", "prometheus")
         yield platform
     finally:
-        sys.stdout.write(platform.compose("logs", "--no-color", "--tail", "40"))
+        sys.stdout.write(platform.compose("--profile", "*", "logs", "--no-color", "--tail", "40"))
         platform.compose("--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "1")
+
+
+@pytest.fixture(scope="module")
+def platform(docker: dict[str, str]) -> Iterator[Platform]:
+    passwords = [f"{name}_PASSWORD" for name in ("POSTGRES", "MLFLOW", "PRICING", "MLFLOW_ADMIN", "GRAFANA")]
+    given = {name: secrets.token_hex(16) for name in (*passwords, "METRICS_KEY")}
+    files, key = "docker-compose.yml:docker-compose.hardened.yml", secrets.token_hex(16)
+    keys = f"shop {key} price,explain"
+    with started(docker, key=key, COMPOSE_FILE=files, PRICING_API_KEYS=keys, **given) as platform:
+        platform.compose("up", "--detach", "--no-deps", "prometheus")
+        yield platform
+
+
+@pytest.mark.weekly
+@pytest.mark.timeout(3600)
+def test_the_demo_trains_and_promotes_and_its_model_prices_behind_the_proxy(docker: dict[str, str]) -> None:
+    offers = (
+        "import json, urllib.request as u; key = {'X-Api-Key': 'of-the-demo'}; "
+        "print(len(json.load(u.urlopen(u.Request('http://competitor:8099/offers', headers=key)))['offers']))"
+    )
+    with started(docker, COMPOSE_FILE="docker-compose.yml") as platform:
+        before = price(platform)
+        platform.compose("--profile", "demo", "up", "--detach")
+        platform.compose("wait", "demo")  # fails where it does
+
+        for task, other in zip(TASKS, reversed(TASKS), strict=True):
+            platform.wait_ready(task, by=other)
+        after = price(platform)
+        asked = platform.compose("exec", "-T", "publish", "python", "-c", offers)
+
+    assert (before["source"], before["model_version"]) == ("rule", "none")
+    assert (after["source"], after["model_version"]) == ("model", "1")
+    assert after["price_range"][0] <= after["recommended_price"] <= after["price_range"][1]
+    assert int(asked) > 1000
+
+
+def test_no_container_is_root_writes_to_its_root_gains_rights_or_knows_others_passwords(platform: Platform) -> None:
+    look = "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/1/status; grep ' / ' /proc/mounts; printenv"
+    for service in platform.compose("ps", "--services").split():
+        told = platform.compose("exec", "-T", service, "sh", "-c", look)
+        status = dict(line.split(":\t") for line in told.splitlines() if ":\t" in line)
+
+        assert status["Uid"].split()[0] != "0", service
+        assert (int(status["CapEff"], 16), status["NoNewPrivs"]) == (0, "1"), service
+        assert "overlay / overlay ro," in told or service == "prometheus", service
+        held = {name for name, value in platform.environment.items() if name.endswith("_PASSWORD") and value in told}
+        assert held <= PASSWORDS.get(service, set()), service
+
+
+def test_a_caller_without_a_key_gets_no_price(platform: Platform) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        price(Platform(platform.environment, "another"))
 
 
 def test_compose_serves_what_the_mlflow_server_names_champion(

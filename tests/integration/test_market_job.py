@@ -1,25 +1,22 @@
 """The market job from the command line: table, plot and figures; and the platform's own code inside the market."""
 
-import datetime as dt
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.market import main, oracle_name, standard_policies
-from pipelines.market_platform import OPTIONAL, Platform, TrueElasticityDemand, limited
+from pipelines.market import main, oracle_name, run_policies, standard_policies
+from pipelines.market_platform import OPTIONAL, Platform, TrueElasticityDemand, price_requests
+from pricing.arrays import Floats
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.decision.detailed import DetailedDecision
-from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import Offers
 from simulation.market import MarketConfig, simulate
-from simulation.rollforward import roll_forward
+from simulation.rollforward import Requests, roll_forward
 
 
 def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,18 +66,12 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
     seen: list[Panel] = []
     asked: list[PriceRequest] = []
 
-    class Recording(Pricer):
-        def price_detailed(
-            self, requests: Sequence[PriceRequest], *, today: dt.date, **more: Any
-        ) -> list[DetailedDecision]:
-            asked.extend(requests)
-            return super().price_detailed(requests, today=today, **more)
+    def recording(requests: Requests) -> Floats:
+        asked.extend(price_requests(requests, withhold=OPTIONAL))
+        return platform(requests)
 
-    def learn(panel: Panel) -> None:
-        seen.append(panel)
-
-    platform = Platform(market, load_config(), learn, withhold=OPTIONAL, pricer=Recording)
-    roll_forward(market, platform, days=16, refresh=platform.refresh, every=14)
+    platform = Platform(market, load_config(), seen.append, withhold=OPTIONAL)
+    roll_forward(market, recording, days=16, refresh=platform.refresh, every=14)
 
     assert {name for request in asked for name in request.model_fields_set} == {
         *("product_id", "current_price", "day_of_week", "date")
@@ -95,22 +86,25 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
 
 @pytest.mark.parametrize("own", [None, 0.02, 0.5])
 def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(own: float | None) -> None:
-    config = load_config()
+    config, market = load_config(), simulate(MarketConfig(products=6, days=100, future=20, seed=1))
     guardrails = config.decision.guardrails.model_copy(update={"max_move": own})
     config = config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
 
-    assert limited(config, max_move=0.1).decision.guardrails.max_move == min(own or 0.1, 0.1)
-    assert limited(config, max_move=None).decision.guardrails.max_move == own
+    run = roll_forward(market, Platform(market, config, partial(TrueElasticityDemand, market)), days=10)
+
+    price = np.vstack([market.ledger.price[-1], run.ledger.price])
+    moves = np.abs(np.diff(price, axis=0) / price[:-1])
+    listed = np.isclose(run.ledger.price, market.truth.list_price[run.ledger.days])
+    assert not run.refused.any()
+    assert np.nanmax(np.where(listed, 0.0, moves)) <= min(own or 0.1, 0.1) + 0.005
 
 
 def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
     market = simulate(MarketConfig("heavy_tail", products=12, days=150, future=40, seed=1))
     entries = standard_policies(market, load_config())
 
-    runs = {
-        name: roll_forward(market, entries[name].policy, days=30, refresh=entries[name].refresh)
-        for name in ("static", "platform without a model", "true elasticities", "oracle")
-    }
+    names = ("static", "platform without a model", "true elasticities", "oracle")
+    runs = run_policies(market, {name: entries[name] for name in names}, ahead=30)
 
     assert not any(run.refused.any() for run in runs.values())
     assert runs["oracle"].profit.sum() > runs["static"].profit.sum()
@@ -157,10 +151,8 @@ def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_
     decision = config.decision.model_copy(update={"guardrails": guardrails})
     entries = standard_policies(market, config.model_copy(update={"decision": decision}))
 
-    profit = {
-        name: roll_forward(market, entries[name].policy, days=60, refresh=entries[name].refresh).profit.sum()
-        for name in ("static", "rules", "true elasticities", "oracle")
-    }
+    chosen = {name: entries[name] for name in ("static", "rules", "true elasticities", "oracle")}
+    profit = {name: run.profit.sum() for name, run in run_policies(market, chosen, ahead=60).items()}
 
     best = profit["oracle"] - profit["static"]
     assert best > 0

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring import performance
-from monitoring.drift import chance_per_window, distance, estimate_threshold
+from monitoring import performance, policy
+from monitoring.drift import compare
+from monitoring.evaluate import SCORE_WINDOW_MOST
 from monitoring.policy import JobHistory, Situation, decide
-from monitoring.samples import MONITORED_COLUMNS, WATCHED, Role, take
+from monitoring.samples import Role, take
 from pricing.config import load_config
-from pricing.config_models import MonitoringConfig
+from pricing.config_models import SCORE_WINDOWS
 from pricing.data.panel import Panel
 from tests.kit.monitoring_world import Truth, World, backtest_figures, build, earlier_weeks_error, live_join
 
@@ -43,16 +44,8 @@ def drifted_columns(panel: Panel, *, since: int, role: Role) -> tuple[str, ...]:
     """The columns of a role that drift, by the thresholds of monitoring without Evidently's page."""
     rng = np.random.default_rng(0)
     taken = take(panel, live_join(panel, since=since), window=WINDOW_DAYS, reference=364, rows=200_000, rng=rng)
-    chance = chance_per_window(CONFIG.false_alarm, window_days=WINDOW_DAYS) / WATCHED
-    names = []
-    for watched in MONITORED_COLUMNS:
-        known = watched.values(taken.reference).dropna(), watched.values(taken.current).dropna()
-        if watched.role != role or min(map(len, known)) < CONFIG.min_rows:
-            continue
-        limit = estimate_threshold(taken.reference, watched, window=WINDOW_DAYS, step_days=1, false_alarm=chance)
-        if limit is not None and distance(*known, kind=watched.kind) > limit.value:
-            names.append(watched.column)
-    return tuple(names)
+    drift = compare(taken, window=WINDOW_DAYS, step_days=1, false_alarm=CONFIG.false_alarm, min_rows=CONFIG.min_rows)
+    return tuple(drift.drifted(role) or ())
 
 
 def alerts(found: Looks) -> int:
@@ -97,7 +90,7 @@ def priced(panel: Panel, forecast: np.ndarray) -> pd.DataFrame:
     )
 
 
-def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
+def watch_a_year(world: World) -> list[int]:
     """Runs the decay rules every night from day 120 on and returns the days of retraining.
 
     A retrained model knows the world as it is then.
@@ -110,27 +103,26 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
     frame = priced(panel, truth.old * noise)
     retrained: list[int] = []
     cache: dict[tuple[int, int], performance.WindowVerdict] = {}
-    promised = performance.band(figures, config)
+    promised = performance.band(figures, CONFIG)
     start = np.datetime64(panel.dates[0])
     for today in range(120, world.days):
         days = performance.window_days(
             frame[frame["day"] <= today],
             last=start + today,
-            least=config.score_window,
-            most=config.score_window_most,
-            min_rows=config.min_rows,
+            least=CONFIG.score_window,
+            most=SCORE_WINDOW_MOST,
+            min_rows=CONFIG.min_rows,
         )
-        ends = [today - days * back for back in range(config.windows - 1, -1, -1)]
+        ends = [today - days * back for back in range(SCORE_WINDOWS - 1, -1, -1)]
         for end in ends:
             if (end, days) not in cache:
                 rows = frame[frame["day"].between(end - days + 1, end)]
                 score = performance.score(rows, name=str(start + end), rng=np.random.default_rng(max(end, 0)))
-                cache[end, days] = performance.judge(score, promised, min_rows=config.min_rows)
+                cache[end, days] = performance.judge(score, promised, min_rows=CONFIG.min_rows)
         newest = [cache[end, days] for end in ends]
         now = pd.Timestamp(start + today).to_pydatetime().replace(tzinfo=dt.UTC)
         last = pd.Timestamp(start + retrained[-1]).to_pydatetime().replace(tzinfo=dt.UTC) if retrained else None
         seen = Situation(
-            now=now,
             decayed=tuple(bool(one.breaches) if one.judged else None for one in newest),
             why="error grew",
             window_days=days,
@@ -138,9 +130,8 @@ def watch_a_year(world: World, config: MonitoringConfig) -> list[int]:
             state_age=1,
             silent_days=0,
             share_rule=0.0,
-            broken=(),
         )
-        if decide(seen, JobHistory(retrained=last), config).action == "retrain":
+        if decide(seen, JobHistory(retrained=last), CONFIG, now=now).action == "retrain":
             retrained.append(today)
             frame = relearnt(frame, truth, noise, since=today)
             cache = {key: verdict for key, verdict in cache.items() if key[0] <= today}
@@ -152,17 +143,18 @@ def relearnt(frame: pd.DataFrame, truth: Truth, noise: np.ndarray, *, since: int
     return frame.assign(forecast=forecast)
 
 
-def false_retrainings(seed: int, *, breaches: int) -> int:
-    config = CONFIG.model_copy(update={"breaches": breaches})
-    return len(watch_a_year(World(products=8, days=485, seed=seed), config))
+def false_retrainings(seed: int) -> int:
+    return len(watch_a_year(World(products=8, days=485, seed=seed)))
 
 
 def test_calm_years_of_eight_products_retrain_nothing() -> None:
-    assert [false_retrainings(seed, breaches=CONFIG.breaches) for seed in UNLUCKY] == [0, 0]
+    assert [false_retrainings(seed) for seed in UNLUCKY] == [0, 0]
 
 
-def test_one_window_in_breach_would_retrain_falsely_in_such_years() -> None:
-    assert false_retrainings(39, breaches=1) == 2  # so that the years above can show a fault
+def test_one_window_in_breach_would_retrain_falsely_in_such_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "BREACHES", 1)
+
+    assert false_retrainings(39) == 2  # so that the years above can show a fault
 
 
 LIVE = World(products=12, days=LIVE_DAY + 92, live_day=LIVE_DAY)

@@ -3,10 +3,8 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import boto3
@@ -17,10 +15,10 @@ from monitoring import aws
 from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import HistoryError
-from pricing.runtime import aws as runtime_aws
-from pricing.runtime.alerts import Alert, DeliveryError, WebhookNotifier, alert_notifiers
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.alerts import Alert, DeliveryError, Notifier, alert_notifiers
+from pricing.runtime.cli import job
 from pricing.runtime.mlflow_runs import tracked_run
+from tests.kit.monitoring_world import Webhook
 
 NOW = dt.datetime.now(dt.UTC)
 GIVEN = {"sales": "s3://shop/sales.parquet", "config": "/etc/pricing/config.yaml"}
@@ -95,7 +93,7 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
 
 def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
     with pytest.raises(DeliveryError, match="sns publish"):
-        runtime_aws.SnsNotifier("arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
+        Notifier("sns", address="arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
 def test_an_event_reaches_a_rule_for_it(cloud):
@@ -134,53 +132,20 @@ def test_a_cloud_that_does_not_answer_is_a_delivery_error(cloud, monkeypatch):
         aws.put_metrics({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
 
 
-class Hook:
-    def __init__(self, *answers: int) -> None:
-        self.answers, self.bodies = list(answers), []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                hook.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(hook.answers.pop(0) if hook.answers else 200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def test_a_webhook_gets_the_alert_as_json():
-    with Hook() as hook:
-        WebhookNotifier(hook.url).send(ALERT)
-
-    (body,) = hook.bodies
-    assert body["what"] == ALERT.what
-    assert body["since"] == "2024-06-01"
-    assert ALERT.text in body["text"]
-
-
-def test_a_webhook_that_stumbles_is_tried_again():
-    with Hook(503, 500, 200) as hook:
-        WebhookNotifier(hook.url).send(ALERT)
+def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again():
+    with Webhook(503, 500, 200) as hook:
+        Notifier("webhook", address=hook.url).send(ALERT)
 
     assert len(hook.bodies) == 3
+    body = hook.bodies[-1]
+    assert (body["what"], body["since"]) == (ALERT.what, "2024-06-01")
+    assert ALERT.text in body["text"]
 
 
 @pytest.mark.parametrize(("answers", "tries"), [((404,), 1), ((500, 500, 500), 3)])
 def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
-    with Hook(*answers) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
-        WebhookNotifier(hook.url).send(ALERT)
+    with Webhook(*answers) as hook, pytest.raises(DeliveryError, match=f"HTTP {answers[0]}"):
+        Notifier("webhook", address=hook.url).send(ALERT)
 
     assert len(hook.bodies) == tries
 
@@ -190,19 +155,19 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
-    def job(argv):
-        job_options("train", "Trains.", needs_sales=False).parse(argv)
+    @job("train", unattended=True)
+    def train(*, config):
         with tracked_run("train") as run:
             mlflow.set_tag("version", "7")
             raise HistoryError(f"too short for run {run.info.run_id}")
 
-    with Hook() as hook:
+    with Webhook() as hook:
         words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
         (tmp_path / "mine.yaml").write_text(words)
-        codes = [run_main(job, ["--config", str(tmp_path / "mine.yaml")], unattended=True) for _ in range(1)]
+        code = train(["--config", str(tmp_path / "mine.yaml")])
 
     (body,) = hook.bodies
-    assert codes == [2]
+    assert code == 2
     assert (body["job"], body["exit_status"], body["version"], body["severity"]) == ("train", 2, "7", "critical")
     assert body["how_bad"] == f"too short for run {body['run']}"
     experiment = mlflow.get_run(body["run"]).info.experiment_id

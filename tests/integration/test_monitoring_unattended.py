@@ -2,9 +2,6 @@
 
 import datetime as dt
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
@@ -17,11 +14,11 @@ from mlflow import MlflowClient
 from monitoring.__main__ import main as monitor
 from pipelines import promote, refresh, train
 from pipelines.market_platform import price_requests
-from pipelines.refresh import carry_facts
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
+from pricing.decision.carried_facts import carry_facts
 from pricing.decision.pricer import Pricer
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.demand import evaluation
@@ -32,6 +29,7 @@ from pricing.registry.version import LoadedVersion, load
 from simulation.market import MarketConfig, simulate
 from simulation.rollforward import Requests, roll_forward
 from tests.kit.mlflow_jobs import FOREIGN, TINY
+from tests.kit.monitoring_world import Webhook
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -70,35 +68,6 @@ class Shop:
         self._learner = self._learner.refresh(recent)
 
 
-class Post:
-    """A webhook that keeps the alerts it gets."""
-
-    def __init__(self) -> None:
-        self.alerts: list[dict[str, str]] = []
-        post = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                post.alerts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-
-@pytest.fixture
-def post() -> Iterator[Post]:
-    made = Post()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in FOREIGN:
@@ -126,7 +95,7 @@ def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
 
 @pytest.mark.slow
 def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to_a_better_champion_and_an_alert(
-    home: Path, post: Post
+    home: Path,
 ) -> None:
     market = simulate(
         MarketConfig(
@@ -135,6 +104,7 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
         )
     )  # fmt: skip
     market.truth.level[market.config.regime_day :] += np.log(0.4)  # a change of slope alone is not seen
+    post = Webhook()
     config = settings(home, webhook=post.url)
     history_file, sales = str(home / "history.parquet"), str(home / "sales.parquet")
     market.frame().to_parquet(history_file)
@@ -161,7 +131,7 @@ def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to
     assert (outcome["action"], outcome["cause"]) == ("retrain", "decay")
     aliases = registry.aliases()
     assert (aliases["champion"], aliases["previous"]) == ("3", "2")
-    (alert,) = post.alerts
+    (alert,) = post.bodies
     assert alert["done"] == "a retrain was started and ended well; version 3 is the champion now, it was 2"
     assert (alert["what"], alert["key"]) == (outcome["reason"], "decay-retrain")
     assert "too high" in alert["how_bad"]

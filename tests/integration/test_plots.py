@@ -1,7 +1,6 @@
 """Plots are drawn of any backtest and any version: one that is small, odd or empty must not fail a training."""
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines.reports.artifacts import write_artifacts
-from pipelines.reports.plots import CATEGORIES, FANS, FORECAST_PLOTS, PRICE_PLOTS, PRODUCTS, draw_fans
-from pipelines.reports.sensitivity import Sensitivity, analyse
+from pipelines.reports.plots import CATEGORIES, FANS, FORECAST_PLOTS, draw_by_category, draw_fans
+from pipelines.reports.sensitivity import analyse
 from tests.kit.versions import loaded_version
 
-NAMES = ["forecast_fans", "calibration", "error_by_step", "error_by_class"]
+NAMES = ["forecast_fans", "calibration"]
 
 
 def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
@@ -78,26 +77,11 @@ def test_a_few_products_are_drawn_however_many_there_are() -> None:
     assert panels(fans) == FANS
 
 
-@cache
-def found() -> Sensitivity:
-    return analyse(loaded_version())
-
-
-def test_every_axis_of_a_plot_over_price_says_what_it_shows() -> None:
-    drawn = {name: draw(found()) for name, draw in PRICE_PLOTS.items()}
-
-    assert list(drawn) == ["elasticity_by_category", "price_demand_profit"]
-    assert panels(drawn["price_demand_profit"]) == 3 * PRODUCTS
-    assert all(ax.get_ylabel() for ax in drawn["price_demand_profit"].axes)
-    for figure in drawn.values():
-        figure.draw_without_rendering()
-
-
 def test_many_categories_make_no_endless_plot() -> None:
-    summary = found().summary
-    many = pd.concat([summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
+    found = analyse(loaded_version())
+    many = pd.concat([found.summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
 
-    drawn = PRICE_PLOTS["elasticity_by_category"](replace(found(), summary=many))
+    drawn = draw_by_category(replace(found, summary=many))
 
     assert len(drawn.axes[0].get_yticks()) == CATEGORIES
     assert drawn.get_figheight() < 15
@@ -106,22 +90,15 @@ def test_many_categories_make_no_endless_plot() -> None:
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_frame: pd.DataFrame) -> Figure:
-        figure = Figure()
-        figure.add_subplot().plot([1, 2], [1, 2, 3])  # matplotlib raises: the lengths differ
-        return figure
-
-    plots = {"broken": broken, "error_by_class": FORECAST_PLOTS["error_by_class"]}
-
-    write_artifacts(tmp_path, frame(), version=loaded_version(), forecast_plots=plots)
+    write_artifacts(tmp_path, frame().drop(columns="volume_class"), version=loaded_version())
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
-    assert drawn >= {"error_by_class", *PRICE_PLOTS, "shap_summary_price"}
+    assert drawn >= {"forecast_fans", "elasticity_by_category", "shap_summary_price"}
     assert {path.name for path in (tmp_path / "sensitivity").iterdir()} == {
         *("summary.parquet", "products.parquet", "sensitivity.html"),
     }
-    assert "broken" not in drawn
-    assert "plots/broken.png" in capsys.readouterr().out
+    assert "calibration" not in drawn
+    assert "plots/calibration.png" in capsys.readouterr().out
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 

@@ -111,4 +111,4 @@ def test_a_shop_without_any_decision_is_told_what_to_do(tmp_path: Path, shop: pd
     page = (tmp_path / "home" / "monitoring" / "latest" / "summary.html").read_text()
     assert (found["outcome"]["action"], found["outcome"]["cause"]) == ("none", "nothing")
     assert "no price has been decided yet" in page
-    assert "make price" in page
+    assert "pricing price" in page

@@ -171,7 +171,7 @@ def test_a_retraining_that_would_bring_back_what_was_rolled_back_from_says_so(
     rollback.main(["--reason", "complaints"])
 
     def start(module: str, options: Sequence[str], **_: Any) -> int:
-        assert module == "pipelines.etl"
+        assert module == "etl"
         return 0
 
     code = retrain.main(["--sales", "x.csv"], start=start, trained=lambda *_, **__: second)

@@ -37,10 +37,9 @@ from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 CLAIM = """
 import datetime as dt, sys
-from pathlib import Path
 from monitoring.policy import PolicyOutcome
 from monitoring.store import MonitoringStore
-store = MonitoringStore(Path("none.db"), url=sys.argv[1], model=sys.argv[2])
+store = MonitoringStore(sys.argv[1], model=sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 def decide(past):
@@ -74,7 +73,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def opened(postgres: str, model: str, tmp_path: Path) -> Callable[[], MonitoringStore]:
-    return lambda: MonitoringStore(tmp_path / "none.db", url=postgres, model=model)
+    return lambda: MonitoringStore(postgres, model=model)
 
 
 def process(program: str, *words: str, **environment: str) -> "subprocess.Popen[str]":

@@ -133,16 +133,17 @@ def _start_job(body: str) -> "subprocess.Popen[str]":
     code = textwrap.dedent(
         f"""
         import sys, time
-        from pricing.runtime.cli import run_main
+        from pricing.runtime.cli import job
         from pricing.runtime.mlflow_runs import tracked_run
 
-        def job(argv):
+        @job("train", config=False)
+        def main():
             with tracked_run("train") as run:
                 print(run.info.run_id, flush=True)
                 {body}
             return 0
 
-        sys.exit(run_main(job, []))
+        sys.exit(main([]))
         """
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -183,36 +184,22 @@ def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour
         client = MlflowClient()
         hours_ago = int((time.time() - 2 * 3600) * 1000)
         tags = {"mlflow.source.type": "PROJECT"}
-        old = client.create_run(run.info.experiment_id, start_time=hours_ago, tags=tags)
-        new = client.create_run(run.info.experiment_id, tags=tags)
+        old, new, stranded, others = (
+            client.create_run(experiment, start_time=begun, tags={**tags, "mlflow.source.name": source})
+            for experiment, begun, source in (
+                (run.info.experiment_id, hours_ago, "git"),
+                (run.info.experiment_id, None, "git"),
+                ("0", hours_ago, ROOT.as_uri()),
+                ("0", hours_ago, "file:///of/another/project"),
+            )
+        )
 
     with tracked_run("train"):
         pass
 
-    assert (_read(old).info.status, _read(new).info.status) == ("FAILED", "RUNNING")
+    status = [_read(one).info.status for one in (old, new, stranded, others)]
+    assert status == ["FAILED", "RUNNING", "FAILED", "RUNNING"]
     assert "environment" in _read(old).data.tags["failure"]
-
-
-@pytest.mark.parametrize(("conda", "status"), [(None, "FAILED"), ("/opt/conda/bin/conda", "RUNNING")])
-def test_a_project_run_that_found_no_conda_is_closed_by_the_next_one(
-    monkeypatch: pytest.MonkeyPatch, conda: str | None, status: str
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("MLFLOW_CONDA_HOME", raising=False)
-    monkeypatch.delenv("CONDA_EXE", raising=False)
-    if conda:
-        monkeypatch.setenv("CONDA_EXE", conda)
-    connect()
-    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.env": "conda", "mlflow.source.name": ROOT.as_uri()}
-    stranded = MlflowClient().create_run("0", tags=tags)
-    others = MlflowClient().create_run("0", tags={**tags, "mlflow.source.name": "file:///of/another/project"})
-
-    with tracked_run("train"):
-        pass
-
-    assert (_read(stranded).info.status, _read(others).info.status) == (status, "RUNNING")
-    if status == "FAILED":
-        assert "--env-manager local" in _read(stranded).data.tags["failure"]
 
 
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobF
     settings = write_config(here.folder / "tiny.yaml")
     words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "2"]
 
-    done = here.run("pipelines.tune", *words)
+    done = here.run("tune", *words)
 
     assert done.code == 0, done.err
     (tune,) = here.runs(job="tune")
@@ -285,7 +285,7 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobF
 
     assert here.client.list_artifacts(train.info.run_id, "plots") == [], "registry.plots is false"
 
-    again = here.run("pipelines.tune", *words)
+    again = here.run("tune", *words)
 
     assert again.code == 0, again.err
     assert "3 of 3 trials" in again.out

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import pricing
-from pricing.runtime.command import JOBS, about
+from pricing.runtime.command import JOBS
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
 from tests.kit.servers import free_port
 
@@ -93,8 +93,7 @@ def test_the_command_lists_every_job(installed: Installed, shop: Path) -> None:
     done = installed.run("--help", cwd=shop)
 
     assert done.returncode == 0, done.stderr
-    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-    assert all([name, about(job)] in lines for name, job in JOBS.items())
+    assert JOBS.keys() <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert installed.run("--version", cwd=shop).stdout == f"pricing {pricing.__version__}\n"
 
 

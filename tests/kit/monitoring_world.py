@@ -1,9 +1,12 @@
 """A small world for monitoring's tests: a shop of known demand, and a pricing model of known quality."""
 
 import datetime as dt
+import json
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +27,59 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 @dataclass(frozen=True)
 class World:
-    """What the shop is like.
-
-    Attributes:
-        products: How many.
-        days: Days of sales.
-        seed: Of everything random.
-        change_day: First day of a regime; None leaves the world as it is.
-        demand_factor: What the regime multiplies demand with.
-        elasticity_shift: What it adds to each elasticity.
-        price_factor: What it multiplies charged prices with.
-        promo_factor: What it multiplies the share of promotions with.
-        season: Amplitude of the yearly season, as a fraction of demand.
-        shock: Standard deviation of a slow common shock to log demand.
-        live_day: First day that a pricer sets the prices, inside guardrails; None leaves them to the shop.
-        stock_factor: What the regime multiplies stock with.
-        cost_factor: What it multiplies costs with.
-        comp_factor: What it multiplies the competitor's prices with.
-    """
+    """What the shop is like, and from `change_day` on what a regime makes of it."""
 
     products: int = 40
     days: int = 200
-    seed: int = 0
-    change_day: int | None = None
+    seed: int = 0  # of everything random
+    change_day: int | None = None  # first day of the regime; None: none comes
     demand_factor: float = 1.0
-    elasticity_shift: float = 0.0
-    price_factor: float = 1.0
-    promo_factor: float = 1.0
-    season: float = 0.1
-    shock: float = 0.05
-    live_day: int | None = None
+    elasticity_shift: float = 0.0  # added to each elasticity
+    price_factor: float = 1.0  # of charged prices
+    promo_factor: float = 1.0  # of the share of promotions
     stock_factor: float = 1.0
     cost_factor: float = 1.0
     comp_factor: float = 1.0
+    season: float = 0.1  # amplitude of the yearly season, as a fraction of demand
+    shock: float = 0.05  # standard deviation of a slow common shock to log demand
+    live_day: int | None = None  # first day that a pricer sets the prices, inside guardrails; None: the shop does
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What only the test knows.
+    """What only the test knows."""
 
-    Attributes:
-        mean: (product, day) expected demand at the price charged.
-        old: (product, day) the same as if no regime had come.
-        elasticity: (product,) before any regime.
-    """
+    mean: NDArray[np.float64]  # (product, day) expected demand at the price charged
+    old: NDArray[np.float64]  # (product, day) the same as if no regime had come
+    elasticity: NDArray[np.float64]  # (product,) before any regime
 
-    mean: NDArray[np.float64]
-    old: NDArray[np.float64]
-    elasticity: NDArray[np.float64]
+
+class Webhook:
+    """A webhook that keeps the bodies it gets, and gives some answers first."""
+
+    def __init__(self, *answers: int) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        left, bodies = list(answers), self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(left.pop(0) if left else 200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> "Webhook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def build(world: World) -> tuple[Panel, Truth]:
@@ -92,7 +100,7 @@ def build(world: World) -> tuple[Panel, Truth]:
     if world.live_day is not None:
         ours = _priced(world, list_price=list_price, promo=promo, last=price[:, world.live_day - 1])
         price[:, world.live_day :] = ours[:, world.live_day :]
-    week = 1 + 0.25 * np.isin((day + 0) % 7, (4, 5))
+    week = 1 + 0.25 * np.isin(day % 7, (4, 5))
     season = 1 + world.season * np.sin(2 * np.pi * day / 365)
     common = np.exp(_slow(rng, world.days, world.shock))
     old = (
@@ -268,13 +276,7 @@ def without(panel: Panel, *columns: str) -> Panel:
 
 
 def live_join(panel: Panel, *, since: int, products: int | None = None) -> pd.DataFrame:
-    """What the join would give where we priced products from a day on: charged as decided, without forecasts.
-
-    Args:
-        panel: The sales.
-        since: First day with our prices; the panel's length for a shop that never had one.
-        products: How many of the products, the first ones; None for all.
-    """
+    """What the join would give where we priced the first so many products from a day on, as charged, unforecast."""
     rows = len(panel.product_ids) if products is None else products
     product, day = np.indices((rows, len(panel.dates) - since)).reshape(2, -1)
     at = (product, since + day)

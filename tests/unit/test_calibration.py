@@ -12,7 +12,6 @@ from scipy import stats
 
 from pipelines.evaluation import (
     BINS,
-    coverage_by,
     described,
     ratio_error,
     transform_figures,
@@ -56,7 +55,6 @@ def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
 
     assert found["mean"] == pytest.approx(0.5, abs=0.01)
     assert found["spread"] == pytest.approx(1.0, abs=0.02)
-    assert found["distance"] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,6 @@ def test_the_figures_say_in_which_way_a_forecast_is_wrong(mean: float, size: flo
     found = transform_figures(scored(drawn(), mean=mean, size=size))
 
     assert side * (found[figure] - right) > 0.03
-    assert found["distance"] > 0.03
 
 
 @given(low=st.floats(0, 1), width=st.floats(0, 1))
@@ -158,17 +155,6 @@ def test_a_class_is_read_from_sales_until_the_cutoff_only() -> None:
     assert set(figures["by_volatility"]["low"]) >= {"wape", "wape_baseline", "crps", "coverage_80", "coverage_95"}
 
 
-def test_what_is_described_is_not_changed() -> None:
-    panel, figures = make_panel(), {"wape": 0.3}
-    frame = frame_at("2024-03-10", ["P0", "P1", "P2"])
-    kept = frame.copy()
-
-    described(frame, figures, panel)
-
-    pd.testing.assert_frame_equal(frame, kept)
-    assert figures == {"wape": 0.3}
-
-
 def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     rng = np.random.default_rng(5)
     rows = [
@@ -224,16 +210,3 @@ def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again(
     assert found == pytest.approx(np.std([above / below for above, below in draws]), rel=0.06)
     assert np.isnan(ratio_error(error[:7], actual[:7], group=group[:7]))
     assert np.isnan(ratio_error(error, 0 * actual, group=group))
-
-
-def test_coverage_by_step_leaves_out_what_sold_out() -> None:
-    frame = pd.DataFrame(
-        {
-            "step": [1, 1, 2, 2],
-            "censored": [False, True, False, False],
-            "pit_low": [0.5, 0.0, 0.0, 0.4],
-            "pit_high": [0.6, 0.01, 0.05, 0.5],
-        }
-    )
-
-    assert coverage_by(frame, "step", level=0.8).tolist() == [1.0, 0.5]

@@ -7,7 +7,16 @@ import pytest
 import yaml
 
 import pricing.config
-from pricing.config import DEFAULT_PATH, WEEKLY_PATH, Config, load_config, parse_model_config
+from pricing.config import (
+    DEFAULT_PATH,
+    EXPERT_PATH,
+    WEEKLY_PATH,
+    Config,
+    load_config,
+    merge,
+    parse_model_config,
+    read_mapping,
+)
 from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
 from pricing.errors import ConfigError
 
@@ -20,9 +29,7 @@ def test_every_configuration_of_the_project_is_sound(path: Path) -> None:
 
 
 def test_the_weekly_configuration_holds_what_differs_and_nothing_else() -> None:
-    weekly, default = (
-        yaml.safe_load((DEFAULT_PATH.parent / name).read_text()) for name in ("weekly.yaml", DEFAULT_PATH)
-    )
+    weekly, default = read_mapping(WEEKLY_PATH), merge(read_mapping(EXPERT_PATH), read_mapping(DEFAULT_PATH))
     config, daily = load_config(DEFAULT_PATH.parent / "weekly.yaml"), load_config()
 
     def leaves(values: Any, beside: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -46,7 +53,7 @@ def test_the_period_alone_makes_everything_that_counts_periods_weekly(tmp_path: 
 
 def test_every_setting_that_counts_periods_has_a_weekly_value() -> None:
     weekly = yaml.safe_load(WEEKLY_PATH.read_text())
-    text = DEFAULT_PATH.read_text().partition("\ndecision:")[0]
+    text = "".join(path.read_text().partition("\ndecision:")[0] for path in (DEFAULT_PATH, EXPERT_PATH))
     counting = set(re.findall(r"^  (\w+): [^#\n]+# .*\bperiods\b", text, re.MULTILINE))
     counting -= {"period", "gap", "recency_half_life"}  # the choice itself, none, and off
 

@@ -15,15 +15,11 @@ MODEL = {
 PROMOTION = ["| gate | | figure | needed |", "| bias | pass | 0.03 | ≤ 0.2 |", "| golden | pass | 1.5 | ≤ 50 |"]
 MOVES = [(1.0, False), (1.1, False), (0.8, True), (1.0, False)]
 WATCHED = ["80 % intervals: held 86%", "outcome: none: no input drifted"]
-LEAGUE = [
-    "policy                          profit  over static     (95 % interval)   share",
-    "platform without a model        93,267        +1.6%      (-0.4%, +4.6%)    0.29",
-    "platform                        96,053        +4.6%      (+2.1%, +8.0%)    0.85",
-]
+PLATFORM = {"policy": "platform", "gain": 0.046, "gain_interval": [0.021, 0.08]}
 
 
 def test_what_a_manager_asks_is_said_in_a_line_each_and_profit_first() -> None:
-    profit, forecasts, gates, prices, watching = headline(MODEL, PROMOTION, MOVES, WATCHED, LEAGUE, period="week")
+    profit, forecasts, gates, prices, watching = headline(MODEL, PROMOTION, MOVES, WATCHED, PLATFORM, period="week")
 
     assert profit.startswith("Profit     +4.6% over holding list prices, 95 % interval (+2.1%, +8.0%)")
     assert forecasts.startswith(
@@ -38,7 +34,7 @@ def test_what_a_manager_asks_is_said_in_a_line_each_and_profit_first() -> None:
 
 
 def test_where_profit_is_not_known_nothing_is_said_of_it() -> None:
-    assert not any("Profit" in line for line in headline(MODEL, PROMOTION, MOVES, WATCHED, [], period="week"))
+    assert not any("Profit" in line for line in headline(MODEL, PROMOTION, MOVES, WATCHED, None, period="week"))
 
 
 def test_a_failed_stage_shows_its_last_lines_and_its_log(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.business import effect, line, weeks
+from monitoring.business import effect, line, newest_week
 from pricing.decision.experiments import Arm, Experiment
 from tests.kit.monitoring_world import World, build, without
 
@@ -54,11 +54,15 @@ def test_without_stock_turns_and_stockouts_are_unknown():
     assert np.isnan(found.sold_out)
 
 
-def test_the_newest_week_ends_with_the_sales():
-    (_, before), (name, newest) = weeks(PANEL)
+@pytest.mark.parametrize(("days", "before"), [(140, range(126, 133)), (10, range(3)), (7, None)])
+def test_the_newest_week_ends_with_the_sales_and_the_week_before_may_be_cut_off(days, before):
+    seen = PANEL.through(PANEL.dates[days - 1])
 
-    assert name.endswith(str(PANEL.dates[-1]))
-    assert (before.stop, newest.start, newest.stop) == (133, 133, 140)
+    week = newest_week(seen, joined([]), holdout=None, rng=np.random.default_rng(0))
+
+    assert week.name == f"{PANEL.dates[days - 7]} to {PANEL.dates[days - 1]}"
+    assert week.now.units == PANEL.units_sold[:, days - 7 : days].sum()
+    assert (week.before and week.before.units) == (before and PANEL.units_sold[:, before].sum())
 
 
 def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():

@@ -8,8 +8,6 @@ import pytest
 
 from monitoring.evaluate import count_undecided
 from pricing.data.panel import Panel
-from pricing.runtime import alerts, failures
-from pricing.runtime.cli import Invocation
 from tests.kit.monitoring_world import World, build
 
 MONDAY = np.datetime64("2024-01-01")  # the first day of the world, a Monday
@@ -72,29 +70,3 @@ def test_a_week_without_a_decision_counts_in_a_weekly_panel() -> None:
 def test_before_going_live_and_in_a_replay_nothing_is_silent() -> None:
     assert count_undecided(decided(), sold(days=28)) == 0
     assert count_undecided(decided(3, live=False), sold(days=28)) == 0
-
-
-class ToldError(failures.PricingError):
-    told = True
-
-
-def test_an_error_of_which_an_alert_went_out_sends_no_second_one_nor_does_the_job_above(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("PRICING_PARENT_RUN_ID", "night")
-    monkeypatch.delenv("PRICING_CONFIG", raising=False)
-    sent: list[alerts.Alert] = []
-
-    class Door:
-        channel = "webhook"
-
-        def send(self, alert: alerts.Alert) -> bool:
-            sent.append(alert)
-            return True
-
-    for error in (ToldError("silent"), failures.PricingError("something else")):
-        failures.report_failure(Invocation(job="monitor"), error, status=2, notifiers=[Door()])
-
-    assert [alert.what for alert in sent] == ["monitor failed: something else"]
-    assert alerts.alert_memory().knows("child-of-night")

@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.actions import ActionResult
 from monitoring.business import newest_week
-from monitoring.evaluate import drift_window, evaluate_decisions, situation
+from monitoring.evaluate import drift_window, evaluate_decisions
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.todo import tasks
@@ -47,7 +47,7 @@ def judged(panel, found, *, champion=CHAMPION):
 
 
 def outcome_of(evaluation):
-    return decide(situation(evaluation, now=NOW), JobHistory(), CONFIG)
+    return decide(evaluation.situation, JobHistory(), CONFIG, now=NOW)
 
 
 def shown(panel, evaluation):
@@ -78,7 +78,7 @@ def test_a_small_shop_is_judged_on_longer_windows(products, period, days, decide
     calm = judged(*shop(**world))
     fallen = judged(*shop(**world, change_day=decided.start, demand_factor=0.4))
 
-    assert (calm.window_days, calm.verdicts[-1].judged) == (days, True)
+    assert (calm.situation.window_days, calm.verdicts[-1].judged) == (days, True)
     assert outcome_of(calm).action == "none"
     assert fallen.verdicts[-1].breaches
     assert outcome_of(fallen).action == "retrain"
@@ -90,7 +90,7 @@ def test_one_long_window_in_breach_retrains_nothing():
     twice = judged(*shop(8, decided=range(58, 100), change_day=72, demand_factor=0.4))
 
     assert [bool(verdict.breaches) for verdict in once.verdicts] == [False, False, True]
-    assert once.window_days == twice.window_days == 14
+    assert once.situation.window_days == twice.situation.window_days == 14
     assert (outcome_of(once).action, outcome_of(twice).action) == ("none", "retrain")
     assert "in 1 window only; 2 are needed" in outcome_of(once).reason
 
@@ -184,7 +184,7 @@ def test_a_shop_that_has_just_begun_is_told_so_and_what_to_do(case, says):
 
     assert says in text
     assert "Recommended prices that were charged" not in text  # a table of unknowns
-    assert {"nothing decided": "make price", "no sales yet": "make monitor"}[case] in text
+    assert {"nothing decided": "pricing price", "no sales yet": "pricing monitor"}[case] in text
     assert outcome_of(evaluation).action == "none"  # nobody is called
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from monitoring.policy import PolicyOutcome, Situation, decide
-from monitoring.store import MonitoringStore
+from monitoring.store import OUTCOME_DAYS, MonitoringStore
 from pricing.config import load_config
 from pricing.errors import SourceError
 
@@ -39,13 +39,10 @@ def job(store, action="retrain", *, cause="decay", now=NOW, **told):
     return number
 
 
-@pytest.fixture(params=["file", "database"])
-def opened(request, tmp_path):
+@pytest.fixture
+def opened(tmp_path):
     """Opens the memory, as each run does; the integration tests do so in PostgreSQL, too."""
-    path = tmp_path / "deep" / "monitoring.db"
-    if request.param == "file":
-        return lambda: MonitoringStore(path)
-    return lambda: MonitoringStore(path, url=f"sqlite:///{tmp_path / 'pricing.db'}", model="shop")
+    return lambda: MonitoringStore(f"sqlite:///{tmp_path / 'deep' / 'monitoring.db'}", model="shop")
 
 
 @pytest.fixture
@@ -53,12 +50,16 @@ def store(opened):
     return opened()
 
 
+def wrote(store, frame, last=dt.date(2024, 6, 1)):
+    store.write_outcomes(frame, last=last)
+
+
 def test_errors_are_those_of_scored_decisions_as_known_last(store):
-    new = [store.write_outcomes(each) for each in (outcomes(), outcomes(units=(7.0, 3.0)), outcomes("2024-06-02"))]
+    for each in (outcomes(), outcomes(units=(7.0, 3.0)), outcomes("2024-06-02")):
+        wrote(store, each)
 
     known = store.errors(["A", "B", "C"], **MAY)
 
-    assert new == [1, 0, 1]
     assert known.to_dict("records") == [
         {"product_id": "A", "forecast": 4.0, "units_sold": 7.0, "period": pd.Timestamp("2024-05-20")}
     ]
@@ -66,37 +67,38 @@ def test_errors_are_those_of_scored_decisions_as_known_last(store):
 
 
 def test_a_day_without_a_scored_decision_is_remembered_and_spoils_none(store):
-    store.write_outcomes(outcomes())
-    store.write_outcomes(outcomes("2024-05-21", forecast=float("nan")).assign(scored=False))
+    assert not store.has_outcomes()
+    wrote(store, outcomes())
+    wrote(store, outcomes("2024-05-21", forecast=float("nan")).assign(scored=False))
 
     assert store.has_outcomes()
     assert len(store.errors(["A", "B"], **MAY)) == 1
 
 
 def test_a_day_of_which_only_a_part_is_read_keeps_what_was_known(store):
-    store.write_outcomes(outcomes())
+    wrote(store, outcomes())
 
-    store.write_outcomes(outcomes(units=(9.0, 3.0)).head(1))
+    wrote(store, outcomes(units=(9.0, 3.0)).head(1))
 
     assert store.errors(["A"], **MAY)["units_sold"].tolist() == [5.0]
 
 
 def test_old_outcomes_are_deleted_and_no_others(store):
-    store.write_outcomes(pd.concat([outcomes(), outcomes("2024-05-21")]))
+    wrote(store, pd.concat([outcomes(), outcomes("2024-05-21")]))
 
-    store.prune(before=dt.date(2024, 5, 21))
+    wrote(store, outcomes().head(0), last=dt.date(2024, 5, 21) + dt.timedelta(days=OUTCOME_DAYS))
 
     assert store.errors(["A"], **MAY)["period"].tolist() == [pd.Timestamp("2024-05-21")]
 
 
 def test_a_write_that_is_cut_off_loses_no_earlier_record(store, monkeypatch):
-    store.write_outcomes(outcomes())
+    wrote(store, outcomes())
     job(store)
 
     with monkeypatch.context() as patch:
         patch.setattr("monitoring.store.insert", lambda _table: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            store.write_outcomes(outcomes(units=(9.0, 3.0)))
+            wrote(store, outcomes(units=(9.0, 3.0)))
 
     assert store.errors(["A"], **MAY)["units_sold"].tolist() == [5.0]
     assert len(store.running()) == 1
@@ -155,8 +157,8 @@ def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_prom
         job(store, "refresh", cause=cause, now=NOW - dt.timedelta(days=1), ended=NOW.isoformat(), succeeded=True)
     for day in range(60):
         now = NOW + dt.timedelta(days=day)
-        seen = Situation(now, (True,) * 3, "error grew", 7, (), age + day, 0, 0.0, ())
-        outcome = decide(seen, store.past(now=now), load_config().monitoring)
+        seen = Situation((True,) * 3, "error grew", 7, (), age + day, 0, 0.0)
+        outcome = decide(seen, store.past(now=now), load_config().monitoring, now=now)
         if outcome.action in ("refresh", "retrain"):
             started.append((day, outcome.action))
             job(store, outcome.action, cause=outcome.cause, now=now, ended=now.isoformat(), succeeded=True)
@@ -167,24 +169,23 @@ def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_prom
 
 def test_shops_that_share_a_database_share_no_memory(tmp_path):
     url = f"sqlite:///{tmp_path / 'pricing.db'}"
-    one, other = (MonitoringStore(tmp_path / "none.db", url=url, model=model) for model in ("one", "other"))
+    one, other = (MonitoringStore(url, model=model) for model in ("one", "other"))
 
-    one.write_outcomes(outcomes())
+    wrote(one, outcomes())
     job(one)
-    other.prune(before=dt.date(2030, 1, 1))
+    wrote(other, outcomes().head(0), last=dt.date(2030, 1, 1))
 
     assert (one.has_outcomes(), other.has_outcomes()) == (True, False)
     assert (other.running(), other.past(now=NOW).started_today) == ({}, 0)
     assert other.errors(["A"], **MAY).empty
 
 
-@pytest.mark.parametrize("url", [None, "postgresql://ann:hush@127.0.0.1:1/pricing"])
+@pytest.mark.parametrize("url", ["sqlite:///{folder}/broken.db", "postgresql://ann:hush@127.0.0.1:1/pricing"])
 def test_a_memory_that_cannot_be_used_is_one_clear_error_without_the_password(tmp_path, url):
-    path = tmp_path / "monitoring.db"
-    path.write_bytes(b"no database at all, but long enough to be looked at" * 40)
+    (tmp_path / "broken.db").write_bytes(b"no database at all, but long enough to be looked at" * 40)
 
-    with pytest.raises(SourceError, match="PRICING_DATABASE_URL" if url else r"monitoring\.db") as found:
-        MonitoringStore(path, url=url, model="shop")
+    with pytest.raises(SourceError, match=r"broken\.db|127\.0\.0\.1") as found:
+        MonitoringStore(url.format(folder=tmp_path), model="shop")
 
     assert "hush" not in str(found.value)
     assert len(str(found.value).splitlines()) == 1

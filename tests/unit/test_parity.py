@@ -26,7 +26,6 @@ def test_states_carried_forward_agree_with_the_history_they_come_from(panel: Pan
     checked = parity(model, panel)
 
     assert checked.from_scratch
-    assert checked.products == 10
     assert checked.difference < 1e-5
 
 
@@ -37,7 +36,6 @@ def test_new_rows_alone_are_compared_from_the_checkpoint(panel: Panel) -> None:
     checked = parity(model, rows, sample=4)
 
     assert not checked.from_scratch
-    assert checked.products == 4
     assert checked.difference < 1e-5
 
 

@@ -1,5 +1,6 @@
 """The pipelines on GitHub: what linters find, and what they call exists."""
 
+import os
 import re
 import subprocess
 import sys
@@ -32,16 +33,15 @@ def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path.name}: {name}", job
 
 
-def scripts() -> Iterator[tuple[str, str]]:
-    """Every script that a step runs, with the file that it stands in."""
-    steps = [
-        (path.name, step) for path in WORKFLOWS for job in read(path)["jobs"].values() for step in job.get("steps", [])
-    ]
-    steps += [(path.parent.name, step) for path in ACTIONS for step in read(path)["runs"]["steps"]]
-    yield from ((where, step["run"]) for where, step in steps if "run" in step)
+def steps() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every step, with the file that it stands in."""
+    for path in WORKFLOWS:
+        yield from ((path.name, step) for job in read(path)["jobs"].values() for step in job.get("steps", []))
+    for path in ACTIONS:
+        yield from ((path.parent.name, step) for step in read(path)["runs"]["steps"])
 
 
-SCRIPTS = list(scripts())
+SCRIPTS = [(where, step["run"]) for where, step in steps() if "run" in step]
 
 
 def lint(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -130,6 +130,82 @@ def test_every_option_that_a_script_gives_is_one_of_its_program(where: str, scri
     for module, words in re.findall(r"-m deploy\.(\w+)([^\n|)]*)", script):
         source = (ROOT / "deploy" / f"{module}.py").read_text(encoding="utf-8")
         assert [option for option in re.findall(r"(--\w+)", words) if f'"{option}"' not in source] == [], where
+
+
+# The scripts that sign and copy images, run with programs that write down how they are called. A registry is a folder
+# with a file for each tag, which holds the digest; cosign knows the signature of SIGNED.
+COMMIT, DIGEST, OTHER = "c" * 40, f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+OURS, THEIRS = "ghcr.io/shop/pricing", "12.dkr.ecr.eu-central-1.amazonaws.com/pricing-staging"
+BUILT, BASE = {f"{OURS}/{name}:{COMMIT}": DIGEST for name in ("serving", "mlflow", "jobs")}, {"python:3.11-slim": OTHER}
+PROGRAM = """#!/bin/bash
+echo "${0##*/} $*" >> "$HERE/calls"
+case "${0##*/} $*" in
+  *" imagetools inspect "*) cat "$HERE/${4//\\//_}" 2> /dev/null || { echo "$4: $SAID" >&2; exit 1; } ;;
+  *" imagetools create "*) echo "${6#*@}" > "$HERE/${5//\\//_}" ;;
+  "docker buildx build "*) tag="${*: -2:1}"; echo "$DIGEST" > "$HERE/${tag//\\//_}" ;;
+  "cosign verify "*) [ "${2#*@}" = "$SIGNED" ] ;;
+esac
+"""
+
+
+def run_script(name: str, here: Path, tags: dict[str, str], **given: str) -> tuple[int, list[str]]:
+    """Runs the step whose name begins so; returns its exit code, and the calls and outputs that it made."""
+    (script,) = (step["run"] for _, step in steps() if step.get("name", "").startswith(name))
+    for file, text in {**dict.fromkeys(("docker", "cosign", "aws"), PROGRAM), **tags}.items():
+        (here / file.replace("/", "_")).write_text(text)
+        (here / file.replace("/", "_")).chmod(0o755)
+    github = {"GITHUB_REPOSITORY": "Shop/Pricing", "GITHUB_SHA": COMMIT, "GITHUB_OUTPUT": str(here / "calls")}
+    usual = {
+        "COMMIT": COMMIT,
+        "TO": THEIRS,
+        "IMAGE": "serving",
+        "DIGEST": DIGEST,
+        "SIGNED": DIGEST,
+        "SAID": "not found",
+    }
+    files = {"HERE": str(here), "GITHUB_STEP_SUMMARY": "/dev/null", "PATH": f"{here}:{os.environ['PATH']}"}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]  # as GitHub starts it
+    done = subprocess.run(
+        command, cwd=ROOT, env={**github, **usual, **files, **given}, capture_output=True, check=False
+    )
+    return done.returncode, (here / "calls").read_text().splitlines() if (here / "calls").exists() else []
+
+
+def test_a_deployment_copies_the_digests_that_this_repositorys_workflow_signed(tmp_path: Path) -> None:
+    code, calls = run_script("Copy images", tmp_path, BUILT)
+
+    assert (code, calls[-1]) == (0, f"words=serving={DIGEST} mlflow={DIGEST} jobs={DIGEST} ")
+    for name in ("serving", "mlflow", "jobs"):
+        (verified,) = (call for call in calls if call.startswith(f"cosign verify {OURS}/{name}@{DIGEST} "))
+        assert verified.endswith("github.com/Shop/Pricing/.github/workflows/images.yml@refs/heads/main")
+        copied = f"docker buildx imagetools create --tag {THEIRS}/{name}:{COMMIT} {OURS}/{name}@{DIGEST}"
+        assert calls.index(verified) < calls.index(copied)
+
+
+def test_a_deployment_ends_before_it_copies_what_it_should_not(tmp_path: Path) -> None:
+    main = {f"{OURS}/{name}:main": DIGEST for name in ("serving", "mlflow", "jobs")}
+    unsigned, another = (BUILT, {"SIGNED": OTHER}), ({**BUILT, f"{THEIRS}/serving:{COMMIT}": OTHER}, {})
+    for number, (tags, given) in enumerate([unsigned, another, (main, {"COMMIT": "main"}), ({}, {})]):
+        (here := tmp_path / str(number)).mkdir()
+
+        code, calls = run_script("Copy images", here, tags, **given)
+
+        assert (code != 0, [call for call in calls if " create " in call or "words=" in call]) == (True, []), number
+
+
+@pytest.mark.parametrize(
+    ("tags", "said", "builds", "signs"),
+    [(BASE, "not found", 1, 1), (BUILT, "not found", 0, 1), (BASE, "503 Service Unavailable", 0, 0)],
+    ids=["new", "built before", "no answer"],
+)
+def test_an_image_is_built_once_and_signed(
+    tmp_path: Path, tags: dict[str, str], said: str, builds: int, signs: int
+) -> None:
+    code, calls = run_script("Build and push", tmp_path, tags, SAID=said, DOCKERFILE="Dockerfile.serve")
+
+    assert (code == 0) is bool(signs)
+    assert sum(f"BASE=python:3.11-slim@{OTHER} " in call for call in calls if " build " in call) == builds
+    assert [call for call in calls if "cosign" in call] == signs * [f"cosign sign --yes {OURS}/serving@{DIGEST}"]
 
 
 def test_a_fault_of_each_kind_would_be_found(tmp_path: Path) -> None:
