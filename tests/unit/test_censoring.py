@@ -33,14 +33,12 @@ def test_the_completed_score_is_the_slope_of_the_censored_likelihood() -> None:
     assert 0 < information[0] < mean[0]
 
 
-def test_an_empty_shelf_at_opening_says_nothing() -> None:
-    full, information = complete_censored(np.zeros(1), np.asarray([4.0]), np.asarray([2.0]), censored=np.ones(1))
+@pytest.mark.parametrize(("units", "censored", "expected"), [(0.0, 1.0, (4.0, 0.0)), (3.0, 0.0, (3.0, 4.0))])
+def test_an_empty_shelf_at_opening_says_nothing_and_what_did_not_sell_out_stays_as_it_is(
+    units: float, censored: float, expected: tuple[float, float]
+) -> None:
+    full, information = complete_censored(
+        np.full(1, units), np.full(1, 4.0), np.full(1, 2.0), censored=np.full(1, censored)
+    )
 
-    assert full[0] == pytest.approx(4.0)
-    assert information[0] == pytest.approx(0.0, abs=1e-9)
-
-
-def test_what_did_not_sell_out_stays_as_it_is() -> None:
-    full, information = complete_censored(np.asarray([3.0]), np.asarray([4.0]), np.asarray([2.0]), censored=np.zeros(1))
-
-    assert (full[0], information[0]) == (3.0, 4.0)
+    assert (full[0], information[0]) == pytest.approx(expected, abs=1e-9)

@@ -7,9 +7,7 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
-from pricing.data.panel import save_panel
 from pricing.errors import ContractError, SourceError
-from simulation.market import simulated_sales
 
 CONFIG = load_config().data
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0\n"
@@ -18,13 +16,6 @@ GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0
 def write(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
-
-
-def test_the_simulated_market_is_loaded_by_its_name() -> None:
-    panel = load_panel_from("simulated", CONFIG, simulated=simulated_sales)
-
-    assert panel.period == "day"
-    assert "simulated market" in panel.notes[0]
 
 
 @pytest.mark.parametrize("name", ["simulated", ""])
@@ -46,20 +37,3 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
     aside = pd.read_csv(tmp_path / "bad" / "rows" / "bad_rows.csv")
     assert aside["row"].tolist() == [3, 4]
     assert aside["reasons"].str.count(";").tolist() == [1, 0]
-
-
-def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) -> None:
-    sales = write(tmp_path / "sales.csv", GOOD.replace(",A,", ",,"))
-
-    with pytest.raises(ContractError, match="product_id must not be missing: 2 row"):
-        load_panel_from(sales, CONFIG, quarantine=tmp_path / "bad")
-
-
-def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
-    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
-    save_panel(panel, tmp_path / "panel")
-
-    again = load_panel_from(str(tmp_path / "panel"), CONFIG.model_copy(update={"period": "week"}))
-
-    assert again.period == "day"
-    assert again.notes == panel.notes
