@@ -1,4 +1,4 @@
-"""Volatility classes and the probability transform of a backtest, against slow and closed forms."""
+"""What a backtest is reported by: its transform and volatility classes against slow forms, its scores and gains."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,10 +15,12 @@ from pipelines.evaluation import (
     coverage_by,
     described,
     ratio_error,
+    saved,
+    score_lines,
+    totals,
     transform_figures,
     transform_histogram,
     volatility,
-    volatility_class,
     weekly,
 )
 from tests.kit.demand_fakes import make_panel
@@ -103,15 +105,6 @@ def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
     assert found == pytest.approx(np.sqrt(np.var(weeks) - 100.0) / 100.0, rel=1e-4)
 
 
-def test_the_luck_of_counts_alone_is_no_volatility() -> None:
-    rng = np.random.default_rng(0)
-
-    small, large = volatility(panel_of([rng.poisson(3.0, 52).tolist(), rng.poisson(3000.0, 52).tolist()]))
-
-    assert small < 0.25
-    assert large < 0.25
-
-
 @pytest.mark.parametrize("scale", [0.1, 1000.0])
 def test_volatility_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
     weekly = np.random.default_rng(1).poisson(8.0, (3, 20)) + np.arange(20) % 3
@@ -119,18 +112,6 @@ def test_volatility_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
     plain, other = (volatility(panel_of((factor * weekly).tolist())) for factor in (1.0, scale))
 
     np.testing.assert_allclose(other, plain, rtol=1e-3)
-
-
-def test_a_product_of_a_few_weeks_or_without_sales_counts_as_the_middle_one() -> None:
-    weekly = [[10.0, 30.0, 10.0, 30.0, 10.0, 30.0], [0.0] * 6, [20.0] * 6, [9.0, 11.0, 9.0, 11.0, 9.0, 90.0]]
-    present = np.ones((4, 42), bool)
-    present[3, :21] = False
-
-    found = volatility(panel_of(weekly, present=present))
-
-    assert np.isnan(found[[1, 3]]).all()
-    assert set(volatility_class(found)[[1, 3]]) <= {"low", "mid", "high"}
-    assert volatility_class(np.array([0.1, 0.2, np.nan, 0.4, 0.5, 0.6])).tolist()[2] == "mid"
 
 
 BASE = {"forecast": 3.0, "crps": 1.0, "flat": 3.0, "baseline": "naive"}
@@ -156,17 +137,6 @@ def test_a_class_is_read_from_sales_until_the_cutoff_only() -> None:
     assert set(before["volatility_class"]) == {"low", "mid", "high"}
     assert figures["wape"] == 0.3
     assert set(figures["by_volatility"]["low"]) >= {"wape", "wape_baseline", "crps", "coverage_80", "coverage_95"}
-
-
-def test_what_is_described_is_not_changed() -> None:
-    panel, figures = make_panel(), {"wape": 0.3}
-    frame = frame_at("2024-03-10", ["P0", "P1", "P2"])
-    kept = frame.copy()
-
-    described(frame, figures, panel)
-
-    pd.testing.assert_frame_equal(frame, kept)
-    assert figures == {"wape": 0.3}
 
 
 def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
@@ -237,3 +207,47 @@ def test_coverage_by_step_leaves_out_what_sold_out() -> None:
     )
 
     assert coverage_by(frame, "step", level=0.8).tolist() == [1.0, 0.5]
+
+
+NO_GAIN = {
+    "wape": -0.08,
+    "wape_low": -0.1,
+    "wape_high": float("nan"),
+    "crps": None,
+    "crps_low": None,
+    "crps_high": None,
+}
+FIGURES = {
+    **{"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95},
+    **{"wape_baseline": 0.4, "baseline_hindsight": "naive", "wape_hindsight": 0.36, "against_baseline": NO_GAIN},
+}
+
+
+def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
+    nothing = {"wape": None, "wape_naive": None, "wape_baseline": None, "baseline": "naive"}
+
+    lines = score_lines({**FIGURES, "folds": [{"cutoff": "2024-01-01", **nothing}]})
+
+    assert lines[1].split()[:2] == ["2024-01-01", "–"]
+    assert lines[2].split()[2] == "0.300"
+
+
+def test_only_the_figures_that_judge_a_model_stand_outside_a_group_and_none_that_is_not_known() -> None:
+    more = {"by_volatility": {"high": {"wape": 0.4}}, "weights": {"low": {"network": 1.0}}, "pit": {"spread": 1.0}}
+
+    found = dict(totals({**FIGURES, **more, "crps": 0.2, "wape_flat": 0.36, "by_volume": {"low": {"crps": 0.3}}}))
+
+    judging = {"wape", "crps", "skill", "bias", "coverage_80", "coverage_95"}
+    assert {name for name in found if "/" not in name} == judging
+    assert found["skill"] == pytest.approx(0.25)
+    expected = {"volume_low/crps": 0.3, "volatility_high/wape": 0.4, "weight_low/network": 1.0, "pit/spread": 1.0}
+    expected |= {"baseline/wape_flat": 0.36, "baseline/wape_hindsight": 0.36, "against_baseline/wape_low": -0.1}
+    assert expected.items() <= found.items()
+    assert "against_baseline/wape_high" not in found
+
+
+@pytest.mark.parametrize(("ours", "naive", "share"), [(0.3, 0.4, 0.25), (0.3, 0.0, None), (np.nan, 0.4, None)])
+def test_nothing_is_saved_on_an_error_that_is_not_known(ours: float, naive: float, share: float | None) -> None:
+    found = saved({"wape": ours, "wape_naive": 0.9, "wape_baseline": naive})
+
+    assert found == (None if share is None else pytest.approx(share))

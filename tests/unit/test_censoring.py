@@ -38,9 +38,3 @@ def test_an_empty_shelf_at_opening_says_nothing() -> None:
 
     assert full[0] == pytest.approx(4.0)
     assert information[0] == pytest.approx(0.0, abs=1e-9)
-
-
-def test_what_did_not_sell_out_stays_as_it_is() -> None:
-    full, information = complete_censored(np.asarray([3.0]), np.asarray([4.0]), np.asarray([2.0]), censored=np.zeros(1))
-
-    assert (full[0], information[0]) == (3.0, 4.0)

@@ -96,17 +96,6 @@ def test_run_out_pricing_agrees_with_brute_force_over_every_count(
     assert chosen.wanted[0] == pytest.approx(best, rel=0.01)
 
 
-@pytest.mark.parametrize(("kind", "counted"), [("margin", 3.0), ("revenue", 0.0)])
-@pytest.mark.parametrize("grade", [TESTED, PRIOR_ONLY])
-def test_where_the_band_keeps_the_best_price_from_lying_lower_stock_raises_none_above_what_running_out_is_worth(
-    kind: str, counted: float, grade: int
-) -> None:
-    chosen = decided(pricing_context(stock=60.0, unit_cost=3.0), demand(4.0, grade=grade), **only(kind))
-
-    best = most_profitable(elasticity=4.0, stock=60.0, level=10.0, cost=counted)
-    assert chosen.target[0] < chosen.wanted[0] <= 1.03 * best
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @given(columns=st.fixed_dictionaries(COLUMNS), demand_at=DEMANDS)
 def test_lower_stock_never_lowers_the_price(kind: str, columns: dict[str, float], demand_at: DemandAt) -> None:
@@ -271,18 +260,6 @@ def test_units_and_margin_are_of_the_first_period_and_the_gain_is_over_the_curre
     assert (high - mean, mean - low) == pytest.approx((1.2816 * (profit(price) - profit(8.0)).std(),) * 2, rel=1e-3)
     assert chosen.price[1] == 10.0
     assert (chosen.gain[:, 1] == 0).all()
-
-
-def test_a_draw_multiplies_the_price_settled_before_it_and_draws_do_not_add_up() -> None:
-    context = pricing_context(current_price=np.array([9.5, 8.0, 8.4, 8.0]), unit_cost=4.8)
-    draws = np.array([0.05, -0.05, 0.0, np.nan])
-    tested = replace(context, test_base=np.where(np.isnan(draws), np.nan, 8.4), test_draw=draws)
-
-    chosen = decided(tested, demand(2.5), **FREE)
-
-    assert chosen.settled == pytest.approx(8.0, abs=0.02)
-    assert chosen.price == pytest.approx(chosen.settled * np.exp(np.nan_to_num(draws)), abs=0.006)
-    assert ["price_test" in reasons(chosen, row) for row in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("kind", KINDS)

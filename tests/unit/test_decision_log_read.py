@@ -173,12 +173,3 @@ def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"date=2026-03-06 decisions\.parquet"):
         found(tmp_path)
-
-
-def test_the_archive_keeps_the_day_that_was_priced_beside_the_day_of_its_segment(tmp_path: Path) -> None:
-    ahead = dt.date(2026, 4, 1)
-    write_lines(tmp_path, line(date=str(ahead)))
-
-    archive(str(tmp_path), before=SATURDAY)
-    with open_log(str(tmp_path)) as (con, _):
-        assert con.execute("SELECT date FROM decisions").fetchall() == [(ahead,)]

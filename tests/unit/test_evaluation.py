@@ -42,15 +42,6 @@ def test_a_true_interval_holds_what_it_says_whatever_sells_and_the_shelf_holds(
     assert high[-1] == 1.0
 
 
-def test_a_true_interval_holds_what_it_says_of_units_by_weight() -> None:
-    rng = np.random.default_rng(0)
-    kilograms = np.maximum(rng.gamma(SIZE, 40.0 / SIZE, 20_000) + rng.normal(0.0, np.sqrt(40.0), 20_000), 0.0)
-
-    low, high = sales_transform(kilograms, **given(kilograms, 40.0))
-
-    assert share_inside(low, high, level=0.8).mean() == pytest.approx(0.8, abs=0.02)
-
-
 def test_an_outcome_is_inside_by_the_share_of_its_own_probability_that_is() -> None:
     low, high = np.asarray([0.4, 0.0, 0.95, 0.5]), np.asarray([0.6, 0.2, 0.99, 0.5])
 
@@ -90,12 +81,6 @@ def test_mean_and_variance_of_sales_are_sums_over_counts(mean: float, size: floa
 
     assert expected[0] == pytest.approx(chance @ sold, rel=1e-6)
     assert variance[0] == pytest.approx(chance @ (sold - chance @ sold) ** 2, rel=1e-5, abs=1e-9 * mean**2)
-
-
-def test_where_nothing_limits_sales_they_are_demand() -> None:
-    expected, variance = sales_moments(**given(np.ones(1), 9.0))
-
-    assert (expected[0], variance[0]) == (9.0, pytest.approx(9.0 + 81.0 / SIZE))
 
 
 @pytest.mark.parametrize("size", [0.4, 3.0, 50.0])

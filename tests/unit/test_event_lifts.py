@@ -12,7 +12,7 @@ from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Panel
 from pricing.demand.event_lifts import learn_lifts
-from tests.kit.events import CALENDAR, FEAST, START, TRUE, event, make_panel
+from tests.kit.events import FEAST, START, TRUE, event, make_panel
 
 
 def learn(panel: Panel, **more: object) -> EventLifts:
@@ -52,14 +52,6 @@ def test_known_lifts_are_found_by_category_and_day() -> None:
     assert together[0] < together[2] < together[1]  # a category nobody knows has what all have in common
 
 
-def test_days_without_an_effect_are_lifted_by_next_to_nothing() -> None:
-    for position in (-1, 0, 1):
-        value, sd = of(LEARNT, "Quiet", position), of(LEARNT, "Quiet", position, sd=True)
-
-        assert np.abs(value).max() < 0.1
-        assert (np.abs(value) < 3 * sd).all()
-
-
 def test_an_event_never_seen_lifts_nothing_and_is_known_to_be_unknown() -> None:
     assert (of(LEARNT, "Never", 0) == 0).all()
     assert (of(LEARNT, "Never", 0, sd=True) == 0).all()
@@ -77,18 +69,6 @@ def test_what_few_sales_show_is_shrunk() -> None:
     found = [learn(make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)) for seed in range(6)]
 
     assert np.sqrt(np.mean([np.square(of(lifts, "Feast", 0)) for lifts in found])) < 0.15
-
-
-def test_more_history_is_believed_more() -> None:
-    once = learn(make_panel(products=40, periods=400))
-
-    assert (of(once, "Feast", 0, sd=True) > of(LEARNT, "Feast", 0, sd=True)).all()
-    assert (np.abs(of(once, "Feast", 0)) < np.abs(of(LEARNT, "Feast", 0)) + 0.1).all()
-    assert of(once, "Feast", 0)[2] > 0.4
-
-
-def test_an_event_that_came_once_to_few_products_counts_for_nothing() -> None:
-    assert (of(learn(make_panel(products=4, periods=400)), "Feast", 0) == 0).all()
 
 
 @settings(max_examples=3)
@@ -132,37 +112,6 @@ def test_a_sold_out_feast_is_lifted_no_less_than_it_sold() -> None:
     found = learn(replace(panel, stock=stock, units_sold=units))
 
     assert of(found, "Feast", 0).min() > -0.1
-
-
-def test_a_season_that_the_level_lags_behind_is_no_lift() -> None:
-    panel = make_panel(lift={})
-    season = np.exp(0.8 * np.sin(2 * np.pi * np.arange(1095) / 365))  # falls fastest around the Quiet days
-
-    found = learn(replace(panel, units_sold=np.round(panel.units_sold * season).astype(np.float32)))
-
-    assert np.abs(found.value[:, found.names.tolist().index("Quiet")]).max() < 0.12
-
-
-def test_a_closed_day_does_not_make_other_events_believed_more() -> None:
-    panel = make_panel(lift={})
-    events = (*CALENDAR, *(event("Closed", day) for day in (300, 665, 1030)))
-    units = panel.units_sold.copy()
-    units[:, [300, 665, 1030]] = 0.0
-
-    plain = learn(panel)
-    closed = learn(replace(panel, events=events, units_sold=units))
-
-    assert of(closed, "Closed", 0).max() < -2.0
-    assert np.abs(of(closed, "Quiet", 0)).max() < np.abs(of(plain, "Quiet", 0)).max() + 0.03
-
-
-def test_on_weekly_sales_the_weeks_before_and_of_an_event_are_found() -> None:
-    panel = make_panel(period="week", periods=156, mean=100.0)
-
-    found = learn(panel)
-
-    assert of(found, "Feast", 0)[:2] == pytest.approx([0.6, 1.0], abs=0.12)
-    assert of(found, "Feast", -1)[:2] == pytest.approx([0.3, 0.3], abs=0.12)
 
 
 def test_an_event_of_one_category_lifts_no_other() -> None:

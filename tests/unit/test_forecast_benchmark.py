@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import forecast
 from benchmarks.forecast import ATOMS, CANDIDATES, atoms, joined, judge, ranked_probability
 from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
 from benchmarks.forecasters import LEVELS, QUANTILES, SEARCH, Forecasts, _History
@@ -49,12 +48,6 @@ def receipts(folder: Path) -> str:
     return str(folder)
 
 
-def test_products_are_chosen_by_what_they_sold_in_the_first_part(tmp_path: Path) -> None:
-    frame = complete_journey(receipts(tmp_path), products=1)
-
-    assert frame["product_id"].unique().tolist() == ["1"]
-
-
 def test_receipts_become_rows_that_keep_the_contract(tmp_path: Path) -> None:
     frame = complete_journey(receipts(tmp_path), products=5)
 
@@ -85,37 +78,6 @@ def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
     assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
 
 
-def test_a_day_without_a_receipt_has_the_price_of_its_week(tmp_path: Path) -> None:
-    lines = {
-        "TRANSACTION_DT": ["11/1/2000", "11/2/2000", "11/3/2000", "11/6/2000"],
-        "PRODUCT_SUBCLASS": [110217] * 4,
-        "PRODUCT_ID": [7, 8, 7, 7],
-        "AMOUNT": [1, 1, 1, 1],
-        "ASSET": [20] * 4,
-        "SALES_PRICE": [30, 50, 26, 40],
-    }
-    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
-
-    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
-
-    own = frame[frame["product_id"] == "7"]
-    assert own["price"].tolist() == [28.0, 28.0, 28.0, 40.0]  # 6 November is a Monday
-    assert own["units_sold"].tolist() == [1.0, 0.0, 1.0, 1.0]
-
-
-def test_orange_juice_is_of_every_third_store_and_its_prices_of_64_ounces(tmp_path: Path) -> None:
-    stores = np.repeat([9, 2, 5, 7], 2)
-    columns = {"store": stores, "brand": 1, "week": [40, 41] * 4, "units": 64.0, "price": 0.05, "comp_price": 0.04}
-    pd.DataFrame(columns | {"deal": [0.0, 1.0] * 4, "feat": 0.0}).to_parquet(tmp_path / "oj.parquet")
-
-    frame = SETS["oj"].read(str(tmp_path / "oj.parquet"))
-
-    assert not check(frame, where="oj", period="week").violations
-    assert set(frame["product_id"]) == {"1@2", "1@9"}
-    assert frame["price"].iloc[0] == pytest.approx(3.2)
-    assert frame["is_promo"].tolist() == [0, 1] * 2
-
-
 @pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products(name: str, short: bool) -> None:
@@ -128,16 +90,6 @@ def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products
     assert len(folds) == 8
     assert folds[0].first > dates[int(CHOOSING * length) - 1]
     assert folds[-1].last == dates[-1]
-
-
-def test_the_short_history_is_the_end_alone() -> None:
-    dates = pd.date_range("2024-01-01", periods=100, freq="D")
-    frame = pd.DataFrame({"date": dates, "product_id": "a", "units_sold": 3.0, "price": 2.0})
-
-    panel = history(frame, configured(SETS["m5"], short=True), periods=60, factor=0.1)
-
-    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-10"), np.datetime64("2024-04-09"))
-    assert panel.units_sold[0, 0] == pytest.approx(0.3)
 
 
 def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
@@ -197,32 +149,6 @@ def test_a_row_that_a_competitor_did_not_forecast_is_an_error() -> None:
         joined(frame, replace(others, frame=others.frame.iloc[1:]), name="lightgbm", factor=1.0)
 
 
-def test_forecasts_are_multiplied_with_the_units() -> None:
-    frame, quantiles = judged(), [1.0, 2.0, 4.0, 5.0, 7.0, 9.0, 12.0]
-    tenfold = frame.assign(actual=10.0 * frame["actual"], unit=10.0)
-
-    once = joined(frame, forecasts(frame, quantiles), name="lightgbm", factor=1.0)
-    ten = joined(tenfold, forecasts(frame, quantiles), name="lightgbm", factor=10.0)
-
-    for column in ("lightgbm", "lightgbm_mean", "lightgbm_crps"):
-        np.testing.assert_allclose(ten[column], 10.0 * once[column])
-    np.testing.assert_allclose(ten["lightgbm_inside"], once["lightgbm_inside"])
-
-
-def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
-    frame = judged().assign(actual=0.0)
-    few = forecasts(frame, [0.0, 0.0, 0.02, 0.04, 0.1, 0.3, 0.4])
-
-    pieces = joined(frame, few, name="lightgbm", factor=1.0)
-    weights = joined(frame.assign(counted=False), few, name="lightgbm", factor=1.0)
-
-    assert (pieces["lightgbm"] == 0).all()
-    assert (pieces["lightgbm_inside"] >= 0.8).all()
-    assert (pieces["lightgbm_crps"] < 1e-9).all()
-    assert (weights["lightgbm"] == 0.04).all()
-    assert (weights["lightgbm_crps"] > 0.01).all()
-
-
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
 def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantiles: list[float], actual: float) -> None:
     units = atoms(np.sort(np.array([quantiles])))
@@ -263,16 +189,6 @@ def test_the_baseline_of_a_fold_knows_no_outcome_after_its_cutoff() -> None:
     assert found["chosen"] == {"naive": 2, "flat": 0, "lightgbm": 1}  # the first by the block, on which it was right
 
 
-def test_a_sold_out_row_is_not_scored() -> None:
-    frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.5, lightgbm_inside=0.8)
-    frame.loc[0, ["censored", "q50", "crps"]] = [True, 1e6, 1e6]
-
-    found = judge(frame, block(frame, lightgbm=1.0))
-
-    assert found["rows"] == 125
-    assert found["scores"]["ours"]["wape"] < 1.0
-
-
 @pytest.mark.parametrize("relative", SEARCH["relative"])
 def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool) -> None:
     panel, end = make_panel(periods=120), 80
@@ -288,19 +204,3 @@ def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool)
     pd.testing.assert_frame_equal(*told)
     pd.testing.assert_frame_equal(*(data.data for data in learnt))
     np.testing.assert_array_equal(*(data.get_label() for data in learnt))
-
-
-def test_the_tables_say_which_aims_are_missed_and_by_how_much() -> None:
-    more = {"wape": 0.0, "wape_low": -0.1, "wape_high": 0.1, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
-    good = {"data": "M5", "variant": "as it is", "differences": {"chosen": more}}
-    good["scores"] = {"ours": {"bias": 0.01, "coverage_80": 0.8}}
-    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "units × 10"}
-    bad["scores"] = {"ours": {"bias": -0.103, "coverage_80": 0.872}}
-
-    lines = forecast.missed([good, bad]).splitlines()
-
-    assert [line.split(" | ")[1:] for line in lines[2:]] == [
-        ["units × 10", "WAPE above the chosen baseline's, at the interval's lower end", "0.014 |"],
-        ["units × 10", "absolute bias above 3%", "0.073 |"],
-        ["units × 10", "80 % intervals hold more than 84%", "0.032 |"],
-    ]

@@ -9,7 +9,6 @@ from pricing.data.panel import Panel, Period
 from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     CATEGORY,
-    FLAGS,
     GRADES,
     KINDS_DISAGREE,
     OWN_HISTORY,
@@ -17,11 +16,9 @@ from pricing.demand.grades import (
     TESTED,
     TREND,
     blank_evidence,
-    flag_names,
     gather_evidence,
     grade_products,
     moves_of,
-    why_held,
 )
 from tests.kit.demand_fakes import make_panel
 
@@ -66,13 +63,6 @@ def test_a_move_is_two_per_cent_and_stands_three_days_or_a_week(
     found = moves_of(price, np.ones(price.shape, np.bool_), period=period)
 
     assert np.flatnonzero(found[0]).tolist() == expected
-
-
-def test_revenue_over_units_that_wobbles_makes_no_move() -> None:
-    wobbling = 10.0 + np.random.default_rng(0).normal(0, 0.5, DAYS).round(2)
-    panel = panel_of(wobbling, prices(20, 40))
-
-    assert gather_evidence(panel).moves.tolist() == [0, 2]
 
 
 def test_a_move_begins_where_something_was_sold() -> None:
@@ -154,17 +144,6 @@ def test_the_stores_of_one_product_do_not_make_a_category(parents: str, expected
     panel = replace(panel, categories=np.array(["a"] * 4))
 
     assert grade_products(gather_evidence(panel), panel)[3] == expected
-
-
-@pytest.mark.parametrize("grade", range(len(GRADES)))
-def test_only_a_price_that_no_elasticity_moves_is_told_why_it_stays(grade: int) -> None:
-    assert bool(why_held(grade, moves=3, fortnights=2)) == (grade == PRIOR_ONLY)
-
-
-def test_flags_have_names() -> None:
-    assert flag_names(0) == ()
-    assert flag_names(TREND | KINDS_DISAGREE) == ("trend", "kinds_disagree")
-    assert flag_names((1 << len(FLAGS)) - 1) == FLAGS
 
 
 def test_a_bias_widens_by_what_its_own_noise_does_not_explain() -> None:

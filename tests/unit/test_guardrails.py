@@ -11,11 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
 from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.guardrails import NUMBER, AllowedPrices, limits
-from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, codes
+from pricing.decision.reasons import BIT, GUARDRAILS, codes
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from pricing.errors import ConfigError
 from tests.kit.decision import config, demand, pricing_context, without_guardrail
@@ -49,9 +48,7 @@ def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, 
         ({"comp_band": [0.9, 1.1], "max_move": 0.05}, {"comp_price": 9.0}, (9.5, 9.9, ())),
         ({}, {"anchor_price": 30.0}, (7.0, 13.5, ("gave_way_anchor",))),
         ({"seen": 0.1}, {"seen_low": 1.0, "seen_high": 2.0}, (7.0, 13.5, ("gave_way_seen",))),
-        ({"comp_band": [0.9, 1.1]}, {}, (7.0, 13.5, ())),
         ({"min_advertised": 0.9}, {"is_promo": True}, (9.0, 13.5, ())),
-        ({"min_advertised": 0.9}, {"is_promo": False}, (7.0, 13.5, ())),
         ({"endings": [0.49, 0.99]}, {}, (7.49, 13.49, ())),
         ({"ladder": [5.0, 8.5, 12.0, 40.0]}, {}, (8.5, 12.0, ())),
         ({"ladder": [5.0, 40.0]}, {}, (7.0, 13.5, ("gave_way_price_rung",))),
@@ -176,22 +173,6 @@ def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, b
     assert allowed.allows(np.array([edge]), allowed.limits(context)).all()
 
 
-def test_guardrails_that_miss_each_other_by_more_than_rounding_do_not_meet() -> None:
-    found = interval({"min_days": 7}, days_since_change=1.0, current_price=7.0 * (1 - 1e-7))
-
-    assert found == (7.0, 13.5, ("gave_way_min_days",))
-
-
-def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> None:
-    found = limits(pricing_context(unit_cost=8.0), config(guardrails={"max_move": 0.05}).decision.guardrails)
-
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["max_move"], NUMBER["max_move"])
-    found = limits(pricing_context(unit_cost=8.0), config().decision.guardrails)
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["band"])
-    found = limits(pricing_context(unit_cost=20.0), config().decision.guardrails)
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["cost"])
-
-
 @pytest.mark.parametrize(
     ("decision", "named"),
     [
@@ -215,14 +196,6 @@ def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
 
     for name in named:
         assert name in str(failure.value)
-
-
-def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
-    values = load_config().model_dump(mode="json")
-    values["decision"]["guardrails"]["max_mov"] = 0.1
-
-    with pytest.raises(ConfigError, match=r"max_mov.*did you mean decision\.guardrails\.max_move"):
-        parse_config(values, where="test")
 
 
 CONFIGURED = st.fixed_dictionaries(
@@ -262,11 +235,7 @@ def test_an_allowed_price_lies_inside_limits_that_are_never_empty_nor_below_cost
 @pytest.mark.parametrize(
     ("comp", "cost", "expected"),
     [
-        (
-            7.0,
-            3.0,
-            6.03,
-        ),  # up to 6.039 by the band, from 6.0375 by the competitor's: the weaker one is missed by a step
+        (7.0, 3.0, 6.03),  # up to 6.039 by the band, from 6.0375 by the competitor's, which is missed by a step
         (4.2, 3.0, 4.40),  # from 4.392 by the band, up to 4.3995 by the competitor's
         (7.0, 6.038, 6.04),  # but never below cost
     ],
@@ -293,10 +262,6 @@ def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() 
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
     assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
-    for place, name in (
-        (place, name) for place, name in enumerate(GUARDRAILS[:-1]) if name not in ("cost", "largest_jump", "band")
-    ):
-        assert f"({', '.join(GUARDRAILS[:place])})" in REASONS[f"gave_way_{name}"]
 
 
 @given(

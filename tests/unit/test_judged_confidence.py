@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.confidence import BINS, Judged, calibration_error, fitted, table
+from benchmarks.confidence import BINS, Judged, calibration_error, fitted
 from simulation.rollforward import Requests
 
 CENTRE = (np.arange(BINS) + 0.5) / BINS
@@ -37,12 +37,6 @@ def test_a_fitted_table_mends_a_boast_and_rises() -> None:
     assert (np.diff(raw) > 0).all()
     assert (np.diff(true) >= 0).all()
     assert np.interp([0.3, 0.6, 0.9], raw, true) == pytest.approx([0.09, 0.36, 0.81], abs=0.02)
-
-
-def test_of_no_decisions_nothing_is_said() -> None:
-    nothing = np.zeros(BINS, np.int64)
-
-    assert np.isnan(calibration_error(nothing, nothing))
 
 
 class Market:
@@ -96,12 +90,3 @@ def test_a_price_is_judged_against_the_one_that_its_confidence_compares_it_with(
 
     assert judged.claims["moves"][0][1].tolist() == [True]
     assert judged.claims["kept"][0][1].tolist() == [True, False]
-
-
-def test_a_table_gives_each_market_one_weight() -> None:
-    deserved, boast = histograms(CENTRE, decisions=10_000), histograms(CENTRE - 0.2 * CENTRE, decisions=100)
-    markets = [{"moves": {"decisions": each.tolist(), "right": right.tolist()}} for each, right in (deserved, boast)]
-
-    raw, true = np.array(table(markets, "moves")).T
-
-    assert np.interp(0.8, raw, true) == pytest.approx((0.8 + 0.64) / 2, abs=0.02)

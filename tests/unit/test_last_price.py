@@ -58,10 +58,6 @@ def test_a_price_that_is_only_carried_forward_confirms_nothing(start: tuple[floa
     assert last(*start, 660.0, 660.0, 660.0, charged=shown) == pytest.approx(6.6 if start else np.nan, nan_ok=True)
 
 
-def test_without_a_largest_jump_every_price_counts_at_once() -> None:
-    assert [last(660.0, jump=None), last(6.6, 660.0, jump=None)] == [660.0, 660.0]
-
-
 def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed() -> None:
     nights, shown = np.array([[10.0, 10.0, 10.0, 10.0, 10.0]]), np.ones((1, 5), bool)
 

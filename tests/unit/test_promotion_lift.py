@@ -51,33 +51,6 @@ def test_a_known_draw_is_found_by_category_whatever_was_believed(believed: float
         np.testing.assert_allclose(lift[panel.categories == category], true, atol=0.08)
 
 
-def test_a_draw_at_a_tenth_of_the_cut_is_a_tenth_of_the_draw() -> None:
-    panel = promoted_panel()
-    small = np.where(panel.is_promo > 0, 9.9, panel.price).astype(np.float32)
-    true = np.array([TRUE[category] for category in panel.categories])[:, None]
-    back = np.where(panel.is_promo > 0, (9.9 / CUT) ** -2.0 * np.exp(-0.9 * true), 1.0)
-
-    lift = learn(replace(panel, price=small, units_sold=(panel.units_sold * back).astype(np.float32)))
-
-    np.testing.assert_allclose(lift, true[:, 0], atol=0.3)  # the draw is small beside the noise
-
-
-def test_a_category_with_few_promotions_leans_on_the_others() -> None:
-    panel = promoted_panel()
-    promo = panel.is_promo.copy()
-    rows = np.flatnonzero(panel.categories == "b")
-    first = int(np.flatnonzero(promo[rows[0]])[0])
-    promo[rows] = 0.0
-    promo[rows[0], first : first + 28] = 1.0
-    units = np.where((panel.is_promo > 0) & (promo == 0), 20.0, panel.units_sold).astype(np.float32)
-    few = replace(panel, is_promo=promo, units_sold=units, price=np.where(promo > 0, CUT, USUAL).astype(np.float32))
-
-    lift = learn(few)
-
-    own, other = lift[rows[0]], lift[panel.categories == "a"][0]
-    assert other < own < TRUE["b"]
-
-
 @pytest.mark.parametrize("share", ["none", "all"])
 def test_without_promotions_or_without_ordinary_days_nothing_is_restated(share: str) -> None:
     panel = promoted_panel()
@@ -98,20 +71,6 @@ def test_a_sold_out_promotion_counts_with_the_demand_beyond_the_shelf() -> None:
     assert (panel.units_sold >= shelf)[rows][panel.is_promo[rows] > 0].mean() > 0.9
     assert (unknown[rows] < 0.7).all()
     np.testing.assert_allclose(known[rows], TRUE["b"], atol=0.3)
-
-
-def test_growth_during_a_long_promotion_is_no_draw_of_it() -> None:
-    rng = np.random.default_rng(0)
-    plain = make_panel(events=(), products=12, periods=400, lift={})
-    promo = np.zeros_like(plain.is_promo)
-    promo[:, 60:] = 1.0
-    growth = np.exp(np.maximum(np.arange(400) - 60, 0) / 340)
-    price = np.where(promo > 0, CUT, USUAL).astype(np.float32)
-    units = rng.poisson(20.0 * growth * (price / USUAL) ** -2.0).astype(np.float32)
-
-    lift = learn(replace(plain, is_promo=promo, price=price, units_sold=units))
-
-    assert (lift < 0.1).all()
 
 
 def test_what_a_promotion_seems_to_take_away_is_none() -> None:

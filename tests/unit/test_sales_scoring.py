@@ -59,16 +59,6 @@ def test_a_perfect_forecaster_has_no_bias_and_holds_its_ranges_where_half_of_the
     assert (figures["rows"], figures["left_out"]) == (len(perfect), 0)
 
 
-def test_scored_on_days_that_did_not_sell_out_alone_it_would_seem_to_forecast_far_too_much(
-    perfect: pd.DataFrame,
-) -> None:
-    unlimited = with_quantiles(perfect[~perfect["censored"]].assign(shelf=np.inf), EXACT)
-
-    assert evaluation.figures(unlimited)["bias"] > 0.3
-    assert (unlimited["pit_low"] + unlimited["pit_high"]).mean() / 2 < 0.4
-    assert (perfect["pit_low"] + perfect["pit_high"]).mean() / 2 == pytest.approx(0.5, abs=0.01)
-
-
 def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perfect: pd.DataFrame) -> None:
     rows = sales_rows(perfect)
 
@@ -93,7 +83,7 @@ def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd
     assert sales_rows(frame).index[0] == 2
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.5])
 def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share: float) -> None:
     frame = market(products=200)
     rng = np.random.default_rng(4)
@@ -128,11 +118,3 @@ def test_the_levels_error_is_found_again_where_half_of_the_days_sell_out(error: 
     at_once, growth = measure_level_error(frame)
 
     assert np.sqrt(at_once**2 + growth**2 * 14.0) == pytest.approx(error, abs=0.07)  # halfway
-
-
-def test_a_product_that_always_sells_out_says_nothing_of_the_levels_error() -> None:
-    frame = market(products=100, days=28).assign(shelf=2.0)
-    frame = frame[frame["forecast"] > 6.0]
-    frame = frame.assign(actual=2.0, censored=True)
-
-    assert measure_level_error(pd.concat([frame, market(products=200, days=28, seed=3)]))[0] < 0.07

@@ -98,30 +98,6 @@ def test_a_table_of_weeks_counts_weeks_and_knows_no_weekend() -> None:
     assert table.elasticities(np.array([0]))[0][0] == pytest.approx(-2.0, rel=1e-3)
 
 
-def test_a_level_that_no_network_made_does_not_know_the_competitor() -> None:
-    alone = np.tile([0.0, 1.0, 0.0], (4, 1))  # all weight on the EWMA level
-    tail = MODEL.encoded.tail
-    cheaper = replace(MODEL.encoded, tail=replace(tail, comp_price=tail.comp_price * np.float32(0.7)))
-
-    tables = [
-        one.combined(one.levels(), weights=alone, dispersion=np.zeros(4)).table()
-        for one in (MODEL, replace(MODEL, encoded=cheaper))
-    ]
-
-    assert_allclose(tables[0].levels[:5, :28], tables[1].levels[:5, :28], atol=2e-6)
-    assert (tables[0].rival_usual[:5] > tables[1].rival_usual[:5]).any()
-
-
-def test_the_week_that_repeats_has_no_holiday() -> None:
-    flags = np.zeros(100, np.float32)
-    flags[29:36] = 1.0
-
-    feast, none = (replace(MODEL, holidays=one).table().levels for one in (flags, np.zeros(100, np.float32)))
-
-    assert np.array_equal(feast[:, 28:], none[:, 28:])
-    assert not np.array_equal(feast[:, 27], none[:, 27])  # the day before the feast
-
-
 def test_a_stranger_has_the_row_of_its_category_and_prices_around_its_own_list_price() -> None:
     asked = offers([1, -1, -1, -1], category=np.array([0, 0, 1, -1]), list_price=np.full(4, 500.0))
 
@@ -234,15 +210,6 @@ def test_the_80_per_cent_interval_is_that_of_a_normal_logarithm() -> None:
     np.testing.assert_allclose(np.sqrt(low * high), -mean * np.exp(-0.5 * sd**2), rtol=0.02)
 
 
-def test_a_stale_state_is_less_sure_of_its_level() -> None:
-    spread = [
-        np.log(TABLE.curves(offers([0], date=np.array([TOMORROW + days])))(np.array([[10.0]])).first).std()
-        for days in (0, 150)
-    ]
-
-    assert spread[1] > spread[0]
-
-
 @pytest.mark.parametrize("price", [1e-300, 1e-4, 10.0, 1e6, 1e300])
 def test_no_price_overflows_though_nothing_is_known_of_an_elasticity(price: float) -> None:
     lost = replace(TABLE, elasticity_sd=np.full(8, np.ptp(GRID) / 2, np.float32))  # half at either end
@@ -275,17 +242,3 @@ def test_arrays_and_meta_give_the_same_table_again() -> None:
     for name in ("levels", "grade", "evidence/fortnights"):
         with pytest.raises(VersionError, match=name.rsplit("/", maxsplit=1)[-1]):
             DemandTable.from_arrays({key: value for key, value in arrays.items() if key != name}, TABLE.meta())
-
-
-def test_a_table_carried_forward_equals_the_one_encoded_from_scratch() -> None:
-    longer = make_panel(periods=120)
-    until = make_model(longer.through(longer.dates[89]))
-
-    carried, fresh = until.refresh(longer).table(), until.refresh(longer, rebuild=True).table()
-
-    assert carried.meta() == fresh.meta()
-    for name, values in fresh.to_arrays().items():
-        if values.dtype.kind == "f":
-            assert_allclose(carried.to_arrays()[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
-        else:
-            assert_array_equal(carried.to_arrays()[name], values)
