@@ -61,13 +61,6 @@ def test_the_loss_is_the_negative_binomials_log_likelihood(actual: int, mean: fl
     assert loss == pytest.approx(-stats.nbinom.logpmf(actual, size, size / (size + mean)), rel=1e-3)
 
 
-@pytest.mark.parametrize(("stock", "mean", "size"), [(3, 5.0, 2.0), (10, 6.0, 4.0), (40, 30.0, 8.0), (5, 20.0, 10.0)])
-def test_a_sold_out_day_is_scored_by_the_chance_of_at_least_that_demand(stock: int, mean: float, size: float) -> None:
-    loss = float(demand_loss(target(stock, censored=1.0), output(mean, size)))
-
-    assert np.exp(-loss) == pytest.approx(stats.nbinom.sf(stock - 1, size, size / (size + mean)), abs=0.03)
-
-
 def slope(actual: float, mean: float, size: float, *, column: int) -> float:
     """How the loss of a sold-out day changes with the log mean (column 0) or the log size (column 1)."""
     at = keras.ops.convert_to_tensor(output(mean, size))
@@ -98,13 +91,6 @@ def test_what_a_sold_out_day_teaches_is_the_slope_of_the_exact_likelihood(
 
     assert -slope(stock, mean, size, column=0) == pytest.approx(exact, rel=0.2, abs=0.02)
     assert -slope(stock, mean, size, column=1) == pytest.approx(spread, rel=0.2, abs=0.06)
-
-
-@pytest.mark.parametrize("mean", [0.01, 1.0, 10.0])
-def test_a_forecast_far_too_low_learns_from_what_sold_out(mean: float) -> None:
-    slopes = [-slope(stock, mean, 10.0, column=0) for stock in (3 * mean + 5, 10 * mean + 20, 40 * mean + 80)]
-
-    assert 0.5 < slopes[0] < slopes[1] < slopes[2] < np.inf
 
 
 def test_the_numpy_forward_pass_equals_keras() -> None:
@@ -174,19 +160,6 @@ def test_a_backtest_scores_every_fold_beside_the_baselines(tested: Backtest) -> 
     )
 
 
-def test_products_without_a_row_yet_are_trained_around(panel: Panel) -> None:
-    early = panel.through(panel.dates[60])
-    none = ~early.present.any(axis=1)
-
-    model = train(early, TINY)
-
-    assert none.any()
-    assert (model.combination.volume[none] == 0).all()
-    assert np.isfinite(model.norms.promotion).all()
-    assert np.isfinite(model.encoded.state.hidden).all()
-    assert (model.elasticity_sd > 0).all()
-
-
 def test_a_panel_without_sales_is_refused(panel: Panel) -> None:
     with pytest.raises(HistoryError, match="no units were sold"):
         train(replace(panel, units_sold=np.zeros_like(panel.units_sold)), TINY)
@@ -202,22 +175,3 @@ def test_a_panel_without_a_price_move_keeps_the_priors_elasticity_and_says_how_u
     assert (model.elasticity_sd >= PRIOR_SD).all()
     assert (model.grade == PRIOR_ONLY).all()
     assert any("no price change to learn from" in words for words in told)
-
-
-def test_a_fold_with_a_new_product_starts_from_the_one_before(panel: Panel) -> None:
-    later = walk_forward(panel.dates, config=TINY, period="day")[-1]
-    launched = int(np.searchsorted(panel.dates, later.cutoff)) - 5
-    present = panel.present.copy()
-    present[0, :launched] = False
-    told: list[str] = []
-
-    result = backtest(replace(panel, present=present), TINY, progress=told.append)
-
-    assert sum("round 1" in words for words in told) == 1
-    assert (result.frame["product_id"] == panel.product_ids[0]).any()
-
-
-def test_where_no_promotion_was_seen_none_draws(panel: Panel) -> None:
-    model = train(replace(panel, is_promo=np.zeros_like(panel.is_promo)), TINY)
-
-    np.testing.assert_allclose(model.table().promotion, 0.0, atol=1e-6)

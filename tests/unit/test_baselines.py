@@ -139,12 +139,3 @@ def test_the_interval_of_the_gain_holds_what_it_says_whatever_is_shared(by_produ
         held.append(found["wape_low"] <= -0.2 <= found["wape_high"])
 
     assert 0.80 <= np.mean(held) <= 0.99
-
-
-def test_a_single_product_gives_no_interval_and_no_sales_no_gain() -> None:
-    alone = against_baseline(fold("2024-01-01", naive=5, flat=3, products=1), rng=np.random.default_rng(0))
-    nothing = against_baseline(fold("2024-01-01", naive=5, flat=3).assign(actual=0.0), rng=np.random.default_rng(0))
-    empty = against_baseline(fold("2024-01-01", naive=5, flat=3).assign(censored=True), rng=np.random.default_rng(0))
-
-    assert alone["wape"] == pytest.approx(-0.4)
-    assert np.isnan([alone["wape_low"], nothing["wape"], nothing["crps_high"], empty["wape"], empty["wape_low"]]).all()

@@ -65,12 +65,6 @@ def test_a_delivery_that_is_skipped_now_and_then_may_be_skipped_again() -> None:
     assert table[0].tolist() == [6, 6, 6, 13]
 
 
-def test_that_no_delivery_came_yet_rules_out_the_gaps_that_would_be_over() -> None:
-    table = next_deliveries(gaps_of([5, 10, 20, 21]), np.array([12.0]))[0]
-
-    assert table[0].tolist() == [7, 7, 8, 8]
-
-
 def simulated(lengths: list[int], since: int, day: int, *, rng: np.random.Generator) -> int:
     while True:
         first = int(rng.choice(lengths))

@@ -1,18 +1,14 @@
 """What a backtest is reported by: its transform and volatility classes against slow forms, its scores and gains."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from pipelines.evaluation import (
     BINS,
-    coverage_by,
     described,
     ratio_error,
     saved,
@@ -61,33 +57,6 @@ def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
     assert found["distance"] < 0.02
 
 
-@pytest.mark.parametrize(
-    ("mean", "size", "figure", "side"),
-    [(5.0, 4.0, "mean", -1), (2.0, 4.0, "mean", 1), (3.0, 0.8, "spread", -1), (3.0, 400.0, "spread", 1)],
-)
-def test_the_figures_say_in_which_way_a_forecast_is_wrong(mean: float, size: float, figure: str, side: int) -> None:
-    right = {"mean": 0.5, "spread": 1.0}[figure]
-
-    found = transform_figures(scored(drawn(), mean=mean, size=size))
-
-    assert side * (found[figure] - right) > 0.03
-    assert found["distance"] > 0.03
-
-
-@given(low=st.floats(0, 1), width=st.floats(0, 1))
-def test_every_transform_is_counted_once(low: float, width: float) -> None:
-    frame = pd.DataFrame({"pit_low": [low], "pit_high": [min(low + width, 1.0)]})
-
-    shares = transform_histogram(frame)
-
-    assert shares.sum() == pytest.approx(1.0)
-    assert (shares >= 0).all()
-
-
-def test_where_nothing_was_scored_there_is_no_figure() -> None:
-    assert all(np.isnan(value) for value in transform_figures(scored(np.array([]), mean=1, size=1)).values())
-
-
 def panel_of(weekly: list[list[float]], **changes: Any) -> Any:
     """A panel whose products sell a week's units on its first day, in whole numbers."""
     units = np.repeat(np.asarray(weekly, np.float32), 7, axis=1)
@@ -103,15 +72,6 @@ def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
     (found,) = volatility(panel_of([weeks]))
 
     assert found == pytest.approx(np.sqrt(np.var(weeks) - 100.0) / 100.0, rel=1e-4)
-
-
-@pytest.mark.parametrize("scale", [0.1, 1000.0])
-def test_volatility_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
-    weekly = np.random.default_rng(1).poisson(8.0, (3, 20)) + np.arange(20) % 3
-
-    plain, other = (volatility(panel_of((factor * weekly).tolist())) for factor in (1.0, scale))
-
-    np.testing.assert_allclose(other, plain, rtol=1e-3)
 
 
 BASE = {"forecast": 3.0, "crps": 1.0, "flat": 3.0, "baseline": "naive"}
@@ -169,18 +129,6 @@ def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     assert found[3]["coverage_80"] == pytest.approx(6 / 7)
 
 
-@pytest.mark.parametrize(("period", "days", "firsts"), [("day", 1, [1, 8]), ("week", 7, list(range(1, 17)))])
-def test_a_span_is_a_week_in_the_periods_of_the_panel(period: str, days: int, firsts: list[int]) -> None:
-    panel = make_panel()
-    dates = panel.dates[0] + np.arange(len(panel.dates)) * days
-    cut = str(dates[-17])
-    frame = pd.concat([frame_at(cut, ["P0", "P2"]).assign(step=step, forecast=4.0) for step in range(1, 17)])
-
-    _, figures = described(frame, {}, replace(panel, period=period, dates=dates))
-
-    assert [one["first_step"] for one in figures["weeks"]] == firsts
-
-
 def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 7)
@@ -194,19 +142,6 @@ def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again(
     assert found == pytest.approx(np.std([above / below for above, below in draws]), rel=0.06)
     assert np.isnan(ratio_error(error[:7], actual[:7], group=group[:7]))
     assert np.isnan(ratio_error(error, 0 * actual, group=group))
-
-
-def test_coverage_by_step_leaves_out_what_sold_out() -> None:
-    frame = pd.DataFrame(
-        {
-            "step": [1, 1, 2, 2],
-            "censored": [False, True, False, False],
-            "pit_low": [0.5, 0.0, 0.0, 0.4],
-            "pit_high": [0.6, 0.01, 0.05, 0.5],
-        }
-    )
-
-    assert coverage_by(frame, "step", level=0.8).tolist() == [1.0, 0.5]
 
 
 NO_GAIN = {

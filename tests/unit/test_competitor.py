@@ -8,7 +8,7 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.demand.competitor import LEAST_MOVES, SPREAD, CompetitorEffects, _shrunk
+from pricing.demand.competitor import SPREAD, CompetitorEffects, _shrunk
 from pricing.demand.model import DemandModel, add_products
 from pricing.registry.version import shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
@@ -79,19 +79,6 @@ def test_where_no_competitor_price_is_known_the_effect_is_unknown() -> None:
     assert found.moves[0] == 0
 
 
-def test_too_few_moves_tell_nothing() -> None:
-    frame = sales().copy()
-    one = frame["product_id"] == "07"
-    steps = np.minimum(np.arange(one.sum()) // 70, LEAST_MOVES - 1)  # one move fewer than needed
-    frame.loc[one, "comp_price"] = 9.0 + 0.5 * steps
-
-    found = estimate_from(frame)
-
-    assert found.moves[7] == LEAST_MOVES - 1
-    assert np.isnan(found.mean[7])
-    assert np.isfinite(found.mean[8])
-
-
 @pytest.mark.parametrize("column", ["stock", "is_promo"])
 def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None:
     frame = sales()
@@ -102,13 +89,6 @@ def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None
     found = estimate_from(frame.assign(units_sold=units, **{column: given}))
 
     assert found.mean[1:].mean() == pytest.approx(0.8, abs=0.12)
-
-
-def test_a_history_without_any_competitor_or_of_a_week_is_no_error() -> None:
-    for frame in (sales().assign(comp_price=np.nan), sales()[lambda all_: all_["date"] < "2024-01-08"]):
-        found = estimate_from(frame)
-
-        assert np.isnan(found.mean).all()
 
 
 def with_effects(demand: DemandModel) -> DemandModel:

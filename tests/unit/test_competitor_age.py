@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
+from monitoring.evaluate import of_share
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest, request_fields
 from pricing.decision_log.write import LogEntry
-from tests.kit.decision import TODAY, ConstantElasticity, config, facts
+from tests.kit.decision import NO_DAY, TODAY, ConstantElasticity, config, facts
+from tests.kit.serving import ServingApp, open_app
+from tests.kit.versions import shared_version
 
 NODES = (2.0, 2.3, 2.7, 3.0)
 FRIDAY = dt.date(2025, 3, 7)
@@ -85,6 +90,22 @@ def test_a_price_counts_up_to_the_limit_and_no_longer(limit: int, age: int) -> N
 
     assert found.comp_price_age == age
     assert (found.comp_price_used is not None) == ("comp_price_stale" not in found.reasons) == (age <= limit)
+
+
+def test_one_request_and_a_batch_use_the_same_competitor() -> None:
+    by = pricer(known(seen="2025-02-20"))
+    requests = [ask(), ask(comp_price=None), ask(comp_price=9.0, comp_price_age=2), ask(product_id="bread")] * 2
+
+    together = by.price(requests, today=TODAY)
+    alone = [by.price([request], today=TODAY)[0] for request in requests]
+
+    assert [used(one) for one in together] == [used(one) for one in alone]
+
+
+def test_a_known_price_of_unknown_day_is_not_used() -> None:
+    by = pricer(replace(known(), comp_price_date=np.full(3, NO_DAY)))
+
+    assert used(answer(by)) == (None, None, False, False)
 
 
 def test_where_the_state_is_stale_a_price_is_as_old_as_today_and_not_as_the_day_that_is_priced() -> None:
@@ -154,3 +175,58 @@ def test_a_price_that_is_too_old_is_unknown_to_all_that_learns_and_said_so() -> 
     assert_array_equal(np.isnan(panel.comp_price), np.isnan(panel.comp_price_age))
     assert "comp_price is older than 14 days (data.comp_price_max_age) on 7 rows: unknown there." in panel.notes
     assert ProductFacts.from_panel(panel).comp_price_date[0] == np.datetime64("2026-03-08")
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.1, "note"), (0.4, "warning")])
+def test_many_stale_competitors_are_a_matter_for_a_person(share: float, level: str) -> None:
+    (found,) = of_share("comp_price_stale", share, warn_above=0.25)
+
+    assert (found.code, found.level) == ("comp_price_stale", level)
+    assert f"{share:.0%}" in found.text
+    assert (
+        of_share("comp_price_stale", float("nan"), warn_above=0.25)
+        == of_share("comp_price_stale", 0.0, warn_above=0.25)
+        == []
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
+    with open_app(tmp_path_factory.mktemp("ages"), version=shared_version()) as one:
+        yield one
+
+
+def test_json_tells_absent_from_null_on_every_route_that_prices(shop: ServingApp) -> None:
+    absent, null = ({"comp_price": what} for what in (..., None))
+    fields = {"product_id": "P00001", "current_stock": 150, "day_of_week": "Friday"}
+
+    single = [shop.price(**each).get_json() for each in (absent, null)]
+    many = shop.client.post("/get_prices", json={"requests": [fields, fields | {"comp_price": None}]}).get_json()
+    tried = [
+        shop.client.post("/simulate", json={"request": fields | more, "prices": []}).get_json()
+        for more in ({}, {"comp_price": None})
+    ]
+    explained = [
+        shop.client.post("/explain", json={"request": fields | more}).get_json()["decision"]
+        for more in ({}, {"comp_price": None})
+    ]
+
+    for known_one, none in (single, many["decisions"], tried, explained):
+        assert known_one["comp_price_used"] > 0
+        assert known_one["comp_price_age"] >= 0
+        assert none["comp_price_used"] is none["comp_price_age"] is None
+
+
+def test_an_age_without_a_price_is_a_bad_request_that_names_the_field(shop: ServingApp) -> None:
+    refused = shop.price(comp_price=..., comp_price_age=3)
+
+    assert refused.status_code == 422
+    assert "comp_price_age" in refused.get_data(as_text=True)
+
+
+def test_the_catalogue_says_the_tax_and_the_newest_competitors_price(shop: ServingApp) -> None:
+    products = shop.client.get("/products").get_json()["products"]
+
+    assert {one["tax_rate"] for one in products} == {0.0}
+    assert all((one["comp_price"] is None) == (one["comp_price_date"] is None) for one in products)
+    assert any(one["comp_price"] for one in products)

@@ -100,15 +100,6 @@ def test_a_row_deleted_before_the_checkpoint_is_found_however_many_others_there_
         make_model(span(panel, 0, 80)).refresh(rewritten)
 
 
-def test_a_row_deleted_since_the_checkpoint_is_forgotten_when_the_whole_history_is_given() -> None:
-    panel = make_panel()
-    shorter = without(panel, 0, 75)
-
-    carried = make_model(span(panel, 0, 80)).refresh(shorter)
-
-    assert_same(carried.encoded.state, make_model(shorter).encoded.state)
-
-
 def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -> None:
     panel = make_panel()
     model = make_model(span(panel, 0, 80))
@@ -118,15 +109,6 @@ def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -
 
     with pytest.raises(HistoryError, match=r"1 row\(s\) lie before .*, first 'P3' on 2024-01-31"):
         model.refresh(span(replace(panel, present=present), 30, 90))
-
-
-def test_a_rebuild_accepts_a_rewritten_past() -> None:
-    panel = make_panel()
-    rewritten = changed(panel, "units_sold", (4, 5), 99.0)
-
-    rebuilt = make_model(span(panel, 0, 80)).refresh(rewritten, rebuild=True)
-
-    assert_same(rebuilt.encoded.state, make_model(rewritten).encoded.state)
 
 
 def test_a_refresh_changes_neither_the_model_nor_the_panel() -> None:
@@ -182,16 +164,3 @@ def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_sc
     ours = panel.select(np.isin(panel.product_ids, model.product_ids))
     scratch = encode_panel(weights, ours, norms=model.norms, tail=tail)
     assert_same(model.encoded.state, scratch.state)
-
-
-def test_days_without_any_row_of_a_product_are_read_as_in_the_whole_history() -> None:
-    panel = make_panel()
-    panel = replace(panel, is_holiday=np.where(np.arange(90) == 85, 1.0, panel.is_holiday).astype(np.float32))
-    gap = np.broadcast_to(np.arange(90) >= 80, panel.present.shape) & (np.arange(5)[:, None] == 4)
-    changes = {"present": panel.present & ~gap, "units_sold": np.where(gap, np.nan, panel.units_sold)}
-    quiet = replace(panel, **changes, comp_price=np.where(gap, np.nan, panel.comp_price))
-    quiet = replace(quiet, is_promo=np.where(gap, 0.0, panel.is_promo).astype(np.float32))
-
-    carried = make_model(span(quiet, 0, 80)).refresh(span(quiet.select(np.arange(4)), 80, 90))
-
-    assert_same(carried.encoded.state, make_model(quiet).encoded.state)

@@ -50,6 +50,13 @@ def test_a_difference_is_paired_by_market_and_its_interval_is_student_s() -> Non
     assert share == pytest.approx(10 * np.array(gain))  # the oracle gains 0.10
 
 
+def test_one_market_alone_has_no_interval() -> None:
+    mean, low, high = difference([market(1, platform=0.05)], STATIC, "gain")
+
+    assert mean == pytest.approx(0.05)
+    assert np.isnan([low, high]).all()
+
+
 def test_the_tables_tell_every_setting_family_and_policy_and_the_worst_market() -> None:
     markets = [market(1, platform=0.01, setting="default"), market(2, platform=0.04), market(3, platform=0.06)]
 

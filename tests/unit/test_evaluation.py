@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import stats
 
 from pricing.demand import evaluation
-from pricing.demand.evaluation import half_mean_difference, sales_moments, sales_score, sales_transform, share_inside
+from pricing.demand.evaluation import sales_moments, sales_score, sales_transform, share_inside
 
 SIZE = 6.0
 SHELVES = [0.5, 1.0, 2.0, 7.0, 7.3, 40.0, 511.0, 512.0, 700.0, 3000.5, np.inf]
@@ -83,15 +83,6 @@ def test_mean_and_variance_of_sales_are_sums_over_counts(mean: float, size: floa
     assert variance[0] == pytest.approx(chance @ (sold - chance @ sold) ** 2, rel=1e-5, abs=1e-9 * mean**2)
 
 
-@pytest.mark.parametrize("size", [0.4, 3.0, 50.0])
-def test_the_mean_difference_of_two_draws_is_wei_and_helds_closed_form(size: float) -> None:
-    mean = np.asarray([0.1, 1.0, 5.0])
-    chance = size / (size + mean)
-    closed = mean / chance * special.hyp2f1(size + 1.0, 0.5, 2.0, -4.0 * (1.0 - chance) / chance**2)
-
-    np.testing.assert_allclose(half_mean_difference(mean=mean, size=np.full(3, size)), closed, rtol=1e-6)
-
-
 @pytest.mark.parametrize("shelf", [2.0, 8.0, 12.0, np.inf])
 def test_the_score_of_sales_is_least_in_expectation_for_the_true_forecast(shelf: float) -> None:
     units, chance = sales(shelf, 8.0)
@@ -113,7 +104,3 @@ def test_an_unknown_forecast_has_no_score() -> None:
 
     for values in (*found, *sales_transform(np.full(4, 2.0), **about)):
         assert np.isnan(values).tolist() == [True, True, True, False]
-
-
-def test_wape_of_nothing_sold_is_not_a_number() -> None:
-    assert np.isnan(evaluation.wape(np.zeros(3), np.ones(3)))

@@ -59,11 +59,6 @@ def test_an_event_never_seen_lifts_nothing_and_is_known_to_be_unknown() -> None:
     assert LEARNT.seen[LEARNT.names.tolist().index("Feast")] == 3
 
 
-def test_the_lift_stands_on_the_coming_day_of_the_event() -> None:
-    assert_array_equal(LEARNT.by_period[:, 1180], of(LEARNT, "Feast", 0))
-    assert (LEARNT.by_period[:, 1100:1179] == 0).all()
-
-
 def test_what_few_sales_show_is_shrunk() -> None:
     """A day of two products that sell 0.7 a day is off by about 0.7 log units, and the mean of two of them by 0.5."""
     found = [learn(make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)) for seed in range(6)]

@@ -1,7 +1,6 @@
 """Laws of experiments: dealt evenly, drawn alike everywhere, inside the guardrails; what they tell is the truth."""
 
 import datetime as dt
-import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -29,7 +28,6 @@ from pricing.decision.experiments import (
     Experiment,
     Experiments,
     deal,
-    strata_of,
 )
 from pricing.decision.guardrails import EDGE
 from pricing.decision.pricer import Pricer
@@ -98,23 +96,6 @@ def test_arms_and_draws_are_the_same_in_every_process() -> None:
     assert "".join(dealt.get(product, "-")[0] for product in "abcdefghijkl") == "--rk--rk-rk-"
     drawn_up = [product for product in "abcdefgh" if one.deviation(product, MONDAY) > 0]
     assert drawn_up == ["a", "c", "f", "g"]
-
-
-def test_many_small_strata_leave_no_arm_without_products() -> None:
-    strata = {str(number): str(number) for number in range(400)}
-
-    count = Counter(deal(strata, (KEEP, RULE), name="spring").values())
-
-    assert all(70 <= count[arm] <= 130 for arm in ("keep", "rule"))
-
-
-def test_strata_are_categories_and_thirds_of_their_volume() -> None:
-    ids, units = np.array(list("abcdefg")), np.array([1.0, 2.0, 3.0, 5.0, 5.0, 5.0, np.nan])
-
-    found = strata_of(ids, categories=np.array(list("xxxyyyy")), mean_units=units)
-
-    assert [found[one] for one in "abc"] == ["x/0", "x/1", "x/2"]
-    assert len({found[one] for one in "def"}) == 1
 
 
 @given(
@@ -209,13 +190,6 @@ def test_a_strategy_counts_where_the_request_names_none_and_the_version_has_it()
     assert [one.experiment is not None for one in (asked, named, other)] == [True, False, False]
 
 
-def test_a_challenger_is_named_where_that_version_has_answered() -> None:
-    for version, named in (("1", True), ("2", False)):
-        found = answer(request(), one_arm(Arm("challenger", 0.5, of=version)))
-
-        assert (found.experiment is not None) is named
-
-
 def test_the_chosen_price_is_multiplied_by_the_draw_and_the_answer_says_so() -> None:
     for day in DAYS[::7]:
         plain = pricer().price_detailed([request(date=day)], today=TODAY)[0].decision
@@ -284,20 +258,6 @@ def test_draws_do_not_add_up_where_a_shop_sends_back_what_it_was_told() -> None:
 
     assert set(charged) == {9.53, 10.0, 10.5}
     assert all(len(set(charged[week : week + 7])) == 1 for week in (0, 7, 14))
-
-
-def test_the_log_keeps_arm_odds_and_draw() -> None:
-    def line(experiments: Experiments, asked: PriceRequest) -> Any:
-        given_answer = answer(asked, experiments)
-        entry = LogEntry(asked, given_answer, dt.datetime(2025, 3, 2, tzinfo=dt.UTC))
-        return json.loads(entry.encode("w", 1))["experiment"]
-
-    deviation = pytest.approx(drawn().deviation("apple", MONDAY))
-    assert line(Experiments((drawn(),)), request()) == {
-        "name": "spring", "arm": "draw", "odds": 0.5, "deviation": deviation,
-    }  # fmt: skip
-    assert line(one_arm(RULE), request()) == {"name": "spring", "arm": "rule", "odds": 0.25}
-    assert line(one_arm(RULE), request("cocoa")) is None
 
 
 def panel_of(

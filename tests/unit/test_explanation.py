@@ -137,13 +137,6 @@ def test_a_higher_cost_raises_the_target() -> None:
     assert effects(cheap)["target"] < 0 < effects(dear)["target"]
 
 
-def test_short_stock_raises_the_price_beyond_the_target() -> None:
-    scarce = explained(current_stock=20, next_delivery=str(TODAY + dt.timedelta(15)), unit_cost=7.0)
-
-    assert effects(scarce)["target"] == effects(explained(unit_cost=7.0))["target"]
-    assert effects(scarce)["stock"] > 0.5
-
-
 @pytest.mark.parametrize("cost", [5.0, 7.5])
 def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
     free, bound = explained(unit_cost=cost), explained(unit_cost=cost, guardrails={"max_move": 0.02})
@@ -162,23 +155,6 @@ def test_a_price_test_adds_its_draw_to_the_price_chosen_from_its_base(week: int)
     drawn = 1 - math.exp(-plan.every[0].deviation("apple", date))
     assert found.baseline_value == 9.5
     assert effects(found).get("price_test", 0.0) == pytest.approx(found.value * drawn, abs=0.01)
-
-
-@pytest.mark.parametrize(("switches", "effect"), [(switch("freeze"), 0.0), (switch("override", price=12.34), 2.34)])
-def test_a_price_under_a_switch_has_that_one_step(switches: Switches, effect: float) -> None:
-    assert effects(explained(unit_cost=7.0, switches=switches)) == {"switch": effect}
-
-
-def test_a_price_of_rules_alone_is_explained_by_the_same_steps() -> None:
-    rules = Pricer(None, None, config(), version="none")
-    asked = PriceRequest.model_validate({**AMPLE, "current_price": 5.0, "list_price": 5.0, "unit_cost": 5.5})
-
-    found = explain(asked, rules, today=TODAY)
-
-    assert (found.baseline_value, found.value) == (5.0, 5.5)
-    assert sum(effects(found).values()) == 0.5
-    with pytest.raises(RequestError):
-        explain(asked, rules, today=TODAY, quantity="demand")
 
 
 def test_demand_that_nothing_tells_is_no_explanation_but_a_refusal() -> None:

@@ -65,13 +65,6 @@ def test_a_move_is_two_per_cent_and_stands_three_days_or_a_week(
     assert np.flatnonzero(found[0]).tolist() == expected
 
 
-def test_a_move_begins_where_something_was_sold() -> None:
-    present = np.ones((1, DAYS), np.bool_)
-    present[0, 40] = False
-
-    assert np.flatnonzero(moves_of(prices(20, 40)[None], present, period="day")).tolist() == [20]
-
-
 def test_prices_that_the_platform_set_are_no_moves() -> None:
     panel = panel_of(prices(20, 40, 60))
 
@@ -151,13 +144,6 @@ def test_a_bias_widens_by_what_its_own_noise_does_not_explain() -> None:
     assert FalsificationTest(0.1, 0.2).excess == 0.0
     assert FalsificationTest(-5.4, 3.9).excess < 0.01  # a test so noisy can tell nothing
     assert UNTESTED.excess == 0.0
-
-
-def test_a_test_chosen_from_several_must_stand_out_more() -> None:
-    once, chosen = FalsificationTest(0.7, 0.26), FalsificationTest(0.7, 0.26, comparisons=3)
-
-    assert (once.failed, chosen.failed, UNTESTED.failed) == (True, False, False)
-    assert chosen.excess < once.excess
 
 
 def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:

@@ -1,6 +1,5 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from pricing.decision import guardrails
 from pricing.decision.decide import Choices, Policy, decide
-from pricing.decision.guardrails import NUMBER, AllowedPrices, limits
+from pricing.decision.guardrails import NUMBER, AllowedPrices
 from pricing.decision.reasons import BIT, GUARDRAILS, codes
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from pricing.errors import ConfigError
@@ -145,32 +144,6 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
         assert cost * (1 - 1e-9) <= low == high <= cost + 0.01
     else:
         assert last * 0.7 - 0.01 <= low <= high <= last * 1.3 + 0.01
-
-
-@given(
-    share=st.integers(10, 99) | st.integers(101, 300),
-    lists=st.integers(1, 20_000),
-    by=st.sampled_from(["min_days", "seen"]),
-)
-@example(share=70, lists=83, by="min_days")  # 8.30 × 0.7 is 5.8100000000000005
-@example(share=70, lists=166, by="min_days")
-@example(share=70, lists=191, by="min_days")
-@example(share=110, lists=1, by="seen")
-def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, by: str) -> None:
-    cents = lists * 100 // math.gcd(share, 100)  # such that its share is whole cents, too
-    list_price, edge = cents / 100, cents * share // 100 / 100
-    band = [share / 100, 4.0] if share < 100 else [0.05, share / 100]
-    context = pricing_context(
-        list_price=list_price, current_price=edge, seen_low=edge, seen_high=edge, unit_cost=0.001, days_since_change=1.0
-    )
-    decision = config(guardrails={"band": band, by: {"min_days": 7, "seen": 0.0}[by]}).decision
-
-    allowed = AllowedPrices(decision)
-    for found in (limits(context, decision.guardrails), allowed.limits(context)):
-        assert (found.low <= found.high) & found.holds(np.array([edge]))
-        assert found.gave_way == 0
-        assert (found.low[0], found.high[0]) == pytest.approx((edge, edge))
-    assert allowed.allows(np.array([edge]), allowed.limits(context)).all()
 
 
 @pytest.mark.parametrize(

@@ -137,16 +137,6 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
     np.testing.assert_allclose(again.error, known.error)  # rounds that agree add no error
 
 
-def test_rounds_that_disagree_about_products_add_to_their_errors() -> None:
-    sample, table, forecast, norms = moving(-2.8, seed=1)
-    known = learn(sample, table, forecast, norms=norms, so_far=None)
-    before = replace(known, value=known.value + np.tile([0.5, -0.5], PRODUCTS // 2))
-
-    found = learn(sample, table, forecast, norms=norms, so_far=before)
-
-    np.testing.assert_allclose(found.error, np.hypot(known.error, 0.5 / np.sqrt(2)), rtol=0.05)
-
-
 def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
     sample, table, forecast, norms = moving(-2.0, seed=1, trend=0.9)
 
@@ -203,16 +193,6 @@ def test_draws_overrule_what_other_changes_say() -> None:
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
     np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
     assert found.bias < 0.35
-
-
-def test_draws_of_products_that_nobody_else_moved_say_nothing_of_the_bias() -> None:
-    unknown = known_of(-1.6, np.inf)
-
-    found = drawn(unknown, shift_of(-0.5, 0.4, 0.4, np.inf, np.inf, np.inf))
-
-    np.testing.assert_allclose(found.value[:2], -2.5)
-    np.testing.assert_allclose(found.error, [0.4, 0.4, np.inf, np.inf, np.inf])
-    assert (found.bias, found.level) == (unknown.bias, unknown.level)
 
 
 def test_weights_halve_with_each_half_life_into_the_past() -> None:

@@ -88,10 +88,6 @@ def test_the_levels_error_is_found_again(error: tuple[float, float]) -> None:
     assert first_week[1] == pytest.approx(LEVEL_ERROR[1])  # it says nothing of how the error grows
 
 
-def test_a_handful_of_rows_measures_nothing() -> None:
-    assert measure_level_error(off(0, error=(0.9, 0.0), products=3)) == LEVEL_ERROR
-
-
 @pytest.mark.parametrize("kilograms", [False, True])
 def test_intervals_hold_what_they_say(kilograms: bool) -> None:
     folds = [off(number, error=(0.3, 0.0), products=400, kilograms=kilograms) for number in range(8)]
@@ -109,27 +105,6 @@ def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...
     means = {name: mean.ravel() * factor for name, factor in zip(FORECASTERS, (0.5, 0.4, 0.6), strict=True)}
     columns = {**means, right: mean.ravel(), "size": 5.0, "volume_class": np.resize(classes, mean.size)}
     return frame(mean, rng.negative_binomial(5.0, 5.0 / (5.0 + mean)), number=number, **columns)
-
-
-def test_trees_that_there_are_not_or_that_no_fold_had_keep_what_they_had_before() -> None:
-    prior = prior_weights(200, context=120, trees=False)
-    folds = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
-
-    without = choose_weights([one.assign(booster=1.0) for one in folds], prior=prior)
-    lacking = choose_weights(folds, prior=EQUAL)
-
-    assert (without[:, 2] == 0).all()
-    np.testing.assert_allclose(lacking[:, 2], EQUAL[:, 2])
-    assert (lacking[:, 1] > 0.5).all()
-    np.testing.assert_allclose([*without.sum(axis=1), *lacking.sum(axis=1)], 1.0)
-
-
-def test_where_nothing_was_scored_or_every_row_sold_out_the_prior_stands() -> None:
-    emptied = [fold(n, right="level").assign(censored=True) for n in range(3)]
-    emptied = [one.assign(shelf=one["actual"]) for one in emptied]
-
-    np.testing.assert_allclose(choose_weights([], prior=EQUAL), EQUAL)
-    np.testing.assert_allclose(choose_weights(emptied, prior=EQUAL), EQUAL)
 
 
 @pytest.mark.parametrize("right", FORECASTERS)

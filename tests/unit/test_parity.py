@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.refresh import covers, parity
+from pipelines.refresh import parity
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
@@ -29,15 +29,6 @@ def test_a_state_that_is_wrong_anywhere_is_found(panel: Panel, first: int) -> No
     encoded = replace(model.encoded, state=replace(model.encoded.state, hidden=hidden))
 
     assert parity(replace(model, encoded=encoded), rows).difference == pytest.approx(0.01, rel=0.01)
-
-
-def test_only_a_panel_with_the_whole_past_covers_it(panel: Panel) -> None:
-    model = make_demand(panel)
-
-    assert covers(panel, model)
-    assert not covers(span(panel, 1, 150), model)
-    assert not covers(span(panel, 149, 150), model)
-    assert not covers(panel.select(np.arange(9)), model)
 
 
 def launched(panel: Panel, days: dict[int, int]) -> Panel:

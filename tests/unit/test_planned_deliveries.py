@@ -1,6 +1,7 @@
 """Planned deliveries: from a file into a version, and from there into the answers to requests that name none."""
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from pricing.data.calendar_tables import read_deliveries
 from pricing.data.plans import Deliveries
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import PriceRequest, request_fields
 from pricing.decision.resolve import Resolver
+from pricing.decision_log.write import LogEntry
 from pricing.errors import SourceError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 from tests.kit.demand_fakes import make_panel
@@ -92,6 +94,14 @@ def test_in_weekly_prices_the_delivery_after_the_requests_day_counts(plan: list[
     assert ahead(asked, plan=deliveries(*plan), period="week") == periods
 
 
+def test_the_reason_says_whose_delivery_it_is() -> None:
+    requests = [ask(), ask(next_delivery=None), ask(next_delivery=dt.date(2025, 3, 12)), ask("bread")]
+
+    said = ["delivery_planned" in decision.reasons for decision in pricer().price(requests, today=TODAY)]
+
+    assert said == [True, False, False, False]
+
+
 @given(
     days=st.lists(st.integers(-5, 40), max_size=4),
     stock=st.floats(0, 200),
@@ -112,6 +122,23 @@ def test_a_silent_request_is_priced_as_one_that_names_the_first_planned_day(
     ignored = {"decision_id", "reasons"}
     assert silent.model_dump(exclude=ignored) == written.model_dump(exclude=ignored)
     assert set(silent.reasons) - {"delivery_planned"} == set(written.reasons)
+
+
+def test_in_a_row_of_a_table_an_empty_cell_leaves_the_delivery_to_the_plan() -> None:
+    assert request_fields({"next_delivery": None}) == {}
+
+
+def test_the_log_tells_a_null_from_a_delivery_left_out() -> None:
+    by = pricer()
+
+    def logged(request: PriceRequest) -> Any:
+        (detailed,) = by.price_detailed([request], today=TODAY)
+        return json.loads(LogEntry(request, detailed, dt.datetime(2025, 3, 2, tzinfo=dt.UTC)).encode("w", 1))["request"]
+
+    absent, null = logged(ask()), logged(ask(next_delivery=None))
+
+    assert PriceRequest.model_validate(absent).asks_planned_delivery
+    assert not PriceRequest.model_validate(null).asks_planned_delivery
 
 
 def test_a_plan_of_deliveries_comes_along_and_what_is_over_does_not() -> None:
@@ -154,6 +181,15 @@ def test_each_plan_that_is_gone_stays_as_the_version_knows_it(
     assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
     with pytest.raises(SourceError, match=r"data\.deliveries"):
         read_deliveries(str(gone))
+
+
+def test_a_plan_names_products_that_nobody_sells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text("product_id,date\napple,2025-03-09\nghost,2025-03-09\n")
+
+    with_plan(facts(), load_config().data.model_copy(update={"deliveries": str(path)}))
+
+    assert "note: data.deliveries names 1 products that the sales do not have, first 'ghost'" in capsys.readouterr().out
 
 
 def test_other_deliveries_are_another_calendar() -> None:

@@ -61,10 +61,6 @@ def test_the_stock_is_what_a_recent_count_less_what_sold_since_leaves() -> None:
     assert found.tolist() == pytest.approx([41.0, 0.0, np.nan], nan_ok=True)
 
 
-def test_a_price_that_never_changed_has_no_last_change() -> None:
-    assert np.isnat(ProductFacts.from_panel(panel()).last_change[0])
-
-
 def newest_comp(comp: Any, **arrays: Any) -> list[tuple[float, str]]:
     comp = np.asarray(comp, dtype=np.float32)
     found = ProductFacts.from_panel(panel(products=len(comp), days=comp.shape[1], comp_price=comp, **arrays))
@@ -121,28 +117,6 @@ def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     assert found[0] == pytest.approx(8.0)
 
 
-def test_typical_units_are_those_at_list_price() -> None:
-    price = np.full(DAYS, 10.0)
-    price[-14:] = 8.0
-    units = 5.0 * (price / 10.0) ** -2.0
-
-    found = ProductFacts.from_panel(panel(units_sold=units, price=price, list_price=10.0)).typical_units
-
-    assert found[0] == pytest.approx(5.0)
-
-
-def test_a_product_without_a_row_knows_nothing_but_its_name() -> None:
-    nothing = np.full(DAYS, np.nan)
-
-    facts = ProductFacts.from_panel(
-        panel(present=False, units_sold=nothing, price=nothing, list_price=nothing, unit_cost=nothing)
-    )
-
-    assert np.isnan([facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.typical_units[0]]).all()
-    assert np.isnan(facts.delivery_gaps[0]).all()
-    assert np.isnan([facts.seen_low[0], facts.seen_high[0]]).all()
-
-
 def test_facts_survive_being_taken_apart_and_put_together() -> None:
     facts = ProductFacts.from_panel(panel(products=3))
 
@@ -152,17 +126,6 @@ def test_facts_survive_being_taken_apart_and_put_together() -> None:
     for name, array in facts.to_arrays().items():
         np.testing.assert_array_equal(getattr(again, name), array)
         assert array.dtype != object
-
-
-def test_the_prices_seen_are_those_of_rows() -> None:
-    price = np.full(DAYS, 10.0)
-    price[3], price[5], price[7] = 8.0, 12.5, 99.0
-    present = np.ones(DAYS, dtype=bool)
-    present[7] = False
-
-    facts = ProductFacts.from_panel(panel(price=price, present=present))
-
-    assert (facts.seen_low[0], facts.seen_high[0]) == (8.0, 12.5)
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pricing.demand import evaluation
-from pricing.demand.baselines import against_baseline, chosen, sales_rows
+from pricing.demand.baselines import against_baseline, sales_rows
 from pricing.demand.out_of_fold import Width, measure_level_error, with_quantiles
 
 EXACT = Width((0.0, 0.0), np.zeros(4))  # no error of the level
@@ -71,18 +71,6 @@ def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perf
     pd.testing.assert_frame_equal(sales_rows(rows), rows)
 
 
-def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd.DataFrame) -> None:
-    frame = perfect.copy()
-    frame.loc[0, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]  # opened empty
-    frame.loc[1, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]
-    frame.loc[2, "shelf"] = np.inf
-
-    figures = evaluation.figures(frame)
-
-    assert (figures["left_out"], figures["rows"]) == (2, len(frame) - 2)
-    assert sales_rows(frame).index[0] == 2
-
-
 @pytest.mark.parametrize("share", [0.5])
 def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share: float) -> None:
     frame = market(products=200)
@@ -96,12 +84,6 @@ def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share
     assert (frame["actual"] > frame["shelf"]).any()
     assert figures["left_out"] == 0
     assert figures["bias"] == pytest.approx(0.0, abs=0.015)
-
-
-def test_a_baseline_is_chosen_by_what_it_would_have_sold() -> None:
-    frame = market(products=4).assign(actual=3.0, shelf=3.0, censored=True, naive=400.0, flat=2.0)
-
-    assert chosen([frame], cutoff=np.datetime64("2025-01-01")) == "naive"
 
 
 @pytest.mark.parametrize("error", [0.0, 0.3])

@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.batches import build_table
 from pricing.demand.cluster_robust import absorbed_variance
 from pricing.demand.grades import category_of_parents
-from pricing.demand.identification import EventForecast, learn
-from pricing.demand.price_changes import select_sample
+from pricing.demand.identification import learn
 from pricing.demand.regression import Residuals, placebo, regress
-from tests.kit.demand_fakes import make_norms
 from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 Z = 1.2816
@@ -158,24 +155,3 @@ def test_a_round_gives_one_estimate_a_parent() -> None:
 
     np.testing.assert_allclose(known.value, [-3.0, -1.5, -2.5], atol=4 * known.error.max())  # in order of first rows
     assert known.error[0] < 0.7 * known.error[1:].min()
-
-
-def test_price_tests_in_some_stores_tell_of_the_product() -> None:
-    *_, panel = chain_sample()
-    norms = make_norms(panel)
-    table = build_table(panel, norms=norms, category=np.arange(6) % 2)
-    tested = np.full(panel.present.shape, np.nan)
-    tested[1, 100:200] = np.log(panel.price[1, 100:200] / 10.0)
-    sample = select_sample(panel, table, tested=tested, own=None, half_life=None)
-    sample = replace(sample, residual=table.log_price[sample.moves.product, sample.moves.at].astype(float))
-    events = sample.everything
-    forecast = EventForecast(
-        30.0 * np.exp(-2.0 * table.log_price[events.product, events.at]), np.full(len(events), 1e4)
-    )
-    untested = replace(sample, tests=sample.tests.select(np.zeros(len(sample.tests), bool)))
-
-    known, without = (learn(one, table, forecast, norms=norms, so_far=None) for one in (sample, untested))
-
-    np.testing.assert_allclose(known.error[1:], without.error[1:], rtol=1e-9)
-    assert known.error[0] < 0.97 * without.error[0]
-    assert known.value[0] == pytest.approx(-3.0, abs=3 * known.error[0])

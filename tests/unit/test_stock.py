@@ -85,12 +85,3 @@ def test_only_short_requests_are_limited() -> None:
     assert (sales.until[0] < 10.01).all()
     assert (sales.until[1] == 50.0).all()
     assert (grid.until == 50.0).all()
-
-
-def test_of_less_than_one_all_is_sold_as_soon_as_one_is_asked_for() -> None:
-    size, mean = np.array([[3.0]]), np.array([[2.0]])
-
-    sold = expected_sales(mean, size=size, stock=np.array([[0.3]]))
-
-    asked = 1 - stats.nbinom(3.0, 3.0 / 5.0).pmf(0)
-    assert sold.item() == pytest.approx(0.3 * asked, rel=0.01)

@@ -63,15 +63,11 @@ def test_the_narrowest_switch_counts_and_of_the_same_scope_the_last() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"action": "override", "price": None},
         {"action": "override", "price": 5.0, "until": None},
         {"action": "override", "price": -5.0},
-        {"action": "freeze", "price": 5.0},
         {"action": "freeze", "price": None, "below_cost": True},
         {"scope": "all"},
-        {"scope": "product", "name": ""},
         {"reason": ""},
-        {"by": ""},
         {"until": dt.datetime(2026, 3, 2)},
     ],
 )
@@ -97,7 +93,6 @@ def test_a_frozen_price_is_kept_inside_cost_and_the_band_around_list_price(
     ("asked", "charged"),
     [
         ({"current_price": 499.0, "list_price": 499.0}, 4.99),  # a typo, or a night in another unit
-        ({"current_price": 0.05, "list_price": 0.05}, 4.99),
         ({"current_price": 499.0}, 4.99),
         ({"current_price": 5.99, "list_price": 5.99}, 5.99),
         ({"current_price": 5.99, "list_price": 499.0}, 5.99),
