@@ -88,14 +88,6 @@ def test_levels_are_worked_out_anew_where_holidays_ahead_change(monkeypatch: pyt
     assert same.combination is model.combination
 
 
-def test_each_forecaster_is_scored_beside_the_combined_one() -> None:
-    frame = backtest(panel(), tiny()).frame
-
-    low = frame[["network", "level", "booster"]].min(axis=1)
-    high = frame[["network", "level", "booster"]].max(axis=1)
-    assert ((frame["forecast"] >= low * (1 - 1e-4)) & (frame["forecast"] <= high * (1 + 1e-4))).all()
-
-
 @pytest.mark.weekly
 @pytest.mark.parametrize("scale", [0.1, 1000.0])
 def test_no_figure_depends_on_the_unit_that_sales_are_written_in(scale: float) -> None:
