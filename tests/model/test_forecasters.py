@@ -118,26 +118,6 @@ def whole(scale: float) -> tuple[dict[str, float], np.ndarray, list[Decision]]:
     return found.figures, model.norms.elasticity, decisions
 
 
-@pytest.mark.weekly
-def test_amounts_by_weight_have_intervals_between_whole_units() -> None:
-    rng = np.random.default_rng(5)
-    plain = panel()
-    number = np.where(plain.present, np.maximum(plain.units_sold, 0), 0)
-    amounts = np.where(number > 0, rng.gamma(np.maximum(number, 1) * 4.0, 0.07), 0.0)
-    weighed = replace(
-        plain,
-        units_sold=np.where(plain.present, np.round(amounts, 3), np.nan).astype(np.float32),
-        stock=np.full_like(plain.stock, np.nan),
-    )
-
-    found = backtest(weighed, tiny(steps=40))
-
-    scored = found.frame[~found.frame["counted"]]
-    assert len(scored) > 0.5 * len(found.frame)
-    assert scored["q50"].nunique() > 0.5 * len(scored)
-    assert found.figures["coverage_80"] == pytest.approx(0.8, abs=0.12)
-
-
 def test_the_direct_baseline_reads_nothing_of_what_it_forecasts() -> None:
     sales, later = span(panel(), 0, 144), np.arange(144) >= 130
     units, stock = (np.where(later, value, one) for value, one in ((99.0, sales.units_sold), (0.0, sales.stock)))

@@ -71,19 +71,6 @@ def test_a_panel_that_leaves_a_gap_ends_too_early_or_is_no_history_to_rebuild_fr
         make_model(span(panel, 0, 60)).refresh(span(panel, begin, end), rebuild=rebuild)
 
 
-def test_a_product_that_joins_with_a_past_is_encoded_from_it() -> None:
-    panel = make_panel()
-    known = span(panel.select(np.asarray([0, 1, 3, 4])), 0, 80)
-    rest = [0, 1, 3, 4]
-
-    carried = make_model(known).refresh(panel)
-    scratch = encode_panel(make_weights(), panel, norms=carried.norms, tail=20)
-
-    np.testing.assert_allclose(carried.encoded.state.memory.age, scratch.state.memory.age)
-    np.testing.assert_allclose(carried.encoded.state.hidden, scratch.state.hidden, atol=1e-5)
-    np.testing.assert_allclose(carried.encoded.digest[rest], scratch.digest[rest])
-
-
 def without(panel: Panel, product: int, period: int) -> Panel:
     present = panel.present.copy()
     present[product, period] = False

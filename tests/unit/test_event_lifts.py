@@ -8,24 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Panel
 from pricing.demand.event_lifts import learn_lifts
+from tests.kit.demand_fakes import make_norms
 from tests.kit.events import FEAST, START, TRUE, event, make_panel
 
 
 def learn(panel: Panel, **more: object) -> EventLifts:
     categories, category = np.unique(panel.categories, return_inverse=True)
-    products = len(category)
-    norms = Norms(
-        usual_price=np.full(products, 10.0, np.float32),
-        unit=np.ones(products, np.float32),
-        prior_level=np.full(products, 15.0, np.float32),
-        elasticity=np.full(products, -2.0, np.float32),
-        weekend=np.zeros(products, np.float32),
-        promotion=np.zeros(products, np.float32),
-    )
+    norms = make_norms(panel, prior_level=15.0, weekend=0.0)
     found = learn_lifts(panel, norms=norms, category=category, ahead=120, **more)  # type: ignore[arg-type]
     assert found is not None
     assert found.by_period.shape == (len(categories) + 1, len(panel.dates) + 120)

@@ -9,6 +9,7 @@ from pricing.data.ewma import Norms
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
 from pricing.demand.promotion_lift import learn_promotion_lift
+from tests.kit.demand_fakes import make_norms
 from tests.kit.events import make_panel
 
 TRUE = {"a": 0.4, "b": 1.2}
@@ -29,23 +30,20 @@ def promoted_panel(*, weeks: int = 6, periods: int = 400, products: int = 24, se
     return replace(plain, units_sold=sold.astype(np.float32), price=price, is_promo=promo)
 
 
-def make_norms(panel: Panel, promotion: float = 0.0) -> Norms:
-    products = len(panel.product_ids)
-    values = {"usual_price": USUAL, "unit": 1.0, "prior_level": 15.0, "elasticity": -2.0, "weekend": 0.0}
-    each = {name: np.full(products, value, np.float32) for name, value in values.items()}
-    return Norms(**each, promotion=np.full(products, promotion, np.float32))
+def norms_of(panel: Panel, promotion: float = 0.0) -> Norms:
+    return make_norms(panel, prior_level=15.0, weekend=0.0, promotion=promotion)
 
 
 def learn(panel: Panel, norms: Norms | None = None) -> np.ndarray:
     category = np.unique(panel.categories, return_inverse=True)[1]
-    return learn_promotion_lift(panel, norms=norms or make_norms(panel), category=category)
+    return learn_promotion_lift(panel, norms=norms or norms_of(panel), category=category)
 
 
 @pytest.mark.parametrize("believed", [0.0, 2.0])
 def test_a_known_draw_is_found_by_category_whatever_was_believed(believed: float) -> None:
     panel = promoted_panel()
 
-    lift = learn(panel, make_norms(panel, promotion=believed))
+    lift = learn(panel, norms_of(panel, promotion=believed))
 
     for category, true in TRUE.items():
         np.testing.assert_allclose(lift[panel.categories == category], true, atol=0.08)
@@ -89,8 +87,8 @@ def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:
     price = np.where(last > 0, CUT, USUAL).astype(np.float32)
     ended = replace(panel, is_promo=last, units_sold=units, price=price)
 
-    kept, _ = past_features(ended, norms=make_norms(panel, promotion=1.2))
-    raised, _ = past_features(ended, norms=make_norms(panel))
+    kept, _ = past_features(ended, norms=norms_of(panel, promotion=1.2))
+    raised, _ = past_features(ended, norms=norms_of(panel))
 
     np.testing.assert_allclose(kept.level[:, -1], ordinary, atol=0.02)
     assert (raised.level[:, -1] > ordinary + 0.3).all()
