@@ -32,6 +32,7 @@ def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, 
     [
         ({}, {}, (7.0, 13.5, ())),
         ({}, {"unit_cost": 8.0}, (8.0, 13.5, ())),
+        ({}, {"unit_cost": 8.0, "tax_rate": 0.25}, (10.0, 13.5, ())),
         ({}, {"unit_cost": 20.001}, (20.01, 20.01, ("gave_way_band",))),
         ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
         ({"min_margin": 0.25}, {"unit_cost": 12.0}, (12.0, 13.5, ("gave_way_min_margin",))),
