@@ -4,7 +4,7 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TypeVar, get_args
@@ -52,14 +52,12 @@ class Pricer:
         *,
         version: str,
         largest_jump: float | None = None,  # of a price from the last one charged, if any, a fraction of it; None: any
-        new_id: Callable[[], str] | None = None,  # unique; random by default
     ) -> None:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._keeping = False
         self._resolver = Resolver(demand, facts, config, self.policy)
-        self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
         """One decision per request, in order; at most some thousands, which share one pass in memory.
@@ -392,7 +390,9 @@ class Pricer:
             "comp_price_age": map(_number, batch.comp_price_age.tolist()),
         }
         return [
-            Decision(model_version=self.version, decision_id=self._new_id(), **dict(zip(columns, row, strict=True)))
+            Decision(
+                model_version=self.version, decision_id=os.urandom(16).hex(), **dict(zip(columns, row, strict=True))
+            )
             for row in zip(*columns.values(), strict=True)
         ]
 

@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import history, promote, refresh, rollback
+from pipelines.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
 from pricing.decision.control import Control
@@ -409,7 +410,7 @@ def test_a_champion_of_another_shop_is_the_one_thing_that_a_challenger_is_told(s
 def test_a_products_name_is_no_markup_in_the_report_of_a_promotion() -> None:
     verdict = Verdict("products", 0.5, "share", low=0.9, advice="it lacks 1 of 2: a|b <img src=x>")
 
-    text = promote.report("pricing", asked("2", "1"), [verdict])
+    text = report("pricing", asked("2", "1"), [verdict])
 
     assert r"a\|b &lt;img src=x&gt;" in text
     assert "<img" not in text

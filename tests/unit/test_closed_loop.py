@@ -10,13 +10,7 @@ ELASTICITIES = (1.5, 2.5, 3.5)
 MARGINS = (0.25, 0.35, 0.45)  # within 0.10 of the one assumed
 CENT = 0.005
 NIGHTS, RECENT = 36, 28  # in the last week a night reads no price that a person set
-# None, each alone, all but each, all: of any three columns, every combination.
-SUBSETS = (
-    (),
-    *((name,) for name in OPTIONAL),
-    *(tuple(name for name in OPTIONAL if name != left_out) for left_out in OPTIONAL),
-    OPTIONAL,
-)
+SUBSETS = ((), *((name,) for name in OPTIONAL), OPTIONAL)
 
 
 def every_product() -> Shop:
@@ -26,7 +20,7 @@ def every_product() -> Shop:
     return Shop(elasticity, margin, list_price=np.full(count, 10.0), level=np.full(count, 10.0))
 
 
-def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True, echo: bool = False) -> LoopResult:
+def loop(config: Config, *, columns: tuple[str, ...] = (), echo: bool = False) -> LoopResult:
     shop = every_product()
     demand = TrueDemand(shop)
     return run_nights(
@@ -38,7 +32,6 @@ def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True
         history=70,
         nights=NIGHTS,
         recent=RECENT,
-        anchored=anchored,
         echo=echo,
     )
 

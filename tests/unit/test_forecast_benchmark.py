@@ -2,8 +2,6 @@
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,109 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import forecast
-from benchmarks.forecast import ATOMS, CANDIDATES, atoms, joined, judge, ranked_probability
-from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
-from benchmarks.forecasters import LEVELS, QUANTILES, SEARCH, Forecasts, _History
-from pricing.data.contract import check
+from benchmarks.forecast import ATOMS, CANDIDATES, atoms, judge, ranked_probability
+from benchmarks.forecast_data import CHOOSING, SETS, configured
+from benchmarks.forecasters import SEARCH, _History
 from pricing.data.panel import STEP_DAYS
 from pricing.demand.folds import walk_forward
 from tests.kit.demand_fakes import make_panel
 
 LENGTHS = {"m5": 1913, "oj": 121, "cj": 52, "cjday": 364, "tafeng": 120}  # periods of the data sets
-
-
-def receipts(folder: Path) -> str:
-    """A year of a grocer: `early` sells most in the first weeks, `late` in the whole year, `fuel` is no product."""
-    days = pd.date_range("2017-01-01", "2017-12-31", freq="D")
-    lines = [
-        pd.DataFrame(
-            {
-                "product_id": product,
-                "quantity": quantity,
-                "sales_value": [6.0 * q for q in quantity],
-                "retail_disc": [1.0 * q for q in quantity],
-                "coupon_match_disc": [0.5 * q for q in quantity],
-                "transaction_timestamp": days + pd.Timedelta(hours=9),
-            }
-        )
-        for product, quantity in ((1, [2] * 365), (2, [1] * 200 + [50] * 165), (3, [90] * 365))
-    ]
-    pd.concat(lines).to_parquet(folder / "transactions.parquet")
-    catalogue = {
-        "product_id": [1, 2, 3],
-        "department": ["GROCERY", "GROCERY", "FUEL"],
-        "product_category": ["A", None, "C"],
-    }
-    pd.DataFrame(catalogue).to_parquet(folder / "products.parquet")
-    return str(folder)
-
-
-def test_products_are_chosen_by_what_they_sold_in_the_first_part(tmp_path: Path) -> None:
-    frame = complete_journey(receipts(tmp_path), products=1)
-
-    assert frame["product_id"].unique().tolist() == ["1"]
-
-
-def test_receipts_become_rows_that_keep_the_contract(tmp_path: Path) -> None:
-    frame = complete_journey(receipts(tmp_path), products=5)
-
-    row = frame[frame["product_id"] == "1"].iloc[0]
-    assert not check(frame, where="receipts", period="week").violations
-    assert (row["date"], row["units_sold"]) == (pd.Timestamp("2017-01-02"), 14.0)
-    assert (row["price"], row["list_price"]) == (6.5, 7.5)  # before coupons; before the loyalty discount
-    assert set(frame["category"]) == {"A", "GROCERY"}
-
-
-def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
-    lines = {
-        "TRANSACTION_DT": ["11/1/2000", "11/1/2000", "11/3/2000", "11/4/2000", "11/4/2000"],
-        "PRODUCT_SUBCLASS": [110217] * 5,
-        "PRODUCT_ID": [7] * 5,
-        "AMOUNT": [2, 1, 1, 0, 1],
-        "ASSET": [40, 20, 0, 5, 20],
-        "SALES_PRICE": [60, 30, 28, 5, 30],
-    }
-    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
-
-    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
-    panel = history(frame, configured(SETS["tafeng"], short=False), periods=None, factor=10.0)
-
-    assert not check(frame, where="lines", period="day").violations
-    assert frame["price"].tolist() == [30.0, 30.0, 30.0]  # the week's median, so that no day's price tells of its sales
-    assert frame["unit_cost"].iloc[0] == 20.0
-    assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
-
-
-def test_a_day_without_a_receipt_has_the_price_of_its_week(tmp_path: Path) -> None:
-    lines = {
-        "TRANSACTION_DT": ["11/1/2000", "11/2/2000", "11/3/2000", "11/6/2000"],
-        "PRODUCT_SUBCLASS": [110217] * 4,
-        "PRODUCT_ID": [7, 8, 7, 7],
-        "AMOUNT": [1, 1, 1, 1],
-        "ASSET": [20] * 4,
-        "SALES_PRICE": [30, 50, 26, 40],
-    }
-    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
-
-    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
-
-    own = frame[frame["product_id"] == "7"]
-    assert own["price"].tolist() == [28.0, 28.0, 28.0, 40.0]  # 6 November is a Monday
-    assert own["units_sold"].tolist() == [1.0, 0.0, 1.0, 1.0]
-
-
-def test_orange_juice_is_of_every_third_store_and_its_prices_of_64_ounces(tmp_path: Path) -> None:
-    stores = np.repeat([9, 2, 5, 7], 2)
-    columns = {"store": stores, "brand": 1, "week": [40, 41] * 4, "units": 64.0, "price": 0.05, "comp_price": 0.04}
-    pd.DataFrame(columns | {"deal": [0.0, 1.0] * 4, "feat": 0.0}).to_parquet(tmp_path / "oj.parquet")
-
-    frame = SETS["oj"].read(str(tmp_path / "oj.parquet"))
-
-    assert not check(frame, where="oj", period="week").violations
-    assert set(frame["product_id"]) == {"1@2", "1@9"}
-    assert frame["price"].iloc[0] == pytest.approx(3.2)
-    assert frame["is_promo"].tolist() == [0, 1] * 2
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -128,16 +31,6 @@ def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products
     assert len(folds) == 8
     assert folds[0].first > dates[int(CHOOSING * length) - 1]
     assert folds[-1].last == dates[-1]
-
-
-def test_the_short_history_is_the_end_alone() -> None:
-    dates = pd.date_range("2024-01-01", periods=100, freq="D")
-    frame = pd.DataFrame({"date": dates, "product_id": "a", "units_sold": 3.0, "price": 2.0})
-
-    panel = history(frame, configured(SETS["m5"], short=True), periods=60, factor=0.1)
-
-    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-10"), np.datetime64("2024-04-09"))
-    assert panel.units_sold[0, 0] == pytest.approx(0.3)
 
 
 def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
@@ -174,53 +67,11 @@ def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def forecasts(frame: pd.DataFrame, quantiles: Any) -> Forecasts:
-    """A competitor that forecasts the given quantiles of every row, in another order of rows."""
-    values = np.broadcast_to(np.asarray(quantiles, float), (len(frame), len(LEVELS)))
-    keys = frame[["product_id", "cutoff", "date"]]
-    whole = keys.assign(**dict(zip(QUANTILES, values.T, strict=True)))
-    return Forecasts(whole.sample(frac=1.0, random_state=1), block(frame.assign(lightgbm=0.0), lightgbm=1.0))
-
-
 def block(frame: pd.DataFrame, *, lightgbm: float) -> pd.DataFrame:
     """The block before the first cutoff, on which LightGBM is off by so much."""
     first = frame[frame["cutoff"] == frame["cutoff"].min()]
     moved = first.assign(date=first["date"] - pd.Timedelta(days=7), lightgbm=first["actual"] + lightgbm)
     return moved[["date", "actual", "censored", *CANDIDATES]]
-
-
-def test_a_row_that_a_competitor_did_not_forecast_is_an_error() -> None:
-    frame = judged()
-    others = forecasts(frame, range(7))
-
-    with pytest.raises(ValueError, match="1 of 126 have none, first product"):
-        joined(frame, replace(others, frame=others.frame.iloc[1:]), name="lightgbm", factor=1.0)
-
-
-def test_forecasts_are_multiplied_with_the_units() -> None:
-    frame, quantiles = judged(), [1.0, 2.0, 4.0, 5.0, 7.0, 9.0, 12.0]
-    tenfold = frame.assign(actual=10.0 * frame["actual"], unit=10.0)
-
-    once = joined(frame, forecasts(frame, quantiles), name="lightgbm", factor=1.0)
-    ten = joined(tenfold, forecasts(frame, quantiles), name="lightgbm", factor=10.0)
-
-    for column in ("lightgbm", "lightgbm_mean", "lightgbm_crps"):
-        np.testing.assert_allclose(ten[column], 10.0 * once[column])
-    np.testing.assert_allclose(ten["lightgbm_inside"], once["lightgbm_inside"])
-
-
-def test_quantiles_of_pieces_are_whole_and_those_of_weights_are_not() -> None:
-    frame = judged().assign(actual=0.0)
-    few = forecasts(frame, [0.0, 0.0, 0.02, 0.04, 0.1, 0.3, 0.4])
-
-    pieces = joined(frame, few, name="lightgbm", factor=1.0)
-    weights = joined(frame.assign(counted=False), few, name="lightgbm", factor=1.0)
-
-    assert (pieces["lightgbm"] == 0).all()
-    assert (pieces["lightgbm_inside"] >= 0.8).all()
-    assert (pieces["lightgbm_crps"] < 1e-9).all()
-    assert (weights["lightgbm"] == 0.04).all()
-    assert (weights["lightgbm_crps"] > 0.01).all()
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=7, max_size=7), st.floats(0, 2e4))
@@ -235,23 +86,6 @@ def test_the_crps_of_a_distribution_is_that_of_its_equally_likely_units(quantile
     assert found == pytest.approx(slow, abs=1e-6)
 
 
-def test_who_forecasts_alike_differs_by_nothing_and_a_better_one_by_the_mean_of_its_gain() -> None:
-    frame = judged()
-    alike = frame.assign(lightgbm=frame["q50"], lightgbm_mean=5.0, lightgbm_crps=frame["crps"], lightgbm_inside=0.8)
-
-    found = judge(alike, block(alike, lightgbm=9.0))
-
-    more = found["differences"]
-    assert more["lightgbm"]["wape"] == more["lightgbm"]["crps_low"] == more["lightgbm"]["crps_high"] == 0.0
-    assert found["chosen"] == {"naive": 3, "flat": 0, "lightgbm": 0}
-    assert more["chosen"] == more["naive"]
-    expected = (np.abs(frame["actual"] - 5.0) - 1.0).sum() / frame["actual"].sum()
-    assert more["naive"]["wape"] == pytest.approx(expected)
-    assert more["naive"]["crps"] == pytest.approx(0.5 * len(frame) / frame["actual"].sum())
-    assert found["scores"]["ours"]["coverage_80"] == 1.0
-    assert found["scores"]["naive"]["coverage_80"] is None
-
-
 def test_the_baseline_of_a_fold_knows_no_outcome_after_its_cutoff() -> None:
     frame = judged()
     known = frame["cutoff"] < frame["cutoff"].max()
@@ -261,16 +95,6 @@ def test_the_baseline_of_a_fold_knows_no_outcome_after_its_cutoff() -> None:
     found = judge(bad, block(bad, lightgbm=0.5))
 
     assert found["chosen"] == {"naive": 2, "flat": 0, "lightgbm": 1}  # the first by the block, on which it was right
-
-
-def test_a_sold_out_row_is_not_scored() -> None:
-    frame = judged().assign(lightgbm=5.0, lightgbm_mean=5.0, lightgbm_crps=1.5, lightgbm_inside=0.8)
-    frame.loc[0, ["censored", "q50", "crps"]] = [True, 1e6, 1e6]
-
-    found = judge(frame, block(frame, lightgbm=1.0))
-
-    assert found["rows"] == 125
-    assert found["scores"]["ours"]["wape"] < 1.0
 
 
 @pytest.mark.parametrize("relative", SEARCH["relative"])
@@ -288,19 +112,3 @@ def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool)
     pd.testing.assert_frame_equal(*told)
     pd.testing.assert_frame_equal(*(data.data for data in learnt))
     np.testing.assert_array_equal(*(data.get_label() for data in learnt))
-
-
-def test_the_tables_say_which_aims_are_missed_and_by_how_much() -> None:
-    more = {"wape": 0.0, "wape_low": -0.1, "wape_high": 0.1, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
-    good = {"data": "M5", "variant": "as it is", "differences": {"chosen": more}}
-    good["scores"] = {"ours": {"bias": 0.01, "coverage_80": 0.8}}
-    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "units × 10"}
-    bad["scores"] = {"ours": {"bias": -0.103, "coverage_80": 0.872}}
-
-    lines = forecast.missed([good, bad]).splitlines()
-
-    assert [line.split(" | ")[1:] for line in lines[2:]] == [
-        ["units × 10", "WAPE above the chosen baseline's, at the interval's lower end", "0.014 |"],
-        ["units × 10", "absolute bias above 3%", "0.073 |"],
-        ["units × 10", "80 % intervals hold more than 84%", "0.032 |"],
-    ]
