@@ -14,19 +14,14 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.grades import (
     GRADES,
-    KINDS_DISAGREE,
     PRIOR_ONLY,
     TESTED,
-    TREND,
-    blank_evidence,
-    why_held,
 )
 from pricing.demand.table import DemandTable
 from pricing.registry.version import (
     LoadedVersion,
     identified_share,
     shares_by_grade,
-    shown_elasticities,
 )
 from tests.kit.versions import make_demand, make_version, shared_panel
 
@@ -81,23 +76,6 @@ def test_a_product_weighs_by_what_it_sold_of_late() -> None:
 
     assert identified_share(demand, known) == pytest.approx(0.75)
     assert identified_share(demand, replace(facts, typical_units=units * np.nan)) == pytest.approx(1 / len(units))
-
-
-def test_a_product_that_the_model_does_not_know_is_prior_only() -> None:
-    demand = graded(TESTED)
-    count = len(demand.product_ids)
-    evidence = replace(blank_evidence(count), moves=np.full(count, 7), flags=np.full(count, TREND | KINDS_DISAGREE))
-
-    columns = shown_elasticities(replace(demand, evidence=evidence), np.array([0, -1]), holds_only=False)
-
-    assert np.isnan(columns["elasticity"]).tolist() == [False, True]
-    assert {name: column.tolist() for name, column in columns.items() if not name.startswith("elasticity")} == {
-        "grade": ["tested", "prior_only"],
-        "moves": [7, 0],
-        "prices": [0, 0],
-        "doubts": ["trend, kinds_disagree", ""],
-        "why": ["", why_held(PRIOR_ONLY, moves=0, fortnights=0)],
-    }
 
 
 def test_a_version_that_holds_only_keeps_every_price_and_forecasts_and_shows_its_grades(tmp_path: Path) -> None:
