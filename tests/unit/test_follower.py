@@ -127,28 +127,22 @@ def test_a_damaged_or_deleted_pointer_changes_nothing_and_is_healed_by_the_next(
     assert served(follower) == ("7", "following")
 
 
-def test_damaged_documents_of_its_own_are_healed_at_the_next_look(settings: Settings) -> None:
-    published(settings, control_key(MODEL)).write_bytes(Control(Switches([FREEZE])).to_json())
+@pytest.mark.parametrize("documents", [False, True], ids=["version", "documents"])
+def test_what_is_damaged_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings, documents: bool) -> None:
+    control(settings, Control(Switches([FREEZE])).to_json())
     started(settings)
-    keys = (pointer_key(MODEL), control_key(MODEL))
+    keys = (pointer_key(MODEL), control_key(MODEL)) if documents else ()
     for key in keys:
         own(settings, key).write_bytes(b"{half")
-
-    restarted = started(settings)
-
-    assert served(restarted) == ("7", "following")
-    assert [own(settings, key).read_bytes() for key in keys] == [published(settings, key).read_bytes() for key in keys]
-
-
-def test_a_version_damaged_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings) -> None:
-    started(settings)
-    damage(versions(settings))
+    if not documents:
+        damage(versions(settings))
 
     follower = started(settings, looks=0)
     assert follower.current.champion.name == "none"
     follower.look()
 
-    assert served(follower) == ("7", "following")
+    assert (served(follower), frozen(follower)) == (("7", "following"), True)
+    assert [own(settings, key).read_bytes() for key in keys] == [published(settings, key).read_bytes() for key in keys]
     assert follower.current.champion.version is not None
     follower.current.champion.version.verify()
     take_away(settings)

@@ -107,22 +107,18 @@ def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path:
 
 
 @pytest.mark.parametrize(
-    ("host", "status"),
-    [("LOCALHOST:8080", 200), ("127.0.0.1:9", 200), ("[::1]:8080", 200), ("[::1]", 200), ("rebound.example:8080", 403),
-     ("127.0.0.1.example", 403), ("10.0.0.1", 403), ("", 403)],
-)  # fmt: skip
-def test_without_keys_only_local_names_are_answered(shared_shop: ServingApp, host: str, status: int) -> None:
-    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={"Host": host})
-
-    assert answer.status_code == status
-
-
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_without_keys_what_a_proxy_passes_on_is_refused(shared_shop: ServingApp, header: str) -> None:
-    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={header: "for=10.1.2.3"})
-
-    assert answer.status_code == 403
-    assert shared_shop.client.get("/health/live", headers={header: "10.1.2.3"}).status_code == 200
+    ("headers", "status"),
+    [
+        *(({"Host": name}, 200) for name in ("LOCALHOST:8080", "127.0.0.1:9", "[::1]:8080", "[::1]")),
+        *(({"Host": name}, 403) for name in ("rebound.example:8080", "127.0.0.1.example", "10.0.0.1", "")),
+        *(({name: "for=10.1.2.3"}, 403) for name in ("X-Forwarded-For", "Forwarded")),
+    ],
+)
+def test_without_keys_only_local_names_are_answered_and_not_through_a_proxy(
+    shared_shop: ServingApp, headers: dict[str, str], status: int
+) -> None:
+    assert shared_shop.client.post("/get_price", json=REQUEST, headers=headers).status_code == status
+    assert shared_shop.client.get("/health/live", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("environment", [KEYS, {"PRICING_KEYS": "none"}])
