@@ -16,7 +16,7 @@ from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
 from pricing.runtime import mlflow_runs
 from pricing.runtime.inputs import code_tags, flatten
-from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
+from pricing.runtime.mlflow_runs import connect, tracked_run
 from tests.kit.price_api import Handler, price_api
 
 
@@ -86,20 +86,6 @@ def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(
     assert run.info.run_id == made.info.run_id
     assert (_read(made).info.experiment_id, _read(made).info.status) == (experiment, "FINISHED")
     assert "MLFLOW_RUN_ID" not in os.environ
-
-
-def test_a_job_that_another_started_becomes_the_child_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracked_run("retrain") as parent:
-        started = child_environment(parent)
-    for name in ("PRICING_PARENT_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.setenv(name, started[name])
-
-    with tracked_run("train") as child:
-        pass
-
-    assert "MLFLOW_RUN_ID" not in started
-    assert _read(child).data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert child.info.experiment_id == parent.info.experiment_id
 
 
 JOB = """

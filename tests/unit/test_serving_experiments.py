@@ -123,15 +123,3 @@ def test_the_challenger_prices_the_days_of_its_experiment_and_no_others(shop: Se
     assert priced == ["7", "8", "8", "7"]
     shop.publish(shared_version(), version="7")  # no longer with the challenger
     assert versions(shop) == ["7"] * 12
-
-
-def test_no_callers_error_is_a_failure_of_the_challenger(shop: ServingApp) -> None:
-    challenger(shop)
-
-    alone = shop.price(strategy="greed").status_code
-    batch = shop.batch(*({**REQUEST, "strategy": one} for one in ("greed", "margin")))
-
-    assert alone == 422
-    assert "error" in batch[0]
-    assert batch[1]["model_version"] == "8"
-    assert "pricing_challenger_failures_total 0.0" in shop.client.get("/metrics").text
