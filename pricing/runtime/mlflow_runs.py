@@ -11,7 +11,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -29,7 +29,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_NAME,
     MLFLOW_SOURCE_TYPE,
 )
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -306,12 +306,8 @@ def _end(status: str) -> None:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 
 
-def check_reachable(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
+def check_reachable(uri: str) -> None:
     """Checks that a tracking server or database is reachable; a URI of another kind is left to MLflow.
-
-    Args:
-        uri: The address.
-        connect: Opens a database; called as SQLAlchemy's `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -320,7 +316,7 @@ def check_reachable(uri: str, *, connect: Callable[..., Engine] = create_engine)
     if separator and scheme in ("http", "https"):
         _check_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
-        probe_database(uri, what="the tracking store", connect=connect)
+        probe_database(uri, what="the tracking store")
 
 
 def _check_server(uri: str) -> None:
@@ -338,13 +334,12 @@ def _check_server(uri: str) -> None:
         ) from error
 
 
-def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = create_engine) -> None:
+def probe_database(uri: str, *, what: str) -> None:
     """Opens a database once and closes it again.
 
     Args:
         uri: Its address.
         what: What it is, for the message.
-        connect: Makes the engine; called as `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -352,7 +347,7 @@ def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = crea
     shown = redact_url(uri)
     patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
     try:
-        engine = connect(make_url(uri), connect_args=patience)
+        engine = create_engine(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
     except ValueError as error:  # its text quotes what may be a part of the password
