@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SecretStr,
     Tag,
     TypeAdapter,
     ValidationError,
@@ -337,7 +338,7 @@ Severity = Literal["info", "warning", "critical"]
 class EndpointsConfig(Section):
     """Addresses that monitoring's triggers, alerts and metrics go to."""
 
-    webhook_url: str
+    webhook_url: SecretStr
     sns_topic: str
     event_bus: str
     namespace: str
