@@ -1,0 +1,519 @@
+"""The pages and what their forms do."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flask import Flask, abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from console import charts, words
+from console.access import Access, person
+from console.price_file import PriceFiles, SendError, as_csv, as_excel, changes, send
+from console.shop import Served, Shop
+from console.what_if import MOST, Tried, try_prices
+from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, PAGE, STATES, Pick, Worklist, totals
+from pricing.arrays import Ints
+from pricing.decision.explanation import Told, explain
+from pricing.decision.reasons import BINDS, BIT, OF_GUARDRAILS, REASONS
+from pricing.decision.request import Money
+from pricing.decision.switches import Switch, Unfreeze, Verdict
+from pricing.decision_log.read import open_log
+from pricing.errors import ConflictError, PricingError, RequestError
+from pricing.paths import log_url
+from pricing.registry.version import shown_elasticities
+
+PRICES_TRIED = 25  # of a curve
+LOG_DAYS = 35  # of a product's decisions
+WIDE = 0.35  # how far from list price a curve reaches, a fraction
+OVERRIDE_DAYS = 7  # that a price given by hand counts, unless a person says otherwise
+ACTIONS = ("approve", "reject", "freeze", "unfreeze", "change")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the worklist in words."""
+
+    product: str
+    category: str
+    before: float
+    proposed: float
+    change: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    confidence: float
+    why: str
+    binds: str
+    comp: float
+    cover: str
+    state: str
+    strategy: str
+
+
+def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the other
+    """Adds the pages to the application."""
+    files = PriceFiles(shop.home)
+
+    @app.get("/health/live")
+    def alive() -> str:
+        return "ok"
+
+    @app.route("/login", methods=["GET", "POST"])
+    def login() -> Any:
+        access: Access = app.extensions["access"]
+        onward = request.values.get("next", "/")
+        onward = onward if onward.startswith("/") and not onward.startswith(("//", "/\\")) else "/"
+        if request.method == "POST":
+            if access.log_in(request.form.get("key", "")):
+                return redirect(onward)
+            return render_template("plain.html", title="Log in", login=True, text="This key is not known."), 401
+        return render_template("plain.html", title="Log in", login=True, text="")
+
+    @app.post("/logout")
+    def logout() -> Response:
+        from flask import session  # noqa: PLC0415
+
+        session.clear()
+        return redirect(url_for("login"))
+
+    @app.get("/")
+    def today() -> str:
+        table, states, seen = _state(shop)
+        pick = Pick.of(request.args)
+        rows = table.pick(pick, states)
+        shown = rows[(pick.page - 1) * PAGE : pick.page * PAGE]
+        return render_template(
+            "today.html",
+            **_common(shop, table, seen),
+            pick=pick,
+            count=len(rows),
+            money_of=totals(table, rows),
+            lines=[line(shop, table, row, int(states[row])) for row in shown.tolist()],
+            pages=max(-(-len(rows) // PAGE), 1),
+            tiles=_tiles(table, states),
+        )
+
+    @app.post("/decide")
+    def decide() -> Response:
+        table, states, _ = _state(shop)
+        if request.form.get("table") != table.key:
+            raise ConflictError({"the price table": "a newer one came in; look at the new proposals first"})
+        one = request.form.get("one", "")
+        action, product = one.partition(":")[::2] if one else (request.form.get("action", ""), "")
+        if action not in ACTIONS:
+            abort(400, "the form names no action")
+        products = [product] if product else _chosen(table, states, request.form)
+        said = spoken(shop, table, action, products, form=request.form)
+        shop.say(*said, seen=int(request.form.get("seen", "0")))
+        count = len(products)
+        flash(f"{count:,} product{'' if count == 1 else 's'} {_DONE[action]}.")
+        back = request.form.get("back", "/")
+        return redirect(back if back.startswith("/") and not back.startswith("//") else "/")
+
+    @app.get("/products/<path:product>")
+    def one_product(product: str) -> str:
+        table, states, seen = _state(shop)
+        row = table.rows.get(product)
+        if row is None:
+            abort(404, f"no product {product!r} is in the price table")
+        return render_template(
+            "product.html",
+            **_common(shop, table, seen),
+            line=line(shop, table, row, int(states[row])),
+            word=shop.hear().words.get(product),
+            reasons=[REASONS[code] for code in str(table.text["reasons"][row]).split() if code in REASONS],
+            stock=table.number["current_stock"][row],
+            cost=table.number["unit_cost"][row],
+            until=_until(shop),
+            decisions=_decisions(shop, product) if "decisions" in request.args else None,
+            **_understood(shop, table, row),
+        )
+
+    @app.get("/what-if")
+    def what_if() -> str:
+        table, states, seen = _state(shop)
+        product, given, pick = request.args.get("product", ""), request.args, Pick.of(request.args)
+        known = table.rows.get(product)
+        rows = table.pick(pick, states) if known is None else np.array([known])
+        change, strategy = _change(given.get("change")), given.get("try", "")
+        served, tried, trouble = shop.served, None, ""
+        if strategy and (served is None or strategy not in served.pricer.policy.names):
+            abort(400, "there is no such strategy")
+        if served is None:
+            trouble = "No version is published yet, so nothing can be tried."
+        elif len(rows):
+            try:
+                tried = try_prices(shop, served, table, rows.tolist(), change=change / 100, strategy=strategy)
+            except RequestError as error:
+                trouble = str(error)
+        return render_template(
+            "what_if.html",
+            **_common(shop, table, seen),
+            pick=pick,
+            product=product if known is not None else "",
+            change=change,
+            strategy=strategy,
+            tried=tried,
+            trouble=trouble,
+            most=MOST,
+            lines=_tried_lines(shop, table, states, tried),
+            policies=served.pricer.policy.names if served else (),
+        )
+
+    @app.get("/portfolio")
+    def portfolio() -> str:
+        table, states, seen = _state(shop)
+        reasons = Counter(dict(zip(*_counted(table.bits), strict=True)))
+        up, down = table.change > 0, table.change < 0
+        return render_template(
+            "portfolio.html",
+            **_common(shop, table, seen),
+            ways={"up": int(up.sum()), "down": int(down.sum()), "held": int((~up & ~down).sum())},
+            gains={name: totals(table, np.flatnonzero(mask)) for name, mask in (("up", up), ("down", down))},
+            all_gain=totals(table, np.flatnonzero(up | down)),
+            limits=[(code, reasons[code]) for code in _by_count(reasons, OF_GUARDRAILS)],
+            held=[(code, reasons[code]) for code in _by_count(reasons, _WHY_HELD)],
+            categories=_categories(table),
+            monitoring=shop.monitoring,
+            gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
+            REASONS=REASONS,
+            states=Counter(states.tolist()),
+        )
+
+    @app.get("/price-file")
+    def price_file() -> str:
+        table, states, seen = _state(shop)
+        counts = {
+            "proposed": int((states == OPEN).sum()),
+            "approved": int(np.isin(states, (APPROVED, AUTOMATIC)).sum()),
+        }
+        written = files.newest()
+        counts |= {
+            state: sum(len(one.approved) for one in written if one.state == state) for state in ("exported", "failed")
+        }
+        url = shop.config.console.push_url
+        return render_template("price_file.html", **_common(shop, table, seen), counts=counts, files=written, push=url)
+
+    @app.post("/price-file")
+    def make_file() -> Response:
+        table, states, _ = _state(shop)
+        pick = Pick.of({"show": "all", **request.form.to_dict()})
+        config = shop.served.pricer.policy.config if shop.served else shop.config.decision
+        made = files.write(
+            changes(table, table.pick(pick, states), states, decision=config),
+            by=person().name,
+            at=dt.datetime.now(dt.UTC),
+        )
+        flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
+        return redirect(url_for("price_file"))
+
+    @app.get("/price-file/<name>.<any(csv, xlsx):kind>")
+    def download(name: str, kind: str) -> Response:
+        file = files.find(name)
+        content = as_csv(file) if kind == "csv" else as_excel(file)
+        if file.state == "written":
+            file.state = "exported"
+            files.keep(file)
+        headers = {"Content-Disposition": f'attachment; filename="prices-{name}.{kind}"'}
+        mime = "text/csv" if kind == "csv" else "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+        return app.response_class(content, mimetype=mime, headers=headers)
+
+    @app.post("/price-file/<name>/send")
+    def send_file(name: str) -> Response:
+        file, url = files.find(name), shop.config.console.push_url
+        if url is None:
+            abort(400, "console.push_url names nobody to send prices to")
+        try:
+            send(file, url)
+            file.state, file.detail = "exported", f"sent by {person().name}"
+            flash(f"{len(file.approved):,} approved prices were taken.")
+        except SendError as error:
+            file.state, file.detail = "failed", str(error)
+            flash(str(error))
+        files.keep(file)
+        return redirect(url_for("price_file"))
+
+    @app.post("/price-file/read")
+    def read_file() -> Response:
+        table, _, _ = _state(shop)
+        sent = request.files.get("file")
+        if sent is None or not sent.filename:
+            abort(400, "no file was chosen")
+        file, decided = files.read_back(sent.read(), excel=sent.filename.lower().endswith(".xlsx"))
+        news = {row["product_id"]: row["new"] for row in file.rows}
+        moment = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        stale = {one: "another price is proposed by now" for one in decided if not _still(table, one, news[one])}
+        if stale:
+            raise ConflictError(stale)
+        said: list[Verdict] = []
+        for verdict, note in sorted(set(decided.values())):
+            prices = {product: news[product] for product, word in decided.items() if word == (verdict, note)}
+            reason = note or f"price file {file.name}"
+            given = {"verdict": verdict, "prices": prices, "reason": reason, "by": person().name, "at": moment}
+            said.append(Verdict.model_validate(given))
+        if said:
+            shop.say(*said, seen=int(request.form.get("seen", "0")))
+        flash(f"{len(decided):,} decisions were read from the file.")
+        return redirect(url_for("price_file"))
+
+
+_DONE = {
+    "approve": "approved",
+    "reject": "rejected",
+    "freeze": "frozen",
+    "unfreeze": "freed",
+    "change": "given another price",
+}
+_WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen", "no_stock")
+
+
+def spoken(
+    shop: Shop, table: Worklist, action: str, products: Sequence[str], *, form: Mapping[str, str]
+) -> list[Switch | Unfreeze | Verdict]:
+    """What a person says by a form: one verdict on all products, or a switch for each. Aborts where it is none."""
+    moment, rows = dt.datetime.now(dt.UTC).replace(microsecond=0), [table.rows[product] for product in products]
+    reason = form.get("reason", "").strip()[:1000] or ("as proposed" if action == "approve" else "")
+    if not reason:
+        abort(400, "say why, in the field beside the buttons: whoever reads the record later wants to know")
+    given: dict[str, Any] = {"reason": reason, "by": person().name, "at": moment}
+    if action in ("approve", "reject"):
+        moves = [row for row in rows if table.change[row] != 0]
+        prices = {str(table.text["product_id"][row]): float(table.number["proposed_price"][row]) for row in moves}
+        if not prices:
+            abort(400, "none of these prices moves, so there is nothing to decide")
+        return [Verdict(verdict="approve" if action == "approve" else "reject", prices=prices, **given)]
+    scoped = [{**given, "scope": "product", "name": product} for product in products]
+    if action == "unfreeze":
+        return [Unfreeze(**one) for one in scoped]
+    if action == "freeze":
+        return [Switch(action="freeze", **one) for one in scoped]
+    price, percent = form.get("price", "").replace(",", "."), _change(form.get("percent"))
+    try:
+        day = dt.date.fromisoformat(form.get("until") or _until(shop))
+        fixed = float(price) if price else None
+    except ValueError:
+        abort(400, "expected a price such as 4.99, and a day such as 2026-03-06")
+    if fixed is None and not percent:
+        abort(400, "say which price, or by how many per cent it changes")
+    if fixed is not None and len(products) != 1:
+        abort(400, "one price is for one product; change many by per cent")
+    until = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=shop.now().tzinfo)
+    if until <= moment:
+        abort(400, "that day is past")
+    grid = shop.step
+    wanted = np.array([fixed]) if fixed is not None else table.before[rows] * (1 + percent / 100)
+    rounded = np.round(np.round(wanted / grid) * grid, 9)
+    if not (rounded > 0).all():
+        abort(400, "a price is above 0")
+    return [
+        Switch(action="override", price=float(value), until=until, **one)
+        for value, one in zip(rounded, scoped, strict=True)
+    ]
+
+
+def line(shop: Shop, table: Worklist, row: int, state: int) -> Line:
+    """A row of the table in words."""
+    number = {name: float(values[row]) for name, values in table.number.items()}
+    bits, change, strategy = int(table.bits[row]), float(table.change[row]), str(table.text["strategy"][row])
+    known = shop.served.pricer.policy.config.strategies if shop.served else shop.config.decision.strategies
+    return Line(
+        product=str(table.text["product_id"][row]),
+        category=str(table.text["category"][row]),
+        before=float(table.before[row]),
+        proposed=number["proposed_price"],
+        change=change,
+        gain=number["expected_gain"],
+        gain_low=number["gain_low"],
+        gain_high=number["gain_high"],
+        confidence=number["confidence"],
+        why=words.why(bits, change, known[strategy].kind if strategy in known else ""),
+        binds=words.binding(bits),
+        comp=number["comp_price_used"],
+        cover=words.cover(number["current_stock"], number["expected_units"], shop.period),
+        state=STATES[state],
+        strategy=strategy,
+    )
+
+
+def _state(shop: Shop) -> tuple[Worklist, Ints, int]:
+    """The table, where each proposal stands, and the last entry that this rests on. Aborts without a table."""
+    if shop.table is None:
+        why = shop.trouble.get("prices", f"pricing price makes one in {shop.home}")
+        abort(503, f"There is no price table yet: {why}")
+    states, seen = shop.states(shop.table)
+    return shop.table, states, seen
+
+
+def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
+    return {
+        "table": table,
+        "seen": seen,
+        "trouble_lines": list(shop.trouble.values()),
+        "beyond": shop.beyond,
+        "period": shop.period,
+        "version": shop.served.pointer.number if shop.served else None,
+        "reasons_known": words.reason_options(),
+    }
+
+
+def _tiles(table: Worklist, states: Ints) -> list[tuple[str, str, int, float]]:
+    found = []
+    for show in ("todo", "automatic", "approved", "rejected", "by hand", "held"):
+        rows = table.pick(Pick(show=show), states)
+        found.append((show, words.SHOWN[show], len(rows), float(table.gain[rows].sum())))
+    return found
+
+
+def _chosen(table: Worklist, states: Ints, form: Any) -> list[str]:
+    """The products that a form means: those ticked, or all of its list. Aborts where there are none."""
+    if form.get("scope") == "all":
+        rows = table.pick(Pick.of(dict(_pairs(form.get("query", "")))), states)
+        if str(len(rows)) != form.get("count"):
+            said = f"it had {form.get('count')} products when you saw it, and has {len(rows)} now"
+            raise ConflictError({"the list": said})
+        products: list[str] = table.text["product_id"][rows].tolist()
+    else:
+        products = [product for product in form.getlist("product") if product in table.rows]
+    if not products:
+        abort(400, "no product is ticked")
+    return products
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    from urllib.parse import parse_qsl  # noqa: PLC0415
+
+    return parse_qsl(query)
+
+
+def _change(text: str | None) -> float:
+    try:
+        value = float((text or "0").replace(",", "."))
+    except ValueError:
+        abort(400, "expected per cent, such as -5")
+    if not -90 <= value <= 400:
+        abort(400, "expected a change between −90 and 400 per cent")
+    return value
+
+
+def _until(shop: Shop) -> str:
+    return (shop.now().date() + dt.timedelta(days=OVERRIDE_DAYS)).isoformat()
+
+
+def _still(table: Worklist, product: str, price: float) -> bool:
+    row = table.rows.get(product)
+    return row is not None and abs(float(table.number["proposed_price"][row]) - price) <= 1e-9 * price
+
+
+def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
+    """What is drawn and told of a product, as far as version and panel tell it."""
+    found: dict[str, Any] = dict.fromkeys(("sales", "curve", "steps", "elasticity", "summary"))
+    product, panel, served = str(table.text["product_id"][row]), shop.panel, shop.served
+    if panel is not None:
+        place = int(np.searchsorted(panel.product_ids, product))
+        if place < len(panel.product_ids) and panel.product_ids[place] == product:
+            found["sales"] = charts.history(panel, place)
+    if served is None:
+        return found
+    asked, day = shop.request(table, row), shop.day(table)
+    middle, proposed = float(table.number["list_price"][row]), float(table.number["proposed_price"][row])
+    ends = (
+        min(middle * (1 - WIDE), table.before[row], proposed),
+        max(middle * (1 + WIDE), table.before[row], proposed),
+    )
+    prices = [float(price) for price in np.linspace(*ends, PRICES_TRIED)]
+    try:
+        elasticity = _elasticity(served, product)
+        found["elasticity"] = elasticity
+        told = Told(elasticity["own"]["elasticity"] if elasticity else None)
+        explained = explain(asked, served.pricer, today=day, told=told)
+        found["steps"], found["summary"] = charts.waterfall(explained), explained
+        found["curve"] = charts.curve(served.pricer.simulate(asked, today=day, prices=prices), proposed=proposed)
+    except RequestError as error:
+        found["summary"] = None
+        found["untold"] = str(error)
+    return found
+
+
+def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
+    """A product's elasticity beside its category's; None where the version does not know it."""
+    demand = served.version.demand
+    row = int(np.searchsorted(demand.product_ids, product))
+    if row >= len(demand.product_ids) or demand.product_ids[row] != product:
+        return None
+    columns = shown_elasticities(demand, np.array([row]), holds_only=served.version.holds_only)
+    mean, low, high = (
+        float(ends[0]) for ends in demand.elasticities(np.array([len(demand.product_ids) + demand.category[row]]))
+    )
+    return {
+        "own": {name: column[0].item() for name, column in columns.items()},
+        "category": {"elasticity": mean, "low": low, "high": high},
+    }
+
+
+def _decisions(shop: Shop, product: str) -> list[dict[str, Any]]:
+    """The last decisions on a product, newest first, with what sold on their days where the panel knows."""
+    columns = ("at", "date", "recommended_price", "current_price", "expected_units", "confidence", "source", "reasons")
+    query = f"SELECT {', '.join(f'{chr(34)}{name}{chr(34)}' for name in columns)} FROM decisions WHERE product_id = ? "
+    with open_log(log_url(), since=shop.now().date() - dt.timedelta(days=LOG_DAYS), few=1) as (con, _):
+        rows = con.execute(query + 'ORDER BY "at" DESC LIMIT 20', [product]).fetchall()
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    panel = shop.panel
+    for one in found:
+        one["sold"] = one["charged"] = None
+        if panel is None:
+            continue
+        place, day = (
+            np.searchsorted(panel.product_ids, product),
+            np.searchsorted(panel.dates, np.datetime64(one["date"])),
+        )
+        if place < len(panel.product_ids) and panel.product_ids[place] == product and day < len(panel.dates):
+            if panel.dates[day] == np.datetime64(one["date"]) and panel.present[place, day]:
+                one["sold"], one["charged"] = float(panel.units_sold[place, day]), float(panel.price[place, day])
+    return found
+
+
+def _tried_lines(shop: Shop, table: Worklist, states: Ints, tried: Tried | None) -> list[tuple[Line, float]]:
+    if tried is None:
+        return []
+    return [
+        (line(shop, table, row, int(states[row])), price)
+        for row, price in list(zip(tried.rows, tried.prices, strict=True))[:PAGE]
+    ]
+
+
+def _counted(bits: Ints) -> tuple[list[str], list[int]]:
+    return list(BIT), [int(((bits & bit) > 0).sum()) for bit in BIT.values()]
+
+
+def _by_count(reasons: Counter[str], among: Any) -> list[str]:
+    return sorted((code for code in among if reasons[code]), key=lambda code: -reasons[code])
+
+
+def _categories(table: Worklist) -> list[dict[str, Any]]:
+    names, place = np.unique(table.text["category"], return_inverse=True)
+
+    def count(mask: Any) -> list[int]:
+        return np.bincount(place[mask], minlength=len(names)).tolist()
+
+    gains = np.bincount(place, weights=table.gain, minlength=len(names)).tolist()
+    up, down, still = count(table.change > 0), count(table.change < 0), count(table.change == 0)
+    rows = zip(names.tolist(), up, down, still, gains, strict=True)
+    found = [
+        {
+            "name": name,
+            "gain": gain,
+            "bar": charts.shares([("up", float(a)), ("down", float(b)), ("still", float(c))]),
+            "up": a,
+            "down": b,
+            "held": c,
+        }
+        for name, a, b, c, gain in rows
+    ]
+    return sorted(found, key=lambda one: -one["gain"])
+
+
+_ = (BINDS, BY_HAND, Money, PricingError)

@@ -1,0 +1,189 @@
+"""Price files: the changes of a day for another system or for a spreadsheet, read back with decisions, or sent."""
+
+import datetime as dt
+import io
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pandas as pd
+import stamina
+
+from console.words import why
+from console.worklist import APPROVED, AUTOMATIC, OPEN, Worklist
+from pricing.arrays import Ints
+from pricing.config_models import DecisionConfig
+from pricing.csv_text import quote_formulas, unquote_formulas
+from pricing.errors import PricingError, SourceError, first_line
+from pricing.fileio import replace_json
+
+COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
+ATTEMPTS, SECONDS = 4, 10  # to send a file, and for one answer
+_STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved"}
+_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+class SendError(PricingError):
+    """The other system did not take the prices."""
+
+
+@dataclass
+class PriceFile:
+    """A file that was written: its rows, and what became of it."""
+
+    name: str
+    at: str
+    by: str
+    rows: list[dict[str, Any]]
+    state: str = "written"  # then exported or failed
+    detail: str = ""
+
+    @property
+    def approved(self) -> list[dict[str, Any]]:
+        """The rows that may be charged."""
+        return [row for row in self.rows if row["status"] == "approved"]
+
+    def frame(self) -> pd.DataFrame:
+        """The file as a table; two columns are for a person to fill in."""
+        frame = pd.DataFrame([{"file": self.name, **row, "decision": "", "note": ""} for row in self.rows])
+        return quote_formulas(frame.reindex(columns=list(COLUMNS)))
+
+
+def changes(table: Worklist, rows: Ints, states: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
+    """The rows of a price file: what is proposed or may be charged, and moves."""
+    kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
+    found = []
+    for row in rows[np.isin(states[rows], list(_STATUS)) & (table.change[rows] != 0)].tolist():
+        change = float(table.change[row])
+        found.append(
+            {
+                "id": str(table.text["decision_id"][row]),
+                "product_id": str(table.text["product_id"][row]),
+                "old": float(table.before[row]),
+                "new": float(table.number["proposed_price"][row]),
+                "from": str(table.text["date"][row])[:10],
+                "reason": why(int(table.bits[row]), change, kinds.get(str(table.text["strategy"][row]), "")),
+                "gain": round(float(table.gain[row]), 2),
+                "status": _STATUS[int(states[row])],
+            }
+        )
+    return found
+
+
+class PriceFiles:
+    """The files of a PRICING_HOME, newest first."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "console" / "files"
+
+    def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime) -> PriceFile:
+        """Makes a file, and keeps what it says."""
+        made = PriceFile(secrets.token_hex(8), at.isoformat(timespec="seconds"), by, rows)
+        self.keep(made)
+        return made
+
+    def keep(self, file: PriceFile) -> None:
+        """Writes down what became of a file."""
+        replace_json(self._folder / f"{file.name}.json", asdict(file))
+
+    def find(self, name: str) -> PriceFile:
+        """A file by its name; raises SourceError where we never wrote it."""
+        place = self._folder / f"{name}.json"
+        if not _NAME.fullmatch(name) or not place.is_file():
+            raise SourceError("this is no price file that was written here: only such a file is read back")
+        return PriceFile(**json.loads(place.read_text(encoding="utf-8")))
+
+    def newest(self, most: int = 20) -> list[PriceFile]:
+        """The newest files."""
+        places = sorted(self._folder.glob("*.json"), key=lambda place: place.stat().st_mtime, reverse=True)
+        return [self.find(place.stem) for place in places[:most]]
+
+    def read_back(self, content: bytes, *, excel: bool) -> tuple[PriceFile, dict[str, tuple[str, str]]]:
+        """Reads decisions from a file that a person filled in: product → its word and note.
+
+        Raises:
+            SourceError: It is no file that we wrote, or its rows were changed.
+        """
+        try:
+            reader = _excel_reader if excel else pd.read_csv
+            frame = unquote_formulas(reader(io.BytesIO(content), dtype=str, keep_default_na=False))
+            names = set(frame["file"]) if len(frame) else {""}
+            sent = frame[["id", "product_id", "new", "decision", "note"]].to_dict(orient="records")
+        except (KeyError, ValueError, OSError) as error:
+            raise SourceError(f"this is no price file that was written here ({first_line(error)})") from error
+        file = self.find(str(names.pop()) if len(names) == 1 else "")
+        known = {row["id"]: row for row in file.rows}
+        decided: dict[str, tuple[str, str]] = {}
+        for number, row in enumerate(sent, start=2):
+            ours = known.get(row["id"])
+            if ours is None or ours["product_id"] != row["product_id"] or _differs(row["new"], ours["new"]):
+                raise SourceError(f"line {number}: is no row of this file as it was written; fill in `decision` alone")
+            if word := row["decision"].strip().lower():
+                if word not in ("approve", "reject"):
+                    raise SourceError(f"line {number}: expected approve or reject as the decision, found {word[:40]!r}")
+                decided[row["product_id"]] = word, row["note"].strip()
+        return file, decided
+
+
+def as_csv(file: PriceFile) -> bytes:
+    """The file as CSV."""
+    return file.frame().to_csv(index=False).encode()
+
+
+def as_excel(file: PriceFile) -> bytes:
+    """The file as a workbook; raises SourceError where openpyxl is not installed."""
+    content = io.BytesIO()
+    _need_openpyxl()
+    file.frame().to_excel(content, index=False, engine="openpyxl")
+    return content.getvalue()
+
+
+def _excel_reader(content: io.BytesIO, **options: Any) -> pd.DataFrame:
+    _need_openpyxl()
+    return pd.read_excel(content, engine="openpyxl", **options)
+
+
+def _need_openpyxl() -> None:
+    try:
+        import openpyxl  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise SourceError(
+            "Excel needs openpyxl, which is not installed: pip install pricing[excel], or take CSV"
+        ) from error
+
+
+def send(file: PriceFile, url: str, *, wait: float = 0.5) -> None:
+    """Sends the approved prices, again where that may help; the other side may see a file twice, by its name.
+
+    Raises:
+        SendError: It was not taken.
+    """
+    prices: Sequence[Mapping[str, Any]] = [
+        {"product_id": row["product_id"], "price": row["new"], "from": row["from"]} for row in file.approved
+    ]
+    try:
+        for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, wait_initial=wait, wait_max=5):
+            with attempt:
+                answer = httpx2.post(url, json={"file": file.name, "prices": prices}, timeout=SECONDS)
+                answer.raise_for_status()
+    except httpx2.HTTPError as error:
+        raise SendError(f"the prices were not taken: {first_line(error)}") from error
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx2.TransportError)
+
+
+def _differs(text: str, price: float) -> bool:
+    try:
+        return abs(float(text.replace(",", ".")) - price) > 1e-9 * price
+    except ValueError:
+        return True
