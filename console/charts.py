@@ -24,8 +24,8 @@ class Plot:
     x: tuple[float, float]
     y: tuple[float, float]
     title: str
-    width: float = 640.0
-    height: float = 220.0
+    width: float = 480.0
+    height: float = 190.0
     parts: list[str] = field(default_factory=list)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -105,10 +105,10 @@ def history(panel: Panel, row: int) -> tuple[Markup, Markup]:
     )
     seen, out = panel.present[row, part], panel.censored[row, part] & panel.present[row, part]
     price, units = np.where(seen, price, np.nan), np.where(seen, units, np.nan)
-    promoted, xs = panel.is_promo[row, part] & seen, np.arange(len(price), dtype=float)
+    promoted, xs = (panel.is_promo[row, part] > 0) & seen, np.arange(len(price), dtype=float)
     first, last = str(panel.dates[part][0]), str(panel.dates[part][-1])
-    prices = Plot((0, len(xs)), _room(price, rival), f"Price charged from {first} to {last}", height=170)
-    sold = Plot((0, len(xs)), _room(units, zero=True), f"Units sold from {first} to {last}", height=150)
+    prices = Plot((0, len(xs)), _room(price, rival), f"Price charged from {first} to {last}", height=150)
+    sold = Plot((0, len(xs)), _room(units, zero=True), f"Units sold from {first} to {last}", height=130)
     for plot in (prices, sold):
         for place in np.flatnonzero(promoted).tolist():
             plot.block((place, place + 1), plot.y, "promo")
@@ -148,26 +148,27 @@ def curve(tried: Simulation, *, proposed: float) -> tuple[Markup, Markup]:
             plot.mark(tried.current_price, f"today {money(tried.current_price)}", "today")
         plot.mark(proposed, f"proposed {money(proposed)}", "proposed", row=1)
         for price in np.linspace(xs[0], xs[-1], 5).tolist():
-            plot.text(plot.at(price, 0)[0], plot.height - 6, money(price))
+            anchor = "start" if price == xs[0] else "end" if price == xs[-1] else "middle"
+            plot.text(plot.at(price, 0)[0], plot.height - 6, money(price), anchor=anchor)
         found.append(plot.svg())
     return found[0], found[1]
 
 
 def waterfall(found: Explanation) -> Markup:
-    """From the price charged now to the one proposed, step by step."""
-    steps = [("charged now", 0.0, found.baseline_value)]
-    value = found.baseline_value
+    """From the price charged now to the one proposed, step by step; that it waits for approval is no step of it."""
+    steps, value = [("now", 0.0, found.baseline_value)], found.baseline_value
     for driver in found.drivers:
-        steps.append((STEP.get(driver.name, driver.name), value, value + driver.effect))
-        value += driver.effect
-    steps.append(("proposed", 0.0, found.value))
+        if driver.name != "approval":
+            steps.append((STEP.get(driver.name, driver.name), value, value + driver.effect))
+            value += driver.effect
+    steps.append(("proposed", 0.0, value))
     ends = np.array([end for _, start, end in steps] + [start for _, start, _ in steps[1:-1]])
-    plot = Plot((0, len(steps)), _room(ends), found.summary, height=210)
+    plot = Plot((0, len(steps)), _room(ends), found.summary, height=200)
     plot.ticks(digits=2)
     for place, (name, start, end) in enumerate(steps):
         whole = place in (0, len(steps) - 1)
         low, high = (plot.y[0], end) if whole else sorted((start, end))
-        kind = "whole" if whole else "up" if end >= start else "down"
+        kind = "whole" if whole else "rise" if end >= start else "fall"
         plot.block((place + 0.15, place + 0.85), (low, high), kind)
         across, up = plot.at(place + 0.5, high)
         plot.text(
@@ -186,6 +187,4 @@ def shares(parts: Sequence[tuple[str, float]]) -> Markup:
         across += width
     words = ", ".join(f"{size:,.0f} {kind}" for kind, size in parts)
     size = 'viewBox="0 0 100 10" preserveAspectRatio="none"'
-    return Markup(
-        f'<svg class="share" role="img" aria-label="{words}" {size}>{drawn}</svg>'
-    )
+    return Markup(f'<svg class="share" role="img" aria-label="{words}" {size}>{drawn}</svg>')

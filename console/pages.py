@@ -15,14 +15,13 @@ from console.access import Access, person
 from console.price_file import PriceFiles, SendError, as_csv, as_excel, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, Tried, try_prices
-from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, PAGE, STATES, Pick, Worklist, totals
+from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Worklist, totals
 from pricing.arrays import Ints
 from pricing.decision.explanation import Told, explain
-from pricing.decision.reasons import BINDS, BIT, OF_GUARDRAILS, REASONS
-from pricing.decision.request import Money
+from pricing.decision.reasons import BIT, OF_GUARDRAILS, REASONS
 from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.decision_log.read import open_log
-from pricing.errors import ConflictError, PricingError, RequestError
+from pricing.errors import ConflictError, RequestError
 from pricing.paths import log_url
 from pricing.registry.version import shown_elasticities
 
@@ -94,6 +93,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             money_of=totals(table, rows),
             lines=[line(shop, table, row, int(states[row])) for row in shown.tolist()],
             pages=max(-(-len(rows) // PAGE), 1),
+            until=_until(shop),
             tiles=_tiles(table, states),
         )
 
@@ -470,9 +470,9 @@ def _decisions(shop: Shop, product: str) -> list[dict[str, Any]]:
             np.searchsorted(panel.product_ids, product),
             np.searchsorted(panel.dates, np.datetime64(one["date"])),
         )
-        if place < len(panel.product_ids) and panel.product_ids[place] == product and day < len(panel.dates):
-            if panel.dates[day] == np.datetime64(one["date"]) and panel.present[place, day]:
-                one["sold"], one["charged"] = float(panel.units_sold[place, day]), float(panel.price[place, day])
+        known = place < len(panel.product_ids) and panel.product_ids[place] == product and day < len(panel.dates)
+        if known and panel.dates[day] == np.datetime64(one["date"]) and panel.present[place, day]:
+            one["sold"], one["charged"] = float(panel.units_sold[place, day]), float(panel.price[place, day])
     return found
 
 
@@ -506,7 +506,7 @@ def _categories(table: Worklist) -> list[dict[str, Any]]:
         {
             "name": name,
             "gain": gain,
-            "bar": charts.shares([("up", float(a)), ("down", float(b)), ("still", float(c))]),
+            "bar": charts.shares([("rise", float(a)), ("fall", float(b)), ("still", float(c))]),
             "up": a,
             "down": b,
             "held": c,
@@ -514,6 +514,3 @@ def _categories(table: Worklist) -> list[dict[str, Any]]:
         for name, a, b, c, gain in rows
     ]
     return sorted(found, key=lambda one: -one["gain"])
-
-
-_ = (BINDS, BY_HAND, Money, PricingError)

@@ -26,7 +26,15 @@ STATE = {
     "by hand": "set by hand",
     "held": "stays",
 }
-SHOWN = {"todo": "wants a decision", **{name: STATE[name] for name in STATE if name != "open"}, "all": "everything"}
+SHOWN = {
+    "todo": "want a decision",
+    "automatic": "go by themselves",
+    "approved": "approved",
+    "rejected": "rejected",
+    "by hand": "set by hand",
+    "held": "stay",
+    "all": "everything",
+}
 KIND = {
     "approve": "approved",
     "reject": "rejected",
@@ -42,13 +50,11 @@ GRADE = {
     "prior_only": "hardly known: the price rests on no elasticity",
 }
 STEP = {
-    "target": "cost and demand",
-    "step": "as far as it is known",
-    "stock": "stock",
-    "guardrails": "guardrails",
-    "price_test": "experiment",
-    "switch": "set by hand",
-    "approval": "waits for approval",
+    "target": "demand",
+    "step": "certainty",
+    "guardrails": "limits",
+    "price_test": "test",
+    "switch": "by hand",
 }
 # The first that holds is the reason given; `{way}` is up or down.
 _WHY = (
