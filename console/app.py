@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 def create_app(shop: Shop, access: Access) -> Flask:
     """Creates the application around a shop that has been looked at once."""
     app = Flask("console")
+    app.url_map.merge_slashes = False  # a product's id may hold two
     app.config.update(MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_MEMORY_SIZE=BODY_LIMIT, MAX_FORM_PARTS=100_000)
     app.extensions["shop"], app.extensions["access"] = shop, access
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}

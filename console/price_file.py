@@ -25,6 +25,7 @@ from pricing.fileio import replace_json
 
 COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
 ATTEMPTS, SECONDS = 4, 10  # to send a file, and for one answer
+FIRST_WAIT = 0.5  # seconds before it is sent again
 _STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved"}
 _NAME = re.compile(r"[0-9a-f]{16}")
 
@@ -158,7 +159,7 @@ def _need_openpyxl() -> None:
         ) from error
 
 
-def send(file: PriceFile, url: str, *, wait: float = 0.5) -> None:
+def send(file: PriceFile, url: str) -> None:
     """Sends the approved prices, again where that may help; the other side may see a file twice, by its name.
 
     Raises:
@@ -168,7 +169,7 @@ def send(file: PriceFile, url: str, *, wait: float = 0.5) -> None:
         {"product_id": row["product_id"], "price": row["new"], "from": row["from"]} for row in file.approved
     ]
     try:
-        for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, wait_initial=wait, wait_max=5):
+        for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, wait_initial=FIRST_WAIT, wait_max=5):
             with attempt:
                 answer = httpx2.post(url, json={"file": file.name, "prices": prices}, timeout=SECONDS)
                 answer.raise_for_status()
