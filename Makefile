@@ -10,7 +10,7 @@ NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
 configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor market \
-	publish freeze override unfreeze serve image
+	publish freeze override unfreeze serve console image
 ifeq ($(origin CONFIG),command line)
 ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
 $(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
@@ -41,8 +41,8 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 endef
 
 .PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly experiment price monitor market publish freeze override unfreeze serve image reports ui bench wheel lock clean \
-	synth diff deploy destroy smoke
+	retrain nightly experiment price monitor market publish freeze override unfreeze serve console image reports ui bench wheel lock \
+	clean synth diff deploy destroy smoke
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -142,6 +142,9 @@ serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in
 	$(installed) training demo
 	.venv/bin/python -m pipelines.publish --every 10 $(if $(CONFIG),--config '$(CONFIG)') & trap "kill $$!" EXIT; \
 		.venv/bin/python -m serving $(if $(CONFIG),--config '$(CONFIG)')
+
+console:  ## the pages where a manager looks, approves and changes, on http://127.0.0.1:8090 (PORT=…; CONFIG=file)
+	$(program)
 
 image:  ## the serving image, with the champion baked in (CONFIG=file, which it then serves with)
 	$(installed) training demo

@@ -39,7 +39,6 @@ def create_app(shop: Shop, access: Access) -> Flask:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):
         app.add_template_filter(getattr(words, name), name)
-    app.add_template_global(words)
     app.jinja_env.globals["words"] = words
     guard(app, access, home=shop.home)
     pages(app, shop)

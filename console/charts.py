@@ -186,5 +186,5 @@ def shares(parts: Sequence[tuple[str, float]]) -> Markup:
         drawn += f'<rect class="{kind}" x="{across:.2f}" y="0" width="{width:.2f}" height="10"/>'
         across += width
     words = ", ".join(f"{size:,.0f} {kind}" for kind, size in parts)
-    size = 'viewBox="0 0 100 10" preserveAspectRatio="none"'
-    return Markup(f'<svg class="share" role="img" aria-label="{words}" {size}>{drawn}</svg>')
+    shape = 'viewBox="0 0 100 10" preserveAspectRatio="none"'
+    return Markup(f'<svg class="share" role="img" aria-label="{words}" {shape}>{drawn}</svg>')

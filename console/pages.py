@@ -268,7 +268,7 @@ _DONE = {
     "unfreeze": "freed",
     "change": "given another price",
 }
-_WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen", "no_stock")
+_WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "frozen")
 
 
 def spoken(
@@ -497,7 +497,7 @@ def _categories(table: Worklist) -> list[dict[str, Any]]:
     names, place = np.unique(table.text["category"], return_inverse=True)
 
     def count(mask: Any) -> list[int]:
-        return np.bincount(place[mask], minlength=len(names)).tolist()
+        return [int(number) for number in np.bincount(place[mask], minlength=len(names))]
 
     gains = np.bincount(place, weights=table.gain, minlength=len(names)).tolist()
     up, down, still = count(table.change > 0), count(table.change < 0), count(table.change == 0)

@@ -147,7 +147,8 @@ def as_excel(file: PriceFile) -> bytes:
 
 def _excel_reader(content: io.BytesIO, **options: Any) -> pd.DataFrame:
     _need_openpyxl()
-    return pd.read_excel(content, engine="openpyxl", **options)
+    frame: pd.DataFrame = pd.read_excel(content, engine="openpyxl", **options)
+    return frame
 
 
 def _need_openpyxl() -> None:

@@ -59,7 +59,8 @@ class Shop:
         self.monitoring: dict[str, Any] = {}
         self.gains: dict[str, Gain] = {}  # experiment → what it measured so far
         self.trouble: dict[str, str] = {}  # what could not be read, and why
-        self._said, self._states = Said(), (("", -1, 0), np.zeros(0, np.int64))
+        self._said = Said()
+        self._states: tuple[tuple[str, int, int], Ints] = ("", -1, 0), np.zeros(0, np.int64)
         self._lock, self._seen = threading.Lock(), dict[str, object]()
         self._stop = threading.Event()
         self.now = partial(shop_now, self.config.zone)

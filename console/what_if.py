@@ -66,7 +66,7 @@ def try_prices(
     stock = np.array([request.stock_limit for request in requests])
 
     def sold(prices: Floats) -> Floats:
-        return np.minimum(pricer.demand_at(requests, prices.tolist(), today=day), stock)
+        return np.asarray(np.minimum(pricer.demand_at(requests, prices.tolist(), today=day), stock))
 
     def profit(prices: Floats, units: Floats) -> Floats:
         return np.asarray(units * unit_profit(prices, cost, tax_rate=tax_rate))

@@ -119,7 +119,7 @@ class Worklist:
         return np.nan_to_num(self.number["expected_gain"])
 
     @cached_property
-    def _orders(self) -> dict[str, Ints]:
+    def _orders(self) -> Mapping[str, Ints]:
         size, doubt = -np.abs(self.change), np.nan_to_num(self.number["confidence"])
         keys = {"money": (size, -self.gain), "move": (-self.gain, size), "doubt": (-self.gain, doubt)}
         return {name: np.lexsort(key) for name, key in keys.items()} | {"product": np.arange(len(self.bits))}
@@ -178,8 +178,8 @@ class Worklist:
         if show == "all":
             return np.ones(len(states), np.bool_)
         if show in STATES:
-            return states == STATES.index(show)
-        return (states == OPEN) | ((states == HELD) & ((self.bits & EYES) > 0))
+            return np.asarray(states == STATES.index(show))
+        return np.asarray((states == OPEN) | ((states == HELD) & ((self.bits & EYES) > 0)))
 
 
 def newest_table(home: Path) -> tuple[Path, str] | None:
@@ -226,8 +226,8 @@ class Said:
     def hear(self, entry: Switch | Unfreeze | Verdict) -> None:
         """Takes in one entry."""
         if isinstance(entry, Verdict):
-            told = {"kind": entry.verdict, "by": entry.by, "at": entry.at, "reason": entry.reason}
-            self.words |= {product: Word(**told, price=price) for product, price in entry.prices.items()}
+            said = entry.verdict, entry.by, entry.at, entry.reason
+            self.words |= {product: Word(*said, price) for product, price in entry.prices.items()}
             self.approved |= entry.prices if entry.verdict == "approve" else {}
             return
         self.switches[entry.scope, entry.name] = entry

@@ -162,7 +162,7 @@ class Pricer:
         cost, tax_rate = np.array([(answer.unit_cost, answer.tax_rate) for answer in answers]).T
         price = np.maximum(before, grid.above(with_tax(cost, tax_rate)))
         proposed = np.array([answer.decision.recommended_price for answer in answers])
-        waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE)
+        waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE).tolist()
         units = np.zeros(len(answers))
         told = [place for place in waits if "demand_unknown" not in answers[place].decision.reasons]
         if told:
@@ -170,9 +170,9 @@ class Pricer:
             units[told] = np.minimum(np.nan_to_num(sold), [requests[place].stock_limit for place in told])
         kept = [
             as_waiting(answers[place], price=float(price[place]), units=float(units[place]), raised=raised)
-            for place, raised in zip(waits.tolist(), (price > before)[waits].tolist(), strict=True)
+            for place, raised in zip(waits, (price > before)[waits].tolist(), strict=True)
         ]
-        for place, answer in zip(waits.tolist(), kept, strict=True):
+        for place, answer in zip(waits, kept, strict=True):
             answers[place] = answer
         return answers
 

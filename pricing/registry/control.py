@@ -208,13 +208,13 @@ def products_of(said: Switch | Unfreeze | Verdict | Experiment) -> Collection[st
     return {said.name} if isinstance(said, Switch | Unfreeze) and said.scope == "product" else ()
 
 
-def _refuse_unseen(entries: Sequence[ControlEntry], products: Collection[str]) -> None:
+def _refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
     found: dict[str, str] = {}
     for entry in entries:
         with suppress(ConfigError):  # what nobody can read decides nothing
             body = entry.read()
             word = body.verdict if isinstance(body, Verdict) else getattr(body, "action", entry.kind)
-            found |= dict.fromkeys(products_of(body) & set(products), f"{word} by {entry.who} at {entry.at}")
+            found |= dict.fromkeys(products.intersection(products_of(body)), f"{word} by {entry.who} at {entry.at}")
     if found:
         raise ConflictError(found)
 

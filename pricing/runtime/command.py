@@ -20,7 +20,7 @@ from pricing.errors import nearest
 from pricing.paths import CHECKOUT
 from pricing.runtime.cli import EXIT_KNOWN_ERROR
 
-_OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
+_OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ ANSWER = {
     ),
     "unfreeze": Job("pipelines.freeze", ("unfreeze",), "Ends a freeze or an override."),
 }
-WATCH = {"monitor": Job("monitoring")}
+WATCH = {"monitor": Job("monitoring"), "console": Job("console")}
 HELP = {"doctor": Job("pricing.runtime.doctor")}
 SECTIONS = {
     "Build models (extra training)": BUILD,
     "Answer requests (extra serving)": ANSWER,
-    "Watch decisions (extra training)": WATCH,
+    "Watch and decide (extra training)": WATCH,
     "Set up": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}

@@ -36,7 +36,8 @@ def price_table(products: list[str], *, change: Any = 0.10, seed: int = 5, **col
         "confidence": np.round(rng.uniform(0.5, 0.99, count), 3), "price_low": proposed, "price_high": proposed,
         "expected_units": np.round(rng.gamma(2.0, 4.0, count), 2), "expected_margin": 1.0, "expected_gain": gain,
         "gain_low": gain - 20, "gain_high": gain + 20, "source": "model", "reasons": "at_max_move",
-        "strategy": "margin", "model_version": "7", "decision_id": [f"{number:032x}" for number in range(count)], "current_price": current,
+        "strategy": "margin", "model_version": "7",
+        "decision_id": [f"{number:032x}" for number in range(count)], "current_price": current,
         "list_price": current, "unit_cost": current * 0.6, "tax_rate": 0.0, "comp_price_used": np.nan,
         "comp_price_age": np.nan, "proposed_price": proposed, "category": "drinks", "current_stock": 100.0,
     }  # fmt: skip
