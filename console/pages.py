@@ -4,6 +4,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,8 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.get("/portfolio")
     def portfolio() -> str:
-        table, states, seen = _state(shop)
-        reasons = Counter(dict(zip(*_counted(table.bits), strict=True)))
+        table, _, seen = _state(shop)
+        reasons = _counted(table)
         up, down = table.change > 0, table.change < 0
         return render_template(
             "portfolio.html",
@@ -181,7 +182,6 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             monitoring=shop.monitoring,
             gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
             REASONS=REASONS,
-            states=Counter(states.tolist()),
         )
 
     @app.get("/price-file")
@@ -485,14 +485,17 @@ def _tried_lines(shop: Shop, table: Worklist, states: Ints, tried: Tried | None)
     ]
 
 
-def _counted(bits: Ints) -> tuple[list[str], list[int]]:
-    return list(BIT), [int(((bits & bit) > 0).sum()) for bit in BIT.values()]
+@lru_cache(maxsize=1)
+def _counted(table: Worklist) -> Counter[str]:
+    """Reason → how many products have it."""
+    return Counter({code: int(((table.bits & bit) > 0).sum()) for code, bit in BIT.items()})
 
 
 def _by_count(reasons: Counter[str], among: Any) -> list[str]:
     return sorted((code for code in among if reasons[code]), key=lambda code: -reasons[code])
 
 
+@lru_cache(maxsize=1)
 def _categories(table: Worklist) -> list[dict[str, Any]]:
     names, place = np.unique(table.text["category"], return_inverse=True)
 

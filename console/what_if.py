@@ -13,7 +13,7 @@ from pricing.decision.guardrails import EDGE
 from pricing.decision.reasons import BINDS
 from pricing.errors import RequestError
 
-MOST = 500  # products that are tried at a time: those with the most money
+MOST = 300  # products that are tried at a time: those with the most money
 
 
 @dataclass(frozen=True)
