@@ -2,9 +2,9 @@
 
 python -m benchmarks.console --products 100000
 
-One browserless client asks for one page after the other, with another product, filter or page each time. Of the products
-of the table the published version knows `--known`, those with the most money among them, so that a what-if prices by the
-model; the cost of a page does not depend on how many others it knows. One approval of all stands in the record.
+One client without a browser asks for one page after the other, with another product, filter or page each time. The
+published version knows `--known` products of the table, those with the most money, so that a what-if prices by the
+model; the cost of a page does not depend on how many others it knows. An approval of half of them is in the record.
 """
 
 import argparse
