@@ -3,19 +3,19 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
-from flask import Flask, abort, flash, redirect, render_template, request, url_for
+from flask import Flask, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from console import charts, words
 from console.access import Access, person
 from console.price_file import PriceFiles, SendError, as_csv, as_excel, changes, send
 from console.shop import Served, Shop
-from console.what_if import MOST, Tried, try_prices
+from console.what_if import MOST, try_prices
 from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Worklist, totals
 from pricing.arrays import Ints
 from pricing.decision.explanation import Told, explain
@@ -24,34 +24,13 @@ from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.decision_log.read import open_log
 from pricing.errors import ConflictError, RequestError
 from pricing.paths import log_url
+from pricing.registry.control import refuse_unseen
 from pricing.registry.version import shown_elasticities
 
 PRICES_TRIED = 25  # of a curve
 LOG_DAYS = 35  # of a product's decisions
 WIDE = 0.35  # how far from list price a curve reaches, a fraction
 OVERRIDE_DAYS = 7  # that a price given by hand counts, unless a person says otherwise
-ACTIONS = ("approve", "reject", "freeze", "unfreeze", "change")
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the worklist in words."""
-
-    product: str
-    category: str
-    before: float
-    proposed: float
-    change: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    confidence: float
-    why: str
-    binds: str
-    comp: float
-    cover: str
-    state: str
-    strategy: str
 
 
 def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the other
@@ -65,18 +44,14 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     @app.route("/login", methods=["GET", "POST"])
     def login() -> Any:
         access: Access = app.extensions["access"]
-        onward = request.values.get("next", "/")
-        onward = onward if onward.startswith("/") and not onward.startswith(("//", "/\\")) else "/"
-        if request.method == "POST":
-            if access.log_in(request.form.get("key", "")):
-                return redirect(onward)
-            return render_template("plain.html", title="Log in", login=True, text="This key is not known."), 401
-        return render_template("plain.html", title="Log in", login=True, text="")
+        wrong = request.method == "POST" and not access.log_in(request.form.get("key", ""))
+        if request.method == "POST" and not wrong:
+            return _back(request.form.get("next"))
+        text = "This key is not known." if wrong else ""
+        return render_template("plain.html", title="Log in", login=True, text=text), 401 if wrong else 200
 
     @app.post("/logout")
     def logout() -> Response:
-        from flask import session  # noqa: PLC0415
-
         session.clear()
         return redirect(url_for("login"))
 
@@ -105,15 +80,15 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             raise ConflictError({"the price table": "a newer one came in; look at the new proposals first"})
         one = request.form.get("one", "")
         action, product = one.partition(":")[::2] if one else (request.form.get("action", ""), "")
-        if action not in ACTIONS:
+        if action not in _DONE:
             abort(400, "the form names no action")
-        products = [product] if product else _chosen(table, states, request.form)
-        said = spoken(shop, table, action, products, form=request.form)
-        shop.say(*said, seen=int(request.form.get("seen", "0")))
-        count = len(products)
-        flash(f"{count:,} product{'' if count == 1 else 's'} {_DONE[action]}.")
-        back = request.form.get("back", "/")
-        return redirect(back if back.startswith("/") and not back.startswith("//") else "/")
+        rows = _chosen(table, states, request.form, one=product)
+        seen, products = request.form.get("seen", 0, type=int), set(table.text["product_id"][rows].tolist())
+        refuse_unseen(shop.record.entries(after=seen), products)  # before what they said makes it a wrong choice
+        said = spoken(shop, table, action, rows, states=states, form=request.form)
+        shop.say(*said, seen=seen)
+        flash(f"{len(rows):,} product{'' if len(rows) == 1 else 's'} {_DONE[action]}.")
+        return _back(request.form.get("back"))
 
     @app.get("/products/<path:product>")
     def one_product(product: str) -> str:
@@ -161,7 +136,9 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             tried=tried,
             trouble=trouble,
             most=MOST,
-            lines=_tried_lines(shop, table, states, tried),
+            lines=[(line(shop, table, row, int(states[row])), price) for row, price in tried.first(PAGE)]
+            if tried
+            else (),
             policies=served.pricer.policy.names if served else (),
         )
 
@@ -176,8 +153,8 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             ways={"up": int(up.sum()), "down": int(down.sum()), "held": int((~up & ~down).sum())},
             gains={name: totals(table, np.flatnonzero(mask)) for name, mask in (("up", up), ("down", down))},
             all_gain=totals(table, np.flatnonzero(up | down)),
-            limits=[(code, reasons[code]) for code in _by_count(reasons, OF_GUARDRAILS)],
-            held=[(code, reasons[code]) for code in _by_count(reasons, _WHY_HELD)],
+            limits=[(code, number) for code, number in reasons.most_common() if number and code in OF_GUARDRAILS],
+            held=[(code, number) for code, number in reasons.most_common() if number and code in _WHY_HELD],
             categories=_categories(table),
             monitoring=shop.monitoring,
             gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
@@ -202,12 +179,9 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     def make_file() -> Response:
         table, states, _ = _state(shop)
         pick = Pick.of({"show": "all", **request.form.to_dict()})
-        config = shop.served.pricer.policy.config if shop.served else shop.config.decision
-        made = files.write(
-            changes(table, table.pick(pick, states), states, decision=config),
-            by=person().name,
-            at=dt.datetime.now(dt.UTC),
-        )
+        rows = table.pick(pick, states)
+        news = changes(table, rows, states, decision=shop.decision, switches=shop.switches())
+        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC))
         flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
         return redirect(url_for("price_file"))
 
@@ -227,6 +201,13 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         file, url = files.find(name), shop.config.console.push_url
         if url is None:
             abort(400, "console.push_url names nobody to send prices to")
+        table, states, _ = _state(shop)
+        rows = np.array([table.rows.get(row["product_id"], -1) for row in file.approved])
+        news = changes(table, rows[rows >= 0], states, decision=shop.decision, switches=shop.switches())
+        now = {row["product_id"]: row["new"] for row in news if row["status"] == "approved"}
+        stale = [row["product_id"] for row in file.approved if now.get(row["product_id"]) != row["new"]]
+        if stale:
+            raise ConflictError(dict.fromkeys(stale, "this price is no longer approved; write a new file"))
         try:
             send(file, url)
             file.state, file.detail = "exported", f"sent by {person().name}"
@@ -246,9 +227,10 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         file, decided = files.read_back(sent.read(), excel=sent.filename.lower().endswith(".xlsx"))
         news = {row["product_id"]: row["new"] for row in file.rows}
         moment = dt.datetime.now(dt.UTC).replace(microsecond=0)
-        stale = {one: "another price is proposed by now" for one in decided if not _still(table, one, news[one])}
+        now = dict(zip(table.text["product_id"].tolist(), table.number["proposed_price"].tolist(), strict=True))
+        stale = [product for product in decided if now.get(product) != news[product]]
         if stale:
-            raise ConflictError(stale)
+            raise ConflictError(dict.fromkeys(stale, "another price is proposed by now"))
         said: list[Verdict] = []
         for verdict, note in sorted(set(decided.values())):
             prices = {product: news[product] for product, word in decided.items() if word == (verdict, note)}
@@ -256,7 +238,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             given = {"verdict": verdict, "prices": prices, "reason": reason, "by": person().name, "at": moment}
             said.append(Verdict.model_validate(given))
         if said:
-            shop.say(*said, seen=int(request.form.get("seen", "0")))
+            shop.say(*said, seen=request.form.get("seen", 0, type=int))
         flash(f"{len(decided):,} decisions were read from the file.")
         return redirect(url_for("price_file"))
 
@@ -272,22 +254,24 @@ _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "fr
 
 
 def spoken(
-    shop: Shop, table: Worklist, action: str, products: Sequence[str], *, form: Mapping[str, str]
+    shop: Shop, table: Worklist, action: str, rows: Sequence[int], *, states: Ints, form: Mapping[str, str]
 ) -> list[Switch | Unfreeze | Verdict]:
     """What a person says by a form: one verdict on all products, or a switch for each. Aborts where it is none."""
-    moment, rows = dt.datetime.now(dt.UTC).replace(microsecond=0), [table.rows[product] for product in products]
+    moment, products = dt.datetime.now(dt.UTC).replace(microsecond=0), table.text["product_id"][rows].tolist()
     reason = form.get("reason", "").strip()[:1000] or ("as proposed" if action == "approve" else "")
     if not reason:
         abort(400, "say why, in the field beside the buttons: whoever reads the record later wants to know")
     given: dict[str, Any] = {"reason": reason, "by": person().name, "at": moment}
     if action in ("approve", "reject"):
-        moves = [row for row in rows if table.change[row] != 0]
-        prices = {str(table.text["product_id"][row]): float(table.number["proposed_price"][row]) for row in moves}
-        if not prices:
-            abort(400, "none of these prices moves, so there is nothing to decide")
+        if action == "reject" and (shop.beyond is None or np.isin(states[rows], (AUTOMATIC, APPROVED)).any()):
+            abort(400, "some of these prices wait for nobody: a rejection would not keep them, a freeze does")
+        prices = dict(zip(products, table.number["proposed_price"][rows].tolist(), strict=True))
         return [Verdict(verdict="approve" if action == "approve" else "reject", prices=prices, **given)]
     scoped = [{**given, "scope": "product", "name": product} for product in products]
     if action == "unfreeze":
+        own = {switch.name for switch in shop.switches() if switch.scope == "product"}
+        if not own.issuperset(products):
+            abort(400, "some of these are set for their category or for everything: pricing unfreeze ends that")
         return [Unfreeze(**one) for one in scoped]
     if action == "freeze":
         return [Switch(action="freeze", **one) for one in scoped]
@@ -304,7 +288,7 @@ def spoken(
     until = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=shop.now().tzinfo)
     if until <= moment:
         abort(400, "that day is past")
-    grid = shop.step
+    grid = shop.decision.price_step
     wanted = np.array([fixed]) if fixed is not None else table.before[rows] * (1 + percent / 100)
     rounded = np.round(np.round(wanted / grid) * grid, 9)
     if not (rounded > 0).all():
@@ -315,28 +299,28 @@ def spoken(
     ]
 
 
-def line(shop: Shop, table: Worklist, row: int, state: int) -> Line:
+def line(shop: Shop, table: Worklist, row: int, state: int) -> dict[str, Any]:
     """A row of the table in words."""
     number = {name: float(values[row]) for name, values in table.number.items()}
-    bits, change, strategy = int(table.bits[row]), float(table.change[row]), str(table.text["strategy"][row])
-    known = shop.served.pricer.policy.config.strategies if shop.served else shop.config.decision.strategies
-    return Line(
-        product=str(table.text["product_id"][row]),
-        category=str(table.text["category"][row]),
-        before=float(table.before[row]),
-        proposed=number["proposed_price"],
-        change=change,
-        gain=number["expected_gain"],
-        gain_low=number["gain_low"],
-        gain_high=number["gain_high"],
-        confidence=number["confidence"],
-        why=words.why(bits, change, known[strategy].kind if strategy in known else ""),
-        binds=words.binding(bits),
-        comp=number["comp_price_used"],
-        cover=words.cover(number["current_stock"], number["expected_units"], shop.period),
-        state=STATES[state],
-        strategy=strategy,
+    text = {name: str(values[row]) for name, values in table.text.items()}
+    bits, change, strategy = (
+        int(table.bits[row]),
+        float(table.change[row]),
+        shop.decision.strategies.get(text["strategy"]),
     )
+    return number | {
+        "product": text["product_id"],
+        "category": text["category"],
+        "before": float(table.before[row]),
+        "proposed": number["proposed_price"],
+        "change": change,
+        "gain": number["expected_gain"],
+        "comp": number["comp_price_used"],
+        "why": words.why(bits, change, strategy.kind if strategy else ""),
+        "binds": words.binding(bits),
+        "cover": words.cover(number["current_stock"], number["expected_units"], shop.period),
+        "state": STATES[state],
+    }
 
 
 def _state(shop: Shop) -> tuple[Worklist, Ints, int]:
@@ -368,25 +352,26 @@ def _tiles(table: Worklist, states: Ints) -> list[tuple[str, str, int, float]]:
     return found
 
 
-def _chosen(table: Worklist, states: Ints, form: Any) -> list[str]:
-    """The products that a form means: those ticked, or all of its list. Aborts where there are none."""
-    if form.get("scope") == "all":
-        rows = table.pick(Pick.of(dict(_pairs(form.get("query", "")))), states)
+def _back(address: str | None) -> Response:
+    """To a page of ours, and to no other site."""
+    ours = address is not None and address.startswith("/") and not address.startswith(("//", "/\\"))
+    return redirect(address if address and ours else "/")
+
+
+def _chosen(table: Worklist, states: Ints, form: Any, *, one: str) -> list[int]:
+    """The rows that a form means: one, those ticked, or all of its list. Aborts where there are none."""
+    if form.get("scope") == "all" and not one:
+        rows = table.pick(Pick.of(dict(parse_qsl(form.get("query", "")))), states)
         if str(len(rows)) != form.get("count"):
             said = f"it had {form.get('count')} products when you saw it, and has {len(rows)} now"
             raise ConflictError({"the list": said})
-        products: list[str] = table.text["product_id"][rows].tolist()
+        found: list[int] = rows.tolist()
     else:
-        products = [product for product in form.getlist("product") if product in table.rows]
-    if not products:
+        named = [one] if one else form.getlist("product")
+        found = [table.rows[product] for product in named if product in table.rows]
+    if not found:
         abort(400, "no product is ticked")
-    return products
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    from urllib.parse import parse_qsl  # noqa: PLC0415
-
-    return parse_qsl(query)
+    return found
 
 
 def _change(text: str | None) -> float:
@@ -401,11 +386,6 @@ def _change(text: str | None) -> float:
 
 def _until(shop: Shop) -> str:
     return (shop.now().date() + dt.timedelta(days=OVERRIDE_DAYS)).isoformat()
-
-
-def _still(table: Worklist, product: str, price: float) -> bool:
-    row = table.rows.get(product)
-    return row is not None and abs(float(table.number["proposed_price"][row]) - price) <= 1e-9 * price
 
 
 def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
@@ -476,23 +456,10 @@ def _decisions(shop: Shop, product: str) -> list[dict[str, Any]]:
     return found
 
 
-def _tried_lines(shop: Shop, table: Worklist, states: Ints, tried: Tried | None) -> list[tuple[Line, float]]:
-    if tried is None:
-        return []
-    return [
-        (line(shop, table, row, int(states[row])), price)
-        for row, price in list(zip(tried.rows, tried.prices, strict=True))[:PAGE]
-    ]
-
-
 @lru_cache(maxsize=1)
 def _counted(table: Worklist) -> Counter[str]:
     """Reason → how many products have it."""
     return Counter({code: int(((table.bits & bit) > 0).sum()) for code, bit in BIT.items()})
-
-
-def _by_count(reasons: Counter[str], among: Any) -> list[str]:
-    return sorted((code for code in among if reasons[code]), key=lambda code: -reasons[code])
 
 
 @lru_cache(maxsize=1)

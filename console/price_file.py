@@ -16,17 +16,19 @@ import pandas as pd
 import stamina
 
 from console.words import why
-from console.worklist import APPROVED, AUTOMATIC, OPEN, Worklist
+from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, STILL, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
 from pricing.csv_text import quote_formulas, unquote_formulas
+from pricing.data.net_price import with_tax
+from pricing.decision.switches import Switches
 from pricing.errors import PricingError, SourceError, first_line
 from pricing.fileio import replace_json
 
 COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
 ATTEMPTS, SECONDS = 4, 10  # to send a file, and for one answer
 FIRST_WAIT = 0.5  # seconds before it is sent again
-_STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved"}
+_STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved", BY_HAND: "approved"}
 _NAME = re.compile(r"[0-9a-f]{16}")
 
 
@@ -56,24 +58,33 @@ class PriceFile:
         return quote_formulas(frame.reindex(columns=list(COLUMNS)))
 
 
-def changes(table: Worklist, rows: Ints, states: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
-    """The rows of a price file: what is proposed or may be charged, and moves."""
+def changes(
+    table: Worklist, rows: Ints, states: Ints, *, decision: DecisionConfig, switches: Switches
+) -> list[dict[str, Any]]:
+    """The rows of a price file: what is proposed, and what may be charged, a price that a person gave included."""
     kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
     found = []
-    for row in rows[np.isin(states[rows], list(_STATUS)) & (table.change[rows] != 0)].tolist():
-        change = float(table.change[row])
-        found.append(
-            {
-                "id": str(table.text["decision_id"][row]),
-                "product_id": str(table.text["product_id"][row]),
-                "old": float(table.before[row]),
-                "new": float(table.number["proposed_price"][row]),
-                "from": str(table.text["date"][row])[:10],
-                "reason": why(int(table.bits[row]), change, kinds.get(str(table.text["strategy"][row]), "")),
-                "gain": round(float(table.gain[row]), 2),
-                "status": _STATUS[int(states[row])],
+    for row in rows[np.isin(states[rows], list(_STATUS))].tolist():
+        text = {name: str(values[row]) for name, values in table.text.items()}
+        number = {name: float(values[row]) for name, values in table.number.items()}
+        given = switches.of(text["product_id"], category=text["category"]) if states[row] == BY_HAND else None
+        told: dict[str, Any] = {
+            "new": number["proposed_price"],
+            "reason": why(int(table.bits[row]), float(table.change[row]), kinds.get(text["strategy"], "")),
+            "gain": round(float(table.gain[row]), 2),
+        }
+        if given is not None:
+            floor = with_tax(number["unit_cost"], number["tax_rate"])
+            price = number["current_price"] if given.price is None else given.price
+            told = {
+                "new": price if given.below_cost else float(np.fmax(price, floor)),
+                "reason": given.reason,
+                "gain": "",
             }
-        )
+        before = float(table.before[row])
+        if abs(told["new"] / before - 1) > STILL:
+            known = {"id": text["decision_id"], "product_id": text["product_id"], "old": before}
+            found.append(known | told | {"from": text["date"][:10], "status": _STATUS[int(states[row])]})
     return found
 
 

@@ -16,13 +16,14 @@ import numpy as np
 from console.worklist import Said, Worklist, newest_table, read_table
 from pricing.arrays import Ints
 from pricing.config import ConfigFile
+from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
 from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
-from pricing.errors import ConfigError, PricingError
+from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.registry.control import ControlRecord
 from pricing.registry.published import PublishedVersion, fetch_version, parse_pointer, pointer_key, published_url
@@ -66,14 +67,14 @@ class Shop:
         self.now = partial(shop_now, self.config.zone)
 
     @property
-    def beyond(self) -> float | None:
-        """The move beyond which a person must approve; of the version as it is served."""
-        return (self.served.pricer.policy.config if self.served else self.config.decision).approve_beyond
+    def decision(self) -> DecisionConfig:
+        """The settings that decide, of the version as it is served."""
+        return self.served.pricer.policy.config if self.served else self.config.decision
 
     @property
-    def step(self) -> float:
-        """Smallest unit of a price."""
-        return (self.served.pricer.policy.config if self.served else self.config.decision).price_step
+    def beyond(self) -> float | None:
+        """The move beyond which a person must approve."""
+        return self.decision.approve_beyond
 
     @property
     def period(self) -> str:
@@ -130,11 +131,17 @@ class Shop:
 
         Raises:
             ConflictError: Somebody else said something on one of these products after entry `seen`.
-            RegistryError, SourceError: It could not be written, or is written and not published.
+            RegistryError: It could not be written, or is written and not published.
         """
         self.record.append(*words, seen=seen)
         self.hear()
-        self.record.mirror(now=dt.datetime.now(dt.UTC))
+        try:
+            self.record.mirror(now=dt.datetime.now(dt.UTC))
+        except PricingError as error:
+            said = (
+                f"it is written, and not published, so serving does not know it yet; pricing publish mends it: {error}"
+            )
+            raise RegistryError(said) from error
 
     def switches(self) -> Switches:
         """What persons have frozen, given and approved."""

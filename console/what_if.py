@@ -38,6 +38,10 @@ class Tried:
     prices: Sequence[float]  # tried, in the order of `rows`
     rows: Sequence[int]
 
+    def first(self, most: int) -> list[tuple[int, float]]:
+        """The first rows with the prices tried on them."""
+        return list(zip(self.rows, self.prices, strict=True))[:most]
+
 
 def try_prices(
     shop: Shop, served: Served, table: Worklist, rows: Sequence[int], *, change: float, strategy: str

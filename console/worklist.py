@@ -134,26 +134,27 @@ class Worklist:
         return {name: np.unique(self.text[name]).tolist() for name in ("category", "strategy")}
 
     def states(self, words: Mapping[str, Word], switches: Switches, *, beyond: float | None) -> Ints:
-        """(product,) index into STATES, by what persons said last and by `decision.approve_beyond`."""
-        proposed, moves = self.number["proposed_price"], self.change != 0
-        said = np.full(len(moves), -1)
-        for product, word in words.items():
-            row = self.rows.get(product)
-            if row is not None and word.kind in ("approve", "reject") and word.price:
-                same = abs(proposed[row] / word.price - 1)
-                if word.kind == "reject" and same < SAME:
-                    said[row] = REJECTED
-                elif word.kind == "approve" and same <= (STILL if beyond is None else beyond + STILL):
-                    said[row] = APPROVED
-        by_hand = np.zeros(len(moves), np.bool_)
+        """(product,) index into STATES: what serving makes of the proposal, and what persons said of it."""
+        proposed, moves, known = self.number["proposed_price"], self.change != 0, self.rows
+        approved, rejected, by_hand = np.full(len(moves), np.nan), np.zeros(len(moves)), np.zeros(len(moves), np.bool_)
+        for product in switches.approved.keys() & known.keys():
+            approved[known[product]] = switches.approved[product]
+        for product in words.keys() & known.keys():
+            word = words[product]
+            rejected[known[product]] = word.price if word.kind == "reject" and word.price else np.nan
         for switch in switches:
             if switch.scope == "product":
                 by_hand[self.rows.get(switch.name, slice(0, 0))] = True
             else:
                 by_hand |= True if switch.scope == "all" else self.text["category"] == switch.name
-        small = beyond is not None and np.abs(self.change) <= (beyond or 0.0) + STILL
-        found = np.where(moves, np.where(small, AUTOMATIC, OPEN), HELD)
-        found = np.where(moves & (said >= 0), said, found)
+        limit, has = STILL if beyond is None else beyond + STILL, np.isfinite(approved)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            near = np.abs(proposed / np.where(has, approved, self.before) - 1) <= limit
+            again = np.abs(proposed / rejected - 1) < SAME
+        found = np.where(again, REJECTED, OPEN)
+        found = np.where(near & (beyond is not None), AUTOMATIC, found)
+        found = np.where(near & has, APPROVED, found)
+        found = np.where(moves | (has & ~near & (beyond is not None)), found, HELD)
         return np.where(by_hand, BY_HAND, found)
 
     def pick(self, pick: Pick, states: Ints) -> Ints:

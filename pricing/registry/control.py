@@ -92,7 +92,7 @@ class ControlRecord:
         """
         with self._turn() as turn:
             if seen is not None:
-                _refuse_unseen(turn.entries(after=seen), {product for one in said for product in products_of(one)})
+                refuse_unseen(turn.entries(after=seen), {product for one in said for product in products_of(one)})
             for one in said:
                 body = one.model_dump_json(exclude_defaults=True)
                 turn.append(ControlEntry(at=_utc(one.at), who=one.by, kind=_KINDS[type(one)], body=body))
@@ -208,7 +208,8 @@ def products_of(said: Switch | Unfreeze | Verdict | Experiment) -> Collection[st
     return {said.name} if isinstance(said, Switch | Unfreeze) and said.scope == "product" else ()
 
 
-def _refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
+def refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
+    """Raises ConflictError where one of these entries is on one of these products."""
     found: dict[str, str] = {}
     for entry in entries:
         with suppress(ConfigError):  # what nobody can read decides nothing

@@ -467,3 +467,56 @@ def test_a_name_that_is_no_file_of_ours_finds_nothing(tmp_path: Path) -> None:
     for name in ("../../secret", "0" * 16, ""):
         with pytest.raises(SourceError):
             price_file.PriceFiles(tmp_path).find(name)
+
+
+def test_a_price_that_a_person_gave_is_in_the_file_and_never_below_cost(console: Console) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+    frame = price_table(PRODUCTS).set_index("product_id")
+    for product, price in zip(PRODUCTS[:2], (f"{frame['current_price'].iloc[0] * 2:.2f}", "0.01"), strict=True):
+        ann.send("/decide", page, action="change", product=product, price=price, reason="deal")
+
+    rows = {row["product_id"]: row for row in written(console, ann).rows}
+
+    assert rows[PRODUCTS[0]]["new"] == pytest.approx(frame["current_price"].iloc[0] * 2, abs=0.01)
+    assert rows[PRODUCTS[1]]["new"] == pytest.approx(frame["unit_cost"].iloc[1])
+    assert {row["status"] for row in rows.values()} == {"approved", "proposed"}
+
+
+def test_prices_that_are_no_longer_approved_are_not_sent(tmp_path: Path) -> None:
+    with open_console(shop_home(tmp_path, more="console:\n  push_url: http://127.0.0.1:9/\n")) as console:
+        ann = console.visitor("ann")
+        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        file = written(console, ann)
+        ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="wait")
+
+        assert ann.send(f"/price-file/{file.name}/send", ann.see("/price-file")).status_code == 409
+
+
+@pytest.mark.parametrize("beyond", [None, 0.2])
+def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond: float | None) -> None:
+    with open_console(shop_home(tmp_path, beyond=beyond)) as console:
+        ann = console.visitor("ann")
+        page = ann.see("/?show=all")
+
+        given = {"product": PRODUCTS[0], "reason": "no"}
+        assert ann.send("/decide", page, action="reject", **given).status_code == 400
+        assert ann.send("/decide", page, action="freeze", **given).status_code == 302
+
+
+def test_what_serving_holds_at_an_older_approval_wants_a_decision(tmp_path: Path) -> None:
+    price_table(["tea"], change=0.0).to_csv(tmp_path / "prices.csv", index=False)
+    worklist = read_table(tmp_path / "prices.csv", key="1")
+    approved = Switches((), {"tea": float(worklist.before[0]) * 0.9})
+
+    assert worklist.states({}, approved, beyond=0.05).tolist() == [OPEN]
+    assert worklist.states({}, approved, beyond=None).tolist() == [HELD]
+
+
+def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console) -> None:
+    table(console.home).append(Switch(action="freeze", scope="all", **SAID))
+    ann = console.visitor("ann")
+
+    answer = ann.send("/decide", ann.see("/?show=all"), action="unfreeze", product=PRODUCTS[0], reason="go")
+
+    assert answer.status_code == 400
