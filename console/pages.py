@@ -340,7 +340,7 @@ def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
         "beyond": shop.beyond,
         "period": shop.period,
         "version": shop.served.pointer.number if shop.served else None,
-        "reasons_known": words.reason_options(),
+        "reasons_known": [code for code, number in _counted(table).most_common() if number],
     }
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 
-from pricing.decision.reasons import BINDS, BIT, CODES
+from pricing.decision.reasons import BINDS, BIT
 
 BINDING = {
     "cost": "cost",
@@ -141,6 +141,7 @@ def moment(at: dt.datetime) -> str:
     return at.astimezone().strftime("%-d %b %Y, %H:%M")
 
 
-def reason_options() -> list[str]:
-    """The reasons that a list may be narrowed to."""
-    return [code for code in CODES if code not in ("elasticity_from_category", "current_price_unknown")]
+def reason(code: str) -> str:
+    """A reason in few words."""
+    held_by = next((words for name, words in BINDING.items() if BINDS[name] == code), "")
+    return f"held by the {held_by}" if held_by else code.replace("_", " ")
