@@ -176,15 +176,3 @@ def waterfall(found: Explanation) -> Markup:
         )
         plot.text(across, plot.height - 8, name)
     return plot.svg()
-
-
-def shares(parts: Sequence[tuple[str, float]]) -> Markup:
-    """One bar, parted; `parts` are classes and sizes."""
-    total, across, drawn = sum(size for _, size in parts) or 1.0, 0.0, ""
-    for kind, size in parts:
-        width = 100 * size / total
-        drawn += f'<rect class="{kind}" x="{across:.2f}" y="0" width="{width:.2f}" height="10"/>'
-        across += width
-    words = ", ".join(f"{size:,.0f} {kind}" for kind, size in parts)
-    shape = 'viewBox="0 0 100 10" preserveAspectRatio="none"'
-    return Markup(f'<svg class="share" role="img" aria-label="{words}" {shape}>{drawn}</svg>')

@@ -19,6 +19,7 @@ from console.what_if import MOST, try_prices
 from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Worklist, totals
 from pricing.arrays import Ints
 from pricing.decision.explanation import Told, explain
+from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT, OF_GUARDRAILS, REASONS
 from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.decision_log.read import open_log
@@ -30,6 +31,7 @@ from pricing.registry.version import shown_elasticities
 PRICES_TRIED = 25  # of a curve
 LOG_DAYS = 35  # of a product's decisions
 WIDE = 0.35  # how far from list price a curve reaches, a fraction
+HIGHEST = 1e9  # of a price
 OVERRIDE_DAYS = 7  # that a price given by hand counts, unless a person says otherwise
 
 
@@ -70,7 +72,11 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             lines=[line(shop, table, row, int(states[row])) for row in shown.tolist()],
             pages=max(-(-len(rows) // PAGE), 1),
             until=_until(shop),
-            tiles=_tiles(table, states),
+            tiles=[
+                (show, name, len(listed := table.pick(Pick(show=show), states)), float(table.gain[listed].sum()))
+                for show, name in words.SHOWN.items()
+                if show != "all"
+            ],
         )
 
     @app.post("/decide")
@@ -177,11 +183,11 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.post("/price-file")
     def make_file() -> Response:
-        table, states, _ = _state(shop)
+        table, states, seen = _state(shop)
         pick = Pick.of({"show": "all", **request.form.to_dict()})
         rows = table.pick(pick, states)
         news = changes(table, rows, states, decision=shop.decision, switches=shop.switches())
-        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC))
+        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC), seen=seen)
         flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
         return redirect(url_for("price_file"))
 
@@ -220,25 +226,23 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.post("/price-file/read")
     def read_file() -> Response:
-        table, _, _ = _state(shop)
+        table, states, _ = _state(shop)
         sent = request.files.get("file")
         if sent is None or not sent.filename:
             abort(400, "no file was chosen")
         file, decided = files.read_back(sent.read(), excel=sent.filename.lower().endswith(".xlsx"))
         news = {row["product_id"]: row["new"] for row in file.rows}
-        moment = dt.datetime.now(dt.UTC).replace(microsecond=0)
         now = dict(zip(table.text["product_id"].tolist(), table.number["proposed_price"].tolist(), strict=True))
         stale = [product for product in decided if now.get(product) != news[product]]
         if stale:
             raise ConflictError(dict.fromkeys(stale, "another price is proposed by now"))
-        said: list[Verdict] = []
-        for verdict, note in sorted(set(decided.values())):
-            prices = {product: news[product] for product, word in decided.items() if word == (verdict, note)}
-            reason = note or f"price file {file.name}"
-            given = {"verdict": verdict, "prices": prices, "reason": reason, "by": person().name, "at": moment}
-            said.append(Verdict.model_validate(given))
-        if said:
-            shop.say(*said, seen=request.form.get("seen", 0, type=int))
+        refuse_unseen(shop.record.entries(after=file.seen), set(decided))
+        said: list[Switch | Unfreeze | Verdict] = []
+        for word, note in sorted(set(decided.values())):
+            rows = [table.rows[product] for product, one in decided.items() if one == (word, note)]
+            told = {"reason": note or f"price file {file.name}"}
+            said += spoken(shop, table, word, rows, states=states, form=told)
+        shop.say(*said, seen=file.seen)
         flash(f"{len(decided):,} decisions were read from the file.")
         return redirect(url_for("price_file"))
 
@@ -288,14 +292,12 @@ def spoken(
     until = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), tzinfo=shop.now().tzinfo)
     if until <= moment:
         abort(400, "that day is past")
-    grid = shop.decision.price_step
     wanted = np.array([fixed]) if fixed is not None else table.before[rows] * (1 + percent / 100)
-    rounded = np.round(np.round(wanted / grid) * grid, 9)
-    if not (rounded > 0).all():
-        abort(400, "a price is above 0")
+    if not ((wanted > 0) & (wanted < HIGHEST)).all():
+        abort(400, "expected a price above 0 that somebody could pay")
+    payable = PriceGrid(shop.decision.price_step).nearest(wanted.astype(np.float64)).tolist()
     return [
-        Switch(action="override", price=float(value), until=until, **one)
-        for value, one in zip(rounded, scoped, strict=True)
+        Switch(action="override", price=value, until=until, **one) for value, one in zip(payable, scoped, strict=True)
     ]
 
 
@@ -303,11 +305,8 @@ def line(shop: Shop, table: Worklist, row: int, state: int) -> dict[str, Any]:
     """A row of the table in words."""
     number = {name: float(values[row]) for name, values in table.number.items()}
     text = {name: str(values[row]) for name, values in table.text.items()}
-    bits, change, strategy = (
-        int(table.bits[row]),
-        float(table.change[row]),
-        shop.decision.strategies.get(text["strategy"]),
-    )
+    bits, change = int(table.bits[row]), float(table.change[row])
+    strategy = shop.decision.strategies.get(text["strategy"])
     return number | {
         "product": text["product_id"],
         "category": text["category"],
@@ -342,14 +341,6 @@ def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
         "version": shop.served.pointer.number if shop.served else None,
         "reasons_known": [code for code, number in _counted(table).most_common() if number],
     }
-
-
-def _tiles(table: Worklist, states: Ints) -> list[tuple[str, str, int, float]]:
-    found = []
-    for show in ("todo", "automatic", "approved", "rejected", "by hand", "held"):
-        rows = table.pick(Pick(show=show), states)
-        found.append((show, words.SHOWN[show], len(rows), float(table.gain[rows].sum())))
-    return found
 
 
 def _back(address: str | None) -> Response:
@@ -463,24 +454,13 @@ def _counted(table: Worklist) -> Counter[str]:
 
 
 @lru_cache(maxsize=1)
-def _categories(table: Worklist) -> list[dict[str, Any]]:
+def _categories(table: Worklist) -> list[tuple[str, float, int, int, int]]:
+    """Category, its expected gain, and how many of its prices rise, fall and stay; most gain first."""
     names, place = np.unique(table.text["category"], return_inverse=True)
-
-    def count(mask: Any) -> list[int]:
-        return [int(number) for number in np.bincount(place[mask], minlength=len(names))]
-
-    gains = np.bincount(place, weights=table.gain, minlength=len(names)).tolist()
-    up, down, still = count(table.change > 0), count(table.change < 0), count(table.change == 0)
-    rows = zip(names.tolist(), up, down, still, gains, strict=True)
-    found = [
-        {
-            "name": name,
-            "gain": gain,
-            "bar": charts.shares([("rise", float(a)), ("fall", float(b)), ("still", float(c))]),
-            "up": a,
-            "down": b,
-            "held": c,
-        }
-        for name, a, b, c, gain in rows
+    counts = [
+        np.bincount(place[mask], minlength=len(names))
+        for mask in (table.change > 0, table.change < 0, table.change == 0)
     ]
-    return sorted(found, key=lambda one: -one["gain"])
+    gains = np.bincount(place, weights=table.gain, minlength=len(names))
+    rows = zip(names.tolist(), gains.tolist(), *(count.tolist() for count in counts), strict=True)
+    return sorted(rows, key=lambda one: -one[1])

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import stamina
 
-from console.words import why
+from console.words import moment, why
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, STILL, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
@@ -44,8 +44,14 @@ class PriceFile:
     at: str
     by: str
     rows: list[dict[str, Any]]
+    seen: int  # sequence of the last entry of the control record that it rests on
     state: str = "written"  # then exported or failed
     detail: str = ""
+
+    @property
+    def written(self) -> str:
+        """When it was written."""
+        return moment(dt.datetime.fromisoformat(self.at))
 
     @property
     def approved(self) -> list[dict[str, Any]]:
@@ -94,9 +100,9 @@ class PriceFiles:
     def __init__(self, home: Path) -> None:
         self._folder = home / "console" / "files"
 
-    def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime) -> PriceFile:
+    def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime, seen: int) -> PriceFile:
         """Makes a file, and keeps what it says."""
-        made = PriceFile(secrets.token_hex(8), at.isoformat(timespec="seconds"), by, rows)
+        made = PriceFile(secrets.token_hex(8), at.isoformat(timespec="seconds"), by, rows, seen)
         self.keep(made)
         return made
 

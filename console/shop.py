@@ -133,6 +133,8 @@ class Shop:
             ConflictError: Somebody else said something on one of these products after entry `seen`.
             RegistryError: It could not be written, or is written and not published.
         """
+        if not words:
+            return
         self.record.append(*words, seen=seen)
         self.hear()
         try:

@@ -272,6 +272,13 @@ def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_ce
     page = ann.see("/")
     until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
     wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
+    wrong += (
+        {"price": "nan"},
+        {"price": "1e999"},
+        {"price": "-3"},
+        {"percent": "-100"},
+        {"product": "nobody", "price": "5"},
+    )
 
     for fields in wrong:
         given = {"action": "change", "reason": "so", "product": PRODUCTS[0], **fields}
@@ -420,10 +427,13 @@ def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Co
         422
     ] * 4
     assert decided(console.home) == []
+    bob = console.visitor("bob")
+    bob.send("/decide", bob.see("/"), action="freeze", product=frame["product_id"][2], reason="mine")
+    assert read(frame.assign(decision="approve")).status_code == 409
     frame.loc[0, ["decision", "note"]] = ["approve", "fine"]
     frame.loc[1, "decision"] = "Reject"
     assert read(frame).status_code == 302
-    said = {body["verdict"]: (body["reason"], list(body["prices"])) for _, _, body in decided(console.home)}
+    said = {body["verdict"]: (body["reason"], list(body["prices"])) for _, _, body in decided(console.home)[1:]}
     assert said == {
         "approve": ("fine", [frame["product_id"][0]]),
         "reject": (f"price file {file.name}", [frame["product_id"][1]]),
