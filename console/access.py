@@ -104,7 +104,8 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
     def ask() -> Response | None:
         if request.endpoint in ("static", "alive"):
             return None
-        if request.method == "POST" and not hmac.compare_digest(request.form.get("csrf", ""), session.get("csrf", "?")):
+        ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
+        if request.method == "POST" and not (ours and hmac.compare_digest(sent, ours)):
             abort(400, "this form is too old, or not one of ours: open the page again")
         if request.endpoint == "login":
             return None
