@@ -154,7 +154,8 @@ class Worklist:
         found = np.where(again, REJECTED, OPEN)
         found = np.where(near & (beyond is not None), AUTOMATIC, found)
         found = np.where(near & has, APPROVED, found)
-        found = np.where(moves | (has & ~near & (beyond is not None)), found, HELD)
+        waits, looked_at = has & ~near & (beyond is not None), has & near & ((self.bits & EYES) > 0)
+        found = np.where(moves | waits | looked_at, found, HELD)
         return np.where(by_hand, BY_HAND, found)
 
     def pick(self, pick: Pick, states: Ints) -> Ints:

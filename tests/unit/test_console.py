@@ -217,6 +217,18 @@ def test_where_a_proposal_stands_follows_the_last_word_and_the_threshold(tmp_pat
     assert worklist.states({}, Switches(), beyond=None).tolist().count(AUTOMATIC) == 0
 
 
+def test_what_stays_but_wants_eyes_leaves_the_list_once_a_person_has_approved_it(tmp_path: Path) -> None:
+    frame = price_table(["doubtful"], change=0.0, reasons="low_confidence")
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
+
+    before = worklist.pick(Pick(), worklist.states({}, Switches(), beyond=0.05))
+    said.hear(Verdict(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
+    after = worklist.pick(Pick(), worklist.states(said.words, said.in_force(NIGHT), beyond=0.05))
+
+    assert (before.tolist(), after.tolist()) == ([0], [])
+
+
 def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console) -> None:
     before = console.shop.table
     pd.DataFrame({"product_id": ["tea"]}).to_csv(console.home / "prices.csv", index=False)
