@@ -24,7 +24,6 @@ from pricing.decision.reasons import BIT, OF_GUARDRAILS, REASONS
 from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.decision_log.read import open_log
 from pricing.errors import ConflictError, RequestError
-from pricing.paths import log_url
 from pricing.registry.control import refuse_unseen
 from pricing.registry.version import shown_elasticities
 
@@ -429,7 +428,7 @@ def _decisions(shop: Shop, product: str) -> list[dict[str, Any]]:
     """The last decisions on a product, newest first, with what sold on their days where the panel knows."""
     columns = ("at", "date", "recommended_price", "current_price", "expected_units", "confidence", "source", "reasons")
     query = f"SELECT {', '.join(f'{chr(34)}{name}{chr(34)}' for name in columns)} FROM decisions WHERE product_id = ? "
-    with open_log(log_url(), since=shop.now().date() - dt.timedelta(days=LOG_DAYS), few=1) as (con, _):
+    with open_log(shop.log, since=shop.now().date() - dt.timedelta(days=LOG_DAYS), few=1) as (con, _):
         rows = con.execute(query + 'ORDER BY "at" DESC LIMIT 20', [product]).fetchall()
     found = [dict(zip(columns, row, strict=True)) for row in rows]
     panel = shop.panel

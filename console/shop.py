@@ -25,6 +25,7 @@ from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
 from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
+from pricing.paths import log_url
 from pricing.registry.control import ControlRecord
 from pricing.registry.published import PublishedVersion, fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import LoadedVersion, load
@@ -51,6 +52,7 @@ class Shop:
         """Opens the stores and asks them nothing yet; raises PricingError where an address is none."""
         self.file, self.home = file, home
         self.model, self.config = file.config.registry.model_name, file.config
+        self.log = log_url(environment)
         self._store = open_store(published_url(environment))
         self.record = ControlRecord(database_url(environment), model=self.model, store=self._store)
         self.table: Worklist | None = None

@@ -17,12 +17,16 @@ import pytest
 
 from console import price_file, words
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, HELD, OPEN, PAGE, REJECTED, Pick, Said, read_table
+from pricing.data.panel import save_panel
+from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BINDS, REASONS
+from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import ConfigError, SourceError
 from tests.kit.console import Console, Visitor, open_console, price_table, shop_home
-from tests.kit.control import read_control, table
-from tests.kit.versions import shared_panel
+from tests.kit.control import put_control, read_control, table
+from tests.kit.versions import loaded_version, shared_panel
 
 NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
 SAID: dict[str, Any] = {"reason": "why", "by": "ann", "at": NIGHT}
@@ -370,6 +374,12 @@ def test_hostile_names_are_text_in_pages_and_in_files(tmp_path: Path) -> None:
 
 def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(console: Console, tmp_path: Path) -> None:
     page = console.visitor("ann").see(f"/products/{PRODUCTS[0]}?decisions=1")
+    asked = PriceRequest(product_id=PRODUCTS[0], current_stock=9, date=shared_panel().dates[-1].astype(dt.date))
+    answers = loaded_version().pricer(version="7").price_detailed([asked], today=asked.date or dt.date.max)
+    put_decisions(str(console.home / "decisions"), [LogEntry(asked, answers[0], dt.datetime.now(dt.UTC))])
+    save_panel(shared_panel(), console.home / "panel")
+    console.shop.look()
+    whole = console.visitor("ann").see(f"/products/{PRODUCTS[0]}?decisions=1")
     with open_console(shop_home(tmp_path / "other", price_table(["stranger"]))) as other:
         stranger = other.visitor("ann").see("/products/stranger")
         other.visitor("ann").see("/products/nobody", status=404)
@@ -377,6 +387,11 @@ def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(cons
     assert page.count('<svg class="chart"') == 3  # steps and two curves; there is no panel
     assert "Its category" in page
     assert "stranger" in stranger
+    assert whole.count('<svg class="chart"') == 5
+    assert (f'<th scope="row">{asked.date}</th>' in page, f'<th scope="row">{asked.date}</th>' in whole) == (
+        False,
+        True,
+    )
 
 
 def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console) -> None:
@@ -403,6 +418,23 @@ def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(cons
 
     assert f"<b>{len(PRODUCTS)}</b> go up" in page
     assert "Train a new model" in page
+
+
+@pytest.mark.parametrize(("weeks", "told"), [(None, "6 products against 6"), (1, "too few products have sold")])
+def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, weeks: int | None, told: str) -> None:
+    panel = shared_panel()
+    start = panel.dates[-1].astype(dt.date) - dt.timedelta(days=40 if weeks is None else -40)
+    start -= dt.timedelta(days=start.weekday())
+    save_panel(panel, tmp_path / "panel")
+    put_control(
+        tmp_path, Experiment("holdout", start, weeks, (Arm("keep", 0.5),), dict.fromkeys(PRODUCTS[::2], "keep"))
+    )
+
+    with open_console(shop_home(tmp_path)) as console:
+        page = console.visitor("ann").see("/portfolio")
+
+    assert told in page
+    assert ("% profit" in page.replace("</b>", "")) == (weeks is None)
 
 
 # Price files
