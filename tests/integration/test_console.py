@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tests.kit.versions import loaded_version, shared_panel
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
+PROXIED = "console:\n  trusted_proxy: 127.0.0.0/8\n"
 PRODUCTS = [str(product) for product in shared_panel().product_ids]
 pytestmark = [
     pytest.mark.slow,
@@ -250,3 +252,30 @@ def _proposal(pricer: Any, asked: dict[str, Any]) -> float:
 
     today = dt.datetime.now(dt.UTC).date()
     return float(pricer.price([PriceRequest.model_validate(asked)], today=today)[0].recommended_price)
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed: apt-get install haproxy")
+@pytest.mark.parametrize(("trusted", "status"), [("", 401), ("127.0.0.0/8", 200)])
+def test_who_somebody_is_only_a_trusted_proxy_may_say(tmp_path: Path, trusted: str, status: int) -> None:
+    home, port, figures = shop_home(tmp_path / "home", more=PROXIED), free_port(), free_port()
+    ports = {"PORT": str(free_port()), "CONSOLE_PORT": str(port), "FIGURES_PORT": str(figures)}
+    command = ["haproxy", "-db", "-f", str(ROOT / "deploy" / "compose" / "haproxy.cfg")]
+    spoofed = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-User": "ann"})
+
+    def asked() -> int:
+        try:
+            with urllib.request.urlopen(spoofed, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with console_of(home) as found:
+        behind = {
+            "SERVING_1": "127.0.0.1:1",
+            "CONSOLE": found.address.removeprefix("http://"),
+            "TRUSTED_PROXIES": trusted,
+        }
+        ready = f"http://127.0.0.1:{figures}/metrics"
+        with running(command, ready=ready, log=home / "haproxy.log", environment={**ports, **behind}):
+            wait_for(lambda: asked() != 503, "the console is reached")
+            assert asked() == status
