@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"PORT: expected a number from 1 to 65535, found {port!r}")
         opened()
+        with socket.socket() as probe:  # two servers may share a port, and each would answer half
+            if probe.connect_ex(("127.0.0.1", int(port))) == 0:
+                raise ConfigError(f"port {port} is taken; choose another one with PORT=…")
     except PricingError as error:
         print(f"error: {redact_text(str(error))}", file=sys.stderr)  # noqa: T201
         return 2

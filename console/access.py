@@ -39,10 +39,12 @@ class Access:
         """Reads the keys and the rule.
 
         Raises:
-            ConfigError: Keys are needed and none opens the console.
+            ConfigError: The rule is none, or keys are needed and none opens the console.
         """
         self._proxy = config.console.trusted_proxy
         rule = environment.get("PRICING_KEYS") or config.serving.keys
+        if rule not in ("required", "local", "none"):
+            raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
         self._keys = [key for key in read_keys(environment) if key.scopes & {"look", "decide"}]
         self.needed = rule == "required" or (rule == "local" and not is_loopback(host))
         self._local = rule == "local" and not self.needed

@@ -143,8 +143,9 @@ def test_a_console_that_others_reach_does_not_start_without_keys(tmp_path: Path)
     shop_home(tmp_path)
     (tmp_path / "keys").write_text("till key-of-the-till-0123456789 price")
 
-    with pytest.raises(ConfigError), open_console(tmp_path, host="0.0.0.0", PRICING_KEYS="local"):
-        pass
+    for host, rule in (("0.0.0.0", "local"), ("127.0.0.1", "required"), ("127.0.0.1", "requried")):
+        with pytest.raises(ConfigError), open_console(tmp_path, host=host, PRICING_KEYS=rule):
+            pass
 
 
 def test_a_proxy_names_who_looks_and_who_decides_and_nobody_else_can(tmp_path: Path) -> None:
