@@ -32,8 +32,8 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 		'pricing-$(ENV)-$(or $(STACK),*)' $(ARGS)
 endef
 
-.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve image reports ui bench wheel \
-	lock clean synth diff deploy destroy smoke
+.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench wheel \
+	lock synth diff deploy destroy smoke
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
@@ -84,6 +84,10 @@ nightly:  ## monitors, refreshes or retrains, and lets the gates decide
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
 	$(pricing) publish --every 10 $(config) & trap "kill $$!" EXIT; $(pricing) serve $(config)
+
+console:  ## the pages where a manager looks, approves and changes, on http://127.0.0.1:8090 (PORT=…; CONFIG=file)
+	$(installed) training demo
+	$(pricing) console $(config)
 
 image:  ## the serving image, with the champion baked in (CONFIG=file, which it then serves with)
 	$(installed) training demo
@@ -140,6 +144,3 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(compile) requirements/demo.in -c requirements/development.txt -o requirements/demo.txt
 	grep '^tensorflow==' requirements/training.in | sed 's/=/-cpu=/' | .venv/bin/uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes \
 		--python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --no-header - -o requirements/tensorflow-cpu.txt
-
-clean:  ## removes .venv and caches; models and runs stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -51,7 +51,7 @@ COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
     *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
-    *("comp_price_used", "comp_price_age"),
+    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
 
 NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
@@ -252,10 +252,14 @@ def decide(
 
 
 def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
-    """Returns a table with one row per decision, in request order; reason codes are joined by spaces."""
+    """Returns a table with one row per decision, in request order; reason codes are joined by spaces.
+
+    Where a price waits for approval, every figure but `recommended_price` is of the one proposed.
+    """
     rows = []
     for number, request, answer in answers:
-        decision = answer.decision
+        decision = answer.proposed or answer.decision
+        waits = ("awaiting_approval",) if answer.proposed else ()
         fields = decision.model_dump(exclude={"price_range", "reasons", "expected_gain"})
         (low, high), gain = decision.price_range, decision.expected_gain
         rows.append(
@@ -264,12 +268,16 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
                 "product_id": request.product_id,
                 "date": answer.date,
                 **fields,
+                "recommended_price": answer.decision.recommended_price,
+                "proposed_price": decision.recommended_price,
+                "category": answer.category,
+                "current_stock": request.current_stock,
                 "price_low": low,
                 "price_high": high,
                 "expected_gain": gain and gain.mean,
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
-                "reasons": " ".join(decision.reasons),
+                "reasons": " ".join((*decision.reasons, *waits)),
                 "current_price": answer.current_price,
                 "list_price": answer.list_price,
                 "unit_cost": answer.unit_cost,
@@ -347,6 +355,10 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     if len(strangers):
         first = strangers.iloc[0]
         yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
+    waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
+    if waits.any():
+        yield f"{waits.sum():,} price(s) wait for approval in the console and stay until then; below, the others"
+        decisions = decisions[~waits]
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
     gain, low, high = (float(decisions[name].sum()) for name in ("expected_gain", "gain_low", "gain_high"))
     yield f"expected gain over the current prices {gain:,.2f} ({low:,.2f} to {high:,.2f}) until the next deliveries"

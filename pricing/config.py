@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
 from pricing.config_models import (
+    ConsoleConfig,
     DataConfig,
     DecisionConfig,
     DemandConfig,
@@ -66,6 +67,7 @@ class Config(ModelConfig):
     etl: dict[str, Any] | None = None  # checked by the program etl, which alone knows what it means
     registry: RegistryConfig
     serving: ServingConfig
+    console: ConsoleConfig
     monitoring: MonitoringConfig
     tuning: TuningConfig
 

@@ -22,8 +22,8 @@ from granian.server.mp import MPServer
 from pricing.errors import PricingError
 from pricing.fileio import redact_text, redact_url
 from pricing.objects import open_store
+from pricing.runtime.api_keys import SCOPES
 from pricing.runtime.cli import job
-from serving.auth import SCOPES
 from serving.settings import Settings, bind_address, read_settings
 
 # Longer than load balancers keep an idle connection (60 s by default), so that they never send into a closed one.

@@ -11,7 +11,7 @@ from pricing.errors import PricingError
 from pricing.paths import CHECKOUT
 from pricing.runtime.cli import JobGroup
 
-_OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
+_OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 # Job → its command (MODULE, whose `main` it is, or MODULE:NAME), and what it does.
 BUILD = {
     "etl": ("pipelines.etl", "Reads sales, checks every row, and saves the panel."),
@@ -36,12 +36,15 @@ ANSWER = {
     "override": ("pipelines.freeze:override", "Gives a product, a category or everything a price for a while."),
     "unfreeze": ("pipelines.freeze:unfreeze", "Ends a freeze or an override."),
 }
-WATCH = {"monitor": ("monitoring.__main__", "Compares decisions with the sales that followed.")}
+WATCH = {
+    "monitor": ("monitoring.__main__", "Compares decisions with the sales that followed."),
+    "console": ("console.__main__", "Shows managers what moves and why, and takes their decisions: web pages."),
+}
 HELP = {"doctor": ("pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")}
 SECTIONS = {
     "Build models (extra training)": BUILD,
     "Answer requests (extra serving)": ANSWER,
-    "Watch decisions (extra training)": WATCH,
+    "Watch and decide (extra training)": WATCH,
     "Set up": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}

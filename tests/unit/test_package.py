@@ -19,7 +19,7 @@ import pricing
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
-PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
+PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 # Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
 BASE = "base"
 SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}
@@ -71,11 +71,11 @@ def test_every_extra_takes_the_locked_versions_and_has_a_lower_bound(name: str) 
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = ranges((BASE, "serving", "training", "demo")).keys()
+    declared = ranges((BASE, "serving", "training", "demo", "excel")).keys()
     names = packages_distributions()
     imported = {library for package in PACKAGES for library in libraries(ROOT / package)}
 
-    brought = {"pydantic-core", "botocore", "werkzeug"}  # by pydantic, boto3 and Flask, whose types they are
+    brought = {"pydantic-core", "botocore", "werkzeug", "markupsafe"}  # by pydantic, boto3, Flask: their types
     missing = {
         library
         for library in imported

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pricing.errors import ConfigError
-from serving.auth import read_keys
+from pricing.runtime.api_keys import read_keys
 from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
