@@ -33,6 +33,8 @@ from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
+LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
+
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +89,7 @@ class Shop:
         """Looks for news from now on, in a thread."""
 
         def run() -> None:
-            while not self._stop.wait(self.config.serving.poll_seconds):
+            while not self._stop.wait(LOOK_SECONDS):
                 self.look()
 
         thread = threading.Thread(target=run, name="console", daemon=True)
