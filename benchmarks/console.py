@@ -32,7 +32,7 @@ from tests.kit.versions import make_panel, make_version
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table of console.md."""
+    """Prints the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--products", type=int, default=100_000)
     options.add_argument("--known", type=int, default=1_000)
