@@ -121,7 +121,8 @@ def percent(value: float | None, *, sign: bool = True, digits: int = 1) -> str:
     """A fraction in per cent; a dash where unknown."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value * 100:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
+    value = round(value * 100, digits) or 0.0  # no minus before nothing
+    return f"{value:{'+' if sign and value else ''}.{digits}f} %".replace("-", "−")
 
 
 def cover(stock: float, units: float, period: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.price import as_frame, decide
 from pricing.config import load_config
 from pricing.decision.control import Control, parse_control
 from pricing.decision.detailed import DetailedDecision
@@ -120,6 +121,22 @@ def test_the_steps_of_a_price_that_waits_add_up_to_it() -> None:
 
     assert found.drivers[-1].name == "approval"
     assert found.baseline_value + sum(one.effect for one in found.drivers) == pytest.approx(found.value)
+
+
+def test_a_table_has_what_may_be_charged_beside_the_proposal_and_its_figures() -> None:
+    numbered = list(enumerate(REQUESTS, 1))
+    control = Control(Switches((), {PRODUCTS[0]: 9.0}))
+    answers, refused = decide(pricer(0.02), numbered, today=TODAY, control=control)
+
+    frame = as_frame(answers)
+
+    plain = as_frame([(number, request, answer) for (number, request), answer in zip(numbered, PLAIN, strict=True)])
+    waits = frame["reasons"].str.contains("awaiting_approval")
+    assert (refused, bool(waits.any()), bool(waits.all())) == ([], True, False)
+    assert frame["recommended_price"][0] == 9.0
+    assert (frame["recommended_price"] != frame["proposed_price"]).tolist() == waits.tolist()
+    for column in ("proposed_price", "expected_gain", "gain_low", "confidence", "expected_units"):
+        assert frame[column].tolist() == plain[column].tolist()
 
 
 def test_the_mirror_has_the_newest_approval_of_each_product_and_a_rejection_ends_none(tmp_path: Path) -> None:
