@@ -75,14 +75,6 @@ def test_a_day_without_a_scored_decision_is_remembered_and_spoils_none(store):
     assert len(store.errors(["A", "B"], **MAY)) == 1
 
 
-def test_a_day_of_which_only_a_part_is_read_keeps_what_was_known(store):
-    wrote(store, outcomes())
-
-    wrote(store, outcomes(units=(9.0, 3.0)).head(1))
-
-    assert store.errors(["A"], **MAY)["units_sold"].tolist() == [5.0]
-
-
 def test_old_outcomes_are_deleted_and_no_others(store):
     wrote(store, pd.concat([outcomes(), outcomes("2024-05-21")]))
 
