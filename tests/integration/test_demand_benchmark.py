@@ -10,6 +10,7 @@ TINY = "demand: {steps: 4, demand_steps: 2, price_steps: 2, units: 8, context: 6
 
 
 @pytest.mark.slow
+@pytest.mark.weekly
 def test_both_families_are_measured_in_one_run_with_every_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

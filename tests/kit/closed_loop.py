@@ -18,7 +18,7 @@ from pricing.data.lifts import Lift
 from pricing.data.panel import Panel
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import Decision, PriceRequest, Weekday
+from pricing.decision.request import PriceRequest, Weekday
 from pricing.demand.curve import Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import GRADES
 from pricing.demand.model import DemandModel
@@ -108,25 +108,17 @@ class LoopResult:
         earned: Money expected over the true cost.
         held: (product,) what the last price of the history would have earned over all nights.
         anchor: (product,) the anchor that the prices started with.
-        decisions: Every night's decisions.
     """
 
     price: Floats
     earned: Floats
     held: Floats
     anchor: Floats
-    decisions: list[list[Decision]]
 
     @property
     def against_holding(self) -> Floats:
         """(product,) profit as a multiple of holding's."""
         ratio: Floats = self.earned.sum(axis=0) / self.held
-        return ratio
-
-    @property
-    def relative(self) -> Floats:
-        """(night, product) prices over the anchor."""
-        ratio: Floats = self.price / self.anchor
         return ratio
 
     def moved(self, *, last: int = 10) -> Floats:
@@ -151,9 +143,7 @@ def run_nights(
     history: int = 120,
     nights: int = 60,
     recent: int = RECENT,
-    anchored: bool = True,
     echo: bool = False,
-    seed: int = 0,
 ) -> LoopResult:
     """Runs a history that people priced, then nights of refresh, price and sell.
 
@@ -166,31 +156,28 @@ def run_nights(
         history: Days that people priced.
         nights: Days that the platform prices.
         recent: Days of rows that a night reads.
-        anchored: Whether panels are built with anchors; without them the platform learns from its own prices.
         echo: Whether the shop's system fills `list_price` with the platform's price.
-        seed: Of the history's prices and the sales.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     known = [*NEEDED, *columns]
     persons = shop.history_prices(history, rng)
     sales = pd.concat([shop.sell(persons[day], day=day, rng=rng) for day in range(history)], ignore_index=True)[known]
     panel = build_panel(sales, config.data)
     anchors = Anchors.from_panel(panel)
     demand = learn(panel, anchors)
-    prices, decisions = [], []
+    prices = []
     for day in range(history, history + nights):
-        facts = ProductFacts.from_panel(panel, anchors=anchors if anchored else None)
+        facts = ProductFacts.from_panel(panel, anchors=anchors)
         served = demand.table() if isinstance(demand, DemandModel) else demand
         answers = Pricer(served, facts, config, version="loop").price(
             _requests(shop, day, stocked="stock" in columns), today=(START + day).item()
         )
-        decisions.append(answers)
         prices.append(np.array([answer.recommended_price for answer in answers]))
         kept = sales[-(recent - 1) * len(shop.level) :]
         sold = shop.sell(prices[-1], day=day, rng=rng)
         sold = sold.assign(list_price=prices[-1]) if echo else sold
         sales = pd.concat([kept, sold[known]], ignore_index=True)
-        panel = build_panel(sales, config.data, anchors=anchors if anchored else None)
+        panel = build_panel(sales, config.data, anchors=anchors)
         anchors = anchors.extended(panel)
         demand = refresh(demand, panel)
     numbers = range(history, history + nights)
@@ -199,7 +186,6 @@ def run_nights(
         earned=np.stack([shop.profit(price, day=day) for price, day in zip(prices, numbers, strict=True)]),
         held=np.sum([shop.profit(persons[-1], day=day) for day in numbers], axis=0),
         anchor=anchors.columns(shop.product_ids)["list_price"].astype(np.float64),
-        decisions=decisions,
     )
 
 

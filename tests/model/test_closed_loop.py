@@ -13,6 +13,7 @@ from pricing.registry.version import Origin, pack
 from tests.kit.closed_loop import Learnt, LoopResult, Shop, run_nights
 from tests.model.test_network import TINY
 
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 PRODUCTS = 10
 CENT = 0.005
 
@@ -59,7 +60,6 @@ def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> LoopResu
     return run_nights(small_shop(), config, learn=learn, refresh=refresh, history=364)
 
 
-@pytest.mark.slow
 def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: LoopResult) -> None:
     low, high = load_config().decision.guardrails.band
 
@@ -68,11 +68,9 @@ def test_prices_of_sixty_nights_stay_inside_the_band_around_the_anchors(nights: 
     assert (nights.price <= high * nights.anchor + CENT).all()
 
 
-@pytest.mark.slow
 def test_prices_come_to_rest(nights: LoopResult) -> None:
     assert np.median(nights.moved(last=10)) < 0.02
 
 
-@pytest.mark.slow
 def test_the_loop_earns_what_holding_earns_or_more(nights: LoopResult) -> None:
     assert nights.earned.sum() >= 0.98 * nights.held.sum()

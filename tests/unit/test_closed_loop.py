@@ -26,7 +26,7 @@ def every_product() -> Shop:
     return Shop(elasticity, margin, list_price=np.full(count, 10.0), level=np.full(count, 10.0))
 
 
-def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True, echo: bool = False) -> LoopResult:
+def loop(config: Config, *, columns: tuple[str, ...] = (), echo: bool = False) -> LoopResult:
     shop = every_product()
     demand = TrueDemand(shop)
     return run_nights(
@@ -38,7 +38,6 @@ def loop(config: Config, *, columns: tuple[str, ...] = (), anchored: bool = True
         history=70,
         nights=NIGHTS,
         recent=RECENT,
-        anchored=anchored,
         echo=echo,
     )
 

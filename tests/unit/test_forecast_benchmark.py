@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import forecast
 from benchmarks.forecast import ATOMS, CANDIDATES, atoms, joined, judge, ranked_probability
 from benchmarks.forecast_data import CHOOSING, SETS, complete_journey, configured, history
 from benchmarks.forecasters import LEVELS, QUANTILES, SEARCH, Forecasts, _History
@@ -24,55 +23,38 @@ LENGTHS = {"m5": 1913, "oj": 121, "cj": 52, "cjday": 364, "tafeng": 120}  # peri
 
 
 def receipts(folder: Path) -> str:
-    """A year of a grocer: `early` sells most in the first weeks, `late` in the whole year, `fuel` is no product."""
+    """A year of a grocer: product 1 sells most in the first weeks, 2 in the whole year, and 3 is fuel, no product."""
     days = pd.date_range("2017-01-01", "2017-12-31", freq="D")
-    lines = [
-        pd.DataFrame(
-            {
-                "product_id": product,
-                "quantity": quantity,
-                "sales_value": [6.0 * q for q in quantity],
-                "retail_disc": [1.0 * q for q in quantity],
-                "coupon_match_disc": [0.5 * q for q in quantity],
-                "transaction_timestamp": days + pd.Timedelta(hours=9),
-            }
-        )
-        for product, quantity in ((1, [2] * 365), (2, [1] * 200 + [50] * 165), (3, [90] * 365))
-    ]
-    pd.concat(lines).to_parquet(folder / "transactions.parquet")
-    catalogue = {
-        "product_id": [1, 2, 3],
-        "department": ["GROCERY", "GROCERY", "FUEL"],
-        "product_category": ["A", None, "C"],
-    }
-    pd.DataFrame(catalogue).to_parquet(folder / "products.parquet")
+    bill = {"sales_value": 6.0, "retail_disc": 1.0, "coupon_match_disc": 0.5}  # of a unit
+    sold = {1: [2] * 365, 2: [1] * 200 + [50] * 165, 3: [90] * 365}
+    frame = pd.concat([pd.DataFrame({"product_id": product, "quantity": each}) for product, each in sold.items()])
+    frame["transaction_timestamp"] = np.tile(days + pd.Timedelta(hours=9), 3)
+    frame.assign(**{name: each * frame["quantity"] for name, each in bill.items()}).to_parquet(
+        folder / "transactions.parquet"
+    )
+    catalogue = {"department": ["GROCERY", "GROCERY", "FUEL"], "product_category": ["A", None, "C"]}
+    pd.DataFrame({"product_id": [1, 2, 3], **catalogue}).to_parquet(folder / "products.parquet")
     return str(folder)
 
 
-def test_products_are_chosen_by_what_they_sold_in_the_first_part(tmp_path: Path) -> None:
+def test_receipts_become_rows_that_keep_the_contract_of_products_chosen_by_the_first_part(tmp_path: Path) -> None:
     frame = complete_journey(receipts(tmp_path), products=1)
 
-    assert frame["product_id"].unique().tolist() == ["1"]
-
-
-def test_receipts_become_rows_that_keep_the_contract(tmp_path: Path) -> None:
-    frame = complete_journey(receipts(tmp_path), products=5)
-
-    row = frame[frame["product_id"] == "1"].iloc[0]
+    row = frame.iloc[0]
     assert not check(frame, where="receipts", period="week").violations
+    assert frame["product_id"].unique().tolist() == ["1"]
     assert (row["date"], row["units_sold"]) == (pd.Timestamp("2017-01-02"), 14.0)
     assert (row["price"], row["list_price"]) == (6.5, 7.5)  # before coupons; before the loyalty discount
-    assert set(frame["category"]) == {"A", "GROCERY"}
 
 
-def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
+def test_ta_feng_prices_and_costs_are_those_of_a_unit_and_no_days_price_tells_of_its_sales(tmp_path: Path) -> None:
     lines = {
-        "TRANSACTION_DT": ["11/1/2000", "11/1/2000", "11/3/2000", "11/4/2000", "11/4/2000"],
-        "PRODUCT_SUBCLASS": [110217] * 5,
-        "PRODUCT_ID": [7] * 5,
-        "AMOUNT": [2, 1, 1, 0, 1],
-        "ASSET": [40, 20, 0, 5, 20],
-        "SALES_PRICE": [60, 30, 28, 5, 30],
+        "TRANSACTION_DT": [f"11/{day}/2000" for day in (1, 1, 2, 3, 4, 4, 6)],
+        "PRODUCT_SUBCLASS": [110217] * 7,
+        "PRODUCT_ID": [7, 7, 8, 7, 7, 7, 7],
+        "AMOUNT": [2, 1, 1, 1, 0, 1, 1],
+        "ASSET": [40, 20, 20, 0, 5, 20, 20],
+        "SALES_PRICE": [60, 30, 50, 28, 5, 30, 40],
     }
     pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
 
@@ -80,40 +62,11 @@ def test_ta_feng_prices_and_costs_are_those_of_a_unit(tmp_path: Path) -> None:
     panel = history(frame, configured(SETS["tafeng"], short=False), periods=None, factor=10.0)
 
     assert not check(frame, where="lines", period="day").violations
-    assert frame["price"].tolist() == [30.0, 30.0, 30.0]  # the week's median, so that no day's price tells of its sales
-    assert frame["unit_cost"].iloc[0] == 20.0
-    assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0]  # a day without a line is a zero
-
-
-def test_a_day_without_a_receipt_has_the_price_of_its_week(tmp_path: Path) -> None:
-    lines = {
-        "TRANSACTION_DT": ["11/1/2000", "11/2/2000", "11/3/2000", "11/6/2000"],
-        "PRODUCT_SUBCLASS": [110217] * 4,
-        "PRODUCT_ID": [7, 8, 7, 7],
-        "AMOUNT": [1, 1, 1, 1],
-        "ASSET": [20] * 4,
-        "SALES_PRICE": [30, 50, 26, 40],
-    }
-    pd.DataFrame(lines).to_csv(tmp_path / "lines.csv")
-
-    frame = SETS["tafeng"].read(str(tmp_path / "lines.csv"))
-
     own = frame[frame["product_id"] == "7"]
-    assert own["price"].tolist() == [28.0, 28.0, 28.0, 40.0]  # 6 November is a Monday
-    assert own["units_sold"].tolist() == [1.0, 0.0, 1.0, 1.0]
-
-
-def test_orange_juice_is_of_every_third_store_and_its_prices_of_64_ounces(tmp_path: Path) -> None:
-    stores = np.repeat([9, 2, 5, 7], 2)
-    columns = {"store": stores, "brand": 1, "week": [40, 41] * 4, "units": 64.0, "price": 0.05, "comp_price": 0.04}
-    pd.DataFrame(columns | {"deal": [0.0, 1.0] * 4, "feat": 0.0}).to_parquet(tmp_path / "oj.parquet")
-
-    frame = SETS["oj"].read(str(tmp_path / "oj.parquet"))
-
-    assert not check(frame, where="oj", period="week").violations
-    assert set(frame["product_id"]) == {"1@2", "1@9"}
-    assert frame["price"].iloc[0] == pytest.approx(3.2)
-    assert frame["is_promo"].tolist() == [0, 1] * 2
+    assert own["price"].tolist() == [*[30.0] * 4, 40.0]  # the week's median; 6 November is a Monday
+    assert own["units_sold"].tolist() == [3.0, 0.0, 1.0, 1.0, 1.0]
+    assert own["unit_cost"].iloc[0] == 20.0
+    assert panel.units_sold[0].tolist() == [30.0, 0.0, 10.0, 10.0, 0.0, 10.0]  # a day without a line is a zero
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -288,19 +241,3 @@ def test_lightgbm_is_told_nothing_that_was_sold_after_the_cutoff(relative: bool)
     pd.testing.assert_frame_equal(*told)
     pd.testing.assert_frame_equal(*(data.data for data in learnt))
     np.testing.assert_array_equal(*(data.get_label() for data in learnt))
-
-
-def test_the_tables_say_which_aims_are_missed_and_by_how_much() -> None:
-    more = {"wape": 0.0, "wape_low": -0.1, "wape_high": 0.1, "crps": 0.0, "crps_low": -0.1, "crps_high": 0.1}
-    good = {"data": "M5", "variant": "as it is", "differences": {"chosen": more}}
-    good["scores"] = {"ours": {"bias": 0.01, "coverage_80": 0.8}}
-    bad = good | {"differences": {"chosen": more | {"wape_low": 0.014}}, "variant": "units × 10"}
-    bad["scores"] = {"ours": {"bias": -0.103, "coverage_80": 0.872}}
-
-    lines = forecast.missed([good, bad]).splitlines()
-
-    assert [line.split(" | ")[1:] for line in lines[2:]] == [
-        ["units × 10", "WAPE above the chosen baseline's, at the interval's lower end", "0.014 |"],
-        ["units × 10", "absolute bias above 3%", "0.073 |"],
-        ["units × 10", "80 % intervals hold more than 84%", "0.032 |"],
-    ]

@@ -67,8 +67,6 @@ def replayed(entry):
     ("products", "period", "days", "decided"),
     [
         (1, "day", 105, range(8, 300)),
-        (3, "day", 35, range(60, 130)),
-        (10, "day", 14, range(102, 130)),
         (20, "day", 7, range(109, 130)),
         (12, "week", 63, range(15, 40)),
     ],

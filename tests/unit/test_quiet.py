@@ -11,15 +11,3 @@ def test_what_a_library_says_while_it_is_imported_is_left_out(capfd: pytest.Capt
     os.write(2, b"but this\n")
 
     assert capfd.readouterr().err == "but this\n"
-
-
-def test_what_a_failing_import_said_comes_out_after_all(capfd: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
-        with _unsaid():
-            os.write(2, b"GLIBC is too old\n")
-            raise ImportError("libtensorflow.so")
-
-    with pytest.raises(ImportError):
-        fail()
-
-    assert "GLIBC is too old" in capfd.readouterr().err
