@@ -83,16 +83,6 @@ def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products
     assert folds[-1].last == dates[-1]
 
 
-def test_the_short_history_is_the_end_alone() -> None:
-    dates = pd.date_range("2024-01-01", periods=100, freq="D")
-    frame = pd.DataFrame({"date": dates, "product_id": "a", "units_sold": 3.0, "price": 2.0})
-
-    panel = history(frame, configured(SETS["m5"], short=True), periods=60, factor=0.1)
-
-    assert (panel.dates[0], panel.dates[-1]) == (np.datetime64("2024-02-10"), np.datetime64("2024-04-09"))
-    assert panel.units_sold[0, 0] == pytest.approx(0.3)
-
-
 def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:
     """Evaluation rows of a backtest with made-up forecasts."""
     rng = np.random.default_rng(seed)

@@ -7,7 +7,6 @@ import pytest
 
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
-from pricing.data.panel import save_panel
 from pricing.errors import ContractError, SourceError
 from simulation.market import simulated_sales
 
@@ -46,20 +45,3 @@ def test_bad_rows_stop_the_load_unless_they_can_be_set_aside(tmp_path: Path) -> 
     aside = pd.read_csv(tmp_path / "bad" / "rows" / "bad_rows.csv")
     assert aside["row"].tolist() == [3, 4]
     assert aside["reasons"].str.count(";").tolist() == [1, 0]
-
-
-def test_sales_without_one_good_row_fail_even_with_a_quarantine(tmp_path: Path) -> None:
-    sales = write(tmp_path / "sales.csv", GOOD.replace(",A,", ",,"))
-
-    with pytest.raises(ContractError, match="product_id must not be missing: 2 row"):
-        load_panel_from(sales, CONFIG, quarantine=tmp_path / "bad")
-
-
-def test_a_saved_panel_is_taken_as_it_is(tmp_path: Path) -> None:
-    panel = load_panel_from(write(tmp_path / "sales.csv", GOOD), CONFIG)
-    save_panel(panel, tmp_path / "panel")
-
-    again = load_panel_from(str(tmp_path / "panel"), CONFIG.model_copy(update={"period": "week"}))
-
-    assert again.period == "day"
-    assert again.notes == panel.notes
