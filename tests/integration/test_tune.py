@@ -212,7 +212,7 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings_once
         last.add(panel.dates[-1])
         study = open_study(f"sqlite:///{folder / 'study.db'}", name=given["--study"], tuning=config.tuning)
         run_trials(study, panel, config, parent=given["--parent"], count=count, score=score)
-        return SimpleNamespace(wait=lambda: 0, poll=lambda: 0)
+        return SimpleNamespace(wait=lambda *_: 0, poll=lambda: 0)
 
     monkeypatch.setattr(tune, "start_job", start)
     monkeypatch.setattr(tune, "_unseen", lambda panel, demand, _: score(panel, demand).figures["wape"])
