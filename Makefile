@@ -9,12 +9,6 @@ demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
 NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
-configurable = doctor notebook etl train tune promote rollback anchor history refresh retrain nightly experiment price monitor market \
-	publish freeze override unfreeze serve image
-ifeq ($(origin CONFIG),command line)
-ignoring = $(filter-out $(configurable),$(or $(MAKECMDGOALS),help))
-$(if $(ignoring),$(error make $(firstword $(ignoring)) takes no CONFIG, and would ignore $(CONFIG); these take one: $(configurable)))
-endif
 
 installed = @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv; or name one: make $@ PYTHON=/path/to/python3"; exit 2; }; $(PYTHON) requirements/environment.py
 sales = $(if $(SALES),,$(error make $@: no sales are named: give SALES=path or URL, or SALES=simulated for the built-in simulated market))
@@ -25,10 +19,8 @@ define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the ex
 	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
 	.venv/bin/mlflow run . -e $(@:train=main) --env-manager local "$$experiment" $(options)
 endef
-define program  # a job that makes no MLflow run
-	$(installed) training demo
-	.venv/bin/python -m pricing.runtime.command $@ $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
-endef
+pricing = .venv/bin/python -m pricing.runtime.command
+config = $(if $(CONFIG),--config '$(CONFIG)')
 compile = .venv/bin/uv pip compile $(if $(UPGRADE),--upgrade) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # The command line of CDK, which comes from npm; the app itself is Python.
@@ -40,19 +32,14 @@ define cdk  # `cdk VERB` on the stacks of an environment, or on STACK and those 
 		'pricing-$(ENV)-$(or $(STACK),*)' $(ARGS)
 endef
 
-.PHONY: help install doctor demo serve-demo notebook test test-fast lint etl train tune promote rollback anchor history refresh \
-	retrain nightly experiment price monitor market publish freeze override unfreeze serve image reports ui bench wheel lock clean \
-	synth diff deploy destroy smoke
+.PHONY: help install demo serve-demo notebook test test-fast lint train promote rollback nightly serve console image reports ui bench wheel \
+	lock synth diff deploy destroy smoke
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p; s/^# \(.*\):$$/\n\1/p' Makefile | expand -t 18
 
 install:  ## .venv with what training needs
 	$(installed) training demo
-
-doctor:  ## what is missing on this machine, and what to do
-	$(installed) training demo
-	.venv/bin/python -m pricing.runtime.command doctor $(if $(CONFIG),--config '$(CONFIG)')
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo
@@ -78,75 +65,34 @@ lint:  ## ruff, its formatter and mypy
 	$(installed) development demo
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-# Jobs (SALES=path, URL or simulated; CONFIG=file; further parameters as ARGS="-P version=3", see pricing JOB --help):
-
-etl:  ## checks sales and saves the panel
-	$(sales)$(job)
+# Jobs, by `mlflow run` (SALES=path, URL or simulated; CONFIG=file; more as ARGS="-P version=3"); all: .venv/bin/pricing --help:
 
 train:  ## a new challenger
 	$(sales)$(job)
 
-tune:  ## searches for better settings; the best become the challenger
-	$(sales)$(job)
-
-promote:  ## the challenger becomes champion, if it passes the gates (CONFIG=file)
+promote:  ## the challenger becomes champion, if it passes the gates
 	$(job)
 
 rollback:  ## the champion before becomes champion again
 	$(job)
 
-anchor:  ## moves regular prices: ARGS="-P product_id=… -P list_price=… -P reason=…"
-	$(job)
-
-history:  ## what was in production when
-	$(job)
-
-refresh:  ## carries the champion over new days, with the same weights
-	$(sales)$(job)
-
-retrain:  ## etl, train and, if registry.auto_promote, promote
-	$(sales)$(job)
-
 nightly:  ## monitors, refreshes or retrains, and lets the gates decide
 	$(sales)$(job)
-
-experiment:  ## holdouts, strategies, drawn prices, a challenger: ARGS="-P action=list", or plan, stop, results
-	$(job)
-
-price:  ## prices for a file of requests, or for every product
-	$(job)
-
-monitor:  ## the decisions meet the sales that followed
-	$(sales)$(job)
-
-# Jobs that make no MLflow run (options as ARGS="--out file"):
-
-market:  ## what each pricing policy earns on a simulated market
-	$(program)
-
-publish:  ## what the service reads: the champion and its control document (ARGS="--every 10": as a loop)
-	$(program)
-
-freeze:  ## prices stay as they are: ARGS="--all --reason …", or --category …, --product …; --list shows all
-	$(program)
-
-override:  ## a person's price: ARGS="--product … --price … --until … --reason …"
-	$(program)
-
-unfreeze:  ## ends a freeze or an override: ARGS="--all --reason …"
-	$(program)
 
 # Service and reports:
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
-	.venv/bin/python -m pipelines.publish --every 10 $(if $(CONFIG),--config '$(CONFIG)') & trap "kill $$!" EXIT; \
-		.venv/bin/python -m serving $(if $(CONFIG),--config '$(CONFIG)')
+	$(pricing) publish --every 10 $(config) & trap "kill $$!" EXIT; $(pricing) serve $(config)
+
+console:  ## the pages where a manager looks, approves and changes, on http://127.0.0.1:8090 (PORT=…; CONFIG=file)
+	$(installed) training demo
+	$(pricing) console $(config)
 
 image:  ## the serving image, with the champion baked in (CONFIG=file, which it then serves with)
 	$(installed) training demo
 	rm -rf build/image
-	.venv/bin/python -m pipelines.publish --to build/image/baked $(if $(CONFIG),--config '$(CONFIG)')
+	$(pricing) publish --to build/image/baked $(config)
 	docker build --build-context champion=build/image --file Dockerfile.serve --tag pricing-serving .
 
 reports:  ## every drift report, in Evidently's own pages on http://127.0.0.1:8000
@@ -198,6 +144,3 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(compile) requirements/demo.in -c requirements/development.txt -o requirements/demo.txt
 	grep '^tensorflow==' requirements/training.in | sed 's/=/-cpu=/' | .venv/bin/uv pip compile --quiet --no-deps --python-version 3.11 --generate-hashes \
 		--python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --no-header - -o requirements/tensorflow-cpu.txt
-
-clean:  ## removes .venv and caches; models and runs stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

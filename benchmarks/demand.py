@@ -37,7 +37,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.paths import pricing_home
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import configure_logging
 from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS, Kind
 from simulation.market import Market, MarketConfig, simulate
 from simulation.rollforward import CENT, Requests, Run
@@ -281,10 +281,7 @@ def _interval(found: tuple[float, float, float], form: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    return run_main(_benchmark, argv)
-
-
-def _benchmark(argv: Sequence[str] | None) -> int:
+    configure_logging()
     given = _options(argv)
     options = {one: value for one in ("products", "days") if (value := getattr(given, one)) is not None}
     options["future"] = given.ahead
@@ -307,8 +304,8 @@ def _benchmark(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("demand", "Measures the demand model on markets with known truth.", sales=False)
-    options.prog = "python -m benchmarks.demand"
+    options = argparse.ArgumentParser("python -m benchmarks.demand", description=__doc__)
+    options.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
     options.add_argument("--seeds", type=int, default=5, help="seeds of each setting")
     options.add_argument("--skip", type=int, default=0, help="seeds at the front to leave out: scored before")
@@ -319,8 +316,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--output", type=Path, default=pricing_home() / "demand", metavar="DIR", help="a file of each market measured"
     )
-    options.add_flag("--development", help="the seeds that settings are chosen on, and their calibration table")
-    return options.parse(argv)
+    options.add_argument("--development", action="store_true", help="the seeds to choose settings on, and their table")
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

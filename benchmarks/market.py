@@ -16,7 +16,7 @@ from benchmarks.reference import GridSearch, LogLog
 from benchmarks.table import markdown, measured, spread
 from pipelines.market import run_policies, scores, standard_policies
 from pricing.config import Config, load_config
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import configure_logging
 from simulation.config import HELD_OUT_SEEDS
 from simulation.market import Market, MarketConfig, simulate
 
@@ -113,10 +113,7 @@ def _row(market: dict[str, Any], policy: str) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    return run_main(_benchmark, argv)
-
-
-def _benchmark(argv: Sequence[str] | None) -> int:
+    configure_logging()
     options = _options(argv)
     config = load_config(options.config)
     print(measured())
@@ -131,12 +128,12 @@ def _benchmark(argv: Sequence[str] | None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("market", "Measures the simulated market.", sales=False)
-    options.prog = "python -m benchmarks.market"
+    options = argparse.ArgumentParser("python -m benchmarks.market", description=__doc__)
+    options.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml")
     options.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), help="which markets")
     options.add_argument("--seeds", type=int, default=None, help="held-out seeds; absent: 10 for default, else 5")
     options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
-    return options.parse(argv)
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Read a shop's tables, make rows and plans of them, and put them in the place of the last ones at once."""
 
-import argparse
 import asyncio
 import fcntl
 import hashlib
@@ -8,13 +7,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import click
 import duckdb
 import pyarrow.parquet as pq
 
@@ -30,7 +30,7 @@ from pricing.errors import ConfigError, LockError, PricingError, SourceError, fi
 from pricing.fileio import replace_text
 from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, etl_folder, pricing_home
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import FILE, flag, job
 
 NIGHT = 35
 """Days that a night reads again and replaces; a return of an older sale waits for `--full`."""
@@ -42,36 +42,26 @@ _MEMORY = "1GB"  # beyond it DuckDB goes on in files
 _PLANS = {"promotions": "plan", "deliveries": "delivery_plan", "events": "event_plan"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; returns the exit code."""
-    return run_main(_etl, argv)
-
-
-def _etl(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    config, report = load_config(options.config), Report()
+@job("rows")
+@flag("--full", help="read everything again, and not only the last 35 days")
+@flag("--dry_run", help="read, and say what would be kept, without keeping it")
+@click.option("--report", "page", type=FILE, metavar="FILE", help="JSON of what was read, for the page of the job")
+def main(*, config: str | None, full: bool, dry_run: bool, page: Path | None) -> int:
+    """Makes sales rows of the tables that the configuration's section etl names."""
+    settings, report = load_config(config), Report()
     try:
-        settings = read_settings(config.etl)
+        tables = read_settings(settings.etl)
         with _only_one():
-            run(config, settings, report=report, now=datetime.now(UTC), full=options.full, dry_run=options.dry_run)
+            run(settings, tables, report=report, now=datetime.now(UTC), full=full, dry_run=dry_run)
     except PricingError as error:
         report.error = str(error)
         raise
     finally:
         for line in report.lines():
             print(line, flush=True)
-        if options.report is not None:
-            replace_text(options.report, report.model_dump_json() + "\n")
+        if page is not None:
+            replace_text(page, report.model_dump_json() + "\n")
     return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("python -m etl", "Makes sales rows of the tables that the configuration's section etl names.")
-    options.add_config()
-    options.add_flag("--full", help="read everything again, and not only the last 35 days")
-    options.add_flag("--dry_run", help="read, and say what would be kept, without keeping it")
-    options.add_argument("--report", type=Path, metavar="FILE", help="JSON of what was read, for the page of the job")
-    return options.parse(argv)
 
 
 def run(

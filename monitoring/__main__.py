@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 
@@ -28,11 +30,11 @@ from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError
 from pricing.objects import open_store
-from pricing.paths import CHECKOUT, PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracking_uri
+from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracking_uri
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import DeliveryError, alert_notifiers, deliver, run_page
-from pricing.runtime.cli import CommandLine, Options, job_options, run_main
+from pricing.runtime.cli import FILE, CommandLine, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
@@ -50,29 +52,18 @@ class SilentError(PricingError):
     told = True  # see pricing.runtime.failures
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs monitoring once; returns the exit code."""
-    return run_main(_monitor, argv, unattended=True)
+@job("monitor", sales="needed", unattended=True)
+@click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
+@click.option("--out", type=FILE, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
+@click.option("--act", type=bool, default=True, help="false: send and start nothing")
+@flag("--exit_code", help="exit 10 when a refresh is due, 11 for a retraining, 12 when a person is needed")
+def main(**options: Any) -> int:
+    """Compares decisions with the sales that followed, reports drift and decay, and says what to do."""
+    return _monitor(SimpleNamespace(**options))
 
 
-def options() -> Options:
-    """Builds the parser of `pricing monitor`."""
-    parser = job_options(
-        "monitor", "Compares decisions with the sales that followed, reports drift and decay, and says what to do."
-    )
-    parser.add_argument("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
-    parser.add_argument("--act", default="true", choices=("true", "false"), help="false: send and start nothing")
-    parser.add_argument(
-        "--exit_code", default="false", choices=("true", "false"),
-        help="true: exit 10 when a refresh is due, 11 for a retraining, 12 when a person is needed",
-    )  # fmt: skip
-    return parser
-
-
-def _monitor(argv: Sequence[str] | None) -> int:
-    chosen = options().parse(argv)
-    now, acting = dt.datetime.now(dt.UTC), chosen.act == "true"
+def _monitor(chosen: SimpleNamespace) -> int:
+    now, acting = dt.datetime.now(dt.UTC), chosen.act
     config = load_config(chosen.config)
     watched, model, folder = config.monitoring, config.registry.model_name, pricing_home() / "monitoring"
     given = {name: str(vars(chosen)[name]) for name in ("sales", "config", "quarantine") if vars(chosen)[name]}
@@ -119,7 +110,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
         )
         after = tracking.champion_number(model, uri=tracking_uri()) if result.ended else champion.number
         result = actions.with_champion(result, before=champion.number, after=after)
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given, checkout=CHECKOUT))
+        todo = tasks(evaluation, outcome, result, line=CommandLine(given))
         control = known_control(model, url=database_url(), store=open_store(published_url()))
         holdout, rng = control.experiments.holdout(last), np.random.default_rng(evaluate.SEED)
         week = newest_week(panel, evaluation.joined.frame, holdout=holdout, rng=rng)
@@ -147,7 +138,7 @@ def _monitor(argv: Sequence[str] | None) -> int:
                 raise DeliveryError("; ".join(failures))
             if outcome.silent:
                 raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
-    return EXIT_CODES[outcome.action] if chosen.exit_code == "true" else 0
+    return EXIT_CODES[outcome.action] if chosen.exit_code else 0
 
 
 def _decide(

@@ -57,7 +57,7 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
     "truth_partial": ("Look again when that day's sales are complete", "monitor"),
     "elasticity_unidentified": (
         "Test prices on some products, so that how demand answers to them becomes known",
-        "experiment",
+        "experiment plan",
     ),
     "job_lost": ("Look at the job where it ran: did it make a version? Then look again",),
     "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
@@ -66,7 +66,7 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
 }
 _OPTIONS = {
     "price": {"applied": "true"},
-    "experiment": {"action": "plan", "name": "first", "draw": "0.2", "weeks": "26"},
+    "experiment plan": {"name": "first", "draw": "0.2", "weeks": "26"},
     "history": {"all": "true"},
 }
 
@@ -75,8 +75,7 @@ def tasks(evaluation: Evaluation, outcome: PolicyOutcome, result: ActionResult, 
     """Lists what a person has to do, most urgent first; empty where that is nothing."""
 
     def task(what: str, why: str, *jobs: str) -> Task:
-        commands = [line.tool(job) if job == "doctor" else line.job(job, **_OPTIONS.get(job, {})) for job in jobs]
-        return Task(what, why, tuple(commands))
+        return Task(what, why, tuple(line.job(job, **_OPTIONS.get(job, {})) for job in jobs))
 
     todo = []
     if result.by_hand and outcome.action in _DUE:

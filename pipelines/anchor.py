@@ -1,18 +1,14 @@
 """Change anchors: regular prices that the platform's own prices never change, set by a person with a reason."""
 
-import argparse
-import csv
-import math
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
+import click
 import mlflow
 import numpy as np
+import pandas as pd
 
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, now, production
+from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
 from pipelines.publish import publish_champion
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
@@ -20,88 +16,68 @@ from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.audit import AuditEntry
-from pricing.registry.promotion import move, record_manual_change, recorded_reason
-from pricing.registry.version import LoadedVersion, Origin, pack
-from pricing.runtime.cli import UsageError, job_options, positive, run_main
+from pricing.registry.promotion import move, recorded_reason
+from pricing.registry.version import LoadedVersion, Origin
+from pricing.runtime.cli import POSITIVE, flag, job
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
-from pricing.served_config import kept_settings
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # largest relative change without --force, since the allowed price band moves along
 _NAMED = 5  # most products listed in the record
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_anchor, argv, unattended=True)
-
-
-def _anchor(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    wished = _read(options.file) if options.file else {options.product_id: options.list_price}
-    file = read_config_file(options.config)
-    config = file.config
-    with tracked_run("anchor", config=config, reason=options.reason) as run, production(config) as access:
+@job("anchor", unattended=True)
+@click.option("--product_id", metavar="ID", help="the product whose anchor moves")
+@click.option("--list_price", type=POSITIVE, metavar="PRICE", help="its new regular price, currency units")
+@click.option("--file", "table", metavar="CSV", help=f"many at once: columns {','.join(_COLUMNS)}")
+@flag("--force", help=f"also where a price moves by more than {FURTHEST:.0%}")
+@click.option("--reason", required=True, metavar="WORDS", help="why, for the record")
+def main(
+    *,
+    config: str | None,
+    product_id: str | None,
+    list_price: float | None,
+    table: str | None,
+    force: bool,
+    reason: str,
+) -> int:
+    """Moves the regular prices that the platform's own prices never move."""
+    if (product_id is None) != (list_price is None) or (product_id is None) == (table is None):
+        raise click.UsageError("give either --product_id with --list_price, or --file")
+    wished = _read(table) if table else {str(product_id): float(list_price or 0)}
+    file = read_config_file(config)
+    with tracked_run("anchor", config=file.config, reason=reason), production(file.config) as access:
         if access.registry.versions():  # without versions there is no record to reconcile
-            record_manual_change(access.registry, access.audit, who=access.who, at=now())
+            access.record_manual_change()
         champion = access.registry.at(CHAMPION)
         if champion is None:
             raise RegistryError(
-                f"{config.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
+                f"{access.registry.model_name} has no {CHAMPION}, so no anchors are in force yet: train and promote a "
                 "version first (pricing train --sales WHERE, then pricing promote), which sets them"
             )
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = access.fetch(champion.number, scratch)
-            if kept := kept_settings(version.config, file, name=champion.number):
-                print(f"note: {kept}")
-            moves = _moves(version.anchors, wished)
-            if not options.force:
-                _refuse_far(moves)
-            if not moves:
-                mlflow.set_tag("verdict", NOTHING_TO_DO)
-                print(f"{NOTHING_TO_DO}: these anchors are there already")
-                return 0
-            products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
-            step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
-            cost = version.facts.known_costs(products)
-            anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
-            number = register_with_anchors(version, anchors, access=access, parent=champion.number)
-        wanted = AuditEntry(
-            action="anchor",
-            to_version=number,
-            from_version=champion.number,
-            who=access.who,
-            at=now(),
-            why=recorded_reason(f"{options.reason}: {_said(moves)}", holds_only=version.holds_only),
-            run_id=run.info.run_id,
-        )
+        version = access.fetch(champion.number, file=file)
+        moves = _moves(version.anchors, wished)
+        if not force:
+            _refuse_far(moves)
+        if not moves:
+            mlflow.set_tag("verdict", NOTHING_TO_DO)
+            print(f"{NOTHING_TO_DO}: these anchors are there already")
+            return 0
+        products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
+        step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
+        cost = version.facts.known_costs(products)
+        anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
+        number = register_with_anchors(version, anchors, access=access, parent=champion.number)
+        why = recorded_reason(f"{reason}: {_said(moves)}", holds_only=version.holds_only)
+        wanted = access.change("anchor", number, champion=champion, why=why)
         entry = move(access.registry, access.audit, wanted)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
         mlflow.set_tags({"version": number, "verdict": "moved"})
         name_run(f"anchor v{number}")
         set_run_description(f"Version {champion.number} with other anchors is version {number}: {wanted.why}.")
         print(f"{_said(moves)}")
-        print(f"version {number} is the champion of {config.registry.model_name} now (record {entry.sequence})")
-        return publish_champion(access, config)
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("anchor", "Moves the regular prices that the platform's own prices never move.", sales=False)
-    options.add_argument("--product_id", metavar="ID", help="the product whose anchor moves")
-    options.add_argument("--list_price", type=positive, metavar="PRICE", help="its new regular price, currency units")
-    options.add_argument("--file", metavar="CSV", help=f"many at once: columns {','.join(_COLUMNS)}")
-    options.add_flag("--force", help=f"also where a price moves by more than {FURTHEST:.0%}%")
-    options.add_argument("--reason", metavar="WORDS", help="why, for the record; needed")
-    parsed = options.parse(argv)
-    if not (parsed.reason or "").strip():
-        raise UsageError("--reason is needed: the record says why a regular price was moved")
-    one = (parsed.product_id is not None, parsed.list_price is not None)
-    if parsed.file is not None and any(one):
-        raise UsageError("give either --file, or --product_id with --list_price")
-    if parsed.file is None and not all(one):
-        raise UsageError("give --product_id with --list_price, or --file")
-    return parsed
+        print(f"version {number} is the champion of {access.registry.model_name} now (record {entry.sequence})")
+        return publish_champion(access, file.config)
 
 
 def _read(path: str) -> dict[str, float]:
@@ -110,33 +86,18 @@ def _read(path: str) -> dict[str, float]:
     Raises:
         SourceError: It cannot be read, lacks a column, has a product twice, or a price that is not above 0.
     """
-    wished: dict[str, float] = {}
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as handle:
-            table = csv.DictReader(handle)
-            missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
-            if missing:
-                raise SourceError(f"{path}: lacks the column {missing[0]}; expected {', '.join(_COLUMNS)}")
-            for row in table:
-                product, word = row["product_id"], row["list_price"] or ""
-                price = _number(word)
-                if not 0 < price < math.inf:
-                    raise SourceError(f"{path}, line {table.line_num}: list_price must be above 0, found {word!r}")
-                if product in wished:
-                    raise SourceError(f"{path}, line {table.line_num}: {product!r} occurs twice")
-                wished[product] = price
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error
-    if not wished:
-        raise SourceError(f"{path}: holds no rows")
-    return wished
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
+    if not {*_COLUMNS} <= {*table.columns} or table.empty:
+        raise SourceError(f"{path}: expected rows with the columns {', '.join(_COLUMNS)}")
+    prices = pd.to_numeric(table["list_price"], errors="coerce")
+    bad = table[~((prices > 0) & np.isfinite(prices)) | table["product_id"].duplicated()]
+    if len(bad):
+        found = f"{bad['product_id'].iloc[0]!r} with list_price {bad['list_price'].iloc[0]!r}"
+        raise SourceError(f"{path}, row {bad.index[0] + 1}: expected each product once, above 0; found {found}")
+    return dict(zip(table["product_id"].tolist(), prices.tolist(), strict=True))
 
 
 def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -162,11 +123,11 @@ def _refuse_far(moves: Mapping[str, tuple[float, float]]) -> None:
     """Refuses regular prices that look like mistakes.
 
     Raises:
-        UsageError: A price changes by more than FURTHEST.
+        click.UsageError: A price changes by more than FURTHEST.
     """
     far = {name: pair for name, pair in moves.items() if abs(pair[1] / pair[0] - 1) > FURTHEST}
     if far:
-        raise UsageError(
+        raise click.UsageError(
             f"{_said(far)}: more than {FURTHEST:.0%} away, and prices follow into the band around it; check "
             "the prices, or say --force true"
         )
@@ -207,20 +168,14 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
         last_price=np.where(_differ(facts.product_ids, version.anchors, anchors), facts.anchor_price, facts.last_price),
     )
     listed = _moved(version.learner.list_price, version.demand.product_ids, version.anchors, anchors)
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        packed = pack(
-            Path(scratch) / "version",
-            demand=replace(version.learner, list_price=listed.astype(np.float32)),
-            facts=facts,
-            config=version.config,
-            backtest=version.backtest,
-            origin=Origin(
-                kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])
-            ),
-            anchors=anchors,
-            holds_only=version.holds_only,
-        )
-        return access.registry.log_version(packed.folder, description=f"Version {parent} with other anchors.")
+    return access.register(
+        version,
+        demand=replace(version.learner, list_price=listed.astype(np.float32)),
+        facts=facts,
+        anchors=anchors,
+        origin=Origin(kind="refresh", data=version.meta["data"], parent=parent, checks=dict(version.meta["checks"])),
+        words=f"Version {parent} with other anchors.",
+    )
 
 
 def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anchors) -> Floats:
@@ -231,10 +186,6 @@ def _moved(list_price: Floats, product_ids: Strings, before: Anchors, after: Anc
 
 
 def _differ(product_ids: Strings, before: Anchors, after: Anchors) -> Bools:
-    """(product,) whether persons moved the anchor from one to the other; a new product's first one is no move."""
+    """(product,) where persons moved the anchor from one to the other; a new product's first one is no move."""
     old, new = (anchors.columns(product_ids)["list_price"] for anchors in (before, after))
     return np.asarray(np.isfinite(old) & np.isfinite(new) & (old != new))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Load calendars of future days for jobs: holidays, named events, planned promotions and deliveries."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,18 +98,12 @@ def with_plan(facts: ProductFacts, config: DataConfig) -> ProductFacts:
 
 def with_plans(facts: ProductFacts, plans: Plans) -> ProductFacts:
     """Returns the facts with what is planned (None: unchanged); prints the plans' unknown products."""
-    if plans.promotions is not None:
-        _name_unknown(plans.promotions.product_id.tolist(), facts, key="data.promotions")
-    if plans.deliveries is not None:
-        _name_unknown(plans.deliveries.product_id.tolist(), facts, key="data.deliveries")
+    for key, plan in (("promotions", plans.promotions), ("deliveries", plans.deliveries)):
+        unknown = sorted(set(plan.product_id.tolist()) - set(facts.product_ids.tolist())) if plan is not None else []
+        if unknown:
+            named = ", ".join(map(repr, unknown[:_NAMED]))
+            print(f"note: data.{key} names {len(unknown)} products that the sales do not have, first {named}")
     return facts.planned(plans.promotions, deliveries=plans.deliveries)
-
-
-def _name_unknown(product_ids: Iterable[str], facts: ProductFacts, *, key: str) -> None:
-    unknown_products = sorted(set(product_ids) - set(facts.product_ids.tolist()))
-    if unknown_products:
-        named = ", ".join(repr(name) for name in unknown_products[:_NAMED])
-        print(f"note: {key} names {len(unknown_products)} products that the sales do not have, first {named}")
 
 
 def calendar_digest(panel: Panel, facts: ProductFacts) -> str:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -20,6 +20,7 @@ from pricing.registry.database import session_lock
 from pricing.runtime.mlflow_runs import child_environment
 from pricing.runtime.shared_state import given_database_url
 
+COMMAND = (sys.executable, "-m", "pricing.runtime.command")
 _GRACE_SECONDS = 20
 
 
@@ -30,54 +31,47 @@ class JobError(PricingError):
 
 
 def start_job(
-    module: str,
+    name: str,
     options: Sequence[str],
     *,
     run: Run,
     extra: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Starts `python -m MODULE OPTIONS` in the project root, with inherited stdout and stderr.
+    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr.
 
     Args:
-        module: Such as "pipelines.train".
+        name: Such as "train".
         options: Its command line.
         run: Parent of its MLflow run.
         extra: Additional environment variables, such as a URL with a password.
         keep: File descriptors that it inherits, such as a lock's.
     """
-    command = [sys.executable, "-m", module, *options]
-    return subprocess.Popen(command, cwd=ROOT, env={**child_environment(run), **(extra or {})}, pass_fds=keep)
+    environment = {**child_environment(run), **(extra or {})}
+    return subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=environment, pass_fds=keep)
 
 
 def run_job(
-    module: str,
+    name: str,
     options: Sequence[str],
     *,
     run: Run,
     fine: Sequence[int] = (0,),
     keep: Sequence[int] = (),
 ) -> int:
-    """Runs a job to its end and returns its exit code.
-
-    Args:
-        module: Such as "pipelines.train".
-        options: Its command line.
-        run: Parent of its MLflow run.
-        fine: Exit codes that are no error.
-        keep: File descriptors that it inherits.
+    """Runs a job to its end and returns its exit code, one of those that are `fine`; see `start_job`.
 
     Raises:
         JobError: It ended with another exit code.
     """
-    print(f"--- {module.rpartition('.')[2]}", flush=True)
-    process = start_job(module, options, run=run, keep=keep)
+    print(f"--- {name}", flush=True)
+    process = start_job(name, options, run=run, keep=keep)
     try:
         code = process.wait()
     finally:
         stop([process])
     if code not in fine:
-        raise JobError(f"{module} ended with exit code {code}; its message is above")
+        raise JobError(f"{name} ended with exit code {code}; its message is above")
     return code
 
 
@@ -119,7 +113,7 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         LockError: Another process holds it; says which and since when.
         RegistryError: The database does not answer.
     """
-    path = home / "locks" / job
+    path, url = home / "locks" / job, given_database_url()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
@@ -130,22 +124,13 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
             raise LockError(
                 f"{job} is running already: {holder}, or a job that it started, holds {path}; wait for it to end"
             ) from error
-        with _on_all_machines(job, model=model) as shared:
+        shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
+        with shared as held:
             file.truncate(0)
             file.write(f"process {os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n")
             file.flush()
             try:
-                yield (file.fileno(), *shared)
+                yield (file.fileno(), *held)
             finally:
                 with contextlib.suppress(OSError):
                     file.truncate(0)
-
-
-@contextmanager
-def _on_all_machines(job: str, *, model: str | None) -> Iterator[tuple[int, ...]]:
-    url = given_database_url()
-    if url is None or model is None:
-        yield ()
-        return
-    with session_lock(url, f"{job} of {model}") as held:
-        yield held

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from pipelines import demo_shop
@@ -31,7 +32,7 @@ from pricing.errors import ETL, PricingError
 from pricing.paths import CHECKOUT, ROOT, SQLITE, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import flag, job
 from pricing.runtime.experiment import EXPERIMENT
 from pricing.runtime.mlflow_runs import connect, experiment_id
 from simulation.completejourney import completejourney_sales
@@ -71,22 +72,16 @@ SCENARIOS = {  # by the name of their file in config/
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_demo, argv)
-
-
-def _demo(argv: Sequence[str] | None) -> int:
-    about = "Runs the whole loop, from raw sales to served prices and a drift report."
-    parser = Options("python -m pipelines.demo", about)
-    parser.add_argument("--data", default="grocery", choices=tuple(SCENARIOS), help="what it runs on")
-    parser.add_flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
-    options = parser.parse(argv)
+@job("demo", config=False)
+@click.option("--data", default="grocery", type=click.Choice(list(SCENARIOS)), help="what it runs on")
+@flag("--serve", help="serve the model of the last finished demo, on PORT, instead of running one")
+def main(*, data: str, serve: bool) -> int:
+    """Runs the whole loop, from raw sales to served prices and a drift report."""
     if not CHECKOUT:
         raise StageError("the demo runs `mlflow run .`, so it needs a checkout; there `make demo` starts it")
     home, port = pricing_home().resolve(), os.environ.get("PORT") or str(PORT)
-    scenario, folder = SCENARIOS[options.data], home / "demo" / options.data
-    if options.serve:
+    scenario, folder = SCENARIOS[data], home / "demo" / data
+    if serve:
         if not (folder / "config.yaml").exists():
             raise StageError(f"there is no demo in {folder}; make demo makes one")
         _enter(folder, port=port)
@@ -97,8 +92,8 @@ def _demo(argv: Sequence[str] | None) -> int:
     with only_one("demo", home=home), ExitStack() as until_the_end:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "logs").mkdir(parents=True)
-        config, shop = (ROOT / "config" / f"{options.data}.yaml").read_text(encoding="utf-8"), None
-        if options.data == "database" and scenario.market:
+        config, shop = (ROOT / "config" / f"{data}.yaml").read_text(encoding="utf-8"), None
+        if data == "database" and scenario.market:
             shop = until_the_end.enter_context(demo_shop.running_shop(demo_shop.market_tables(scenario.market)))
             config = config.replace(f":{demo_shop.PORT}/", f":{shop.api.server_port}/")
             os.environ.update(SHOP_DATABASE=shop.url, RIVAL_KEY=demo_shop.KEY)
@@ -108,7 +103,7 @@ def _demo(argv: Sequence[str] | None) -> int:
         experiment_id()  # makes the experiment, with its artifacts in the folder
         demo = _Demo(scenario, folder, shop)
         asked = demo.run()
-        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(options.data, "")
+        where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(data, "")
         print(f"Ask this model for a price, once the last line's command serves it:\n   {_curl(asked)}")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
     return 0

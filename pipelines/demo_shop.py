@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
+import click
 import numpy as np
 import pandas as pd
 import psycopg2
@@ -25,7 +26,7 @@ from sqlalchemy.engine import make_url
 
 from pricing.arrays import Days
 from pricing.errors import PricingError
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import job
 from simulation.market import MarketConfig, simulate
 from simulation.shop_tables import ShopTables, shop_tables
 
@@ -175,17 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serves all prices of the competitor until a signal; returns the exit code."""
-    return run_main(_serve, argv)
-
-
-def _serve(argv: Sequence[str] | None) -> int:
-    options = Options("python -m pipelines.demo_shop", "Serves the prices of an invented competitor.")
-    options.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to bind")
-    api = CompetitorApi(
-        market_tables(MarketConfig(products=16, days=400)).competitor_prices, host=options.parse(argv).host, port=PORT
-    )
+@job("demo_shop", config=False)
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="address to bind")
+def main(*, host: str) -> int:
+    """Serves the prices of an invented competitor until a signal."""
+    api = CompetitorApi(market_tables(MarketConfig(products=16, days=400)).competitor_prices, host=host, port=PORT)
     with api.answering():
         count = api.publish(np.datetime64("0001-01-01"), np.datetime64("9999-12-31"))
         print(f"{count:,} offers at http://{api.server_name}:{PORT}, for X-Api-Key: {KEY}", flush=True)

@@ -1,22 +1,22 @@
 """Plan, list, stop and evaluate experiments: holdouts, strategies, drawn prices, a challenger."""
 
-import argparse
 import datetime as dt
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import click
 import numpy as np
 
 from pipelines.freeze import publish_control
 from pipelines.price import requests_for_all_products
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
-from pricing.config import Config, read_config_file
+from pricing.config import Config, ConfigFile, load_config, read_config_file
 from pricing.data.load import load_panel_from
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -43,24 +43,101 @@ from pricing.decision_log.read import read_drawn
 from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
-from pricing.errors import NO_SALES, ConfigError
+from pricing.errors import ConfigError
 from pricing.objects import open_store
 from pricing.paths import log_url
 from pricing.registry import CHAMPION
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import published_url
-from pricing.registry.version import LoadedVersion
-from pricing.runtime.cli import UsageError, at_least, job_options, positive, run_main
+from pricing.runtime.cli import DAY, POSITIVE, JobGroup, job
 from pricing.runtime.shared_state import actor, database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 from simulation.market import simulated_sales
 
-ACTIONS = ("plan", "list", "stop", "results")
-_ABOUT = (
-    "Plans an experiment (arms --rule, --keep, --draw, --strategy, --challenger, each with its share of the products "
-    "on sale that no other one has), lists all, stops one, or tells what one has shown."
-)
+_NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")
+
+
+def _shares(function: Callable[..., int]) -> Callable[..., int]:
+    for kind, what in (
+        ("rule", "is priced as usual, to compare with"),
+        ("keep", "keeps its prices"),
+        ("draw", "has its prices drawn each week: down, stay or up"),
+    ):
+        help = f"share of the products on sale, that no other experiment has, that {what}"
+        function = click.option(f"--{kind}", type=POSITIVE, metavar="SHARE", help=help)(function)
+    return function
+
+
+@job("plan")
+@_NAMED
+@_shares
+@click.option("--size", type=POSITIVE, default=LARGEST, help=f"fraction of a draw, at most {LARGEST:g}")
+@click.option("--strategy", default="", metavar="NAME:SHARE,…", help="strategies for shares of the products")
+@click.option("--challenger", default="", metavar="N:SHARE", help="a version or alias that prices a share")
+@click.option("--weeks", type=click.IntRange(1), metavar="N", help="that it lasts; absent: until it is stopped")
+@click.option("--start", type=DAY, metavar="DATE", help="a Monday; absent: the next one")
+def plan(*, today: dt.date | None = None, **options: Any) -> int:
+    """Plans an experiment with one arm at least: rule, keep, draw, strategy or challenger.
+
+    The name is the seed of its lots and draws. Exits with 4 where it could not be published.
+    """
+    file = read_config_file(options["config"])
+    record, now = _record(file.config), dt.datetime.now(dt.UTC)
+    _plan(SimpleNamespace(**options), file, record, today=today or shop_now(file.config.zone).date())
+    return publish_control(record, now=now)
+
+
+@job("list")
+def list_all(*, config: str | None, today: dt.date | None = None) -> int:
+    """Lists all experiments."""
+    settings = load_config(config)
+    day = today or shop_now(settings.zone).date()
+    print("\n".join(_line(one, day) for one in _known(settings).every) or "no experiment is planned")
+    return 0
+
+
+@job("stop")
+@_NAMED
+def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
+    """Stops an experiment; exits with 4 where that could not be published."""
+    settings = load_config(config)
+    record, now = _record(settings), dt.datetime.now(dt.UTC)
+    end = partial(Experiments.ended, name=name, after=today or shop_now(settings.zone).date())
+    print(f"experiment {name}: {_days(record.append_experiment(name, end, who=actor(), at=now))}")
+    return publish_control(record, now=now)
+
+
+@job("results", sales="needed")
+@_NAMED
+@click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
+def results(
+    *, sales: str, quarantine: Path | None, config: str | None, name: str, decisions: str | None, **_: object
+) -> int:
+    """Tells what an experiment has shown."""
+    settings = load_config(config)
+    one = _known(settings).find(name)
+    with production(settings) as access:
+        version = access.fetch(access.registry.find(CHAMPION).number)
+        data, demand = version.config.data, version.demand
+    anchors = sales_anchors(settings)
+    panel = load_panel_from(sales, data, quarantine=quarantine, anchors=anchors, simulated=simulated_sales)
+    print("\n".join(_results(one, panel, demand, log=decisions or log_url())))
+    return 0
+
+
+@click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results])
+def main() -> None:
+    """Plans, lists, stops and evaluates experiments."""
+
+
+def _record(config: Config) -> ControlRecord:
+    return ControlRecord(database_url(), model=config.registry.model_name, store=open_store(published_url()))
+
+
+def _known(config: Config) -> Experiments:
+    model, store = config.registry.model_name, open_store(published_url())
+    return known_control(model, url=database_url(), store=store).experiments
 
 
 @dataclass(frozen=True)
@@ -79,69 +156,22 @@ class Forecast:
     weeks: Floats
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code, 4 where what was changed could not be published."""
-    return run_main(_experiment, argv)
-
-
-def _experiment(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    config = read_config_file(options.config).config
-    today = options.today or shop_now(config.zone).date()
-    model, store = config.registry.model_name, open_store(published_url())
-    if options.action != "list" and not options.name:
-        raise UsageError("--name: expected the name of the experiment")
-    if options.action in ("list", "results"):
-        known = known_control(model, url=database_url(), store=store).experiments
-        if options.action == "results":
-            print("\n".join(_results(options, known.find(options.name))))
-        else:
-            print("\n".join(_line(one, today) for one in known.every) or "no experiment is planned")
-        return 0
-    record = ControlRecord(database_url(), model=model, store=store)
-    if options.action == "plan":
-        _plan(options, config, record, today=today)
-    else:
-        end = partial(Experiments.ended, name=options.name, after=today)
-        stopped = record.append_experiment(options.name, end, who=actor(), at=dt.datetime.now(dt.UTC))
-        print(f"experiment {options.name}: {_days(stopped)}")
-    return publish_control(record, now=dt.datetime.now(dt.UTC))
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("experiment", _ABOUT, needs_sales=False)
-    options.add_argument("action", choices=ACTIONS, help="what to do")
-    options.add_argument("--name", metavar="NAME", help="names the experiment, and is the seed of its lots and draws")
-    for kind, what in (
-        ("rule", "is priced as usual, to compare with"),
-        ("keep", "keeps its prices"),
-        ("draw", "has its prices drawn each week: down, stay or up"),
-    ):
-        options.add_argument(f"--{kind}", type=positive, metavar="SHARE", help=f"share of the products that {what}")
-    options.add_argument("--size", type=positive, default=LARGEST, help=f"fraction of a draw, at most {LARGEST:g}")
-    options.add_argument("--strategy", metavar="NAME:SHARE,…", help="strategies for shares of the products")
-    options.add_argument("--challenger", metavar="N:SHARE", help="a version or alias that prices a share")
-    options.add_argument("--weeks", type=at_least(1), metavar="N", help="that it lasts; absent: until it is stopped")
-    options.add_argument("--start", type=dt.date.fromisoformat, metavar="DATE", help="a Monday; absent: the next one")
-    options.add_argument("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
-    options.add_argument("--today", type=dt.date.fromisoformat, metavar="DATE", help="the present day; absent: today")
-    return options.parse(argv)
-
-
-def _plan(options: argparse.Namespace, config: Config, record: ControlRecord, *, today: dt.date) -> None:
+def _plan(options: SimpleNamespace, file: ConfigFile, record: ControlRecord, *, today: dt.date) -> None:
     """Deals products to the arms of an experiment, says what it costs and teaches, and writes it.
 
     Raises:
         ConfigError: It contradicts itself or another one, or no product could learn its elasticity in the time.
     """
-    start: dt.date = options.start or today + dt.timedelta(days=7 - today.weekday())
+    start = options.start.date() if options.start else today + dt.timedelta(days=7 - today.weekday())
     if start < today:
         raise ConfigError(f"--start {start}: has passed; an experiment is planned before it begins")
-    with _champion(options.config) as (access, version, number):
-        arms = _arms(options, access)
+    with production(file.config) as access:
+        number = access.registry.find(CHAMPION).number
+        version, arms = access.fetch(number), _arms(options, access)
         Experiment(options.name, start, options.weeks, arms, products={})  # refuses what contradicts itself
-        served = served_config(version.config, read_config_file(options.config), name=number).config
-        pricer = version.pricer(version=number, config=served, largest_jump=config.serving.largest_jump)
+        served = served_config(version.config, file, name=number).config
+        jump = file.config.serving.largest_jump
+        pricer = version.pricer(version=number, config=served, largest_jump=jump)
         draw = next((arm for arm in arms if arm.kind == "draw"), None)
         if unknown := {arm.of for arm in arms if arm.kind == "strategy"} - set(pricer.policy.names):
             raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
@@ -169,20 +199,11 @@ def _plan(options: argparse.Namespace, config: Config, record: ControlRecord, *,
     print(f"{said}\n{len(ready):,} products were free to take part; pricing experiment stop ends it")
 
 
-@contextmanager
-def _champion(config_path: str | None) -> Iterator[tuple[ProductionAccess, LoadedVersion, str]]:
-    """Opens the champion, and yields the registry, the version and its number."""
-    config = read_config_file(config_path).config
-    with production(config) as access, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        number = access.registry.find(CHAMPION).number
-        yield access, access.fetch(number, scratch), number
-
-
-def _arms(options: argparse.Namespace, access: ProductionAccess) -> tuple[Arm, ...]:
+def _arms(options: SimpleNamespace, access: ProductionAccess) -> tuple[Arm, ...]:
     """The arms that the options name.
 
     Raises:
-        UsageError: A share is missing, or none is named.
+        click.UsageError: A share is missing, or none is named.
         ConfigError: A share or a size is out of range.
         RegistryError: There is no such version.
     """
@@ -190,16 +211,16 @@ def _arms(options: argparse.Namespace, access: ProductionAccess) -> tuple[Arm, .
     if options.draw:
         arms.append(Arm("draw", share=options.draw, size=options.size))
     for kind in ("strategy", "challenger"):
-        for word in filter(None, (getattr(options, kind) or "").split(",")):
+        for word in filter(None, getattr(options, kind).split(",")):
             name, _, share = word.strip().partition(":")
             try:
                 fraction = float(share)
             except ValueError:
-                raise UsageError(f"--{kind} {word!r}: expected NAME:SHARE, such as clearance:0.2") from None
+                raise click.UsageError(f"--{kind} {word!r}: expected NAME:SHARE, such as clearance:0.2") from None
             of = name if kind == "strategy" else access.registry.find(name).number
             arms.append(Arm(kind, share=fraction, of=of))
     if not arms:
-        raise UsageError("expected an arm at least: --rule, --keep, --draw, --strategy or --challenger")
+        raise click.UsageError("expected an arm at least: --rule, --keep, --draw, --strategy or --challenger")
     return tuple(arms)
 
 
@@ -272,16 +293,8 @@ def _days(one: Experiment) -> str:
     return "cancelled" if one.end <= one.start else f"{one.start} to {one.end - dt.timedelta(days=1)}"
 
 
-def _results(options: argparse.Namespace, one: Experiment) -> Iterator[str]:
+def _results(one: Experiment, panel: Panel, demand: DemandTable, *, log: str) -> Iterator[str]:
     """Yields what an experiment has shown, as Markdown."""
-    if options.sales is None:
-        raise UsageError(NO_SALES)
-    with _champion(options.config) as (_, version, _number):
-        data, demand = version.config.data, version.demand
-    anchors = sales_anchors(read_config_file(options.config).config)
-    panel = load_panel_from(
-        options.sales, data, quarantine=options.quarantine, anchors=anchors, simulated=simulated_sales
-    )
     rng = np.random.default_rng(0)
     base = next((name for name in ("rule", "keep") if name in one.named), None)
     before, after = spans(panel, start=one.start, end=one.end)
@@ -294,14 +307,14 @@ def _results(options: argparse.Namespace, one: Experiment) -> Iterator[str]:
             found = _shown(gain.profit, "+.1%", share=95)
         yield f"| {name} | {arm.share:g} | {len(mine):,} | {found} |"
     if one.prices:
-        yield from _of_draws(options, panel, one, demand, rng=rng)
+        yield from _of_draws(log, panel, one, demand, rng=rng)
 
 
 def _of_draws(
-    options: argparse.Namespace, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
+    log: str, panel: Panel, one: Experiment, demand: DemandTable, *, rng: np.random.Generator
 ) -> Iterator[str]:
     """Yields what the draws of an experiment taught and cost."""
-    records = read_drawn(options.decisions or log_url())
+    records = read_drawn(log)
     draws = find_draws(panel, [record for record in records if (record["experiment"] or {}).get("name") == one.name])
     usual = demand.elasticity[: len(demand.product_ids)][np.isin(demand.product_ids, sorted(one.prices))]
     model = f"; the mean of the champion's is {usual.mean():+.2f}" if len(usual) else ""
@@ -317,7 +330,3 @@ def _shown(found: Interval, form: str, *, share: int) -> str:
     if np.isnan(found.low):
         return f"{found.value:{form}}"
     return f"{found.value:{form}} ({share} %: {found.low:{form}} to {found.high:{form}})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

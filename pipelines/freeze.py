@@ -3,83 +3,130 @@
 Every serving task takes them up within seconds, whatever becomes of the registry; `pricing price` does, too.
 """
 
-import argparse
 import datetime as dt
 import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 from pydantic import ValidationError
 
 from pricing.config import load_config
 from pricing.decision.experiments import Experiment
 from pricing.decision.guardrails import NEAR, PriceGrid
-from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze
+from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze, Verdict
 from pricing.errors import ConfigError, PricingError, RegistryError, nearest
 from pricing.fileio import redact_url
 from pricing.objects import ObjectStore, open_store
 from pricing.registry.control import ControlEntry, ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, Options, UsageError, run_main
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, flag, job
 from pricing.runtime.shared_state import actor, database_url
 
 SHOWN = 50  # newest entries that --list shows
 _log = logging.getLogger(__name__)
-_ABOUT = {
-    "freeze": "Freezes prices: each stays what it is now, inside cost and the bands around list price and anchor. "
-    "Freezing a scope that has an override ends that.",
-    "override": "Gives a price for a while, whatever the model and the guardrails say; never one below cost without "
-    "--force, and none for more than a product without --wide. Overriding a scope that is frozen ends the freeze.",
-    "unfreeze": "Ends the freeze or the override of a scope.",
-}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the action that the first word names; returns the exit code, 4 where it is written and not published."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in _ABOUT:
-        raise UsageError(f"expected one of {', '.join(_ABOUT)}, found {' '.join(words[:1]) or 'nothing'}")
-    return act(words[0], words[1:], now=lambda: dt.datetime.now(dt.UTC).replace(microsecond=0))
+def _clock() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
-def act(action: str, argv: Sequence[str], *, now: Callable[[], dt.datetime]) -> int:
-    """Sets or ends a switch, or lists the record.
+def _scoped(function: Callable[..., int]) -> Callable[..., int]:
+    for option in (
+        flag("--list", help="show what is in force and the record, and do nothing"),
+        click.option("--reason", metavar="WHY", help="why; needed"),
+        click.option("--product", metavar="ID", help="of a product; goes before --category and --all"),
+        click.option("--category", metavar="NAME", help="of a category; goes before --all"),
+        flag("--all", help="of everything"),
+    ):
+        function = option(function)
+    return function
+
+
+_NEW = flag("--new", help="of a product or category that the published version does not know yet")
+_UNTIL = click.option(
+    "--until",
+    metavar="TIME",
+    help="when it ends, such as 2026-03-06T08:00, or 2026-03-06 for the end of that day; in this machine's time zone "
+    "where none is given",
+)
+
+
+@job("freeze")
+@_scoped
+@_NEW
+@_UNTIL
+def freeze(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
+    """Freezes prices: each stays what it is now, inside cost and the bands around list price and anchor.
+
+    Without --until it lasts until it is ended. Freezing a scope that has an override ends that.
+    """
+    return _act("freeze", SimpleNamespace(**options), now=now())
+
+
+@job("override")
+@_scoped
+@_NEW
+@_UNTIL
+@click.option("--price", type=float, metavar="P", help="the price to charge")
+@flag("--force", help="the price counts below cost, too")
+@flag("--wide", help="one price for every product of a category, or of everything, is meant")
+def override(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
+    """Gives a price for a while, whatever the model and the guardrails say.
+
+    Never one below cost without --force, and none for more than a product without --wide. Overriding a scope that is
+    frozen ends the freeze.
+    """
+    return _act("override", SimpleNamespace(**options), now=now())
+
+
+@job("unfreeze")
+@_scoped
+def unfreeze(*, now: Callable[[], dt.datetime] = _clock, **options: Any) -> int:
+    """Ends the freeze or the override of a scope."""
+    return _act("unfreeze", SimpleNamespace(**options), now=now())
+
+
+def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
+    """Sets or ends a switch, or lists the record; returns the exit code, 4 where it is written and not published.
 
     Raises:
-        UsageError: The options do not say what to do.
+        click.UsageError: The options do not say what to do.
         RegistryError: The database does not answer or refuses.
     """
-    options = _options(action).parse(argv)
     config, store = load_config(options.config), open_store(published_url())
     model, url = config.registry.model_name, database_url()
     record = ControlRecord(url, model=model, store=store)
     if options.list:
         try:
-            in_force, entries = record.control(at=now()), record.entries()
+            in_force, entries = record.control(at=now), record.entries()
         except RegistryError:
-            in_force, entries = known_control(model, url=url, store=store, at=now()), []
+            in_force, entries = known_control(model, url=url, store=store, at=now), []
             print("The table is away: this is what was published last, and the record cannot be read.")
         print("\n".join([_said(in_force.switches), *_lines(entries)]))
         return 0
-    said = _said_by(action, options, step=config.decision.price_step, now=now())
-    before = record.control(at=said.at).switches
+    said = _said_by(action, options, step=config.decision.price_step, now=now)
+    before = record.control(at=now).switches
     if isinstance(said, Switch):
         unknown = "" if options.new else _unknown(said, store=store, model=model)
         if unknown:
-            raise UsageError(f"{action} of {said.whose}: {unknown} Nothing was changed; --new says that it is new")
+            raise click.UsageError(
+                f"{action} of {said.whose}: {unknown} Nothing was changed; --new says that it is new"
+            )
     elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
-        raise UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
+        raise click.UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
     record.append_switch(said)
     print(f"{_sentence(said)}. It is in {redact_url(url)}.")
     if isinstance(said, Switch) and said.price is not None and not said.below_cost:
         print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
-    print(_said(record.control(at=said.at).switches))
-    return publish_control(record, now=said.at)
+    print(_said(record.control(at=now).switches))
+    return publish_control(record, now=now)
 
 
 def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
@@ -93,51 +140,28 @@ def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
     return 0
 
 
-def _options(action: str) -> Options:
-    parser = Options(prog=f"pricing {action}", description=_ABOUT[action])
-    parser.add_flag("--all", help="of everything")
-    parser.add_argument("--category", metavar="NAME", help="of a category; goes before --all")
-    parser.add_argument("--product", metavar="ID", help="of a product; goes before --category and --all")
-    if action == "override":
-        parser.add_argument("--price", type=float, metavar="P", help="the price to charge")
-        parser.add_flag("--force", help="the price counts below cost, too")
-        parser.add_flag("--wide", help="one price for every product of a category, or of everything, is meant")
-    if action != "unfreeze":
-        parser.add_flag("--new", help="of a product or category that the published version does not know yet")
-        needed = "needed" if action == "override" else "absent: until it is ended"
-        parser.add_argument(
-            "--until",
-            metavar="TIME",
-            help="when it ends, such as 2026-03-06T08:00, or 2026-03-06 for the end of that day; in this machine's "
-            f"time zone where none is given; {needed}",
-        )
-    parser.add_argument("--reason", metavar="WHY", help="why; needed")
-    parser.add_argument("--by", default=actor(), metavar="WHO", help="who; PRICING_ACTOR, or user@host")
-    parser.add_flag("--list", help="show what is in force and the record, and do nothing")
-    parser.add_config()
-    return parser
-
-
-def _said_by(action: str, options: argparse.Namespace, *, step: float, now: dt.datetime) -> Switch | Unfreeze:
+def _said_by(action: str, options: SimpleNamespace, *, step: float, now: dt.datetime) -> Switch | Unfreeze:
     """Reads a switch, or the end of one, from a command line."""
     named = {"all": options.all and "", "category": options.category, "product": options.product}
     given = [(scope, name) for scope, name in named.items() if name not in (None, False)]
     if len(given) != 1:
-        raise UsageError("say of what: exactly one of --all, --category NAME and --product ID")
-    (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
+        raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
     if not options.reason:
-        raise UsageError("--reason: say why, for whoever reads the record in the morning")
-    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": options.by, "at": now}
+        raise click.UsageError("--reason: say why, for whoever reads the record in the morning")
+    (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
+    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": actor(), "at": now}
     if action != "unfreeze":
         said |= {"action": action, "until": None if options.until is None else _time(options.until)}
         if said["until"] is not None and said["until"] <= now:
-            raise UsageError(f"--until {options.until}: that is past")
+            raise click.UsageError(f"--until {options.until}: that is past")
     if action == "override":
         if options.price is None or options.until is None:
-            raise UsageError("an override needs --price and --until: a price that is given for good is the shop's own")
+            raise click.UsageError(
+                "an override needs --price and --until: a price that is given for good is the shop's own"
+            )
         _check_payable(options.price, step=step)
         if scope != "product" and not options.wide:
-            raise UsageError(
+            raise click.UsageError(
                 f"override of {f'{scope} {name}'.strip()}: it is one price, {_money(options.price)}, for every product "
                 "there; give each its own (--product ID), or add --wide where that is meant"
             )
@@ -146,7 +170,7 @@ def _said_by(action: str, options: argparse.Namespace, *, step: float, now: dt.d
         return kind.model_validate(said)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or action}: {one['msg']}" for one in error.errors())
-        raise UsageError(faults) from error
+        raise click.UsageError(faults) from error
 
 
 def _unknown(switch: Switch, *, store: ObjectStore, model: str) -> str:
@@ -177,7 +201,7 @@ def _check_payable(price: float, *, step: float) -> None:
     if abs(float(grid.nearest(given)) - price) <= NEAR * step:
         return
     beside = [each for each in (float(grid.below(given)), float(grid.above(given))) if each > 0]
-    raise UsageError(
+    raise click.UsageError(
         f"--price {_money(price)}: nobody can pay that, as prices are multiples of {_money(step)} "
         f"(decision.price_step); the nearest: {' and '.join(map(_money, beside))}"
     )
@@ -195,7 +219,7 @@ def _time(text: str) -> dt.datetime:
             return dt.datetime(day.year, day.month, day.day).astimezone(dt.UTC)  # of this machine's zone
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except ValueError as error:
-        raise UsageError(f"--until {text}: expected a time such as 2026-03-06T08:00, or a date") from error
+        raise click.UsageError(f"--until {text}: expected a time such as 2026-03-06T08:00, or a date") from error
 
 
 def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
@@ -203,7 +227,10 @@ def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
     for entry in reversed(entries[-SHOWN:]):
         try:
             body = entry.read()
-            said = f"experiment {body.name}" if isinstance(body, Experiment) else _sentence(body)
+            if isinstance(body, Verdict):
+                said = f"{body.verdict} of {len(body.prices):,} product(s): {body.reason}"
+            else:
+                said = f"experiment {body.name}" if isinstance(body, Experiment) else _sentence(body)
         except ConfigError as error:
             said = f"cannot be read ({error})"
         yield f"  {entry.at}  {entry.who}: {said}"
@@ -227,7 +254,3 @@ def _sentence(said: Scoped) -> str:
 
 def _shown(moment: dt.datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

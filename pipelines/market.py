@@ -1,14 +1,15 @@
 """Compare the profit of pricing policies on the simulated market."""
 
-import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import click
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ from pricing.config import Config, load_config
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
 from pricing.registry.version import load
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import FILE, flag, job
 from simulation.market import Market as SimulatedMarket
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
@@ -104,47 +105,38 @@ def plot(runs: dict[str, Run], path: Path) -> None:
         figure.savefig(path, dpi=120)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_market, argv)
+def _market_options(function: Callable[..., int]) -> Callable[..., int]:
+    for name, meaning in reversed(_MARKET.items()):
+        default = getattr(MarketConfig(), name)
+        if isinstance(default, bool):
+            function = flag(f"--{name}", help=meaning)(function)
+        else:
+            function = click.option(f"--{name}", default=default, help=meaning)(function)
+    return function
 
 
-def _market(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    config = load_config(options.config)
-    market = simulate(MarketConfig(future=options.ahead, **{name: getattr(options, name) for name in _MARKET}))
-    policies = standard_policies(market, config)
-    if options.model_version is not None:
-        version = load(options.model_version)
+@job("market")
+@_market_options
+@click.option("--ahead", default=90, help="days that the policies price")
+@click.option("--model_version", type=FILE, metavar="DIR", help="a packed version that joins as `platform`")
+@click.option("--output", type=FILE, default=lambda: pricing_home() / "market", metavar="DIR", help="table and plot")
+def main(*, config: str | None, ahead: int, model_version: Path | None, output: Path, **options: Any) -> int:
+    """Simulates a market and prints what each pricing policy earns on it."""
+    market = simulate(MarketConfig(future=ahead, **options))
+    policies = standard_policies(market, load_config(config))
+    if model_version is not None:
+        version = load(model_version)
         if not set(version.demand.product_ids) & set(market.product_ids):
             raise VersionError(f"{version.folder}: knows none of this market's products")
         policies[PLATFORM] = Platform(market, version.config, lambda panel: version.learner.refresh(panel).table())
-    runs = run_policies(market, policies, ahead=options.ahead)
+    runs = run_policies(market, policies, ahead=ahead)
     table = scores(runs)
     print("\n".join([HEADER, *map(line, table)]))
-    plot(runs, options.output / "market.png")
-    document = {"market": asdict(market.config), "ahead": options.ahead, "scores": [asdict(row) for row in table]}
-    (options.output / "market.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(f"share: part of the oracle's gain over static. Table and plot: {options.output}")
+    plot(runs, output / "market.png")
+    document = {"market": asdict(market.config), "ahead": ahead, "scores": [asdict(row) for row in table]}
+    (output / "market.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"share: part of the oracle's gain over static. Table and plot: {output}")
     return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("market", "Simulates a market and prints what each pricing policy earns on it.", sales=False)
-    for name, meaning in _MARKET.items():
-        default = getattr(MarketConfig(), name)
-        if isinstance(default, bool):
-            options.add_flag(f"--{name}", help=meaning)
-        else:
-            options.add_argument(f"--{name}", type=type(default), default=default, help=meaning)
-    options.add_argument("--ahead", type=int, default=90, help="days that the policies price")
-    options.add_argument(
-        "--model_version", type=Path, default=None, metavar="DIR", help="a packed version that joins as `platform`"
-    )
-    options.add_argument(
-        "--output", type=Path, default=pricing_home() / "market", metavar="DIR", help="folder of table and plot"
-    )
-    return options.parse(argv)
 
 
 if __name__ == "__main__":

@@ -1,61 +1,60 @@
 """Run the nightly job: read sales, monitor, refresh or retrain, and promote what passes the gates."""
 
-import argparse
 import datetime as dt
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
+import click
 import mlflow
 from mlflow.entities import Run
 
+from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import JobError, child_tags, only_one, run_job
-from pipelines.production import REFUSED_BY, needs_person, production
+from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
-from pricing.data.panel import is_panel
 from pricing.decision_log.read import archive, holds_decisions
 from pricing.errors import PricingError, RegistryError, SourceError
 from pricing.paths import log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
-from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job_options, run_main
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job, option_words
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 
-# Exit codes of `python -m monitoring --exit_code true`.
+# Exit codes of `pricing monitor --exit_code true`.
 FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
 # The tag `outcome` of its run, set even when an alert or metric could not be delivered afterwards.
 OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
+_DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
 
 
-def main(argv: Sequence[str] | None = None, *, start: Callable[..., int] = run_job) -> int:
-    """Runs the job; returns 0, 3 where a gate refused what a person must look at, 4 where not published.
+@job("nightly", sales="needed", unattended=True)
+@click.option("--reason", default="nightly", metavar="WORDS", help="why, for the record")
+def main(
+    *,
+    sales: str,
+    quarantine: Path | None,
+    config: str | None,
+    reason: str,
+    start: Callable[..., int] = run_job,
+) -> int:
+    """Reads new sales, monitors, refreshes or retrains, and lets the gates decide.
 
-    `start` runs one of its jobs, called as `run_job` is.
+    Exit codes: 3 where a gate refused what a person must look at, 4 where the champion is not published.
     """
-    return run_main(partial(_nightly, start=start), argv, unattended=True)
-
-
-def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
-    options = _options(argv)
-    config = load_config(options.config)
-    home = pricing_home().resolve()
-    model = config.registry.model_name
+    settings, home = load_config(config), pricing_home().resolve()
     with (
-        only_one("nightly", home=home, model=model) as held,
-        tracked_run("nightly", config=config, reason=options.reason) as run,
+        only_one("nightly", home=home, model=settings.registry.model_name) as held,
+        tracked_run("nightly", config=settings, reason=reason) as run,
     ):
         panel = home / "panel"
-        night = _Night(config, run=run, held=held, common=_given(options, "config"), panel=str(panel), start=start)
-        try:
-            night.read(panel, *_given(options, "sales", "quarantine"))
-        except JobError:
-            mlflow.set_tag("verdict", night.watch())
-            raise
-        verdict, complaint = night.pass_over(source=options.sales)
+        common = option_words(config=config)
+        night = _Night(settings, run=run, held=held, common=common, panel=str(panel), start=start)
+        night.read(panel, *option_words(sales=sales, quarantine=quarantine))
+        verdict, complaint = night.pass_over(source=sales)
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
         print(verdict)
@@ -67,41 +66,21 @@ def _nightly(argv: Sequence[str] | None, *, start: Callable[..., int]) -> int:
     return EXIT_REFUSED if night.calls else code
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("nightly", "Reads new sales, monitors, refreshes or retrains, and lets the gates decide.")
-    options.add_argument("--reason", default="nightly", metavar="WORDS", help="why, for the record")
-    return options.parse(argv)
-
-
-def _given(options: argparse.Namespace, *names: str) -> list[str]:
-    values = [(name, getattr(options, name)) for name in names]
-    return [word for name, value in values if value is not None for word in (f"--{name}", str(value))]
-
-
-def _may_be_live() -> bool:
-    """Tells whether monitoring may remember decisions, so that a log which is not there any more has lost them."""
-    return (pricing_home() / "monitoring").is_dir() or given_database_url() is not None
-
-
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
     def __init__(
         self, config: Config, *, run: Run, held: Sequence[int], common: list[str], panel: str, start: Callable[..., int]
     ) -> None:
-        self._config = config
-        self._run = run
-        self._held = held
-        self._common = common
-        self._panel = panel
-        self._start = start
+        self._config, self._run, self._held = config, run, held
+        self._common, self._panel, self._start = common, panel, start
         self._registry = Registry(config.registry.model_name, uri=tracking_uri())
-        self.calls = False  # whether a gate refused what a person must look at
+        self.calls = False  # a gate refused what a person must look at
 
-    def job(self, module: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
+    def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
         options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
-        return self._start(module, options, run=self._run, fine=fine, keep=self._held)
+        return self._start(name, options, run=self._run, fine=fine, keep=self._held)
 
     def read(self, panel: Path, *words: str) -> None:
         """Reads the sales into the panel.
@@ -113,45 +92,24 @@ class _Night:
         beside = quality_file(panel)
         beside.unlink(missing_ok=True)
         try:
-            self.job("pipelines.etl", "--output", str(panel), *words, fresh=True)
+            self.job("etl", "--output", str(panel), *words, fresh=True)
         except JobError as error:
             if not beside.is_file():
                 raise
-            found = load_findings(beside)
-            mlflow.set_tags(tags(found))
-            names = ", ".join(dict.fromkeys(one.check for one in found if one.level == "stop"))
+            names = ", ".join(dict.fromkeys(one.check for one in load_findings(beside) if one.level == "stop"))
             raise JobError(f"the sales stop the night ({names}), and the champion stays as it is: {error}") from error
-        if beside.is_file():
-            mlflow.set_tags(tags(load_findings(beside)))
-
-    def watch(self) -> str:
-        """Archives the decision log and monitors although no sales could be read; returns a summary.
-
-        Monitoring takes the last sales that could be read. Nothing is trained or carried forward on them, and a job
-        that fails here too has said so: what stopped the sales is this night's error.
-        """
-        said = "no sales could be read, so states stay as they are"
-        if self._registry.at(CHAMPION) is None:
-            return said
-        there, trouble = self._archive()
-        if not there:
-            return said
-        said += f"; {trouble}" if trouble else ""
-        if not is_panel(self._panel):
-            return f"{said}; there are none of an earlier night to monitor with"
-        try:
-            self._monitor()
-        except JobError as error:
-            return f"{said}; {error}"
-        return f"{said}; monitoring looked at those of {self._panel}, which were read before"
+        finally:
+            if beside.is_file():
+                mlflow.set_tags(tags(load_findings(beside)))
 
     def pass_over(self, *, source: str) -> tuple[str, PricingError | None]:
         """Runs the jobs that are due; returns a summary and the first error of those that cost no prices."""
-        if self._registry.at(CHAMPION) is None:
+        if self._champion() is None:
             return self._retrain("there is no champion yet", source=source), None
         complaint: PricingError | None
         there, complaint = self._archive()
-        if not there and not _may_be_live():
+        # A log that monitoring remembers, and that is not there any more, has lost decisions.
+        if not there and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
             return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
         try:
             outcome = self._monitor()
@@ -166,18 +124,24 @@ class _Night:
             parts.append("the sales may be at fault, so states stay as they are")
         else:
             parts.append(self._refresh())
-        deleted, trouble = self._delete_versions()
-        return "; ".join([*parts, *deleted]), complaint or trouble
+        try:
+            parts += self._delete_versions()
+        except RegistryError as error:
+            complaint = complaint or error
+        return "; ".join(parts), complaint
 
     def publish(self) -> int:
         """Publishes the champion, which a job of this night may have failed to do; returns the exit code."""
-        if self._registry.at(CHAMPION) is None:
+        if self._champion() is None:
             return 0
-        code = self.job("pipelines.publish", fresh=True, fine=(0, EXIT_KNOWN_ERROR))
-        return EXIT_NOT_PUBLISHED if code else 0
+        return EXIT_NOT_PUBLISHED if self.job("publish", fresh=True, fine=(0, EXIT_KNOWN_ERROR)) else 0
+
+    def _champion(self) -> str | None:
+        champion = self._registry.at(CHAMPION)
+        return champion.number if champion else None
 
     def _monitor(self) -> int:
-        return self.job("monitoring", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
+        return self.job("monitor", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
 
     def _found(self) -> dict[str, str]:
         """Returns the tags of this night's monitoring run."""
@@ -198,65 +162,59 @@ class _Night:
             return True, error
         return True, None
 
-    def _delete_versions(self) -> tuple[list[str], RegistryError | None]:
+    def _delete_versions(self) -> list[str]:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
         days = self._config.registry.keep_days
         if not days:
-            return [], None
-        before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-        try:
-            with production(self._config) as access:
-                gone = delete_outdated(access.registry, access.audit, before=before)
-        except RegistryError as error:
-            return [], error
+            return []
+        with production(self._config) as access:
+            before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+            gone = delete_outdated(access.registry, access.audit, before=before)
         if not gone:
-            return [], None
+            return []
         mlflow.set_tag("versions_deleted", ", ".join(gone))
-        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"], None
+        return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
 
     def _retrain_if_due(self, *, source: str) -> str:
-        if self._config.monitoring.trigger != "none":
-            return f"monitoring starts the retraining itself (monitoring.trigger: {self._config.monitoring.trigger})"
-        days = self._config.monitoring.cooldown
-        if self._retrained_within(days):
+        watched = self._config.monitoring
+        if watched.trigger != "none":
+            return f"monitoring starts the retraining itself (monitoring.trigger: {watched.trigger})"
+        since = dt.datetime.now(dt.UTC) - dt.timedelta(days=watched.cooldown)
+        finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
+        recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
+        if runs_of(recent, model=self._config.registry.model_name, most=1):
+            days = watched.cooldown
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
         return self._retrain(self._found().get("reason") or "monitoring found decay", source=source)
 
     def _retrain(self, reason: str, *, source: str) -> str:
-        given = ["--source", source, "--reason", reason]
-        if self.job("pipelines.retrain", *given, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)) == EXIT_REFUSED:
+        said = f"retrained on {source}: {reason}"
+        if self.job("retrain", *option_words(source=source, reason=reason), fine=_DECIDED) == EXIT_REFUSED:
             self.calls = True
-            return f"retrained on {source}: {reason}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"
-        champion = self._registry.at(CHAMPION)
-        return f"retrained on {source}: {reason}; the champion is version {champion.number if champion else 'none'}"
+            return f"{said}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"
+        return f"{said}; the champion is version {self._champion() or 'none'}"
 
     def _refresh(self) -> str:
-        if self._registry.at(CHAMPION) is None:
-            return "no champion, so nothing to carry forward"
-        self.job("pipelines.refresh")
-        return self._take_over(child_tags(self._run, "refresh").get("version"))
+        """Carries the champion's states forward and promotes them.
 
-    def _take_over(self, number: str | None) -> str:
-        """Promotes refreshed states, by number: the alias challenger may be on a version that waits for a person."""
+        By number: the alias challenger may be on a version that waits for a person.
+        """
+        if self._champion() is None:
+            return "no champion, so nothing to carry forward"
+        self.job("refresh")
+        number = child_tags(self._run, "refresh").get("version")
         if number is None:
             return "states were up to date already"
         if not self._config.registry.auto_refresh:
             requested = f"a person promotes them (version={number})"
             return f"states are carried forward; registry.auto_refresh is off, so {requested}"
-        words = ["--version", number, "--reason", "nightly refresh"]
-        code = self.job("pipelines.promote", *words, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED))
-        if code != EXIT_REFUSED:
+        words = option_words(version=number, reason="nightly refresh")
+        if self.job("promote", *words, fine=_DECIDED) != EXIT_REFUSED:
             return "states are up to date"
         decided = child_tags(self._run, "promote")
         self.calls = self.calls or needs_person(decided)
         by = decided.get(REFUSED_BY)
         return f"a gate refused the refreshed states{f' ({by})' if by else ''}"
-
-    def _retrained_within(self, days: int) -> bool:
-        since = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-        finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
-        recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
-        return bool(runs_of(recent, model=self._config.registry.model_name, most=1))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,7 @@
 """Price a file of requests, or every product, by a version from the registry or a folder; log and write the prices."""
 
-import argparse
 import datetime as dt
-import logging
 import math
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import mlflow
 import numpy as np
 import pandas as pd
@@ -21,7 +17,7 @@ from pydantic import ValidationError
 
 from pipelines.calendar import with_plan
 from pipelines.production import production
-from pricing.config import load_config, read_config_file
+from pricing.config import Config, ConfigFile, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
@@ -30,7 +26,6 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday, request_fields
-from pricing.decision.switches import Switches
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
@@ -40,7 +35,7 @@ from pricing.registry import CHAMPION
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import DAY, FILE, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
@@ -49,7 +44,6 @@ from pricing.served_config import served_config
 BATCH = 1000
 SHOWN = 5  # most bad rows listed in an error
 STALE = 2  # state age in periods above which a refresh is advised
-_PROGRESS_SECONDS = 5.0
 _EDGE = 1e-9  # currency units; what subtracting two prices leaves
 _SUFFIXES = (".csv", ".parquet")
 
@@ -57,46 +51,57 @@ COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
     *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
-    *("comp_price_used", "comp_price_age"),
+    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
-
-_log = logging.getLogger(__name__)
 
 NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
 NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the same
 RejectedRow = tuple[int, str]  # row number, error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_price, argv, unattended=True)
-
-
-def _price(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    file = read_config_file(options.config)
-    config = file.config
-    output: Path = options.output
-    today = options.today or shop_now(config.zone).date()
-    applied: bool = options.applied
+@job("price", unattended=True)
+@click.option(
+    "--requests",
+    "where",
+    metavar="WHERE",
+    help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period after "
+    "the version's states where that is later or today lies beyond its horizon",
+)
+@click.option("--output", type=FILE, metavar="FILE", help="decisions, .csv or .parquet; absent: in PRICING_HOME")
+@click.option("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
+@click.option("--today", "day", type=DAY, metavar="DATE", help="the day that answers; absent: today")
+@flag(
+    "--applied",
+    help="these prices go on the shelf: they are logged, and monitoring compares them with the sales that follow; "
+    "absent: they are only looked at",
+)
+@click.option("--rejects", type=FILE, metavar="FILE", help="write bad rows here (CSV) and go on")
+def main(
+    *,
+    config: str | None,
+    where: str | None,
+    output: Path | None,
+    version: str | None,
+    day: dt.datetime | None,
+    applied: bool,
+    rejects: Path | None,
+) -> int:
+    """Prices a file of requests, or every product of a version."""
+    file = read_config_file(config)
+    settings = file.config
+    today = day.date() if day else shop_now(settings.zone).date()
+    output = output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
-    with tracked_run("price", config=config), _opened(options.version, options.config) as (found, name):
-        own = found.config
-        given = file.given.get("data") or {}
-        plans = {name: getattr(config.data, name) for name in ("promotions", "deliveries")}
-        named = {name: where for name, where in plans.items() if where is not None or name in given}
-        # A plan is of coming days: no training rests on it.
-        own = own.model_copy(update={"data": own.data.model_copy(update=named)})
-        loaded = replace(found, facts=with_plan(found.facts, own.data))
-        served = served_config(own, file, name=name)
+    with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
+        loaded = _planned(found, file)
+        served = served_config(loaded.config, file, name=name)
         print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
-        pricer = loaded.pricer(version=name, config=served.config, largest_jump=config.serving.largest_jump)
-        if options.requests is None:
-            bad: list[RejectedRow] = []
-            requests, gone = requests_for_all_products(
-                loaded.facts, day=day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
-            )
+        pricer = loaded.pricer(version=name, config=served.config, largest_jump=settings.serving.largest_jump)
+        bad: list[RejectedRow] = []
+        if where is None:
+            priced = day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
+            requests, gone = requests_for_all_products(loaded.facts, day=priced)
             if empty := sum(request.current_stock == 0 for _, request in requests):
                 print(
                     f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
@@ -105,18 +110,13 @@ def _price(argv: Sequence[str] | None) -> int:
             if gone:
                 print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
         else:
-            requests, bad = read_requests(read_sales(options.requests))
-        control = known_control(
-            config.registry.model_name,
-            url=database_url(),
-            store=open_store(published_url()),
-            at=dt.datetime.now(dt.UTC),
-        )
-        if control.switches:
-            print(_switched(control.switches))
+            requests, bad = read_requests(read_sales(where))
+        rows = len(requests) + len(bad)
+        control = _control(settings)
         answers, refused = decide(pricer, requests, today=today, control=control)
         bad = sorted([*bad, *refused])
-        _settle(bad, of=len(requests) + len(bad) - len(refused), options=options)
+        if bad:
+            _set_aside(bad, rows=f"{len(bad):,} of {rows:,} rows", where=where, rejects=rejects)
         decisions = as_frame(answers)
         if applied:
             at = dt.datetime.now(dt.UTC)
@@ -124,50 +124,44 @@ def _price(argv: Sequence[str] | None) -> int:
         write(decisions, output)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
-    print(f"its states end on {loaded.facts.state_date}, {_age(loaded.facts, today=today)}")
-    print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
-    print("\n".join(_next_steps(decisions, applied=applied, today=today)))
+    age = (today - loaded.facts.state_date.astype("datetime64[D]").item()).days
+    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[loaded.facts.period] else ""
+    print(f"its states end on {loaded.facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
+    if len(decisions):
+        print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
+        print("\n".join(_next_steps(decisions, applied=applied, today=today)))
     return 0
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("price", "Prices a file of requests, or every product of a version.", sales=False)
-    options.add_argument(
-        "--requests",
-        metavar="WHERE",
-        help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period "
-        "after the version's states where that is later or today lies beyond its horizon",
-    )
-    options.add_argument(
-        "--output",
-        type=Path,
-        default=pricing_home() / "prices.csv",
-        metavar="FILE",
-        help="decisions, one a row, .csv or .parquet",
-    )
-    options.add_argument("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
-    options.add_argument(
-        "--today", type=dt.date.fromisoformat, metavar="DATE", help="the day that answers; absent: today"
-    )
-    options.add_flag(
-        "--applied",
-        help="these prices go on the shelf: they are logged, and monitoring compares them with the sales that follow; "
-        "absent: they are only looked at",
-    )
-    options.add_argument("--rejects", type=Path, metavar="FILE", help="write bad rows here (CSV) and go on")
-    return options.parse(argv)
-
-
 @contextmanager
-def _opened(version: str | None, config_path: str | None) -> Iterator[tuple[LoadedVersion, str]]:
+def _opened(version: str | None, config: Config) -> Iterator[tuple[LoadedVersion, str]]:
     """Yields the requested version and its name; one from the registry is in a folder that is deleted afterwards."""
     if version is not None and Path(version).is_dir():
         yield load(version), Path(version).resolve().name
         return
-    config = load_config(config_path)
-    with production(config) as access, tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+    with production(config) as access:
         number = access.registry.find(version or CHAMPION).number
-        yield access.fetch(number, scratch), number
+        yield access.fetch(number), number
+
+
+def _planned(version: LoadedVersion, file: ConfigFile) -> LoadedVersion:
+    """Returns the version with the file's plans, where it names some: they are of coming days, on which none rests."""
+    given = file.given.get("data") or {}
+    plans = {name: getattr(file.config.data, name) for name in ("promotions", "deliveries")}
+    named = {name: where for name, where in plans.items() if where is not None or name in given}
+    data = version.config.data.model_copy(update=named)
+    own = version.config.model_copy(update={"data": data})
+    return replace(version, config=own, facts=with_plan(version.facts, data))
+
+
+def _control(config: Config) -> Control:
+    """Reads what persons have switched and tried, and says which prices they have set, and where to end it."""
+    store, now = open_store(published_url()), dt.datetime.now(dt.UTC)
+    control = known_control(config.registry.model_name, url=database_url(), store=store, at=now)
+    if control.switches:
+        lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
+        print(f"in force over the model's prices (pricing unfreeze ends them):{lines}")
+    return control
 
 
 def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
@@ -194,36 +188,12 @@ def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
     known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
-    columns = (facts.product_ids[known], facts.stock[known])
+    asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     requests = [
-        (
-            number,
-            PriceRequest(
-                product_id=product_id,
-                current_stock=None if math.isnan(stock) else stock,
-                day_of_week=get_args(Weekday)[day.weekday()],
-                date=day,
-            ),
-        )
-        for number, (product_id, stock) in enumerate(zip(*map(np.ndarray.tolist, columns), strict=True), 1)
+        PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
+        for product_id, stock in zip(facts.product_ids[known].tolist(), facts.stock[known].tolist(), strict=True)
     ]
-    return requests, len(known) - len(requests)
-
-
-def _switched(switches: Switches) -> str:
-    """Says which prices a person has set, and where to end it."""
-    lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in switches)
-    return f"in force over the model's prices (pricing unfreeze ends them):{lines}"
-
-
-def _age(facts: ProductFacts, *, today: dt.date) -> str:
-    """Describes the age of the states on the day of pricing."""
-    days = (today - facts.state_date.astype("datetime64[D]").item()).days
-    if days <= 0:
-        return "not before the day that answers"
-    return f"{days:,} day{'s' if days > 1 else ''} before the day that answers" + (
-        ": refresh carries them forward" if days > STALE * STEP_DAYS[facts.period] else ""
-    )
+    return list(enumerate(requests, start=1)), len(known) - len(requests)
 
 
 def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[RejectedRow]]:
@@ -266,7 +236,6 @@ def decide(
     """
     answers: list[NumberedAnswer] = []
     refused: list[RejectedRow] = []
-    shown = time.monotonic()
     price = partial(pricer.price_detailed, today=today, experiments=control.experiments, switches=control.switches)
     for start in range(0, len(requests), BATCH):
         part = requests[start : start + BATCH]
@@ -279,17 +248,18 @@ def decide(
                     answers.append((number, request, price([request])[0]))
                 except RequestError as error:
                     refused.append((number, str(error)))
-        if time.monotonic() - shown > _PROGRESS_SECONDS:
-            shown = time.monotonic()
-            _log.info("%d of %d requests priced", len(answers), len(requests))
     return answers, refused
 
 
 def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
-    """Returns a table with one row per decision, in request order; reason codes are joined by spaces."""
+    """Returns a table with one row per decision, in request order; reason codes are joined by spaces.
+
+    Where a price waits for approval, every figure but `recommended_price` is of the one proposed.
+    """
     rows = []
     for number, request, answer in answers:
-        decision = answer.decision
+        decision = answer.proposed or answer.decision
+        waits = ("awaiting_approval",) if answer.proposed else ()
         fields = decision.model_dump(exclude={"price_range", "reasons", "expected_gain"})
         (low, high), gain = decision.price_range, decision.expected_gain
         rows.append(
@@ -298,12 +268,16 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
                 "product_id": request.product_id,
                 "date": answer.date,
                 **fields,
+                "recommended_price": answer.decision.recommended_price,
+                "proposed_price": decision.recommended_price,
+                "category": answer.category,
+                "current_stock": request.current_stock,
                 "price_low": low,
                 "price_high": high,
                 "expected_gain": gain and gain.mean,
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
-                "reasons": " ".join(decision.reasons),
+                "reasons": " ".join((*decision.reasons, *waits)),
                 "current_price": answer.current_price,
                 "list_price": answer.list_price,
                 "unit_cost": answer.unit_cost,
@@ -333,22 +307,20 @@ def write(frame: pd.DataFrame, output: Path) -> None:
         raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
 
 
-def _settle(bad: Sequence[RejectedRow], *, of: int, options: argparse.Namespace) -> None:
+def _set_aside(bad: Sequence[RejectedRow], *, rows: str, where: str | None, rejects: Path | None) -> None:
     """Writes bad rows to --rejects.
 
     Raises:
-        RequestError: There are bad rows and no --rejects; gives their number and the first ones.
+        RequestError: There is no --rejects; gives their number and the first ones.
     """
-    if not bad:
-        return
-    if options.rejects is None:
+    if rejects is None:
         first = "".join(f"\n  - row {number}: {words}" for number, words in bad[:SHOWN])
         raise RequestError(
-            f"{options.requests}: {len(bad):,} of {of:,} rows are no price request, and nothing was priced:{first}\n"
+            f"{where}: {rows} are no price request, and nothing was priced:{first}\n"
             "Mend them, or set them aside with --rejects FILE."
         )
-    write(pd.DataFrame(bad, columns=["row", "problem"]), options.rejects)
-    print(f"{len(bad):,} of {of:,} rows are no price request; see {options.rejects}")
+    write(pd.DataFrame(bad, columns=["row", "problem"]), rejects)
+    print(f"{rows} are no price request; see {rejects}")
 
 
 def _record(decisions: pd.DataFrame, *, refused: int, version: str, applied: bool) -> None:
@@ -362,8 +334,6 @@ def _record(decisions: pd.DataFrame, *, refused: int, version: str, applied: boo
 
 def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> Iterator[str]:
     """Yields what becomes of the decisions, and what there is to know about the day priced."""
-    if decisions.empty:
-        return
     first, last = min(decisions["date"]), max(decisions["date"])
     days = f"{first}" if first == last else f"{first} to {last}"
     if not applied:
@@ -376,8 +346,6 @@ def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> It
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     """Yields summary lines on the decisions; a price within a `step` of the current one, currency units, is held."""
-    if decisions.empty:
-        return
     sources = decisions["source"].value_counts(normalize=True)
     yield "answered by " + ", ".join(f"{source} {share:.0%}" for source, share in sources.items())
     change = (decisions["recommended_price"] - decisions["current_price"]).dropna()
@@ -387,6 +355,10 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     if len(strangers):
         first = strangers.iloc[0]
         yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
+    waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
+    if waits.any():
+        yield f"{waits.sum():,} price(s) wait for approval in the console and stay until then; below, the others"
+        decisions = decisions[~waits]
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
     gain, low, high = (float(decisions[name].sum()) for name in ("expected_gain", "gain_low", "gain_high"))
     yield f"expected gain over the current prices {gain:,.2f} ({low:,.2f} to {high:,.2f}) until the next deliveries"
@@ -395,7 +367,3 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
 def _fault(fault: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,76 +3,109 @@
 import datetime as dt
 import logging
 import math
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricing.config import Config
+import mlflow
+
+from pricing.config import Config, ConfigFile
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.panel import Panel
+from pricing.decision.product_facts import ProductFacts
+from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError, VersionError
-from pricing.paths import PARENT_VARIABLE, pricing_home, tracking_uri
+from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.audit import Audit
-from pricing.registry.gates import Verdict, failed
+from pricing.registry.audit import Action, Audit, AuditEntry
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.promotion import REJECTED
-from pricing.registry.version import LoadedVersion, load, read_anchors
-from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import notice
+from pricing.registry.promotion import record_manual_change
+from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
 from pricing.runtime.mlflow_runs import connect, runs_of
 from pricing.runtime.shared_state import actor, database_url
+from pricing.served_config import kept_settings
 
 _log = logging.getLogger(__name__)
 
 NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
-REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates that refused it, joined by commas
-_CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look at: a job that meets one ends so
-
-
-def call_person(verdicts: Sequence[Verdict]) -> None:
-    """Lets an alert tell of gates that refused what a person must look at, where another job started this one.
-
-    Whoever starts a promotion by hand reads what it prints.
-    """
-    if os.environ.get(PARENT_VARIABLE):
-        calling = [verdict for verdict in failed(verdicts) if verdict.name in _CALLING]
-        notice(*(AlertFinding(verdict.name, "critical", verdict.sentence) for verdict in calling))
-
-
-def needs_person(tags: Mapping[str, str]) -> bool:
-    """Tells that a promotion, by its run's tags, was refused for what a person must look at."""
-    return bool(set(_CALLING) & set(tags.get(REFUSED_BY, "").split(",")))
 
 
 @dataclass(frozen=True)
 class ProductionAccess:
-    """Registry, audit record and actor of a change to production.
+    """The registry, the audit record and the actor of a change to production.
 
     Attributes:
         registry: The registered model.
         audit: The record of its promotions.
         who: The person or job that acts.
+        scratch: A folder for versions, which goes when the access ends.
     """
 
     registry: Registry
     audit: Audit
     who: str
+    scratch: Path
 
-    def fetch(self, number: str, scratch: str | Path) -> LoadedVersion:
-        """Downloads a version into the folder `scratch` and loads it.
+    def fetch(self, number: str, *, file: ConfigFile | None = None) -> LoadedVersion:
+        """Downloads a version and loads it; prints which of its own settings go over those of a configuration file.
 
         Raises:
             RegistryError: The registry lacks it or is unreachable.
             VersionError: It is damaged, another one than was registered, or belongs to another contract or library.
         """
-        version = load(self.registry.download(number, Path(scratch) / number / "version"))
+        version = load(self.registry.download(number, self.scratch / number / "version"))
         if version.meta["checksum"] != self.registry.find(number).checksum:
             raise VersionError(f"version {number}: its files are not those that were registered; train again")
+        if file is not None and (kept := kept_settings(version.config, file, name=number)):
+            print(f"note: {kept}")
         return version
+
+    def change(self, action: Action, to_version: str, *, champion: RegisteredVersion | None, why: str) -> AuditEntry:
+        """Makes the entry of a change that this job asks for, against the champion that it has judged."""
+        run = mlflow.active_run()
+        return AuditEntry(
+            at=now(),
+            who=self.who,
+            action=action,
+            why=why,
+            from_version=champion.number if champion else None,
+            to_version=to_version,
+            run_id=run.info.run_id if run else None,
+        )
+
+    def register(
+        self,
+        base: LoadedVersion,
+        *,
+        demand: DemandModel,
+        facts: ProductFacts,
+        anchors: Anchors,
+        origin: Origin,
+        tags: Mapping[str, str] | None = None,
+        words: str,
+    ) -> str:
+        """Registers a version with the weights and settings of `base` and new states; returns its number.
+
+        Raises:
+            RegistryError: There is no active run, or the registry refuses.
+        """
+        packed = pack(
+            self.scratch / f"of-{origin.parent}",
+            demand=demand,
+            facts=facts,
+            config=base.config,
+            backtest=base.backtest,
+            origin=origin,
+            anchors=anchors,
+            holds_only=base.holds_only,
+        )
+        return self.registry.log_version(packed.folder, tags=tags, description=words)
+
+    def record_manual_change(self) -> None:
+        """Records where the champion was changed past the record."""
+        record_manual_change(self.registry, self.audit, who=self.who, at=now())
 
     def anchors_for(self, version: LoadedVersion) -> Anchors:
         """Returns the anchors to refresh a version with: those in force, or else its own.
@@ -93,7 +126,8 @@ def production(config: Config) -> Iterator[ProductionAccess]:
     """
     registry = Registry(config.registry.model_name, uri=connect())
     pricing_home().mkdir(parents=True, exist_ok=True)
-    yield ProductionAccess(registry, Audit(database_url()), actor())
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        yield ProductionAccess(registry, Audit(database_url()), actor(), Path(scratch))
 
 
 def anchors_in_force(registry: Registry) -> Anchors | None:

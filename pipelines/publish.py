@@ -1,32 +1,58 @@
 """Publish the champion that the alias names, and what persons have switched and tried, for serving to follow."""
 
-import argparse
 import datetime as dt
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import click
 import mlflow
 
 from pipelines.production import ProductionAccess, production
-from pricing.config import Config, read_config_file
+from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import ConfigError, PricingError
 from pricing.objects import ObjectStore, open_store
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.publish import publish
 from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, job_options, notice, positive, run_main
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, POSITIVE, job, notice
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 
 _log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_publish, argv, unattended=True)
+@job("publish", unattended=True)
+@click.option("--every", type=POSITIVE, metavar="SECONDS", help="look again and again; absent: once")
+@click.option(
+    "--to",
+    metavar="WHERE",
+    help="publish the champion alone into this folder, which an image is built with; absent: PRICING_PUBLISHED",
+)
+def main(*, config: str | None, every: float | None, to: str | None) -> int:
+    """Publishes what aliases, experiments and switches name."""
+    file = read_config_file(config)
+    if to is not None:
+        print(_bake(file, to))
+    elif every is not None:
+        follow(lambda: look(file.config), every=every)
+    else:
+        print(look(file.config))
+    return 0
+
+
+def _bake(file: ConfigFile, to: str) -> str:
+    """Publishes the champion alone into a folder, with the configuration that the image serves by."""
+    store, model = open_store(to), file.config.registry.model_name
+    with production(file.config) as access:
+        pointer = _published(access, file.config, store, alone=True)
+    if pointer is None:
+        raise ConfigError(f"{model} has no champion to publish; train and promote one first")
+    if file.path is not None:
+        store.put("config.yaml", file.path.read_bytes())
+    return _said(pointer, model=model, where=to)
 
 
 def publish_champion(access: ProductionAccess, config: Config) -> int:
@@ -88,37 +114,6 @@ def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[fl
             _log.log(level, "%s", state)
             before = state
         sleep(every)
-
-
-def _publish(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    file = read_config_file(options.config)
-    config = file.config
-    if options.to is not None:
-        with production(config) as access:
-            store = open_store(options.to)
-            pointer = _published(access, config, store, alone=True)
-        if pointer is None:
-            raise ConfigError(f"{config.registry.model_name} has no champion to publish; train and promote one first")
-        if file.path is not None:  # what the image serves by, where nothing else is given
-            store.put("config.yaml", file.path.read_bytes())
-        print(_said(pointer, model=config.registry.model_name, where=options.to))
-    elif options.every is not None:
-        follow(lambda: look(config), every=options.every)
-    else:
-        print(look(config))
-    return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("publish", "Publishes what aliases, experiments and switches name.", sales=False)
-    options.add_argument("--every", type=positive, metavar="SECONDS", help="look again and again; absent: once")
-    options.add_argument(
-        "--to",
-        metavar="WHERE",
-        help="publish the champion alone into this folder, which an image is built with; absent: PRICING_PUBLISHED",
-    )
-    return options.parse(argv)
 
 
 def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False) -> Pointer | None:

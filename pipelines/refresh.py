@@ -1,14 +1,13 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
-import argparse
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 import numpy as np
 from numpy.typing import NDArray
@@ -17,103 +16,76 @@ from pipelines.calendar import calendar_digest, known_events, with_calendars, wi
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
 from pipelines.quality import read_checked
 from pricing.config import Config, read_config_file
-from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.load import LoadedSales
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.cadence import carry_jumps, stock_jumps
-from pricing.decision.last_price import anchor_moves, last_prices
-from pricing.decision.product_facts import ProductFacts, told_comp_price
+from pricing.decision.carried_facts import carry_facts, carry_last_price
+from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
-from pricing.demand.state import advance, digest, encode_panel, expand, overlay, span
+from pricing.demand.state import advance, digest, encode_panel, expand, span
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
-from pricing.registry.version import LoadedVersion, Origin, pack
-from pricing.runtime.cli import job_options, run_main
+from pricing.registry.version import LoadedVersion, Origin
+from pricing.runtime.cli import flag, job
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
-from pricing.served_config import kept_settings
 
 Array = NDArray[Any]
 _FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
-# Facts that need a long history: older values are preferred over those from a few recent weeks.
-_OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
-_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
 SAMPLE = 200
 
 
-@dataclass(frozen=True)
-class RefreshResult:
-    """Result of a refresh.
-
-    Attributes:
-        number: The version with the new states.
-        found: True when an earlier refresh of the same version on the same sales had registered it.
-    """
-
-    number: str
-    found: bool
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_refresh, argv, unattended=True)
-
-
-def _refresh(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    file = read_config_file(options.config)
-    config = file.config
-    with tracked_run("refresh", config=config) as run, production(config) as access:
-        base = access.registry.find(options.version or CHAMPION)
+@job("refresh", sales="needed", unattended=True)
+@click.option("--version", metavar="N", help="the version to refresh; absent: the champion")
+@flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
+@flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
+def main(
+    *, sales: str, quarantine: Path | None, config: str | None, version: str | None, force: bool, rebuild: bool
+) -> int:
+    """Carries a version's states forward over new days, with the same weights."""
+    file = read_config_file(config)
+    with tracked_run("refresh", config=file.config) as run, production(file.config) as access:
+        base = access.registry.find(version or CHAMPION)
         rejection = rejected(access.registry, access.audit, base)
-        if rejection is not None and not options.force:
+        if rejection is not None and not force:
             raise RegistryError(
                 f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; name another, "
                 "or say --force true"
             )
-        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-            version = with_calendars(access.fetch(base.number, scratch), config.data)
-            if kept := kept_settings(version.config, file, name=base.number):
-                print(f"note: {kept}")
-            anchors = access.anchors_for(version)
-            loaded = read_checked(
-                options.sales,
-                version.config.data,
-                quarantine=options.quarantine,
-                past=version.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
-                anchors=anchors,
-                events=known_events(version),
-            )
-            panel = loaded.panel
-            _same_shop(panel, version, number=base.number)
-            carried = refreshed(
-                access,
-                version,
-                loaded,
-                anchors=anchors,
-                parent=base.number,
-                sales=options.sales,
-                config=config,
-                rebuild=options.rebuild,
-            )
-        if carried is None:
-            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {panel.dates[-1]}")
+        old = with_calendars(access.fetch(base.number, file=file), file.config.data)
+        anchors = access.anchors_for(old)
+        loaded = read_checked(
+            sales,
+            old.config.data,
+            quarantine=quarantine,
+            past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
+            anchors=anchors,
+            events=known_events(old),
+        )
+        _same_shop(loaded.panel, old, number=base.number)
+        number = refreshed(
+            *(access, old, loaded),
+            anchors=anchors,
+            parent=base.number,
+            sales=sales,
+            config=file.config,
+            rebuild=rebuild,
+        )
+        last = loaded.panel.dates[-1]
+        if number is None:
+            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {last}")
             return 0
-        number, waiting = carried.number, _waiting(access, base)
+        waiting = _waiting(access, base)
         if waiting is None:
             access.registry.set_alias(CHALLENGER, number)
+        said = f"the weights of version {base.number} with states up to {last}"
         name_run(f"refresh v{number}")
-        set_run_description(
-            f"Version {number}: the weights of version {base.number} with states up to {panel.dates[-1]}."
-        )
+        set_run_description(f"Version {number}: {said}.")
         bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
-        did = "nothing new to register: it is" if carried.found else "registered"
-        print(f"{did} {config.registry.model_name} version {number} {bears}: the weights of version")
-        print(f"{base.number} with states up to {panel.dates[-1]} (run {run.info.run_id})")
+        print(f"{access.registry.model_name} version {number} {bears}: {said} (run {run.info.run_id})")
         if waiting is None:
             print("promote it, and prices rest on the new states")
         else:
@@ -134,14 +106,6 @@ def _same_shop(panel: Panel, version: LoadedVersion, *, number: str) -> None:
             f"as {str(known[0])!r}, found such as {str(panel.product_ids[0])!r} (ids_changed). Deliver the former ids, "
             "or train a version on a history with the new ones"
         )
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("refresh", "Carries a version's states forward over new days; same weights.")
-    options.add_argument("--version", metavar="N", help="the version to refresh; absent: the champion")
-    options.add_flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
-    options.add_flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
-    return options.parse(argv)
 
 
 def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
@@ -168,7 +132,7 @@ def refreshed(
     sales: str,
     config: Config,
     rebuild: bool = False,
-) -> RefreshResult | None:
+) -> str | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
     Configuration is copied from the given version (calendars may differ from those of its training). Anchors are those
@@ -176,7 +140,7 @@ def refreshed(
     version is returned. Must be called inside a run.
 
     Returns:
-        The version with the new states, or None when the given version has read exactly this panel already.
+        The number of the version with the new states, or None when the given version has read exactly this panel.
 
     Raises:
         HistoryError: The panel leaves a gap after the state or changes rows before the checkpoint.
@@ -195,7 +159,8 @@ def refreshed(
     earlier = _registered(access, version, panel, parent=parent, tags=tags)
     if earlier is not None:
         mlflow.set_tag("version", earlier)
-        return RefreshResult(earlier, found=True)
+        print("nothing new to register")
+        return earlier
     demand = version.learner.refresh(panel, rebuild=rebuild)
     unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(planned.to_arrays(), known.to_arrays())
     if unchanged and not version.anchors.differing(anchors):
@@ -218,26 +183,22 @@ def refreshed(
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
     against = "from scratch" if checked.from_scratch else "from the checkpoint"
     print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        packed = pack(
-            Path(scratch) / "version",
-            demand=demand,
-            facts=facts,
-            config=version.config,
-            backtest=version.backtest,
-            origin=Origin(
-                kind="refresh",
-                data=describe_data(panel, sales=sales, fingerprint=tags[_FINGERPRINT]),
-                parent=parent,
-                checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
-            ),
-            anchors=anchors,
-            holds_only=version.holds_only,
-        )
-        words = f"The weights of version {parent} with states up to {panel.dates[-1]}."
-        number = access.registry.log_version(packed.folder, tags=tags, description=words)
+    number = access.register(
+        version,
+        demand=demand,
+        facts=facts,
+        anchors=anchors,
+        origin=Origin(
+            kind="refresh",
+            data=describe_data(panel, sales=sales, fingerprint=tags[_FINGERPRINT]),
+            parent=parent,
+            checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
+        ),
+        tags=tags,
+        words=f"The weights of version {parent} with states up to {panel.dates[-1]}.",
+    )
     mlflow.set_tag("version", number)
-    return RefreshResult(number, found=False)
+    return number
 
 
 def _registered(
@@ -258,109 +219,6 @@ def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: 
     return demand.with_holidays(flags.astype(np.float32))
 
 
-def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
-    """Returns the product facts as of the panel's last date.
-
-    Args:
-        old: Facts as of the refreshed version's date.
-        tail: Rows since the checkpoint, new ones included, of every product.
-        panel: The sales that the version is refreshed with.
-        kept: Rows since the checkpoint, of the version before the refresh.
-        whole: True when the panel is the whole history; facts of its products then come from it alone. Otherwise older
-            facts fill in what recent rows do not show, or show too briefly. Delivery cadence is estimated from older
-            and new stock jumps together, which equals an estimate from the whole history.
-    """
-    new = ProductFacts.from_panel(panel if whole else tail)
-    ids = np.union1d(old.product_ids, new.product_ids)
-    at_old, in_old = _places(old.product_ids, ids)
-    at_new, in_new = _places(new.product_ids, ids)
-    told, _ = told_comp_price(panel if whole else tail)
-    # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
-    first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
-    columns: dict[str, Any] = {}
-    for name, values in new.to_arrays().items():
-        if name == "stock_jumps":
-            continue
-        before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
-        if whole or (name == "tax_rate" and first_taxes):
-            known = in_new
-        elif name in _COMPETITOR:
-            known = in_new & told[at_new]
-        elif name in _OF_A_HISTORY:
-            known = in_new & ~(in_old & _known(before, seen=seen))
-        else:
-            known = in_new & _known(after, seen=seen)
-        columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
-    columns["product_ids"] = ids
-    columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
-    recurring = new.recurring if whole else old.recurring
-    carried = replace(new, recurring=recurring, **columns)
-    carried = carried.planned(old.promotions, deliveries=old.planned_deliveries)
-    rows = expand(panel, ids)
-    if not whole:
-        rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
-    periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
-    since = carry_jumps(old.jumps()[at_old], rows, periods=periods, since=kept.dates[0])
-    return carried.with_jumps(np.where((in_old & ~(in_new & whole))[:, None], since, stock_jumps(rows)))
-
-
-def carry_last_price(
-    old: ProductFacts,
-    new: ProductFacts,
-    *,
-    history: Panel,
-    tail: Panel,
-    kept: Panel,
-    anchors: Anchors,
-    serving: ServingConfig,
-) -> Array:
-    """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
-
-    So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one has what
-    the history says; NaN until its rows agree for long enough.
-
-    Args:
-        old: Facts before the refresh.
-        new: Facts after it.
-        history: The whole history where it is at hand, else `tail`.
-        tail: As in `carry_facts`, and likewise `kept`.
-        kept: See there.
-        anchors: Those in force.
-        serving: The largest jump, and when a price beyond it counts.
-    """
-    settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
-    ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
-    every = expand(history, ids)
-    read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
-    at, known = _places(old.product_ids, ids)
-    before = np.where(known, old.last_price[at], np.nan)
-    counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
-    carried = last_prices(
-        np.hstack([past.price[:, counted], rows.price[:, since]]),
-        np.hstack([past.present[:, counted], rows.present[:, since]]),
-        moves=anchor_moves(anchors, ids, np.concatenate([past.dates[counted], rows.dates[since]])),
-        before=before,
-        seen=int(counted.sum()),
-        **settings,
-    )
-    return np.where(np.isfinite(before), carried, read)
-
-
-def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
-    places = np.minimum(np.searchsorted(some, wanted), len(some) - 1)
-    return places, some[places] == wanted
-
-
-def _known(values: Array, *, seen: Array) -> Array:
-    """Returns where a recent fact is known; flags are known where the product was seen."""
-    kind = values.dtype.kind
-    if kind == "f":
-        return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))
-    if kind == "M":
-        return np.asarray(~np.isnat(values))
-    return np.asarray(values != "") if kind == "U" else seen
-
-
 def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
     return some.keys() == others.keys() and all(
         np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
@@ -376,12 +234,10 @@ class Parity:
             forecasters; relative to values above 1.
         from_scratch: True when the whole history was encoded; False when only the rows since the checkpoint were,
             because the panel does not reach back further.
-        products: Number of products compared.
     """
 
     difference: float
     from_scratch: bool
-    products: int
 
 
 def covers(panel: Panel, model: DemandModel) -> bool:
@@ -411,7 +267,7 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
     levels = model.combination.factor[rows], model.factor_of(rows, anew)
     worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
-    return Parity(difference=worst, from_scratch=whole, products=len(rows))
+    return Parity(worst, whole)
 
 
 if __name__ == "__main__":

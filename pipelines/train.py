@@ -1,16 +1,15 @@
 """Train a model: read sales, run the walk-forward backtest, fit on all data, and register the challenger."""
 
-import argparse
 import datetime as dt
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import mlflow
 import numpy as np
 import pandas as pd
@@ -36,58 +35,70 @@ from pricing.paths import log_url, tracking_uri
 from pricing.registry import CHALLENGER
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion, Origin, identified_share, pack
-from pricing.runtime.cli import job_options, next_lines, run_main
+from pricing.runtime.cli import DAY, job, next_lines
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import artifact_place, name_run, set_run_description, tracked_run
 
 _BATCH = 1000  # metrics that MLflow takes at once
 
 
-def main(argv: Sequence[str] | None = None, *, learn: Callable[..., tuple[str, str]] | None = None) -> int:
-    """Runs the job; returns the exit code. `learn` scores, fits and registers, where `_learn` is not to."""
-    return run_main(partial(_train, learn=learn or _learn), argv, unattended=True)
-
-
-def _train(argv: Sequence[str] | None, *, learn: Callable[..., tuple[str, str]]) -> int:
-    options = _options(argv)
-    config = load_config(options.config)
+@job("train", sales="needed", unattended=True)
+@click.option("--until", type=DAY, metavar="DATE", help="leave out sales after this day")
+@click.option(
+    "--decisions", metavar="URL", help="decision log with drawn prices, a folder or s3://…; absent: the service's"
+)
+@click.option("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
+@click.option("--reason", metavar="WORDS", help="why it is trained, for the record")
+def main(
+    *,
+    sales: str,
+    quarantine: Path | None,
+    config: str | None,
+    until: dt.datetime | None,
+    decisions: str | None,
+    source: str | None,
+    reason: str | None,
+    learn: Callable[..., tuple[str, str]] | None = None,
+) -> int:
+    """Trains a model on sales and registers it as the challenger."""
+    settings = load_config(config)
     started = time.monotonic()
 
     def say(words: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
-    with tracked_run("train", config=config, reason=options.reason, measures_system=True) as run:
-        plans = read_plans(config.data)  # an invalid plan fails before training
+    with tracked_run("train", config=settings, reason=reason, measures_system=True) as run:
+        plans = read_plans(settings.data)  # an invalid plan fails before training
         say("reading sales")
-        anchors = sales_anchors(config)
+        anchors = sales_anchors(settings)
         panel = read_checked(
-            options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
+            sales, settings.data, quarantine=quarantine, known=accepted_past(settings), anchors=anchors
         ).panel
-        if options.until is not None:
-            if np.datetime64(options.until, "D") < panel.dates[0]:
-                raise HistoryError(f"--until {options.until}: the sales begin on {panel.dates[0]}; give a later day")
-            panel = panel.through(np.datetime64(options.until, "D"))
+        if until is not None:
+            if np.datetime64(until, "D") < panel.dates[0]:
+                raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
+            panel = panel.through(np.datetime64(until, "D"))
             panel = panel.select(np.flatnonzero(panel.present.any(axis=1)))
-        source = options.source or options.sales
+        source = source or sales
         fingerprint = log_data(panel, sales=source)
         for words in (f"{len(panel.product_ids)} products × {len(panel.dates)} {panel.period}s", *panel.notes):
             say(words)
-        number, scores = learn(
+        number, scores = (learn or _learn)(
             panel,
-            config,
+            settings,
             anchors=version_anchors(anchors, panel),
             data=describe_data(panel, sales=source, fingerprint=fingerprint),
-            tested=_tested(panel, options.decisions, say=say),
+            tested=_tested(panel, decisions, say=say),
             plans=plans,
             run=run,
             say=say,
         )
         name_run(f"train v{number}")
-        set_run_description(f"Version {number} of {config.registry.model_name}.\n\n```\n{scores}\n```")
+        set_run_description(f"Version {number} of {settings.registry.model_name}.\n\n```\n{scores}\n```")
     print(f"\n{scores}\n")
     seconds = time.monotonic() - started
-    print(f"registered {config.registry.model_name} version {number} as {CHALLENGER}, in {seconds / 60:.0f} min")
-    print(next_lines("promote", config=options.config, page=artifact_place(run, "model_card.md")))
+    print(f"registered {settings.registry.model_name} version {number} as {CHALLENGER}, in {seconds / 60:.0f} min")
+    print(next_lines("promote", config=config, page=artifact_place(run, "model_card.md")))
     return 0
 
 
@@ -172,17 +183,6 @@ def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> NDA
     mlflow.log_metrics({"experiment/draws_used": float(draws.used), "experiment/draws_left_out": float(missed)})
     say(f"experiments: draws of {draws.used:,} product-periods used, {missed:,} left out whose price was not charged")
     return draws.deviation if draws.used else None
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("train", "Trains a model on sales and registers it as the challenger.")
-    options.add_argument("--until", type=dt.date.fromisoformat, metavar="DATE", help="leave out sales after this day")
-    options.add_argument(
-        "--decisions", metavar="URL", help="decision log with drawn prices, a folder or s3://…; absent: the service's"
-    )
-    options.add_argument("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
-    options.add_argument("--reason", metavar="WORDS", help="why it is trained, for the record")
-    return options.parse(argv)
 
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:

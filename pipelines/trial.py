@@ -3,16 +3,16 @@
 The study lies in a database. Optuna's heartbeat there finds trials whose process is gone, and queues them again.
 """
 
-import argparse
 import math
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import optuna
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -29,7 +29,7 @@ from pricing.data.panel import Panel, load_panel
 from pricing.errors import PricingError, RegistryError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, tracking_uri
-from pricing.runtime.cli import Options, run_main
+from pricing.runtime.cli import FILE, job
 from pricing.runtime.mlflow_runs import connect, describe, record_failure
 
 if TYPE_CHECKING:
@@ -93,33 +93,23 @@ def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
         _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_trial, argv)
-
-
-def _trial(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    config = load_config(str(options.folder / "config.yaml"))
+@job("trial", config=False)
+@click.option("--study", "name", required=True, metavar="NAME", help="the study's name")
+@click.option("--folder", required=True, type=FILE, metavar="DIR", help="its panel and config.yaml")
+@click.option("--parent", required=True, metavar="RUN", help="the tuning run")
+@click.option("--count", default=1, help="trials to run")
+@click.option("--deadline", default=math.inf, help="begin none after this time (epoch seconds)")
+def main(*, name: str, folder: Path, parent: str, count: int, deadline: float) -> int:
+    """Runs trials of a study; started by tune."""
+    config = load_config(str(folder / "config.yaml"))
     connect()
-    study = open_study(os.environ[STORAGE_VARIABLE], name=options.study, tuning=config.tuning)
-    panel = load_panel(options.folder / "panel")
+    study = open_study(os.environ[STORAGE_VARIABLE], name=name, tuning=config.tuning)
+    panel = load_panel(folder / "panel")
     import_tensorflow()
     from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
 
-    seconds = options.deadline - time.time()
-    run_trials(study, panel, config, parent=options.parent, count=options.count, seconds=seconds, score=backtest)
+    run_trials(study, panel, config, parent=parent, count=count, seconds=deadline - time.time(), score=backtest)
     return 0
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = Options("python -m pipelines.trial", "Runs trials of a study; started by tune.")
-    options.add_argument("--study", required=True, metavar="NAME", help="the study's name")
-    options.add_argument("--folder", required=True, type=Path, metavar="DIR", help="its panel and config.yaml")
-    options.add_argument("--parent", required=True, metavar="RUN", help="the tuning run")
-    options.add_argument("--count", type=int, default=1, help="trials to run")
-    options.add_argument("--deadline", type=float, default=math.inf, help="begin none after this time (epoch seconds)")
-    return options.parse(argv)
 
 
 def run_trials(

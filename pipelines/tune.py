@@ -1,15 +1,15 @@
 """Tune the demand model's settings with Optuna, and train the best on all data as challenger."""
 
-import argparse
 import hashlib
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import click
 import mlflow
 import numpy as np
 import optuna
@@ -29,7 +29,7 @@ from pricing.data.panel import Panel, save_panel
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, LockError
 from pricing.paths import SQLITE, pricing_home
-from pricing.runtime.cli import at_least, job_options, not_negative, run_main
+from pricing.runtime.cli import job, option_words
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
@@ -37,23 +37,27 @@ _POLL_SECONDS = 0.5
 _CONCLUDED = "concluded"  # attribute of a study: after how many trials, and what came of it
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; returns the exit code."""
-    return run_main(_tune, argv, unattended=True)
+@job("tune", sales="needed", unattended=True)
+@click.option("--trials", type=click.IntRange(1), metavar="N", help="of the study in all; absent: tuning.trials")
+@click.option("--minutes", type=click.FloatRange(0), metavar="M", help="begin none after; absent: tuning.minutes")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="processes at once; absent: tuning.workers")
+@click.option("--reason", metavar="WORDS", help="why, for the record")
+def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str | None, **asked: float | None) -> int:
+    """Searches for better settings and proposes the best as challenger."""
+    return _tune(load_config(config), sales=sales, quarantine=quarantine, reason=reason, asked=asked)
 
 
-def _tune(argv: Sequence[str] | None) -> int:
-    options = _options(argv)
-    config = load_config(options.config)
-    asked = {name: getattr(options, name) for name in ("trials", "minutes", "workers")}
+def _tune(
+    config: Config, *, sales: str, quarantine: Path | None, reason: str | None, asked: Mapping[str, float | None]
+) -> int:
     given = {name: value for name, value in asked.items() if value is not None}
     config = config.model_copy(update={"tuning": config.tuning.model_copy(update=given)})
-    with tracked_run("tune", config=config, reason=options.reason) as run:
+    with tracked_run("tune", config=config, reason=reason) as run:
         anchors = sales_anchors(config)
         panel = read_checked(
-            options.sales, config.data, quarantine=options.quarantine, known=accepted_past(config), anchors=anchors
+            sales, config.data, quarantine=quarantine, known=accepted_past(config), anchors=anchors
         ).panel
-        name = f"tune-{log_data(panel, sales=options.sales)[:8]}-{_question(config)[:8]}"
+        name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(config)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +80,8 @@ def _tune(argv: Sequence[str] | None) -> int:
                 best = folder / "best.yaml"
                 _write(best, config.model_copy(update={"demand": winner}))
                 mlflow.log_artifact(str(best))
-                words = ["--config", str(best), "--reason", f"best settings of study {name}", "--sales", options.sales]
-                words += [] if options.quarantine is None else ["--quarantine", str(options.quarantine)]
-                run_job("pipelines.train", words, run=run)
+                why = f"best settings of study {name}"
+                run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
                 version = child_tags(run, "train").get("version", "unknown")
                 said = f"concluded by {socket.gethostname()} (run {run.info.run_id}): {verdict}; version {version}"
                 study.set_user_attr(_CONCLUDED, {"trials": begun(study), "said": said})
@@ -91,19 +94,6 @@ def _say(verdict: str) -> None:
     mlflow.set_tag("verdict", verdict)
     set_run_description(verdict)
     print(verdict, flush=True)
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = job_options("tune", "Searches for better settings and proposes the best as challenger.")
-    options.add_argument(
-        "--trials", type=at_least(1), metavar="N", help="trials of the study in all; absent: tuning.trials"
-    )
-    options.add_argument(
-        "--minutes", type=not_negative, metavar="M", help="begin none after so many; absent: tuning.minutes"
-    )
-    options.add_argument("--workers", type=at_least(1), metavar="N", help="processes at once; absent: tuning.workers")
-    options.add_argument("--reason", metavar="WORDS", help="why, for the record")
-    return options.parse(argv)
 
 
 def _question(config: Config) -> str:
@@ -156,7 +146,7 @@ def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run
         share = min(-(-left // tuning.workers), tuning.batch)
         counts = [str(min(share, left - first)) for first in range(0, left, share)][: tuning.workers]
         started = {STORAGE_VARIABLE: storage}
-        working = [start_job("pipelines.trial", [*words, "--count", one], run=run, extra=started) for one in counts]
+        working = [start_job("trial", [*words, "--count", one], run=run, extra=started) for one in counts]
         try:
             codes = [process.wait() for process in working]
         finally:

@@ -1,4 +1,4 @@
-"""The configuration: one YAML file of defaults, a user's file over it, read once into frozen models."""
+"""The configuration: two YAML files of defaults, a user's file over them, read once into frozen models."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
 from pricing.config_models import (
+    ConsoleConfig,
     DataConfig,
     DecisionConfig,
     DemandConfig,
@@ -24,6 +25,7 @@ from pricing.fileio import holds_password, redact_text, redact_url
 from pricing.paths import SETTINGS
 
 DEFAULT_PATH = SETTINGS / "default.yaml"
+EXPERT_PATH = SETTINGS / "expert.yaml"
 WEEKLY_PATH = SETTINGS / "weekly.yaml"
 _PLANS = ("promotions", "events", "deliveries")  # tables of `etl`, and keys of `data`
 
@@ -65,6 +67,7 @@ class Config(ModelConfig):
     etl: dict[str, Any] | None = None  # checked by the program etl, which alone knows what it means
     registry: RegistryConfig
     serving: ServingConfig
+    console: ConsoleConfig
     monitoring: MonitoringConfig
     tuning: TuningConfig
 
@@ -108,9 +111,9 @@ class Config(ModelConfig):
 
 
 def load_config(path: str | Path | None = None) -> Config:
-    """Reads config/default.yaml and lays the file at `path` over it, key by key.
+    """Reads config/default.yaml and config/expert.yaml, and lays the file at `path` over them, key by key.
 
-    A mapping in the user's file is merged into the default one; anything else replaces it, and so do choices a range.
+    A mapping in the user's file is merged into the defaults; anything else replaces it, and so do choices a range.
     Where the file says that the panel's period is the week, config/weekly.yaml lies between the two: all that counts
     periods follows. Plans that `etl` keeps count, as `_with_etl_plans` says.
 
@@ -156,7 +159,7 @@ def read_config_file(path: str | Path | None = None) -> ConfigFile:
     Raises:
         ConfigError: As `load_config`.
     """
-    defaults = read_mapping(DEFAULT_PATH)
+    defaults = merge(read_mapping(EXPERT_PATH), read_mapping(DEFAULT_PATH))
     if path is None:
         return ConfigFile(_validated(Config, defaults, str(DEFAULT_PATH)))
     file = _named(Path(path))

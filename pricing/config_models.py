@@ -11,6 +11,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    IPvAnyNetwork,
+    SecretStr,
     Tag,
     TypeAdapter,
     ValidationError,
@@ -224,6 +226,7 @@ class DecisionConfig(Section):
     menu_cost: float = Field(ge=0, lt=1)
     step: float = Field(ge=0, le=1)
     review_days: int = Field(ge=1, le=366)
+    approve_beyond: Share | None = None
     target_margin: dict[str, Annotated[float, Field(gt=0, lt=1)]]
     target_weight: float = Field(ge=0, le=10_000)
     comp_price_max_age: Age = FORTNIGHT
@@ -330,6 +333,13 @@ class ServingConfig(Section):
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
 
 
+class ConsoleConfig(Section):
+    """The pages for pricing managers."""
+
+    trusted_proxy: IPvAnyNetwork | None = None
+    push_url: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|[a-z0-9-]+)[:/])\S+$")] | None = None
+
+
 Channel = Literal["log", "webhook", "sns"]
 Severity = Literal["info", "warning", "critical"]
 
@@ -337,7 +347,7 @@ Severity = Literal["info", "warning", "critical"]
 class EndpointsConfig(Section):
     """Addresses that monitoring's triggers, alerts and metrics go to."""
 
-    webhook_url: str
+    webhook_url: SecretStr
     sns_topic: str
     event_bus: str
     namespace: str

@@ -1,7 +1,7 @@
 """The library's typed errors. Each message says what was expected, what was found, where, and what to do."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SIMULATED = "simulated"  # the name of the built-in simulated market as an option's value
@@ -104,6 +104,14 @@ class UnknownProductError(RequestError):
             f"product_id: nothing is known of {product_id!r}; a request that is not strict is priced where it gives a "
             "current_price, list_price, unit_cost or known category"
         )
+
+
+class ConflictError(PricingError):
+    """Somebody else decided meanwhile; `changed` says of each product what, who and when."""
+
+    def __init__(self, changed: Mapping[str, str]) -> None:
+        self.changed = changed
+        super().__init__("; ".join(f"{product}: {word}" for product, word in changed.items()))
 
 
 class LockError(PricingError):

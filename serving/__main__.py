@@ -3,7 +3,6 @@
 Slow senders, queues and rates are the business of a proxy in front.
 """
 
-import argparse
 import datetime as dt
 import json
 import logging
@@ -13,9 +12,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Any
 
+import click
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
@@ -23,7 +22,8 @@ from granian.server.mp import MPServer
 from pricing.errors import PricingError
 from pricing.fileio import redact_text, redact_url
 from pricing.objects import open_store
-from serving.auth import SCOPES
+from pricing.runtime.api_keys import SCOPES
+from pricing.runtime.cli import job
 from serving.settings import Settings, bind_address, read_settings
 
 # Longer than load balancers keep an idle connection (60 s by default), so that they never send into a closed one.
@@ -70,14 +70,12 @@ class _Server(MPServer):
         super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serves until a signal arrives and returns the exit code."""
-    parser = argparse.ArgumentParser("pricing serve", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--host", help="address to bind (HOST; 127.0.0.1 by default)")
-    parser.add_argument("--port", help="port to bind (PORT; 8080 by default)")
-    parser.add_argument("--config", metavar="FILE", help="YAML laid over config/default.yaml (PRICING_CONFIG)")
-    given = parser.parse_args(argv)
-    options = {"HOST": given.host, "PORT": given.port, "PRICING_CONFIG": given.config}
+@job("serve")
+@click.option("--host", help="address to bind (HOST; 127.0.0.1 by default)")
+@click.option("--port", help="port to bind (PORT; 8080 by default)")
+def main(*, config: str | None, host: str | None, port: str | None) -> int:
+    """Serves prices over HTTP until a signal arrives."""
+    options = {"HOST": host, "PORT": port, "PRICING_CONFIG": config}
     os.environ.update({name: value for name, value in options.items() if value})  # the worker reads them there
     # One BLAS thread: the matrices are small, and there are threads that answer already.
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))

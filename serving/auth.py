@@ -1,67 +1,16 @@
-"""Read API keys with their scopes, and check the key of each request."""
+"""Check the API key of each request."""
 
-import hashlib
-import hmac
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
-from pricing.errors import ConfigError
+from pricing.runtime.api_keys import ApiKey, find_key, is_local_name
 from serving.problems import ProblemError
 
-SCOPES = ("price", "explain", "admin")
-SHORTEST = 16  # characters of a key
 _PROXIED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ApiKey:
-    """One caller's API key, kept as a sha256 digest only, so that no log or error can show it."""
-
-    name: str
-    digest: bytes
-    scopes: frozenset[str]
-
-
-def read_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    """Reads PRICING_API_KEYS_FILE, lines of `name key scope,scope`, or PRICING_API_KEYS, the same separated by `;`.
-
-    Raises:
-        ConfigError: An entry cannot be used; says which and why, without showing the key.
-    """
-    where, text = "PRICING_API_KEYS", environment.get("PRICING_API_KEYS", "")
-    path = environment.get("PRICING_API_KEYS_FILE")
-    if path:
-        where = path
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"PRICING_API_KEYS_FILE: {path} cannot be read ({error})") from error
-    lines = ((place, line.split()) for place, line in enumerate(re.split(r"[;\n]", text), start=1))
-    keys = [_parse(words, where=f"{where}, entry {place}") for place, words in lines if words and words[0][0] != "#"]
-    for kind, values in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
-        if len(set(values)) < len(values):
-            raise ConfigError(f"{where}: two entries have the same {kind}")
-    return tuple(keys)
-
-
-def _parse(words: list[str], *, where: str) -> ApiKey:
-    if len(words) != 3:
-        raise ConfigError(f"{where}: expected `name key scope,scope`, found {len(words)} word(s)")
-    name, key, scopes = words[0], words[1], frozenset(words[2].split(","))
-    if len(key) < SHORTEST:
-        raise ConfigError(f"{where}: the key of {name!r} is shorter than {SHORTEST} characters")
-    for unknown in scopes - set(SCOPES):
-        raise ConfigError(f"{where}: unknown scope {unknown!r}; the scopes are {', '.join(SCOPES)}")
-    return ApiKey(name, hashlib.sha256(key.encode()).digest(), scopes)
 
 
 class Authenticator:
@@ -99,9 +48,7 @@ class Authenticator:
         return not self._needed or (caller is not None and scope in caller.scopes)
 
     def _find(self, environ: Mapping[str, Any]) -> ApiKey | None:
-        """The entry of the key that was sent, compared in constant time."""
-        digest = hashlib.sha256(_sent(environ).encode()).digest()
-        return next((key for key in self._keys if hmac.compare_digest(key.digest, digest)), None)
+        return find_key(self._keys, _sent(environ))
 
 
 def _sent(environ: Mapping[str, Any]) -> str:
@@ -118,26 +65,10 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
         ProblemError: 403, it did not.
     """
     host = environ.get("HTTP_HOST")
-    if any(name in environ for name in _PROXIED) or not (host is None or _is_local_name(host)):
+    if any(name in environ for name in _PROXIED) or not (host is None or is_local_name(host)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             "without API keys only programs on this machine are answered, not through a proxy (X-Forwarded-For, "
             f"Forwarded) or by another name (Host is {str(host)[:100]!r}); set PRICING_KEYS=required with "
             "PRICING_API_KEYS_FILE, or PRICING_KEYS=none",
         )
-
-
-@lru_cache(maxsize=64)
-def _is_local_name(host: str) -> bool:
-    name, colon, port = host.rpartition(":")
-    return is_loopback((name if colon and port.isdigit() else host).lower())
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether an address, with or without brackets, can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -293,8 +293,9 @@ class Follower:
                 return None
             if control.unread:  # what cannot be read may be a freeze that was known: it ends only where that is said
                 said = {(one.scope, one.name) for one in control.switches}
+                approved = control.switches.approved or self.current.control.switches.approved
                 kept = (one for one in self.current.control.switches if (one.scope, one.name) not in said)
-                control = replace(control, switches=Switches((*control.switches, *kept)))
+                control = replace(control, switches=Switches((*control.switches, *kept), approved))
             self.current, self._control = replace(self.current, control=control), content
             words = "; ".join(f"{one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
             _log.warning("switches in force: %s", words or "none")

@@ -9,7 +9,7 @@ from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import ConfigError
 from pricing.paths import log_url, pricing_home
 from pricing.registry.published import BAKED, published_url
-from serving.auth import ApiKey, is_loopback, read_keys
+from pricing.runtime.api_keys import ApiKey, is_loopback, read_keys
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ def _with_assumed(tax_rate: Floats, grid: Grid, *, categories: Strings, past: Pa
     if not unknown.any():
         return tax_rate
     rates = tax_rate
-    if past is not None:
+    if past is not None and (past.tax_rate > 0).any():  # before, a rate of 0 says nothing
         absent = ~np.isin(past.product_ids, grid.ids)
         shape = (int(absent.sum()), tax_rate.shape[1])
         rates = np.concatenate([rates, np.broadcast_to(past.tax_rate[absent, -1:], shape)])

@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiment, Experiments
+from pricing.decision.request import Money
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.errors import ConfigError, SourceError
 
 FORMAT = 1
-_EXPERIMENT = TypeAdapter(Experiment)
+_EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Control:
     """The switches and experiments in force.
 
     Attributes:
-        switches: Frozen and given prices.
+        switches: Frozen, given and approved prices.
         experiments: The experiments that there are.
         sequence: Number of entries of the record that it was made from; it never falls.
         unread: What could not be understood and is passed over, a line each.
@@ -37,6 +38,7 @@ class Control:
             "sequence": self.sequence,
             "switches": [switch.model_dump(mode="json", exclude_defaults=True) for switch in self.switches],
             "experiments": [_EXPERIMENT.dump_python(one, mode="json") for one in self.experiments.every],
+            **({"approved": dict(self.switches.approved)} if self.switches.approved else {}),
         }
         return (json.dumps(document, indent=1) + "\n").encode()
 
@@ -55,14 +57,18 @@ def parse_control(content: bytes) -> Control:
         if document["format"] != FORMAT:
             raise ValueError(f"it is of format {document['format']}, expected {FORMAT}")
         sequence, switches, experiments = int(document["sequence"]), document["switches"], document["experiments"]
-        return control_of(switches, experiments, sequence=sequence)
+        return control_of(switches, experiments, document.get("approved", {}), sequence=sequence)
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
 
 
-def control_of(switches: list[Any], experiments: list[Any], *, sequence: int) -> Control:
-    """Makes it of JSON values; each that is no switch or experiment is passed over and named."""
-    known, tried, unread = [], NO_EXPERIMENTS, []
+def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, sequence: int) -> Control:
+    """Makes it of JSON values; each that is no switch, experiment or map of prices is passed over and named."""
+    known, tried, unread, prices = [], NO_EXPERIMENTS, [], {}
+    try:
+        prices = _APPROVED.validate_python(approved)
+    except ValidationError as error:
+        unread.append(f"the approved prices are passed over: {_line(error)}")
     for one in switches:
         try:
             known.append(Switch.model_validate(one))
@@ -73,7 +79,7 @@ def control_of(switches: list[Any], experiments: list[Any], *, sequence: int) ->
             tried = tried.plus(_EXPERIMENT.validate_python(one))
         except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
             unread.append(f"an experiment is passed over: {_line(error)}")
-    return Control(Switches(known), tried, sequence, tuple(unread))
+    return Control(Switches(known, prices), tried, sequence, tuple(unread))
 
 
 def _line(error: Exception) -> str:

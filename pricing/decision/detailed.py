@@ -1,13 +1,13 @@
 """A decision with the figures behind it, as the decision log stores them."""
 
 import datetime as dt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.experiments import Assignment
 from pricing.decision.guardrails import NEAR
 from pricing.decision.reasons import CODES
-from pricing.decision.request import Decision
+from pricing.decision.request import Decision, Spread
 
 
 class DetailedDecision(NamedTuple):
@@ -30,6 +30,7 @@ class DetailedDecision(NamedTuple):
     against: float  # the price that its confidence compares it with
     experiment: Assignment | None = None
     unit: float = 1.0  # the amount that the negative binomials count as one
+    proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it
 
 
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.
@@ -50,18 +51,33 @@ def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised:
 
     Its confidence is that of a price that is sure to be charged: no model is asked.
     """
+    return _given(kept, "overridden", price=price, units=units, raised=raised, confidence=1.0, source="override")
+
+
+def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
+    """The answer with the price that was approved last, while the proposal waits; `raised` as in `as_overridden`."""
+    decision = proposed.decision
+    stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
+    gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
+    doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
+    found = _given(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
+    return found._replace(proposed=decision)
+
+
+def _given(
+    kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
+) -> DetailedDecision:
+    """The answer with a price that no model chose."""
     said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
-    said |= {"overridden"} | ({"at_cost"} if raised else set())
+    said |= {code} | ({"at_cost"} if raised else set())
     profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
     if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
         said.add("below_cost")
     changes = {
         "recommended_price": price,
-        "confidence": 1.0,
         "price_range": (price, price),
         "expected_units": units,
         "expected_margin": units * profit,
-        "source": "override",
         "reasons": [code for code in CODES if code in said],
     }
-    return kept._replace(decision=kept.decision.model_copy(update=changes), experiment=None)
+    return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

@@ -42,6 +42,7 @@ _SENTENCES = {
     "guardrails": "{binding}.",
     "price_test": "What an experiment drew for this week.",
     "switch": "A person has {done}.",
+    "approval": "The price waits for a person's approval.",
     "season": "{weekday}, {date}, rather than a mean period of the next week.",
     "events": "{events}.",
     "price": "The price of {price}, rather than the usual one.",
@@ -132,14 +133,16 @@ def explain(
 
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
     """The price charged now, and what each step of the decision adds to it."""
-    price, reasons = decided.decision.recommended_price, decided.decision.reasons
+    given, decision = decided.decision.recommended_price, decided.proposed or decided.decision
+    price, reasons = decision.recommended_price, decision.reasons
     now = decided.current_price or float(pricer.policy.allowed.grid.nearest(np.array([decided.list_price]))[0])
     if {"frozen", "overridden"} & set(reasons):
         return now, {"switch": price - now}
     assigned = decided.experiment
     start = assigned.base if assigned is not None and assigned.deviation is not None else now
     if "holdout" in reasons:
-        return start, {name: effect for name, effect in {"guardrails": price - start}.items() if abs(effect) > 1e-9}
+        kept = {"guardrails": price - start, "approval": given - price}
+        return start, {name: effect for name, effect in kept.items() if abs(effect) > 1e-9}
     unknown = "elasticity_unidentified" in reasons
     best = decided.target if unknown else decided.best
     effects = {
@@ -148,6 +151,7 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
         "stock": decided.wanted - decided.target,
         "guardrails": decided.settled - decided.wanted,
         "price_test": price - decided.settled,
+        "approval": given - price,
     }
     said = {"target"} if unknown else set()
     return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in said}
@@ -191,7 +195,8 @@ def _money_digits(step: float, *prices: float) -> int:
 
 def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, told: Told) -> dict[str, str]:
     """Tells what the sentences are filled with."""
-    decision, reasons = decided.decision, decided.decision.reasons
+    decision = decided.proposed or decided.decision
+    reasons = decision.reasons
     digits = _money_digits(pricer.policy.config.price_step)
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""

@@ -4,7 +4,7 @@ import copy
 import datetime as dt
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TypeVar, get_args
@@ -18,7 +18,7 @@ from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
-from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden
+from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, as_waiting
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments, keeping
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
@@ -52,14 +52,12 @@ class Pricer:
         *,
         version: str,
         largest_jump: float | None = None,  # of a price from the last one charged, if any, a fraction of it; None: any
-        new_id: Callable[[], str] | None = None,  # unique; random by default
     ) -> None:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
         self._keeping = False
         self._resolver = Resolver(demand, facts, config, self.policy)
-        self._new_id = new_id or (lambda: os.urandom(16).hex())
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
         """One decision per request, in order; at most some thousands, which share one pass in memory.
@@ -96,16 +94,20 @@ class Pricer:
         experiments: Experiments = NO_EXPERIMENTS,
         switches: Switches = NO_SWITCHES,
     ) -> list[DetailedDecision]:
-        """As `price`, with what each decision rested on. Switches go before experiments and every strategy.
+        """As `price`, with what each decision rested on, and with the word of persons.
+
+        Switches go before experiments and every strategy. What moves further than `decision.approve_beyond` from the
+        price approved last, or from the current one, waits for approval.
 
         Raises:
             RequestError: As `price`.
         """
         if not switches:
-            return self._together(requests, today, experiments)
+            return self._approved(requests, self._together(requests, today, experiments), switches, today)
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
-        priced = self._together([requests[place] for place in free], today, experiments)
+        asking = [requests[place] for place in free]
+        priced = self._approved(asking, self._together(asking, today, experiments), switches, today)
         taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
         asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
         kept = self._frozen._together(asked, today, keeping({request.product_id for request in asked}))
@@ -143,6 +145,34 @@ class Pricer:
                 raise
             return request.model_copy(update={"list_price": switch.price})
         return request
+
+    def _approved(
+        self, requests: Sequence[PriceRequest], answers: list[DetailedDecision], switches: Switches, today: dt.date
+    ) -> list[DetailedDecision]:
+        """The answers; each that a person would have to approve first keeps what was approved last, inside the cost."""
+        beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
+        if beyond is None or not answers:
+            return answers
+        given = [switches.approved.get(request.product_id) for request in requests]
+        now = [answer.current_price or answer.list_price for answer in answers]
+        before = np.array([current if one is None else one for one, current in zip(given, now, strict=True)])
+        before = np.where([one is None for one in given], before, grid.nearest(before))
+        cost, tax_rate = np.array([(answer.unit_cost, answer.tax_rate) for answer in answers]).T
+        price = np.maximum(before, grid.above(with_tax(cost, tax_rate)))
+        proposed = np.array([answer.decision.recommended_price for answer in answers])
+        waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE).tolist()
+        units = np.zeros(len(answers))
+        told = [place for place in waits if "demand_unknown" not in answers[place].decision.reasons]
+        if told:
+            sold = self.demand_at([requests[place] for place in told], price[told].tolist(), today=today)
+            units[told] = np.minimum(np.nan_to_num(sold), [requests[place].stock_limit for place in told])
+        kept = [
+            as_waiting(answers[place], price=float(price[place]), units=float(units[place]), raised=raised)
+            for place, raised in zip(waits, (price > before)[waits].tolist(), strict=True)
+        ]
+        for place, answer in zip(waits, kept, strict=True):
+            answers[place] = answer
+        return answers
 
     def _overridden(
         self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
@@ -392,7 +422,9 @@ class Pricer:
             "comp_price_age": map(_number, batch.comp_price_age.tolist()),
         }
         return [
-            Decision(model_version=self.version, decision_id=self._new_id(), **dict(zip(columns, row, strict=True)))
+            Decision(
+                model_version=self.version, decision_id=os.urandom(16).hex(), **dict(zip(columns, row, strict=True))
+            )
             for row in zip(*columns.values(), strict=True)
         ]
 

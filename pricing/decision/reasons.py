@@ -45,6 +45,9 @@ REASONS: dict[str, str] = {
     "set as regular); in place of a current price beyond that distance, the last price charged is kept",
     "overridden": "a person has given this price, which no guardrail but the cost moves",
     "below_cost": "the person who gave the price has said that it may lie below cost, and it does",
+    "awaiting_approval": "the price proposed lies further than decision.approve_beyond from the one that a person "
+    "approved last, or from the current one where nobody did; that one is kept, inside the cost, until a person "
+    "approves the proposal",
     "price_test": "an experiment drew a small change of the chosen price for this week, inside the guardrails; held, "
     "low_confidence and elasticity_unidentified beside it are said of the price before the draw",
     "promotion_planned": "the request does not say whether the offer is advertised; a promotion is planned for it",
@@ -90,7 +93,8 @@ REASONS: dict[str, str] = {
 }
 
 CODES = tuple(REASONS)
-SWITCHED = frozenset({"frozen", "overridden"})  # a person has set the price: no model or rule is to be judged by it
+# A person has set the price, or has yet to: no model or rule is to be judged by it.
+SWITCHED = frozenset({"frozen", "overridden", "awaiting_approval"})
 BIT = {code: 1 << place for place, code in enumerate(CODES)}
 BINDS = {name: f"at_{name}" for name in GUARDRAILS} | {"largest_jump": "jump_limited"}  # the code of each that binds
 OF_GUARDRAILS = frozenset(code for code in CODES if code in BINDS.values() or code.startswith("gave_way_"))

@@ -1,10 +1,11 @@
-"""The switches that a person sets over the model: a price that is frozen, or given. Which of them counts for a product.
+"""What a person says over the model: a price that is frozen, given, or approved. Which switch counts for a product.
 
 They are pure data here: `pricing.registry.control` keeps them.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -14,16 +15,28 @@ from pricing.decision.request import Money
 Scope = Literal["all", "category", "product"]
 
 
-class Scoped(BaseModel):
-    """A word of a person on everything, a category or a product."""
+class Said(BaseModel):
+    """A word of a person: who, when and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scope: Scope
-    name: Annotated[str, Field(max_length=200)] = ""  # the category or product; empty for `all`
     reason: Annotated[str, Field(min_length=1, max_length=1000)]
     by: Annotated[str, Field(min_length=1, max_length=300)]
     at: AwareDatetime
+
+
+class Verdict(Said):
+    """A word on prices that were proposed: the last one approved counts where `decision.approve_beyond` asks for it."""
+
+    verdict: Literal["approve", "reject"]
+    prices: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], Money], Field(min_length=1)]
+
+
+class Scoped(Said):
+    """A word on everything, a category or a product."""
+
+    scope: Scope
+    name: Annotated[str, Field(max_length=200)] = ""  # the category or product; empty for `all`
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -67,11 +80,13 @@ class Switch(Scoped):
 class Switches:
     """The switches in force: at most one of each product, of each category, and of everything.
 
-    The narrowest counts: that of the product, else of its category, else of everything.
+    The narrowest counts: that of the product, else of its category, else of everything. Behind every switch counts
+    `approved`: product → the price that a person approved last.
     """
 
-    def __init__(self, switches: Iterable[Switch] = ()) -> None:
+    def __init__(self, switches: Iterable[Switch] = (), approved: Mapping[str, float] = MappingProxyType({})) -> None:
         """Keeps the last of several with the same scope and name."""
+        self.approved = approved
         self._of = {(switch.scope, switch.name): switch for switch in switches}
         self._everything = self._of.get(("all", ""))
         self._first_end = min((switch.until for switch in self if switch.until is not None), default=None)
@@ -89,7 +104,7 @@ class Switches:
         """Those that have not ended by a moment."""
         if self._first_end is None or moment < self._first_end:
             return self
-        return Switches(switch for switch in self if not switch.ended(moment))
+        return Switches((switch for switch in self if not switch.ended(moment)), self.approved)
 
     def of(self, product_id: str, *, category: str) -> Switch | None:
         """The switch that counts for a product; None where its price is free.

@@ -6,8 +6,8 @@ entries than its mirror is taken to be away, never to be empty: a moved or empti
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,13 +16,13 @@ from sqlalchemy import Column, String
 
 from pricing.decision.control import Control, control_of, parse_control
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Switch, Unfreeze
-from pricing.errors import ConfigError, RegistryError, SourceError
+from pricing.decision.switches import Switch, Unfreeze, Verdict
+from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.objects import ObjectStore
 from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published import control_key
 
-Kind = Literal["switch", "unfreeze", "experiment"]
+Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
 
 _TABLE = append_only(
     "pricing_control",
@@ -32,9 +32,8 @@ _TABLE = append_only(
     Column("kind", String(20), nullable=False),
     Column("body", String, nullable=False),
 )
-_BODIES: dict[str, TypeAdapter[Any]] = {
-    kind: TypeAdapter(of) for kind, of in (("switch", Switch), ("unfreeze", Unfreeze), ("experiment", Experiment))
-}
+_KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Verdict: "verdict", Experiment: "experiment"}
+_BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(of) for of, kind in _KINDS.items()}
 _log = logging.getLogger(__name__)
 
 
@@ -47,10 +46,10 @@ class ControlEntry(LedgerEntry):
     kind: Kind
     body: str
 
-    def read(self) -> Switch | Unfreeze | Experiment:
+    def read(self) -> Switch | Unfreeze | Verdict | Experiment:
         """The body; raises ConfigError where it cannot be understood."""
         try:
-            found: Switch | Unfreeze | Experiment = _BODIES[self.kind].validate_json(self.body)
+            found: Switch | Unfreeze | Verdict | Experiment = _BODIES[self.kind].validate_json(self.body)
         except (KeyError, ValidationError) as error:
             raise ConfigError(f"{self.kind} {self.body[:100]!r}: {' '.join(str(error).split())[:200]}") from error
         return found
@@ -68,9 +67,9 @@ class ControlRecord:
         self._ledger = Ledger(url, _TABLE, ControlEntry)
         self._model, self._store = model, store
 
-    def entries(self) -> list[ControlEntry]:
-        """Every entry, oldest first; none where the table was never made."""
-        return self._ledger.entries(self._model)
+    def entries(self, *, after: int = 0) -> list[ControlEntry]:
+        """Every entry behind that of sequence `after`, oldest first; none where the table was never made."""
+        return self._ledger.entries(self._model, after=after)
 
     def control(self, *, at: dt.datetime | None = None) -> Control:
         """Reads what the table leaves in force, without switches that have ended by `at`."""
@@ -80,10 +79,23 @@ class ControlRecord:
 
     def append_switch(self, switch: Switch | Unfreeze) -> None:
         """Writes a switch, or the end of one."""
-        kind: Kind = "switch" if isinstance(switch, Switch) else "unfreeze"
-        body = switch.model_dump_json(exclude_defaults=True)
+        self.append(switch)
+
+    def append(self, *said: Switch | Unfreeze | Verdict, seen: int | None = None) -> None:
+        """Writes what a person said, all of it or nothing.
+
+        `seen` is the sequence of the last entry that the person knew: what was said since on one of these products is
+        not overruled.
+
+        Raises:
+            ConflictError: Something was; names each such product, who and what.
+        """
         with self._turn() as turn:
-            turn.append(ControlEntry(at=_utc(switch.at), who=switch.by, kind=kind, body=body))
+            if seen is not None:
+                refuse_unseen(turn.entries(after=seen), {product for one in said for product in products_of(one)})
+            for one in said:
+                body = one.model_dump_json(exclude_defaults=True)
+                turn.append(ControlEntry(at=_utc(one.at), who=one.by, kind=_KINDS[type(one)], body=body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -162,6 +174,7 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
     """The last switch of each scope and name that has not ended by `at`, and the last of each experiment."""
     switches: dict[tuple[str, str], Switch | Unfreeze] = {}
     experiments: dict[str, Experiment] = {}
+    approved: dict[str, float] = {}
     unread = []
     for entry in entries:
         try:
@@ -171,10 +184,12 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
             continue
         if isinstance(body, Experiment):
             experiments[body.name] = body
+        elif isinstance(body, Verdict):
+            approved |= body.prices if body.verdict == "approve" else {}
         else:
             switches[body.scope, body.name] = body
     known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
-    found = control_of(list(known), list(experiments.values()), sequence=len(entries))
+    found = control_of(list(known), list(experiments.values()), approved, sequence=len(entries))
     return replace(found, unread=(*unread, *found.unread))
 
 
@@ -184,6 +199,25 @@ def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     # By UTC's day, which may be one ahead of the shop's, by which whoever prices looks once more.
     under_way = tuple(one for one in control.experiments.every if now.date() <= one.end)
     return replace(control, experiments=Experiments(under_way))
+
+
+def products_of(said: Switch | Unfreeze | Verdict | Experiment) -> Collection[str]:
+    """The products that a person's word names one by one."""
+    if isinstance(said, Verdict):
+        return said.prices.keys()
+    return {said.name} if isinstance(said, Switch | Unfreeze) and said.scope == "product" else ()
+
+
+def refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
+    """Raises ConflictError where one of these entries is on one of these products."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        with suppress(ConfigError):  # what nobody can read decides nothing
+            body = entry.read()
+            word = body.verdict if isinstance(body, Verdict) else getattr(body, "action", entry.kind)
+            found |= dict.fromkeys(products.intersection(products_of(body)), f"{word} by {entry.who} at {entry.at}")
+    if found:
+        raise ConflictError(found)
 
 
 def _utc(moment: dt.datetime) -> str:

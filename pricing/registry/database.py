@@ -95,18 +95,19 @@ class Turn(Generic[Entry]):
     def __init__(self, connection: Connection, table: Table, kind: type[Entry], key: str) -> None:
         self._connection, self._table, self._kind, self._key = connection, table, kind, key
 
-    def entries(self) -> list[Entry]:
-        """Every entry, oldest first."""
+    def entries(self, *, after: int = 0) -> list[Entry]:
+        """Every entry behind that of sequence `after`, oldest first."""
         _, key, *own = self._table.columns
-        query = select(*own).where(key == self._key).order_by(self._table.c.sequence)
+        place = self._table.c.sequence
+        query = select(*own).where(key == self._key, place > after).order_by(place)
         return [self._kind(**row) for row in self._connection.execute(query).mappings()]
 
     def append(self, entry: Entry) -> Entry:
         """Writes an entry in the next place; it is committed when the turn ends without an error."""
-        last = max((known.sequence for known in self.entries()), default=0)
+        key = self._table.columns[1]
+        last = self._connection.execute(select(func.max(self._table.c.sequence)).where(key == self._key)).scalar() or 0
         placed = replace(entry, sequence=last + 1)
-        key = self._table.columns[1].name
-        self._connection.execute(self._table.insert().values(**asdict(placed), **{key: self._key}))
+        self._connection.execute(self._table.insert().values(**asdict(placed), **{key.name: self._key}))
         return placed
 
 
@@ -123,14 +124,14 @@ class Ledger(Generic[Entry]):
         with self._translated_errors():
             self._engine = open_engine(url)
 
-    def entries(self, key: str) -> list[Entry]:
-        """Every entry of a key, oldest first; none where the table was never made."""
+    def entries(self, key: str, *, after: int = 0) -> list[Entry]:
+        """Every entry of a key behind that of sequence `after`, oldest first; none where the table was never made."""
         file = _sqlite_file(self._engine)
         if file is not None and not file.exists():
             return []
         with self._translated_errors(), self._engine.connect() as connection:
             made = inspect(connection).has_table(self._table.name)
-            return Turn(connection, self._table, self._kind, key).entries() if made else []
+            return Turn(connection, self._table, self._kind, key).entries(after=after) if made else []
 
     @contextmanager
     def turn(self, key: str) -> Iterator[Turn[Entry]]:

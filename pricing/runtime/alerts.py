@@ -132,7 +132,7 @@ class Notifier:
 
 def alert_notifiers(config: MonitoringConfig) -> list[Notifier]:
     """Builds the channels listed in `monitoring.alerts`."""
-    addresses = {"webhook": config.endpoints.webhook_url, "sns": config.endpoints.sns_topic}
+    addresses = {"webhook": config.endpoints.webhook_url.get_secret_value(), "sns": config.endpoints.sns_topic}
     return [
         Notifier(name, address=addresses.get(name, ""), least=config.least_severity.get(name, "info"))
         for name in config.alerts

@@ -1,12 +1,9 @@
-"""The command line that all programs share: strict options, one clear message for a known error, exit codes, signals.
+"""The command line that all programs share: jobs as click commands, one message for a known error, exit codes, signals.
 
-An empty value counts as absent and an unknown option is refused by name, as `mlflow run` needs it.
+`mlflow run` passes every declared parameter, an absent one as an empty string, which counts as not given.
 """
 
-import argparse
-import io
 import logging
-import math
 import os
 import shlex
 import signal
@@ -17,10 +14,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
-from pricing.errors import NO_SALES, PricingError, nearest
-from pricing.paths import CHECKOUT, pricing_home
+import click
+from click.core import ParameterSource
+
+from pricing.errors import NO_SALES, PricingError
+from pricing.paths import pricing_home
 
 if TYPE_CHECKING:
     from pricing.runtime.alerts import AlertFinding
@@ -34,10 +34,11 @@ EXIT_REFUSED = 3  # promote: a gate refused the version
 EXIT_NOT_PUBLISHED = 4  # what the job changed is in force, and serving does not know of it yet: `pricing publish`
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-_TRUE = ("true", "yes", "1", "on")
-_FALSE = ("false", "no", "0", "off")
-_WITHOUT_SALES = ("price", "promote", "history", "publish")  # jobs that take no sales
-_MADE = {"sales": "SALES", "config": "CONFIG"}  # options that have a variable of make
+DAY = click.DateTime(["%Y-%m-%d"])
+FILE = click.Path(path_type=Path)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+_WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 @dataclass
@@ -47,11 +48,13 @@ class Invocation:
     Attributes:
         job: Its name, as in `pricing JOB`.
         config: The configuration file that it was given.
+        unattended: Whether a schedule may run it, so that nobody reads what it prints.
         findings: What it noticed and people should hear of, whether or not it fails.
     """
 
     job: str = ""
     config: str | None = None
+    unattended: bool = False
     findings: list["AlertFinding"] = field(default_factory=list)
 
 
@@ -69,260 +72,193 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an Exception, so that no handler of ordinary errors swallows it."""
 
 
-class UsageError(PricingError):
-    """A command line that cannot be understood; names the option at fault and the nearest known one."""
+class Job(click.Command):
+    """A click command that is also the `main` of its module: called with words, it returns the exit code."""
 
+    unattended = False
 
-class Options(argparse.ArgumentParser):
-    """An argument parser as strict as `mlflow run` needs it.
+    def __call__(self, argv: Sequence[str] | None = None, **instead: object) -> int:
+        """Runs the job by itself, as `run` does; `instead` are further arguments of its function."""
+        return run(self, argv, instead=instead)
 
-    `mlflow run` passes every declared parameter, an absent one as an empty string, and appends an undeclared
-    `-P key=value` as `--key value`. So an empty value counts as not given, and an unknown option is refused by name.
-    """
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options that have a value."""
+        return super().parse_args(ctx, _given(args))
 
-    def __init__(self, prog: str, description: str | None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        self._needs_sales = False
-
-    def add_sales(self, *, needed: bool = True) -> None:
-        """Adds --sales; where it is `needed`, a command line without it is refused: no job invents its sales."""
-        self._needs_sales = needed
-        self.add_argument(
-            "--sales",
-            metavar="WHERE",
-            help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, etl (what etl made of the "
-            "configured tables), or simulated (the built-in market)",
-        )
-
-    def add_config(self) -> None:
-        """Adds --config; without it the file counts that PRICING_CONFIG names, and the log says so."""
-        self.add_argument(
-            "--config",
-            default=os.environ.get(CONFIG_VARIABLE) or None,
-            metavar="FILE",
-            help="YAML laid over config/default.yaml, or the bare name of a file beside it, such as small; absent: "
-            f"{CONFIG_VARIABLE}'s, if any",
-        )
-
-    def add_flag(self, name: str, *, help: str) -> None:
-        """Adds a switch that may stand alone or take true/false, since `mlflow run` always passes a value."""
-        self.add_argument(name, nargs="?", const=True, default=False, type=_switch, metavar="true|false", help=help)
-
-    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Reads the options; `argv` is sys.argv's tail when None.
-
-        Raises:
-            UsageError: An option is unknown, lacks its value, has one of the wrong kind, or a required one is absent.
-        """
-        given = self._without_empty_values(list(sys.argv[1:] if argv is None else argv))
+    def invoke(self, ctx: click.Context) -> int:
+        """Runs the job and returns its exit code."""
+        config = ctx.params.get("config")
         invocation = _invocation.get()
         if invocation is not None:
-            invocation.job, invocation.config = self.prog.removeprefix("pricing "), _config_of(given)
-        options, unknown = self.parse_known_args(given)
-        if unknown:
-            raise UsageError(self._explain_unknown(unknown))
-        if self._needs_sales and options.sales is None:
-            raise UsageError(NO_SALES)
-        named = any(word.partition("=")[0] == "--config" for word in given)
-        if "--config" in self._option_string_actions and options.config and not named:
-            _log.info("configuration: %s, which %s names", options.config, CONFIG_VARIABLE)
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        """Raises instead of printing the usage and leaving, so that a run can record why it failed.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-    def _without_empty_values(self, argv: list[str]) -> list[str]:
-        known = self._option_string_actions
-        kept: list[str] = []
-        position = 0
-        while position < len(argv):
-            word = argv[position]
-            if word in known and argv[position + 1 : position + 2] == [""]:
-                position += 2
-                continue
-            if not (word.endswith("=") and word[:-1] in known):
-                kept.append(word)
-            position += 1
-        return kept
-
-    def _explain_unknown(self, unknown: Sequence[str]) -> str:
-        known = [name for name in self._option_string_actions if name.startswith("--")]
-        names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        if not names:
-            return f"unexpected argument {unknown[0]!r}: every value follows an option; see {self.prog} --help"
-        parts = []
-        for name in names:
-            near = nearest(name.replace("-", "_"), known, cutoff=0.0)
-            parts.append(f"unknown option {name}" + (f", the nearest known one is {near}" if near else ""))
-        return "; ".join(parts) + f"; see {self.prog} --help"
+            invocation.job, invocation.config, invocation.unattended = str(self.name), config, self.unattended
+        if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
+            _log.info("configuration: %s, which %s names", config, CONFIG_VARIABLE)
+        if self.callback is None:
+            raise TypeError(f"{self.name} is a job without a function")
+        return int(ctx.invoke(self.callback, **ctx.params, **(ctx.obj or {})))
 
 
-def _config_of(words: Sequence[str]) -> str | None:
-    """The configuration that a command line names, readable or not; that of the environment where it names none."""
-    for position, word in enumerate(words):
-        name, separator, value = word.partition("=")
-        if name == "--config":
-            return value if separator else next(iter(words[position + 1 :]), None)
-    return os.environ.get(CONFIG_VARIABLE) or None
+class JobGroup(click.Group):
+    """Jobs below one name, such as `pricing experiment list`; called as a `Job` is."""
+
+    def __call__(self, argv: Sequence[str] | None = None, **instead: object) -> int:
+        """Runs the job that the first word names."""
+        return run(self, argv, instead=instead)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Makes the type of an option that is a whole number of at least `least`."""
-
-    def read(word: str) -> int:
-        if not word.lstrip("-").isdigit() or int(word) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {word!r}")
-        return int(word)
-
-    return read
-
-
-def positive(word: str) -> float:
-    """Reads an option that is a number above 0."""
-    return _number(word, zero=False)
+def _given(words: Sequence[str]) -> list[str]:
+    """Leaves out options whose value is empty; words after `--` stay as they are."""
+    kept = list[str]()
+    position = 0
+    while position < len(words) and words[position] != "--":
+        word, following = words[position], words[position + 1 : position + 2]
+        empty = word.startswith("--") and (following == [""] or word.endswith("="))
+        kept += [] if empty or not word else [word]
+        position += 2 if empty and following == [""] else 1
+    return [*kept, *words[position:]]
 
 
-def not_negative(word: str) -> float:
-    """Reads an option that is a number of at least 0."""
-    return _number(word, zero=True)
+def job(
+    name: str, *, sales: Literal["needed", "optional"] | None = None, config: bool = True, unattended: bool = False
+) -> Callable[[Callable[..., int]], Job]:
+    """Makes a job of a function that takes the options by name and returns the exit code.
+
+    Args:
+        name: As in `pricing JOB`.
+        sales: Whether it reads sales, and so takes --sales and --quarantine; one that needs them invents none.
+        config: Whether it takes --config.
+        unattended: Whether a schedule may run it: then errors, and what it noticed, go out as alerts.
+    """
+
+    def decorate(function: Callable[..., int]) -> Job:
+        if sales is not None:
+            function = _QUARANTINE(_sales(needed=sales == "needed")(function))
+        if config:
+            function = _CONFIG(function)
+        made = click.command(name, cls=Job, context_settings=_SETTINGS)(function)
+        made.unattended = unattended
+        return made
+
+    return decorate
 
 
-def _number(word: str, *, zero: bool) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf or (number == 0 and not zero):
-        raise argparse.ArgumentTypeError(f"expected a number {'of at least' if zero else 'above'} 0, found {word!r}")
-    return number
+def flag(*names: str, help: str, is_eager: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Adds a switch that may stand alone or take true/false, since `mlflow run` always passes a value."""
+    value: dict[str, Any] = {"type": bool, "is_flag": False, "flag_value": True, "default": False}
+    return click.option(*names, metavar="true|false", help=help, is_eager=is_eager, **value)
 
 
-def _switch(word: str) -> bool:
-    if word.lower() in _TRUE:
-        return True
-    if word.lower() in _FALSE:
-        return False
-    raise argparse.ArgumentTypeError(f"expected true or false, found {word!r}")
+_CONFIG = click.option(
+    "--config",
+    envvar=CONFIG_VARIABLE,
+    show_envvar=True,
+    metavar="FILE",
+    help="YAML laid over config/default.yaml, or the bare name of a file beside it, such as small",
+)
+_QUARANTINE = click.option(
+    "--quarantine",
+    type=FILE,
+    metavar="DIR",
+    help="write bad rows with their reasons here and go on; absent: bad rows stop the job",
+)
+
+
+def _sales(*, needed: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    def check(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        if needed and value is None:
+            raise click.UsageError(NO_SALES)
+        return value
+
+    return click.option(
+        "--sales",
+        callback=check,
+        metavar="WHERE",
+        help="CSV or Parquet (file or folder), SQLAlchemy URL, s3://, etl (what etl made of the configured tables), "
+        "or simulated (the built-in market)",
+    )
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """How jobs are started by hand.
+    """The commands that start jobs by hand.
 
     Attributes:
         given: Options that this run was given and others take as well: sales, config, quarantine.
-        checkout: True where jobs are targets of `make`, False where only the command `pricing` is.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
-    checkout: bool = True
 
     def job(self, name: str, /, **options: str) -> str:
         """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
-        words = {**kept, **options}.items()
-        if self.checkout:
-            made = [f"{_MADE[key]}={shlex.quote(value)}" for key, value in words if key in _MADE]
-            rest = " ".join(f"-P {shlex.quote(f'{key}={value}')}" for key, value in words if key not in _MADE)
-            return " ".join([f"make {name}", *made, *([f"ARGS={shlex.quote(rest)}"] if rest else [])])
-        given = [shlex.quote(value) if key == "action" else f"--{key} {shlex.quote(value)}" for key, value in words]
-        return " ".join([f"pricing {name}", *given])
-
-    def tool(self, name: str) -> str:
-        """Returns the command that starts `serve` or `doctor`."""
-        return f"make {name}" if self.checkout else f"pricing {name}"
+        return " ".join(["pricing", name, *map(shlex.quote, option_words(**kept | options))])
 
 
-def next_lines(job: str, *, config: str | None, page: str) -> str:
-    """Says in two lines which job comes next, as a person types it here, and which page to look at before.
-
-    Args:
-        job: Its name, as in `pricing JOB`.
-        config: The configuration file that this job was given.
-        page: Where the page is.
-    """
-    line = CommandLine({"config": config} if config else {}, checkout=CHECKOUT)
-    return f"next:    {line.job(job)}\nlook at: {page}"
+def option_words(**options: object) -> list[str]:
+    """The command line of options that are not None."""
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
 
 
-def job_options(job: str, description: str, *, sales: bool = True, needs_sales: bool = True) -> Options:
-    """Makes the parser of one job with the options that all jobs share.
-
-    Args:
-        job: Its name, as in `pricing JOB`.
-        description: What the job does, one sentence.
-        sales: Whether the job reads sales, and so takes --sales and --quarantine.
-        needs_sales: Whether it cannot do without them.
-    """
-    options = Options(f"pricing {job}", description)
-    options.add_config()
-    if sales:
-        options.add_sales(needed=needs_sales)
-        options.add_argument(
-            "--quarantine",
-            default=None,
-            type=Path,
-            metavar="DIR",
-            help="write bad rows with their reasons here and go on; absent: bad rows stop the job",
-        )
-    return options
+def next_lines(name: str, *, config: str | None, page: str) -> str:
+    """Says in two lines which job comes next, on which configuration, and which page to look at before."""
+    return f"next:    {CommandLine({'config': config} if config else {}).job(name)}\nlook at: {page}"
 
 
-def run_main(
-    job: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None, *, unattended: bool = False
+def run(
+    command: click.Command, argv: Sequence[str] | None = None, *, instead: Mapping[str, object] | None = None
 ) -> int:
-    """Runs one job, turns errors and signals into exit codes, and returns the exit code.
+    """Runs a command, turns errors and signals into exit codes, and returns the exit code.
 
     A PricingError becomes one message on standard error and exit code 2, and, where `mlflow run` started the job,
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
     and bugs of an unattended job, and what it noticed, go out as alerts where `monitoring.alerts` names more than the
     log, but for a command line that cannot be understood; what prevents that is said on standard error and changes no
-    exit code.
+    exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
 
     Args:
-        job: Takes the options not yet parsed, returns the exit code.
+        command: A job, or the group of all.
         argv: The command line after the program's name; sys.argv's when None.
-        unattended: Whether a schedule may run the job, so that nobody reads what it prints: every job that has an
-            MLflow run, and publish.
+        instead: See `Job`.
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
     invocation = Invocation()
     token = _invocation.set(invocation)
-    with _sigterm_raises(), tolerate_closed_pipe():
-        try:
-            code = job(argv)
-            if unattended and invocation.findings:
+    shown = command.name if command.name == "pricing" else f"pricing {command.name}"
+    try:
+        with _sigterm_raises():
+            words = list(sys.argv[1:] if argv is None else argv)
+            with command.make_context(shown, words, obj=instead) as context:
+                code: int = command.invoke(context)
+            sys.stdout.flush()
+            if invocation.findings:
                 _alert(invocation, status=code)
-            return code
-        except PricingError as error:
-            print(f"error: {error}", file=sys.stderr)
-            _record_failure(str(error))
-            if unattended and not isinstance(error, UsageError):  # who mistypes a command sees the message
-                _alert(invocation, error, status=EXIT_KNOWN_ERROR)
-            return EXIT_KNOWN_ERROR
-        except Exception as error:
-            if unattended:
-                _alert(invocation, error, status=EXIT_BUG)
-            raise
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
-        except Terminated:
-            print("stopped by SIGTERM", file=sys.stderr)
-            return EXIT_TERMINATED
-        finally:
-            _invocation.reset(token)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.ClickException as error:  # who mistypes a command sees the message
+        error.show()
+        _record_failure(error.format_message())
+        code = error.exit_code
+    except PricingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _record_failure(str(error))
+        code = EXIT_KNOWN_ERROR
+        _alert(invocation, error, status=code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+        code = EXIT_BUG
+    except Exception as error:
+        _alert(invocation, error, status=EXIT_BUG)
+        raise
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except Terminated:
+        print("stopped by SIGTERM", file=sys.stderr)
+        code = EXIT_TERMINATED
+    finally:
+        _invocation.reset(token)
+    return code
 
 
 def configure_logging() -> None:
@@ -346,6 +282,8 @@ def _level(variable: str, default: str) -> str:
 
 
 def _alert(invocation: Invocation, error: Exception | None = None, *, status: int) -> None:
+    if not invocation.unattended:
+        return
     # Only a job that failed or noticed something reads the settings of alerts.
     from pricing.runtime import failures  # noqa: PLC0415
 
@@ -379,48 +317,3 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _ClosedPipeOutput(io.TextIOBase):
-    def __init__(self, outer: TextIO) -> None:
-        self._outer = outer
-
-    def write(self, text: str) -> int:
-        try:
-            return self._outer.write(text)
-        except BrokenPipeError:
-            self._discard_output()
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._outer.flush()
-        except BrokenPipeError:
-            self._discard_output()
-
-    def fileno(self) -> int:
-        return self._outer.fileno()
-
-    def isatty(self) -> bool:
-        return self._outer.isatty()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._outer.encoding
-
-    def _discard_output(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._outer.fileno())
-        os.close(nowhere)
-
-
-@contextmanager
-def tolerate_closed_pipe() -> Iterator[None]:
-    """Discards standard output once its reader has closed the pipe, instead of ending the job."""
-    outer = sys.stdout
-    sys.stdout = patient = _ClosedPipeOutput(outer)
-    try:
-        yield
-    finally:
-        patient.flush()
-        sys.stdout = outer

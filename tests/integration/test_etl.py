@@ -1,7 +1,7 @@
 """The etl job from the command line: a panel for the jobs that follow, or a reason and nothing at all."""
 
+import shutil
 from pathlib import Path
-from types import ModuleType
 
 import mlflow
 import numpy as np
@@ -10,9 +10,8 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from pipelines import etl, train
 from pipelines.etl import main
-from pipelines.reports.etl_page import PAGE, page_file
+from pipelines.reports.etl_page import page_file
 from pricing.config import load_config
 from pricing.data.panel import load_panel
 from tests.kit.mlflow_jobs import write_sales
@@ -21,15 +20,13 @@ from tests.kit.shop import Shop
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
 BROKEN = {  # each rule of the contract has its test there
     "missing column": (GOOD.replace("price", "cost"), "column price must be there"),
-    "negative units": (GOOD.replace(",0,", ",-4,"), "units_sold must be at least 0: 1 row(s), first: row 2"),
-    "empty file": ("", "is empty (0 bytes)"),
     "not what its name says": ("PAR1", "is called CSV but holds Parquet"),
 }
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"  # making one takes seconds
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}"
 
 
 @pytest.fixture(autouse=True)
@@ -39,46 +36,30 @@ def own_place(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_panel_is_saved_and_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sales.csv").write_text(GOOD)
-
-    code = main(["--sales", "sales.csv", "--output", "panel"])
-
-    said = capsys.readouterr().out
-    assert code == 0
-    assert load_panel("panel").product_ids.tolist() == ["A", "B"]
-    assert "2 products in 1 categories" in said
-    assert "3 rows, 50.0% of products × days; 1 gaps after a product's first row" in said
-    assert "note: list_price is derived" in said
-
-
 @pytest.mark.parametrize("plan", ["promotions", "deliveries"])
-@pytest.mark.parametrize("job", [etl, train])
-def test_a_plan_that_cannot_be_used_stops_a_job_before_it_begins(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], job: ModuleType, plan: str
+def test_a_plan_that_cannot_be_used_stops_the_job_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], plan: str
 ) -> None:
     (tmp_path / "sales.csv").write_text(GOOD)
     (tmp_path / "plan.csv").write_text("product_id,first\nA,2024-02-01\n")
     (tmp_path / "own.yaml").write_text(f"data: {{{plan}: plan.csv}}\n")
 
-    code = job.main(["--sales", "sales.csv", "--config", "own.yaml"])
+    assert main(["--sales", "sales.csv", "--config", "own.yaml"]) == 2
 
-    said = capsys.readouterr()
-    assert code != 0
-    assert f"plan.csv, which data.{plan} names, cannot be used" in said.err
-    assert "reading sales" not in said.out
+    assert f"data.{plan}" in capsys.readouterr().err
     assert not (tmp_path / "home" / "panel").exists()
 
 
-def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sales.csv").write_text(GOOD.replace(",0,", ",-4,"))
+def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text(GOOD.replace(",A,0,", ",<script>,-4,"))
 
     code = main(["--sales", "sales.csv", "--output", "panel", "--quarantine", "bad"])
 
     assert code == 0
-    assert "note: 1 bad rows are set aside in bad/bad_rows.csv." in capsys.readouterr().out
     assert "units_sold must be at least 0" in (tmp_path / "bad" / "bad_rows.csv").read_text()
     assert "units_sold must be at least 0" in page()
+    assert "&lt;script&gt;" in page()
+    assert "<script>" not in page()
     assert load_panel("panel").present.sum() == 2
 
 
@@ -109,16 +90,6 @@ def page(panel: str = "panel") -> str:
     return page_file(Path(panel)).read_text(encoding="utf-8")
 
 
-def test_the_page_lies_beside_the_panel_and_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_sales(tmp_path / "sales.csv", days=60)
-
-    assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
-
-    assert "nothing needs doing: panel.etl_report.html" in capsys.readouterr().out
-    assert mlflow.artifacts.load_text(f"{latest_run().info.artifact_uri}/{PAGE}") == page()
-    assert all(f"<td>{product}</td>" in page() for product in load_panel("panel").product_ids)
-
-
 def test_a_night_that_stops_leaves_a_page_that_says_why_and_the_panel_before(tmp_path: Path) -> None:
     frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
     main(["--sales", "sales.csv", "--output", "panel"])
@@ -131,17 +102,6 @@ def test_a_night_that_stops_leaves_a_page_that_says_why_and_the_panel_before(tmp
 
     assert "price_unit" in page()
     np.testing.assert_array_equal(load_panel("panel").price, before.price)
-
-
-def test_a_hostile_name_is_text_on_the_page(tmp_path: Path) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    frame["product_id"] = frame["product_id"].replace(frame["product_id"].iloc[0], "<script>alert(1)</script>")
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    assert main(["--sales", "sales.csv", "--output", "panel"]) == 0
-
-    assert "&lt;script&gt;alert(1)" in page()
-    assert "<script>" not in page()
 
 
 @pytest.fixture
@@ -164,28 +124,3 @@ def test_a_shops_tables_become_a_panel_with_their_plans(shop: Shop) -> None:
     read = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/etl.json")
     assert read["kept"]
     assert all(f"<td>{name}</td>" in page() for name in read["tables"])
-
-
-def test_a_dry_run_keeps_nothing(shop: Shop, tmp_path: Path) -> None:
-    assert main(["--sales", "etl", "--config", "shop.yaml", "--dry_run", "true"]) == 0
-
-    assert not (tmp_path / "home" / "etl").exists()
-    assert not (tmp_path / "home" / "panel").exists()
-
-
-def test_a_table_that_is_not_there_ends_the_job_and_its_page_says_so(shop: Shop, tmp_path: Path) -> None:
-    main(["--sales", "etl", "--output", "panel", "--config", "shop.yaml"])
-    before = load_panel("panel")
-    shop.execute("DROP TABLE counts")
-
-    assert main(["--sales", "etl", "--output", "panel", "--config", "shop.yaml"]) == 2
-
-    assert "etl.tables.stock" in page() or "counts" in page()
-    np.testing.assert_array_equal(load_panel("panel").units_sold, before.units_sold)
-
-
-@pytest.mark.parametrize("option", ["--full", "--dry_run"])
-def test_options_of_etl_are_refused_for_other_sales(tmp_path: Path, option: str) -> None:
-    (tmp_path / "sales.csv").write_text(GOOD)
-
-    assert main(["--sales", "sales.csv", option, "true"]) == 2

@@ -90,12 +90,11 @@ def test_the_query_to_copy_makes_a_finished_table(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "what",
     [
-        "no_such_table",
         "SELECT 1; DROP TABLE promotions",
         "WITH x AS (DELETE FROM promotions RETURNING *) SELECT * FROM x",
     ],
 )
-def test_what_is_not_there_or_would_write_is_refused(shop: Shop, what: str) -> None:
+def test_what_would_write_is_refused(shop: Shop, what: str) -> None:
     with pytest.raises(SourceError):
         etl_run({"order_lines": {"location": f"{shop.owner}#{what}"}})
 

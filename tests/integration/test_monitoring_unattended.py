@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from monitoring.__main__ import main as monitor
 from pipelines import promote, refresh, train
 from pipelines.market_platform import price_requests
-from pipelines.refresh import carry_facts
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
+from pricing.decision.carried_facts import carry_facts
 from pricing.decision.pricer import Pricer
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.demand import evaluation

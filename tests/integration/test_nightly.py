@@ -14,18 +14,16 @@ from mlflow.entities import Run
 from pipelines import nightly
 from pipelines.commands import JobError, only_one
 from pricing.config import load_config
-from pricing.data.panel import save_panel
 from pricing.decision_log.read import open_log
 from pricing.registry import retention
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 from tests.kit.monitoring_world import World, build, entries, write_log
-from tests.kit.versions import make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 WORLD = World(products=3, days=60)
 DAY = str(dt.datetime.now(dt.UTC).date() - dt.timedelta(days=2))
-STAGES = ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")
+STAGES = ("etl", "monitor", "refresh", "promote")
 
 
 class Jobs:
@@ -43,12 +41,12 @@ class Jobs:
         self.started.append((module, list(options)))
         if module in self.breaks:
             raise self.breaks.pop(module)
-        job = {"monitoring": "monitor"}.get(module, module.rpartition(".")[2])
+        job = module
         tags = {"mlflow.parentRunId": run.info.run_id, "job": job}
-        if module == "pipelines.refresh" and self.refreshed is not None:
+        if module == "refresh" and self.refreshed is not None:
             tags["version"] = self.refreshed
-        tags |= self.found if module == "monitoring" else {}
-        tags |= {"refused_by": self.refused_by} if self.refused_by and module == "pipelines.promote" else {}
+        tags |= self.found if module == "monitor" else {}
+        tags |= {"refused_by": self.refused_by} if self.refused_by and module == "promote" else {}
         MlflowClient().create_run(run.info.experiment_id, tags=tags)
         code = self.codes.get(module, 0)
         if code not in fine:
@@ -58,7 +56,7 @@ class Jobs:
     @property
     def names(self) -> tuple[str, ...]:
         """All but the last one of a night that has a champion."""
-        return tuple(module for module, _ in self.started if module != "pipelines.publish")
+        return tuple(module for module, _ in self.started if module != "publish")
 
     def words(self, module: str) -> list[str]:
         return next(options for name, options in self.started if name == module)
@@ -118,11 +116,11 @@ def test_a_night_ends_by_publishing_the_champion_and_says_where_that_fails(
     jobs: Jobs, home: Path, night: Callable[..., int], code: int, ends: int
 ) -> None:
     crown(home)
-    jobs.codes |= {"pipelines.publish": code, "pipelines.promote": EXIT_NOT_PUBLISHED}
+    jobs.codes |= {"publish": code, "promote": EXIT_NOT_PUBLISHED}
 
     assert night() == ends
 
-    assert jobs.started[-1][0] == "pipelines.publish"
+    assert jobs.started[-1][0] == "publish"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -148,7 +146,7 @@ def test_a_night_whose_prices_would_move_far_ends_as_refused(
     jobs: Jobs, home: Path, night: Callable[..., int], by: str, code: int
 ) -> None:
     crown(home)
-    jobs.codes["pipelines.promote"] = EXIT_REFUSED
+    jobs.codes["promote"] = EXIT_REFUSED
     jobs.refused_by = by
 
     assert night() == code
@@ -156,57 +154,32 @@ def test_a_night_whose_prices_would_move_far_ends_as_refused(
     assert nights() == [("FINISHED", f"a gate refused the refreshed states{f' ({by})' if by else ''}")]
 
 
-@pytest.mark.parametrize("read_before", [True, False])
-def test_a_night_whose_sales_cannot_be_read_still_archives_and_monitors_on_those_read_before(
-    jobs: Jobs, home: Path, night: Callable[..., int], read_before: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    crown(home)
-    if read_before:
-        save_panel(make_panel(products=2, days=30), home / "home" / "panel")
-    jobs.codes |= {"pipelines.etl": 2, "monitoring": nightly.RETRAIN}
-
-    assert night() == 2
-
-    assert jobs.names == STAGES[: 2 if read_before else 1]
-    ((status, verdict),) = nights()
-    assert (status, "states stay as they are" in verdict) == ("FAILED", True)
-    assert "error: pipelines.etl ended with exit code 2" in capsys.readouterr().err
-
-
-def test_what_stopped_the_sales_is_the_nights_error_although_watching_fails_too(
+def test_a_night_whose_sales_cannot_be_read_ends_there_and_says_so(
     jobs: Jobs, home: Path, night: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     crown(home)
-    save_panel(make_panel(products=2, days=30), home / "home" / "panel")
-    jobs.codes |= {"pipelines.etl": 2, "monitoring": 2}
-
-    assert night() == 2
-
-    assert jobs.names == STAGES[:2]
-    assert "error: pipelines.etl ended with exit code 2" in capsys.readouterr().err
-
-
-def test_a_first_night_whose_sales_cannot_be_read_has_nothing_to_watch(jobs: Jobs, night: Callable[..., int]) -> None:
-    jobs.codes["pipelines.etl"] = 2
+    jobs.codes["etl"] = 2
 
     assert night() == 2
 
     assert jobs.names == STAGES[:1]
+    assert [status for status, _ in nights()] == ["FAILED"]
+    assert "error: etl ended with exit code 2" in capsys.readouterr().err
 
 
 def test_a_night_whose_retraining_a_person_must_look_at_ends_as_refused(jobs: Jobs, night: Callable[..., int]) -> None:
-    jobs.codes["pipelines.retrain"] = EXIT_REFUSED
+    jobs.codes["retrain"] = EXIT_REFUSED
 
     assert night() == EXIT_REFUSED
 
-    assert jobs.names == ("pipelines.etl", "pipelines.retrain")
+    assert jobs.names == ("etl", "retrain")
 
 
 def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable[..., int]) -> None:
     assert night() == 0
 
-    assert jobs.names == ("pipelines.etl", "pipelines.retrain")
-    assert "there is no champion yet" in jobs.words("pipelines.retrain")
+    assert jobs.names == ("etl", "retrain")
+    assert "there is no champion yet" in jobs.words("retrain")
 
 
 @pytest.mark.parametrize(
@@ -215,15 +188,15 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
         (nightly.FINE, True, STAGES[2:], "states are up to date"),
         (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
         (nightly.PAGE, True, STAGES[2:], "asks for a person"),
-        (nightly.RETRAIN, True, ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv"),
-        (nightly.FINE, False, ("pipelines.refresh",), "auto_refresh is off, so a person promotes them (version=7)"),
+        (nightly.RETRAIN, True, ("retrain", *STAGES[2:]), "retrained on sales.csv"),
+        (nightly.FINE, False, ("refresh",), "auto_refresh is off, so a person promotes them (version=7)"),
     ],
 )
 def test_what_monitoring_finds_decides_what_follows(
     jobs: Jobs, home: Path, night: Callable[..., int], code: int, auto: bool, then: tuple[str, ...], says: str
 ) -> None:
     crown(home)
-    jobs.codes["monitoring"] = code
+    jobs.codes["monitor"] = code
 
     assert night(auto=auto) == 0
 
@@ -236,7 +209,7 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(
     jobs: Jobs, home: Path, night: Callable[..., int], where: str
 ) -> None:
     crown(home)
-    jobs.codes["monitoring"] = nightly.RETRAIN
+    jobs.codes["monitor"] = nightly.RETRAIN
     night()
     client = MlflowClient()
     experiment = client.get_experiment_by_name(where).experiment_id  # `mlflow run` without --experiment-name
@@ -247,27 +220,16 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(
 
     assert night() == 0
 
-    assert "pipelines.retrain" not in jobs.names
+    assert "retrain" not in jobs.names
     assert "less than 7 days old" in nights()[-1][1]
-
-
-def test_states_go_forward_although_monitoring_stumbled_before_it_found_anything_and_the_night_ends_failed(
-    jobs: Jobs, home: Path, night: Callable[..., int]
-) -> None:
-    crown(home)
-    jobs.codes["monitoring"] = 2
-
-    assert night() == 2
-
-    assert jobs.names == STAGES
-    assert nights() == [("FAILED", "states are up to date")]
 
 
 @pytest.mark.parametrize(
     ("outcome", "then", "says"),
     [
+        ("", STAGES[2:], "states are up to date"),  # it stumbled before it found anything
         ("none", STAGES[2:], "states are up to date"),
-        ("retrain", ("pipelines.retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
+        ("retrain", ("retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
         ("page", STAGES[2:], "monitoring asks for a person"),
     ],
 )
@@ -275,8 +237,8 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
     jobs: Jobs, home: Path, night: Callable[..., int], outcome: str, then: tuple[str, ...], says: str
 ) -> None:
     crown(home)
-    jobs.codes["monitoring"] = 2
-    jobs.found = {"outcome": outcome, "reason": "error grew"}
+    jobs.codes["monitor"] = 2
+    jobs.found = {"outcome": outcome, "reason": "error grew"} if outcome else {}
 
     assert night() == 2
 
@@ -284,7 +246,7 @@ def test_an_alert_that_could_not_be_delivered_loses_nothing_of_what_monitoring_f
     ((status, verdict),) = nights()
     assert (status, verdict.startswith(says)) == ("FAILED", True)
     if outcome == "retrain":
-        assert jobs.words("pipelines.retrain")[-2:] == ["--reason", "error grew"]
+        assert jobs.words("retrain")[-2:] == ["--reason", "error grew"]
 
 
 @pytest.mark.parametrize("code", [nightly.PAGE, 2])
@@ -292,7 +254,7 @@ def test_states_do_not_go_on_over_sales_that_may_be_at_fault(
     jobs: Jobs, home: Path, night: Callable[..., int], code: int
 ) -> None:
     crown(home)
-    jobs.codes["monitoring"] = code
+    jobs.codes["monitor"] = code
     jobs.found = {"outcome": "page", "sales_at_fault": "true"}
 
     assert night() == (2 if code == 2 else 0)
@@ -306,25 +268,14 @@ def test_what_monitoring_found_in_another_night_counts_for_nothing(
 ) -> None:
     crown(home)
     jobs.found = {"outcome": "retrain", "reason": "error grew"}
-    jobs.codes["monitoring"] = nightly.RETRAIN
+    jobs.codes["monitor"] = nightly.RETRAIN
     assert night() == 0
     jobs.started.clear()
-    jobs.found, jobs.codes["monitoring"] = {}, 2
+    jobs.found, jobs.codes["monitor"] = {}, 2
 
     assert night() == 2
 
     assert jobs.names == STAGES
-
-
-def test_a_gate_that_refuses_the_states_leaves_the_champion_and_is_no_failure(
-    jobs: Jobs, home: Path, night: Callable[..., int]
-) -> None:
-    crown(home)
-    jobs.codes["pipelines.promote"] = EXIT_REFUSED
-
-    assert night() == 0
-
-    assert nights() == [("FINISHED", "a gate refused the refreshed states")]
 
 
 @pytest.mark.parametrize("auto", [True, False])
@@ -337,7 +288,7 @@ def test_a_challenger_that_waits_for_a_person_neither_stops_the_states_nor_is_pr
 
     assert jobs.names == STAGES[: len(STAGES) if auto else -1]
     if auto:
-        assert jobs.words("pipelines.promote")[-4:] == ["--version", "7", "--reason", "nightly refresh"]
+        assert jobs.words("promote")[-4:] == ["--version", "7", "--reason", "nightly refresh"]
 
 
 def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
@@ -348,17 +299,6 @@ def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Pat
 
     assert jobs.names == STAGES[:-1]
     assert nights()[-1][1] == "states were up to date already"
-
-
-def test_only_this_nights_own_refresh_is_promoted(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
-    crown(home)
-    assert night() == 0
-    jobs.started.clear()
-    jobs.refreshed = "8"
-
-    assert night() == 0
-
-    assert jobs.words("pipelines.promote")[-4:-2] == ["--version", "8"]
 
 
 def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
@@ -441,7 +381,7 @@ def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, 
 
     assert night() == 0
 
-    assert jobs.names == ("pipelines.etl", "pipelines.refresh", "pipelines.promote")
+    assert jobs.names == ("etl", "refresh", "promote")
     assert "nothing to monitor" in nights()[-1][1]
 
 
@@ -451,9 +391,9 @@ def test_a_decision_log_that_is_gone_is_for_monitoring_to_judge(
     crown(home)
     shutil.rmtree(home / "home" / "decisions")
     (home / "home" / "monitoring").mkdir()  # so that it may remember decisions
-    jobs.codes["monitoring"] = 2
+    jobs.codes["monitor"] = 2
     jobs.found = {"outcome": "page"}
 
     assert night() == 2
 
-    assert jobs.names == ("pipelines.etl", "monitoring", "pipelines.refresh", "pipelines.promote")
+    assert jobs.names == ("etl", "monitor", "refresh", "promote")

@@ -1,6 +1,5 @@
 """Sales that lie far from their past stop every job that would learn from them, and nothing in production changes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import etl, nightly, quality, refresh, retrain, rollback, train
+from pipelines import etl, nightly, quality, refresh, train
 from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
@@ -55,17 +54,14 @@ def names(found: list[Finding]) -> list[tuple[str, str]]:
 
 
 def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_they_are(
-    shop: Shop, rows: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+    shop: Shop, rows: pd.DataFrame
 ) -> None:
     settings = ["--config", str(write_config(Path("mine.yaml").resolve(), auto_promote=True))]
     champion = shop.registry.aliases()
 
     code = nightly.main([*write(dear(rows)), *settings])
 
-    error = capfd.readouterr().err
     assert code == 2
-    assert "price_unit: price of 12 products is about 100 times what it was before" in error
-    assert "the sales stop the night (price_unit), and the champion stays as it is" in error
     assert shop.registry.aliases() == champion
     assert len(shop.registry.versions()) == 1
     beside = load_findings(quality_file("home/panel"))
@@ -80,28 +76,9 @@ def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_t
     assert logged == quality_file("home/panel").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_the_night_after_it_goes_on_once_the_day_is_mended_or_left_out(shop: Shop, rows: pd.DataFrame) -> None:
-    settings = write_config(Path("mine.yaml").resolve(), auto_promote=False)
-    assert nightly.main([*write(dear(rows)), "--config", str(settings)]) == 2
-
-    day = str(rows["date"].max().date())
-    settings.write_text(settings.read_text() + f"data: {{quality: {{leave_out: [[{day}, {day}]]}}}}\n")
-    left_out = nightly.main([*write(dear(rows)), "--config", str(settings)])
-    assert left_out == 0
-    assert {one.level for one in load_findings(quality_file("home/panel"))} == {"note"}
-    assert len(shop.registry.versions()) == 1  # nothing new but the day left out
-
-    assert nightly.main([*write(rows), "--config", str(write_config(Path("mine.yaml").resolve()))]) == 0
-    assert shop.fetch("challenger").meta["state_date"] == day
-
-
-@pytest.mark.parametrize("since", [0, READ], ids=["the whole history", "new rows alone"])
-def test_a_refresh_stops_and_registers_nothing(shop: Shop, rows: pd.DataFrame, since: int) -> None:
-    spoilt = dear(rows)
-    spoilt = spoilt[spoilt["date"] >= pd.Timestamp(shop.whole.dates[since])]
-
-    assert refresh.main(write(spoilt)) == 2
+def test_a_refresh_stops_and_registers_nothing(shop: Shop, rows: pd.DataFrame) -> None:
+    assert refresh.main(write(rows.assign(product_id="N" + rows["product_id"]))) == 2
+    assert refresh.main(write(dear(rows)[newest(rows)])) == 2
 
     assert len(shop.registry.versions()) == 1
     assert newest_run("refresh").data.tags["quality_findings"] == "price_unit stop"
@@ -125,70 +102,27 @@ def test_a_refresh_does_not_carry_states_over_rows_set_aside(shop: Shop, rows: p
     assert newest_run("refresh").data.tags["quality"] == "set_aside"
 
 
-@pytest.mark.parametrize(("price", "name"), [(9999.0, "price_outlier"), (-1.0, "contract")])
 def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
-    shop: Shop, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, price: float, name: str
+    shop: Shop, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[str]()
     monkeypatch.setattr(quality, "notice", lambda *found: told.extend(one.name for one in found))
     of_one = rows["product_id"] == str(shop.whole.product_ids[3])
-    old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), price))
+    old = rows.assign(price=rows["price"].where(~(of_one & (rows["date"] == str(shop.whole.dates[READ - 10]))), 9999.0))
 
     assert etl.main([*write(old), "--quarantine", "bad"]) == 0
     beside = load_findings(quality_file("home/panel"))
-    assert (names(beside), told) == ([(name, "set_aside")], [])
+    assert (names(beside), told) == ([("price_outlier", "set_aside")], [])
 
-    new = old.assign(price=old["price"].where(~(of_one & newest(old)), price))
+    new = old.assign(price=old["price"].where(~(of_one & newest(old)), 9999.0))
     assert etl.main([*write(new), "--quarantine", "bad"]) == 0
-    assert told == [name]
+    assert told == ["price_outlier"]
 
 
-@pytest.mark.parametrize("job", [etl.main, train.main], ids=["etl", "train"])
-def test_a_column_that_the_champion_had_and_the_sales_lack_stops_a_job(
-    shop: Shop, rows: pd.DataFrame, job: Callable[[list[str]], int]
-) -> None:
+def test_a_column_that_the_champion_had_and_the_sales_lack_stops_training(shop: Shop, rows: pd.DataFrame) -> None:
     settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
 
-    assert job([*write(rows.rename(columns={"comp_price": "competitor_price"})), *settings]) == 2
+    assert train.main([*write(rows.rename(columns={"comp_price": "competitor_price"})), *settings]) == 2
 
     assert len(shop.registry.versions()) == 1
-    assert newest_run(job.__module__.rpartition(".")[2]).data.tags["quality_findings"] == "lost_columns stop"
-
-
-def test_sales_that_break_the_contract_leave_their_findings_too(shop: Shop, rows: pd.DataFrame) -> None:
-    assert etl.main(write(rows.rename(columns={"price": "prices"}))) == 2
-    assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]
-
-    assert etl.main(write(rows.assign(price=-1.0))) == 2
-    assert names(load_findings(quality_file("home/panel"))) == [("contract", "stop")]
-
-
-def test_retraining_and_rollback_stop_as_well(shop: Shop, rows: pd.DataFrame) -> None:
-    sales = write(dear(rows))
-    settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
-
-    assert retrain.main([*sales, *settings]) == 2
-    later = shop.add(seed=2, days=READ, alias="champion")
-    assert rollback.main([*sales, "--version", "1", "--reason", "test"]) == 2
-
-    assert shop.registry.aliases()["champion"] == later
-    assert len(shop.registry.versions()) == 2
-
-
-def test_a_refresh_refuses_sales_whose_ids_the_version_does_not_know(
-    shop: Shop, rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert refresh.main(write(rows.assign(product_id="N" + rows["product_id"]))) == 2
-
-    assert "knows none of the 12 products in these sales" in capsys.readouterr().err
-    assert len(shop.registry.versions()) == 1
-
-
-def test_accepting_a_finding_that_does_not_exist_is_refused_by_name(
-    rows: pd.DataFrame, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("mine.yaml").write_text("data: {quality: {accept: {price_units: 2026-03-31}}}")
-
-    assert etl.main([*write(rows), "--config", "mine.yaml"]) == 2
-
-    assert "there is no check 'price_units'; did you mean price_unit?" in capsys.readouterr().err
+    assert newest_run("train").data.tags["quality_findings"] == "lost_columns stop"

@@ -21,6 +21,7 @@ from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Event, Panel
+from pricing.decision.carried_facts import carry_facts, carry_last_price
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
@@ -121,7 +122,7 @@ def test_a_product_without_new_rows_keeps_its_tax_and_the_competitors_price_with
     tail = overlay(span(past, 85, 120), expand(new, panel.product_ids), whole=np.zeros(12, bool))
     before = ProductFacts.from_panel(past)
 
-    facts = refresh.carry_facts(before, span(tail, 30, 65), new, kept=span(past, 85, 120), whole=False)
+    facts = carry_facts(before, span(tail, 30, 65), new, kept=span(past, 85, 120), whole=False)
 
     np.testing.assert_allclose(facts.tax_rate, [0.07] + [0.2] * 11)
     assert (facts.comp_price[0], facts.comp_price_date[0]) == (before.comp_price[0], before.comp_price_date[0])
@@ -141,7 +142,7 @@ def test_a_competitor_that_newer_rows_do_not_have_is_none_and_a_feed_that_stoppe
 
     def refreshed(sales: Panel) -> ProductFacts:
         before, new = ProductFacts.from_panel(gone.through(gone.dates[99])), span(sales, 115, 150)
-        return refresh.carry_facts(before, new, new, kept=span(sales, 85, 115), whole=False)
+        return carry_facts(before, new, new, kept=span(sales, 85, 115), whole=False)
 
     assert np.isnan(refreshed(gone).comp_price).tolist() == [True] + [False] * 11
     assert np.isnat(refreshed(gone).comp_price_date).tolist() == [True] + [False] * 11
@@ -233,7 +234,7 @@ def test_a_refresh_killed_before_its_version_has_an_alias_changes_nothing_and_th
     shop.add(days=150, alias="champion")
     sales = shop.sales(160)
     environment = {**os.environ, **cut_off_before("challenger", folder=shop.folder / "cut")}
-    command = [sys.executable, "-m", "pipelines.refresh", "--sales", sales]
+    command = [sys.executable, "-m", "pricing.runtime.command", "refresh", "--sales", sales]
 
     killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
 
@@ -387,8 +388,8 @@ def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_
     facts = replace(facts, last_price=np.full(12, np.nan))
     for day in range(launch, launch + nights + 3):
         history, tail, kept = until(day), span(panel, day - 34, day + 1), span(panel, day - 35, day)
-        new = refresh.carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
-        last_price = refresh.carry_last_price(
+        new = carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
+        last_price = carry_last_price(
             facts,
             new,
             history=history if everything else tail,
@@ -410,6 +411,6 @@ def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unkno
     new = span(replace(panel, tax_rate=rates), 120, 150)
     before = ProductFacts.from_panel(panel.through(panel.dates[119]))
 
-    facts = refresh.carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
+    facts = carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
 
     assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import nightly, retrain
+from pipelines import retrain
 from pipelines.commands import only_one
-from pricing.config import load_config
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.kit.mlflow_jobs import JobFolder, cut_off_before, moved, place, write_config, write_sales
 
@@ -34,7 +32,7 @@ def first_night(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sal
     there = place(tmp_path_factory.mktemp("shop"), template=empty_store)
     settings = str(write_config(there.folder / "tiny.yaml", auto_promote=True))
     old = _until(sales, there.folder / "old.csv", days=110)
-    done = there.run("pipelines.nightly", "--sales", old, "--config", settings)
+    done = there.run("nightly", "--sales", old, "--config", settings)
     assert done.code == 0, done.err
     assert "there is no champion yet" in done.out
     return there
@@ -49,7 +47,7 @@ def _until(sales: Path, where: Path, *, days: int) -> str:
 def _cut_off(here: JobFolder, stage: str, *words: str, by: signal.Signals, after: str | None = None) -> int:
     """Starts a retraining and kills it once the stage's run is open, or has said what `after` says; its exit code."""
     before = len(here.runs(job=stage))
-    process = here.start("pipelines.retrain", *words)
+    process = here.start("retrain", *words)
     assert process.stdout is not None
     for line in process.stdout:
         if (after or f"--- {stage}") in line:
@@ -65,7 +63,7 @@ def _cut_off(here: JobFolder, stage: str, *words: str, by: signal.Signals, after
 def _cut_off_before(alias: str, here: JobFolder, *words: str) -> None:
     """Runs a retraining that is killed, with all that it started, when one of its jobs is about to move the alias."""
     extra = cut_off_before(alias, folder=here.folder / f"before-{alias}")
-    process = here.start("pipelines.retrain", *words, **extra)
+    process = here.start("retrain", *words, **extra)
     said, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, said
 
@@ -111,7 +109,7 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     _cut_off_before("champion", here, *words)  # every gate passed, and previous set
     assert here.aliases() == {"champion": "1", "challenger": "2", "previous": "1"}
 
-    last = here.run("pipelines.retrain", *words)
+    last = here.run("retrain", *words)
 
     assert last.code == 0, last.err
     assert "version 2 was trained on just these sales with these settings" in last.out
@@ -124,7 +122,7 @@ def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Pa
     settings = str(write_config(here.folder / "tiny.yaml"))
     old = _until(sales, here.folder / "old.csv", days=110)
 
-    done = here.run("pipelines.retrain", "--sales", old, "--config", settings)
+    done = here.run("retrain", "--sales", old, "--config", settings)
 
     assert done.code == 0, done.err
     assert "left to a person" in done.out
@@ -135,35 +133,11 @@ def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Pa
 
 @pytest.mark.slow
 def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> None:
-    done = here.run("pipelines.retrain", "--sales", str(here.folder / "none.csv"))
+    done = here.run("retrain", "--sales", str(here.folder / "none.csv"))
 
     assert done.code == 2
-    assert "pipelines.etl ended with exit code 2; its message is above" in done.err
+    assert "etl ended with exit code 2; its message is above" in done.err
     assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
-
-
-@pytest.mark.parametrize("found", [{"reason": "WAPE grew by 40 %"}, {}])
-def test_a_night_retrains_with_the_reason_that_monitorings_run_says(
-    here: JobFolder, monkeypatch: pytest.MonkeyPatch, found: dict[str, str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
-    mlflow.set_tracking_uri(here.uri)
-    run, other = here.client.create_run("0"), here.client.create_run("0")
-    for parent, tags in ((other, {"reason": "another night's"}), (run, found)):
-        mine = {"mlflow.parentRunId": parent.info.run_id, "job": "monitor"}
-        here.client.create_run("0", tags={**mine, **tags})
-    asked: list[tuple[str, ...]] = []
-
-    def start(module: str, options: Sequence[str], **_: object) -> int:
-        asked.append((module, *options))
-        return 0
-
-    night = nightly._Night(load_config(), run=run, held=0, common=[], panel="panel", start=start)
-
-    night._retrain_if_due(source="sales.csv")
-
-    reason = found.get("reason", "monitoring found decay")
-    assert asked == [("pipelines.retrain", "--sales", "panel", "--source", "sales.csv", "--reason", reason)]
 
 
 @pytest.mark.parametrize(
@@ -181,10 +155,10 @@ def test_a_retraining_says_what_its_promotion_says(
         monkeypatch.setenv(name, value)
 
     def job(module: str, options: Sequence[str], *, run: Run, **_: Any) -> int:
-        told = {"pipelines.train": {"version": "3"}, "pipelines.promote": {"verdict": promoted}}.get(module, {})
-        tags = {"mlflow.parentRunId": run.info.run_id, "job": module.rpartition(".")[2]}
+        told = {"train": {"version": "3"}, "promote": {"verdict": promoted}}.get(module, {})
+        tags = {"mlflow.parentRunId": run.info.run_id, "job": module}
         here.client.create_run(run.info.experiment_id, tags=tags | told)
-        return code if module == "pipelines.promote" else 0
+        return code if module == "promote" else 0
 
     settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
     arguments = ["--sales", "sales.csv", "--config", settings]
@@ -196,7 +170,7 @@ def test_a_retraining_says_what_its_promotion_says(
 
 def test_a_second_retraining_is_refused_while_one_runs(here: JobFolder) -> None:
     with only_one("retrain", home=here.home):
-        done = here.run("pipelines.retrain", "--sales", "sales.csv")
+        done = here.run("retrain", "--sales", "sales.csv")
 
     assert done.code == 2
     assert "retrain is running already" in done.err
@@ -212,13 +186,13 @@ def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(
     later = _until(sales, here.folder / "later.csv", days=116)
     assert here.aliases()["champion"] == "1"
 
-    again = here.run("pipelines.nightly", "--sales", first, "--config", settings)
+    again = here.run("nightly", "--sales", first, "--config", settings)
     assert again.code == 0, again.err
     assert here.aliases()["champion"] == "1"
     assert "nothing to do" in again.out
 
     for stage in ("refresh", "promote"):
-        process = here.start("pipelines.nightly", "--sales", later, "--config", settings)
+        process = here.start("nightly", "--sales", later, "--config", settings)
         assert process.stdout is not None
         while f"--- {stage}" not in process.stdout.readline():
             pass
@@ -229,7 +203,7 @@ def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(
     assert here.aliases()["challenger"] == "2", "the second of these nights had carried states forward"
 
     # Some nights were missed meanwhile; the next one catches up.
-    two = here.run("pipelines.nightly", "--sales", later, "--config", settings)
+    two = here.run("nightly", "--sales", later, "--config", settings)
 
     assert two.code == 0, two.err
     assert here.aliases()["champion"] == "2", "what that night had registered was not registered again"

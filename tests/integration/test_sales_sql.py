@@ -6,10 +6,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import sqlalchemy as sa
-from numpy.testing import assert_array_equal
 
 from pricing.config import load_config
 from pricing.data.contract import COLUMNS, check
@@ -78,61 +76,15 @@ def test_a_table_is_read_as_the_contract_wants_it(database: str) -> None:
 
 @pytest.mark.parametrize(
     ("what", "expected"),
-    [
-        ("#sales", 3),
-        ("#cheap", 1),
-        ("#SELECT date, product_id, units_sold, price FROM sales WHERE product_id = '00123'", 2),
-        ("#WITH chosen AS (SELECT * FROM sales) SELECT * FROM chosen", 3),
-    ],
+    [("#cheap", 1), ("#SELECT date, product_id, units_sold, price FROM sales WHERE product_id = '00123'", 2)],
 )
 def test_a_table_a_view_and_a_query_are_read(database: str, what: str, expected: int) -> None:
     assert load_panel_from(database + what, load_config().data).present.sum() == expected
 
 
-def test_a_panel_from_sql_is_the_one_from_a_file(database: str, tmp_path: Path) -> None:
-    frame = pd.DataFrame(ROWS, columns=["date", "product_id", "units_sold", "price", "is_promo", "comment"])
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    from_sql = load_panel_from(database, load_config().data)
-    from_file = load_panel_from(str(tmp_path / "sales.csv"), load_config().data)
-
-    assert from_sql.product_ids.tolist() == from_file.product_ids.tolist()
-    assert_array_equal(from_sql.price, from_file.price)
-    assert_array_equal(from_sql.is_promo, from_file.is_promo)
-
-
 def test_a_table_that_is_not_there_is_named_with_those_that_are(database: str) -> None:
     with pytest.raises(SourceError, match=r"has no table 'sale' \(found cheap, empty, sales\)"):
         read_sales(f"{database}#sale")
-
-
-def test_a_query_that_fails_says_why(database: str) -> None:
-    with pytest.raises(SourceError, match=r"cannot be read: .*nowhere"):
-        read_sales(f"{database}#SELECT * FROM nowhere")
-
-
-def test_a_schema_may_be_named(postgresql: str) -> None:
-    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
-    with engine.begin() as connection:
-        connection.execute(sa.text("CREATE SCHEMA shop"))
-        connection.execute(sa.text("CREATE TABLE shop.sold AS SELECT DATE '2024-01-01' AS date, 1 AS price"))
-    engine.dispose()
-
-    assert read_sales(f"{postgresql}#shop.sold")["price"].tolist() == [1]
-
-
-def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"the file .*typo\.db does not exist"):
-        read_sales(f"sqlite:///{tmp_path / 'typo.db'}")
-
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sales.db").write_text("date,product_id\n" * 100)
-
-    with pytest.raises(SourceError, match="file is not a database"):
-        read_sales(f"sqlite:///{tmp_path / 'sales.db'}")
 
 
 def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
@@ -146,10 +98,8 @@ def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
     "query",
     [
         "WITH gone AS (DELETE FROM sales RETURNING *) SELECT * FROM gone",
-        "SELECT 1; DELETE FROM sales",
         "SELECT 1; COMMIT; DELETE FROM sales; SELECT 1",
         "SELECT * INTO copied FROM sales",
-        "WITH one AS (SELECT 1) DELETE FROM sales",
         "SELECT 1) AS x; COMMIT; DELETE FROM sales; --",
     ],
 )
@@ -160,10 +110,12 @@ def test_no_query_can_write(database: str, query: str) -> None:
     assert len(read_sales(database)) == len(ROWS)
 
 
-def test_what_ends_its_transaction_still_cannot_write(postgresql: str) -> None:
+def test_neither_a_function_nor_what_ends_its_transaction_can_write(postgresql: str) -> None:
     engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE safe AS SELECT 1 AS n"))
+        body = "BEGIN INSERT INTO safe VALUES (1); RETURN 1; END"
+        connection.execute(sa.text(f"CREATE FUNCTION writes() RETURNS INT LANGUAGE plpgsql AS $$ {body} $$"))
     engine.dispose()
 
     def delete() -> None:
@@ -171,32 +123,10 @@ def test_what_ends_its_transaction_still_cannot_write(postgresql: str) -> None:
             found.connection.commit()
             found.connection.execute(sa.text("DELETE FROM safe"), execution_options={"stream_results": False})
 
-    with pytest.raises(SourceError, match="in a read-only transaction"):
-        delete()
+    for write in (delete, lambda: read_sales(f"{postgresql}#SELECT writes()")):
+        with pytest.raises(SourceError, match="read-only transaction"):
+            write()
     assert len(read_sales(f"{postgresql}#safe")) == 1
-
-
-def test_options_of_the_address_are_kept(postgresql: str) -> None:
-    address = f"{postgresql}{'&' if '?' in postgresql else '?'}options=-c%20search_path%3Dpg_catalog"
-
-    query = "SELECT current_setting('search_path') AS path, current_setting('statement_timeout') AS time"
-
-    found = read_sales(f"{address}#{query}", sql_seconds=2)
-
-    assert found.to_dict("records") == [{"path": "pg_catalog", "time": "2s"}]
-
-
-def test_a_function_that_writes_is_refused(postgresql: str) -> None:
-    engine = sa.create_engine(sa.make_url(postgresql).set(drivername=POSTGRESQL))
-    with engine.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE kept (n INT)"))
-        body = "BEGIN INSERT INTO kept VALUES (1); RETURN 1; END"
-        connection.execute(sa.text(f"CREATE FUNCTION writes() RETURNS INT LANGUAGE plpgsql AS $$ {body} $$"))
-    engine.dispose()
-
-    with pytest.raises(SourceError, match="sales are read in a read-only transaction"):
-        read_sales(f"{postgresql}#SELECT writes()")
-    assert read_sales(f"{postgresql}#kept").empty
 
 
 def test_a_query_without_end_is_ended(database: str) -> None:
@@ -204,3 +134,10 @@ def test_a_query_without_end_is_ended(database: str) -> None:
 
     with pytest.raises(SourceError, match=r"took longer than 0\.2 s; narrow it"):
         read_sales(f"{database}#{endless}", sql_seconds=0.2)
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"the file .*typo\.db does not exist"):
+        read_sales(f"sqlite:///{tmp_path / 'typo.db'}")
+
+    assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ def test_every_route_keeps_what_the_document_promises(tmp_path: Path, mode: str)
             operation = found.ok()
 
             @settings(
-                max_examples=30, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
+                max_examples=15, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
             )
             @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
             def keeps(case: Any) -> None:

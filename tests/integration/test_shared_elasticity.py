@@ -9,7 +9,7 @@ from pricing.data.build import build_panel
 from pricing.data.contract import check
 from pricing.demand.training import fit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 TINY = {
     "horizon": 14,
     "steps": 30,

@@ -27,10 +27,10 @@ def test_no_price_sells_below_net_cost_from_sales_to_prices(shop: JobFolder) -> 
     )
     output = shop.folder / "prices.csv"
 
-    trained = shop.run("pipelines.train", "--sales", str(sales), "--config", config)
+    trained = shop.run("train", "--sales", str(sales), "--config", config)
     today = (dt.date.fromisoformat(frame["date"].max()) + dt.timedelta(days=1)).isoformat()
     options = ["--version", "challenger", "--config", config, "--output", str(output), "--today", today]
-    priced = shop.run("pipelines.price", *options)
+    priced = shop.run("price", *options)
 
     assert (trained.code, priced.code) == (0, 0), trained.err + priced.err
     prices = pd.read_csv(output)

@@ -1,8 +1,7 @@
 import os
-import signal
+import socket
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,10 @@ from mlflow.entities import Run
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
+from pricing.runtime import mlflow_runs
 from pricing.runtime.inputs import code_tags, flatten
-from pricing.runtime.mlflow_runs import child_environment, connect, tracked_run
+from pricing.runtime.mlflow_runs import connect, tracked_run
+from tests.kit.price_api import Handler, price_api
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,6 @@ def test_a_failed_job_ends_its_run_failed_and_says_why(error: BaseException, sai
 
     kept = _read(run)
     assert (kept.info.status, kept.data.tags["failure"]) == ("FAILED", said)
-    assert said in kept.data.tags["mlflow.note.content"]
 
 
 def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(
@@ -88,94 +88,46 @@ def test_a_job_that_mlflow_run_started_writes_into_the_run_that_was_made_for_it(
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
-def test_a_run_that_the_store_does_not_hold_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+JOB = """
+import sys, time
+from pricing.runtime.cli import job
+from pricing.runtime.mlflow_runs import tracked_run
 
-    with pytest.raises(RegistryError, match="0000"), tracked_run("train"):
-        pass
-
-
-def test_a_job_that_another_started_becomes_the_child_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracked_run("retrain") as parent:
-        started = child_environment(parent)
-    for name in ("PRICING_PARENT_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.setenv(name, started[name])
-
-    with tracked_run("train") as child:
-        pass
-
-    assert "MLFLOW_RUN_ID" not in started
-    assert _read(child).data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert child.info.experiment_id == parent.info.experiment_id
-
-
-def test_the_experiment_that_a_person_names_is_used_and_a_deleted_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "autumn")
+@job("train", config=False)
+def main():
     with tracked_run("train") as run:
-        pass
+        print(run.info.run_id, flush=True)
+        time.sleep(60)
 
-    experiment = MlflowClient().get_experiment(run.info.experiment_id)
-    MlflowClient().delete_experiment(experiment.experiment_id)
-
-    assert experiment.name == "autumn"
-    with pytest.raises(RegistryError, match="autumn"), tracked_run("train"):
-        pass
+sys.exit(main([]))
+"""
 
 
-def test_a_server_that_does_not_answer_is_named_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+def test_a_stopped_job_ends_its_run_failed() -> None:
+    job = subprocess.Popen([sys.executable, "-c", JOB], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert job.stdout is not None
+    run = job.stdout.readline().strip()
 
-    with pytest.raises(RegistryError, match=r"http://127\.0\.0\.1:9: the tracking server does not answer"):
-        connect()
+    job.terminate()
+    job.communicate()
 
-
-def _start_job(body: str) -> "subprocess.Popen[str]":
-    code = textwrap.dedent(
-        f"""
-        import sys, time
-        from pricing.runtime.cli import run_main
-        from pricing.runtime.mlflow_runs import tracked_run
-
-        def job(argv):
-            with tracked_run("train") as run:
-                print(run.info.run_id, flush=True)
-                {body}
-            return 0
-
-        sys.exit(run_main(job, []))
-        """
-    )
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def test_sigterm_ends_the_run_failed_and_says_so() -> None:
-    process = _start_job("time.sleep(60)")
-    assert process.stdout is not None
-    run_id = process.stdout.readline().strip()
-
-    process.send_signal(signal.SIGTERM)
-
-    assert process.wait(30) == 143
-    process.stdout.close()
-    connect()
-    run = MlflowClient().get_run(run_id)
-    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "stopped by SIGTERM")
+    kept = MlflowClient().get_run(run)
+    assert (job.returncode, kept.info.status, kept.data.tags["failure"]) == (143, "FAILED", "stopped by SIGTERM")
 
 
 def test_a_run_whose_process_was_killed_is_closed_by_the_next_one_and_one_that_lives_is_not() -> None:
-    gone, alive = _start_job("time.sleep(60)"), _start_job("time.sleep(60)")
-    runs = [process.stdout.readline().strip() for process in (gone, alive) if process.stdout is not None]
-    gone.kill()
-    gone.communicate()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with tracked_run("train") as run:
+        runs = [
+            MlflowClient().create_run(run.info.experiment_id, tags={"host": socket.gethostname(), "pid": str(pid)})
+            for pid in (gone.pid, os.getppid())
+        ]
 
     with tracked_run("train"):
         pass
 
-    ended, living = (MlflowClient().get_run(run) for run in runs)
-    assert (ended.info.status, living.info.status) == ("FAILED", "RUNNING")
-    assert "killed" in ended.data.tags["failure"]
-    alive.terminate()
-    alive.communicate()
+    assert [_read(one).info.status for one in runs] == ["FAILED", "RUNNING"]
 
 
 def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour() -> None:
@@ -183,36 +135,22 @@ def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour
         client = MlflowClient()
         hours_ago = int((time.time() - 2 * 3600) * 1000)
         tags = {"mlflow.source.type": "PROJECT"}
-        old = client.create_run(run.info.experiment_id, start_time=hours_ago, tags=tags)
-        new = client.create_run(run.info.experiment_id, tags=tags)
+        old, new, stranded, others = (
+            client.create_run(experiment, start_time=begun, tags={**tags, "mlflow.source.name": source})
+            for experiment, begun, source in (
+                (run.info.experiment_id, hours_ago, "git"),
+                (run.info.experiment_id, None, "git"),
+                ("0", hours_ago, ROOT.as_uri()),
+                ("0", hours_ago, "file:///of/another/project"),
+            )
+        )
 
     with tracked_run("train"):
         pass
 
-    assert (_read(old).info.status, _read(new).info.status) == ("FAILED", "RUNNING")
+    status = [_read(one).info.status for one in (old, new, stranded, others)]
+    assert status == ["FAILED", "RUNNING", "FAILED", "RUNNING"]
     assert "environment" in _read(old).data.tags["failure"]
-
-
-@pytest.mark.parametrize(("conda", "status"), [(None, "FAILED"), ("/opt/conda/bin/conda", "RUNNING")])
-def test_a_project_run_that_found_no_conda_is_closed_by_the_next_one(
-    monkeypatch: pytest.MonkeyPatch, conda: str | None, status: str
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("MLFLOW_CONDA_HOME", raising=False)
-    monkeypatch.delenv("CONDA_EXE", raising=False)
-    if conda:
-        monkeypatch.setenv("CONDA_EXE", conda)
-    connect()
-    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.env": "conda", "mlflow.source.name": ROOT.as_uri()}
-    stranded = MlflowClient().create_run("0", tags=tags)
-    others = MlflowClient().create_run("0", tags={**tags, "mlflow.source.name": "file:///of/another/project"})
-
-    with tracked_run("train"):
-        pass
-
-    assert (_read(stranded).info.status, _read(others).info.status) == (status, "RUNNING")
-    if status == "FAILED":
-        assert "--env-manager local" in _read(stranded).data.tags["failure"]
 
 
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
@@ -224,27 +162,45 @@ def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp
     assert "mlflow.source.git.commit" not in code_tags(tmp_path)
 
 
-def test_processor_and_memory_are_measured_with_a_run_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-
-    with tracked_run("train", measures_system=True) as run:
-        until = time.monotonic() + 30
-        while not _read(run).data.metrics and time.monotonic() < until:
-            time.sleep(0.1)
-
-    assert "system/cpu_utilization_percentage" in _read(run).data.metrics
+@pytest.mark.parametrize("uri", ["databricks://profile", "./mlruns"])
+def test_an_address_that_is_neither_a_server_nor_a_database_is_left_to_mlflow(uri: str) -> None:
+    mlflow_runs.check_reachable(uri)
 
 
-def test_without_psutil_a_run_goes_on_unmeasured_and_says_why(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("scheme", ["postgresql", "http"])
+def test_a_database_or_server_that_does_not_answer_is_named_without_its_password(scheme: str) -> None:
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9") as caught:
+        mlflow_runs.check_reachable(f"{scheme}://me:secret@127.0.0.1:9/x")
+
+    assert "secret" not in str(caught.value)
+
+
+def hang_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("what", ["last run", "failure", "end"])
+def test_a_server_that_is_gone_is_asked_once_when_a_job_has_failed(
+    what: str, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "psutil", None)
+    connect()
+    run_id = mlflow.start_run().info.run_id
+    if what == "last run":
+        mlflow.end_run()
+    with price_api(hang_up) as api:
+        uri = api.url.removesuffix("/offers")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        try:
+            if what == "last run":
+                assert mlflow_runs.last_run() is None
+            elif what == "failure":
+                mlflow_runs.record_failure(run_id, "it broke")
+            else:
+                mlflow_runs._end("FAILED")
+        finally:
+            mlflow.set_tracking_uri(store)
+            mlflow.end_run()
 
-    with (
-        caplog.at_level("INFO", logger="pricing.runtime.mlflow_runs"),
-        tracked_run("train", measures_system=True) as run,
-    ):
-        pass
-
-    assert _read(run).info.status == "FINISHED"
-    assert "are not logged with this run: pip install psutil" in caplog.text
+    assert len(api.asked) == 1
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ

@@ -225,7 +225,7 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings_once
     newest = np.datetime64(pd.read_csv(sales)["date"].max(), "D")
     assert last == {newest - default.horizon - default.gap}
     ((module, given),) = trained
-    assert module == "pipelines.train"
+    assert module == "train"
     assert load_config(given[1]).demand.learning_rate != default.learning_rate
 
 
@@ -236,7 +236,7 @@ def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobF
     settings = write_config(here.folder / "tiny.yaml")
     words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "2"]
 
-    done = here.run("pipelines.tune", *words)
+    done = here.run("tune", *words)
 
     assert done.code == 0, done.err
     (tune,) = here.runs(job="tune")

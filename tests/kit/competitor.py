@@ -8,9 +8,9 @@ import pandas as pd
 
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.competitor import CompetitorEffects, estimate_competitor_effects
+from tests.kit.demand_fakes import make_norms
 
 OWN = -2.0
 WEEKS, PRODUCTS = 60, 12
@@ -73,12 +73,9 @@ def drawn_panel(seed: int, *, follows: float | None, cross: float = 0.8, doubt: 
 
 def estimate(panel: Panel, *, elasticity: float = OWN, sd: float = 0.0) -> CompetitorEffects:
     """The effects, every product's elasticity taken for the given one, with that standard deviation."""
-    products = len(panel.product_ids)
-    whole = {"usual_price": 10.0, "unit": 1.0, "prior_level": 20.0, "elasticity": elasticity}
-    nothing = {"weekend": 0.0, "promotion": 0.0}
-    norms = Norms(**{name: np.full(products, value, np.float32) for name, value in (whole | nothing).items()})
+    norms = make_norms(panel, prior_level=20.0, elasticity=elasticity, weekend=0.0)
     category = np.unique(panel.categories, return_inverse=True)[1]
-    return estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=np.full(products, sd))
+    return estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=np.full(len(category), sd))
 
 
 @cache

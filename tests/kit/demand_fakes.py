@@ -68,17 +68,10 @@ def make_weights(
     return {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def make_norms(panel: Panel) -> Norms:
-    """Norms with elasticity −2 for all products."""
-    products = len(panel.product_ids)
-    return Norms(
-        usual_price=np.full(products, 10.0, np.float32),
-        unit=np.ones(products, np.float32),
-        prior_level=np.full(products, 5.0, np.float32),
-        elasticity=np.full(products, -2.0, np.float32),
-        weekend=np.full(products, 0.1, np.float32),
-        promotion=np.zeros(products, np.float32),
-    )
+def make_norms(panel: Panel, **values: float) -> Norms:
+    """Norms of all products with elasticity −2; some values replaced."""
+    usual = {"usual_price": 10.0, "unit": 1.0, "prior_level": 5.0, "elasticity": -2.0, "weekend": 0.1, "promotion": 0.0}
+    return Norms(**{name: np.full(len(panel.product_ids), one, np.float32) for name, one in (usual | values).items()})
 
 
 def make_model(

@@ -98,13 +98,13 @@ class JobFolder:
         kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         return {**kept, "MLFLOW_TRACKING_URI": self.uri, "PRICING_HOME": str(self.home), **more}
 
-    def run(self, module: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> "Done":
-        command = [sys.executable, "-m", module, *options]
+    def run(self, job: str, *options: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> "Done":
+        command = [sys.executable, "-m", "pricing.runtime.command", job, *options]
         settings = env or self.environment()
         return _done(subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, check=False))
 
-    def start(self, module: str, *options: str, **more: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-u", "-m", module, *options]
+    def start(self, job: str, *options: str, **more: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-u", "-m", "pricing.runtime.command", job, *options]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(
             command, cwd=ROOT, env=self.environment(**more), text=True, start_new_session=True, **output

@@ -1,9 +1,44 @@
-"""Convert a panel back to the rows that it was built from."""
+"""A panel of constants, and the rows that a panel was built from."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pricing.data.panel import Panel
+
+DAYS = 120
+
+
+def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
+    """A panel of a constant price of 10; some arrays replaced, (product, period) or what broadcasts to it."""
+    shape = (products, days)
+    defaults: dict[str, Any] = {
+        "units_sold": 3.0,
+        "price": 10.0,
+        "list_price": 12.0,
+        "unit_cost": 6.0,
+        "stock": np.nan,
+        "comp_price": np.nan,
+        "comp_price_age": 0.0,
+        "tax_rate": 0.0,
+        "is_promo": 0.0,
+        "is_holiday": 0.0,
+    }
+    filled = {
+        name: np.broadcast_to(np.asarray(value, dtype=np.float32), shape).copy()
+        for name, value in (defaults | arrays).items()
+        if name != "present"
+    }
+    return Panel(
+        period="day",
+        product_ids=np.array([f"p{place}" for place in range(products)]),
+        categories=np.full(products, "all"),
+        dates=np.datetime64("2025-01-01") + np.arange(days),
+        present=np.broadcast_to(arrays.get("present", True), shape).copy(),
+        cost_assumed=np.zeros(products, dtype=bool),
+        **filled,
+    )
 
 
 def panel_frame(panel: Panel) -> pd.DataFrame:

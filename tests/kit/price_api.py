@@ -99,12 +99,6 @@ def cut_off(handler: Handler) -> None:
     handler.close_connection = True
 
 
-def drip_headers(handler: Handler) -> None:
-    """A byte now and then in the middle of the headers: never silent, never done."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    _drip(handler, b"x", every=0.01)
-
-
 def drip_body(handler: Handler) -> None:
     """The same in the body."""
     handler.send(200, b"", {"Content-Length": "1000000"})

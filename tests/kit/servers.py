@@ -1,8 +1,7 @@
-"""Real servers for tests, each on a free port and in a folder of its own: PostgreSQL, MariaDB, S3 and MLflow."""
+"""Real servers for tests, each on a free port and in a folder of its own: PostgreSQL, S3 and MLflow."""
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -54,50 +53,6 @@ def postgres() -> Iterator[str]:
             yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://", 1)
         finally:
             server.cleanup()
-
-
-def mariadb_program() -> str | None:
-    """The MariaDB server; None where Debian's mariadb-server is not installed."""
-    return shutil.which("mariadbd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-
-
-@contextmanager
-def mariadb() -> Iterator[str]:
-    """A MariaDB server from Debian's package, in a folder of its own; yields the SQLAlchemy URL of its database."""
-    import pymysql  # noqa: PLC0415
-
-    program = mariadb_program()
-    if program is None:
-        raise RuntimeError("mariadbd is not installed: apt-get install mariadb-server")
-    with tempfile.TemporaryDirectory(prefix="mariadb-", ignore_cleanup_errors=True) as name:
-        folder, port = Path(name), free_port()
-        data, log = folder / "data", folder / "log"
-        user = [] if os.geteuid() else ["--user=root"]
-        with log.open("w") as output:
-            install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *user]
-            install += ["--auth-root-authentication-method=normal"]
-            subprocess.run(install, stdout=output, stderr=subprocess.STDOUT, check=True)
-            command = [program, "--no-defaults", f"--datadir={data}", f"--socket={folder / 's'}", f"--port={port}"]
-            command += ["--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", *user]
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                with contextlib.suppress(pymysql.err.OperationalError):
-                    pymysql.connect(host="127.0.0.1", port=port, user="root").close()
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"MariaDB did not start: {log.read_text()[-2000:]}")
-                time.sleep(0.1)
-            root = pymysql.connect(host="127.0.0.1", port=port, user="root")
-            with root, root.cursor() as cursor:
-                cursor.execute("CREATE DATABASE shop CHARACTER SET utf8mb4")
-                cursor.execute("CREATE USER shop@'%' IDENTIFIED BY 'p@ss/w:rd'")
-                cursor.execute("GRANT ALL ON shop.* TO shop@'%'")
-            yield f"mysql+pymysql://shop:p%40ss%2Fw%3Ard@127.0.0.1:{port}/shop"
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -77,12 +76,6 @@ def sent(where: str) -> list[dict[str, Any]]:
     store = open_store(where)
     lines = [line for key in store.keys("lines/") for line in (store.get(key) or b"").splitlines()]
     return sorted(map(json.loads, lines), key=lambda one: int(one["sequence"]))
-
-
-def as_explained(priced: dict[str, Any], *, decision_id: str) -> dict[str, Any]:
-    """The answer of /get_price as /explain shows it: under an id of its own, units and margin rounded."""
-    rounded = {name: pytest.approx(priced[name], rel=1e-3, abs=0.005) for name in ("expected_units", "expected_margin")}
-    return {**priced, **rounded, "decision_id": decision_id}
 
 
 def publish(

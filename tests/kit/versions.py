@@ -18,15 +18,13 @@ from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event, Panel
 from pricing.decision.product_facts import ProductFacts
-from pricing.demand.ensemble import network_only
-from pricing.demand.grades import CATEGORY, OWN_HISTORY, blank_evidence
+from pricing.demand.grades import CATEGORY, OWN_HISTORY
 from pricing.demand.levels import Priors
 from pricing.demand.model import DemandModel
-from pricing.demand.state import encode_panel
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig
 from simulation.market import simulate
-from tests.kit.demand_fakes import make_weights
+from tests.kit.demand_fakes import make_model, make_weights
 
 
 @cache
@@ -68,46 +66,35 @@ def make_panel(*, products: int = 12, days: int = 150, seed: int = 3) -> Panel:
     return build_panel(simulate(MarketConfig(products=products, days=days, seed=seed)).frame(), load_config().data)
 
 
-def make_demand(panel: Panel, *, seed: int = 1, elasticity: float = -2.4, units: int = 8) -> DemandModel:
+def make_demand(panel: Panel, *, seed: int = 1, units: int = 8) -> DemandModel:
     rng = np.random.default_rng(seed)
     categories, category = np.unique(panel.categories, return_inverse=True)
-    count = len(panel.product_ids)
+    count, rows = len(panel.product_ids), len(categories) + 1
     weights = make_weights(units=units, categories=len(categories), scale=0.1, rng=rng)
     norms = Norms(
         usual_price=np.nanmedian(panel.price, axis=1).astype(np.float32),
-        unit=np.ones(len(panel.product_ids), np.float32),
+        unit=np.ones(count, np.float32),
         prior_level=np.maximum(np.nanmean(panel.units_sold, axis=1), 0.5).astype(np.float32),
-        elasticity=(elasticity + 0.3 * rng.standard_normal(count)).astype(np.float32),
+        elasticity=(-2.4 + 0.3 * rng.standard_normal(count)).astype(np.float32),
         weekend=np.full(count, 0.05, np.float32),
         promotion=np.zeros(count, np.float32),
     )
-    rows = len(categories) + 1
-    return DemandModel(
-        product_ids=panel.product_ids,
+    return replace(
+        make_model(panel, tail=35, weights=weights, norms=norms),
         categories=categories,
         category=category.astype(np.int32),
         period=panel.period,
-        horizon=28,
-        own_periods=28,
-        weights=weights,
-        norms=norms,
-        counted=np.ones(count, np.bool_),
         elasticity_sd=np.full(count, 0.3, np.float32),
-        grade=np.full(count, OWN_HISTORY, np.int8),
-        evidence=blank_evidence(count),
         list_price=panel.list_price[:, -1].astype(np.float32),
         priors=Priors(
             level=np.full(rows, 1.0, np.float32),
             unit=np.ones(rows, np.float32),
-            elasticity=np.full(rows, elasticity, np.float32),
+            elasticity=np.full(rows, -2.4, np.float32),
             elasticity_sd=np.full(rows, 0.5, np.float32),
             grade=np.full(rows, CATEGORY, np.int8),
             counted=np.ones(rows, np.bool_),
         ),
-        level_error=(0.1, 0.02),
         holidays=np.zeros(420, np.float32),
-        combination=network_only(len(panel.product_ids)),
-        encoded=encode_panel(weights, panel, norms=norms, tail=35),
     )
 
 

@@ -3,10 +3,10 @@
 import datetime as dt
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from pricing.config_models import Severity
@@ -23,15 +23,7 @@ from pricing.runtime.alerts import (
     deliver,
     run_page,
 )
-from pricing.runtime.cli import (
-    EXIT_NOT_PUBLISHED,
-    EXIT_REFUSED,
-    Invocation,
-    UsageError,
-    job_options,
-    notice,
-    run_main,
-)
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Invocation, Job, job, notice
 from pricing.runtime.failures import report_failure, report_findings
 
 ROOT = Path(__file__).parents[2]
@@ -77,21 +69,21 @@ def sent(what: Alert, *doors: Notifier, hours: float = 0) -> Delivery:
     return deliver(what, doors, now=NOW + dt.timedelta(hours=hours), every_hours=24)
 
 
-def job(error: Exception | None = None, *found: AlertFinding) -> Any:
+def a_job(error: Exception | None = None, *found: AlertFinding, unattended: bool = True) -> Job:
     """A job that notices something and ends well, or with an error."""
 
-    def run(argv: Sequence[str] | None) -> int:
-        job_options("etl", "Reads.", needs_sales=False).parse(argv)
+    @job("etl", unattended=unattended)
+    def reads(*, config: str | None) -> int:
         notice(*found)
         if error is not None:
             raise error
         return 0
 
-    return run
+    return reads
 
 
 def invocation(name: str = "etl", *found: AlertFinding) -> Invocation:
-    return Invocation(name, os.environ["PRICING_CONFIG"], list(found))
+    return Invocation(name, os.environ["PRICING_CONFIG"], findings=list(found))
 
 
 def test_the_same_alert_waits_but_not_another_nor_one_that_grew_more_severe(box: Mailbox) -> None:
@@ -210,7 +202,7 @@ def test_doors_that_fail_are_said_and_change_no_exit_code(
     (tmp_path / "mine.yaml").write_text("monitoring: {alerts: [webhook], endpoints: {webhook_url: 'no address'}}")
     monkeypatch.setattr(failures, "alert_notifiers", alert_notifiers)
 
-    assert run_main(job(HistoryError("no"), DOUBT), ["--config", str(tmp_path / "mine.yaml")], unattended=True) == 2
+    assert a_job(HistoryError("no"), DOUBT)(["--config", str(tmp_path / "mine.yaml")]) == 2
 
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "error: no"
@@ -222,7 +214,7 @@ def test_a_configuration_that_cannot_be_read_is_said_to_keep_alerts_back(
 ) -> None:
     (tmp_path / "doors.yaml").write_text("monitoring: {alert: [sns]}")
 
-    assert run_main(job(HistoryError("no")), [], unattended=True) == 2
+    assert a_job(HistoryError("no"))([]) == 2
 
     assert "no alert: the configuration cannot be read, so its alert channels are unknown" in capsys.readouterr().err
 
@@ -236,13 +228,13 @@ def test_a_configuration_that_cannot_be_read_is_said_to_keep_alerts_back(
         ((), HistoryError("too short"), False, []),
         ((), None, False, []),
         (("--salse", "x"), None, True, []),
-        ((), UsageError("--force needs --reason"), True, []),
+        ((), click.UsageError("--force needs --reason"), True, []),
     ],
 )
 def test_only_what_goes_wrong_without_anybody_watching_is_told(
-    box: Mailbox, words: tuple[str, ...], error: PricingError | None, unattended: bool, severities: list[str]
+    box: Mailbox, words: tuple[str, ...], error: Exception | None, unattended: bool, severities: list[str]
 ) -> None:
-    code = run_main(job(error, DOUBT), words, unattended=unattended)
+    code = a_job(error, DOUBT, unattended=unattended)(words)
 
     assert code == (0 if error is None and not words else 2)
     assert [one.severity for one in box.alerts] == severities
@@ -250,7 +242,7 @@ def test_only_what_goes_wrong_without_anybody_watching_is_told(
 
 def test_a_bug_of_an_unattended_job_keeps_its_traceback_and_is_told(box: Mailbox) -> None:
     with pytest.raises(ZeroDivisionError):
-        run_main(job(ZeroDivisionError()), [], unattended=True)
+        a_job(ZeroDivisionError(), unattended=True)([])
 
     assert [one.severity for one in box.alerts] == ["critical"]
 
@@ -269,7 +261,7 @@ def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_me
 ) -> None:
     monkeypatch.delenv("PRICING_CONFIG")
 
-    assert run_main(job(HistoryError("too short")), [], unattended=True) == 2
+    assert a_job(HistoryError("too short"))([]) == 2
 
     assert capsys.readouterr().err == "error: too short\n"
     assert not (tmp_path / "home" / "alerts.db").exists()

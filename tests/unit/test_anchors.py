@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pricing.data.anchors import Anchors, matching_anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
-from pricing.demand.state import span
 from tests.unit.test_build import START, rows
 from tests.unit.test_build import UNASKED as CONFIG
 
@@ -46,29 +45,6 @@ def test_anchors_are_what_the_list_price_was_when_persons_priced_last() -> None:
     assert anchors.dates.tolist() == [day(3).item()]
     assert anchors.list_price.tolist() == panel.list_price[:, -1].tolist()
     assert (anchors.seen_low.tolist(), anchors.seen_high.tolist()) == ([3.0], [5.0])
-
-
-def test_a_weekly_history_ends_a_week_before_the_platform_begins() -> None:
-    panel = build_panel(rows([0, 7], price=4.0), CONFIG.model_copy(update={"period": "week"}))
-
-    assert Anchors.from_panel(panel).since == day(14)
-
-
-def test_a_product_without_a_row_in_recent_days_has_an_anchor_and_no_prices_seen() -> None:
-    panel = build_panel(charged({"A": {0: 4.0, 5: 4.0}, "B": {0: 2.0}}), CONFIG)
-    recent = span(panel, 3, 6)
-
-    columns = Anchors.from_panel(recent).columns(np.array(["A", "B"]))
-
-    assert columns["list_price"].tolist() == [4.0, 2.0]
-    assert_array_equal(columns["seen_low"], [4.0, np.nan])
-    assert_array_equal(columns["seen_high"], [4.0, np.nan])
-
-
-def test_a_product_that_has_not_been_sold_yet_has_no_anchor() -> None:
-    panel = build_panel(charged({"A": {0: 4.0}, "B": {3: 2.0}}), CONFIG).through(day(1))
-
-    assert Anchors.from_panel(panel).product_ids.tolist() == ["A"]
 
 
 LIVE_PRICES = st.dictionaries(
@@ -154,26 +130,22 @@ def test_an_anchor_remembers_the_cost_that_it_was_set_at_unless_it_was_assumed()
     assert np.isnan(Anchors.from_panel(history()).columns(known.product_ids)["unit_cost"]).all()
 
 
-def test_a_product_launched_later_is_anchored_on_its_first_price() -> None:
+@pytest.mark.parametrize(
+    ("charged_for", "expected"),
+    [
+        ({8: 7.0, 9: 70.0, 10: 71.0}, {"list_price": [7.0], "seen_low": [7.0], "seen_high": [7.0]}),
+        ({2: 2.0, 4: 3.0, 8: 70.0, 9: 80.0}, {"list_price": [3.0], "seen_low": [2.0], "seen_high": [3.0]}),
+    ],
+    ids=["launched since", "sold before"],
+)
+def test_a_product_unknown_so_far_is_anchored_where_a_person_priced_it(
+    charged_for: dict[int, float], expected: dict[str, list[float]]
+) -> None:
     anchors = Anchors.from_panel(history())
-    panel = build_panel(charged({"A": {0: 4.0}, "B": {8: 7.0, 9: 70.0, 10: 71.0}}), CONFIG, anchors=anchors)
+    panel = build_panel(charged({"A": {0: 4.0}, "B": charged_for}), CONFIG, anchors=anchors)
 
-    extended = anchors.extended(panel)
-
-    assert extended.product_ids.tolist() == ["A", "B"]
-    assert _prices(extended, "B") == {"list_price": [7.0], "seen_low": [7.0], "seen_high": [7.0]}
-    assert extended.dates[1] == day(8)
-    assert panel.list_price[1].tolist()[-3:] == [7.0, 7.0, 7.0]
-
-
-def test_a_product_unknown_so_far_is_anchored_where_persons_priced_it_last() -> None:
-    anchors = Anchors.from_panel(history())
-    panel = build_panel(charged({"A": {0: 4.0}, "B": {2: 2.0, 4: 3.0, 8: 70.0, 9: 80.0}}), CONFIG, anchors=anchors)
-
-    extended = anchors.extended(panel)
-
-    assert _prices(extended, "B") == {"list_price": [3.0], "seen_low": [2.0], "seen_high": [3.0]}
-    assert panel.list_price[1, LIVE:].tolist() == [3.0] * 4
+    assert _prices(anchors.extended(panel), "B") == expected
+    assert (panel.list_price[1, 8:] == expected["list_price"][0]).all()
 
 
 def test_what_is_given_in_the_rows_wins() -> None:
@@ -193,28 +165,16 @@ def test_a_moved_anchor_holds_from_its_day_on_and_counts_as_seen() -> None:
     panel = build_panel(rows(list(range(10)), price=4.0), CONFIG, anchors=moved)
     assert panel.list_price[0].tolist() == [4.0] * 8 + [5.0] * 2
     assert _prices(moved, "A") == {"list_price": [5.0], "seen_low": [4.0], "seen_high": [5.0]}
-
-
-def test_an_anchor_moved_twice_on_one_day_is_where_it_was_moved_last() -> None:
-    anchors = Anchors.from_panel(history())
-
-    once = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8))
-    twice = once.moved(np.array(["A"]), np.array([4.5]), date=day(8))
-
-    assert len(twice.product_ids) == 2
+    twice = moved.moved(np.array(["A"]), np.array([4.5]), date=day(8))
     assert twice.columns(np.array(["A"]))["list_price"] == [4.5]
 
 
-@pytest.mark.parametrize("moves", [0, 1])
-def test_anchors_survive_being_written_as_arrays(moves: int) -> None:
-    anchors = Anchors.from_panel(history())
-    for number in range(moves):
-        anchors = anchors.moved(np.array(["A"]), np.array([5.0]), date=day(8 + number))
+def test_anchors_survive_being_written_as_arrays() -> None:
+    anchors = Anchors.from_panel(history()).moved(np.array(["A"]), np.array([5.0]), date=day(8))
 
     again = Anchors.from_arrays(anchors.to_arrays())
 
-    assert again.digest() == anchors.digest()
-    assert again.since == anchors.since
+    assert (again.digest(), again.since) == (anchors.digest(), anchors.since)
 
 
 def test_anchors_of_another_history_are_not_applied() -> None:

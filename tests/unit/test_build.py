@@ -1,22 +1,19 @@
 """Rows become a panel: dense, derived in one place, and blind to the future."""
 
-import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from pricing.config_models import DataConfig
 from pricing.data.build import build_panel
-from pricing.data.panel import SERIES, Panel
-from pricing.data.plans import Promotions
+from pricing.data.panel import SERIES
 from pricing.errors import ContractError
-from tests.kit.panels import panel_frame
 
 CONFIG = DataConfig(
     period="day",
@@ -56,15 +53,6 @@ def test_a_product_holds_nothing_before_its_launch() -> None:
     assert_array_equal(panel.unit_cost[1], [np.nan, 2.5, 2.5])
 
 
-def test_the_order_of_rows_means_nothing() -> None:
-    frame = pd.concat([rows([0, 1, 3], price=[1.0, 2.0, 3.0]), rows([1, 2], product="B", price=[5.0, 6.0])])
-
-    forth, back = build_panel(frame, CONFIG), build_panel(frame.iloc[::-1], CONFIG)
-
-    for field in dataclasses.fields(Panel):
-        assert_array_equal(getattr(forth, field.name), getattr(back, field.name))
-
-
 @given(st.lists(st.sampled_from([1.0, 2.0, 2.5, 3.0, 8.0]), min_size=1, max_size=12))
 def test_an_absent_list_price_is_the_high_quantile_of_recent_prices(prices: list[float]) -> None:
     panel = build_panel(rows(list(range(len(prices))), price=prices), CONFIG)
@@ -78,7 +66,6 @@ def test_a_given_list_price_stands_and_is_carried_over_gaps() -> None:
     panel = build_panel(rows([0, 3, 4], price=[2.0, 2.0, 3.0], list_price=[5.0, np.nan, 6.0]), CONFIG)
 
     assert_array_equal(panel.list_price, [[5, 5, 5, 2, 6]])
-    assert any("list_price is derived on 1 product-periods" in note for note in panel.notes)
 
 
 def test_the_last_cost_given_is_carried_and_before_it_a_margin_is_assumed() -> None:
@@ -93,53 +80,20 @@ def test_the_last_cost_given_is_carried_and_before_it_a_margin_is_assumed() -> N
 
     assert_array_equal(panel.unit_cost, [[3, 1, 1], [4, 4, 4]])
     assert_array_equal(panel.cost_assumed, [False, True])
-    assert any("unit_cost is missing on 1 rows" in note for note in panel.notes)
-    assert any("assumed from the configured margin on 4 product-periods; 1 products" in note for note in panel.notes)
 
 
-def test_an_absent_promotion_is_a_cut_below_list() -> None:
-    panel = build_panel(rows([0, 1, 2], price=[10.0, 9.0, 9.01], list_price=10.0), CONFIG)
-
-    assert_array_equal(panel.is_promo, [[0, 1, 0]])
-
-
-def test_without_a_configured_cut_an_absent_promotion_is_none() -> None:
-    plain = CONFIG.model_copy(update={"promo_cut": None})
-
-    panel = build_panel(rows([0, 1, 2], price=[10.0, 5.0, 9.0], list_price=10.0), plain)
-
-    assert_array_equal(panel.is_promo, [[0, 0, 0]])
-    assert any(note.startswith("is_promo is not given on 3 rows") for note in panel.notes)
-
-
-@pytest.mark.parametrize("cut", [None, 0.1])
-def test_an_absent_promotion_is_what_the_plan_says(tmp_path: Path, cut: float | None) -> None:
+@pytest.mark.parametrize(("cut", "absent"), [(None, 0), (0.1, 1)])
+def test_an_absent_promotion_is_what_the_plan_says_or_a_cut_below_list(
+    tmp_path: Path, cut: float | None, absent: int
+) -> None:
     plan = tmp_path / "plan.csv"
     plan.write_text("product_id,first,last\nA,2024-03-02,2024-03-03\nstranger,2024-03-01,2024-03-09\n")
     planned = CONFIG.model_copy(update={"promo_cut": cut, "promotions": str(plan)})
-    sales = rows([0, 1, 2, 3], price=[10.0, 8.0, 8.0, 8.0], list_price=10.0, is_promo=[0, None, 0, None])
+    sales = rows([0, 1, 2, 3, 4], price=[10.0, 9.5, 8.0, 9.0, 9.01], list_price=10.0, is_promo=[1, None, 0, None, None])
 
     panel = build_panel(sales, planned)
 
-    assert_array_equal(panel.is_promo, [[0, 1, 0, 0 if cut is None else 1]])
-    assert "is_promo is taken from data.promotions on 1 rows." in panel.notes
-
-
-def test_a_week_is_promoted_where_any_of_its_days_is() -> None:
-    plan = Promotions(np.array(["b", "b"]), *(np.array(days, "datetime64[D]") for days in (["2024-01-07", "2024-01-29"],
-                      ["2024-01-08", "2024-01-29"])))  # fmt: skip
-    weeks = np.datetime64("2024-01-01") + 7 * np.arange(6)
-
-    running = plan.on(np.array(["a", "b", "c"]), weeks, period="week")
-
-    assert running[1].tolist() == [True, True, False, False, True, False]
-    assert not running[[0, 2]].any()
-
-
-def test_a_given_promotion_stands_whatever_the_price() -> None:
-    panel = build_panel(rows([0, 1], price=[10.0, 5.0], list_price=10.0, is_promo=[1, 0]), CONFIG)
-
-    assert_array_equal(panel.is_promo, [[1, 0]])
+    assert_array_equal(panel.is_promo, [[1, 1, 0, absent, 0]])
 
 
 def test_a_category_is_the_latest_and_one_for_all_when_absent() -> None:
@@ -175,7 +129,6 @@ def test_sales_above_stock_are_kept_counted_and_censored() -> None:
 
     assert_array_equal(panel.units_sold, [[5, 4, 3]])
     assert_array_equal(panel.censored, [[True, True, False]])
-    assert any(note.startswith("1 rows sold more than the opening stock") for note in panel.notes)
 
 
 def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
@@ -186,36 +139,6 @@ def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
     assert panel.dates.astype(str).tolist() == ["2024-03-01", "2024-03-08", "2024-03-15"]
     with pytest.raises(ContractError, match="weekly dates must fall on one weekday"):
         build_panel(rows([0, 8], price=1.0), weekly)
-
-
-def test_repeated_pairs_and_empty_tables_are_refused() -> None:
-    with pytest.raises(ContractError, match="must be unique"):
-        build_panel(rows([0, 0], price=1.0), CONFIG)
-    with pytest.raises(ContractError, match="there must be rows"):
-        build_panel(rows([], price=[]), CONFIG)
-
-
-def test_a_panel_becomes_its_rows_again() -> None:
-    frame = pd.concat([rows([0, 2], price=[1.0, 3.0], stock=[4.0, 5.0]), rows([1], product="B", price=5.0)])
-    panel = build_panel(frame, CONFIG)
-
-    again = build_panel(panel_frame(panel), CONFIG)
-
-    for name in ("product_ids", "dates", "categories", *SERIES):
-        assert_array_equal(getattr(again, name), getattr(panel, name))
-
-
-def test_through_keeps_every_product_and_select_every_period() -> None:
-    frame = pd.concat([rows([0, 1, 2], price=1.0), rows([2], product="B", price=5.0)])
-    panel = build_panel(frame, CONFIG)
-
-    past = panel.through(np.datetime64("2024-03-02"))
-    one = panel.select(np.array([False, True]))
-
-    assert past.dates.astype(str).tolist() == ["2024-03-01", "2024-03-02"]
-    assert past.product_ids.tolist() == ["A", "B"]
-    assert past.present.tolist() == [[True, True], [False, False]]
-    assert (one.product_ids.tolist(), one.present.tolist()) == (["B"], [[False, False, True]])
 
 
 MAYBE = st.one_of(st.just(float("nan")), st.sampled_from([1.0, 2.0, 4.0]))
@@ -271,6 +194,11 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
     history=HISTORY,
     cutoff=st.integers(0, 8),
     absent=st.sets(st.sampled_from(["category", "unit_cost", "is_promo", "tax_rate"])),
+)
+@example(  # a rate of 0 from before anything was taxed says nothing of the category's rate
+    history={(0, "B"): {"price": 1.0, "tax_rate": 0.0}, (1, "C"): {"price": 1.0, "category": "tea", "tax_rate": 0.2}},
+    cutoff=0,
+    absent=set(),
 )
 def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
     history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]

@@ -19,7 +19,7 @@ from pricing.decision.cadence import (
 )
 from pricing.demand.curve import DELIVERIES
 from pricing.demand.state import span
-from tests.unit.test_product_facts import DAYS, panel
+from tests.kit.panels import DAYS, panel
 
 
 def delivered(days: np.ndarray, *, sold: np.ndarray, fill: float = 50.0) -> np.ndarray:
@@ -65,12 +65,6 @@ def test_a_delivery_that_is_skipped_now_and_then_may_be_skipped_again() -> None:
     assert table[0].tolist() == [6, 6, 6, 13]
 
 
-def test_that_no_delivery_came_yet_rules_out_the_gaps_that_would_be_over() -> None:
-    table = next_deliveries(gaps_of([5, 10, 20, 21]), np.array([12.0]))[0]
-
-    assert table[0].tolist() == [7, 7, 8, 8]
-
-
 def simulated(lengths: list[int], since: int, day: int, *, rng: np.random.Generator) -> int:
     while True:
         first = int(rng.choice(lengths))
@@ -105,16 +99,6 @@ def test_every_delivery_lies_ahead_and_its_values_ascend(lengths: list[int], sin
     assert (np.diff(table, axis=1) >= 0).all()
 
 
-def test_a_product_of_too_few_deliveries_has_its_categorys() -> None:
-    sold = np.full(DAYS, 1.0)
-    stock = np.stack([delivered(np.array(days), sold=sold) for days in ([30], [7, 21, 35, 49, 63])])
-
-    gaps, last = learnt(panel(products=2, units_sold=sold, stock=stock))
-
-    assert gaps.argmax(axis=1).tolist() == [13, 13]
-    assert last[0] == np.datetime64("2025-01-31")
-
-
 @pytest.mark.parametrize("every", [2, 7])
 def test_a_stock_counted_on_some_days_only_tells_deliveries_all_the_same(every: int) -> None:
     sold = np.full(365, 4.0)
@@ -126,42 +110,12 @@ def test_a_stock_counted_on_some_days_only_tells_deliveries_all_the_same(every: 
     assert gaps[0] @ (np.arange(LONGEST) + 1) == pytest.approx(14.0, abs=0.2)
 
 
-def test_deliveries_after_a_closed_day_are_seen_and_closed_days_bring_none() -> None:
-    sold = np.where(np.arange(365) % 7 == 6, np.nan, 4.0)
-    stock = delivered(np.arange(0, 365, 7), sold=np.nan_to_num(sold), fill=60.0)
-    stock[np.isnan(sold)] = np.nan
-
-    gaps, last = learnt(panel(days=365, units_sold=sold, stock=stock))
-
-    assert gaps[0].argmax() + 1 == 7
-    assert gaps[0].max() == 1.0
-    assert last[0] == np.datetime64("2025-12-31")
-
-
-@pytest.mark.parametrize("hole", [COUNTED, COUNTED + 1])
-def test_after_a_long_hole_nobody_knows_whether_a_delivery_came(hole: int) -> None:
-    stock = np.full(60, 100.0) - np.arange(60)
-    stock[30 : 30 + hole] = np.nan
-    stock[30 + hole :] += 50.0
-
-    jumps = stock_jumps(panel(days=60, units_sold=np.full(60, 1.0), stock=stock))
-
-    assert jumps.sum() == (hole == COUNTED)
-
-
 def test_without_stock_nothing_is_known_of_deliveries() -> None:
     gaps, last = learnt(panel(units_sold=np.full(DAYS, 1.0)))
 
     assert np.isnan(gaps).all()
     assert np.isnat(last).all()
     assert (next_deliveries(gaps, np.array([np.nan])) == UNKNOWN).all()
-
-
-def test_a_history_of_two_days_does_not_fail() -> None:
-    gaps, last = learnt(panel(days=2, stock=np.array([5.0, 2.0])))
-
-    assert np.isnan(gaps).all()
-    assert np.isnat(last[0])
 
 
 @given(data=st.data(), cut=st.integers(2, 500), days=st.integers(2, 500), overlap=st.integers(COUNTED + 1, 40))

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.config_models import DataConfig
+from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.calendar import WEEKDAYS, holidays_for, recurring_holidays, resolve_date
 from pricing.data.panel import Panel
-from pricing.errors import ConfigError, RequestError
+from pricing.errors import RequestError
 
 MONDAY = dt.date(2024, 1, 1)
 
@@ -40,10 +40,6 @@ def test_a_state_is_stale_once_it_ended_more_than_the_horizon_ago() -> None:
     assert resolve("Monday", today=days_after(29), state=MONDAY) == (days_after(7), True)
 
 
-def test_a_state_that_lies_ahead_of_today_counts_as_today() -> None:
-    assert resolve("Monday", today=days_after(-50), state=MONDAY) == (days_after(7), False)
-
-
 def test_a_date_that_is_given_stands_and_is_stale_only_beyond_an_old_states_horizon() -> None:
     year_later = days_after(365)
 
@@ -52,32 +48,29 @@ def test_a_date_that_is_given_stands_and_is_stale_only_beyond_an_old_states_hori
     assert resolve("Monday", days_after(35), today=days_after(1), state=MONDAY) == (days_after(35), False)
 
 
-def test_a_date_that_contradicts_the_weekday_is_refused() -> None:
-    with pytest.raises(RequestError, match="date 2024-01-02 is a Tuesday, but day_of_week says Monday"):
-        resolve("Monday", days_after(1), today=MONDAY, state=MONDAY)
-    with pytest.raises(RequestError, match="expected one of Monday, "):
-        resolve("monday", today=MONDAY, state=MONDAY)
+@pytest.mark.parametrize(("weekday", "date"), [("Monday", days_after(1)), ("monday", None)])
+def test_a_date_that_contradicts_the_weekday_and_a_day_that_is_none_are_refused(
+    weekday: str, date: dt.date | None
+) -> None:
+    with pytest.raises(RequestError):
+        resolve(weekday, date, today=MONDAY, state=MONDAY)
 
 
-@pytest.mark.parametrize(("state", "today"), [(0, 0), (0, 100), (100, 0), (None, 100)])
+@pytest.mark.parametrize(("state", "today"), [(0, 100), (100, 0), (None, 100)])
 def test_a_date_more_than_two_years_ahead_is_refused(state: int | None, today: int) -> None:
-    after, last = max(state or 0, today), days_after(max(state or 0, today) + 731)
+    last = days_after(max(state or 0, today) + 731)
     beyond = last + dt.timedelta(days=1)
     begin = None if state is None else days_after(state)
 
     assert resolve(WEEKDAYS[last.weekday()], last, today=days_after(today), state=begin)[0] == last
     for date in (beyond, dt.date(9999, 12, 31)):
-        with pytest.raises(RequestError, match=f"date {date} lies more than two years after {days_after(after)}"):
+        with pytest.raises(RequestError):
             resolve(WEEKDAYS[date.weekday()], date, today=days_after(today), state=begin)
 
 
-def test_on_a_weekly_panel_the_day_selects_its_week() -> None:
+def test_on_a_weekly_panel_the_day_selects_its_week_and_a_state_ends_with_it() -> None:
     assert resolve("Thursday", days_after(10), today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
     assert resolve("Thursday", today=days_after(8), state=MONDAY, weekly=True) == (days_after(7), False)
-    assert resolve("Thursday", today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
-
-
-def test_on_a_weekly_panel_a_state_ends_with_its_week() -> None:
     assert not resolve("Monday", today=days_after(6 + 28 * 7), state=MONDAY, weekly=True)[1]
     assert resolve("Sunday", today=days_after(7 + 28 * 7), state=MONDAY, weekly=True) == (days_after(7), True)
 
@@ -112,22 +105,9 @@ def test_the_calendar_of_the_country_says_which_days_and_weeks_hold_a_holiday() 
     assert holidays_for(days[:0], recurring=None, country="US").tolist() == []
 
 
-def test_a_country_without_a_calendar_is_named() -> None:
-    with pytest.raises(ConfigError, match="no holiday calendar for 'Atlantis'"):
-        holidays_for(np.array(["2024-07-03"], dtype="datetime64[D]"), recurring=None, country="Atlantis")
-
-
-def history(days: pd.DatetimeIndex, is_holiday: object, *, weekly: bool = False) -> Panel:
+def history(days: pd.DatetimeIndex, is_holiday: object) -> Panel:
     frame = pd.DataFrame({"date": days, "product_id": "A", "units_sold": 1.0, "price": 1.0, "is_holiday": is_holiday})
-    config = DataConfig(
-        period="week" if weekly else "day",
-        country="US",
-        margin={"default": 0.5},
-        list_price_window=4,
-        list_price_quantile=0.5,
-        promo_cut=0.1,
-    )
-    return build_panel(frame, config)
+    return build_panel(frame, load_config().data)
 
 
 def flagged(year: int, panel: Panel) -> list[str]:
@@ -156,14 +136,3 @@ def test_two_years_are_needed_and_the_history_must_say_so_itself() -> None:
     assert recurring_holidays(history(short, 0)) is None
     assert recurring_holidays(history(long, np.nan)) is None
     assert recurring_holidays(history(long, 0)) == ()
-
-
-def test_weeks_that_recur_every_year_are_learnt() -> None:
-    weeks = pd.date_range("2019-01-07", "2023-12-25", freq="7D")
-    christmas = [any(day.strftime("%m-%d") == "12-25" for day in pd.date_range(week, periods=7)) for week in weeks]
-
-    panel = history(weeks, christmas, weekly=True)
-
-    ahead = np.arange("2024-01-01", "2025-01-01", 7, dtype="datetime64[D]")
-    found = holidays_for(ahead, recurring=recurring_holidays(panel), country="US", period="week")
-    assert ahead[found].astype(str).tolist() == ["2024-12-23"]

@@ -1,23 +1,22 @@
-"""Volatility classes and the probability transform of a backtest, against slow and closed forms."""
+"""What a backtest is reported by: its transform and volatility classes against slow forms, its scores and gains."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from pipelines.evaluation import (
     BINS,
     described,
     ratio_error,
+    saved,
+    score_lines,
+    totals,
     transform_figures,
     transform_histogram,
     volatility,
-    volatility_class,
     weekly,
 )
 from tests.kit.demand_fakes import make_panel
@@ -57,32 +56,6 @@ def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
     assert found["spread"] == pytest.approx(1.0, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("mean", "size", "figure", "side"),
-    [(5.0, 4.0, "mean", -1), (2.0, 4.0, "mean", 1), (3.0, 0.8, "spread", -1), (3.0, 400.0, "spread", 1)],
-)
-def test_the_figures_say_in_which_way_a_forecast_is_wrong(mean: float, size: float, figure: str, side: int) -> None:
-    right = {"mean": 0.5, "spread": 1.0}[figure]
-
-    found = transform_figures(scored(drawn(), mean=mean, size=size))
-
-    assert side * (found[figure] - right) > 0.03
-
-
-@given(low=st.floats(0, 1), width=st.floats(0, 1))
-def test_every_transform_is_counted_once(low: float, width: float) -> None:
-    frame = pd.DataFrame({"pit_low": [low], "pit_high": [min(low + width, 1.0)]})
-
-    shares = transform_histogram(frame)
-
-    assert shares.sum() == pytest.approx(1.0)
-    assert (shares >= 0).all()
-
-
-def test_where_nothing_was_scored_there_is_no_figure() -> None:
-    assert all(np.isnan(value) for value in transform_figures(scored(np.array([]), mean=1, size=1)).values())
-
-
 def panel_of(weekly: list[list[float]], **changes: Any) -> Any:
     """A panel whose products sell a week's units on its first day, in whole numbers."""
     units = np.repeat(np.asarray(weekly, np.float32), 7, axis=1)
@@ -98,36 +71,6 @@ def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
     (found,) = volatility(panel_of([weeks]))
 
     assert found == pytest.approx(np.sqrt(np.var(weeks) - 100.0) / 100.0, rel=1e-4)
-
-
-def test_the_luck_of_counts_alone_is_no_volatility() -> None:
-    rng = np.random.default_rng(0)
-
-    small, large = volatility(panel_of([rng.poisson(3.0, 52).tolist(), rng.poisson(3000.0, 52).tolist()]))
-
-    assert small < 0.25
-    assert large < 0.25
-
-
-@pytest.mark.parametrize("scale", [0.1, 1000.0])
-def test_volatility_does_not_depend_on_the_unit_of_sales(scale: float) -> None:
-    weekly = np.random.default_rng(1).poisson(8.0, (3, 20)) + np.arange(20) % 3
-
-    plain, other = (volatility(panel_of((factor * weekly).tolist())) for factor in (1.0, scale))
-
-    np.testing.assert_allclose(other, plain, rtol=1e-3)
-
-
-def test_a_product_of_a_few_weeks_or_without_sales_counts_as_the_middle_one() -> None:
-    weekly = [[10.0, 30.0, 10.0, 30.0, 10.0, 30.0], [0.0] * 6, [20.0] * 6, [9.0, 11.0, 9.0, 11.0, 9.0, 90.0]]
-    present = np.ones((4, 42), bool)
-    present[3, :21] = False
-
-    found = volatility(panel_of(weekly, present=present))
-
-    assert np.isnan(found[[1, 3]]).all()
-    assert set(volatility_class(found)[[1, 3]]) <= {"low", "mid", "high"}
-    assert volatility_class(np.array([0.1, 0.2, np.nan, 0.4, 0.5, 0.6])).tolist()[2] == "mid"
 
 
 BASE = {"forecast": 3.0, "crps": 1.0, "flat": 3.0, "baseline": "naive"}
@@ -185,18 +128,6 @@ def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
     assert found[3]["coverage_80"] == pytest.approx(6 / 7)
 
 
-@pytest.mark.parametrize(("period", "days", "firsts"), [("day", 1, [1, 8]), ("week", 7, list(range(1, 17)))])
-def test_a_span_is_a_week_in_the_periods_of_the_panel(period: str, days: int, firsts: list[int]) -> None:
-    panel = make_panel()
-    dates = panel.dates[0] + np.arange(len(panel.dates)) * days
-    cut = str(dates[-17])
-    frame = pd.concat([frame_at(cut, ["P0", "P2"]).assign(step=step, forecast=4.0) for step in range(1, 17)])
-
-    _, figures = described(frame, {}, replace(panel, period=period, dates=dates))
-
-    assert [one["first_step"] for one in figures["weeks"]] == firsts
-
-
 def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 7)
@@ -210,3 +141,47 @@ def test_the_error_of_a_ratio_is_that_of_drawing_whole_products_again_and_again(
     assert found == pytest.approx(np.std([above / below for above, below in draws]), rel=0.06)
     assert np.isnan(ratio_error(error[:7], actual[:7], group=group[:7]))
     assert np.isnan(ratio_error(error, 0 * actual, group=group))
+
+
+NO_GAIN = {
+    "wape": -0.08,
+    "wape_low": -0.1,
+    "wape_high": float("nan"),
+    "crps": None,
+    "crps_low": None,
+    "crps_high": None,
+}
+FIGURES = {
+    **{"wape": 0.3, "wape_naive": 0.4, "bias": 0.01, "coverage_80": 0.8, "coverage_95": 0.95},
+    **{"wape_baseline": 0.4, "baseline_hindsight": "naive", "wape_hindsight": 0.36, "against_baseline": NO_GAIN},
+}
+
+
+def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
+    nothing = {"wape": None, "wape_naive": None, "wape_baseline": None, "baseline": "naive"}
+
+    lines = score_lines({**FIGURES, "folds": [{"cutoff": "2024-01-01", **nothing}]})
+
+    assert lines[1].split()[:2] == ["2024-01-01", "–"]
+    assert lines[2].split()[2] == "0.300"
+
+
+def test_only_the_figures_that_judge_a_model_stand_outside_a_group_and_none_that_is_not_known() -> None:
+    more = {"by_volatility": {"high": {"wape": 0.4}}, "weights": {"low": {"network": 1.0}}, "pit": {"spread": 1.0}}
+
+    found = dict(totals({**FIGURES, **more, "crps": 0.2, "wape_flat": 0.36, "by_volume": {"low": {"crps": 0.3}}}))
+
+    judging = {"wape", "crps", "skill", "bias", "coverage_80", "coverage_95"}
+    assert {name for name in found if "/" not in name} == judging
+    assert found["skill"] == pytest.approx(0.25)
+    expected = {"volume_low/crps": 0.3, "volatility_high/wape": 0.4, "weight_low/network": 1.0, "pit/spread": 1.0}
+    expected |= {"baseline/wape_flat": 0.36, "baseline/wape_hindsight": 0.36, "against_baseline/wape_low": -0.1}
+    assert expected.items() <= found.items()
+    assert "against_baseline/wape_high" not in found
+
+
+@pytest.mark.parametrize(("ours", "naive", "share"), [(0.3, 0.4, 0.25), (0.3, 0.0, None), (np.nan, 0.4, None)])
+def test_nothing_is_saved_on_an_error_that_is_not_known(ours: float, naive: float, share: float | None) -> None:
+    found = saved({"wape": ours, "wape_naive": 0.9, "wape_baseline": naive})
+
+    assert found == (None if share is None else pytest.approx(share))

@@ -44,20 +44,6 @@ def test_the_compact_form_is_the_textbooks(clusters: int) -> None:
     np.testing.assert_allclose(found.degrees, degrees, rtol=1e-8)
 
 
-def test_many_regressions_at_once_are_each_alone() -> None:
-    rng = np.random.default_rng(1)
-    root = rng.normal(size=(4, 6, 2, 2))
-    information = root @ np.swapaxes(root, -1, -2)
-    score = rng.normal(size=(4, 6, 2))
-
-    together = cluster_robust_variance(information, score)
-
-    for row in range(4):
-        alone = cluster_robust_variance(information[row], score[row])
-        np.testing.assert_allclose(together.variance[row], alone.variance)
-        np.testing.assert_allclose(together.degrees[row], alone.degrees)
-
-
 def test_a_single_cluster_leaves_no_degree_of_freedom() -> None:
     found = cluster_robust_variance(np.eye(2)[None] * 3.0, np.zeros((1, 2)))
 

@@ -1,21 +1,18 @@
 """What a competitor's price does to demand: found where it is there, with its doubt; unknown where nothing tells."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.config import load_config
 from pricing.data.build import build_panel
-from pricing.demand.competitor import LEAST_MOVES, SPREAD, CompetitorEffects, _regress, _shrunk
+from pricing.demand.competitor import SPREAD, CompetitorEffects, _shrunk
 from pricing.demand.model import DemandModel, add_products
 from pricing.registry.version import shown_competitor
 from tests.kit.competitor import OWN, PRODUCTS, drawn_panel, estimate, sales
-from tests.kit.serving import open_app
-from tests.kit.versions import loaded_version, make_demand, shared_panel, shared_version
+from tests.kit.versions import make_demand, shared_panel
 
 
 def estimate_from(frame: pd.DataFrame) -> CompetitorEffects:
@@ -42,12 +39,6 @@ def test_an_own_price_that_only_follows_the_competitor_leaves_the_effect_in_doub
     assert (only.sd < 1.5).all()  # not rounding over rounding
 
 
-def test_a_doubtful_elasticity_leaves_the_effect_in_doubt_where_the_own_price_follows() -> None:
-    panel = drawn_panel(1, follows=0.9)
-
-    assert (estimate(panel, sd=0.5).sd > 1.2 * estimate(panel).sd).all()
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_without_another_product_the_effect_is_not_told_from_what_all_share(count: int) -> None:
     panel = drawn_panel(3, follows=None)
@@ -57,15 +48,6 @@ def test_without_another_product_the_effect_is_not_told_from_what_all_share(coun
 
     assert found.moves[0] > 20
     assert np.isfinite([found.mean[0], found.sd[0]]).tolist() == [count > 1] * 2
-
-
-def test_residuals_of_few_products_are_not_taken_for_small() -> None:
-    rng = np.random.default_rng(8)
-    size = (4, 10)  # what four products share takes off a quarter
-
-    found = [_regress(*rng.standard_normal((3, *size)), weight=np.ones(size)) for _ in range(400)]
-
-    assert np.mean([(one.left**2).sum() / one.free for one in found]) == pytest.approx(1.0, abs=0.1)
 
 
 def test_products_are_shrunk_as_their_joint_normal_distribution_says() -> None:
@@ -97,27 +79,6 @@ def test_where_no_competitor_price_is_known_the_effect_is_unknown() -> None:
     assert found.moves[0] == 0
 
 
-def test_too_few_moves_tell_nothing() -> None:
-    frame = sales().copy()
-    one = frame["product_id"] == "07"
-    steps = np.minimum(np.arange(one.sum()) // 70, LEAST_MOVES - 1)  # one move fewer than needed
-    frame.loc[one, "comp_price"] = 9.0 + 0.5 * steps
-
-    found = estimate_from(frame)
-
-    assert found.moves[7] == LEAST_MOVES - 1
-    assert np.isnan(found.mean[7])
-    assert np.isfinite(found.mean[8])
-
-
-def test_fewer_moves_leave_more_doubt() -> None:
-    frame = sales()
-
-    whole, half = estimate_from(frame), estimate_from(frame[frame["date"] < "2024-06-01"])
-
-    assert (half.sd[1:] > whole.sd[1:]).mean() > 0.9
-
-
 @pytest.mark.parametrize("column", ["stock", "is_promo"])
 def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None:
     frame = sales()
@@ -128,13 +89,6 @@ def test_days_that_sold_out_or_were_advertised_do_not_count(column: str) -> None
     found = estimate_from(frame.assign(units_sold=units, **{column: given}))
 
     assert found.mean[1:].mean() == pytest.approx(0.8, abs=0.12)
-
-
-def test_a_history_without_any_competitor_or_of_a_week_is_no_error() -> None:
-    for frame in (sales().assign(comp_price=np.nan), sales()[lambda all_: all_["date"] < "2024-01-08"]):
-        found = estimate_from(frame)
-
-        assert np.isnan(found.mean).all()
 
 
 def with_effects(demand: DemandModel) -> DemandModel:
@@ -160,20 +114,6 @@ def test_the_effect_is_shown_with_its_interval_or_as_unknown() -> None:
     assert shown_competitor(replace(demand, competitor=None), 0).effect is None
 
 
-def test_the_report_counts_what_is_known() -> None:
-    demand = with_effects(make_demand(shared_panel())).table()
-    every = pd.DataFrame(competitor_columns(demand, np.arange(12)))
-
-    assert competitor_words(every) == (
-        "The competitor: for the middle one of 2 products demand changes by +0.35 % where its price rises by 1 % "
-        "(80 % interval +0.03 to +0.67); for 1 of them the interval lies above 0. For 10 products it is unknown."
-    )
-    assert competitor_words(every[2:]).startswith(
-        "The competitor: what its price does to demand is unknown for 10 of 10 products, whose history has no or too "
-        "few moves of it, or no other product to tell its effect from what all share."
-    )
-
-
 def test_a_model_keeps_the_effects_through_its_arrays_and_knows_nothing_of_new_products() -> None:
     panel = shared_panel()
     some = make_demand(panel.select(np.arange(12) != 1))  # without the second product
@@ -187,13 +127,3 @@ def test_a_model_keeps_the_effects_through_its_arrays_and_knows_nothing_of_new_p
     assert grown.competitor is not None
     assert np.isnan(grown.competitor.mean[1])
     assert grown.competitor.mean[[0, 2]] == pytest.approx([0.5, 0.2])
-
-
-def test_the_service_says_what_the_competitor_does_to_demand(tmp_path: Path) -> None:
-    with open_app(tmp_path, version=shared_version()) as shop:
-        served = shop.service.follower.current.champion
-        assert served.version is not None
-        elasticity = shop.client.get("/products/P00001/elasticity").get_json()
-
-    words = shown_competitor(loaded_version().demand, 0).words
-    assert elasticity["competitor"] == {"effect": None, "low": None, "high": None, "moves": 0, "words": words}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -46,21 +45,13 @@ def test_a_good_offer_becomes_a_row() -> None:
     assert reading.offers.schema == SCHEMA
 
 
-def test_an_offer_that_need_not_say_when_it_was_seen_was_when_collected() -> None:
-    api = settings(fields={"product_id": "sku", "price": "price.amount"})
-
-    (row,) = rows(read({"sku": 17, "price": {"amount": 3}}, api=api))
-
-    assert (row["product_id"], row["price"], row["available"], row["seen_at"]) == ("17", 3.0, True, NOW)
-
-
 BAD = [
-    *(("price", value) for value in (0, -1, math.nan, math.inf, 10**399, 1e10, "9.5", True, None, [9.5], DEEP)),
-    *(("sku", value) for value in ("\ud800", "", " ", None, True, {}, "a\0b", "x" * 201, 10**399, DEEP)),
+    *(("price", value) for value in (0, math.nan, math.inf, 10**399, "9.5", True, None, DEEP)),
+    *(("sku", value) for value in ("\ud800", " ", None, True, {}, "a\0b", "x" * 201, DEEP)),
     ("sku", f"of {SECRET}"),
     *(("seen", f"{value}T00:00:00Z") for value in ("10000-01-01", "1999-12-31", "2026-03-11", "2026-02-30")),
-    *(("seen", value) for value in ("2026-03-10T08:00:00", "0001-01-01T00:00:00+14:00", "\ud800", None, 1e300, [])),
-    *(("in_stock", value) for value in ("yes", 1, {})),
+    *(("seen", value) for value in ("2026-03-10T08:00:00", None, 1e300)),
+    ("in_stock", "yes"),
 ]
 
 
@@ -105,28 +96,22 @@ def test_offers_are_matched_by_a_file_of_ids(tmp_path: Path) -> None:
     assert reading.counts().aside == {"match": 1}
 
 
-@pytest.mark.parametrize(
-    "content", [b"offer,product\na,b\n", b"offer_id,product_id\na,P1\na,P2\n", b"offer_id\n\xff", None]
-)
-def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "match.csv"
-    if content is not None:
-        path.write_bytes(content)
+@pytest.mark.parametrize("content", [b"offer,product\na,b\n", b"offer_id,product_id\na,P1\na,P2\n", b"offer_id\n\xff"])
+def test_a_file_of_ids_that_cannot_be_used_is_a_fault(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "match.csv").write_bytes(content)
 
     with pytest.raises(ApiError, match=r"match\.csv"):
-        read_match(path)
+        read_match(tmp_path / "match.csv")
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        *(
-            ("37", 37),
-            ("Tue, 10 Mar 2026 12:00:50 GMT", 50),
-            ("Tue, 10 Mar 2026 11:00:00 GMT", 0),
-            ("9" * 400, 1e12 - 1),
-        ),
-        *((text, None) for text in ("", "soon", "-1", "²", "1.5", "Tue, 10 Mar 99999999999999999999 12:00:00 GMT")),
+        ("37", 37),
+        ("Tue, 10 Mar 2026 12:00:50 GMT", 50),
+        ("Tue, 10 Mar 2026 11:00:00 GMT", 0),
+        ("9" * 400, 1e12 - 1),
+        *((text, None) for text in ("", "soon", "-1", "²", "Tue, 10 Mar 99999999999999999999 12:00:00 GMT")),
     ],
 )
 def test_a_wish_to_wait_is_read_as_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
@@ -142,9 +127,8 @@ OAUTH = {"kind": "oauth", "client_id_variable": "RIVAL_ID", "client_secret_varia
     [
         *(
             {"url": url}
-            for url in ("http://prices.example.com/", "ftp://a.b/", "prices", "https://u:p@a.b/", "https://a b/")
+            for url in ("http://prices.example.com/", "ftp://a.b/", "https://u:p@a.b/", "https://a.b/?api_key=x")
         ),
-        *({"url": f"https://a.b/?{name}=x"} for name in ("api_key", "access_token", "page=1&Signature")),
         {"authentication": {**KEY, "variable": SECRET}},
         {"authentication": {**KEY, "header": "X-Key: 1"}},
         {"authentication": {**KEY, "prefix": "a\r\nb"}},
@@ -163,15 +147,3 @@ def test_settings_that_would_tell_a_secret_or_guess_are_refused(wrong: dict[str,
         settings(**wrong)
 
     assert SECRET not in str(caught.value)
-
-
-def test_the_documented_settings_are_settings() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "competitor_prices.md").read_text(encoding="utf-8")
-    document = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
-
-    assert CompetitorSettings.model_validate(document["rival"]).match is None
-
-
-def test_http_is_for_this_machine_and_for_a_container() -> None:
-    for url in ("http://127.0.0.1:8099/offers", "http://localhost/offers", "http://competitor:8099/offers?country=DE"):
-        assert settings(url=url, authentication=KEY).url == url

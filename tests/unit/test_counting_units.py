@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from pricing.config import load_config
 from pricing.data.counting_units import Units, find_units, in_steps
-from pricing.data.features import past_features
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.model import DemandModel
 from tests.kit.demand_fakes import make_model, make_norms, make_panel
 
-SCALES = (1e-3, 0.1, 1 / 3, 10.0, 64.0, 1e4)
+SCALES = (1e-3, 1 / 3, 64.0)
 ONE = np.full(400, "a")
 
 
@@ -44,7 +43,7 @@ def amounts_of(mean: float, size: float) -> tuple[np.ndarray, Units]:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("mean", [0.05, 4.0, 30.0])
+@pytest.mark.parametrize("mean", [0.05, 30.0])
 def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, mean: float) -> None:
     units = find_units((scale * counts(40, 200, mean=mean)).astype(np.float32), ONE[:40])
 
@@ -53,8 +52,8 @@ def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, m
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("mean", [200.0, 500.0, 5000.0, 1e5])
-@pytest.mark.parametrize("size", [5.0, 50.0, 1e9])
+@pytest.mark.parametrize("mean", [200.0, 1e5])
+@pytest.mark.parametrize("size", [5.0, 1e9])
 def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
     scale: float, mean: float, size: float
 ) -> None:
@@ -66,79 +65,14 @@ def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
     np.testing.assert_allclose(units.size, scale * plain.size, rtol=1e-4)
 
 
-def test_products_in_packs_of_their_own_are_all_counted() -> None:
-    packs = np.exp(np.random.default_rng(0).normal(0, 1, (400, 1)))
-
-    units = find_units((packs * counts(400, 60)).astype(np.float32), ONE)
-
-    assert units.counted.mean() > 0.95
-
-
-def test_between_two_steps_lies_no_unit() -> None:
-    sold = counts(4, 60)
-    sold[2:] *= 0.1
-    sold[0, 5:] = np.nan
-
-    units = find_units(sold.astype(np.float32), ONE[:4])
-
-    assert units.size[0] == pytest.approx(0.1)
-
-
 @pytest.mark.parametrize("scale", SCALES)
-def test_amounts_by_weight_count_in_purchases(scale: float) -> None:
-    plain = find_units(weights(40, 200).astype(np.float32), ONE[:40])
+def test_amounts_by_weight_count_in_purchases_beside_others_by_the_piece(scale: float) -> None:
+    both = np.concatenate([counts(30, 200), weights(30, 200)])
 
-    units = find_units((scale * weights(40, 200)).astype(np.float32), ONE[:40])
-
-    assert not units.counted.any()
-    assert np.all((units.size > 0.005 * scale) & (units.size < 0.6 * scale))
-    np.testing.assert_allclose(units.size, scale * plain.size, rtol=1e-5)
-
-
-def test_a_shop_sells_some_by_the_piece_and_some_by_weight() -> None:
-    both = np.concatenate([counts(30, 200), weights(30, 200)]).astype(np.float32)
-
-    units = find_units(both, ONE[:60])
+    units = find_units((scale * both).astype(np.float32), ONE[:60])
 
     assert units.counted.tolist() == [True] * 30 + [False] * 30
-    np.testing.assert_allclose(units.size[:30], 1.0)
-
-
-def test_a_product_that_only_ever_sold_pairs_is_counted_as_the_others_are() -> None:
-    sold = counts(30, 200)
-    sold[7] = 2.0 * (np.arange(200) % 40 == 0)
-
-    units = find_units(sold.astype(np.float32), ONE[:30])
-
-    np.testing.assert_allclose(units.size, 1.0)
-
-
-def test_a_few_odd_rows_change_no_step() -> None:
-    sold = counts(30, 400)
-    sold[3, 100] = 7.25
-
-    units = find_units(sold.astype(np.float32), ONE[:30])
-
-    assert units.counted.all()
-    np.testing.assert_allclose(units.size, 1.0)
-
-
-def test_a_product_of_few_rows_is_sold_as_its_category_is() -> None:
-    both = np.concatenate([counts(10, 60), weights(10, 60)])
-    both[[9, 19], 5:] = np.nan
-
-    units = find_units(both.astype(np.float32), np.repeat(["pieces", "cheese"], 10))
-
-    assert (bool(units.counted[9]), bool(units.counted[19])) == (True, False)
-    assert units.size[9] == pytest.approx(1.0)
-    assert units.size[19] == pytest.approx(float(np.median(units.size[10:19])))
-
-
-def test_without_a_sale_everything_counts_in_ones() -> None:
-    units = find_units(np.zeros((3, 30), np.float32), ONE[:3])
-
-    assert units.size.tolist() == [1.0, 1.0, 1.0]
-    assert units.counted.all()
+    assert np.all((units.size[30:] > 0.005 * scale) & (units.size[30:] < 0.6 * scale))
 
 
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=30), st.sampled_from(SCALES))
@@ -150,20 +84,8 @@ def test_steps_of_a_multiple_are_whole(amounts: list[int], scale: float) -> None
     assert steps.tolist() == amounts
 
 
-def test_the_network_reads_the_same_whatever_unit_sales_are_written_in() -> None:
-    panel = make_panel(products=4, periods=80)
-    norms = make_norms(panel)
-    scaled = replace(panel, units_sold=np.float32(0.1) * panel.units_sold, stock=np.float32(0.1) * panel.stock)
-
-    plain, _ = past_features(panel, norms=norms)
-    tenths, _ = past_features(scaled, norms=replace(norms, unit=np.full_like(norms.unit, 0.1)))
-
-    for name in ("inputs", "level", "profile", "summary"):
-        np.testing.assert_array_equal(getattr(tenths, name), getattr(plain, name))
-
-
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("stock", [3.0, 25.0, 400.0])
+@pytest.mark.parametrize("stock", [3.0, 400.0])
 def test_a_price_does_not_depend_on_the_unit_of_sales_and_stock(scale: float, stock: float) -> None:
     here, there = (price(factor, stock=factor * stock) for factor in (1.0, scale))
 
@@ -190,11 +112,3 @@ def price(scale: float, *, stock: float) -> list[Decision]:
         for name in panel.product_ids
     ]
     return pricer.price(asked, today=day)
-
-
-def test_products_that_only_ever_sell_one_amount_tell_a_step_together() -> None:
-    sold = np.repeat(np.arange(3.0, 9.0)[:, None], 60, axis=1)
-
-    units = find_units(sold.astype(np.float32), ONE[:6])
-
-    np.testing.assert_allclose(units.size, 1.0)

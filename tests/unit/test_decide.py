@@ -96,17 +96,6 @@ def test_run_out_pricing_agrees_with_brute_force_over_every_count(
     assert chosen.wanted[0] == pytest.approx(best, rel=0.01)
 
 
-@pytest.mark.parametrize(("kind", "counted"), [("margin", 3.0), ("revenue", 0.0)])
-@pytest.mark.parametrize("grade", [TESTED, PRIOR_ONLY])
-def test_where_the_band_keeps_the_best_price_from_lying_lower_stock_raises_none_above_what_running_out_is_worth(
-    kind: str, counted: float, grade: int
-) -> None:
-    chosen = decided(pricing_context(stock=60.0, unit_cost=3.0), demand(4.0, grade=grade), **only(kind))
-
-    best = most_profitable(elasticity=4.0, stock=60.0, level=10.0, cost=counted)
-    assert chosen.target[0] < chosen.wanted[0] <= 1.03 * best
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @given(columns=st.fixed_dictionaries(COLUMNS), demand_at=DEMANDS)
 def test_lower_stock_never_lowers_the_price(kind: str, columns: dict[str, float], demand_at: DemandAt) -> None:
@@ -165,15 +154,6 @@ def test_where_nothing_tells_the_elasticity_the_price_stays(kind: str, current: 
     assert chosen.kept[0]
 
 
-def test_where_nothing_tells_the_elasticity_stock_that_runs_out_and_cost_raise_the_price() -> None:
-    context = pricing_context(stock=np.array([20.0, 1e6, 1e6]), unit_cost=np.array([6.0, 6.0, 11.0]))
-
-    short, ample, dear = decided(context, demand([1.5, 2.5, 3.5], grade=PRIOR_ONLY)).price
-
-    assert short > ample == 10.0
-    assert dear == 11.0
-
-
 def test_clearing_stock_and_matching_a_competitor_go_whole_and_need_no_elasticity() -> None:
     strategies = {"clearance": {"kind": "clearance"}, "match": {"kind": "match", "ratio": 0.99}}
     settings = {"strategy": "match", "strategies": strategies, "step": 0.1}
@@ -189,18 +169,6 @@ def test_clearing_stock_and_matching_a_competitor_go_whole_and_need_no_elasticit
     assert chosen.price[1:].tolist() == [9.0, 7.0, 10.0]
     assert "at_band" in reasons(chosen, 2)
     assert "no_comp_price" in reasons(chosen, 3)
-
-
-@pytest.mark.parametrize("doubt", [0.0, 0.1])
-def test_with_an_assumed_cost_no_price_lies_below_what_was_ever_charged(doubt: float) -> None:
-    too = np.array([False, True])
-    context = pricing_context(unit_cost=4.0, cost_sd=doubt * too, cost_assumed=too, seen_low=9.5, seen_high=12.0)
-
-    chosen = decided(context, demand(4.0), **FREE, guardrails={"seen": 0.1})
-
-    assert chosen.price == pytest.approx([8.55, 9.5])
-    assert chosen.best == pytest.approx([7.0, 9.5])
-    assert ["outside_seen_prices" in reasons(chosen, row) for row in (0, 1)] == [True, False]
 
 
 def test_a_target_margin_draws_the_price_towards_it_within_reach_or_not() -> None:
@@ -273,18 +241,6 @@ def test_units_and_margin_are_of_the_first_period_and_the_gain_is_over_the_curre
     assert (chosen.gain[:, 1] == 0).all()
 
 
-def test_a_draw_multiplies_the_price_settled_before_it_and_draws_do_not_add_up() -> None:
-    context = pricing_context(current_price=np.array([9.5, 8.0, 8.4, 8.0]), unit_cost=4.8)
-    draws = np.array([0.05, -0.05, 0.0, np.nan])
-    tested = replace(context, test_base=np.where(np.isnan(draws), np.nan, 8.4), test_draw=draws)
-
-    chosen = decided(tested, demand(2.5), **FREE)
-
-    assert chosen.settled == pytest.approx(8.0, abs=0.02)
-    assert chosen.price == pytest.approx(chosen.settled * np.exp(np.nan_to_num(draws)), abs=0.006)
-    assert ["price_test" in reasons(chosen, row) for row in range(4)] == [True, True, True, False]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @given(
     columns=st.fixed_dictionaries(COLUMNS | {"stock": st.sampled_from([20.0, 70.0, np.inf])}), demand_at=DEMANDS,
@@ -342,10 +298,3 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     assert chosen.finite().all()
     for name in set(PricingContext.__slots__) - {"target_margin"}:
         np.testing.assert_array_equal(getattr(context, name), getattr(copy, name))
-
-
-def test_the_price_range_holds_what_is_not_distinguishably_worse() -> None:
-    narrow, wide = (decided(pricing_context(), demand(nodes)) for nodes in ([2.4, 2.5, 2.6], [1.6, 2.5, 3.4]))
-
-    assert wide.low[0] <= narrow.low[0] < narrow.high[0] <= wide.high[0]
-    assert wide.high[0] / wide.low[0] > narrow.high[0] / narrow.low[0]

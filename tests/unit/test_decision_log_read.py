@@ -8,7 +8,7 @@ import pytest
 
 from pricing.decision.experiments import Arm, Assignment
 from pricing.decision_log.read import archive, holds_decisions, open_log, read_drawn
-from pricing.errors import ConfigError, SourceError
+from pricing.errors import ConfigError
 from pricing.fileio import replace_text
 from pricing.paths import log_url
 from tests.kit.monitoring_world import redecided, write_log
@@ -138,16 +138,6 @@ def test_an_archive_that_was_cut_off_before_it_deleted_the_lines_is_repeated(tmp
     assert files(tmp_path) == ["parquet/date=2026-03-06/w-000000.parquet"]
 
 
-def test_days_that_are_no_longer_kept_are_deleted(tmp_path: Path) -> None:
-    for number, day in enumerate((FRIDAY, SATURDAY, SUNDAY), start=1):
-        write_lines(tmp_path, line(number), day=day)
-    archive(str(tmp_path), before=SATURDAY)
-
-    archive(str(tmp_path), before=SATURDAY, kept_since=SUNDAY)
-
-    assert files(tmp_path) == ["lines/2026-03-08/w-000000.jsonl"]
-
-
 def test_since_leaves_out_earlier_decisions_but_a_few_in_the_archive(tmp_path: Path) -> None:
     for number, day in enumerate((FRIDAY, SATURDAY, SUNDAY), start=1):
         write_lines(tmp_path, line(number, at=f"{day}T12:00:00.000+00:00"), day=day)
@@ -166,19 +156,3 @@ def test_draws_are_read_whole_with_all_decisions_on_their_products_in_the_order_
     archive(str(tmp_path), before=dt.date(2026, 1, 2))
 
     assert lines == read_drawn(str(tmp_path)) == expected
-
-
-def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
-    replace_text(tmp_path / "parquet" / "date=2026-03-06" / "decisions.parquet", "none")
-
-    with pytest.raises(SourceError, match=r"date=2026-03-06 decisions\.parquet"):
-        found(tmp_path)
-
-
-def test_the_archive_keeps_the_day_that_was_priced_beside_the_day_of_its_segment(tmp_path: Path) -> None:
-    ahead = dt.date(2026, 4, 1)
-    write_lines(tmp_path, line(date=str(ahead)))
-
-    archive(str(tmp_path), before=SATURDAY)
-    with open_log(str(tmp_path)) as (con, _):
-        assert con.execute("SELECT date FROM decisions").fetchall() == [(ahead,)]

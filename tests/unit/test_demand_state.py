@@ -71,42 +71,6 @@ def test_a_panel_that_leaves_a_gap_ends_too_early_or_is_no_history_to_rebuild_fr
         make_model(span(panel, 0, 60)).refresh(span(panel, begin, end), rebuild=rebuild)
 
 
-def test_a_product_that_launches_later_gets_a_state() -> None:
-    panel = make_panel()
-    known = panel.select(np.asarray([0, 1, 3, 4]))
-    known = span(known, 0, 80)
-
-    carried = make_model(known).refresh(span(panel, 80, 90))
-
-    assert list(carried.product_ids) == list(panel.product_ids)
-    at = int(np.searchsorted(carried.product_ids, "P2"))
-    assert carried.encoded.state.memory.age[at] == 10
-    assert carried.norms.elasticity[at] == pytest.approx(-2.0)
-
-
-def test_a_product_that_joins_with_a_past_is_encoded_from_it() -> None:
-    panel = make_panel()
-    known = span(panel.select(np.asarray([0, 1, 3, 4])), 0, 80)
-    rest = [0, 1, 3, 4]
-
-    carried = make_model(known).refresh(panel)
-    scratch = encode_panel(make_weights(), panel, norms=carried.norms, tail=20)
-
-    np.testing.assert_allclose(carried.encoded.state.memory.age, scratch.state.memory.age)
-    np.testing.assert_allclose(carried.encoded.state.hidden, scratch.state.hidden, atol=1e-5)
-    np.testing.assert_allclose(carried.encoded.digest[rest], scratch.digest[rest])
-
-
-def test_a_product_absent_from_new_rows_keeps_its_category_and_cost() -> None:
-    panel = make_panel()
-    model = make_model(span(panel, 0, 80))
-
-    carried = model.refresh(span(panel, 80, 90).select(np.asarray([0, 1, 2, 3])))
-
-    assert list(carried.encoded.tail.categories) == list(panel.categories)
-    assert not carried.encoded.tail.cost_assumed.any()
-
-
 def without(panel: Panel, product: int, period: int) -> Panel:
     present = panel.present.copy()
     present[product, period] = False
@@ -123,15 +87,6 @@ def test_a_row_deleted_before_the_checkpoint_is_found_however_many_others_there_
         make_model(span(panel, 0, 80)).refresh(rewritten)
 
 
-def test_a_row_deleted_since_the_checkpoint_is_forgotten_when_the_whole_history_is_given() -> None:
-    panel = make_panel()
-    shorter = without(panel, 0, 75)
-
-    carried = make_model(span(panel, 0, 80)).refresh(shorter)
-
-    assert_same(carried.encoded.state, make_model(shorter).encoded.state)
-
-
 def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -> None:
     panel = make_panel()
     model = make_model(span(panel, 0, 80))
@@ -141,25 +96,6 @@ def test_a_single_correction_from_before_the_checkpoint_is_refused_and_named() -
 
     with pytest.raises(HistoryError, match=r"1 row\(s\) lie before .*, first 'P3' on 2024-01-31"):
         model.refresh(span(replace(panel, present=present), 30, 90))
-
-
-def test_a_product_alone_may_bring_its_whole_history() -> None:
-    panel = make_panel()
-    present = np.zeros_like(panel.present)
-    present[0] = panel.present[0]
-
-    carried = make_model(span(panel, 0, 80)).refresh(replace(panel, present=present))
-
-    assert carried.encoded.state.memory.age[0] == 90
-
-
-def test_a_rebuild_accepts_a_rewritten_past() -> None:
-    panel = make_panel()
-    rewritten = changed(panel, "units_sold", (4, 5), 99.0)
-
-    rebuilt = make_model(span(panel, 0, 80)).refresh(rewritten, rebuild=True)
-
-    assert_same(rebuilt.encoded.state, make_model(rewritten).encoded.state)
 
 
 def test_a_refresh_changes_neither_the_model_nor_the_panel() -> None:
@@ -215,25 +151,3 @@ def test_a_product_launched_at_any_time_is_carried_forward_as_if_encoded_from_sc
     ours = panel.select(np.isin(panel.product_ids, model.product_ids))
     scratch = encode_panel(weights, ours, norms=model.norms, tail=tail)
     assert_same(model.encoded.state, scratch.state)
-
-
-def test_before_its_first_row_a_product_has_a_blank_state() -> None:
-    panel = launched(make_panel(), [89, 0, 0, 0, 0])
-
-    encoded = encode_panel(long_memory(), span(panel, 0, 89), norms=make_norms(panel), tail=20)
-
-    assert all(not leaf[0].any() for leaf in leaves(encoded.state))
-    assert all(leaf[1].any() for leaf in leaves(encoded.state))
-
-
-def test_days_without_any_row_of_a_product_are_read_as_in_the_whole_history() -> None:
-    panel = make_panel()
-    panel = replace(panel, is_holiday=np.where(np.arange(90) == 85, 1.0, panel.is_holiday).astype(np.float32))
-    gap = np.broadcast_to(np.arange(90) >= 80, panel.present.shape) & (np.arange(5)[:, None] == 4)
-    changes = {"present": panel.present & ~gap, "units_sold": np.where(gap, np.nan, panel.units_sold)}
-    quiet = replace(panel, **changes, comp_price=np.where(gap, np.nan, panel.comp_price))
-    quiet = replace(quiet, is_promo=np.where(gap, 0.0, panel.is_promo).astype(np.float32))
-
-    carried = make_model(span(quiet, 0, 80)).refresh(span(quiet.select(np.arange(4)), 80, 90))
-
-    assert_same(carried.encoded.state, make_model(quiet).encoded.state)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pricing.demand.ensemble import (
     CLASSES,
+    _recent,
     combined_factor,
     extend_combination,
     network_only,
@@ -17,6 +18,16 @@ from pricing.demand.ensemble import (
     volume_rows,
 )
 from tests.kit.demand_fakes import make_model, make_panel
+
+
+@given(st.integers(0, 29), st.integers(1, 40))
+def test_trees_read_of_recent_units_those_up_to_the_cutoff(cutoff: int, reach: int) -> None:
+    units = np.arange(60.0).reshape(2, 30)
+
+    (found,) = _recent(units, np.array([1]), np.array([cutoff]), reach=reach)
+
+    known = units[1, : cutoff + 1][-reach:]
+    np.testing.assert_array_equal(found, [*[np.nan] * (reach - len(known)), *known])
 
 
 def test_a_network_that_has_seen_little_counts_for_less() -> None:

@@ -8,24 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from pricing.data.ewma import Norms
 from pricing.data.lifts import EventLifts
 from pricing.data.panel import Panel
 from pricing.demand.event_lifts import learn_lifts
-from tests.kit.events import CALENDAR, FEAST, START, TRUE, event, make_panel
+from tests.kit.demand_fakes import make_norms
+from tests.kit.events import FEAST, START, TRUE, event, make_panel
 
 
 def learn(panel: Panel, **more: object) -> EventLifts:
     categories, category = np.unique(panel.categories, return_inverse=True)
-    products = len(category)
-    norms = Norms(
-        usual_price=np.full(products, 10.0, np.float32),
-        unit=np.ones(products, np.float32),
-        prior_level=np.full(products, 15.0, np.float32),
-        elasticity=np.full(products, -2.0, np.float32),
-        weekend=np.zeros(products, np.float32),
-        promotion=np.zeros(products, np.float32),
-    )
+    norms = make_norms(panel, prior_level=15.0, weekend=0.0)
     found = learn_lifts(panel, norms=norms, category=category, ahead=120, **more)  # type: ignore[arg-type]
     assert found is not None
     assert found.by_period.shape == (len(categories) + 1, len(panel.dates) + 120)
@@ -52,14 +44,6 @@ def test_known_lifts_are_found_by_category_and_day() -> None:
     assert together[0] < together[2] < together[1]  # a category nobody knows has what all have in common
 
 
-def test_days_without_an_effect_are_lifted_by_next_to_nothing() -> None:
-    for position in (-1, 0, 1):
-        value, sd = of(LEARNT, "Quiet", position), of(LEARNT, "Quiet", position, sd=True)
-
-        assert np.abs(value).max() < 0.1
-        assert (np.abs(value) < 3 * sd).all()
-
-
 def test_an_event_never_seen_lifts_nothing_and_is_known_to_be_unknown() -> None:
     assert (of(LEARNT, "Never", 0) == 0).all()
     assert (of(LEARNT, "Never", 0, sd=True) == 0).all()
@@ -67,28 +51,11 @@ def test_an_event_never_seen_lifts_nothing_and_is_known_to_be_unknown() -> None:
     assert LEARNT.seen[LEARNT.names.tolist().index("Feast")] == 3
 
 
-def test_the_lift_stands_on_the_coming_day_of_the_event() -> None:
-    assert_array_equal(LEARNT.by_period[:, 1180], of(LEARNT, "Feast", 0))
-    assert (LEARNT.by_period[:, 1100:1179] == 0).all()
-
-
 def test_what_few_sales_show_is_shrunk() -> None:
     """A day of two products that sell 0.7 a day is off by about 0.7 log units, and the mean of two of them by 0.5."""
     found = [learn(make_panel(products=2, mean=0.7, seed=seed, lift={}, periods=500)) for seed in range(6)]
 
     assert np.sqrt(np.mean([np.square(of(lifts, "Feast", 0)) for lifts in found])) < 0.15
-
-
-def test_more_history_is_believed_more() -> None:
-    once = learn(make_panel(products=40, periods=400))
-
-    assert (of(once, "Feast", 0, sd=True) > of(LEARNT, "Feast", 0, sd=True)).all()
-    assert (np.abs(of(once, "Feast", 0)) < np.abs(of(LEARNT, "Feast", 0)) + 0.1).all()
-    assert of(once, "Feast", 0)[2] > 0.4
-
-
-def test_an_event_that_came_once_to_few_products_counts_for_nothing() -> None:
-    assert (of(learn(make_panel(products=4, periods=400)), "Feast", 0) == 0).all()
 
 
 @settings(max_examples=3)
@@ -132,37 +99,6 @@ def test_a_sold_out_feast_is_lifted_no_less_than_it_sold() -> None:
     found = learn(replace(panel, stock=stock, units_sold=units))
 
     assert of(found, "Feast", 0).min() > -0.1
-
-
-def test_a_season_that_the_level_lags_behind_is_no_lift() -> None:
-    panel = make_panel(lift={})
-    season = np.exp(0.8 * np.sin(2 * np.pi * np.arange(1095) / 365))  # falls fastest around the Quiet days
-
-    found = learn(replace(panel, units_sold=np.round(panel.units_sold * season).astype(np.float32)))
-
-    assert np.abs(found.value[:, found.names.tolist().index("Quiet")]).max() < 0.12
-
-
-def test_a_closed_day_does_not_make_other_events_believed_more() -> None:
-    panel = make_panel(lift={})
-    events = (*CALENDAR, *(event("Closed", day) for day in (300, 665, 1030)))
-    units = panel.units_sold.copy()
-    units[:, [300, 665, 1030]] = 0.0
-
-    plain = learn(panel)
-    closed = learn(replace(panel, events=events, units_sold=units))
-
-    assert of(closed, "Closed", 0).max() < -2.0
-    assert np.abs(of(closed, "Quiet", 0)).max() < np.abs(of(plain, "Quiet", 0)).max() + 0.03
-
-
-def test_on_weekly_sales_the_weeks_before_and_of_an_event_are_found() -> None:
-    panel = make_panel(period="week", periods=156, mean=100.0)
-
-    found = learn(panel)
-
-    assert of(found, "Feast", 0)[:2] == pytest.approx([0.6, 1.0], abs=0.12)
-    assert of(found, "Feast", -1)[:2] == pytest.approx([0.3, 0.3], abs=0.12)
 
 
 def test_an_event_of_one_category_lifts_no_other() -> None:

@@ -32,14 +32,6 @@ MONDAY = dt.date(2025, 3, 3)
 AMPLE: dict[str, Any] = {"product_id": "apple", "current_stock": 1000, "day_of_week": "Friday"}
 
 
-class Untold(ConstantElasticity):
-    """The same demand, of whose elasticity nothing is known."""
-
-    def _grid(self, offers: Any, prices: np.ndarray) -> Any:
-        found = super()._grid(offers, prices)
-        return replace(found, grade=np.zeros_like(found.grade))
-
-
 @cache
 def pricer() -> Pricer:
     """A version's whose demand answers to the competitor, to promotions and to a feast."""
@@ -125,16 +117,6 @@ def test_the_printed_effects_on_price_and_demand_add_up_to_the_printed_differenc
         assert of_price.baseline_value + sum(steps) == pytest.approx(given.wanted, abs=3 * 10.0**-of_price.digits)
 
 
-@given(asked=REQUESTS, price=PRICES)
-def test_the_terms_of_demand_multiply_to_the_units_of_the_same_price(asked: dict[str, Any], price: float) -> None:
-    request = PriceRequest.model_validate({**asked, "unit_cost": 1.0})
-
-    terms = pricer().terms(request, price, today=SHOP_DAY)
-
-    (units,) = pricer().demand_at([request], [price], today=SHOP_DAY)
-    assert math.exp(sum(terms.values())) == pytest.approx(units, rel=1e-4)
-
-
 @given(data=st.data(), digits=st.integers(0, 4))
 def test_rounded_effects_add_up_as_printed_and_stay_where_they_were(data: Any, digits: int) -> None:
     exact = data.draw(st.lists(st.one_of(st.just(0.0), st.floats(-50, 50)), min_size=1, max_size=10))
@@ -155,13 +137,6 @@ def test_a_higher_cost_raises_the_target() -> None:
     assert effects(cheap)["target"] < 0 < effects(dear)["target"]
 
 
-def test_short_stock_raises_the_price_beyond_the_target() -> None:
-    scarce = explained(current_stock=20, next_delivery=str(TODAY + dt.timedelta(15)), unit_cost=7.0)
-
-    assert effects(scarce)["target"] == effects(explained(unit_cost=7.0))["target"]
-    assert effects(scarce)["stock"] > 0.5
-
-
 @pytest.mark.parametrize("cost", [5.0, 7.5])
 def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
     free, bound = explained(unit_cost=cost), explained(unit_cost=cost, guardrails={"max_move": 0.02})
@@ -174,39 +149,12 @@ def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
 @pytest.mark.parametrize("week", range(3))
 def test_a_price_test_adds_its_draw_to_the_price_chosen_from_its_base(week: int) -> None:
     plan, date = draws(0.04, MONDAY, apple=9.5), MONDAY + dt.timedelta(weeks=week)
-    deviation = plan.every[0].deviation("apple", date)
 
     found = explained(date=str(date), day_of_week="Monday", experiments=plan, unit_cost=5.0)
 
+    drawn = 1 - math.exp(-plan.every[0].deviation("apple", date))
     assert found.baseline_value == 9.5
-    assert (effects(found).get("price_test", 0.0) > 0.1) == (deviation > 0)
-    assert (effects(found).get("price_test", 0.0) < -0.1) == (deviation < 0)
-
-
-@pytest.mark.parametrize(("switches", "effect"), [(switch("freeze"), 0.0), (switch("override", price=12.34), 2.34)])
-def test_a_price_under_a_switch_has_that_one_step(switches: Switches, effect: float) -> None:
-    assert effects(explained(unit_cost=7.0, switches=switches)) == {"switch": effect}
-
-
-@pytest.mark.parametrize(("current", "effect"), [(9.0, 0.0), (10.0, 0.0), (11.0, -1.0)])
-def test_a_price_of_unknown_elasticity_stays_or_goes_back_to_list_price(current: float, effect: float) -> None:
-    assert effects(explained(Untold(), current_price=current, unit_cost=5.0)) == {"target": effect}
-
-
-def test_a_held_out_product_keeps_its_price_for_no_step() -> None:
-    assert explained(experiments=keeping({"apple"}), unit_cost=7.0).drivers == ()
-
-
-def test_a_price_of_rules_alone_is_explained_by_the_same_steps() -> None:
-    rules = Pricer(None, None, config(), version="none")
-    asked = PriceRequest.model_validate({**AMPLE, "current_price": 5.0, "list_price": 5.0, "unit_cost": 5.5})
-
-    found = explain(asked, rules, today=TODAY)
-
-    assert (found.baseline_value, found.value) == (5.0, 5.5)
-    assert sum(effects(found).values()) == 0.5
-    with pytest.raises(RequestError):
-        explain(asked, rules, today=TODAY, quantity="demand")
+    assert effects(found).get("price_test", 0.0) == pytest.approx(found.value * drawn, abs=0.01)
 
 
 def test_demand_that_nothing_tells_is_no_explanation_but_a_refusal() -> None:
@@ -265,11 +213,8 @@ def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -
     ("path", "body", "field"),
     [
         ("/simulate", {"request": REQUEST, "prices": [0]}, "prices.0"),
-        ("/simulate", {"request": REQUEST, "strategies": ["greed"]}, "strategy"),
-        ("/simulate", {"prices": [1]}, "request"),
         ("/explain", {"request": {**REQUEST, "current_stock": -1}}, "request.current_stock"),
         ("/explain", {"request": REQUEST, "of": "profit"}, "of"),
-        ("/explain", {"request": REQUEST, "against": REQUEST}, "against"),
     ],
 )
 def test_a_question_that_cannot_be_understood_is_refused_by_name(

@@ -7,17 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.data.ewma import Norms, has_own_history
-from pricing.data.features import (
-    competitor_gap,
-    holiday_window,
-    past_features,
-    promo_effect_share,
-    weekdays,
-)
-from pricing.data.panel import SERIES
-from pricing.demand.state import span
-from tests.kit.demand_fakes import make_norms, make_panel
+from pricing.data.ewma import TAIL_SIZE, Norms, demand_above, has_own_history
+from pricing.data.features import holiday_window, past_features, promo_effect_share
+from pricing.data.panel import SERIES, Panel
+from pricing.demand.regression import expected_above
+from pricing.demand.state import encode_panel, span
+from tests.kit.demand_fakes import make_norms, make_panel, make_weights
 
 
 @settings(max_examples=25)
@@ -68,28 +63,6 @@ def test_the_level_is_stated_at_usual_price() -> None:
     assert np.exp(past.level[0, -1]) == pytest.approx(2.0, rel=0.02)
 
 
-def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
-    rng = np.random.default_rng(3)
-    panel = make_panel(products=200, periods=200)
-    log_price = rng.choice([0.0, 0.5], panel.price.shape)  # at the higher one an elasticity of -6 leaves 5 % of demand
-    seen = replace(
-        panel,
-        units_sold=rng.poisson(4.0 * np.exp(-6.0 * log_price)).astype(np.float32),
-        price=(10.0 * np.exp(log_price)).astype(np.float32),
-        is_promo=np.zeros_like(panel.is_promo),
-        stock=np.full_like(panel.stock, np.nan),
-        present=np.ones_like(panel.present),
-    )
-    norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0)))
-
-    past, _ = past_features(seen, norms=norms)
-
-    level = np.exp(past.level[:, -1])
-    assert level.mean() == pytest.approx(4.0, rel=0.03)
-    # Two thirds of the noise of equally weighted ratios, each of whose half at the high price is 20 times as noisy.
-    assert level.std() < 0.5
-
-
 def test_one_mistyped_price_cannot_run_away_with_the_level() -> None:
     panel = make_panel(products=1, periods=60)
     price = panel.price.copy()
@@ -116,20 +89,6 @@ def test_a_day_that_sold_out_never_pulls_the_level_down() -> None:
     assert plain.level[0, -1] < censored.level[0, -1]
 
 
-def test_a_weekday_that_sells_double_gets_its_profile() -> None:
-    panel = make_panel(products=1, periods=280)
-    day = weekdays(panel.dates, period="day")
-    units = np.where(day == 5, 20.0, 10.0)[None].astype(np.float32)
-    busy = replace(
-        panel, units_sold=units, price=np.full_like(panel.price, 10.0), is_promo=np.zeros_like(panel.is_promo)
-    )
-
-    past, _ = past_features(busy, norms=make_norms(panel))
-
-    profile = np.exp(past.profile[0, -1])
-    assert profile[5] / profile[[0, 1, 2, 3, 4, 6]].mean() == pytest.approx(2.0, rel=0.15)
-
-
 def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:
     panel = make_panel()
 
@@ -143,20 +102,32 @@ def test_a_promotion_draws_only_when_the_price_is_really_cut(price: float, draw:
     assert promo_effect_share(np.asarray([price]), np.asarray([10.0]))[0] == pytest.approx(draw)
 
 
-def test_a_missing_competitor_is_neutral_and_flagged() -> None:
-    gap, known = competitor_gap(np.asarray([np.nan, 10.0, 5.0]), np.asarray([10.0, 10.0, 10.0]))
+def test_few_units_at_a_high_price_do_not_lift_the_level() -> None:
+    rng = np.random.default_rng(3)
+    panel = make_panel(products=200, periods=200)
+    log_price = rng.choice([0.0, 0.5], panel.price.shape)  # at the higher one an elasticity of -6 leaves 5 % of demand
+    seen = replace(
+        panel,
+        units_sold=rng.poisson(4.0 * np.exp(-6.0 * log_price)).astype(np.float32),
+        price=(10.0 * np.exp(log_price)).astype(np.float32),
+        is_promo=np.zeros_like(panel.is_promo),
+        stock=np.full_like(panel.stock, np.nan),
+        present=np.ones_like(panel.present),
+    )
+    norms = Norms(*(np.full(200, value, np.float32) for value in (10.0, 1.0, 4.0, -6.0, 0.0, 0.0)))
 
-    np.testing.assert_allclose(gap, [0.0, 0.0, np.log(0.5)], atol=1e-6)
-    np.testing.assert_array_equal(known, [0.0, 1.0, 1.0])
+    past, _ = past_features(seen, norms=norms)
+
+    level = np.exp(past.level[:, -1])
+    assert level.mean() == pytest.approx(4.0, rel=0.03)
+    # Two thirds of the noise of equally weighted ratios, each of whose half at the high price is 20 times as noisy.
+    assert level.std() < 0.5
 
 
 def test_the_holiday_window_looks_one_back_and_two_ahead() -> None:
     window = holiday_window(np.asarray([[0, 0, 1, 0, 0]], np.float32))
 
-    np.testing.assert_array_equal(window[0, :, 0], [0, 0, 0, 1, 0])
-    np.testing.assert_array_equal(window[0, :, 1], [0, 0, 1, 0, 0])
-    np.testing.assert_array_equal(window[0, :, 2], [0, 1, 0, 0, 0])
-    np.testing.assert_array_equal(window[0, :, 3], [1, 0, 0, 0, 0])
+    assert window[0].T.tolist() == [[0, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
 
 
 def test_a_product_speaks_for_itself_by_the_rows_seen_of_it_not_by_its_age() -> None:
@@ -169,3 +140,61 @@ def test_a_product_speaks_for_itself_by_the_rows_seen_of_it_not_by_its_age() -> 
 
     assert (memory.age[[0, 3, 4]] > 60).all()
     assert list(own[[0, 3, 4]]) == [False, True, False]
+
+
+def shelves(mean: float, shelf: float, *, size: float = 1e6, products: int = 30, periods: int = 300) -> Panel:
+    """Products of one demand and so many units on the shelf every day, at the usual price."""
+    rng = np.random.default_rng(0)
+    panel = make_panel(products=products, periods=periods)
+    demand = rng.negative_binomial(size, size / (size + mean), panel.present.shape).astype(np.float32)
+    stock = np.full_like(panel.stock, shelf)
+    return replace(
+        panel,
+        present=np.ones_like(panel.present),
+        units_sold=np.minimum(demand, stock),
+        stock=stock,
+        price=np.full_like(panel.price, 10.0),
+        is_promo=np.zeros_like(panel.is_promo),
+    )
+
+
+@pytest.mark.parametrize("size", [1e6, 4.0])
+def test_the_level_of_a_product_that_sells_out_passes_its_shelf_and_comes_nearer_to_its_demand(size: float) -> None:
+    panel = shelves(10.0, 8.0, size=size)
+
+    past, _ = past_features(panel, norms=make_norms(panel))
+
+    assert 8.5 < np.exp(past.level[:, -1]).mean() < 12.0
+
+
+@pytest.mark.parametrize("mean", [0.1, 1.0, 10.0, 1000.0])
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.3, 4.0])
+def test_demand_above_the_shelf_is_near_the_sum_over_the_tail(mean: float, share: float) -> None:
+    units = np.maximum(np.ceil([share * mean]), 1.0)
+    exact = expected_above(units, np.asarray([mean]), np.asarray([TAIL_SIZE]))
+
+    found = demand_above(units, mean=np.asarray([mean]))
+
+    assert found[0] == pytest.approx(exact[0], rel=0.09 if mean < 5 else 0.03)
+
+
+@given(units=st.floats(0, 1e6), mean=st.floats(1e-3, 1e6))
+def test_demand_above_is_never_below_what_sold_or_was_expected_nor_far_above_both(units: float, mean: float) -> None:
+    found = demand_above(np.asarray([units]), mean=np.asarray([mean]))[0]
+
+    assert found >= max(units, mean)
+    assert found <= 1.4 * max(units, mean) + 2.0
+
+
+@pytest.mark.parametrize("split", [1, 40, 150])
+def test_sold_out_days_are_carried_forward_as_if_encoded_from_scratch(split: int) -> None:
+    panel = shelves(10.0, 8.0, size=4.0, products=5, periods=160)
+    norms, weights = make_norms(panel), make_weights()
+
+    whole = encode_panel(weights, panel, norms=norms, tail=20)
+    _, memory = past_features(span(panel, 0, split), norms=norms)
+    _, carried = past_features(span(panel, split, 160), norms=norms, memory=memory)
+
+    for name, values in vars(whole.state.memory).items():
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(getattr(carried, name), values, rtol=1e-5, atol=1e-6)

@@ -73,10 +73,6 @@ def test_every_history_that_tells_a_level_has_a_fold(days: int, horizon: int, ga
     assert config == asked or config.horizon <= max((days - gap) // 4, 7)
 
 
-def test_a_long_history_keeps_the_folds_that_are_asked_for() -> None:
-    assert fitting(CONFIG, 800, period="day") == (CONFIG, [])
-
-
 @pytest.mark.parametrize(("period", "periods", "gap"), [("day", 27, 0), ("week", 7, 0), ("day", 40, 20)])
 def test_a_history_that_tells_no_level_or_no_fold_is_refused(period: Period, periods: int, gap: int) -> None:
     config = CONFIG.model_copy(update={"gap": gap})

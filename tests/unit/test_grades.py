@@ -9,7 +9,6 @@ from pricing.data.panel import Panel, Period
 from pricing.demand.endogeneity import UNTESTED, FalsificationTest, FalsificationTests
 from pricing.demand.grades import (
     CATEGORY,
-    FLAGS,
     GRADES,
     KINDS_DISAGREE,
     OWN_HISTORY,
@@ -17,11 +16,9 @@ from pricing.demand.grades import (
     TESTED,
     TREND,
     blank_evidence,
-    flag_names,
     gather_evidence,
     grade_products,
     moves_of,
-    why_held,
 )
 from tests.kit.demand_fakes import make_panel
 
@@ -66,20 +63,6 @@ def test_a_move_is_two_per_cent_and_stands_three_days_or_a_week(
     found = moves_of(price, np.ones(price.shape, np.bool_), period=period)
 
     assert np.flatnonzero(found[0]).tolist() == expected
-
-
-def test_revenue_over_units_that_wobbles_makes_no_move() -> None:
-    wobbling = 10.0 + np.random.default_rng(0).normal(0, 0.5, DAYS).round(2)
-    panel = panel_of(wobbling, prices(20, 40))
-
-    assert gather_evidence(panel).moves.tolist() == [0, 2]
-
-
-def test_a_move_begins_where_something_was_sold() -> None:
-    present = np.ones((1, DAYS), np.bool_)
-    present[0, 40] = False
-
-    assert np.flatnonzero(moves_of(prices(20, 40)[None], present, period="day")).tolist() == [20]
 
 
 def test_prices_that_the_platform_set_are_no_moves() -> None:
@@ -156,29 +139,11 @@ def test_the_stores_of_one_product_do_not_make_a_category(parents: str, expected
     assert grade_products(gather_evidence(panel), panel)[3] == expected
 
 
-@pytest.mark.parametrize("grade", range(len(GRADES)))
-def test_only_a_price_that_no_elasticity_moves_is_told_why_it_stays(grade: int) -> None:
-    assert bool(why_held(grade, moves=3, fortnights=2)) == (grade == PRIOR_ONLY)
-
-
-def test_flags_have_names() -> None:
-    assert flag_names(0) == ()
-    assert flag_names(TREND | KINDS_DISAGREE) == ("trend", "kinds_disagree")
-    assert flag_names((1 << len(FLAGS)) - 1) == FLAGS
-
-
 def test_a_bias_widens_by_what_its_own_noise_does_not_explain() -> None:
     assert FalsificationTest(0.5, 0.01).excess == pytest.approx(0.25, rel=0.01)
     assert FalsificationTest(0.1, 0.2).excess == 0.0
     assert FalsificationTest(-5.4, 3.9).excess < 0.01  # a test so noisy can tell nothing
     assert UNTESTED.excess == 0.0
-
-
-def test_a_test_chosen_from_several_must_stand_out_more() -> None:
-    once, chosen = FalsificationTest(0.7, 0.26), FalsificationTest(0.7, 0.26, comparisons=3)
-
-    assert (once.failed, chosen.failed, UNTESTED.failed) == (True, False, False)
-    assert chosen.excess < once.excess
 
 
 def test_the_doubt_takes_the_worst_trend_once_and_no_promotion() -> None:

@@ -1,6 +1,5 @@
 """Guardrails: what they allow, which one gives way, and which contradictions the configuration refuses."""
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pricing.config import load_config, parse_config
 from pricing.decision import guardrails
 from pricing.decision.decide import Choices, Policy, decide
-from pricing.decision.guardrails import NUMBER, AllowedPrices, limits
-from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, codes
+from pricing.decision.guardrails import NUMBER, AllowedPrices
+from pricing.decision.reasons import BIT, GUARDRAILS, codes
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from pricing.errors import ConfigError
 from tests.kit.decision import config, demand, pricing_context, without_guardrail
@@ -34,6 +32,7 @@ def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, 
     [
         ({}, {}, (7.0, 13.5, ())),
         ({}, {"unit_cost": 8.0}, (8.0, 13.5, ())),
+        ({}, {"unit_cost": 8.0, "tax_rate": 0.25}, (10.0, 13.5, ())),
         ({}, {"unit_cost": 20.001}, (20.01, 20.01, ("gave_way_band",))),
         ({"min_margin": 0.25}, {}, (8.0, 13.5, ())),
         ({"min_margin": 0.25}, {"unit_cost": 12.0}, (12.0, 13.5, ("gave_way_min_margin",))),
@@ -49,9 +48,7 @@ def interval(guardrails: dict[str, Any], **context: Any) -> tuple[float, float, 
         ({"comp_band": [0.9, 1.1], "max_move": 0.05}, {"comp_price": 9.0}, (9.5, 9.9, ())),
         ({}, {"anchor_price": 30.0}, (7.0, 13.5, ("gave_way_anchor",))),
         ({"seen": 0.1}, {"seen_low": 1.0, "seen_high": 2.0}, (7.0, 13.5, ("gave_way_seen",))),
-        ({"comp_band": [0.9, 1.1]}, {}, (7.0, 13.5, ())),
         ({"min_advertised": 0.9}, {"is_promo": True}, (9.0, 13.5, ())),
-        ({"min_advertised": 0.9}, {"is_promo": False}, (7.0, 13.5, ())),
         ({"endings": [0.49, 0.99]}, {}, (7.49, 13.49, ())),
         ({"ladder": [5.0, 8.5, 12.0, 40.0]}, {}, (8.5, 12.0, ())),
         ({"ladder": [5.0, 40.0]}, {}, (7.0, 13.5, ("gave_way_price_rung",))),
@@ -150,48 +147,6 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
         assert last * 0.7 - 0.01 <= low <= high <= last * 1.3 + 0.01
 
 
-@given(
-    share=st.integers(10, 99) | st.integers(101, 300),
-    lists=st.integers(1, 20_000),
-    by=st.sampled_from(["min_days", "seen"]),
-)
-@example(share=70, lists=83, by="min_days")  # 8.30 × 0.7 is 5.8100000000000005
-@example(share=70, lists=166, by="min_days")
-@example(share=70, lists=191, by="min_days")
-@example(share=110, lists=1, by="seen")
-def test_guardrails_that_touch_in_one_price_hold_there(share: int, lists: int, by: str) -> None:
-    cents = lists * 100 // math.gcd(share, 100)  # such that its share is whole cents, too
-    list_price, edge = cents / 100, cents * share // 100 / 100
-    band = [share / 100, 4.0] if share < 100 else [0.05, share / 100]
-    context = pricing_context(
-        list_price=list_price, current_price=edge, seen_low=edge, seen_high=edge, unit_cost=0.001, days_since_change=1.0
-    )
-    decision = config(guardrails={"band": band, by: {"min_days": 7, "seen": 0.0}[by]}).decision
-
-    allowed = AllowedPrices(decision)
-    for found in (limits(context, decision.guardrails), allowed.limits(context)):
-        assert (found.low <= found.high) & found.holds(np.array([edge]))
-        assert found.gave_way == 0
-        assert (found.low[0], found.high[0]) == pytest.approx((edge, edge))
-    assert allowed.allows(np.array([edge]), allowed.limits(context)).all()
-
-
-def test_guardrails_that_miss_each_other_by_more_than_rounding_do_not_meet() -> None:
-    found = interval({"min_days": 7}, days_since_change=1.0, current_price=7.0 * (1 - 1e-7))
-
-    assert found == (7.0, 13.5, ("gave_way_min_days",))
-
-
-def test_the_binding_limit_carries_the_name_of_the_guardrail_that_set_it() -> None:
-    found = limits(pricing_context(unit_cost=8.0), config(guardrails={"max_move": 0.05}).decision.guardrails)
-
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["max_move"], NUMBER["max_move"])
-    found = limits(pricing_context(unit_cost=8.0), config().decision.guardrails)
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["band"])
-    found = limits(pricing_context(unit_cost=20.0), config().decision.guardrails)
-    assert (found.low_by[0], found.high_by[0]) == (NUMBER["cost"], NUMBER["cost"])
-
-
 @pytest.mark.parametrize(
     ("decision", "named"),
     [
@@ -215,14 +170,6 @@ def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
 
     for name in named:
         assert name in str(failure.value)
-
-
-def test_an_unknown_guardrail_is_refused_and_the_nearest_one_named() -> None:
-    values = load_config().model_dump(mode="json")
-    values["decision"]["guardrails"]["max_mov"] = 0.1
-
-    with pytest.raises(ConfigError, match=r"max_mov.*did you mean decision\.guardrails\.max_move"):
-        parse_config(values, where="test")
 
 
 CONFIGURED = st.fixed_dictionaries(
@@ -262,11 +209,7 @@ def test_an_allowed_price_lies_inside_limits_that_are_never_empty_nor_below_cost
 @pytest.mark.parametrize(
     ("comp", "cost", "expected"),
     [
-        (
-            7.0,
-            3.0,
-            6.03,
-        ),  # up to 6.039 by the band, from 6.0375 by the competitor's: the weaker one is missed by a step
+        (7.0, 3.0, 6.03),  # up to 6.039 by the band, from 6.0375 by the competitor's, which is missed by a step
         (4.2, 3.0, 4.40),  # from 4.392 by the band, up to 4.3995 by the competitor's
         (7.0, 6.038, 6.04),  # but never below cost
     ],
@@ -293,10 +236,6 @@ def test_guardrails_are_laid_over_one_another_in_the_order_that_is_documented() 
 
     assert ["cost", *laid, "price_rung"] == list(GUARDRAILS)
     assert re.findall(r"^\| \d+ \| `(\w+)`", page, re.M) == list(GUARDRAILS)
-    for place, name in (
-        (place, name) for place, name in enumerate(GUARDRAILS[:-1]) if name not in ("cost", "largest_jump", "band")
-    ):
-        assert f"({', '.join(GUARDRAILS[:place])})" in REASONS[f"gave_way_{name}"]
 
 
 @given(

@@ -13,12 +13,9 @@ from pricing.demand.grades import TREND
 from pricing.demand.identification import LEAST_BIAS, Estimates, EventForecast, learn, with_draws
 from pricing.demand.price_changes import (
     SCORED_PERIODS,
-    SCORED_PERIODS_FEW,
     EstimationSample,
     after_cuts,
-    after_price_changes,
     around_price_changes,
-    during_tests,
     find_price_changes,
     recency_weights,
     select_sample,
@@ -54,29 +51,6 @@ def steps_at(*days: int, length: int = 60) -> np.ndarray:
     return price[None]
 
 
-def test_a_product_with_one_move_is_watched_longer_after_it() -> None:
-    _, rare = table_of(steps_at(30))
-    _, often = table_of(steps_at(*range(20, 56, 3)))
-
-    once = after_price_changes(rare, find_price_changes(rare))
-    many = after_price_changes(often, find_price_changes(often))
-
-    assert once.at.tolist() == list(range(30, 30 + SCORED_PERIODS_FEW))
-    assert (once.cutoff == 29).all()
-    assert many.step.max() == SCORED_PERIODS
-
-
-def test_sold_out_periods_are_events_too() -> None:
-    panel, _ = table_of(steps_at(30))
-    sold_out = replace(panel, stock=panel.units_sold)
-    table = build_table(sold_out, norms=make_norms(sold_out), category=np.zeros(1, int))
-
-    events = after_price_changes(table, find_price_changes(table))
-
-    assert len(events) == SCORED_PERIODS_FEW
-    assert (table.censored[events.product, events.at] == 1).all()
-
-
 def test_windows_near_a_move_hold_no_move() -> None:
     _, table = table_of(steps_at(30, 40))
     moved = find_price_changes(table)
@@ -105,12 +79,6 @@ def test_a_cut_that_is_over_is_forecast_from_before_it() -> None:
     assert (lasted == 5).all()
 
 
-def test_a_lasting_cut_is_not_over() -> None:
-    _, table = table_of(steps_at(30))
-
-    assert len(after_cuts(table, find_price_changes(table))[0]) == 0
-
-
 def test_moves_of_the_platform_itself_are_left_out() -> None:
     panel, table = table_of(steps_at(30, 40))
     own = np.zeros(panel.present.shape, bool)
@@ -134,17 +102,6 @@ def test_a_price_test_is_no_ordinary_move() -> None:
     assert sample.tests.at.tolist() == list(range(30, 37))
     assert (sample.tests.cutoff == 29).all()
     np.testing.assert_allclose(sample.draw, np.log(1.05))
-
-
-def test_a_draw_that_changes_is_forecast_from_the_day_before_it() -> None:
-    panel, table = table_of(np.full((1, 60), 10.0))
-    tested = np.full((1, 60), np.nan)
-    tested[0, 30:37], tested[0, 37:44] = 0.04, -0.03
-
-    events = during_tests(table, tested)
-
-    assert events.cutoff.tolist() == [29] * 7 + [36] * 7
-    assert len(panel.dates) == 60
 
 
 def moving(
@@ -178,16 +135,6 @@ def test_random_prices_pass_every_test_and_are_found() -> None:
     assert (known.error < 0.5).all()
     assert again.step == 0.0
     np.testing.assert_allclose(again.error, known.error)  # rounds that agree add no error
-
-
-def test_rounds_that_disagree_about_products_add_to_their_errors() -> None:
-    sample, table, forecast, norms = moving(-2.8, seed=1)
-    known = learn(sample, table, forecast, norms=norms, so_far=None)
-    before = replace(known, value=known.value + np.tile([0.5, -0.5], PRODUCTS // 2))
-
-    found = learn(sample, table, forecast, norms=norms, so_far=before)
-
-    np.testing.assert_allclose(found.error, np.hypot(known.error, 0.5 / np.sqrt(2)), rtol=0.05)
 
 
 def test_a_demand_that_moves_with_prices_before_and_after_widens_all() -> None:
@@ -246,24 +193,6 @@ def test_draws_overrule_what_other_changes_say() -> None:
     np.testing.assert_allclose(found.value, -2.5, atol=0.15)
     np.testing.assert_allclose(found.error, 1 / np.hypot(1 / 0.3, 1 / 0.4))
     assert found.bias < 0.35
-
-
-def test_products_without_a_draw_gain_from_those_of_others() -> None:
-    found = drawn(known_of(-1.6, 0.3), shift_of(-0.5, 0.3, 0.3, 0.3, 0.3, np.inf))
-
-    assert found.value[4] == pytest.approx(-2.5, abs=0.25)
-    assert found.error[4] == pytest.approx(0.3)
-    assert found.bias < 0.5
-
-
-def test_draws_of_products_that_nobody_else_moved_say_nothing_of_the_bias() -> None:
-    unknown = known_of(-1.6, np.inf)
-
-    found = drawn(unknown, shift_of(-0.5, 0.4, 0.4, np.inf, np.inf, np.inf))
-
-    np.testing.assert_allclose(found.value[:2], -2.5)
-    np.testing.assert_allclose(found.error, [0.4, 0.4, np.inf, np.inf, np.inf])
-    assert (found.bias, found.level) == (unknown.bias, unknown.level)
 
 
 def test_weights_halve_with_each_half_life_into_the_past() -> None:

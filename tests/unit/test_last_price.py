@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.data.anchors import Anchors
-from pricing.decision.last_price import anchor_moves, last_prices
+from pricing.decision.last_price import last_prices
 
 KNOWN = (6.6, 6.6, 6.6)  # nights that agree for long enough
 
@@ -58,10 +57,6 @@ def test_a_price_that_is_only_carried_forward_confirms_nothing(start: tuple[floa
     assert last(*start, 660.0, 660.0, 660.0, charged=shown) == pytest.approx(6.6 if start else np.nan, nan_ok=True)
 
 
-def test_without_a_largest_jump_every_price_counts_at_once() -> None:
-    assert [last(660.0, jump=None), last(6.6, 660.0, jump=None)] == [660.0, 660.0]
-
-
 def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed() -> None:
     nights, shown = np.array([[10.0, 10.0, 10.0, 10.0, 10.0]]), np.ones((1, 5), bool)
 
@@ -70,30 +65,6 @@ def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed
         return float(last_prices(nights, shown, largest_jump=0.3, confirmed=3, moves=moves)[0])
 
     assert [after(place) for place in (5, 4, 3, 2)] == [15.0, 15.0, 15.0, 10.0]
-
-
-def test_an_anchor_that_was_moved_is_a_price_that_a_person_set() -> None:
-    dates = np.arange("2025-03-01", "2025-03-05", dtype="datetime64[D]")
-    ids = np.array(["apple", "bread", "cocoa"])
-    first = np.full(2, 10.0, np.float32)
-    anchors = Anchors(
-        since=dates[0],
-        product_ids=ids[:2],
-        dates=np.full(2, dates[0]),
-        list_price=first,
-        seen_low=first,
-        seen_high=first,
-        unit_cost=np.full(2, np.nan),
-    )
-    moved = anchors.moved(ids[1:2], np.array([15.0]), date=dates[2])
-    later = moved.moved(ids[:1], np.array([8.0]), date=dates[3] + 1)
-
-    assert anchor_moves(anchors, ids, dates) == {}
-    found = {
-        place: (rows.tolist(), prices.tolist()) for place, (rows, prices) in anchor_moves(later, ids, dates).items()
-    }
-    assert found == {2: ([1], [15.0]), 4: ([0], [8.0])}
-    assert anchor_moves(moved, ids[:1], dates) == {}, "of no product that is asked for"
 
 
 @given(

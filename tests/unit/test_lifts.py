@@ -1,6 +1,5 @@
 """Where events stand and what their lifts make of each period: placing, the calendar to come, what serves."""
 
-import datetime as dt
 from collections import Counter
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pipelines.refresh import parity
 from pricing.data.features import past_features
-from pricing.data.lifts import EventLifts, Lift, calendar_columns, place, spread
+from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event
 from pricing.demand.curve import Offers
 from pricing.demand.model import DemandModel
@@ -54,34 +53,17 @@ def placed(*events: Event) -> dict[int, tuple[str, int]]:
     return {each.at: (NAMES[each.event], each.position) for each in place(events, NAMES, DATES, period="day")}
 
 
-def test_a_window_counts_the_days_before_on_and_after() -> None:
-    found = placed(event("Feast", 10, 12))
+def test_a_window_counts_the_days_around_and_a_day_belongs_rather_to_the_event_ahead() -> None:
+    found = placed(event("Feast", 10, 12), event("Fair", 14))
 
     assert found == {
         8: ("Feast", -2),
         9: ("Feast", -1),
-        10: ("Feast", 0),
-        11: ("Feast", 0),
-        12: ("Feast", 0),
-        13: ("Feast", 1),
+        **dict.fromkeys((10, 11, 12), ("Feast", 0)),
+        13: ("Fair", -1),
+        14: ("Fair", 0),
+        15: ("Fair", 1),
     }
-
-
-def test_a_day_belongs_to_the_nearest_event_and_rather_to_the_one_ahead() -> None:
-    found = placed(event("Feast", 10), event("Fair", 12))
-
-    assert found[10] == ("Feast", 0)
-    assert found[11] == ("Fair", -1)  # a day after one, a day before the other
-    assert found[12] == ("Fair", 0)
-
-
-def test_a_weeks_event_is_on_where_a_day_of_the_week_is() -> None:
-    weeks = START + 7 * np.arange(8)
-    found = {
-        each.at: each.position for each in place([event("Feast", 17, before=1, after=1)], NAMES, weeks, period="week")
-    }
-
-    assert found == {1: -1, 2: 0, 3: 1}
 
 
 @given(
@@ -112,28 +94,6 @@ def test_overlays_add_up_and_one_category_has_its_own() -> None:
     assert of_a == pytest.approx(lifts.value[0, 0, on] + lifts.value[0, 2, on])
     assert of_b == pytest.approx(lifts.value[1, :, on].sum())
     assert unknown == pytest.approx(lifts.value[2, 0, on] + lifts.value[2, 2, on])
-
-
-def test_days_off_the_calendar_are_lifted_by_nothing() -> None:
-    lifts = make_lifts(events=(event("Feast", 0), event("Feast", 59)))
-
-    found = lifts.of(np.array(["2023-12-31", "2024-01-01", "2024-02-29", "2024-03-01"], "datetime64[D]"))
-
-    assert (found[:, [0, 3]] == 0).all()
-    assert (found[:, [1, 2]] != 0).all()
-
-
-def test_the_events_of_a_day_are_named_with_their_lifts() -> None:
-    lifts = make_lifts(events=(event("Feast", 10), event("Fair", 10, category="b", overlay=True)))
-
-    of_a = lifts.on(START + 9, row=0, period="day")
-    of_b = lifts.on(START + 9, row=1, period="day")
-
-    assert [lift.name for lift in of_a] == ["Feast"]
-    assert {lift.name for lift in of_b} == {"Feast", "Fair"}
-    assert lifts.on(START + 30, row=0, period="day") == []
-    assert Lift("Feast", -2, np.log(1.38), 0.0652, "day").words() == "2 days before Feast: +38 % ± 9 %"
-    assert Lift("Feast", 0, np.log(0.9), 0.0, "week").words() == "Feast: -10 % ± 0 %"
 
 
 def test_a_newer_calendar_changes_nothing_that_was_encoded() -> None:
@@ -189,10 +149,7 @@ def test_a_forecast_has_the_lift_of_its_day_and_category(row: int, category: int
     for days in (1, 5, 6, 7, 40):
         expected = LIFTED.norms.lifts.by_period[group, 89 + days]
         assert lift(row, days=days, category=category) == pytest.approx(expected, abs=1e-4)
-
-
-def test_beyond_the_calendar_and_before_the_state_nothing_is_lifted() -> None:
-    assert [lift(0, days=days) for days in (200, -3)] == [0, 0]
+    assert [lift(row, days=days, category=category) for days in (200, -3)] == [0, 0]  # off the calendar
 
 
 def test_an_event_pulls_no_level_up() -> None:
@@ -217,13 +174,6 @@ def test_a_model_and_its_table_come_back_from_their_arrays_with_their_lifts() ->
             assert_array_equal(getattr(found, name), values)
 
 
-def test_a_model_without_events_has_no_lifts() -> None:
-    again = DemandModel.from_arrays(PLAIN.to_arrays(), PLAIN.meta())
-
-    assert again.refresh(PANEL).norms.lifts is None
-    assert again.table().events_on(dt.date(2024, 4, 5), category=0) == []
-
-
 def test_states_carried_forward_across_events_equal_those_encoded_from_scratch() -> None:
     longer = make_panel(periods=130)
     longer = replace(longer, events=(event("Feast", 99), event("Fair", 110)))
@@ -238,16 +188,6 @@ def test_states_carried_forward_across_events_equal_those_encoded_from_scratch()
     assert carried.norms.lifts.by_period[0, 110] == pytest.approx(fair_in_school)
 
 
-def test_without_a_newer_calendar_a_refresh_goes_on_with_its_own() -> None:
-    longer = make_panel(periods=100)
-    until = lifted(PLAIN, panel=span(longer, 0, 90))
-
-    carried = until.refresh(longer)
-
-    assert_array_equal(carried.norms.lifts.by_period[:, :189], until.norms.lifts.by_period)
-    assert carried.norms.lifts.by_period[0, 95] != 0
-
-
 def test_new_products_get_the_lifts_of_their_category() -> None:
     rows = np.array([0, 0, 1, 2, 3, 4, 4])
     names = np.array(["P0", "P00", "P1", "P2", "P3", "P4", "Q"])
@@ -257,12 +197,3 @@ def test_new_products_get_the_lifts_of_their_category() -> None:
 
     assert grown.norms.lifts.category.tolist() == [0, 1, 1, 0, 1, 0, 2]
     assert grown.category.tolist() == grown.norms.lifts.category.tolist()
-
-
-def test_the_table_names_the_events_of_a_day() -> None:
-    day = (PANEL.dates[0] + 95).astype(dt.date)
-
-    found = TABLE.events_on(day, category=0)
-
-    assert {lift.name for lift in found} == {"Feast", "School"}
-    assert TABLE.events_on(day, category=-1)[0].value in LIFTED.norms.lifts.value[2]

@@ -8,7 +8,6 @@ import pytest
 from pricing.config import load_config
 from pricing.data.load import load_panel_from
 from pricing.errors import ContractError, SourceError
-from simulation.market import simulated_sales
 
 CONFIG = load_config().data
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0\n"
@@ -17,13 +16,6 @@ GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,1,3.0
 def write(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
-
-
-def test_the_simulated_market_is_loaded_by_its_name() -> None:
-    panel = load_panel_from("simulated", CONFIG, simulated=simulated_sales)
-
-    assert panel.period == "day"
-    assert "simulated market" in panel.notes[0]
 
 
 @pytest.mark.parametrize("name", ["simulated", ""])

@@ -10,6 +10,7 @@ from pricing.demand.out_of_fold import (
     DEFAULT_WIDTH,
     LEVEL_ERROR,
     choose_weights,
+    known_before,
     measure_level_error,
     measure_width,
     with_measured_width,
@@ -64,6 +65,19 @@ def test_a_folds_intervals_rest_on_earlier_folds_only() -> None:
     assert (ours[1]["q90"] > frames[1]["q90"]).any()
 
 
+def test_of_folds_that_overlap_a_later_one_knows_only_what_was_known_at_its_cutoff() -> None:
+    first, second = (with_quantiles(off(number, error=(0.3, 0.0)), DEFAULT_WIDTH) for number in (0, 1))
+    second = second.assign(cutoff=first["date"].iloc[13])
+    late = first["date"] > second["cutoff"].iloc[0]
+    other = first.assign(actual=np.where(late, 500.0, first["actual"]))
+
+    (known,) = known_before([first], second["cutoff"].iloc[0])
+    ours, theirs = (with_measured_width([one, second])[1] for one in (first, other))
+
+    assert known["date"].max() == second["cutoff"].iloc[0]
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("error", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.05)])
 def test_the_levels_error_is_found_again(error: tuple[float, float]) -> None:
     folds = pd.concat([off(number, error=error) for number in range(4)], ignore_index=True)
@@ -72,24 +86,6 @@ def test_the_levels_error_is_found_again(error: tuple[float, float]) -> None:
 
     assert found == (pytest.approx(error[0], abs=0.07), pytest.approx(error[1], abs=0.015))
     assert first_week[1] == pytest.approx(LEVEL_ERROR[1])  # it says nothing of how the error grows
-
-
-def test_weeks_are_summed_by_the_fortnight_so_that_four_of_them_show_growth() -> None:
-    rng = np.random.default_rng(0)
-    products, steps = 4000, np.arange(1, 5)
-    shift = 0.12 * np.sqrt(steps) * rng.standard_normal((products, 2))[:, (steps - 1) // 2]
-    mean = np.full(shift.shape, 40.0)
-    size = np.tile(1.0 / (1.0 / 50.0 + np.expm1(0.12**2 * steps)), products)  # all that a period may be off
-    actual = rng.negative_binomial(50.0, 50.0 / (50.0 + mean * np.exp(shift)))
-
-    at_once, growth = measure_level_error(frame(mean, actual, number=0, days=7, size=size))
-
-    assert growth == pytest.approx(0.12, abs=0.03)
-    assert at_once < 0.08
-
-
-def test_a_handful_of_rows_measures_nothing() -> None:
-    assert measure_level_error(off(0, error=(0.9, 0.0), products=3)) == LEVEL_ERROR
 
 
 @pytest.mark.parametrize("kilograms", [False, True])
@@ -109,43 +105,6 @@ def fold(number: int, *, right: str, products: int = 60, classes: tuple[str, ...
     means = {name: mean.ravel() * factor for name, factor in zip(FORECASTERS, (0.5, 0.4, 0.6), strict=True)}
     columns = {**means, right: mean.ravel(), "size": 5.0, "volume_class": np.resize(classes, mean.size)}
     return frame(mean, rng.negative_binomial(5.0, 5.0 / (5.0 + mean)), number=number, **columns)
-
-
-def test_trees_that_there_are_not_or_that_no_fold_had_keep_what_they_had_before() -> None:
-    prior = prior_weights(200, context=120, trees=False)
-    folds = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
-
-    without = choose_weights([one.assign(booster=1.0) for one in folds], prior=prior)
-    lacking = choose_weights(folds, prior=EQUAL)
-
-    assert (without[:, 2] == 0).all()
-    np.testing.assert_allclose(lacking[:, 2], EQUAL[:, 2])
-    assert (lacking[:, 1] > 0.5).all()
-    np.testing.assert_allclose([*without.sum(axis=1), *lacking.sum(axis=1)], 1.0)
-
-
-def test_where_nothing_was_scored_or_every_row_sold_out_the_prior_stands() -> None:
-    emptied = [fold(n, right="level").assign(censored=True) for n in range(3)]
-    emptied = [one.assign(shelf=one["actual"]) for one in emptied]
-
-    np.testing.assert_allclose(choose_weights([], prior=EQUAL), EQUAL)
-    np.testing.assert_allclose(choose_weights(emptied, prior=EQUAL), EQUAL)
-
-
-def test_trees_that_some_folds_lacked_are_judged_on_the_others() -> None:
-    lacking = [fold(n, right="level").assign(booster=np.nan) for n in range(3)]
-
-    weights = choose_weights([*lacking, *(fold(n, right="booster") for n in range(3, 12))], prior=EQUAL)
-
-    assert (weights[:, 2] > 0.6).all()
-
-
-def test_of_forecasters_that_score_alike_none_is_preferred() -> None:
-    alike = [fold(n, right="level") for n in range(12)]
-
-    weights = choose_weights([one.assign(booster=one["level"]) for one in alike], prior=EQUAL)
-
-    assert (np.abs(weights[:, 1] - weights[:, 2]) < 0.3).all()
 
 
 @pytest.mark.parametrize("right", FORECASTERS)
@@ -170,10 +129,3 @@ def test_a_volume_class_has_weights_of_its_own() -> None:
     assert weights[CLASSES.index("low"), FORECASTERS.index("level")] > 0.6
     assert weights[CLASSES.index("high"), FORECASTERS.index("network")] > 0.8
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
-
-
-def test_folds_that_overlap_count_for_the_days_that_they_add() -> None:
-    apart = choose_weights([fold(n, right="booster") for n in range(2)], prior=EQUAL)
-    twice = choose_weights([fold(0, right="booster"), fold(0, right="booster")], prior=EQUAL)
-
-    assert twice[0, 2] < apart[0, 2]

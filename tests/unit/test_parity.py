@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.refresh import covers, parity
+from pipelines.refresh import parity
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import SERIES, Panel
@@ -20,27 +20,6 @@ def panel() -> Panel:
     return make_panel(products=10, days=150)
 
 
-def test_states_carried_forward_agree_with_the_history_they_come_from(panel: Panel) -> None:
-    model = make_demand(panel.through(panel.dates[139])).refresh(panel)
-
-    checked = parity(model, panel)
-
-    assert checked.from_scratch
-    assert checked.products == 10
-    assert checked.difference < 1e-5
-
-
-def test_new_rows_alone_are_compared_from_the_checkpoint(panel: Panel) -> None:
-    rows = span(panel, 140, 150)
-    model = make_demand(panel.through(panel.dates[139])).refresh(rows)
-
-    checked = parity(model, rows, sample=4)
-
-    assert not checked.from_scratch
-    assert checked.products == 4
-    assert checked.difference < 1e-5
-
-
 @pytest.mark.parametrize("first", [0, 140])
 def test_a_state_that_is_wrong_anywhere_is_found(panel: Panel, first: int) -> None:
     rows = span(panel, first, 150)
@@ -50,15 +29,6 @@ def test_a_state_that_is_wrong_anywhere_is_found(panel: Panel, first: int) -> No
     encoded = replace(model.encoded, state=replace(model.encoded.state, hidden=hidden))
 
     assert parity(replace(model, encoded=encoded), rows).difference == pytest.approx(0.01, rel=0.01)
-
-
-def test_only_a_panel_with_the_whole_past_covers_it(panel: Panel) -> None:
-    model = make_demand(panel)
-
-    assert covers(panel, model)
-    assert not covers(span(panel, 1, 150), model)
-    assert not covers(span(panel, 149, 150), model)
-    assert not covers(panel.select(np.arange(9)), model)
 
 
 def launched(panel: Panel, days: dict[int, int]) -> Panel:

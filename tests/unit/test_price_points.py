@@ -74,14 +74,3 @@ def test_no_rounding_takes_a_price_further_from_home_than_asked(
     found = allowed.towards(np.array([asked]), np.array([9.99]), allowed.limits(pricing_context()))
 
     assert found == pytest.approx(given)
-
-
-@pytest.mark.parametrize("price", [6.74, 0.94, 19.99])
-def test_a_ladder_of_the_current_prices_allows_holding(price: float) -> None:
-    current = float(np.float32(price))  # as a caller may have kept it
-    allowed = AllowedPrices(config(guardrails={"ladder": [price]}).decision)
-    limit = allowed.limits(pricing_context(current_price=current, list_price=price, unit_cost=price / 2))
-
-    assert current != price
-    assert limit.gave_way[0] == 0
-    assert allowed.nearest(np.array([current]), limit)[0] == price

@@ -14,20 +14,17 @@ from pydantic import ValidationError
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.plans import Promotions
-from pricing.decision.cadence import AHEAD, UNKNOWN
-from pricing.decision.cold_start import prior_demand
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
-from pricing.decision.request import Decision, PriceRequest, Spread
+from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.resolve import Resolver
-from pricing.demand.curve import DELIVERIES, SOURCES, DemandGrid, Offers
+from pricing.demand.curve import DemandGrid, Offers
 from pricing.errors import RequestError, UnknownProductError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NODES = (2.0, 2.3, 2.7, 3.0)
-LATER = dt.date(2025, 3, 14)
 
 
 def pricer(demand: Any = "known", known: Any = "known", **decision: Any) -> Pricer:
@@ -70,13 +67,10 @@ def test_a_price_is_money_and_survives_json() -> None:
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
 
-def test_every_decision_has_its_own_id_and_a_given_maker_makes_it() -> None:
+def test_every_decision_has_its_own_id() -> None:
     ids = [decision.decision_id for decision in pricer().price([ask()] * 50, today=TODAY)]
-    counted = iter(range(9))
-    by = Pricer(None, None, config(), version="none", new_id=lambda: f"d{next(counted)}")
 
     assert len(set(ids)) == 50
-    assert [decision.decision_id for decision in by.price([ask(list_price=9.0)] * 2, today=TODAY)] == ["d0", "d1"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +81,7 @@ def test_every_decision_has_its_own_id_and_a_given_maker_makes_it() -> None:
         ({}, {"list_price": 20.0}, 14.0, None),
         ({"unit_cost": np.full(3, np.nan)}, {}, 7.0, "cost_assumed"),
         ({"cost_assumed": np.ones(3, dtype=bool)}, {}, 7.0, "cost_assumed"),
+        ({"cost_assumed": np.ones(3, dtype=bool)}, {"unit_cost": 9.0}, 9.0, None),
         ({"list_price": np.full(3, np.nan)}, {"current_price": 30.0}, 21.0, "list_price_assumed"),
         ({"price": np.full(3, np.nan)}, {}, 7.0, "current_price_unknown"),
     ],
@@ -104,25 +99,14 @@ def test_a_request_counts_before_the_facts_and_gaps_are_said(
     assert ("cost_assumed" in decision.reasons) == (reason == "cost_assumed")
 
 
-def test_a_requests_cost_governs_profit_even_where_the_facts_assume_one() -> None:
-    by = pricer(known=facts(cost_assumed=np.ones(3, dtype=bool)))
-
-    decision = answer(ask(unit_cost=5.0), by)
-
-    assert "cost_assumed" not in decision.reasons
-    assert decision.expected_margin == pytest.approx(decision.expected_units * (decision.recommended_price - 5.0))
-
-
 PLAN = Promotions(np.array(["apple"]), np.array(["2025-03-07"], "M8[D]"), np.array(["2025-03-09"], "M8[D]"))
 
 
 @pytest.mark.parametrize(
     ("product", "said", "day", "planned"),
     [
-        ("apple", {}, 7, True),
         ("apple", {}, 9, True),
         ("apple", {}, 10, False),
-        ("apple", {}, 6, False),
         ("bread", {}, 7, False),
         ("apple", {"is_promo": False}, 7, False),
         ("apple", {"is_promo": True}, 7, False),
@@ -190,28 +174,14 @@ def test_the_guardrails_hold_for_a_product_that_nobody_knows_too(
     assert decision.confidence <= 0.5
 
 
-@pytest.mark.parametrize("demand", ["known", None], ids=["by the model", "by the rules of a version"])
-def test_an_unknown_product_of_a_known_category_is_priced_by_it(demand: Any) -> None:
-    by = pricer(demand)
-    short = ask("fig", category="fruit", list_price=10.0, current_price=10.0, current_stock=5.0, next_delivery=LATER)
-
-    decision = answer(short, by)
-
-    assert decision.recommended_price > 10.0
-    assert decision.reasons[0] == "unknown_product"
-    assert "unknown_category" not in decision.reasons
-    assert decision.source == ("category" if demand else "rule")
-
-
 @pytest.mark.parametrize("fields", [{}, {"comp_price": 9.5, "is_promo": True}, {"category": "elsewhere"}])
 def test_where_nothing_says_how_dear_an_unknown_product_is_no_price_is_made_up(fields: dict[str, Any]) -> None:
     asked = ask("ghost", **fields)
 
     for by in (pricer(), pricer(None), NOTHING):
-        with pytest.raises(UnknownProductError, match=r"^product_id: .*'ghost'"):
-            by.price([asked], today=TODAY)
-        with pytest.raises(UnknownProductError):
-            by.price([ask(list_price=10.0)] * 5 + [asked], today=TODAY)
+        for batch in ([asked], [ask(list_price=10.0)] * 5 + [asked]):
+            with pytest.raises(UnknownProductError):
+                by.price(batch, today=TODAY)
 
 
 @pytest.mark.parametrize("demand", ["known", None], ids=["by the model", "by the rules of a version"])
@@ -227,29 +197,25 @@ def test_a_price_or_a_cost_is_enough_for_a_product_that_nobody_knows(
     assert (decision.recommended_price, decision.source) == (price, "rule")
 
 
-def test_a_strict_request_for_an_unknown_product_is_refused() -> None:
-    by = pricer()
+def test_a_strict_request_is_refused_for_an_unknown_product_alone() -> None:
+    asked = ask("Aple", category="fruit", current_price=3.0, strict=True)
 
-    for asked in (ask("Aple", strict=True), ask("Aple", category="fruit", current_price=3.0, strict=True)):
-        with pytest.raises(UnknownProductError, match=r"^product_id: .*'Aple'"):
-            answer(asked, by)
+    for batch in ([asked], [ask()] * 5 + [asked]):
         with pytest.raises(UnknownProductError):
-            by.price([ask()] * 5 + [asked], today=TODAY)
-
-
-def test_a_strict_request_for_a_known_product_is_priced_like_another() -> None:
+            pricer().price(batch, today=TODAY)
     strict, plain = answer(ask(strict=True)), answer(ask())
-
     assert strict.model_dump(exclude={"decision_id"}) == plain.model_dump(exclude={"decision_id"})
-    assert "strict" not in ask().model_dump()
-    assert ask(strict=True).model_dump()["strict"] is True
+    assert "no_model" in answer(ask(strict=True, list_price=10.0), NOTHING).reasons
 
 
-def test_while_no_product_is_known_no_strict_request_is_refused() -> None:
-    decision = answer(ask(strict=True, list_price=10.0), Pricer(None, None, config(), version="none"))
-
-    assert "no_model" in decision.reasons
-    assert "unknown_product" not in decision.reasons
+@pytest.mark.parametrize(
+    "fields",
+    [{"strategy": "greed"}, {"date": dt.date(2025, 3, 8)}, {"next_delivery": dt.date(2025, 3, 6)}],
+    ids=["no strategy", "a date that contradicts its weekday", "a delivery before the day priced"],
+)
+def test_a_request_that_contradicts_itself_or_the_configuration_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        answer(ask(**fields))
 
 
 def test_the_rule_keeps_the_price_and_protects_against_running_out() -> None:
@@ -263,26 +229,11 @@ def test_the_rule_keeps_the_price_and_protects_against_running_out() -> None:
 
 def test_what_is_gained_over_the_current_price_is_told_where_that_is_known_and_demand_is() -> None:
     cheap, new = pricer().price([ask(current_price=8.0), ask("saw", category="fruit", list_price=10.0)], today=TODAY)
-    (unsold,) = Pricer(None, None, config(), version="none").price(
-        [ask(list_price=10.0, current_price=10.0, strategy="match", comp_price=9.0)], today=TODAY
-    )
 
     gain = cheap.expected_gain
     assert gain is not None
     assert 0 < gain.low < gain.mean < gain.high
     assert new.expected_gain is None
-    assert unsold.recommended_price == 9.0
-    assert unsold.expected_gain == Spread(mean=0.0, low=0.0, high=0.0)
-
-
-def test_an_unknown_strategy_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(RequestError, match=r"greed.*margin, revenue, clearance, match"):
-        answer(ask(strategy="greed"))
-
-
-def test_a_date_that_contradicts_its_weekday_is_refused() -> None:
-    with pytest.raises(RequestError, match="2025-03-08"):
-        answer(ask(date=dt.date(2025, 3, 8)))
 
 
 def test_an_old_state_is_said() -> None:
@@ -296,24 +247,16 @@ def test_an_old_state_is_said() -> None:
         (dt.date(2025, 3, 7), {}, 1),  # deliveries come on 1, 8, 15 March, …: the day before
         (dt.date(2025, 3, 8), {}, 7),  # the delivery is in this day's opening stock
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 10)}, 3),
-        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 7)}, 1),
         (dt.date(2025, 3, 7), {"next_delivery": dt.date(2099, 1, 1)}, 28),
         (dt.date(2025, 3, 7), {"strategy": "clearance"}, 14),
-        (dt.date(2025, 3, 7), {"strategy": "clearance", "next_delivery": dt.date(2025, 3, 10)}, 3),
     ],
 )
 def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[str, Any], periods: int) -> None:
-    settings_ = config()
-    resolver = Resolver(None, facts(), settings_, pricer().policy)
+    resolver = Resolver(None, facts(), config(), pricer().policy)
 
     columns = resolver.resolve([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
 
     assert columns.offers.periods.tolist() == [periods]
-
-
-def test_a_delivery_before_the_day_priced_is_refused() -> None:
-    with pytest.raises(RequestError, match="next_delivery 2025-03-06 is past when 2025-03-07 comes"):
-        answer(ask(next_delivery=dt.date(2025, 3, 6)))
 
 
 def test_a_delivery_beyond_the_horizon_is_said() -> None:
@@ -323,13 +266,6 @@ def test_a_delivery_beyond_the_horizon_is_said() -> None:
     assert "delivery_beyond_horizon" not in within
     assert "delivery_beyond_horizon" in beyond
     assert "delivery_beyond_horizon" not in answer(ask(), by=pricer(review_days=60)).reasons
-
-
-def test_without_known_deliveries_it_looks_ahead_to_the_next_review() -> None:
-    known = facts(deliveries=np.full((3, AHEAD, DELIVERIES), UNKNOWN, np.uint8))
-    resolver = Resolver(None, known, config(), pricer(review_days=5).policy)
-
-    assert resolver.resolve([ask()], today=TODAY).offers.periods.tolist() == [5]
 
 
 @pytest.mark.parametrize("days_later", [0, 9, 20])
@@ -343,16 +279,6 @@ def test_a_price_that_history_does_not_show_may_have_changed_today(days_later: i
     assert old.recommended_price > 10.5
     assert new.recommended_price == 9.5
     assert "at_min_days" in new.reasons
-
-
-def test_details_carry_what_the_log_needs() -> None:
-    (detail,) = pricer().price_detailed([ask()], today=TODAY)
-
-    assert (detail.date, detail.category) == (dt.date(2025, 3, 7), "fruit")
-    assert (detail.current_price, detail.list_price, detail.unit_cost) == (10.0, 10.0, 6.0)
-    assert len(detail.candidate_prices) == len(detail.candidate_units) == 9
-    assert sorted(detail.candidate_prices) == detail.candidate_prices
-    assert sorted(detail.candidate_units, reverse=True) == detail.candidate_units
 
 
 def test_the_logged_size_gives_the_variance_of_all_nodes_together() -> None:
@@ -373,10 +299,6 @@ def test_the_logged_size_gives_the_variance_of_all_nodes_together() -> None:
 
 def test_an_empty_batch_has_no_decisions() -> None:
     assert pricer().price([], today=TODAY) == []
-
-
-def test_the_words_for_sources_are_the_same_on_both_sides() -> None:
-    assert Decision.model_fields["source"].annotation.__args__ == SOURCES  # type: ignore[union-attr]
 
 
 OPTIONAL = st.fixed_dictionaries(
@@ -433,9 +355,9 @@ NOTHING = pricer(demand=None, known=None)
 
 
 def test_a_simulation_compares_prices_and_strategies_over_the_same_days() -> None:
-    by = pricer()
-
-    simulation = by.simulate(ask(current_stock=60.0), today=TODAY, prices=[5.0, 10.0, 10.004], strategies=["revenue"])
+    simulation = pricer().simulate(
+        ask(current_stock=60.0), today=TODAY, prices=[5.0, 10.0, 10.004], strategies=["revenue"]
+    )
 
     cheap, usual, crooked, revenue = simulation.outcomes
     assert simulation.periods == 1
@@ -462,46 +384,25 @@ def test_a_simulated_interval_holds_its_share_of_sampled_outcomes() -> None:
     assert outcome.demand.high == pytest.approx(high, abs=1)
 
 
-def test_a_simulation_without_stock_sells_nothing() -> None:
-    outcome = pricer().simulate(ask(current_stock=0.0), today=TODAY, prices=[10.0]).outcomes[0]
-
-    assert (outcome.units.mean, outcome.stock_out) == (0.0, 1.0)
-
-
-def test_a_simulation_tries_every_strategy_where_nothing_is_named() -> None:
-    simulation = pricer().simulate(ask(), today=TODAY)
-
-    assert [outcome.strategy for outcome in simulation.outcomes] == ["margin", "revenue", "clearance", "match"]
-
-
 def test_a_simulation_needs_prices_within_reach_of_the_list_price_and_some_idea_of_demand() -> None:
-    for price in (-1.0, 0.0, 0.09, 1001.0, float("nan"), float("inf")):
-        with pytest.raises(RequestError, match=r"expected 0\.1 to 1000, a hundred times list price, found"):
+    for price in (0.0, 0.09, 1001.0, float("nan")):
+        with pytest.raises(RequestError):
             pricer().simulate(ask(), today=TODAY, prices=[10.0, price])
-    with pytest.raises(RequestError, match="how much"):
+    with pytest.raises(RequestError):
         NOTHING.simulate(ask(list_price=3.0), today=TODAY)
 
 
-@pytest.mark.parametrize("price", [0.0, 1e-300, 1e-12, 9.9e-5, 1.1e9, float("nan"), float("inf")])
+@pytest.mark.parametrize("price", [0.0, 9.9e-5, 1.1e9, float("nan")])
 @pytest.mark.parametrize("field", ["current_price", "list_price", "unit_cost", "comp_price"])
 def test_money_that_nobody_asks_for_is_refused(field: str, price: float) -> None:
     with pytest.raises(ValidationError, match=field):
         ask(**{field: price})
 
 
-def test_nobody_believes_anything_of_a_price_beyond_all_reach() -> None:
-    one = np.ones(1)
-    belief = prior_demand(
-        np.array([[1e-300, 1e-9, 1e300]]),
-        list_price=one * 10,
-        level=one * 5,
-        periods=np.array([7]),
-        elasticity=np.array([one * 6, one * 3]),
-    )
-
-    assert np.isfinite(belief.until).all()
-    assert (belief.until > 0).all()
-    assert belief.until[0, 0, 0] == belief.until[0, 0, 1]
+@pytest.mark.parametrize("stock", [-1, float("nan"), float("inf"), "many"])
+def test_a_stock_that_is_no_amount_is_refused(stock: Any) -> None:
+    with pytest.raises(ValidationError, match="current_stock"):
+        ask(current_stock=stock)
 
 
 class Broken(ConstantElasticity):

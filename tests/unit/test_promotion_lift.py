@@ -9,6 +9,7 @@ from pricing.data.ewma import Norms
 from pricing.data.features import past_features
 from pricing.data.panel import Panel
 from pricing.demand.promotion_lift import learn_promotion_lift
+from tests.kit.demand_fakes import make_norms
 from tests.kit.events import make_panel
 
 TRUE = {"a": 0.4, "b": 1.2}
@@ -29,53 +30,23 @@ def promoted_panel(*, weeks: int = 6, periods: int = 400, products: int = 24, se
     return replace(plain, units_sold=sold.astype(np.float32), price=price, is_promo=promo)
 
 
-def make_norms(panel: Panel, promotion: float = 0.0) -> Norms:
-    products = len(panel.product_ids)
-    values = {"usual_price": USUAL, "unit": 1.0, "prior_level": 15.0, "elasticity": -2.0, "weekend": 0.0}
-    each = {name: np.full(products, value, np.float32) for name, value in values.items()}
-    return Norms(**each, promotion=np.full(products, promotion, np.float32))
+def norms_of(panel: Panel, promotion: float = 0.0) -> Norms:
+    return make_norms(panel, prior_level=15.0, weekend=0.0, promotion=promotion)
 
 
 def learn(panel: Panel, norms: Norms | None = None) -> np.ndarray:
     category = np.unique(panel.categories, return_inverse=True)[1]
-    return learn_promotion_lift(panel, norms=norms or make_norms(panel), category=category)
+    return learn_promotion_lift(panel, norms=norms or norms_of(panel), category=category)
 
 
 @pytest.mark.parametrize("believed", [0.0, 2.0])
 def test_a_known_draw_is_found_by_category_whatever_was_believed(believed: float) -> None:
     panel = promoted_panel()
 
-    lift = learn(panel, make_norms(panel, promotion=believed))
+    lift = learn(panel, norms_of(panel, promotion=believed))
 
     for category, true in TRUE.items():
         np.testing.assert_allclose(lift[panel.categories == category], true, atol=0.08)
-
-
-def test_a_draw_at_a_tenth_of_the_cut_is_a_tenth_of_the_draw() -> None:
-    panel = promoted_panel()
-    small = np.where(panel.is_promo > 0, 9.9, panel.price).astype(np.float32)
-    true = np.array([TRUE[category] for category in panel.categories])[:, None]
-    back = np.where(panel.is_promo > 0, (9.9 / CUT) ** -2.0 * np.exp(-0.9 * true), 1.0)
-
-    lift = learn(replace(panel, price=small, units_sold=(panel.units_sold * back).astype(np.float32)))
-
-    np.testing.assert_allclose(lift, true[:, 0], atol=0.3)  # the draw is small beside the noise
-
-
-def test_a_category_with_few_promotions_leans_on_the_others() -> None:
-    panel = promoted_panel()
-    promo = panel.is_promo.copy()
-    rows = np.flatnonzero(panel.categories == "b")
-    first = int(np.flatnonzero(promo[rows[0]])[0])
-    promo[rows] = 0.0
-    promo[rows[0], first : first + 28] = 1.0
-    units = np.where((panel.is_promo > 0) & (promo == 0), 20.0, panel.units_sold).astype(np.float32)
-    few = replace(panel, is_promo=promo, units_sold=units, price=np.where(promo > 0, CUT, USUAL).astype(np.float32))
-
-    lift = learn(few)
-
-    own, other = lift[rows[0]], lift[panel.categories == "a"][0]
-    assert other < own < TRUE["b"]
 
 
 @pytest.mark.parametrize("share", ["none", "all"])
@@ -100,20 +71,6 @@ def test_a_sold_out_promotion_counts_with_the_demand_beyond_the_shelf() -> None:
     np.testing.assert_allclose(known[rows], TRUE["b"], atol=0.3)
 
 
-def test_growth_during_a_long_promotion_is_no_draw_of_it() -> None:
-    rng = np.random.default_rng(0)
-    plain = make_panel(events=(), products=12, periods=400, lift={})
-    promo = np.zeros_like(plain.is_promo)
-    promo[:, 60:] = 1.0
-    growth = np.exp(np.maximum(np.arange(400) - 60, 0) / 340)
-    price = np.where(promo > 0, CUT, USUAL).astype(np.float32)
-    units = rng.poisson(20.0 * growth * (price / USUAL) ** -2.0).astype(np.float32)
-
-    lift = learn(replace(plain, is_promo=promo, price=price, units_sold=units))
-
-    assert (lift < 0.1).all()
-
-
 def test_what_a_promotion_seems_to_take_away_is_none() -> None:
     panel = promoted_panel()
     fewer = np.where(panel.is_promo > 0, np.floor(panel.units_sold / 6), panel.units_sold).astype(np.float32)
@@ -130,8 +87,8 @@ def test_a_promotion_does_not_raise_the_level_of_the_days_after_it() -> None:
     price = np.where(last > 0, CUT, USUAL).astype(np.float32)
     ended = replace(panel, is_promo=last, units_sold=units, price=price)
 
-    kept, _ = past_features(ended, norms=make_norms(panel, promotion=1.2))
-    raised, _ = past_features(ended, norms=make_norms(panel))
+    kept, _ = past_features(ended, norms=norms_of(panel, promotion=1.2))
+    raised, _ = past_features(ended, norms=norms_of(panel))
 
     np.testing.assert_allclose(kept.level[:, -1], ordinary, atol=0.02)
     assert (raised.level[:, -1] > ordinary + 0.3).all()

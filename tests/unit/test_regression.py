@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from pricing.demand.endogeneity import PriceChangeMixture, control_function, fit_price_change_mixture
-from pricing.demand.regression import CONTROL_SD, Residuals, difference, placebo, regress
+from pricing.demand.endogeneity import control_function, fit_price_change_mixture
+from pricing.demand.regression import (
+    Residuals,
+    complete_censored,
+    difference,
+    expected_above,
+    placebo,
+    regress,
+)
 from tests.kit.stores import select
 
 
@@ -59,13 +67,6 @@ def test_prices_that_answer_to_hidden_demand_do_not_bias_the_level() -> None:
     assert shift.control > 0.5
 
 
-def test_blind_prices_need_no_control() -> None:
-    shift = regress(simulate(shift=np.full(20, -0.5)), products=20)
-
-    assert shift.mean == pytest.approx(-0.5, abs=4 * shift.mean_error)
-    assert abs(shift.control) < 0.6
-
-
 def test_a_product_without_moves_has_shift_zero_and_no_certainty() -> None:
     shift = regress(simulate(shift=np.asarray([0.3, 0.3])), products=3)
 
@@ -83,31 +84,6 @@ def test_standard_errors_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.70 < np.mean(inside) < 0.92
 
 
-def test_the_mixture_is_recovered() -> None:
-    rng = np.random.default_rng(3)
-    large = rng.random(20_000) < 0.2
-    move = np.where(large, rng.normal(0, 0.15, 20_000), rng.normal(0, 0.03, 20_000))
-
-    moves = fit_price_change_mixture(move)
-
-    assert moves.routine == pytest.approx(0.03, rel=0.1)
-    assert moves.deliberate == pytest.approx(0.15, rel=0.1)
-    assert moves.share == pytest.approx(0.2, abs=0.03)
-
-
-def test_the_control_fades_for_large_moves() -> None:
-    moves = PriceChangeMixture(routine=0.03, deliberate=0.15, share=0.2)
-
-    part = control_function(np.asarray([0.01, 0.3, -0.3]), moves)
-
-    assert part[0] == pytest.approx(0.01, rel=0.1)
-    assert np.abs(part[1:]).max() < 1e-6
-
-
-def test_no_moves_at_all_are_no_error() -> None:
-    assert fit_price_change_mixture(np.asarray([])).share == 0.0
-
-
 def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
     rng = np.random.default_rng(3)
     plain = simulate(shift=np.zeros(40), events=600)
@@ -118,38 +94,6 @@ def test_weekends_on_which_shoppers_answer_more_are_found() -> None:
 
     assert found.weekend == pytest.approx(0.4, abs=0.1)
     assert found.mean == pytest.approx(0.0, abs=0.1)
-
-
-def test_where_every_move_is_routine_the_controls_prior_is_all_the_doubt_there_is() -> None:
-    plain = simulate(shift=np.full(20, -0.5))
-
-    shift = regress(replace(plain, routine=plain.price), products=20)
-
-    assert shift.mean_error == pytest.approx(CONTROL_SD, rel=0.3)
-    assert shift.mean + shift.control == pytest.approx(-0.5, abs=0.2)
-
-
-def test_a_second_round_does_not_wear_the_weekends_prior_down() -> None:
-    rng = np.random.default_rng(4)
-    plain = simulate(shift=np.zeros(10), events=200)
-    column = np.where(rng.random(len(plain.price)) < 2 / 7, -2.0 * plain.price, 0.0)
-    units = rng.poisson(plain.mean * np.exp(0.4 * column)).astype(float)
-    once = regress(replace(plain, weekend=column, units=units), products=10).weekend
-
-    offset = replace(plain, weekend=column, units=units, mean=plain.mean * np.exp(once * column))
-    again = regress(offset, products=10, weekend=once).weekend
-
-    assert 0.2 < once < 0.35
-    assert once + again == pytest.approx(once, abs=0.02)
-
-
-def test_a_weekend_of_which_hardly_a_move_speaks_is_taken_for_a_weekday() -> None:
-    plain = simulate(shift=np.zeros(3), events=40)
-    column = np.where(np.arange(len(plain.price)) < 4, -2.0 * plain.price, 0.0)
-
-    found = regress(replace(plain, weekend=column), products=3)
-
-    assert abs(found.weekend) < 0.1
 
 
 def one_move(truth: float, *, seed: int, products: int = 60, same_day: bool = False) -> Residuals:
@@ -183,13 +127,6 @@ def test_one_move_a_product_tells_what_all_have_in_common(truth: float) -> None:
     assert shift.mean - 2.0 == pytest.approx(truth, abs=0.35)
     assert 0.05 < shift.mean_error < 0.3
     assert shift.level_sd == pytest.approx(0.15, abs=0.05)
-
-
-def test_one_move_alone_hardly_tells_of_the_product() -> None:
-    shift = regress(one_move(-3.6, seed=1), products=60)
-
-    assert np.isfinite(shift.error).all()
-    assert np.median(shift.error) > 0.8
 
 
 def test_the_pooled_level_is_covered_about_as_often_as_its_error_says() -> None:
@@ -254,3 +191,29 @@ def test_a_kind_of_moves_that_brings_more_is_found() -> None:
     assert abs(alike[0]) < 3 * alike[1]
     assert apart[0] == pytest.approx(-1.5, abs=0.4)
     assert apart[0] < -5 * apart[1]
+
+
+@pytest.mark.parametrize("units", [1, 2, 7, 30])
+@pytest.mark.parametrize(("mean", "size"), [(5.0, 2.0), (0.4, 0.7), (20.0, 50.0)])
+def test_the_expectation_is_the_sum_over_the_tail(units: int, mean: float, size: float) -> None:
+    count = np.arange(units, units + 4000)
+    chance = stats.nbinom.pmf(count, size, size / (size + mean))
+
+    found = expected_above(np.asarray([float(units)]), np.asarray([mean]), np.asarray([size]))
+
+    assert found[0] == pytest.approx((count * chance).sum() / chance.sum(), rel=1e-5)
+
+
+def test_the_completed_score_is_the_slope_of_the_censored_likelihood() -> None:
+    units, mean, size = np.asarray([6.0]), np.asarray([5.0]), np.asarray([3.0])
+    full, information = complete_censored(units, mean, size, censored=np.ones(1))
+    score = (full - mean) / (1 + mean / size)
+
+    def log_chance(log_mean: float) -> float:
+        return float(stats.nbinom.logsf(5, 3.0, 3.0 / (3.0 + np.exp(log_mean))))
+
+    at, step = np.log(5.0), 1e-5
+    slope = (log_chance(at + step) - log_chance(at - step)) / (2 * step)
+
+    assert score[0] == pytest.approx(slope, rel=1e-5)
+    assert 0 < information[0] < mean[0]

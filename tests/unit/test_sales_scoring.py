@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pricing.demand import evaluation
-from pricing.demand.baselines import against_baseline, chosen, sales_rows
+from pricing.demand.baselines import against_baseline, sales_rows
 from pricing.demand.out_of_fold import Width, measure_level_error, with_quantiles
 
 EXACT = Width((0.0, 0.0), np.zeros(4))  # no error of the level
@@ -59,16 +59,6 @@ def test_a_perfect_forecaster_has_no_bias_and_holds_its_ranges_where_half_of_the
     assert (figures["rows"], figures["left_out"]) == (len(perfect), 0)
 
 
-def test_scored_on_days_that_did_not_sell_out_alone_it_would_seem_to_forecast_far_too_much(
-    perfect: pd.DataFrame,
-) -> None:
-    unlimited = with_quantiles(perfect[~perfect["censored"]].assign(shelf=np.inf), EXACT)
-
-    assert evaluation.figures(unlimited)["bias"] > 0.3
-    assert (unlimited["pit_low"] + unlimited["pit_high"]).mean() / 2 < 0.4
-    assert (perfect["pit_low"] + perfect["pit_high"]).mean() / 2 == pytest.approx(0.5, abs=0.01)
-
-
 def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perfect: pd.DataFrame) -> None:
     rows = sales_rows(perfect)
 
@@ -81,19 +71,7 @@ def test_point_forecasts_and_baselines_ask_for_no_more_than_the_shelf_holds(perf
     pd.testing.assert_frame_equal(sales_rows(rows), rows)
 
 
-def test_rows_that_say_nothing_of_the_shelf_are_left_out_and_counted(perfect: pd.DataFrame) -> None:
-    frame = perfect.copy()
-    frame.loc[0, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]  # opened empty
-    frame.loc[1, ["actual", "shelf", "censored"]] = [0.0, 0.0, True]
-    frame.loc[2, "shelf"] = np.inf
-
-    figures = evaluation.figures(frame)
-
-    assert (figures["left_out"], figures["rows"]) == (2, len(frame) - 2)
-    assert sales_rows(frame).index[0] == 2
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.5])
 def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share: float) -> None:
     frame = market(products=200)
     rng = np.random.default_rng(4)
@@ -106,12 +84,6 @@ def test_a_delivery_during_the_day_makes_no_perfect_forecaster_look_biased(share
     assert (frame["actual"] > frame["shelf"]).any()
     assert figures["left_out"] == 0
     assert figures["bias"] == pytest.approx(0.0, abs=0.015)
-
-
-def test_a_baseline_is_chosen_by_what_it_would_have_sold() -> None:
-    frame = market(products=4).assign(actual=3.0, shelf=3.0, censored=True, naive=400.0, flat=2.0)
-
-    assert chosen([frame], cutoff=np.datetime64("2025-01-01")) == "naive"
 
 
 @pytest.mark.parametrize("error", [0.0, 0.3])
@@ -128,11 +100,3 @@ def test_the_levels_error_is_found_again_where_half_of_the_days_sell_out(error: 
     at_once, growth = measure_level_error(frame)
 
     assert np.sqrt(at_once**2 + growth**2 * 14.0) == pytest.approx(error, abs=0.07)  # halfway
-
-
-def test_a_product_that_always_sells_out_says_nothing_of_the_levels_error() -> None:
-    frame = market(products=100, days=28).assign(shelf=2.0)
-    frame = frame[frame["forecast"] > 6.0]
-    frame = frame.assign(actual=2.0, censored=True)
-
-    assert measure_level_error(pd.concat([frame, market(products=200, days=28, seed=3)]))[0] < 0.07

@@ -61,12 +61,15 @@ def resolved(asked: list[PriceRequest], today: dt.date) -> ResolvedBatch:
 
 @pytest.mark.parametrize("later", [1, 40, 500])
 def test_demand_is_what_the_formula_says_request_by_request(later: int) -> None:
-    batch = resolved(requests(60, seed=later), version().demand.state_date + dt.timedelta(days=later))
+    table, rows = version().demand, np.ones(len(version().demand.levels))
+    known = np.linspace(0.0, 0.9, len(rows))  # beyond what the prior knows, too
+    table = replace(table, rival=0.5 * rows, rival_usual=9 * rows, promotion=0.3 * rows, elasticity_sd=known)
+    batch = resolved(requests(60, seed=later), table.state_date + dt.timedelta(days=later))
     prices = pricer().policy.allowed.candidates(batch.context)
 
-    fast = version().demand.curves(batch.offers)(prices)
+    fast = table.curves(batch.offers)(prices)
 
-    slow = plain_grid(version().demand, batch.offers, prices)
+    slow = plain_grid(table, batch.offers, prices)
     for name in ("first", "until", "first_size", "until_size", "known"):
         np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=2e-5, atol=1e-6)
     assert fast.source.tolist() == slow.source.tolist()

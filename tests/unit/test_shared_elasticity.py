@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pricing.demand.batches import build_table
 from pricing.demand.cluster_robust import absorbed_variance
 from pricing.demand.grades import category_of_parents
-from pricing.demand.identification import EventForecast, learn
-from pricing.demand.price_changes import select_sample
-from pricing.demand.regression import Residuals, difference, placebo, regress
-from tests.kit.demand_fakes import make_norms
+from pricing.demand.identification import learn
+from pricing.demand.regression import Residuals, placebo, regress
 from tests.kit.stores import ChainConfig, as_if_independent, chain_sample, draw_chain, estimate, posterior, select
 
 Z = 1.2816
@@ -56,12 +53,6 @@ def test_absorbed_intercepts_count_as_in_the_whole_matrices(clusters: int) -> No
     np.testing.assert_allclose((variance, degrees), expected, rtol=1e-8)
 
 
-def test_one_cluster_of_time_leaves_no_degree_of_freedom() -> None:
-    variance, degrees = absorbed_variance(np.ones(1), np.zeros((1, 3)), np.zeros(1))
-
-    assert (variance, degrees) == (0.0, 0.0)
-
-
 def test_the_shared_coefficient_is_that_of_one_regression_with_a_level_for_each_store() -> None:
     chain = draw_chain(ChainConfig(products=2, stores=4, common_shock=0.1), seed=3)
 
@@ -94,21 +85,6 @@ def test_products_without_a_parent_are_estimated_as_ever() -> None:
 
     for name, values in vars(none).items():
         np.testing.assert_array_equal(getattr(own, name), values)
-
-
-def test_a_product_beside_a_chain_of_stores_keeps_the_dispersion_of_its_like() -> None:
-    config = ChainConfig(products=12, stores=12, fortnights=8, common_shock=0.5, common_prices=True, units=40.0)
-    chain = draw_chain(config, seed=2)
-    calm = chain.residuals.product >= 72  # stand alone, and sell as forecast
-    residuals = replace(chain.residuals, units=np.where(calm, chain.residuals.mean.round(), chain.residuals.units))
-    parent = np.concatenate([np.arange(72) // 12, 6 + np.arange(72)])
-
-    error = regress(residuals, products=144, parent=parent).error[6:]
-    price = select(residuals, calm)
-    information = np.bincount(price.product - 72, price.price**2 * price.mean / (1.0 + price.mean / price.size), 72)
-
-    told = information > 0
-    assert np.median(error[told] * np.sqrt(information[told])) < 2.0
 
 
 def test_copies_of_a_store_add_no_certainty() -> None:
@@ -150,32 +126,6 @@ def test_intervals_hold_as_often_as_they_say_though_stores_share_their_shocks() 
     assert np.mean(naive) < 0.65
 
 
-def test_stores_together_are_nearer_the_truth_than_each_alone() -> None:
-    error: dict[bool, list[float]] = {True: [], False: []}
-    for seed in range(3):
-        chain = draw_chain(ChainConfig(), seed=seed)
-        for shared, found in error.items():
-            known = posterior(chain, estimate(chain, shared=shared)).elasticity
-            truth = chain.elasticity if shared else chain.elasticity[chain.parent]
-            found.append(float(np.abs(known - truth).mean()))
-
-    assert np.mean(error[True]) < 0.75 * np.mean(error[False])
-
-
-def test_a_difference_that_no_kind_of_change_makes_is_within_its_error() -> None:
-    told = []
-    for seed in range(12):
-        chain = draw_chain(COMMON, seed=seed)
-        series = len(chain.parent)
-        shift = regress(chain.residuals, products=series, parent=chain.parent)
-        kind = chain.residuals.price > 0
-        value, error = difference(chain.residuals, shift, kind, parent=chain.parent)
-        told.append(value / error)
-
-        assert 0.1 < error < 2.0
-    assert np.mean(np.abs(told) < Z) > 0.55
-
-
 def test_a_placebo_of_common_changes_is_within_its_error() -> None:
     told = []
     for seed in range(12):
@@ -192,16 +142,6 @@ def test_a_placebo_of_common_changes_is_within_its_error() -> None:
     assert np.mean(np.abs(told) < Z) > 0.55
 
 
-def test_many_stores_of_one_product_are_one_product_to_their_category() -> None:
-    chain = draw_chain(ChainConfig(products=6, stores=10), seed=0)
-
-    shared = posterior(chain, estimate(chain, shared=True))
-    alone = posterior(chain, estimate(chain, shared=False))
-
-    assert len(shared.mean) == 6
-    assert (shared.category_sd > 1.15 * alone.category_sd).all()
-
-
 def test_a_parent_lies_in_the_category_of_most_of_its_products() -> None:
     found = category_of_parents(np.array([0, 2, 2, 1, 1, 0]), np.array([0, 0, 0, 1, 2, 2]))
 
@@ -215,24 +155,3 @@ def test_a_round_gives_one_estimate_a_parent() -> None:
 
     np.testing.assert_allclose(known.value, [-3.0, -1.5, -2.5], atol=4 * known.error.max())  # in order of first rows
     assert known.error[0] < 0.7 * known.error[1:].min()
-
-
-def test_price_tests_in_some_stores_tell_of_the_product() -> None:
-    *_, panel = chain_sample()
-    norms = make_norms(panel)
-    table = build_table(panel, norms=norms, category=np.arange(6) % 2)
-    tested = np.full(panel.present.shape, np.nan)
-    tested[1, 100:200] = np.log(panel.price[1, 100:200] / 10.0)
-    sample = select_sample(panel, table, tested=tested, own=None, half_life=None)
-    sample = replace(sample, residual=table.log_price[sample.moves.product, sample.moves.at].astype(float))
-    events = sample.everything
-    forecast = EventForecast(
-        30.0 * np.exp(-2.0 * table.log_price[events.product, events.at]), np.full(len(events), 1e4)
-    )
-    untested = replace(sample, tests=sample.tests.select(np.zeros(len(sample.tests), bool)))
-
-    known, without = (learn(one, table, forecast, norms=norms, so_far=None) for one in (sample, untested))
-
-    np.testing.assert_allclose(known.error[1:], without.error[1:], rtol=1e-9)
-    assert known.error[0] < 0.97 * without.error[0]
-    assert known.value[0] == pytest.approx(-3.0, abs=3 * known.error[0])

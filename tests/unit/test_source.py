@@ -1,7 +1,7 @@
 """Files that are what their name says are read, others are refused with what they hold."""
 
 import gzip
-import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,6 @@ import pytest
 
 from pricing.data.source import read_sales
 from pricing.errors import SourceError
-from pricing.fileio import redact_url
 
 CSV = "date,product_id,units_sold,price\n2024-01-01,00123,2,3.5\n2024-01-02,NA,1,\n"
 
@@ -31,35 +30,23 @@ def write(path: Path, content: str | bytes) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
-def test_a_csv_keeps_its_ids_as_they_are_written(tmp_path: Path, byte_order_mark: bytes) -> None:
-    frame = read_sales(write(tmp_path / "sales.csv", byte_order_mark + CSV.encode()))
+def test_a_csv_keeps_its_ids_as_they_are_written(tmp_path: Path) -> None:
+    plain = read_sales(write(tmp_path / "sales.csv", b"\xef\xbb\xbf" + CSV.encode()))
+    packed = read_sales(write(tmp_path / "sales.csv.gz", gzip.compress(CSV.encode())))
 
-    assert frame["product_id"].tolist() == ["00123", "NA"]
-    assert frame["price"].isna().tolist() == [False, True]
-    assert frame["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
-
-
-def test_a_compressed_csv_is_read(tmp_path: Path) -> None:
-    assert len(read_sales(write(tmp_path / "sales.csv.gz", gzip.compress(CSV.encode())))) == 2
-
-
-def test_quoted_fields_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
-    text = CSV.replace("00123", '"1,\n2"')
-
-    frame = read_sales(write(tmp_path / "sales.csv", text))
-
-    assert frame["product_id"].tolist() == ["1,\n2", "NA"]
-    assert not frame.attrs["damaged"]
+    assert plain["product_id"].tolist() == ["00123", "NA"]
+    assert plain["price"].isna().tolist() == [False, True]
+    assert plain["date"].astype(str).tolist() == ["2024-01-01", "2024-01-02"]
+    pd.testing.assert_frame_equal(packed, plain)
 
 
 def test_line_ends_inside_quotes_survive_however_long_the_file_is(tmp_path: Path) -> None:
-    rows = [f'2024-01-01,"{number}\n{"x" * 180}",1,2\n' for number in range(15_000)]  # read in blocks of 1 MB
+    rows = [f'2024-01-01,"{number},\n{"x" * 180}",1,2\n' for number in range(8_000)]  # read in blocks of 1 MB
 
     frame = read_sales(write(tmp_path / "sales.csv", CSV.splitlines(keepends=True)[0] + "".join(rows)))
 
-    assert frame["product_id"].str.startswith("14999\nx").iloc[-1]
-    assert len(frame) == 15_000
+    assert frame["product_id"].str.startswith("7999,\nx").iloc[-1]
+    assert len(frame) == 8_000
     assert not frame.attrs["damaged"]
 
 
@@ -94,51 +81,34 @@ def test_a_parquet_file_and_folder_are_read(tmp_path: Path, frame: pd.DataFrame)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content"),
     [
-        ("sales.csv", b"", r"is empty \(0 bytes\)"),
-        ("sales.csv", b"\n\n", "cannot be read"),
-        ("sales.csv", b"PAR1\x15\x04", "is called CSV but holds Parquet"),
-        ("sales.csv", b"PK\x03\x04\x00", "is called CSV but holds ZIP or Excel"),
-        ("sales.csv", b"\x1f\x8b\x08", "is called CSV but holds gzip"),
-        ("sales.csv", b"  <!DOCTYPE html><html>", "is called CSV but holds HTML or XML"),
-        ("sales.csv", b"a,b\n\x00\x01,2\n", "is called CSV but holds binary data"),
-        ("sales.csv", CSV.replace(",", ";"), "columns are not separated by commas"),
-        ("sales.csv", CSV.replace("00123", "Käse").encode("latin-1"), "is not UTF-8 text"),
-        ("sales.csv", CSV.encode("latin-1").replace(b"3.5", b"\xe9"), r"is not UTF-8 text \(column price\)"),
-        ("sales.csv.gz", b"not gzip at all", "cannot be read"),
-        ("sales.parquet", CSV, "cannot be read"),
-        ("sales.xlsx", b"PK\x03\x04", "expected a .csv, .csv.gz or .parquet file"),
+        ("sales.csv", b""),
+        ("sales.csv", b"PAR1\x15\x04"),
+        ("sales.csv", b"PK\x03\x04\x00"),
+        ("sales.csv", b"  <!DOCTYPE html><html>"),
+        ("sales.csv", b"a,b\n\x00\x01,2\n"),
+        ("sales.csv", CSV.replace(",", ";")),
+        ("sales.csv", CSV.replace("00123", "Käse").encode("latin-1")),
+        ("sales.csv.gz", b"not gzip at all"),
+        ("sales.parquet", CSV),
+        ("sales.xlsx", b"PK\x03\x04"),
+        ("folder/sales.csv", CSV),
     ],
 )
-def test_a_file_that_is_not_what_its_name_says_is_refused(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
-    path = write(tmp_path / name, content)
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str, content: str | bytes) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    write(path, content)
+    given = str(path if path.parent == tmp_path else path.parent)
 
-    with pytest.raises(SourceError, match=message) as caught:
-        read_sales(path)
-
-    assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(SourceError, match=re.escape(given)):
+        read_sales(given)
 
 
 def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere\.csv: does not exist"):
         read_sales(str(tmp_path / "nowhere.csv"))
-
-
-def test_a_folder_of_anything_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"expected a folder of \.parquet files, found none"):
-        read_sales(str(tmp_path))
-    write(tmp_path / "a.csv", CSV)
-    with pytest.raises(SourceError, match=r"found .*a\.csv"):
-        read_sales(str(tmp_path))
-
-
-def test_a_password_is_never_shown() -> None:
-    assert redact_url("postgresql://me:secret@host/db#sales") == "postgresql://me:***@host/db#sales"
-    assert redact_url("postgresql://me:secret@host:none/db") == "postgresql://…"
-    assert redact_url("a/b.csv") == "a/b.csv"
 
 
 @pytest.mark.parametrize("url", ["nosuch://u:secret@h/d", "postgresql://u:secret@h:none/d", "oracle://u:secret@h/d"])
@@ -147,10 +117,3 @@ def test_an_address_that_no_driver_serves_is_refused_without_its_password(url: s
         read_sales(url)
 
     assert "secret" not in str(caught.value)
-
-
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "sales.csv")
-
-    with pytest.raises(SourceError, match="is a pipe, socket or device"):
-        read_sales(str(tmp_path / "sales.csv"))

@@ -33,24 +33,6 @@ def test_expected_sales_are_close_to_the_exact_ones() -> None:
     assert error.mean() < 0.0005
 
 
-def test_the_exact_formula_of_this_test_agrees_with_the_sum_over_all_counts() -> None:
-    counts = np.arange(3000)
-    p = 1.7 / (1.7 + 42.0)
-
-    summed = (stats.nbinom.pmf(counts, 1.7, p) * np.minimum(counts, 30)).sum()
-
-    assert plain_sales(np.array(42.0), size=1.7, stock=30.0) == pytest.approx(summed, rel=1e-9)
-
-
-def test_poisson_demand_is_the_limit_of_a_large_size() -> None:
-    mean, stock = np.array([8.0]), np.array([9.0])
-    counts = np.arange(200)
-
-    sales = expected_sales(mean, size=np.array([1e9]), stock=stock)
-
-    assert sales == pytest.approx((stats.poisson.pmf(counts, 8.0) * np.minimum(counts, 9)).sum(), rel=2e-3)
-
-
 @given(mean=st.floats(1e-6, 1e7), size=st.floats(0.05, 1e9), stock=st.floats(0.0, 1e12))
 def test_expected_sales_never_exceed_demand_or_stock_and_are_finite(mean: float, size: float, stock: float) -> None:
     sales = expected_sales(np.array([mean]), size=np.array([size]), stock=np.array([stock]))[0]
@@ -93,14 +75,6 @@ def test_the_expected_sales_of_a_batch_interpolate_to_half_a_percent() -> None:
         assert found[0] == pytest.approx(first[:, 20].mean(), rel=5e-3)
 
 
-def test_ample_stock_leaves_demand_as_it_is_and_copies_nothing() -> None:
-    grid = grid_of(np.array([[9.0, 5.0]]), size=4.0)
-
-    sales = Sales(grid, np.array([np.inf]))
-
-    assert sales.until is grid.until
-
-
 def test_only_short_requests_are_limited() -> None:
     until = np.full((2, 1, 3), 50.0)
     sizes = np.full(2, 5.0)
@@ -111,24 +85,3 @@ def test_only_short_requests_are_limited() -> None:
     assert (sales.until[0] < 10.01).all()
     assert (sales.until[1] == 50.0).all()
     assert (grid.until == 50.0).all()
-
-
-@pytest.mark.parametrize("stock", [1.0, 3.0, 20.0])
-def test_the_largest_demand_of_a_request_is_served_as_exactly_as_any_point_of_the_table(stock: float) -> None:
-    until = np.array([[24.0, 6.0, 2.0]])
-
-    served = Sales(grid_of(until, size=4.0), np.array([stock])).until[0, 0]
-
-    ends = np.array([24.0, 2.0])
-    assert served[[0, 2]] == pytest.approx(
-        expected_sales(ends, size=np.full(2, 4.0), stock=np.full(2, stock)), rel=5e-6
-    )
-
-
-def test_of_less_than_one_all_is_sold_as_soon_as_one_is_asked_for() -> None:
-    size, mean = np.array([[3.0]]), np.array([[2.0]])
-
-    sold = expected_sales(mean, size=size, stock=np.array([[0.3]]))
-
-    asked = 1 - stats.nbinom(3.0, 3.0 / 5.0).pmf(0)
-    assert sold.item() == pytest.approx(0.3 * asked, rel=0.01)

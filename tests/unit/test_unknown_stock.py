@@ -4,7 +4,6 @@ import datetime as dt
 from functools import cache
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,9 +64,3 @@ def test_a_simulation_with_unknown_stock_sells_what_is_demanded_and_gives_no_cha
 
     assert outcome.units == outcome.demand
     assert outcome.stock_out is None
-
-
-@pytest.mark.parametrize("stock", [-1, float("nan"), float("inf"), "many"])
-def test_a_stock_that_is_no_amount_is_refused(stock: Any) -> None:
-    with pytest.raises(ValueError, match="current_stock"):
-        ask(current_stock=stock)

@@ -1,0 +1,147 @@
+"""Who opens a page, and what they may: by key and session, by a proxy that logs persons in, or on this machine."""
+
+import datetime as dt
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, abort, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.wrappers import Response
+
+from pricing.config import Config
+from pricing.errors import ConfigError
+from pricing.fileio import replace_atomically
+from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopback, read_keys
+from pricing.runtime.shared_state import actor
+
+HOURS = 12  # that a session lasts
+_SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who opens a page; who may not decide only looks."""
+
+    name: str
+    decides: bool
+
+
+class Access:
+    """Tells who a request is from."""
+
+    def __init__(self, config: Config, environment: Mapping[str, str], *, host: str) -> None:
+        """Reads the keys and the rule.
+
+        Raises:
+            ConfigError: The rule is none, or keys are needed and none opens the console.
+        """
+        self._proxy = config.console.trusted_proxy
+        rule = environment.get("PRICING_KEYS") or config.serving.keys
+        if rule not in ("required", "local", "none"):
+            raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
+        self._keys = [key for key in read_keys(environment) if key.scopes & {"look", "decide"}]
+        self.needed = rule == "required" or (rule == "local" and not is_loopback(host))
+        self._local = rule == "local" and not self.needed
+        if self.needed and not self._keys and self._proxy is None:
+            raise ConfigError(
+                f"keys are needed on {host} (PRICING_KEYS or serving.keys), and none opens the console: give "
+                "PRICING_API_KEYS_FILE lines of `name key look` or `name key decide`, or set console.trusted_proxy"
+            )
+
+    def person(self) -> Person | None:
+        """Who the present request is from; None where they must log in first. Aborts with 403 for strangers."""
+        environ = request.environ
+        if self._proxy is not None:
+            if ip_address(environ.get("REMOTE_ADDR") or "0.0.0.0") not in self._proxy:
+                abort(403, "the console is opened through its proxy alone")
+            name, role = environ.get("HTTP_X_FORWARDED_USER", ""), environ.get("HTTP_X_PRICING_ROLE", "look")
+            return Person(name[:200], role == "decide") if name else abort(401, "the proxy names nobody")
+        if not self.needed:
+            strange = any(name in environ for name in _SENDERS) or not is_local_name(environ.get("HTTP_HOST", ""))
+            if self._local and strange:
+                abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
+            return Person(actor(), decides=True)
+        key = next((one for one in self._keys if _mark(one) == session.get("key")), None)
+        return None if key is None else Person(key.name, "decide" in key.scopes)
+
+    def log_in(self, sent: str) -> bool:
+        """Begins a session where the key is known."""
+        key, csrf = find_key(self._keys, sent), session.get("csrf")
+        session.clear()
+        if key is not None:
+            session.permanent = True
+            session["key"] = _mark(key)
+        elif csrf:
+            session["csrf"] = csrf
+        return key is not None
+
+
+def _mark(key: ApiKey) -> str:
+    """What a session keeps of a key, so that it ends with the key: no part of what opens anything."""
+    return f"{key.name}/{hmac.new(key.digest, b'session', 'sha256').hexdigest()[:32]}"
+
+
+class _Session(SecureCookieSessionInterface):
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure or request.headers.get("X-Forwarded-Proto") == "https"
+
+
+def guard(app: Flask, access: Access, *, home: Path) -> None:
+    """Has every page but the login ask who is there, and every form prove that it is one of ours."""
+    app.session_interface = _Session()
+    app.secret_key = _secret(home)
+    app.config.update(
+        SESSION_COOKIE_NAME="pricing_console",
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=dt.timedelta(hours=HOURS),
+    )
+
+    @app.before_request
+    def ask() -> Response | None:
+        if request.endpoint in ("static", "alive"):
+            return None
+        ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
+        if request.method == "POST" and not (ours and hmac.compare_digest(sent, ours)):
+            abort(400, "this form is too old, or not one of ours: open the page again")
+        if request.endpoint == "login":
+            return None
+        person = access.person()
+        if person is None:
+            return redirect(url_for("login", next=request.full_path if request.method == "GET" else None))
+        if request.method == "POST" and request.endpoint != "logout" and not person.decides:
+            abort(403, f"{person.name} may look, and not decide")
+        request.environ["console.person"] = person
+        return None
+
+    @app.context_processor
+    def known() -> dict[str, Any]:
+        return {"person": request.environ.get("console.person"), "csrf": csrf_token, "keys_needed": access.needed}
+
+
+def csrf_token() -> str:
+    """The token that a form of this session must carry."""
+    return str(session.setdefault("csrf", secrets.token_urlsafe(24)))
+
+
+def person() -> Person:
+    """Who the present request is from."""
+    found: Person = request.environ["console.person"]
+    return found
+
+
+def _secret(home: Path) -> str:
+    """What sessions are signed with: PRICING_CONSOLE_SECRET, else drawn once and kept in PRICING_HOME."""
+    given, place = os.environ.get("PRICING_CONSOLE_SECRET"), home / "console" / "secret"
+    if given:
+        return given
+    if not place.is_file():
+        with replace_atomically(place) as draft:
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+    return place.read_text(encoding="utf-8")

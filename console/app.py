@@ -1,0 +1,96 @@
+"""Create the Flask application of the console: its pages, its headers, its errors."""
+
+import logging
+import os
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from console import words
+from console.access import Access, guard
+from console.pages import pages
+from console.shop import Shop
+from pricing.config import read_config_file
+from pricing.errors import ConflictError, PricingError
+from pricing.fileio import redact_text
+from pricing.paths import pricing_home
+
+BODY_LIMIT = 32_000_000  # bytes of a price file
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_log = logging.getLogger(__name__)
+
+
+def create_app(shop: Shop, access: Access) -> Flask:
+    """Creates the application around a shop that has been looked at once."""
+    app = Flask("console")
+    app.url_map.merge_slashes = False  # a product's id may hold two
+    app.config.update(MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_MEMORY_SIZE=BODY_LIMIT, MAX_FORM_PARTS=100_000)
+    app.extensions["shop"], app.extensions["access"] = shop, access
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    for name in ("money", "percent", "moment", "sure"):
+        app.add_template_filter(getattr(words, name), name)
+    app.jinja_env.globals["words"] = words
+    guard(app, access, home=shop.home)
+    pages(app, shop)
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.endpoint == "static":
+            response.headers["Cache-Control"] = "public, max-age=3600"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> tuple[str, int]:
+        status = HTTPStatus(error.code or 500)
+        return _plain(status.phrase, error.description or ""), status
+
+    @app.errorhandler(PricingError)
+    def failed(error: PricingError) -> tuple[str, int]:
+        if isinstance(error, ConflictError):
+            title = "Somebody else was faster"
+            return _plain(title, "Nothing of yours was written. Meanwhile:", changed=error.changed), HTTPStatus.CONFLICT
+        _log.error("%s", redact_text(str(error)))
+        return _plain("That did not work", redact_text(str(error))), HTTPStatus.UNPROCESSABLE_ENTITY
+
+    @app.errorhandler(Exception)
+    def unforeseen(error: Exception) -> tuple[str, int]:
+        _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
+        return _plain("Something unforeseen went wrong", "It is in the log."), HTTPStatus.INTERNAL_SERVER_ERROR
+
+    return app
+
+
+def _plain(title: str, text: str, **more: Any) -> str:
+    return render_template("plain.html", title=title, text=text, **more)
+
+
+def application() -> Flask:
+    """Makes the application of the environment's settings, and looks for news from now on."""
+    shop, access = opened()
+    shop.look()
+    shop.follow()
+    return create_app(shop, access)
+
+
+def opened() -> tuple[Shop, Access]:
+    """Opens the shop and the access rules that the environment names.
+
+    Raises:
+        PricingError: A setting cannot be used.
+    """
+    home = pricing_home().absolute()
+    file = read_config_file(os.environ.get("PRICING_CONFIG"))
+    access = Access(file.config, os.environ, host=os.environ.get("HOST") or "127.0.0.1")
+    return Shop(file, os.environ, home=home), access

@@ -1,0 +1,97 @@
+"""Try prices or a strategy on a product or on many: units, revenue and profit beside today's, and what limits cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from console.shop import Served, Shop
+from console.worklist import Worklist
+from pricing.arrays import Floats
+from pricing.data.net_price import net_price, unit_profit
+from pricing.decision.guardrails import EDGE
+from pricing.decision.reasons import BINDS
+from pricing.errors import RequestError
+
+MOST = 300  # products that are tried at a time: those with the most money
+
+
+@dataclass(frozen=True)
+class Total:
+    """What prices lead to in the period priced, over all products."""
+
+    name: str
+    units: float
+    revenue: float  # net of tax
+    profit: float
+    moved: int  # prices that differ from today's
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A what-if: totals, and what each guardrail costs in the period priced."""
+
+    products: int
+    left_out: int  # beyond MOST, or nothing says how much of them sells
+    totals: tuple[Total, ...]  # today's prices, those proposed, and those tried
+    costs: tuple[tuple[str, int, float], ...]  # guardrail, products that it binds, profit that it takes
+    prices: Sequence[float]  # tried, in the order of `rows`
+    rows: Sequence[int]
+
+    def first(self, most: int) -> list[tuple[int, float]]:
+        """The first rows with the prices tried on them."""
+        return list(zip(self.rows, self.prices, strict=True))[:most]
+
+
+def try_prices(
+    shop: Shop, served: Served, table: Worklist, rows: Sequence[int], *, change: float, strategy: str
+) -> Tried:
+    """Tries today's prices times 1 + `change`, or those of a strategy where one is named, on rows of the table.
+
+    Raises:
+        RequestError: None of them can be priced.
+    """
+    pricer, day = served.pricer, shop.day(table)
+    sells = [row for row in rows[:MOST] if table.number["expected_units"][row] > 0]
+    if not sells:
+        raise RequestError("nothing says how much of these products sells, so there is nothing to try")
+    requests = [shop.request(table, row) for row in sells]
+    details = pricer.price_detailed(requests, today=day)
+    decisions = [one.proposed or one.decision for one in details]
+    now = table.before[sells]
+    proposed = np.array([one.recommended_price for one in decisions])
+    wanted = np.array([one.wanted for one in details])
+    if strategy:
+        asked = [shop.request(table, row, strategy=strategy) for row in sells]
+        tried = np.array([one.recommended_price for one in pricer.price(asked, today=day)])
+    else:
+        tried = pricer.policy.allowed.grid.nearest(now * (1 + change))
+    cost, tax_rate = np.array([(one.unit_cost, one.tax_rate) for one in details]).T
+    stock = np.array([request.stock_limit for request in requests])
+
+    def sold(prices: Floats) -> Floats:
+        return np.asarray(np.minimum(pricer.demand_at(requests, prices.tolist(), today=day), stock))
+
+    def profit(prices: Floats, units: Floats) -> Floats:
+        return np.asarray(units * unit_profit(prices, cost, tax_rate=tax_rate))
+
+    def total(name: str, prices: Floats) -> Total:
+        units = sold(prices)
+        revenue, moved = units * net_price(prices, tax_rate), int((np.abs(prices / now - 1) > EDGE).sum())
+        return Total(name, float(units.sum()), float(revenue.sum()), float(profit(prices, units).sum()), moved)
+
+    missed = profit(wanted, sold(wanted)) - profit(proposed, sold(proposed))
+    costs = []
+    for name, code in BINDS.items():
+        binds = np.array([code in one.reasons for one in decisions])
+        if binds.any():
+            costs.append((name, int(binds.sum()), float(missed[binds].sum())))
+    names = {"today": now, "proposed": proposed, "tried": tried}
+    return Tried(
+        products=len(sells),
+        left_out=len(rows) - len(sells),
+        totals=tuple(total(name, prices) for name, prices in names.items()),
+        costs=tuple(sorted(costs, key=lambda one: -one[2])),
+        prices=tried.tolist(),
+        rows=sells,
+    )

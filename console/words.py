@@ -1,0 +1,147 @@
+"""Say in words what codes and figures mean to a pricing manager."""
+
+import datetime as dt
+import math
+
+from pricing.decision.reasons import BINDS, BIT
+
+BINDING = {
+    "cost": "cost",
+    "largest_jump": "largest jump from the last price charged",
+    "band": "band around list price",
+    "anchor": "band around the regular price",
+    "min_margin": "least margin",
+    "min_advertised": "least advertised price",
+    "min_days": "least days between changes",
+    "max_move": "largest move a night",
+    "seen": "prices ever charged",
+    "comp_band": "band around the competitor",
+    "price_rung": "allowed price points",
+}
+STATE = {
+    "open": "to decide",
+    "automatic": "goes by itself",
+    "approved": "approved",
+    "rejected": "rejected",
+    "by hand": "set by hand",
+    "held": "stays",
+}
+SHOWN = {
+    "todo": "want a decision",
+    "automatic": "go by themselves",
+    "approved": "approved",
+    "rejected": "rejected",
+    "by hand": "set by hand",
+    "held": "stay",
+    "all": "everything",
+}
+KIND = {
+    "approve": "approved",
+    "reject": "rejected",
+    "freeze": "frozen",
+    "override": "price given",
+    "unfreeze": "freed again",
+}
+SORTS = {"money": "most money first", "move": "largest move first", "doubt": "least sure first", "product": "by name"}
+GRADE = {
+    "tested": "tested: from prices drawn at random",
+    "own_history": "well known: from its own price changes",
+    "category": "borrowed: from its category, its own history says too little",
+    "prior_only": "hardly known: the price rests on no elasticity",
+}
+STEP = {
+    "target": "demand",
+    "step": "certainty",
+    "guardrails": "limits",
+    "price_test": "test",
+    "switch": "by hand",
+}
+# The first that holds is the reason given; `{way}` is up or down.
+_WHY = (
+    ("price_test", "An experiment tries this price for a week."),
+    ("holdout", "Held out, to measure by; only the guardrails move it."),
+    ("model_failed", "The model gave no usable figure, so a rule answered."),
+    ("no_model", "No model is published, so a rule answered."),
+    ("unknown_category", "Nobody knows this product yet, so a rule answered."),
+    ("jump_limited", "It would go further, but that is too far from the last price charged."),
+    ("at_cost", "The cost has risen to the price, so the price follows."),
+)
+_HELD = (
+    ("low_confidence", "The model would move it but is too unsure, so it stays."),
+    ("elasticity_unidentified", "Too little is known of how buyers answer to its price, so it stays."),
+    ("held", "No other price promises enough more."),
+)
+_MOVES = {
+    ("margin", True): "Few buyers are lost at a higher price, so it earns more.",
+    ("margin", False): "A lower price sells enough more to earn more.",
+    ("revenue", True): "A higher price brings more turnover.",
+    ("revenue", False): "A lower price brings more turnover.",
+    ("clearance", True): "It sells out in time at a higher price, too.",
+    ("clearance", False): "The stock has to go, and a lower price moves it.",
+    ("match", True): "It follows the competitor up.",
+    ("match", False): "It follows the competitor down.",
+}
+_SURE = ((0.9, "almost sure"), (0.75, "likely"), (0.6, "more likely than not"), (0.5, "a close call"), (0, "doubtful"))
+
+
+def why(bits: int, change: float, kind: str) -> str:
+    """Says in one sentence why a price moves, or stays; `kind` is the strategy's."""
+    for code, sentence in _WHY:
+        if bits & BIT[code]:
+            return sentence
+    if change == 0:
+        return next((sentence for code, sentence in _HELD if bits & BIT[code]), "It is where it should be.")
+    if bits & BIT["stock_short"] and change > 0:
+        return "The stock runs out before the next delivery, so what is left sells dearer."
+    if bits & BIT["elasticity_unidentified"]:
+        return "Too little is known of how buyers answer to its price, so it goes back to the regular one."
+    return _MOVES.get((kind, change > 0), "The strategy asks for it.")
+
+
+def binding(bits: int) -> str:
+    """Names the guardrails that bind; empty without any."""
+    return ", ".join(words for name, words in BINDING.items() if bits & BIT[BINDS[name]])
+
+
+def sure(confidence: float) -> str:
+    """Confidence in words."""
+    return next((words for least, words in _SURE if confidence >= least), "unknown")
+
+
+def money(value: float | None, *, sign: bool = False, digits: int | None = None) -> str:
+    """An amount of money as a person reads it; a dash where unknown."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    digits = (0 if abs(value) >= 1000 else 2) if digits is None else digits
+    text = f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
+    return text.replace("−0.00", "0.00").replace("+0.00", "0.00")
+
+
+def percent(value: float | None, *, sign: bool = True, digits: int = 1) -> str:
+    """A fraction in per cent; a dash where unknown."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value * 100:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
+
+
+def cover(stock: float, units: float, period: str) -> str:
+    """How long the stock lasts."""
+    if not math.isfinite(stock):
+        return "unknown"
+    if stock <= 0:
+        return "none left"
+    if not units > 0:
+        return "no sales expected"
+    lasts = stock / units
+    return f"{lasts:.0f} {period}{'' if round(lasts) == 1 else 's'}" if lasts < 1000 else f"over 999 {period}s"
+
+
+def moment(at: dt.datetime) -> str:
+    """A moment, to the minute, in the machine's time zone."""
+    return at.astimezone().strftime("%-d %b %Y, %H:%M")
+
+
+def reason(code: str) -> str:
+    """A reason in few words."""
+    held_by = next((words for name, words in BINDING.items() if BINDS[name] == code), "")
+    return f"held by the {held_by}" if held_by else code.replace("_", " ")

@@ -1,0 +1,281 @@
+"""The console in a real browser, beside the real service: what a pricing manager does, by mouse and by keyboard."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.kit.console import BEYOND, KEYS, environment, price_table, shop_home
+from tests.kit.control import table
+from tests.kit.servers import free_port, python, running, wait_for
+from tests.kit.versions import loaded_version, shared_panel
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ROOT = Path(__file__).parents[2]
+PROXIED = "console:\n  trusted_proxy: 127.0.0.0/8\n"
+PRODUCTS = [str(product) for product in shared_panel().product_ids]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A console and where it keeps things."""
+
+    address: str
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@contextmanager
+def console_of(home: Path, **more: str) -> Iterator[Place]:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    given = {**environment(home, **more), "PORT": str(port), "PYTHONPATH": str(ROOT)}
+    with running(python("console"), ready=f"{address}/health/live", log=home / "console.log", environment=given):
+        yield Place(address, home)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    products = [*PRODUCTS, *(f"Q{number:05d}" for number in range(1_100))]
+    category = ["drinks"] * len(PRODUCTS) + ["tea"] * 1_000 + ["milk"] * 100
+    home = shop_home(tmp_path_factory.mktemp("console") / "home", price_table(products, category=category))
+    with console_of(home) as found:
+        yield found
+
+
+@contextmanager
+def logged_in(browser: Browser, place: Place, name: str = "ann", **more: Any) -> Iterator[Page]:
+    context = browser.new_context(**more)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda one: faults.append(one.url) if not one.url.startswith(place.address) else None)
+    page.goto(place.address)
+    page.get_by_label("Your key").fill(KEYS[name])
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(f"{place.address}/")
+    yield page
+    context.close()
+    assert [line for line in faults if "409" not in line] == []
+
+
+def said(place: Place) -> list[tuple[str, dict[str, Any]]]:
+    return [(entry.who, json.loads(entry.body)) for entry in table(place.home).entries()]
+
+
+def test_a_manager_finds_understands_changes_and_approves_in_five_clicks(browser: Browser, place: Place) -> None:
+    with logged_in(browser, place) as page:
+        clicks = 0
+
+        def click(role: Any, name: str) -> None:
+            nonlocal clicks
+            clicks += 1
+            page.get_by_role(role, name=name, exact=True).click()
+
+        page.get_by_label("Product", exact=True).fill(PRODUCTS[4])
+        click("button", "Show")
+        click("link", PRODUCTS[4])
+        assert page.get_by_role("heading", name="How the price comes about").is_visible()
+        assert page.locator("svg.chart").count() == 3
+        page.get_by_label("Another price").fill("5.49")
+        page.get_by_label("Why").fill("the rival's offer")
+        click("button", "Change the price")
+        assert page.get_by_role("status").inner_text() == "1 product given another price."
+        page.goto(f"{place.address}/products/{PRODUCTS[5]}")
+        page.get_by_role("button", name=re.compile("Approve")).click()
+        assert page.get_by_role("status").inner_text() == "1 product approved."
+        clicks += 1
+
+    (by, change), (_, approval) = said(place)[-2:]
+    assert clicks <= 5
+    assert (by, change["price"], change["reason"]) == ("ann", 5.49, "the rival's offer")
+    assert list(approval["prices"]) == [PRODUCTS[5]]
+
+
+def test_a_thousand_products_are_approved_at_once(browser: Browser, place: Place) -> None:
+    with logged_in(browser, place) as page:
+        page.goto(f"{place.address}/?category=tea")
+        page.get_by_label("all 1,000 of this list").check()
+        page.get_by_role("button", name="Approve", exact=True).first.click()
+
+        assert page.get_by_role("status").inner_text() == "1,000 products approved."
+        assert page.get_by_text("No product is in this list.").is_visible()
+    assert len(said(place)[-1][1]["prices"]) == 1_000
+
+
+def test_two_managers_at_once_lose_nothing(browser: Browser, place: Place) -> None:
+    with logged_in(browser, place) as ann, logged_in(browser, place, "bob") as bob:
+        for page in (ann, bob):
+            page.goto(f"{place.address}/?q={PRODUCTS[7]}")
+        ann.get_by_role("button", name=f"Approve {PRODUCTS[7]}").click()
+        before = said(place)
+        bob.get_by_label("Why").fill("too dear")
+        bob.get_by_label(f"Tick {PRODUCTS[7]}").check()
+        bob.get_by_role("button", name="Reject").click()
+
+        assert bob.get_by_role("heading", name="Somebody else was faster").is_visible()
+        assert bob.get_by_text("approve by ann").is_visible()
+    assert said(place) == before
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, place: Place) -> None:
+    with logged_in(browser, place) as page:
+        page.goto(f"{place.address}/?q={PRODUCTS[8]}")
+
+        def tab_to(name: str) -> None:
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                shown = "e => e.getAttribute('aria-label') || e.innerText || e.name || ''"
+                if page.evaluate(f"({shown})(document.activeElement)").startswith(name):
+                    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                    assert outline != "none"
+                    return
+            raise AssertionError(f"no way to {name!r} by keyboard")
+
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
+        tab_to(f"Tick {PRODUCTS[8]}")
+        page.keyboard.press("Space")
+        tab_to(f"Approve {PRODUCTS[8]}")
+        page.keyboard.press("Enter")
+        page.get_by_role("status").wait_for()
+
+    assert list(said(place)[-1][1]["prices"]) == [PRODUCTS[8]]
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The rules of axe-core, which comes from npm and lies in no lock file."""
+    folder = tmp_path_factory.mktemp("axe")
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, and axe-core comes from there")
+    packed = subprocess.run(
+        ["npm", "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if packed.returncode:
+        pytest.skip(f"axe-core cannot be had from npm: {packed.stderr[-200:]}")
+    shutil.unpack_archive(folder / packed.stdout.split()[-1], folder)
+    return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_breaks_a_rule_of_accessibility(browser: Browser, place: Place, axe: str, width: int) -> None:
+    addresses = (
+        "/",
+        f"/products/{PRODUCTS[0]}",
+        "/what-if?change=5",
+        "/portfolio",
+        "/price-file",
+        "/login",
+        "/?q=nothing",
+    )
+    more = {"bypass_csp": True, "viewport": {"width": width, "height": 900}}
+    with logged_in(browser, place, **more) as page:
+        broken = {}
+        for address in addresses:
+            page.goto(place.address + address)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run()")["violations"]
+            broken[address] = [(one["id"], one["nodes"][0]["html"][:120]) for one in found]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    assert {address: found for address, found in broken.items() if found} == {}
+
+
+def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser, tmp_path: Path) -> None:
+    request = {"current_stock": 150, "date": "2023-08-02"}
+    pricer = loaded_version().pricer(version="7")
+    asked = [{"product_id": product, **request} for product in PRODUCTS]
+    home = shop_home(tmp_path / "home")
+    (home / "log").mkdir()
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    given = environment(home, PRICING_KEYS="none", PORT=str(port), PYTHONPATH=str(ROOT))
+
+    def price(one: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(one).encode()
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{address}/get_price", body, {"Content-Type": "application/json"}), timeout=10
+        ) as answer:
+            return dict(json.load(answer))
+
+    with running(python("serving"), ready=f"{address}/health/ready", log=home / "serving.log", environment=given):
+        wait_for(lambda: price(asked[0])["model_version"] == "7", "the version is served")
+        held = next(one for one in asked if "awaiting_approval" in price(one)["reasons"])
+        before = price(held)["recommended_price"]
+        frame = price_table(PRODUCTS, change=0.0)
+        row = frame["product_id"] == held["product_id"]
+        proposal = _proposal(pricer, held)
+        frame.loc[row, ["current_price", "proposed_price", "recommended_price"]] = [before, proposal, before]
+        frame.to_csv(home / "prices.csv", index=False)
+        with console_of(home) as found, logged_in(browser, found) as page:
+            page.get_by_role("button", name=f"Approve {held['product_id']}").click()
+            started = time.monotonic()
+            page.get_by_role("status").wait_for()
+            wait_for(lambda: price(held)["recommended_price"] != before, "the approved price is served", seconds=10)
+            took, after = time.monotonic() - started, price(held)
+
+    assert abs(proposal / before - 1) > BEYOND
+    assert (after["recommended_price"], "awaiting_approval" in after["reasons"]) == (proposal, False)
+    assert took <= 10
+    (entry,) = table(home).entries()
+    assert (entry.who, json.loads(entry.body)["reason"]) == ("ann", "as proposed")
+
+
+def _proposal(pricer: Any, asked: dict[str, Any]) -> float:
+    import datetime as dt  # noqa: PLC0415
+
+    from pricing.decision.request import PriceRequest  # noqa: PLC0415
+
+    today = dt.datetime.now(dt.UTC).date()
+    return float(pricer.price([PriceRequest.model_validate(asked)], today=today)[0].recommended_price)
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed: apt-get install haproxy")
+@pytest.mark.parametrize(("trusted", "status"), [("", 401), ("127.0.0.0/8", 200)])
+def test_who_somebody_is_only_a_trusted_proxy_may_say(tmp_path: Path, trusted: str, status: int) -> None:
+    home, port, figures = shop_home(tmp_path / "home", more=PROXIED), free_port(), free_port()
+    ports = {"PORT": str(free_port()), "CONSOLE_PORT": str(port), "FIGURES_PORT": str(figures)}
+    command = ["haproxy", "-db", "-f", str(ROOT / "deploy" / "compose" / "haproxy.cfg")]
+    spoofed = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-User": "ann"})
+
+    def asked() -> int:
+        try:
+            with urllib.request.urlopen(spoofed, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with console_of(home) as found:
+        behind = {
+            "SERVING_1": "127.0.0.1:1",
+            "CONSOLE": found.address.removeprefix("http://"),
+            "TRUSTED_PROXIES": trusted,
+        }
+        ready = f"http://127.0.0.1:{figures}/metrics"
+        with running(command, ready=ready, log=home / "haproxy.log", environment={**ports, **behind}):
+            wait_for(lambda: asked() != 503, "the console is reached")
+            assert asked() == status

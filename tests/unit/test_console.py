@@ -1,0 +1,589 @@
+"""The console without a browser: who may what, lists, decisions, price files. `tests/integration` has the browser."""
+
+import datetime as dt
+import html
+import http.server
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from console import price_file, words
+from console.worklist import APPROVED, AUTOMATIC, BY_HAND, HELD, OPEN, PAGE, REJECTED, Pick, Said, read_table
+from pricing.data.panel import save_panel
+from pricing.decision.experiments import Arm, Experiment
+from pricing.decision.reasons import BINDS, REASONS
+from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision_log.write import LogEntry, put_decisions
+from pricing.errors import ConfigError, SourceError
+from tests.kit.console import Console, Visitor, open_console, price_table, shop_home
+from tests.kit.control import put_control, read_control, table
+from tests.kit.versions import loaded_version, shared_panel
+
+NIGHT = dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)
+SAID: dict[str, Any] = {"reason": "why", "by": "ann", "at": NIGHT}
+HOSTILE = [
+    '<script>alert("1")</script>',
+    "'; DROP TABLE prices; --",
+    '"><img src=x onerror=alert(1)>',
+    "=1+1",
+    "a/b?c=d&e#f",
+    "Ünïcode 🧀",
+]
+PRODUCTS = [str(product) for product in shared_panel().product_ids]
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    with open_console(shop_home(tmp_path / "home")) as found:
+        yield found
+
+
+def decided(home: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(entry.who, entry.kind, json.loads(entry.body)) for entry in table(home).entries()]
+
+
+# Who may what
+
+
+def test_nobody_sees_a_page_without_a_key_that_opens_the_console(console: Console) -> None:
+    stranger = console.anybody()
+
+    for address in ("/", f"/products/{PRODUCTS[0]}", "/what-if", "/portfolio", "/price-file"):
+        answer = stranger.client.get(address)
+        assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/login")
+    page = stranger.see("/login")
+    for key in ("", "x" * 30, "key-of-the-till-0123456789"):
+        assert stranger.send("/login", page, key=key).status_code == 401
+    assert stranger.client.get("/").status_code == 302
+
+
+def test_who_looks_sees_everything_and_decides_nothing(console: Console) -> None:
+    eve = console.visitor("eve")
+
+    page = eve.see("/")
+    refused = eve.send("/decide", page, one=f"approve:{PRODUCTS[0]}")
+
+    assert "Approve" not in page
+    assert refused.status_code == 403
+    assert decided(console.home) == []
+
+
+def test_a_form_without_the_token_of_its_session_is_refused(console: Console) -> None:
+    ann, bob = console.visitor("ann"), console.visitor("bob")
+    page = ann.see("/")
+
+    for csrf in ("", "?", bob.see("/").partition('name="csrf" value="')[2].partition('"')[0]):
+        answer = ann.send("/decide", page, one=f"approve:{PRODUCTS[0]}", csrf=csrf)
+        assert answer.status_code == 400
+    assert decided(console.home) == []
+
+
+@pytest.mark.parametrize("csrf", ["", "?", "None", "ü"])
+def test_another_site_cannot_decide_in_the_name_of_who_is_on_this_machine(tmp_path: Path, csrf: str) -> None:
+    with open_console(shop_home(tmp_path), PRICING_KEYS="local") as console:
+        page = console.anybody().see("/")
+
+        answer = console.anybody().send("/decide", page, one=f"approve:{PRODUCTS[0]}", csrf=csrf)
+
+        assert answer.status_code == 400
+    assert decided(tmp_path) == []
+
+
+def test_the_session_is_signed_hidden_from_scripts_and_ends_with_its_key(console: Console) -> None:
+    ann = console.visitor("ann")
+    by_http, by_https = (
+        console.anybody().client.get("/login", headers={"X-Forwarded-Proto": scheme}).headers["Set-Cookie"]
+        for scheme in ("http", "https")
+    )
+
+    assert all(word in by_http for word in ("HttpOnly", "SameSite=Lax"))
+    assert ("Secure" in by_http, "Secure" in by_https) == (False, True)
+    ann.client.set_cookie("pricing_console", "eyJrZXkiOiJhbm4ifQ.forged.forged")
+    assert ann.client.get("/").status_code == 302
+    assert (console.home / "console" / "secret").stat().st_mode & 0o077 == 0
+    kept = console.visitor("ann")
+    (console.home / "keys").write_text("ann another-key-of-ann-0123456 decide")
+    with open_console(console.home) as again:
+        client = again.app.test_client()
+        client.set_cookie("pricing_console", kept.client.get_cookie("pricing_console").value)  # type: ignore[union-attr]
+        assert client.get("/").status_code == 302
+
+
+def test_every_answer_forbids_scripts_frames_and_caches(console: Console) -> None:
+    page = console.visitor("ann").client.get("/")
+    policy = page.headers["Content-Security-Policy"]
+
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["Cache-Control"] == "no-store"
+    assert " style=" not in page.text
+    assert "<script>" not in page.text
+    assert "://" not in page.text.replace("http://www.w3.org/", "")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 200), ({"Host": "evil.example"}, 403), ({"X-Forwarded-For": "10.1.2.3"}, 403)],
+)
+def test_without_keys_only_this_machine_is_answered(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    with open_console(shop_home(tmp_path), PRICING_KEYS="local") as console:
+        assert console.anybody().client.get("/", headers=headers).status_code == status
+
+
+def test_a_console_that_others_reach_does_not_start_without_keys(tmp_path: Path) -> None:
+    shop_home(tmp_path)
+    (tmp_path / "keys").write_text("till key-of-the-till-0123456789 price")
+
+    for host, rule in (("0.0.0.0", "local"), ("127.0.0.1", "required"), ("127.0.0.1", "requried")):
+        with pytest.raises(ConfigError), open_console(tmp_path, host=host, PRICING_KEYS=rule):
+            pass
+
+
+def test_a_proxy_names_who_looks_and_who_decides_and_nobody_else_can(tmp_path: Path) -> None:
+    shop_home(tmp_path, more="console:\n  trusted_proxy: 10.0.3.0/28\n")
+    with open_console(tmp_path) as console:
+        client = console.app.test_client()
+
+        def status(sender: str, **headers: str) -> tuple[int, bool]:
+            named = {f"X-{name.replace('_', '-')}": value for name, value in headers.items()}
+            answer = client.get("/", headers=named, environ_base={"REMOTE_ADDR": sender})
+            return answer.status_code, ">Approve<" in answer.text
+
+        assert status("10.0.3.4", Forwarded_User="ann", Pricing_Role="decide") == (200, True)
+        assert status("10.0.3.4", Forwarded_User="eve") == (200, False)
+        assert status("10.0.3.4") == (401, False)
+        assert status("10.0.4.4", Forwarded_User="ann", Pricing_Role="decide") == (403, False)
+
+
+# Lists
+
+
+def test_a_list_is_what_its_address_says_most_money_first(tmp_path: Path) -> None:
+    products = [f"P{number:03d}" for number in range(200)]
+    change = np.where(np.arange(200) % 4 == 0, -0.03, 0.08)
+    category = np.where(np.arange(200) % 2, "tea", "milk")
+    frame = price_table(products, change=change, category=category)
+    with open_console(shop_home(tmp_path, frame)) as console:
+        worklist = console.shop.table
+        assert worklist is not None
+        states, _ = console.shop.states(worklist)
+
+        def listed(**given: Any) -> list[str]:
+            rows = worklist.pick(Pick.of({name: str(value) for name, value in given.items()}), states)
+            return worklist.text["product_id"][rows].tolist()  # type: ignore[no-any-return]
+
+        assert sorted(listed(show="automatic")) == products[::4]
+        assert sorted(listed()) == [one for one in products if one not in products[::4]]
+        assert listed(category="milk", way="up") == [one for one in listed(way="up") if int(one[1:]) % 2 == 0]
+        assert listed(show="all", least=5) == listed()
+        assert listed(q="p00", show="all") == [one for one in listed(show="all") if one < "P010"]
+        assert listed(reason="at_cost") == []
+        gains = frame.set_index("product_id")["expected_gain"]
+        assert gains[listed(show="all")].is_monotonic_decreasing
+        page = console.visitor("ann").see("/?page=2&way=up&show=all")
+        assert page.count('name="product"') == PAGE
+        assert "way=up" in page
+
+
+def test_an_address_that_makes_no_sense_is_the_plain_list() -> None:
+    assert Pick.of({"least": "NaN", "page": "-3", "show": ""}) == Pick()
+    assert Pick.of({"least": "x", "page": "2"}).query(page=2) == "page=2"
+
+
+def test_where_a_proposal_stands_follows_the_last_word_and_the_threshold(tmp_path: Path) -> None:
+    names = ["far", "near", "approved", "rejected", "outdated", "frozen", "held", "freed"]
+    frame = price_table(names, change=[0.1, 0.04, 0.1, 0.1, 0.1, 0.1, 0.0, 0.1])
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
+    price = dict(zip(names, frame["proposed_price"], strict=True))
+    said.hear(Verdict(verdict="approve", prices={"approved": price["approved"], "rejected": 1.0}, **SAID))
+    said.hear(
+        Verdict(verdict="reject", prices={"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}, **SAID)
+    )
+    for name in ("frozen", "freed"):
+        said.hear(Switch(action="freeze", scope="product", name=name, **SAID))
+    said.hear(Unfreeze(scope="product", name="freed", **SAID))
+
+    found = worklist.states(said.words, said.in_force(NIGHT), beyond=0.05)
+
+    assert dict(zip(worklist.text["product_id"].tolist(), found.tolist(), strict=True)) == {
+        "far": OPEN, "near": AUTOMATIC, "approved": APPROVED, "rejected": REJECTED, "outdated": OPEN, "frozen": BY_HAND,
+        "held": HELD, "freed": OPEN,
+    }  # fmt: skip
+    assert worklist.states({}, Switches(), beyond=None).tolist().count(AUTOMATIC) == 0
+
+
+def test_what_stays_but_wants_eyes_leaves_the_list_once_a_person_has_approved_it(tmp_path: Path) -> None:
+    frame = price_table(["doubtful"], change=0.0, reasons="low_confidence")
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
+
+    before = worklist.pick(Pick(), worklist.states({}, Switches(), beyond=0.05))
+    said.hear(Verdict(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
+    after = worklist.pick(Pick(), worklist.states(said.words, said.in_force(NIGHT), beyond=0.05))
+
+    assert (before.tolist(), after.tolist()) == ([0], [])
+
+
+def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: Console) -> None:
+    before = console.shop.table
+    pd.DataFrame({"product_id": ["tea"]}).to_csv(console.home / "prices.csv", index=False)
+
+    console.shop.look()
+
+    assert console.shop.table is before
+    assert "proposed_price" in console.shop.trouble["prices"]
+    assert "lacks" in console.visitor("ann").see("/")
+
+
+def test_every_guardrail_has_words_and_every_page_has_some_for_each_reason() -> None:
+    assert words.BINDING.keys() == BINDS.keys()
+    for code in REASONS:
+        assert words.why(words.BIT[code], 0.0, "margin").endswith(".")
+        assert words.why(words.BIT[code], -0.1, "match").endswith(".")
+
+
+# Decisions
+
+
+def test_one_click_approves_one_product_and_the_record_says_who_and_why(console: Console) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+    proposed = price_table(PRODUCTS).set_index("product_id")["proposed_price"]
+
+    answer = ann.send("/decide", page, one=f"approve:{PRODUCTS[3]}", reason="agreed with the buyer")
+
+    assert answer.status_code == 302
+    ((who, kind, body),) = decided(console.home)
+    assert (who, kind, body["verdict"], body["reason"]) == ("ann", "verdict", "approve", "agreed with the buyer")
+    assert body["prices"] == {PRODUCTS[3]: proposed[PRODUCTS[3]]}
+    assert read_control(console.home).switches.approved == body["prices"]
+    assert f"approved at {words.money(proposed[PRODUCTS[3]])} by ann" in ann.see(f"/products/{PRODUCTS[3]}")
+
+
+def test_a_thousand_are_approved_in_one_entry_and_leave_the_list(tmp_path: Path) -> None:
+    products = [f"P{number:05d}" for number in range(1_200)]
+    category = ["tea"] * 1_000 + ["milk"] * 200
+    with open_console(shop_home(tmp_path, price_table(products, category=category))) as console:
+        ann = console.visitor("ann")
+        page = ann.see("/?category=tea")
+
+        assert ann.send("/decide", page, action="approve", scope="all").status_code == 302
+
+        ((_, _, body),) = decided(tmp_path)
+        assert sorted(body["prices"]) == products[:1_000]
+        assert "all 200 of this list" in ann.see("/")
+
+
+@pytest.mark.parametrize("action", ["reject", "freeze", "change"])
+def test_all_but_an_approval_needs_a_reason(console: Console, action: str) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+
+    assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5").status_code == 400
+    assert ann.send("/decide", page, action=action, product=PRODUCTS[0], price="5", reason="so").status_code == 302
+    (entry,) = decided(console.home)
+    assert entry[2]["reason"] == "so"
+
+
+def test_a_price_of_a_persons_own_counts_until_its_day_and_many_change_by_per_cent(console: Console) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+    until = (dt.date.today() + dt.timedelta(days=3)).isoformat()
+    wrong = {"price": "5", "product": PRODUCTS[:2]}, {"price": "dear"}, {"until": "2020-01-01", "price": "5"}, {}
+    wrong += (
+        {"price": "nan"},
+        {"price": "1e999"},
+        {"price": "-3"},
+        {"percent": "-100"},
+        {"product": "nobody", "price": "5"},
+    )
+
+    for fields in wrong:
+        given = {"action": "change", "reason": "so", "product": PRODUCTS[0], **fields}
+        assert ann.send("/decide", page, **given).status_code == 400
+    done = {"action": "change", "reason": "so", "until": until}
+    ann.send("/decide", page, product=PRODUCTS[0], price="4,99", **done)
+    ann.send("/decide", page, product=PRODUCTS[1:3], percent="-5", **done)
+
+    given = {body["name"]: body["price"] for _, _, body in decided(console.home)}
+    before = price_table(PRODUCTS).set_index("product_id")["current_price"]
+    wanted = {PRODUCTS[0]: 4.99, **{one: before[one] * 0.95 for one in PRODUCTS[1:3]}}
+    assert given == pytest.approx(wanted, abs=0.0051)
+    assert [one.action for one in read_control(console.home).switches] == ["override"] * 3
+
+
+def test_of_two_persons_at_once_the_second_sees_what_the_first_did_and_overrules_nothing(console: Console) -> None:
+    ann, bob = console.visitor("ann"), console.visitor("bob")
+    hers, his = ann.see("/"), bob.see("/")
+
+    ann.send("/decide", hers, one=f"approve:{PRODUCTS[0]}")
+    late = bob.send("/decide", his, action="reject", product=PRODUCTS[:2], reason="no")
+    whole = bob.send("/decide", his, action="reject", scope="all", reason="no")
+    other = bob.send("/decide", his, action="reject", product=PRODUCTS[1], reason="no")
+
+    assert (late.status_code, whole.status_code, other.status_code) == (409, 409, 302)
+    assert f"{PRODUCTS[0]}</b>: approve by ann" in late.text
+    assert PRODUCTS[1] not in late.text
+    assert [(who, sorted(body["prices"])) for who, _, body in decided(console.home)] == [
+        ("ann", [PRODUCTS[0]]),
+        ("bob", [PRODUCTS[1]]),
+    ]
+
+
+def test_what_was_seen_in_an_older_table_is_not_decided_on_the_newer_one(console: Console) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+    price_table(PRODUCTS, change=0.2).to_csv(console.home / "prices.csv", index=False)
+    console.shop.look()
+
+    assert ann.send("/decide", page, one=f"approve:{PRODUCTS[0]}").status_code == 409
+    assert decided(console.home) == []
+
+
+def test_hostile_names_are_text_in_pages_and_in_files(tmp_path: Path) -> None:
+    with open_console(shop_home(tmp_path, price_table(HOSTILE, category="<b>bold</b>"))) as console:
+        ann = console.visitor("ann")
+        page = ann.see("/")
+
+        assert "<script>alert" not in page
+        assert "<img" not in page
+        assert "<b>bold" not in page
+        for name in HOSTILE:
+            shown = console.shop.table.rows  # type: ignore[union-attr]
+            assert name in shown
+        for address in [one.partition('"')[0] for one in page.split('<th scope="row"><a href="')[1:]]:
+            assert "<img" not in ann.see(html.unescape(address))
+        assert ann.send("/decide", page, action="approve", scope="all").status_code == 302
+        assert sorted(read_control(tmp_path).switches.approved) == sorted(HOSTILE)
+        ann.send("/price-file", page, show="all")
+        (file,) = price_file.PriceFiles(tmp_path).newest()
+        assert "'=1+1" in ann.see(f"/price-file/{file.name}.csv")
+
+
+# Further pages
+
+
+def test_a_page_of_a_product_draws_what_is_known_and_leaves_out_what_is_not(console: Console, tmp_path: Path) -> None:
+    page = console.visitor("ann").see(f"/products/{PRODUCTS[0]}?decisions=1")
+    asked = PriceRequest(product_id=PRODUCTS[0], current_stock=9, date=shared_panel().dates[-1].astype(dt.date))
+    answers = loaded_version().pricer(version="7").price_detailed([asked], today=asked.date or dt.date.max)
+    put_decisions(str(console.home / "decisions"), [LogEntry(asked, answers[0], dt.datetime.now(dt.UTC))])
+    save_panel(shared_panel(), console.home / "panel")
+    console.shop.look()
+    whole = console.visitor("ann").see(f"/products/{PRODUCTS[0]}?decisions=1")
+    with open_console(shop_home(tmp_path / "other", price_table(["stranger"]))) as other:
+        stranger = other.visitor("ann").see("/products/stranger")
+        other.visitor("ann").see("/products/nobody", status=404)
+
+    assert page.count('<svg class="chart"') == 3  # steps and two curves; there is no panel
+    assert "Its category" in page
+    assert "stranger" in stranger
+    assert whole.count('<svg class="chart"') == 5
+    assert (f'<th scope="row">{asked.date}</th>' in page, f'<th scope="row">{asked.date}</th>' in whole) == (
+        False,
+        True,
+    )
+
+
+def test_what_if_changes_nothing_and_tells_what_the_guardrails_cost(console: Console) -> None:
+    ann = console.visitor("ann")
+
+    page = ann.see("/what-if?change=-10")
+    one = ann.see(f"/what-if?product={PRODUCTS[0]}&try=revenue")
+
+    assert "as tried: -10 %" in page
+    assert "as tried: revenue" in one
+    assert ann.client.get("/what-if?try=nonsense").status_code == 400
+    assert ann.client.get("/what-if?change=-95").status_code == 400
+    assert decided(console.home) == []
+
+
+def test_the_portfolio_counts_what_moves_and_shows_what_monitoring_asks_for(console: Console) -> None:
+    place = console.home / "monitoring" / "latest" / "outcome.json"
+    place.parent.mkdir(parents=True)
+    task = {"what": "Train a new model", "why": "errors grew", "commands": []}
+    place.write_text(json.dumps({"todo": [task], "windows": ["error 0.3"], "metrics": {}}))
+    console.shop.look()
+
+    page = console.visitor("ann").see("/portfolio")
+
+    assert f"<b>{len(PRODUCTS)}</b> go up" in page
+    assert "Train a new model" in page
+
+
+@pytest.mark.parametrize(("weeks", "told"), [(None, "6 products against 6"), (1, "too few products have sold")])
+def test_what_an_experiment_measured_stands_on_the_portfolio(tmp_path: Path, weeks: int | None, told: str) -> None:
+    panel = shared_panel()
+    start = panel.dates[-1].astype(dt.date) - dt.timedelta(days=40 if weeks is None else -40)
+    start -= dt.timedelta(days=start.weekday())
+    save_panel(panel, tmp_path / "panel")
+    put_control(
+        tmp_path, Experiment("holdout", start, weeks, (Arm("keep", 0.5),), dict.fromkeys(PRODUCTS[::2], "keep"))
+    )
+
+    with open_console(shop_home(tmp_path)) as console:
+        page = console.visitor("ann").see("/portfolio")
+
+    assert told in page
+    assert ("% profit" in page.replace("</b>", "")) == (weeks is None)
+
+
+# Price files
+
+
+@contextmanager
+def till(*answers: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A system that takes prices, and answers with these states in turn."""
+    taken: list[dict[str, Any]] = []
+    left = list(answers)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(left.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/prices", taken
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def written(console: Console, visitor: Visitor) -> price_file.PriceFile:
+    visitor.send("/price-file", visitor.see("/price-file"), show="all")
+    return price_file.PriceFiles(console.home).newest()[0]
+
+
+def test_a_file_comes_back_with_decisions_and_only_as_it_was_written(console: Console) -> None:
+    ann = console.visitor("ann")
+    file = written(console, ann)
+    frame = pd.read_csv(io.StringIO(ann.see(f"/price-file/{file.name}.csv")), dtype=str, keep_default_na=False)
+
+    def read(changed: pd.DataFrame) -> Any:
+        content = io.BytesIO(changed.to_csv(index=False).encode())
+        return ann.send("/price-file/read", ann.see("/price-file"), file=(content, "prices.csv"))
+
+    dearer, foreign = frame.assign(new="99", decision="approve"), frame.assign(file="0" * 16)
+    assert [read(one).status_code for one in (dearer, foreign, frame.assign(decision="maybe"), frame[["id"]])] == [
+        422
+    ] * 4
+    assert decided(console.home) == []
+    bob = console.visitor("bob")
+    bob.send("/decide", bob.see("/"), action="freeze", product=frame["product_id"][2], reason="mine")
+    assert read(frame.assign(decision="approve")).status_code == 409
+    frame.loc[0, ["decision", "note"]] = ["approve", "fine"]
+    frame.loc[1, "decision"] = "Reject"
+    assert read(frame).status_code == 302
+    said = {body["verdict"]: (body["reason"], list(body["prices"])) for _, _, body in decided(console.home)[1:]}
+    assert said == {
+        "approve": ("fine", [frame["product_id"][0]]),
+        "reject": (f"price file {file.name}", [frame["product_id"][1]]),
+    }
+    assert price_file.PriceFiles(console.home).find(file.name).state == "exported"
+
+
+def test_excel_is_refused_where_openpyxl_is_not_installed(console: Console) -> None:
+    ann = console.visitor("ann")
+    file = written(console, ann)
+    try:
+        import openpyxl  # noqa: F401, PLC0415
+    except ImportError:
+        answer = ann.client.get(f"/price-file/{file.name}.xlsx")
+        assert (answer.status_code, "openpyxl" in answer.text) == (422, True)
+        return
+    assert price_file.as_excel(file).startswith(b"PK")
+
+
+@pytest.mark.parametrize(("answers", "state", "times"), [((503, 200), "exported", 2), ((403,), "failed", 1)])
+def test_approved_prices_are_sent_and_again_where_that_may_help(
+    tmp_path: Path, answers: tuple[int, ...], state: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price_file, "FIRST_WAIT", 0.01)
+    with (
+        till(*answers) as (url, taken),
+        open_console(shop_home(tmp_path, more=f"console:\n  push_url: {url}\n")) as console,
+    ):
+        ann = console.visitor("ann")
+        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        file = written(console, ann)
+        ann.send(f"/price-file/{file.name}/send", ann.see("/price-file"))
+        assert price_file.PriceFiles(console.home).find(file.name).state == state
+
+    price = price_table(PRODUCTS)["proposed_price"][0]
+    sent = {"file": file.name, "prices": [{"product_id": PRODUCTS[0], "price": price, "from": "2023-08-02"}]}
+    assert taken == [sent] * times
+
+
+def test_a_name_that_is_no_file_of_ours_finds_nothing(tmp_path: Path) -> None:
+    for name in ("../../secret", "0" * 16, ""):
+        with pytest.raises(SourceError):
+            price_file.PriceFiles(tmp_path).find(name)
+
+
+def test_a_price_that_a_person_gave_is_in_the_file_and_never_below_cost(console: Console) -> None:
+    ann = console.visitor("ann")
+    page = ann.see("/")
+    frame = price_table(PRODUCTS).set_index("product_id")
+    for product, price in zip(PRODUCTS[:2], (f"{frame['current_price'].iloc[0] * 2:.2f}", "0.01"), strict=True):
+        ann.send("/decide", page, action="change", product=product, price=price, reason="deal")
+
+    rows = {row["product_id"]: row for row in written(console, ann).rows}
+
+    assert rows[PRODUCTS[0]]["new"] == pytest.approx(frame["current_price"].iloc[0] * 2, abs=0.01)
+    assert rows[PRODUCTS[1]]["new"] == pytest.approx(frame["unit_cost"].iloc[1])
+    assert {row["status"] for row in rows.values()} == {"approved", "proposed"}
+
+
+def test_prices_that_are_no_longer_approved_are_not_sent(tmp_path: Path) -> None:
+    with open_console(shop_home(tmp_path, more="console:\n  push_url: http://127.0.0.1:9/\n")) as console:
+        ann = console.visitor("ann")
+        ann.send("/decide", ann.see("/"), one=f"approve:{PRODUCTS[0]}")
+        file = written(console, ann)
+        ann.send("/decide", ann.see("/"), action="freeze", product=PRODUCTS[0], reason="wait")
+
+        assert ann.send(f"/price-file/{file.name}/send", ann.see("/price-file")).status_code == 409
+
+
+@pytest.mark.parametrize("beyond", [None, 0.2])
+def test_what_waits_for_nobody_is_frozen_and_not_rejected(tmp_path: Path, beyond: float | None) -> None:
+    with open_console(shop_home(tmp_path, beyond=beyond)) as console:
+        ann = console.visitor("ann")
+        page = ann.see("/?show=all")
+
+        given = {"product": PRODUCTS[0], "reason": "no"}
+        assert ann.send("/decide", page, action="reject", **given).status_code == 400
+        assert ann.send("/decide", page, action="freeze", **given).status_code == 302
+
+
+def test_what_serving_holds_at_an_older_approval_wants_a_decision(tmp_path: Path) -> None:
+    price_table(["tea"], change=0.0).to_csv(tmp_path / "prices.csv", index=False)
+    worklist = read_table(tmp_path / "prices.csv", key="1")
+    approved = Switches((), {"tea": float(worklist.before[0]) * 0.9})
+
+    assert worklist.states({}, approved, beyond=0.05).tolist() == [OPEN]
+    assert worklist.states({}, approved, beyond=None).tolist() == [HELD]
+
+
+def test_what_is_frozen_for_all_is_not_freed_product_by_product(console: Console) -> None:
+    table(console.home).append(Switch(action="freeze", scope="all", **SAID))
+    ann = console.visitor("ann")
+
+    answer = ann.send("/decide", ann.see("/?show=all"), action="unfreeze", product=PRODUCTS[0], reason="go")
+
+    assert answer.status_code == 400
