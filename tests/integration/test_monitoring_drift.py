@@ -78,14 +78,3 @@ def test_the_workspace_keeps_each_windows_reports_once_dated_tagged_and_with_a_d
         for value in panel["values"]
     }
     assert {"wape", "drift_comp_level", "drift_our_price_level", "columns_drifted"} <= shown
-
-
-def test_without_decisions_there_is_nothing_to_show_of_forecasts_and_our_prices():
-    panel, _ = build(World(products=10, days=392))
-    joined = live_join(panel, since=392)
-    taken = take(panel, joined, window=28, reference=364, rows=200_000, rng=np.random.default_rng(0))
-    drift = compare(taken, window=28, step_days=1, false_alarm=0.05, min_rows=100)
-
-    reports = render(drift, joined, metrics={}, since=pd.Timestamp("2024-12-30"), end=END, tags={})
-
-    assert set(reports) == {"figures", "inputs"}

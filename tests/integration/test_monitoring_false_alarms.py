@@ -147,10 +147,12 @@ def false_retrainings(seed: int) -> int:
     return len(watch_a_year(World(products=8, days=485, seed=seed)))
 
 
+@pytest.mark.weekly
 def test_calm_years_of_eight_products_retrain_nothing() -> None:
     assert [false_retrainings(seed) for seed in UNLUCKY] == [0, 0]
 
 
+@pytest.mark.weekly
 def test_one_window_in_breach_would_retrain_falsely_in_such_years(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "BREACHES", 1)
 

@@ -1,17 +1,13 @@
 import datetime as dt
 import json
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import boto3
 import mlflow
 import pytest
+from moto import mock_aws
 
-from monitoring import aws
 from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import HistoryError
@@ -26,42 +22,13 @@ ALERT = Alert("decay-retrain", "critical", "error grew – by half", dt.date(202
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    port = free_port()
-    server = subprocess.Popen(
-        [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=2).close()
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield url
-    server.terminate()
-    server.wait()
-
-
 @pytest.fixture
-def cloud(endpoint, monkeypatch):
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=10).close()
+def cloud(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        yield
 
 
 def settings(**changes):
@@ -70,17 +37,18 @@ def settings(**changes):
     return config.model_copy(update={**changes, "endpoints": endpoints})
 
 
-def inbox(topic_arn: str):
+def inbox():
+    """The address of a queue, and a function that reads it."""
     sqs = boto3.client("sqs")
     queue = sqs.create_queue(QueueName="inbox")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    boto3.client("sns").subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
-    return lambda: [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=queue).get("Messages", [])]
+    return arn, lambda: [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=queue).get("Messages", [])]
 
 
 def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
     topic = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
-    read = inbox(topic)
+    arn, read = inbox()
+    boto3.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
     for door in alert_notifiers(settings(alerts=["sns"], endpoints={"sns_topic": topic})):
         door.send(ALERT)
@@ -91,23 +59,16 @@ def test_an_alert_reaches_those_who_subscribed_to_the_topic(cloud):
     assert message["MessageAttributes"]["severity"]["Value"] == "critical"
 
 
-def test_a_topic_that_is_not_there_is_a_delivery_error(cloud):
-    with pytest.raises(DeliveryError, match="sns publish"):
-        Notifier("sns", address="arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
-
-
 def test_an_event_reaches_a_rule_for_it(cloud):
-    events, sqs = boto3.client("events"), boto3.client("sqs")
-    queue = sqs.create_queue(QueueName="jobs")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events = boto3.client("events")
+    arn, read = inbox()
     events.put_rule(Name="retrain", EventPattern=json.dumps({"source": ["pricing.monitoring"]}))
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
     door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
     handle = door.start(JobRequest("retrain", "error grew"))
 
-    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
-    event = json.loads(message["Body"])
+    (event,) = read()
     assert event["detail-type"] == "pricing retrain"
     assert event["detail"] == {"action": "retrain", "reason": "error grew", **GIVEN}
     assert door.wait(handle) is True
@@ -124,12 +85,9 @@ def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
     assert all(metric["Dimensions"] == [{"Name": "Model", "Value": "pricing"}] for metric in found)
 
 
-def test_a_cloud_that_does_not_answer_is_a_delivery_error(cloud, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-
-    with pytest.raises(DeliveryError, match="cloudwatch put_metric_data"):
-        aws.put_metrics({"wape": 0.4}, namespace="Pricing", model="pricing", now=NOW)
+def test_a_cloud_that_refuses_is_a_delivery_error(cloud):
+    with pytest.raises(DeliveryError, match="sns publish"):
+        Notifier("sns", address="arn:aws:sns:eu-west-1:123456789012:nobody").send(ALERT)
 
 
 def test_a_webhook_gets_the_alert_as_json_and_one_that_stumbles_is_tried_again():

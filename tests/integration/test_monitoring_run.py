@@ -1,12 +1,10 @@
 import datetime as dt
 import json
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -23,9 +21,7 @@ from pricing.registry import files
 from pricing.registry.version import _NEEDED, FORMAT
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import Webhook, World, backtest_figures, build, entries
-from tests.kit.panels import panel_frame
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -104,7 +100,7 @@ def test_an_unchanged_world_is_reported_and_nothing_is_done(home):
     assert list((home / "monitoring" / "evidently").glob("*/snapshots/*.json"))
 
 
-def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
+def test_a_regime_change_is_decay_and_asks_for_a_retraining(home):
     world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
     prepare(home, world, days=range(350, 392))
     crown(home, world, state_date="2025-01-26")
@@ -115,28 +111,7 @@ def test_a_regime_change_is_decay_and_asks_for_a_retraining(home, capsys):
     assert document["outcome"]["cause"] == "decay"
     assert "has decayed" in document["explanation"]
     assert "Inputs have drifted as well (the competitor's prices)" in document["explanation"]  # and not our own
-    assert "monitoring.trigger is none" in capsys.readouterr().out
     assert last_run().data.tags["outcome"] == "retrain"
-
-
-def test_days_that_arrive_twice_or_corrected_are_counted_and_scored_once(home, capsys):
-    panel = prepare(home, World(days=200, products=20), days=range(180, 200))
-    sales = panel_frame(panel)
-    first, twice = home / "first.csv", home / "twice.csv"
-    sales.to_csv(first, index=False)
-    newest = sales["date"] == sales["date"].max()
-    corrected = sales.assign(units_sold=sales["units_sold"] + newest)
-    pd.concat([corrected, corrected[newest]]).to_csv(twice, index=False)
-
-    assert main(["--sales", str(first), "--act", "false"]) == 0
-    before = last_run()
-    assert main(["--sales", str(twice), "--act", "false"]) == 2
-    assert "must be unique" in capsys.readouterr().err
-    assert main(["--sales", str(twice), "--act", "false", "--quarantine", str(home / "bad")]) == 0
-
-    after = last_run()
-    assert after.data.metrics["rows_scored"] <= before.data.metrics["rows_scored"]
-    assert list((home / "bad").iterdir())
 
 
 def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
@@ -155,17 +130,6 @@ def test_a_feed_that_stopped_calls_a_person_and_retrains_nothing(home):
     assert last_run().data.tags["sales_at_fault"] == "true"  # so that the night carries no states over them
 
 
-def test_a_history_too_short_to_compare_is_no_pass(home):
-    prepare(home, World(days=40, products=20), days=range(30, 40))
-
-    assert monitor(home) == 0
-
-    assert "Drift could not be judged" in (home / "monitoring" / "latest" / "summary.html").read_text()
-    assert not (home / "monitoring" / "latest" / "drift.html").exists()
-    assert "drift_unjudged" in codes(report(home))
-    assert "unknown" in report(home)["explanation"]
-
-
 def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_written(home):
     prepare(home, World(days=60, products=20), days=range(40, 60))
     assert monitor(home, "--act", "false") == 0
@@ -180,7 +144,6 @@ def test_an_alert_that_cannot_be_delivered_fails_the_run_after_the_report_is_wri
     assert last_run().data.tags["outcome"] == "page"  # which the night reads
     assert report(home)["outcome"]["action"] == "page"
     assert report(home)["outcome"]["fault"] == "log_empty"
-    assert report(home)["todo"][0]["what"].startswith("Restore the folder of the decision log")
 
 
 def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look(home, capsys, monkeypatch):
@@ -195,29 +158,9 @@ def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look
 
     (alert,) = hook.bodies
     assert (alert["key"], alert["severity"]) == ("decisions_stopped-page", "critical")
-    assert "serving tasks ready" in alert["todo"]
     assert last_run().info.status == "FAILED"
     assert (last_run().data.tags["outcome"], report(home)["outcome"]["fault"]) == ("page", "decisions_stopped")
-    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
-    for place in ("1 day(s) on which the shop sold", str(shared), "/health/ready", "API key"):
-        assert place in error
-    assert any(str(shared) in one["text"] for one in report(home)["findings"])
-
-
-def test_the_program_runs_as_a_command(home):
-    prepare(home, World(days=60, products=20), days=range(40, 60))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "monitoring", "--sales", str(home / "panel"), "--config="],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert "outcome: " in done.stdout
-    assert "400 decisions, " in done.stdout
+    assert str(shared) in capsys.readouterr().err
 
 
 def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
@@ -234,28 +177,24 @@ def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
     assert store.past(now=now).failed == 1
 
 
-@pytest.mark.parametrize(
-    ("statuses", "retrained", "failed"), [(["FINISHED"], True, 0), (["FAILED", "FAILED"], False, 2), ([], False, 0)]
-)
-@pytest.mark.parametrize("where", ["pricing", "Default"])
-def test_retrainings_that_others_started_count_in_whichever_experiment(home, statuses, retrained, failed, where):
+def test_retrainings_that_others_started_count_in_whichever_experiment(home):
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(where).experiment_id
-    for status in statuses:
+    for where, status in (("pricing", "FAILED"), ("Default", "FAILED"), ("Default", "FINISHED"), ("pricing", "FAILED")):
+        experiment = client.get_experiment_by_name(where).experiment_id
         run = client.create_run(experiment, tags={"job": "retrain"})
         client.log_param(run.info.run_id, "registry.model_name", "pricing")
         client.set_terminated(run.info.run_id, status)
+        time.sleep(0.01)  # so that one is newer than the other
 
     with tracked_run("monitor"):
         past, other = (with_recorded(JobHistory(), retrainings(model)) for model in ("pricing", "another"))
 
+    assert (past.retrained is not None, past.failed) == (True, 1)
     assert (other.retrained, other.failed) == (None, 0)
 
-    assert (past.retrained is not None, past.failed) == (retrained, failed)
 
-
-@pytest.mark.parametrize(("within", "counts"), [(True, True), (False, False)])
-def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
+@pytest.mark.parametrize("within", [True, False])
+def test_a_refresh_that_a_night_made_against_decay_counts(home, within):
     client = MlflowClient()
     experiment = client.get_experiment_by_name("pricing").experiment_id
     night = client.create_run(experiment, tags={"job": "nightly"})
@@ -265,9 +204,9 @@ def test_a_refresh_that_a_night_made_against_decay_counts(home, within, counts):
     client.set_terminated(run.info.run_id, "FINISHED")
 
     with tracked_run("monitor"):
-        past = with_recorded(JobHistory(), retrainings("pricing"), refreshed=last_nightly_refresh("pricing"))
+        refreshed = last_nightly_refresh("pricing")
 
-    assert (past.refreshed is not None) == counts
+    assert (refreshed is not None) == within
 
 
 def hour(number: float) -> dt.datetime:
@@ -289,16 +228,3 @@ def test_a_job_that_failed_before_its_run_was_opened_counts_as_failed(runs, fail
     past = JobHistory(failed=len(failures), failures=tuple((hour(begin), hour(end)) for begin, end in failures))
 
     assert with_recorded(past, started).failed == failed
-
-
-def test_within_a_night_the_alert_says_that_the_night_does_what_is_due(home, monkeypatch):
-    world = World(days=392, change_day=364, demand_factor=0.55, price_factor=0.85, comp_factor=0.8)
-    prepare(home, world, days=range(350, 392))
-    crown(home, world, state_date="2025-01-26")
-    client = MlflowClient()
-    night = client.create_run(client.get_experiment_by_name("pricing").experiment_id, tags={"job": "nightly"})
-    monkeypatch.setenv("PRICING_PARENT_RUN_ID", night.info.run_id)
-
-    assert monitor(home, "--exit_code", "true") == 11
-
-    assert "the nightly job that this run belongs to does it next" in last_run().data.tags["done"]

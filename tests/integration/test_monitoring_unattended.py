@@ -94,6 +94,7 @@ def wape(version: LoadedVersion, *, known: Panel, panel: Panel) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.weekly
 def test_a_regime_change_with_a_fall_of_demand_by_60_percent_leads_unattended_to_a_better_champion_and_an_alert(
     home: Path,
 ) -> None:

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from pipelines.reports.artifacts import write_artifacts
-from pipelines.reports.plots import CATEGORIES, FANS, FORECAST_PLOTS, draw_by_category, draw_fans
-from pipelines.reports.sensitivity import analyse
+from pipelines.reports.plots import FORECAST_PLOTS
 from tests.kit.versions import loaded_version
 
 NAMES = ["forecast_fans", "calibration"]
@@ -56,10 +54,6 @@ ODD = {
 }
 
 
-def panels(figure: Figure) -> int:
-    return sum(ax.get_visible() for ax in figure.axes)
-
-
 @pytest.mark.parametrize("name", ODD)
 def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
     drawn = {plot: draw(ODD[name]) for plot, draw in FORECAST_PLOTS.items()}
@@ -69,22 +63,6 @@ def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
         figure.draw_without_rendering()
         assert figure.get_suptitle()
         assert all(ax.get_ylabel() for ax in figure.axes if ax.get_visible())
-
-
-def test_a_few_products_are_drawn_however_many_there_are() -> None:
-    fans = draw_fans(frame(products=60, steps=2))
-
-    assert panels(fans) == FANS
-
-
-def test_many_categories_make_no_endless_plot() -> None:
-    found = analyse(loaded_version())
-    many = pd.concat([found.summary.assign(category=f"c{i:03}") for i in range(3 * CATEGORIES)], ignore_index=True)
-
-    drawn = draw_by_category(replace(found, summary=many))
-
-    assert len(drawn.axes[0].get_yticks()) == CATEGORIES
-    assert drawn.get_figheight() < 15
 
 
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(

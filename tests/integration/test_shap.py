@@ -14,7 +14,6 @@ from pipelines.reports.sensitivity import analyse
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.decision.explanation import explain
-from pricing.demand.grades import PRIOR_ONLY
 from simulation.config import MarketConfig
 from simulation.market import simulate
 from tests.kit.versions import loaded_version, make_version
@@ -57,16 +56,6 @@ def test_shap_draws_a_summary_and_a_waterfall_of_prices_and_of_demand() -> None:
                 assert picture.format == "PNG"
                 assert picture.width > 500
                 assert np.asarray(picture.convert("L")).std() > 5
-
-
-def test_a_sample_in_which_no_step_moves_a_price_has_no_plots_of_prices(tmp_path: Path) -> None:
-    frame = simulate(MarketConfig(products=9, days=150, seed=3)).frame()
-    frame["price"] = frame.groupby("product_id")["price"].transform("first").round(2)
-    panel = build_panel(frame[["date", "product_id", "units_sold", "price"]], load_config().data)
-
-    drawn = dict(shap_plots(make_version(tmp_path / "version", panel=panel, grade=PRIOR_ONLY, holds_only=True)))
-
-    assert list(drawn) == NAMES[2:]
 
 
 def test_a_weekly_version_is_analysed_and_explained_like_a_daily_one(tmp_path: Path) -> None:

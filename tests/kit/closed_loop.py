@@ -144,7 +144,6 @@ def run_nights(
     nights: int = 60,
     recent: int = RECENT,
     echo: bool = False,
-    seed: int = 0,
 ) -> LoopResult:
     """Runs a history that people priced, then nights of refresh, price and sell.
 
@@ -158,9 +157,8 @@ def run_nights(
         nights: Days that the platform prices.
         recent: Days of rows that a night reads.
         echo: Whether the shop's system fills `list_price` with the platform's price.
-        seed: Of the history's prices and the sales.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     known = [*NEEDED, *columns]
     persons = shop.history_prices(history, rng)
     sales = pd.concat([shop.sell(persons[day], day=day, rng=rng) for day in range(history)], ignore_index=True)[known]

@@ -34,14 +34,11 @@ class World:
     seed: int = 0  # of everything random
     change_day: int | None = None  # first day of the regime; None: none comes
     demand_factor: float = 1.0
-    elasticity_shift: float = 0.0  # added to each elasticity
     price_factor: float = 1.0  # of charged prices
     promo_factor: float = 1.0  # of the share of promotions
     stock_factor: float = 1.0
     cost_factor: float = 1.0
     comp_factor: float = 1.0
-    season: float = 0.1  # amplitude of the yearly season, as a fraction of demand
-    shock: float = 0.05  # standard deviation of a slow common shock to log demand
     live_day: int | None = None  # first day that a pricer sets the prices, inside guardrails; None: the shop does
 
 
@@ -101,18 +98,11 @@ def build(world: World) -> tuple[Panel, Truth]:
         ours = _priced(world, list_price=list_price, promo=promo, last=price[:, world.live_day - 1])
         price[:, world.live_day :] = ours[:, world.live_day :]
     week = 1 + 0.25 * np.isin(day % 7, (4, 5))
-    season = 1 + world.season * np.sin(2 * np.pi * day / 365)
-    common = np.exp(_slow(rng, world.days, world.shock))
-    old = (
-        base[:, None]
-        * week
-        * season
-        * common
-        * (price / list_price[:, None]) ** elasticity[:, None]
-        * (1 + 0.2 * promo)
-    )
-    shift = (price / list_price[:, None]) ** np.where(changed, world.elasticity_shift, 0.0)
-    mean = old * shift * np.where(changed, world.demand_factor, 1.0)
+    season = 1 + 0.1 * np.sin(2 * np.pi * day / 365)
+    common = np.exp(_slow(rng, world.days, 0.05))  # a slow shock to all products
+    answer = (price / list_price[:, None]) ** elasticity[:, None] * (1 + 0.2 * promo)
+    old = base[:, None] * week * season * common * answer
+    mean = old * np.where(changed, world.demand_factor, 1.0)
     demand = rng.negative_binomial(6, 6 / (6 + mean)).astype(float)
     stock = np.ceil(base[:, None] * rng.uniform(1.5, 5.0, shape) * np.where(changed, world.stock_factor, 1.0))
     costs = np.where(changed, world.cost_factor, 1.0)

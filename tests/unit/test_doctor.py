@@ -53,15 +53,3 @@ def test_what_is_wrong_is_named_without_its_password(
     assert f"problem  {named}" in said
     assert f"to mend: {named}" in said
     assert PASSWORD not in said
-
-
-def test_a_library_that_lightgbm_lacks_is_a_problem(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def absent(_: str) -> object:
-        raise OSError("cannot open shared object file")
-
-    monkeypatch.setattr("ctypes.CDLL", absent)
-
-    assert doctor.main([]) == 2
-    assert "problem  OpenMP" in capsys.readouterr().out

@@ -123,13 +123,6 @@ def test_options_out_of_range_are_all_named() -> None:
         MarketConfig("sale", products=0, mean_elasticity=2.5)
 
 
-def test_products_that_launch_after_the_history_are_not_in_it() -> None:
-    unseen = market().product_ids[~market().in_history]
-
-    assert len(unseen) == 1
-    assert not set(unseen) & set(market().frame()["product_id"])
-
-
 def test_the_grocer_never_prices_outside_the_band_unless_cost_asks_for_it() -> None:
     frame = market().frame()
     ratio = frame["price"] / frame["list_price"]

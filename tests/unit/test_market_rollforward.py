@@ -10,7 +10,7 @@ from pricing.errors import ConfigError
 from simulation.market import Market, MarketConfig, simulate
 from simulation.policies import CostPlus, RulePolicy, match_competitor, static
 from simulation.rollforward import Requests, roll_forward
-from simulation.world import BAND, Shelf
+from simulation.world import BAND
 
 CONFIG = MarketConfig(products=24, days=200, future=40, seed=6, unseen=0.1)
 
@@ -121,25 +121,6 @@ def test_a_move_beyond_the_largest_is_refused_and_the_list_price_always_passes(m
     assert not roll_forward(market, static, days=30, max_move=0.001).refused.any()
 
 
-def test_an_insider_is_shown_the_shelf_before_it_prices(market: Market) -> None:
-    class Seer:
-        def __init__(self) -> None:
-            self.shown: list[np.ndarray] = []
-
-        def observe_shelf(self, shelf: Shelf) -> None:
-            self.shown.append(shelf.stock.copy())
-
-        def __call__(self, requests: Requests) -> np.ndarray:
-            assert np.array_equal(self.shown[-1][: len(requests)], requests.stock)
-            return requests.list_price
-
-    seer = Seer()
-
-    roll_forward(market, seer, days=3)
-
-    assert len(seer.shown) == 3
-
-
 def test_a_policy_learns_each_row_once_and_before_it_prices_the_next(market: Market) -> None:
     told: list[pd.DataFrame] = []
 
@@ -180,11 +161,6 @@ def test_products_that_nobody_has_seen_are_asked_for_from_their_launch(market: M
 def test_a_future_that_was_not_drawn_is_refused(market: Market) -> None:
     with pytest.raises(ConfigError, match="future of 40 days"):
         roll_forward(market, static, days=41)
-
-
-def test_a_policy_that_answers_too_few_prices_is_refused(market: Market) -> None:
-    with pytest.raises(ConfigError, match="one a request"):
-        roll_forward(market, lambda requests: requests.list_price[:-1], days=1)
 
 
 def test_the_simple_policies_stay_inside_the_bounds(market: Market) -> None:

@@ -98,23 +98,13 @@ def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
 
 
 @pytest.mark.parametrize(
-    ("holdout", "says"),
-    [
-        (None, "No products"),
-        (["SKU00000"], "too few"),
-    ],
+    ("held", "priced"),
+    [([], PANEL.product_ids), (PANEL.product_ids[:1], PANEL.product_ids[1:]), (PANEL.product_ids[3::4], [])],
+    ids=["no holdout", "too small a holdout", "no outcome yet"],
 )
-def test_without_a_comparison_nothing_is_claimed(holdout, says):
-    one = None if holdout is None else holding(holdout)
-    found = effect(PANEL, joined(PANEL.product_ids[1:]), one, window=28, rng=np.random.default_rng(0))
+def test_without_a_comparison_nothing_is_claimed(held, priced):
+    holdout = holding(held) if len(held) else None
 
-    assert np.isnan(found.margin.value)
-    assert says in found.text
-
-
-def test_before_any_outcome_nothing_is_claimed():
-    held, _ = halves()
-
-    found = effect(PANEL, joined([]), holding(held), window=28, rng=np.random.default_rng(0))
+    found = effect(PANEL, joined(priced), holdout, window=28, rng=np.random.default_rng(0))
 
     assert np.isnan(found.margin.value)

@@ -82,19 +82,6 @@ def test_the_forecast_is_read_off_at_the_price_charged_and_there_is_none_far_out
         assert row["forecast"] == pytest.approx(TRUTH.old[1, 55] * step ** TRUTH.elasticity[1], rel=1e-4)
 
 
-def test_candidates_without_a_number_and_demand_that_nobody_knew_give_no_forecast():
-    first, second, *_ = one_day()
-    found = joined(
-        [
-            redecided(first, candidate_units=[float("nan")] * 9),
-            redecided(second, reasons=["demand_unknown"], source="rule"),
-        ]
-    )
-
-    assert found.frame["demand"].isna().all()
-    assert counts(found)["no_forecast"] == 2
-
-
 def test_outcomes_are_inside_or_outside_the_interval_at_the_price_charged():
     found = joined([redecided(entry, candidate_sizes=SIZES) for entry in entries(PANEL, TRUTH, days=DAYS)])
 
@@ -156,6 +143,7 @@ def test_units_by_weight_are_covered_as_in_the_backtest():
 @pytest.mark.parametrize(
     ("reasons", "source", "flag"),
     [
+        (["demand_unknown"], "rule", "unforecast"),
         (["elasticity_unidentified"], "rule", "unidentified"),
         (["elasticity_unidentified", "no_model"], "rule", ""),
         (["elasticity_unidentified", "model_failed"], "rule", ""),
@@ -169,11 +157,11 @@ def test_units_by_weight_are_covered_as_in_the_backtest():
 def test_what_became_of_a_price_is_known_by_its_reasons(reasons, source, flag):
     found = joined([redecided(entry, reasons=reasons, source=source) for entry in one_day()])
 
-    frame = found.frame.assign(fixed=found.frame["pricing"] == "fixed")
-    told = {name for name in ("unidentified", "held_out", "fixed") if frame[name].any()}
+    frame = found.frame.assign(fixed=found.frame["pricing"] == "fixed", unforecast=found.frame["demand"].isna())
+    told = {name for name in ("unidentified", "held_out", "fixed", "unforecast") if frame[name].any()}
     assert told == ({flag} if flag else set())
-    assert frame["scored"].any() == (flag != "fixed")
-    assert {code for code in ("held_out", "fixed") if code in counts(found)} == told - {"unidentified"}
+    assert frame["scored"].any() == (flag not in ("fixed", "unforecast"))
+    assert {code for code in ("held_out", "fixed") if code in counts(found)} == told & {"held_out", "fixed"}
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override():
@@ -228,36 +216,18 @@ def test_a_replay_gives_way_to_what_was_decided_in_time_and_is_kept_where_nothin
     }
 
 
-def test_a_decision_for_an_unknown_product_or_a_day_before_the_sales_or_without_a_row_is_counted():
-    made = entries(PANEL, TRUTH, days=range(53, 56))
+def test_decisions_that_meet_no_sales_are_counted_by_what_is_missing():
+    made = one_day()
     strange = redecided(made[-1], product_id="NEW", decision_id="strange")
+    early = redecided(made[-1], date=dt.date(2023, 12, 31), decision_id="early")
     present = PANEL.present.copy()
     present[3, 55] = False
-    panel = replace(PANEL, present=present).select(np.arange(6))
-    late = replace(panel, **{name: getattr(panel, name)[:, 54:] for name in _SERIES}, dates=panel.dates[54:])
 
-    found = joined([strange, *made], late)
+    found = joined([strange, early, *made], replace(PANEL, present=present))
 
-    assert {code: counts(found)[code] for code in ("product_unknown", "before_sales", "truth_missing")} == {
-        **{"product_unknown": 1, "before_sales": 6, "truth_missing": 1}
-    }
-    assert len(found.frame) == 11
-    assert len(found.unmatched) == 2
-
-
-_SERIES = (
-    *("present", "units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age"),
-    *("tax_rate", "is_promo", "is_holiday"),
-)
-
-
-def test_a_newest_day_that_is_half_in_is_called_provisional():
-    present = PANEL.present.copy()
-    present[:4, -1] = False
-
-    found = joined(entries(PANEL, TRUTH, days=DAYS), replace(PANEL, present=present))
-
-    assert counts(found)["truth_partial"] == 6
+    told = {"product_unknown": 1, "before_sales": 1, "truth_missing": 1}
+    assert {code: counts(found)[code] for code in told} == told
+    assert len(found.frame) == 5
 
 
 def test_days_that_the_model_had_already_seen_count_for_no_error():

@@ -109,27 +109,9 @@ def test_requests_that_no_longer_name_the_competitor_are_a_breach_that_leaves_th
     assert PolicyOutcome("page", "", "fault", fault=f"column_empty-comp_level+{breach.kind}").doubts_sales
 
 
-def test_requests_that_name_stock_less_often_are_called_so_and_days_before_requests_do_not_count():
-    panel, _ = build(LIVE)
-    joined = live_join(panel, since=LIVE.live_day)
-    late = joined["period"] >= joined["period"].max() - np.timedelta64(27, "D")
-    drift = judged(looked_at(LIVE, stock=joined["stock"].where(~(late & (np.arange(len(joined)) % 2 == 0)))))
-
-    (emptier,) = [one for one in drift.findings if one.code == "column_emptier"]
-
-    assert emptier.text == "request_stock is missing in 50% of the newest requests, 0% of the reference"
-
-
 def test_false_alarms_are_counted_by_the_month():
     assert chance_per_window(0.02, window_days=28) == pytest.approx(2 * chance_per_window(0.01, window_days=28))
     assert chance_per_window(0.02, window_days=56) == pytest.approx(2 * chance_per_window(0.02, window_days=28))
-
-
-def test_an_empty_window_is_a_finding_and_no_pass(live):
-    drift = judged(replace(live, current=live.current.iloc[:0]))
-
-    assert drift.columns == []
-    assert {"column_empty", "drift_unjudged"} <= found(drift)
 
 
 def test_a_column_that_went_empty_is_a_breach_and_the_others_are_judged(live):
@@ -137,27 +119,6 @@ def test_a_column_that_went_empty_is_a_breach_and_the_others_are_judged(live):
 
     assert [finding.kind for finding in drift.findings if finding.level == "breach"] == ["column_empty-comp_level"]
     assert compared(judged(live)) - compared(drift) == {"comp_level"}
-
-
-def test_few_rows_are_not_judged(live):
-    drift = judged(replace(live, current=live.current.iloc[:50]))
-
-    assert drift.columns == []
-    assert {"rows_few", "drift_unjudged"} <= found(drift)
-
-
-BY_NAME = {watched.column: watched for watched in MONITORED_COLUMNS}
-
-
-def samples(panel, window=28, rows=200_000):
-    return take(
-        panel,
-        live_join(panel, since=len(panel.dates)),
-        window=window,
-        reference=364,
-        rows=rows,
-        rng=np.random.default_rng(0),
-    )
 
 
 def test_distances_of_blocks_are_those_of_the_plain_definition():
@@ -176,36 +137,36 @@ def test_distances_of_blocks_are_those_of_the_plain_definition():
         assert categorical[number] == pytest.approx(jensenshannon(*shares), abs=1e-9)
 
 
-def test_a_reference_shorter_than_four_windows_gives_no_threshold():
-    panel, _ = build(World(products=5, days=28 * 4))
+@pytest.mark.parametrize(
+    ("rows", "codes"), [(0, {"column_empty", "drift_unjudged"}), (50, {"rows_few", "drift_unjudged"})]
+)
+def test_a_window_that_is_empty_or_small_is_a_finding_and_no_pass(live, rows, codes):
+    drift = judged(replace(live, current=live.current.iloc[:rows]))
 
-    assert (
-        estimate_threshold(samples(panel).reference, BY_NAME["discount"], window=28, step_days=1, false_alarm=0.01)
-        is None
+    assert drift.columns == []
+    assert codes <= found(drift)
+
+
+def test_a_threshold_needs_four_windows_and_is_never_below_what_counts_as_a_move(live):
+    discount, category = (
+        next(one for one in MONITORED_COLUMNS if one.column == name) for name in ("discount", "category")
     )
+    chance = {"window": 28, "step_days": 1, "false_alarm": 0.01}
+    short = live.reference[live.reference["period"] < live.reference["period"].min() + pd.Timedelta(days=3 * 28)]
 
-
-def test_what_never_moves_has_the_least_threshold():
-    panel, _ = build(World(products=8, days=300))
-
-    limit = estimate_threshold(samples(panel).reference, BY_NAME["category"], window=28, step_days=1, false_alarm=0.01)
-
-    assert limit.value == LEAST_DISTANCE
+    assert estimate_threshold(short, discount, **chance) is None
+    assert estimate_threshold(live.reference, category, **chance).value == LEAST_DISTANCE
 
 
 def test_samples_are_relative_to_each_product_and_leave_sold_out_days_out():
-    panel, _ = build(World(products=8, days=300))
-    taken = samples(panel)
+    panel, _ = build(World(products=40, days=300))
+    taken, large = (
+        take(panel, live_join(panel, since=300), window=28, reference=364, rows=rows, rng=np.random.default_rng(0))
+        for rows in (200_000, 2720)
+    )
 
-    assert len(taken.current) == 8 * 28
+    assert len(taken.current) == 40 * 28
     assert taken.reference["price_level"].median() == pytest.approx(1.0, abs=0.03)
     assert taken.current["demand_level"].isna().sum() == panel.censored[:, -28:].sum()
-
-
-def test_a_large_panel_is_sampled_by_whole_products_and_says_so():
-    panel, _ = build(World(products=40, days=300))
-
-    taken = samples(panel, rows=2720)
-
-    assert taken.current["product"].nunique() == 10
-    assert [finding.code for finding in taken.findings] == ["sampled"]
+    assert large.current["product"].nunique() == 10  # by whole products
+    assert [finding.code for finding in large.findings] == ["sampled"]

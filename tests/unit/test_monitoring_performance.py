@@ -5,14 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from monitoring.performance import (
-    Interval,
-    band,
-    explain,
-    judge,
-    score,
-    window_days,
-)
+from monitoring.performance import Interval, band, judge, score, window_days
 from pricing.config import load_config
 
 CONFIG = load_config().monitoring
@@ -56,9 +49,6 @@ def frame(products=30, days=28, seed=0, bias=1.0):
             "category": [f"c{row % 3}" for row in product],
         }
     )
-
-
-UNKNOWN = (float("nan"),) * 3
 
 
 def rated(wape=(0.4, 0.38, 0.42), bias=(0.0, -0.03, 0.03), earlier_weeks=0.6, rows=500, coverage=(0.8, 0.77, 0.83)):
@@ -175,39 +165,22 @@ def test_intervals_over_few_clusters_are_as_wide_as_students(weeks):
     assert np.mean(widths) == pytest.approx(1, abs={8: 0.1, 16: 0.06}[weeks])
 
 
-def test_held_out_products_count_for_the_error_and_not_for_what_pricing_did():
+def test_shares_are_of_the_answers_that_pricing_made():
     rows = frame(products=10)
-    held = rows["product_id"].isin(["P1", "P2", "P3"])
-    rows.loc[held, ["held_out", "source", "confidence"]] = [True, "rule", 0.0]
+    product = rows["product_id"]
+    rows.loc[product.isin(["P0", "P1"]), ["held_out", "source", "confidence"]] = [True, "rule", 0.0]
+    rows.loc[product.isin(["P2", "P3"]), ["unidentified", "source"]] = [True, "rule"]
+    rows.loc[product == "P4", "source"] = "rule"
+    rows.loc[product.isin(["P5", "P6", "P7", "P8"]), "comp_price_age"] = 3.0
+    rows.loc[product == "P5", "comp_price_stale"] = True
 
     found = score(rows, name="x", rng=np.random.default_rng(0))
 
-    assert found.rows == len(rows)
-    assert (found.share_rule, found.confidence) == (0.0, pytest.approx(0.7))
-    assert found.realised == pytest.approx((4 * rows.loc[~held, "units_sold"]).sum())
-
-
-def test_prices_held_for_want_of_an_elasticity_are_no_answers_by_rule():
-    rows = frame(products=10)
-    rows.loc[rows["product_id"].isin(["P1", "P2", "P3"]), ["unidentified", "source"]] = [True, "rule"]
-    rows.loc[rows["product_id"] == "P4", "source"] = "rule"
-
-    found = score(rows, name="x", rng=np.random.default_rng(0))
-
-    assert (found.share_rule, found.share_unidentified) == (pytest.approx(0.1), pytest.approx(0.3))
-
-
-def test_competitors_prices_too_old_are_a_share_of_the_answers_that_knew_one():
-    rows = frame(products=10)
-    for product, age in (("P1", 0.0), ("P2", 1.0), ("P3", 5.0), ("P4", 12.0), ("P5", 20.0)):
-        rows.loc[rows["product_id"] == product, "comp_price_age"] = age
-    rows.loc[rows["product_id"] == "P5", "comp_price_stale"] = True
-
-    found = score(rows, name="x", rng=np.random.default_rng(0))
-    nothing = score(frame(products=10), name="x", rng=np.random.default_rng(0))
-
-    assert found.share_comp_stale == pytest.approx(0.2)
-    assert np.isnan(nothing.share_comp_stale)
+    assert found.rows == len(rows)  # held out or not, a forecast is right or wrong
+    assert found.realised == pytest.approx((4 * rows.loc[~rows["held_out"], "units_sold"]).sum())
+    shares = (found.share_rule, found.share_unidentified, found.share_comp_stale, found.confidence)
+    assert shares == pytest.approx((1 / 8, 2 / 8, 1 / 4, 0.7))
+    assert np.isnan(score(frame(products=10), name="x", rng=np.random.default_rng(0)).share_comp_stale)
 
 
 @pytest.mark.parametrize("promised", [FIGURES, {}], ids=["backtest", "naive"])
@@ -222,28 +195,26 @@ def test_forecasts_without_an_interval_are_not_judged_however_many_there_are(pro
     verdict = judge(score(rows, name="x", rng=np.random.default_rng(0)), band(promised, CONFIG), min_rows=100)
 
     assert (verdict.judged, verdict.breaches) == (False, {})
-    assert "give no interval" in verdict.text
 
 
 @pytest.mark.parametrize(
-    ("changes", "judged", "breaches", "says"),
+    ("changes", "judged", "breaches"),
     [
-        ({}, True, [], "hold"),
-        ({"wape": (0.6, 0.52, 0.68)}, True, ["error"], "decayed"),
-        ({"wape": (0.6, 0.52, 0.68), "earlier_weeks": 0.9}, True, [], "noisier"),
-        ({"bias": (0.3, 0.25, 0.35)}, True, ["bias"], "30% of sales too high"),
-        ({"bias": (-0.3, -0.35, -0.25)}, True, ["bias"], "30% of sales too low"),
-        ({"coverage": (0.6, 0.56, 0.64)}, True, ["coverage"], "held 60%"),
-        ({"coverage": (0.6, 0.5, 0.7)}, True, [], "hold"),
-        ({"coverage": (0.99, 0.98, 1.0)}, True, [], "hold"),
-        ({"wape": (2.0, 1.9, 2.1), "rows": 99}, False, [], "99 scored decisions"),
+        ({}, True, []),
+        ({"wape": (0.6, 0.52, 0.68)}, True, ["error"]),
+        ({"wape": (0.6, 0.52, 0.68), "earlier_weeks": 0.9}, True, []),  # the demand is noisier
+        ({"bias": (0.3, 0.25, 0.35)}, True, ["bias"]),
+        ({"bias": (-0.3, -0.35, -0.25)}, True, ["bias"]),
+        ({"coverage": (0.6, 0.56, 0.64)}, True, ["coverage"]),
+        ({"coverage": (0.6, 0.5, 0.7)}, True, []),
+        ({"coverage": (0.99, 0.98, 1.0)}, True, []),
+        ({"wape": (2.0, 1.9, 2.1), "rows": 99}, False, []),
     ],
 )
-def test_only_what_surely_lies_outside_the_band_is_decay_and_it_says_what(changes, judged, breaches, says):
+def test_only_what_surely_lies_outside_the_band_is_decay(changes, judged, breaches):
     verdict = judge(rated(**changes), band(FIGURES, CONFIG), min_rows=100)
 
     assert (verdict.judged, list(verdict.breaches)) == (judged, breaches)
-    assert says in verdict.text
 
 
 def test_coverage_that_the_backtest_does_not_tell_is_not_judged():
@@ -258,13 +229,6 @@ def test_a_version_without_a_backtest_need_only_beat_the_naive_forecast(figures,
     verdict = judge(rated(earlier_weeks=weeks), band(figures, CONFIG), min_rows=100)
 
     assert (verdict.judged, len(verdict.breaches)) == (judged, breaches)
-    assert "no backtest" in verdict.text
-
-
-def test_weeks_that_differ_widen_the_band():
-    wild = {**FIGURES, "weeks": [{"wape_mean": 0.25}, {"wape_mean": 0.40}, {"wape_mean": 0.55}]}
-
-    assert band(wild, CONFIG).wape_most > band(FIGURES, CONFIG).wape_most
 
 
 def test_what_varies_by_the_luck_of_the_products_widens_no_band():
@@ -276,27 +240,7 @@ def test_what_varies_by_the_luck_of_the_products_widens_no_band():
         promised = band({**FIGURES, "weeks": weeks}, CONFIG)
         return promised.bias_most - FIGURES["bias"] - CONFIG.bias_tolerance
 
+    assert off(0.0) > 0
     assert off(np.sqrt(variance / 2)) == pytest.approx(off(0.0) / np.sqrt(2))
     assert off(0.2) == pytest.approx(0.0)
     assert off(float("nan")) == pytest.approx(off(0.0))
-
-
-@pytest.mark.parametrize(
-    ("bad", "drifted", "says"),
-    [
-        (False, [], ("has not decayed", "No input has drifted")),
-        (False, ["discount"], ("has not decayed", "Inputs have drifted (discount)")),
-        (True, [], ("has decayed", "No input has drifted")),
-        (True, ["discount"], ("has decayed", "Inputs have drifted as well (discount)")),
-        (False, None, ("has not decayed", "unknown")),
-        (None, [], ("decayed is unknown", "No input")),
-        (None, None, ("decayed is unknown", "drifted is unknown")),
-    ],
-)
-def test_every_text_tells_drift_and_decay_apart(bad, drifted, says):
-    score = rated(wape=(0.6, 0.52, 0.68) if bad else (0.4, 0.38, 0.42), rows=3 if bad is None else 500)
-
-    text = explain([judge(score, band(FIGURES, CONFIG), min_rows=100)], drifted)
-
-    for words in says:
-        assert words in text

@@ -39,12 +39,9 @@ def test_a_price_that_the_service_keeps_is_shown_as_kept_and_no_other_as_better(
     held = analyse(replace(loaded_version(), meta={**loaded_version().meta, "holds_only": True}))
 
     kept = held.summary["decided"] == held.summary["price"]
-    page = sensitivity_page(held, {}, title="t")
 
     assert kept.any()
     assert held.summary.loc[kept, "decision"].str.contains(REASONS["elasticity_unidentified"], regex=False).all()
-    assert page.count(">kept: ") == kept.sum()
-    assert {"profit", "revenue"}.isdisjoint({*held.summary, *held.products})
 
 
 def test_a_price_lies_no_further_from_the_last_one_than_the_service_lets_it() -> None:
