@@ -9,32 +9,33 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"\.(py|sql|html|jinja)$")
-PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation", "deploy")
+PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation", "deploy")
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_506,
-    "pricing/data": 4_753,
-    "pricing/demand": 5_226,
-    "pricing/decision": 3_723,
+    "pricing": 1_508,
+    "pricing/data": 4_756,
+    "pricing/demand": 5_251,
+    "pricing/decision": 3_925,
     "pricing/decision_log": 450,
-    "pricing/registry": 2_673,
-    "pricing/runtime": 1_970,
-    "etl": 1_799,
-    "pipelines": 6_795,
-    "serving": 2_129,
-    "monitoring": 3_467,
-    "simulation": 2_500,
+    "pricing/registry": 2_710,
+    "pricing/runtime": 1_541,
+    "etl": 1_769,
+    "pipelines": 5_983,
+    "serving": 2_060,
+    "monitoring": 3_106,
+    "console": 2_164,
+    "simulation": 2_492,
     "deploy": 2_212,
-    "benchmarks": 2_977,
-    "tests": 35_650,
+    "benchmarks": 2_598,
+    "tests": 30_437,
 }
 TOTALS = {
-    "product": 39_203,
-    "product files": 214,
+    "product": 39_927,
+    "product files": 227,
     "Markdown in docs": 2_967,
-    "settings": 150,
-    "Makefile targets": 40,
+    "settings": 132,
+    "Makefile targets": 25,
 }
 
 
