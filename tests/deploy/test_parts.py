@@ -192,6 +192,7 @@ command.downgrade(_get_alembic_config(url), revision)
 """
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_mlflows_tables_and_administrator_are_those_of_this_release_and_secret_at_every_start_and_versions_stay(
     prepared: dict[str, str],

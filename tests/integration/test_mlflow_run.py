@@ -130,6 +130,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert "How good the forecast is" in here.client.get_model_version("pricing", "1").description
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_mlflow_run_tunes_and_compares_policies_on_a_market(here: JobFolder) -> None:
     sales, settings = write_sales(here.folder / "sales.csv", moves=False), write_config(here.folder / "tiny.yaml")
@@ -191,6 +192,7 @@ print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
     assert "Rows are counted from 1, without the header." in done.stderr
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_too_little_history_says_how_much_is_needed(here: JobFolder) -> None:
     sales, settings = write_sales(here.folder / "sales.csv", days=28), write_config(here.folder / "tiny.yaml")
@@ -240,6 +242,7 @@ def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_is
     assert (here.folder / ".pricing" / "panel" / "panel.json").is_file()
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_mlflow_run_builds_its_environment_with_uv(here: JobFolder, tmp_path_factory: pytest.TempPathFactory) -> None:
     sales = write_sales(here.folder / "sales.csv", products=3, days=40)

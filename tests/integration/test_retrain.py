@@ -80,6 +80,7 @@ def _status(here: JobFolder, job: str) -> list[str]:
     return [run.info.status for run in runs]
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_ends_it(
     first_night: JobFolder, sales: Path, tmp_path: Path
@@ -117,6 +118,7 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     assert _status(here, "retrain") == ["FINISHED", *["FAILED"] * 4, "FINISHED"]
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_without_automatic_promotion_a_person_decides(here: JobFolder, sales: Path) -> None:
     settings = str(write_config(here.folder / "tiny.yaml"))
