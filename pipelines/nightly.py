@@ -41,7 +41,7 @@ def main(
     reason: str,
     start: Callable[..., int] = run_job,
 ) -> int:
-    """Reads new sales, monitors, refreshes or retrains, and lets the gates decide.
+    """Reads new sales, monitors, refreshes or retrains, lets the gates decide, and prices every product.
 
     Exit codes: 3 where a gate refused what a person must look at, 4 where the champion is not published.
     """
@@ -59,7 +59,7 @@ def main(
         set_run_description(verdict)
         print(verdict)
         try:
-            code = night.publish()
+            code = night.end()
         finally:
             if complaint is not None:
                 raise complaint
@@ -130,11 +130,13 @@ class _Night:
             complaint = complaint or error
         return "; ".join(parts), complaint
 
-    def publish(self) -> int:
-        """Publishes the champion, which a job of this night may have failed to do; returns the exit code."""
+    def end(self) -> int:
+        """Publishes the champion, which a job of this night may have failed to do, and prices all; returns the code."""
         if self._champion() is None:
             return 0
-        return EXIT_NOT_PUBLISHED if self.job("publish", fresh=True, fine=(0, EXIT_KNOWN_ERROR)) else 0
+        code = EXIT_NOT_PUBLISHED if self.job("publish", fresh=True, fine=(0, EXIT_KNOWN_ERROR)) else 0
+        self.job("price", fresh=True)
+        return code
 
     def _champion(self) -> str | None:
         champion = self._registry.at(CHAMPION)
