@@ -27,7 +27,6 @@ def main(*, config: str | None, host: str | None, port: str | None, home: str | 
     """Shows pages until a signal arrives."""
     options = {"HOST": host, "PORT": port, "PRICING_HOME": home, "PRICING_CONFIG": config}
     os.environ.update({name: value for name, value in options.items() if value})  # the worker reads them there
-    logging.basicConfig(level=os.environ.get("PRICING_LOG_LEVEL", "INFO"), format="%(asctime)s %(name)s: %(message)s")
     host, port = os.environ.get("HOST") or "127.0.0.1", os.environ.get("PORT") or "8090"
     try:
         if not port.isdigit() or not 0 < int(port) < 65536:

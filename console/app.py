@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from console import words
 from console.access import Access, guard
-from console.pages import pages
+from console.pages import ours, pages
 from console.shop import Shop
 from pricing.config import read_config_file
 from pricing.errors import ConflictError, PricingError
@@ -39,7 +39,7 @@ def create_app(shop: Shop, access: Access) -> Flask:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):
         app.add_template_filter(getattr(words, name), name)
-    app.jinja_env.globals["words"] = words
+    app.jinja_env.globals |= {"words": words, "ours": ours}
     guard(app, access, home=shop.home)
     pages(app, shop)
 
@@ -91,6 +91,6 @@ def opened() -> tuple[Shop, Access]:
         PricingError: A setting cannot be used.
     """
     home = pricing_home().absolute()
-    file = read_config_file(os.environ.get("PRICING_CONFIG"))
+    file = read_config_file(os.environ.get("PRICING_CONFIG") or None)
     access = Access(file.config, os.environ, host=os.environ.get("HOST") or "127.0.0.1")
     return Shop(file, os.environ, home=home), access

@@ -1,6 +1,7 @@
 """The pages and what their forms do."""
 
 import datetime as dt
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -72,7 +73,12 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             pages=max(-(-len(rows) // PAGE), 1),
             until=_until(shop),
             tiles=[
-                (show, name, len(listed := table.pick(Pick(show=show), states)), float(table.gain[listed].sum()))
+                (
+                    show,
+                    _tile(shop, show, name),
+                    len(listed := table.pick(Pick(show=show), states)),
+                    float(table.gain[listed].sum()),
+                )
                 for show, name in words.SHOWN.items()
                 if show != "all"
             ],
@@ -177,7 +183,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         counts |= {
             state: sum(len(one.approved) for one in written if one.state == state) for state in ("exported", "failed")
         }
-        url = shop.config.console.push_url
+        url = shop.config.console.push_url is not None
         return render_template("price_file.html", **_common(shop, table, seen), counts=counts, files=written, push=url)
 
     @app.post("/price-file")
@@ -207,14 +213,14 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         if url is None:
             abort(400, "console.push_url names nobody to send prices to")
         table, states, _ = _state(shop)
-        rows = np.array([table.rows.get(row["product_id"], -1) for row in file.approved])
+        rows = np.array([table.rows.get(row["product_id"], -1) for row in file.approved], dtype=np.int64)
         news = changes(table, rows[rows >= 0], states, decision=shop.decision, switches=shop.switches())
         now = {row["product_id"]: row["new"] for row in news if row["status"] == "approved"}
         stale = [row["product_id"] for row in file.approved if now.get(row["product_id"]) != row["new"]]
         if stale:
             raise ConflictError(dict.fromkeys(stale, "this price is no longer approved; write a new file"))
         try:
-            send(file, url)
+            send(file, url.get_secret_value())
             file.state, file.detail = "exported", f"sent by {person().name}"
             flash(f"{len(file.approved):,} approved prices were taken.")
         except SendError as error:
@@ -323,11 +329,12 @@ def line(shop: Shop, table: Worklist, row: int, state: int) -> dict[str, Any]:
 
 def _state(shop: Shop) -> tuple[Worklist, Ints, int]:
     """The table, where each proposal stands, and the last entry that this rests on. Aborts without a table."""
-    if shop.table is None:
+    table = shop.table  # one and the same, whatever comes in meanwhile
+    if table is None:
         why = shop.trouble.get("prices", f"pricing price makes one in {shop.home}")
         abort(503, f"There is no price table yet: {why}")
-    states, seen = shop.states(shop.table)
-    return shop.table, states, seen
+    states, seen = shop.states(table)
+    return table, states, seen
 
 
 def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
@@ -344,8 +351,13 @@ def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
 
 def _back(address: str | None) -> Response:
     """To a page of ours, and to no other site."""
-    ours = address is not None and address.startswith("/") and not address.startswith(("//", "/\\"))
-    return redirect(address if address and ours else "/")
+    return redirect(ours(address))
+
+
+def ours(address: str | None) -> str:
+    """The address where it is of a page of ours, else that of the first one."""
+    sound = address is not None and re.fullmatch(r"/(?![/\\])[^\x00-\x20\x7f\\]*", address)
+    return address if address and sound else "/"
 
 
 def _chosen(table: Worklist, states: Ints, form: Any, *, one: str) -> list[int]:
@@ -463,3 +475,8 @@ def _categories(table: Worklist) -> list[tuple[str, float, int, int, int]]:
     gains = np.bincount(place, weights=table.gain, minlength=len(names))
     rows = zip(names.tolist(), gains.tolist(), *(count.tolist() for count in counts), strict=True)
     return sorted(rows, key=lambda one: -one[1])
+
+
+def _tile(shop: Shop, show: str, name: str) -> str:
+    """The name of a list; where no move waits for anybody, the first is of those that are made."""
+    return "move, unasked" if show == "todo" and shop.beyond is None else name

@@ -21,6 +21,8 @@ from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
 from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.data.net_price import with_tax
+from pricing.decision.guardrails import PriceGrid
+from pricing.decision.reasons import BIT
 from pricing.decision.switches import Switches
 from pricing.errors import PricingError, SourceError, first_line
 from pricing.fileio import replace_json
@@ -69,26 +71,33 @@ def changes(
 ) -> list[dict[str, Any]]:
     """The rows of a price file: what is proposed, and what may be charged, a price that a person gave included."""
     kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
-    found = []
+    found, grid = [], PriceGrid(decision.price_step)
     for row in rows[np.isin(states[rows], list(_STATUS))].tolist():
         text = {name: str(values[row]) for name, values in table.text.items()}
         number = {name: float(values[row]) for name, values in table.number.items()}
         given = switches.of(text["product_id"], category=text["category"]) if states[row] == BY_HAND else None
+        if states[row] == BY_HAND and given is None:  # it ended a moment ago
+            continue
         told: dict[str, Any] = {
             "new": number["proposed_price"],
             "reason": why(int(table.bits[row]), float(table.change[row]), kinds.get(text["strategy"], "")),
             "gain": round(float(table.gain[row]), 2),
         }
         if given is not None:
-            floor = with_tax(number["unit_cost"], number["tax_rate"])
-            price = number["current_price"] if given.price is None else given.price
+            price, floor = given.price, with_tax(number["unit_cost"], number["tax_rate"])
+            if price is None:  # a frozen price, which a cost that is only assumed does not move
+                price, floor = number["current_price"], np.nan if table.bits[row] & BIT["cost_assumed"] else floor
             told = {
-                "new": price if given.below_cost else float(np.fmax(price, floor)),
+                "new": price
+                if given.below_cost
+                else float(np.fmax(price, PriceGrid(decision.price_step).above(floor))),
                 "reason": given.reason,
                 "gain": "",
             }
         before = float(table.before[row])
-        if abs(told["new"] / before - 1) > STILL:
+        if np.isfinite(number["current_price"] if given and given.price is None else before) and (
+            abs(told["new"] / before - 1) > STILL
+        ):
             known = {"id": text["decision_id"], "product_id": text["product_id"], "old": before}
             found.append(known | told | {"from": text["date"][:10], "status": _STATUS[int(states[row])]})
     return found
@@ -191,8 +200,10 @@ def send(file: PriceFile, url: str) -> None:
             with attempt:
                 answer = httpx2.post(url, json={"file": file.name, "prices": prices}, timeout=SECONDS)
                 answer.raise_for_status()
+    except httpx2.HTTPStatusError as error:  # whose words would tell the address, and what is secret in it
+        raise SendError(f"the prices were not taken: HTTP {error.response.status_code}") from error
     except httpx2.HTTPError as error:
-        raise SendError(f"the prices were not taken: {first_line(error)}") from error
+        raise SendError(f"the prices were not taken: {type(error).__name__}") from error
 
 
 def _may_pass(error: Exception) -> bool:

@@ -65,7 +65,7 @@ class Shop:
         self.gains: dict[str, Gain] = {}  # experiment → what it measured so far
         self.trouble: dict[str, str] = {}  # what could not be read, and why
         self._said = Said()
-        self._states: tuple[tuple[str, int, int], Ints] = ("", -1, 0), np.zeros(0, np.int64)
+        self._states: tuple[tuple[str, int, int, float | None], Ints] = ("", -1, 0, None), np.zeros(0, np.int64)
         self._lock, self._seen = threading.Lock(), dict[str, object]()
         self._stop = threading.Event()
         self.now = partial(shop_now, self.config.zone)
@@ -113,6 +113,7 @@ class Shop:
                 if self.trouble.get(name) != str(error):
                     _log.error("%s", error)
                 self.trouble[name] = str(error)
+                self._seen.pop(name, None)  # it is read again
 
     def hear(self) -> Said:
         """Reads what persons said since the last time."""
@@ -156,9 +157,10 @@ class Shop:
 
     def states(self, table: Worklist) -> tuple[Ints, int]:
         """(product,) where each proposal stands, and the sequence of the last entry that this rests on."""
-        said, switches = self.hear(), self.switches()
-        key = (table.key, said.sequence, len(switches))
+        self.hear()
         with self._lock:
+            said, switches = self._said, self._said.in_force(dt.datetime.now(dt.UTC))
+            key = (table.key, said.sequence, len(switches), self.beyond)
             if self._states[0] != key:
                 self._states = key, table.states(said.words, switches, beyond=self.beyond)
             return self._states[1], key[1]

@@ -235,6 +235,7 @@ class Said:
         self.switches[entry.scope, entry.name] = entry
         if entry.scope == "product":
             kind, price = (entry.action, entry.price) if isinstance(entry, Switch) else ("unfreeze", None)
+            self.approved.pop(entry.name, None)
             self.words[entry.name] = Word(kind, entry.by, entry.at, entry.reason, price)
 
     def in_force(self, moment: dt.datetime) -> Switches:

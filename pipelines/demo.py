@@ -106,6 +106,10 @@ def main(*, data: str, serve: bool) -> int:
         where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(data, "")
         print(f"Ask this model for a price, once the last line's command serves it:\n   {_curl(asked)}")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
+        print("The page of today's prices, on http://127.0.0.1:8090 once this runs:")
+        print(
+            f"   PRICING_HOME={shlex.quote(str(folder))} make console CONFIG={shlex.quote(str(folder / 'config.yaml'))}"
+        )
     return 0
 
 
@@ -160,6 +164,7 @@ class _Demo:
                 panel = load_panel(saved)
             self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
             moves = [move for period in range(first, len(panel.dates)) for move in _decide(address, panel, period)]
+        self._job("price")
 
         if shop is not None:
             self._stage("6 The night: etl, monitoring, states carried forward")

@@ -1,6 +1,7 @@
 """The sections of the configuration, and the bounds of their values."""
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
@@ -337,7 +338,15 @@ class ConsoleConfig(Section):
     """The pages for pricing managers."""
 
     trusted_proxy: IPvAnyNetwork | None = None
-    push_url: Annotated[str, Field(pattern=r"^(https://|http://(127\.0\.0\.1|[a-z0-9-]+)[:/])\S+$")] | None = None
+    push_url: SecretStr | None = None
+
+    @field_validator("push_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        near = r"(https://|http://(127\.0\.0\.1|[a-z0-9-]+)[:/])\S+"
+        if value is not None and re.fullmatch(near, value.get_secret_value()) is None:
+            raise ValueError("expected https://…, or http:// of this machine's network")
+        return value
 
 
 Channel = Literal["log", "webhook", "sns"]

@@ -149,7 +149,10 @@ class Pricer:
     def _approved(
         self, requests: Sequence[PriceRequest], answers: list[DetailedDecision], switches: Switches, today: dt.date
     ) -> list[DetailedDecision]:
-        """The answers; each that a person would have to approve first keeps what was approved last, inside the cost."""
+        """The answers; each that a person would have to approve first keeps what was approved last, inside the cost.
+
+        A cost that is only assumed moves no price that nobody approved.
+        """
         beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
         if beyond is None or not answers:
             return answers
@@ -158,7 +161,8 @@ class Pricer:
         before = np.array([current if one is None else one for one, current in zip(given, now, strict=True)])
         before = np.where([one is None for one in given], before, grid.nearest(before))
         cost, tax_rate = np.array([(answer.unit_cost, answer.tax_rate) for answer in answers]).T
-        price = np.maximum(before, grid.above(with_tax(cost, tax_rate)))
+        known = np.array(["cost_assumed" not in answer.decision.reasons for answer in answers])
+        price = np.maximum(before, np.where(known, grid.above(with_tax(cost, tax_rate)), 0.0))
         proposed = np.array([answer.decision.recommended_price for answer in answers])
         waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE).tolist()
         units = np.zeros(len(answers))

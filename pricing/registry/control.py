@@ -188,6 +188,8 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
             approved |= body.prices if body.verdict == "approve" else {}
         else:
             switches[body.scope, body.name] = body
+            if body.scope == "product":
+                approved.pop(body.name, None)  # a later word on the product itself ends it
     known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
     found = control_of(list(known), list(experiments.values()), approved, sequence=len(entries))
     return replace(found, unread=(*unread, *found.unread))

@@ -272,7 +272,7 @@ def configure_logging() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # warns of each network that is compiled anew
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     level = _level("PRICING_LOG_LEVEL", "INFO")
-    for name in ("pricing", "etl", "pipelines", "monitoring"):
+    for name in ("pricing", "etl", "pipelines", "monitoring", "console"):
         logging.getLogger(name).setLevel(level)
 
 

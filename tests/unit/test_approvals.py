@@ -1,9 +1,11 @@
 """Prices that wait for a person's approval: what is charged meanwhile, and what a word of somebody else forbids."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.price import as_frame, decide
@@ -66,6 +68,21 @@ def test_nobody_sees_a_move_of_more_than_that_before_a_person_approved_it(beyond
             assert answer.decision.expected_gain is not None
             assert answer.decision.expected_gain.mean == 0
     assert max(abs(one.decision.recommended_price / (one.current_price or 1) - 1) for one in PLAIN) > 0.06
+
+
+def test_a_cost_that_is_only_assumed_moves_no_price_that_nobody_approved() -> None:
+    facts = loaded_version().facts
+    dear = replace(facts, cost_assumed=np.ones_like(facts.cost_assumed), unit_cost=facts.list_price * 1.2)
+    decision = load_config().decision.model_copy(update={"approve_beyond": 0.0})
+    config = load_config().model_copy(update={"decision": decision})
+
+    answers = (
+        replace(loaded_version(), facts=dear).pricer(version="7", config=config).price_detailed(REQUESTS, today=TODAY)
+    )
+
+    waiting = [answer for answer in answers if answer.proposed is not None]
+    assert waiting
+    assert [one.decision.recommended_price for one in waiting] == [one.current_price for one in waiting]
 
 
 def test_an_approved_price_counts_until_a_proposal_further_away_is_approved() -> None:
@@ -171,4 +188,4 @@ def test_what_somebody_else_said_meanwhile_is_not_overruled(tmp_path: Path) -> N
 
     assert list(refused.value.changed) == ["tea"]
     assert "ann" in refused.value.changed["tea"]
-    assert record.control().switches.approved == {"tea": 4.0, "milk": 1.0, "bread": 2.0}
+    assert record.control().switches.approved == {"milk": 1.0, "bread": 2.0}, "a word on tea alone ends its approval"
