@@ -130,5 +130,5 @@ def test_the_proxy_and_the_service_take_bodies_of_the_same_size_and_a_full_batch
 def test_the_options_of_the_night_are_not_taken_for_the_schedulers() -> None:
     words = SERVICES["nightly"]["command"]
 
-    assert words[:3] == ["python", "-m", "pipelines.schedule"]
+    assert words[:2] == ["pricing", "schedule"]
     assert words.index("--zone") < words.index("--") < words.index("--sales")
