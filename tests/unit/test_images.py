@@ -44,6 +44,18 @@ def test_each_image_takes_its_base_by_argument_says_what_it_is_and_is_not_root(p
     assert all(line.startswith("CMD [") for line in text.splitlines() if line.startswith(("CMD", "ENTRYPOINT")))
 
 
+def test_every_file_that_an_image_copies_is_sent_to_the_engine() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
+    lines = [
+        line.split()[1:-1]
+        for path in DOCKERFILES
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+    ]
+
+    assert {word for line in lines for word in line} == sent
+
+
 def test_up_alone_needs_no_file_that_git_does_not_keep_and_no_variable() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     mounted = [one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", [])]
