@@ -99,7 +99,7 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
 
         answer = json.loads(run_docker(docker, "exec", container, "python", "-c", ask, json.dumps(REQUEST)))
     finally:
-        run_docker(docker, "rm", "--force", container)
+        run_docker(docker, "rm", "--force", "--volumes", container)
 
     assert answer["model_version"] == "1"
     assert answer["recommended_price"] > 0
