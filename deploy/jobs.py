@@ -20,9 +20,9 @@ from deploy.tracking import Tracking
 
 CONTAINER = "job"
 EVERYTHING = (*READ, *WRITE, *DELETE)
-# What a task runs where nobody says otherwise; etl, tune, retrain, refresh go by `train`, monitor by `nightly`, and
-# what a person decides by `promote`.
-MODULES = {"train": "pipelines.train", "nightly": "pipelines.nightly", "promote": "pipelines.promote"}
+# The job that a task runs where nobody says otherwise; etl, tune, retrain, refresh go by `train`, monitor by `nightly`,
+# and what a person decides by `promote`.
+KINDS = ("train", "nightly", "promote")
 PUBLISHER = Size(cpu=256, memory=1024)
 
 
@@ -45,10 +45,10 @@ class Jobs(Stack):
         }
         sales = ("--sales", environment.sales.replace("{data}", base.data.bucket_name))
         self.tasks = {
-            kind: self._task(kind, getattr(environment.jobs, kind), [module, *(() if kind == "promote" else sales)])
-            for kind, module in MODULES.items()
+            kind: self._task(kind, getattr(environment.jobs, kind), () if kind == "promote" else sales)
+            for kind in KINDS
         }
-        publisher = self._task("publish", PUBLISHER, ["pipelines.publish", "--every", "10"])
+        publisher = self._task("publish", PUBLISHER, ["--every", "10"])
         self._grant(publisher)
         # It mends what a job could not publish, and publishes what persons did by hand.
         service_of(
@@ -73,14 +73,14 @@ class Jobs(Stack):
         self._on_event("refresh", options=())
         self._on_event("retrain", options=("reason",))
 
-    def _task(self, kind: str, size: Size, words: Sequence[str]) -> Task:
+    def _task(self, kind: str, size: Size, options: Sequence[str]) -> Task:
         base, tracking = self._base, self._tracking
         task = Task(self, kind.capitalize(), family=kind, size=size, base=base, log=self._log)
         task.add(
             CONTAINER,
             image="jobs",
             entry_point=ENTRY,
-            command=["python", "-m", *words],
+            command=["pricing", kind, *options],
             variables={
                 **program_variables(base),
                 "MLFLOW_TRACKING_URI": tracking.uri,
@@ -98,7 +98,7 @@ class Jobs(Stack):
             },
             writes=("/tmp", HOME),
         )
-        if kind in MODULES:
+        if kind in KINDS:
             self._grant(task)
             self._grant_learning(kind, task)
         return task
@@ -155,7 +155,7 @@ class Jobs(Stack):
             for option in ("sales", *options)
             for word in (f"--{option}", events.EventField.from_path(f"$.detail.{option}"))
         ]
-        command = ["python", "-m", f"pipelines.{job}", *words]
+        command = ["pricing", job, *words]
         events.Rule(
             self,
             f"On{job.capitalize()}",

@@ -1,7 +1,6 @@
 """Run the nightly job: read sales, monitor, refresh or retrain, and promote what passes the gates."""
 
 import datetime as dt
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -217,7 +216,3 @@ class _Night:
         self.calls = self.calls or needs_person(decided)
         by = decided.get(REFUSED_BY)
         return f"a gate refused the refreshed states{f' ({by})' if by else ''}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

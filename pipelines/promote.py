@@ -1,7 +1,6 @@
 """Promote a version to champion if it passes every gate, and record the decision."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -222,7 +221,3 @@ def _refitted(
     figures: dict[str, Any] = dict(backtest(read, settings, calendar=calendar, progress=print).figures)
     mlflow.log_dict(figures, "champion_refitted.json")
     return figures
-
-
-if __name__ == "__main__":
-    sys.exit(main())

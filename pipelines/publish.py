@@ -133,7 +133,3 @@ def _said(pointer: Pointer | None, *, model: str, where: str) -> str:
         return f"{model} has no champion yet, so nothing is published"
     arms = f", arms {', '.join(arm.number for arm in pointer.arms)}" if pointer.arms else ""
     return f"version {pointer.champion.number} of {model} is published in {where}: sequence {pointer.sequence}{arms}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

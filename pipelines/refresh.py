@@ -1,6 +1,5 @@
 """Refresh a version: advance its states over new days with the same weights, and register it as challenger."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -268,7 +267,3 @@ def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
     levels = model.combination.factor[rows], model.factor_of(rows, anew)
     worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
     return Parity(worst, whole)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Retrain on the newest sales: run etl, train and promote under one lock and one MLflow run."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,7 +104,3 @@ def _say(verdict: str, *, code: int = 0) -> int:
     set_run_description(verdict)
     print(verdict)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """Make an earlier version the champion again, and record the reason."""
 
-import sys
 from dataclasses import replace
 
 import click
@@ -71,7 +70,3 @@ def _earlier(access: ProductionAccess, champion: RegisteredVersion | None) -> Re
             "with --version"
         )
     return target
-
-
-if __name__ == "__main__":
-    sys.exit(main())

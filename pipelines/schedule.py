@@ -7,7 +7,6 @@ or that a restart cut off, is run at once, and none twice.
 import datetime as dt
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -81,7 +80,3 @@ def _night(words: tuple[str, ...]) -> int:
         return process.wait()
     finally:
         stop([process])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

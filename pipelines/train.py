@@ -1,7 +1,6 @@
 """Train a model: read sales, run the walk-forward backtest, fit on all data, and register the challenger."""
 
 import datetime as dt
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -199,7 +198,3 @@ def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) ->
     mlflow.set_tag("version", number)
     registry.set_alias(CHALLENGER, number)
     return number
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -402,8 +402,13 @@ def the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(mad
 
 @promise
 def publishing_runs_for_ever_once(made: Made) -> bool:
-    service = made.one("AWS::ECS::Service", "jobs")
-    return service["DesiredCount"] == 1 and made.container("publish", "job")["Command"][-2:] == ["--every", "10"]
+    service, command = made.one("AWS::ECS::Service", "jobs"), made.container("publish", "job")["Command"]
+    return service["DesiredCount"] == 1 and command == ["pricing", "publish", "--every", "10"]
+
+
+@promise
+def a_task_runs_the_job_that_it_is_named_after(made: Made) -> bool:
+    return all(made.container(kind, "job")["Command"][:2] == ["pricing", kind] for kind in JOBS)
 
 
 @promise
@@ -536,10 +541,10 @@ class Bus:
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        (JobRequest("refresh", "states are old"), ["pipelines.refresh", "--sales", "s3://shop/sales"]),
+        (JobRequest("refresh", "states are old"), ["refresh", "--sales", "s3://shop/sales"]),
         (
             JobRequest("retrain", 'decay, "bias"'),
-            ["pipelines.retrain", "--sales", "s3://shop/sales", "--reason", 'decay, "bias"'],
+            ["retrain", "--sales", "s3://shop/sales", "--reason", 'decay, "bias"'],
         ),
     ],
     ids=["refresh", "retrain"],
@@ -562,7 +567,7 @@ def test_what_monitoring_asks_for_is_started(
     for variable, path in rule["Targets"][0]["InputTransformer"]["InputPathsMap"].items():
         text = text.replace(f"<{variable}>", json.dumps(detail[path.removeprefix("$.detail.")]))
     (override,) = json.loads(text)["containerOverrides"]
-    assert (override["name"], override["command"]) == ("job", ["python", "-m", *words])
+    assert (override["name"], override["command"]) == ("job", ["pricing", *words])
 
 
 def test_the_programs_send_every_figure_of_their_own_that_is_shown_or_watched(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from urllib.parse import quote
 
 import mlflow
 import pytest
+import requests
 
 from pricing.registry.mlflow_registry import Registry
 from tests.kit import servers
@@ -40,7 +42,9 @@ PASSWORDS = {
     "postgres": {"POSTGRES_PASSWORD"},
     "mlflow": {"MLFLOW_PASSWORD", "MLFLOW_ADMIN_PASSWORD"},
     "publish": {"PRICING_PASSWORD", "MLFLOW_ADMIN_PASSWORD"},
+    "console": {"PRICING_PASSWORD"},
 }
+MANAGER = secrets.token_hex(16)  # a key of the console
 REQUEST = {"product_id": "P00001", "current_stock": 150, "day_of_week": "Friday", "current_price": 10, "list_price": 10}
 
 wait_for = partial(servers.wait_for, seconds=240)
@@ -95,7 +99,7 @@ def test_the_image_prices_by_its_baked_champion_without_any_network(docker: dict
 
         answer = json.loads(run_docker(docker, "exec", container, "python", "-c", ask, json.dumps(REQUEST)))
     finally:
-        run_docker(docker, "rm", "--force", container)
+        run_docker(docker, "rm", "--force", "--volumes", container)
 
     assert answer["model_version"] == "1"
     assert answer["recommended_price"] > 0
@@ -148,7 +152,7 @@ def started(docker: dict[str, str], *, key: str = "", **given: str) -> Iterator[
     """What `docker compose up` starts, under a name and on ports of its own; all of it goes with the block."""
     done = subprocess.run([SCRIPT, "images"], env=docker, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    ports = {name: str(free_port()) for name in ("PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
+    ports = {name: str(free_port()) for name in ("PORT", "CONSOLE_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT")}
     name = {"COMPOSE_PROJECT_NAME": f"pricing-test-{secrets.token_hex(4)}"}
     platform = Platform({**docker, **ports, **name, **given}, key)
     try:
@@ -164,7 +168,7 @@ def platform(docker: dict[str, str]) -> Iterator[Platform]:
     passwords = [f"{name}_PASSWORD" for name in ("POSTGRES", "MLFLOW", "PRICING", "MLFLOW_ADMIN", "GRAFANA")]
     given = {name: secrets.token_hex(16) for name in (*passwords, "METRICS_KEY")}
     files, key = "docker-compose.yml:docker-compose.hardened.yml", secrets.token_hex(16)
-    keys = f"shop {key} price,explain"
+    keys = f"shop {key} price,explain;ann {MANAGER} decide"
     with started(docker, key=key, COMPOSE_FILE=files, PRICING_API_KEYS=keys, **given) as platform:
         platform.compose("up", "--detach", "--no-deps", "prometheus")
         yield platform
@@ -209,6 +213,26 @@ def test_no_container_is_root_writes_to_its_root_gains_rights_or_knows_others_pa
 def test_a_caller_without_a_key_gets_no_price(platform: Platform) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         price(Platform(platform.environment, "another"))
+
+
+def test_the_console_behind_the_proxy_is_opened_by_a_key_that_may_decide_alone(platform: Platform) -> None:
+    with requests.Session() as browser:
+
+        def see(path: str = "/", **form: str) -> requests.Response:
+            url = platform.at("CONSOLE_PORT") + path
+            return browser.post(url, data=form, timeout=30) if form else browser.get(url, timeout=30)
+
+        wait_for(lambda: see("/health/live").text == "ok", "the console does not answer")
+        login = see()
+        form = {"csrf": re.findall(r'name="csrf" value="([^"]+)"', login.text)[0], "next": "/"}
+        refused = [see("/login", key=key, **form).status_code for key in ("another", platform.key)]
+        opened = see("/login", key=MANAGER, **form)
+
+    assert login.url.partition("?")[0].endswith("/login")
+    assert refused == [401, 401]
+    assert (opened.status_code, opened.url) == (503, platform.at("CONSOLE_PORT") + "/")  # no price table yet
+    assert ">ann<" in opened.text
+    assert 'action="/logout"' in opened.text
 
 
 def test_compose_serves_what_the_mlflow_server_names_champion(

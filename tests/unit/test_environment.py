@@ -111,6 +111,7 @@ def test_the_command_pricing_runs_the_checkout_that_its_venv_is_called_in(
     environment.main(["training"])
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "pricing" / "runtime").mkdir(parents=True)
+    (tmp_path / "pricing" / "__init__.py").touch()
     (tmp_path / "pricing" / "runtime" / "command.py").write_text("import sys\nprint(sys.argv[1:])\n")
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "pricing").mkdir(parents=True)

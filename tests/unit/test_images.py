@@ -44,6 +44,18 @@ def test_each_image_takes_its_base_by_argument_says_what_it_is_and_is_not_root(p
     assert all(line.startswith("CMD [") for line in text.splitlines() if line.startswith(("CMD", "ENTRYPOINT")))
 
 
+def test_every_file_that_an_image_copies_is_sent_to_the_engine() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
+    lines = [
+        line.split()[1:-1]
+        for path in DOCKERFILES
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+    ]
+
+    assert {word for line in lines for word in line} == sent
+
+
 def test_up_alone_needs_no_file_that_git_does_not_keep_and_no_variable() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     mounted = [one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", [])]
@@ -130,5 +142,5 @@ def test_the_proxy_and_the_service_take_bodies_of_the_same_size_and_a_full_batch
 def test_the_options_of_the_night_are_not_taken_for_the_schedulers() -> None:
     words = SERVICES["nightly"]["command"]
 
-    assert words[:3] == ["python", "-m", "pipelines.schedule"]
+    assert words[:2] == ["pricing", "schedule"]
     assert words.index("--zone") < words.index("--") < words.index("--sales")
