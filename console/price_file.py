@@ -88,9 +88,7 @@ def changes(
             if price is None:  # a frozen price, which a cost that is only assumed does not move
                 price, floor = number["current_price"], np.nan if table.bits[row] & BIT["cost_assumed"] else floor
             told = {
-                "new": price
-                if given.below_cost
-                else float(np.fmax(price, PriceGrid(decision.price_step).above(floor))),
+                "new": price if given.below_cost else float(np.fmax(price, grid.above(floor))),
                 "reason": given.reason,
                 "gain": "",
             }

@@ -13,25 +13,25 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_508,
+    "pricing": 1_517,
     "pricing/data": 4_756,
     "pricing/demand": 5_251,
-    "pricing/decision": 3_925,
+    "pricing/decision": 3_929,
     "pricing/decision_log": 450,
-    "pricing/registry": 2_710,
+    "pricing/registry": 2_712,
     "pricing/runtime": 1_541,
     "etl": 1_769,
-    "pipelines": 5_983,
+    "pipelines": 5_951,
     "serving": 2_060,
     "monitoring": 3_106,
-    "console": 2_164,
+    "console": 2_192,
     "simulation": 2_492,
     "deploy": 2_212,
     "benchmarks": 2_598,
-    "tests": 30_437,
+    "tests": 30_502,
 }
 TOTALS = {
-    "product": 39_927,
+    "product": 39_938,
     "product files": 227,
     "Markdown in docs": 2_967,
     "settings": 132,
