@@ -215,7 +215,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "weekday": f"{decided.date:%A}",
         "date": str(decided.date),
         "events": "; ".join(lift.words() for lift in pricer.events_on(decided.date, category=decided.category)),
-        "price": f"{decision.recommended_price:,.{digits}f}",
+        "price": f"{decided.decision.recommended_price:,.{digits}f}",  # of the one charged, as the terms are
         "comp_price": f"{comp_price or 0.0:,.{digits}f}",
         "competitor": told.competitor,
     }
