@@ -200,7 +200,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     def download(name: str, kind: str) -> Response:
         file = files.find(name)
         content = as_csv(file) if kind == "csv" else as_excel(file)
-        if file.state == "written":
+        if file.state == "written" and person().decides:
             file.state = "exported"
             files.keep(file)
         headers = {"Content-Disposition": f'attachment; filename="prices-{name}.{kind}"'}

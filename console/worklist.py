@@ -14,6 +14,7 @@ import pandas as pd
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.csv_text import unquote_formulas
+from pricing.data.net_price import with_tax
 from pricing.decision.reasons import BIT
 from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
 from pricing.errors import SourceError, first_line
@@ -148,8 +149,10 @@ class Worklist:
             else:
                 by_hand |= True if switch.scope == "all" else self.text["category"] == switch.name
         limit, has = STILL if beyond is None else beyond + STILL, np.isfinite(approved)
+        cost = with_tax(self.number["unit_cost"], self.number["tax_rate"])
+        floor = np.where(self.bits & BIT["cost_assumed"], np.nan, cost)  # below a known cost nothing is charged
         with np.errstate(divide="ignore", invalid="ignore"):
-            near = np.abs(proposed / np.where(has, approved, self.before) - 1) <= limit
+            near = np.abs(proposed / np.fmax(np.where(has, approved, self.before), floor) - 1) <= limit
             again = np.abs(proposed / rejected - 1) < SAME
         found = np.where(again, REJECTED, OPEN)
         found = np.where(near & (beyond is not None), AUTOMATIC, found)

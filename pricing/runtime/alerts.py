@@ -114,8 +114,10 @@ class Notifier:
                 trouble = f"HTTP {error.code}"
                 if error.code < 500:
                     break
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 trouble = str(error)
+            except ValueError:  # its words would tell the address, which is a secret
+                trouble = "monitoring.endpoints.webhook_url is no address"
         raise DeliveryError(f"webhook: the alert {alert.key} was not taken: {trouble}")
 
     def _publish(self, alert: Alert) -> None:
