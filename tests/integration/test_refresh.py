@@ -225,7 +225,7 @@ def test_refreshing_twice_on_the_same_sales_registers_one_version(
 
     assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
     assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
-    assert "nothing new to register: it is pricing version 2 as challenger" in capsys.readouterr().out
+    assert "nothing new to register\npricing version 2 as challenger" in capsys.readouterr().out
     runs = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")
     assert [run.data.tags["version"] for run in runs] == ["2", "2"], "nightly promotes what its run names"
 
