@@ -15,7 +15,7 @@ from pricing.runtime.command import JOBS
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
 from tests.kit.servers import free_port, running
 
-PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "simulation")
+PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
@@ -70,7 +70,14 @@ def test_the_wheel_holds_every_module_and_the_settings_and_nothing_else(installe
     with zipfile.ZipFile(installed.wheel) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
-    kinds = ("etl/sql/*.sql", "pipelines/reports/*.html", "pipelines/reports/*.jinja", "*ing/*.html")
+    kinds = (
+        "etl/sql/*.sql",
+        "pipelines/reports/*.html",
+        "pipelines/reports/*.jinja",
+        "*ing/*.html",
+        "console/templates/*",
+        "console/static/*",
+    )
     beside = {path.relative_to(ROOT).as_posix() for kind in kinds for path in ROOT.glob(kind)}
     assert names == modules | settings | beside | {"pricing/py.typed"}
     assert f"-{pricing.__version__}-" in installed.wheel.name
