@@ -76,7 +76,7 @@ promote:  ## the challenger becomes champion, if it passes the gates
 rollback:  ## the champion before becomes champion again
 	$(job)
 
-nightly:  ## monitors, refreshes or retrains, and lets the gates decide
+nightly:  ## monitors, refreshes or retrains, lets the gates decide, and prices
 	$(sales)$(job)
 
 # Service and reports:

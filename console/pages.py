@@ -272,6 +272,8 @@ def spoken(
         abort(400, "say why, in the field beside the buttons: whoever reads the record later wants to know")
     given: dict[str, Any] = {"reason": reason, "by": person().name, "at": moment}
     if action in ("approve", "reject"):
+        if action == "approve" and shop.beyond is None:
+            abort(400, "no price waits for approval: decision.approve_beyond is not set")
         if action == "reject" and (shop.beyond is None or np.isin(states[rows], (AUTOMATIC, APPROVED)).any()):
             abort(400, "some of these prices wait for nobody: a rejection would not keep them, a freeze does")
         prices = dict(zip(products, table.number["proposed_price"][rows].tolist(), strict=True))
@@ -479,4 +481,4 @@ def _categories(table: Worklist) -> list[tuple[str, float, int, int, int]]:
 
 def _tile(shop: Shop, show: str, name: str) -> str:
     """The name of a list; where no move waits for anybody, the first is of those that are made."""
-    return "move, unasked" if show == "todo" and shop.beyond is None else name
+    return "move" if show == "todo" and shop.beyond is None else name

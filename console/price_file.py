@@ -22,7 +22,6 @@ from pricing.config_models import DecisionConfig
 from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.data.net_price import with_tax
 from pricing.decision.guardrails import PriceGrid
-from pricing.decision.reasons import BIT
 from pricing.decision.switches import Switches
 from pricing.errors import PricingError, SourceError, first_line
 from pricing.fileio import replace_json
@@ -76,26 +75,22 @@ def changes(
         text = {name: str(values[row]) for name, values in table.text.items()}
         number = {name: float(values[row]) for name, values in table.number.items()}
         given = switches.of(text["product_id"], category=text["category"]) if states[row] == BY_HAND else None
-        if states[row] == BY_HAND and given is None:  # it ended a moment ago
+        if states[row] == BY_HAND and (given is None or given.price is None):  # it ended a moment ago, or is a freeze
             continue
         told: dict[str, Any] = {
             "new": number["proposed_price"],
             "reason": why(int(table.bits[row]), float(table.change[row]), kinds.get(text["strategy"], "")),
             "gain": round(float(table.gain[row]), 2),
         }
-        if given is not None:
-            price, floor = given.price, with_tax(number["unit_cost"], number["tax_rate"])
-            if price is None:  # a frozen price, which a cost that is only assumed does not move
-                price, floor = number["current_price"], np.nan if table.bits[row] & BIT["cost_assumed"] else floor
+        if given is not None and given.price is not None:
+            floor = grid.above(np.array(with_tax(number["unit_cost"], number["tax_rate"])))
             told = {
-                "new": price if given.below_cost else float(np.fmax(price, grid.above(floor))),
+                "new": given.price if given.below_cost else float(np.fmax(given.price, floor)),
                 "reason": given.reason,
                 "gain": "",
             }
         before = float(table.before[row])
-        if np.isfinite(number["current_price"] if given and given.price is None else before) and (
-            abs(told["new"] / before - 1) > STILL
-        ):
+        if abs(told["new"] / before - 1) > STILL:
             known = {"id": text["decision_id"], "product_id": text["product_id"], "old": before}
             found.append(known | told | {"from": text["date"][:10], "status": _STATUS[int(states[row])]})
     return found

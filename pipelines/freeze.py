@@ -121,7 +121,7 @@ def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
             )
     elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
         raise click.UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
-    record.append_switch(said)
+    record.append(said)
     print(f"{_sentence(said)}. It is in {redact_url(url)}.")
     if isinstance(said, Switch) and said.price is not None and not said.below_cost:
         print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats
+from pricing.arrays import Floats, weekday_of
 from pricing.config import ModelConfig
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
@@ -147,7 +147,7 @@ class TrueElasticityDemand:
             cut = np.clip((1 - panel.price / panel.list_price) / FULL_CUT, 0, 1) * panel.is_promo
         price_factor = np.where(seen & np.isfinite(price_factor), price_factor, 0.0)
         cut = np.where(np.isfinite(cut), cut, 0.0)
-        weekday = (panel.dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
+        weekday = weekday_of(panel.dates)
         age = np.arange(units.shape[1])[::-1]
         fast, slow = 0.5 ** (age / FAST), 0.5 ** (age / SLOW)
 

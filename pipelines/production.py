@@ -17,6 +17,7 @@ from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError, VersionError
+from pricing.fileio import utc_stamp
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.audit import Action, Audit, AuditEntry
@@ -66,7 +67,7 @@ class ProductionAccess:
         """Makes the entry of a change that this job asks for, against the champion that it has judged."""
         run = mlflow.active_run()
         return AuditEntry(
-            at=now(),
+            at=utc_stamp(dt.datetime.now(dt.UTC)),
             who=self.who,
             action=action,
             why=why,
@@ -105,7 +106,7 @@ class ProductionAccess:
 
     def record_manual_change(self) -> None:
         """Records where the champion was changed past the record."""
-        record_manual_change(self.registry, self.audit, who=self.who, at=now())
+        record_manual_change(self.registry, self.audit, who=self.who, at=utc_stamp(dt.datetime.now(dt.UTC)))
 
     def anchors_for(self, version: LoadedVersion) -> Anchors:
         """Returns the anchors to refresh a version with: those in force, or else its own.
@@ -195,8 +196,3 @@ def accepted_past(config: Config) -> Panel | None:
 def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         return read_anchors(registry.download(entry.number, Path(scratch) / "version"))
-
-
-def now() -> str:
-    """Returns the current time in UTC, ISO 8601, to the second."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pricing.arrays import Bools
+from pricing.arrays import Bools, weekday_of
 from pricing.data import coerce
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE, Period
@@ -264,7 +264,7 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
     far = known & (groups != bulk)
     near = known & ~far
     rules = [(f"date must lie within {FAR_DAYS // 365} years of the bulk of the dates", far[inverse])]
-    weekdays = (distinct.astype("datetime64[D]").astype(np.int64) + 3) % 7  # Monday is 0
+    weekdays = weekday_of(distinct)
     sold = np.bincount(weekdays[near], weights=counts[near], minlength=7)
     if period == "week":
         first = int(sold.argmax())

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pricing.arrays import Days, Floats, Ints
+from pricing.arrays import Days, Floats, Ints, weekday_of
 from pricing.data.counting_units import in_steps
 from pricing.data.ewma import (
     SUMMARY,
@@ -56,7 +56,7 @@ def weekdays(dates: Days, *, period: Period) -> Ints:
     """Weekday of each date, Monday 0; always 0 on weekly panels, whose profile has one entry."""
     if period == "week":
         return np.zeros(len(dates), dtype=np.int64)
-    return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
+    return weekday_of(dates)
 
 
 def promo_effect_share(price: Floats, list_price: Floats) -> Floats:

@@ -18,6 +18,7 @@ from pricing.decision.control import Control, control_of, parse_control
 from pricing.decision.experiments import Experiment, Experiments
 from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
+from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published import control_key
@@ -77,10 +78,6 @@ class ControlRecord:
         self._compare(entries)
         return _in_force(entries, at=at)
 
-    def append_switch(self, switch: Switch | Unfreeze) -> None:
-        """Writes a switch, or the end of one."""
-        self.append(switch)
-
     def append(self, *said: Switch | Unfreeze | Verdict, seen: int | None = None) -> None:
         """Writes what a person said, all of it or nothing.
 
@@ -95,7 +92,7 @@ class ControlRecord:
                 refuse_unseen(turn.entries(after=seen), {product for one in said for product in products_of(one)})
             for one in said:
                 body = one.model_dump_json(exclude_defaults=True)
-                turn.append(ControlEntry(at=_utc(one.at), who=one.by, kind=_KINDS[type(one)], body=body))
+                turn.append(ControlEntry(at=utc_stamp(one.at), who=one.by, kind=_KINDS[type(one)], body=body))
 
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
@@ -107,7 +104,7 @@ class ControlRecord:
         with self._turn() as turn:
             one = change(_in_force(turn.entries()).experiments).find(name)
             body = _BODIES["experiment"].dump_json(one).decode()
-            turn.append(ControlEntry(at=_utc(at), who=who, kind="experiment", body=body))
+            turn.append(ControlEntry(at=utc_stamp(at), who=who, kind="experiment", body=body))
         return one
 
     def mirror(self, *, now: dt.datetime) -> Control:
@@ -220,7 +217,3 @@ def refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
             found |= dict.fromkeys(products.intersection(products_of(body)), f"{word} by {entry.who} at {entry.at}")
     if found:
         raise ConflictError(found)
-
-
-def _utc(moment: dt.datetime) -> str:
-    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -70,7 +70,7 @@ def test_a_restored_stack_remembers_promotions_and_switches_and_goes_on_with_the
     registry, store = FakeRegistry(), FolderStore(tmp_path / "mirror")
     with empty_stack() as first, empty_stack() as second:
         move(registry, Audit(database(first)), asked("1"))
-        ControlRecord(database(first), model="pricing", store=store).append_switch(FREEZE)
+        ControlRecord(database(first), model="pricing", store=store).append(FREEZE)
 
         run_guides("pg_dump", first, tmp_path)
         run_guides("pg_restore", second, tmp_path)

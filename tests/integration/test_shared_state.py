@@ -66,7 +66,7 @@ def test_no_product_is_in_two_experiments_and_no_switch_is_lost_however_many_wri
     def write(number: int) -> str:
         record = ControlRecord(postgres, model=model, store=objects)
         try:
-            record.append_switch(freeze(f"p{number}"))
+            record.append(freeze(f"p{number}"))
             plan(record, experiment(f"e{number}", "rye"))
         except ConfigError:
             return "refused"

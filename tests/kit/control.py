@@ -21,7 +21,7 @@ def put_control(home: Path, *entries: Switch | Experiment) -> None:
     record = table(home)
     for one in entries:
         if isinstance(one, Switch):
-            record.append_switch(one)
+            record.append(one)
         else:
             record.append_experiment(one.name, lambda known, one=one: known.plus(one), who="ann", at=NOW)  # type: ignore[misc]
 

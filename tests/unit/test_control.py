@@ -66,10 +66,10 @@ def insert(tmp_path: Path, kind: str, body: str) -> None:
 
 
 def test_the_last_entry_of_each_switch_and_experiment_counts_and_all_stay_on_record(record: ControlRecord) -> None:
-    record.append_switch(freeze("tea"))
-    record.append_switch(freeze("jam", until=NOW + dt.timedelta(hours=1)))
+    record.append(freeze("tea"))
+    record.append(freeze("jam", until=NOW + dt.timedelta(hours=1)))
     plan(record, experiment("spring", "rye"))
-    record.append_switch(unfreeze("tea"))
+    record.append(unfreeze("tea"))
     day = dt.date(2026, 3, 20)
     record.append_experiment("spring", lambda known: known.ended("spring", after=day), who="bob", at=NOW)
 
@@ -93,10 +93,10 @@ def test_the_last_entry_of_each_switch_and_experiment_counts_and_all_stay_on_rec
 def test_a_row_that_cannot_be_read_is_named_and_disarms_no_other(
     record: ControlRecord, tmp_path: Path, kind: str, body: str
 ) -> None:
-    record.append_switch(freeze("tea"))
+    record.append(freeze("tea"))
     plan(record, experiment("spring", "rye"))
     insert(tmp_path, kind, body)
-    record.append_switch(freeze("jam"))
+    record.append(freeze("jam"))
     plan(record, experiment("summer", "oat"))
 
     control = record.control()
@@ -115,8 +115,8 @@ def test_the_mirror_is_what_the_table_says_and_is_written_where_that_has_changed
     record: ControlRecord, store: FolderStore, url: str, tmp_path: Path
 ) -> None:
     nothing = (record.mirror(now=NOW).to_json(), store.get(KEY), (tmp_path / "new").exists())
-    record.append_switch(freeze("tea", until=NOW + dt.timedelta(hours=1)))
-    record.append_switch(freeze("jam"))
+    record.append(freeze("tea", until=NOW + dt.timedelta(hours=1)))
+    record.append(freeze("jam"))
     plan(record, experiment("spring", "rye"))
     record.mirror(now=NOW)
     both = parse_control(store.get(KEY) or b"")
@@ -135,9 +135,9 @@ def test_a_table_that_lost_entries_is_away_and_nothing_is_overwritten(
     record: ControlRecord, store: FolderStore, url: str, tmp_path: Path, fate: str
 ) -> None:
     file = tmp_path / "new" / "pricing.db"
-    record.append_switch(freeze("tea"))
+    record.append(freeze("tea"))
     copy = file.read_bytes()
-    record.append_switch(freeze("jam"))
+    record.append(freeze("jam"))
     record.mirror(now=NOW)
     kept = store.get(KEY)
     whole = file.read_bytes()
@@ -151,7 +151,7 @@ def test_a_table_that_lost_entries_is_away_and_nothing_is_overwritten(
     for act in (
         record.control,
         lambda: record.mirror(now=NOW),
-        lambda: record.append_switch(freeze("rye")),
+        lambda: record.append(freeze("rye")),
         lambda: plan(record, experiment("spring", "oat")),
     ):
         with pytest.raises(RegistryError):
@@ -162,7 +162,7 @@ def test_a_table_that_lost_entries_is_away_and_nothing_is_overwritten(
     assert frozen(while_away) == {"tea", "jam"}
     assert fate != "moved" or not file.exists()
     file.write_bytes(whole)
-    record.append_switch(freeze("rye"))
+    record.append(freeze("rye"))
     assert frozen(record.mirror(now=NOW)) == {"tea", "jam", "rye"}
 
 
@@ -183,7 +183,7 @@ def test_a_store_that_is_away_keeps_no_freeze_from_the_table(url: str, tmp_path:
     (tmp_path / "published").write_text("a file in the way")
     record = ControlRecord(url, model="shop", store=FolderStore(tmp_path / "published"))
 
-    record.append_switch(freeze())
+    record.append(freeze())
 
     with pytest.raises(SourceError):
         record.mirror(now=NOW)
