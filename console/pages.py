@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from flask import Flask, abort, flash, redirect, render_template, request, session, url_for
+from numpy.typing import NDArray
 from werkzeug.wrappers import Response
 
 from console import charts, words
@@ -48,7 +49,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         access: Access = app.extensions["access"]
         wrong = request.method == "POST" and not access.log_in(request.form.get("key", ""))
         if request.method == "POST" and not wrong:
-            return _back(request.form.get("next"))
+            return redirect(ours(request.form.get("next")))
         text = "This key is not known." if wrong else ""
         return render_template("plain.html", title="Log in", login=True, text=text), 401 if wrong else 200
 
@@ -99,7 +100,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         said = spoken(shop, table, action, rows, states=states, form=request.form)
         shop.say(*said, seen=seen)
         flash(f"{len(rows):,} product{'' if len(rows) == 1 else 's'} {_DONE[action]}.")
-        return _back(request.form.get("back"))
+        return redirect(ours(request.form.get("back")))
 
     @app.get("/products/<path:product>")
     def one_product(product: str) -> str:
@@ -351,11 +352,6 @@ def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
     }
 
 
-def _back(address: str | None) -> Response:
-    """To a page of ours, and to no other site."""
-    return redirect(ours(address))
-
-
 def ours(address: str | None) -> str:
     """The address where it is of a page of ours, else that of the first one."""
     sound = address is not None and re.fullmatch(r"/(?![/\\])[^\x00-\x20\x7f\\]*", address)
@@ -396,10 +392,8 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     """What is drawn and told of a product, as far as version and panel tell it."""
     found: dict[str, Any] = dict.fromkeys(("sales", "curve", "steps", "elasticity", "summary"))
     product, panel, served = str(table.text["product_id"][row]), shop.panel, shop.served
-    if panel is not None:
-        place = int(np.searchsorted(panel.product_ids, product))
-        if place < len(panel.product_ids) and panel.product_ids[place] == product:
-            found["sales"] = charts.history(panel, place)
+    if panel is not None and (place := _place(panel.product_ids, product)) is not None:
+        found["sales"] = charts.history(panel, place)
     if served is None:
         return found
     asked, day = shop.request(table, row), shop.day(table)
@@ -425,8 +419,8 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
 def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
     """A product's elasticity beside its category's; None where the version does not know it."""
     demand = served.version.demand
-    row = int(np.searchsorted(demand.product_ids, product))
-    if row >= len(demand.product_ids) or demand.product_ids[row] != product:
+    row = _place(demand.product_ids, product)
+    if row is None:
         return None
     columns = shown_elasticities(demand, np.array([row]), holds_only=served.version.holds_only)
     mean, low, high = (
@@ -438,24 +432,28 @@ def _elasticity(served: Served, product: str) -> dict[str, Any] | None:
     }
 
 
+def _place(among: NDArray[Any], wanted: Any) -> int | None:
+    """The place of one of the sorted values; None where it is not among them."""
+    place = int(np.searchsorted(among, wanted))
+    return place if place < len(among) and among[place] == wanted else None
+
+
 def _decisions(shop: Shop, product: str) -> list[dict[str, Any]]:
     """The last decisions on a product, newest first, with what sold on their days where the panel knows."""
-    columns = ("at", "date", "recommended_price", "current_price", "expected_units", "confidence", "source", "reasons")
-    query = f"SELECT {', '.join(f'{chr(34)}{name}{chr(34)}' for name in columns)} FROM decisions WHERE product_id = ? "
+    query = (
+        'SELECT "at", date, recommended_price, current_price, expected_units, confidence, source, reasons '
+        'FROM decisions WHERE product_id = ? ORDER BY "at" DESC LIMIT 20'
+    )
     with open_log(shop.log, since=shop.now().date() - dt.timedelta(days=LOG_DAYS), few=1) as (con, _):
-        rows = con.execute(query + 'ORDER BY "at" DESC LIMIT 20', [product]).fetchall()
-    found = [dict(zip(columns, row, strict=True)) for row in rows]
+        answer = con.execute(query, [product])
+        names = [column[0] for column in answer.description]
+        found = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
     panel = shop.panel
+    place = None if panel is None else _place(panel.product_ids, product)
     for one in found:
         one["sold"] = one["charged"] = None
-        if panel is None:
-            continue
-        place, day = (
-            np.searchsorted(panel.product_ids, product),
-            np.searchsorted(panel.dates, np.datetime64(one["date"])),
-        )
-        known = place < len(panel.product_ids) and panel.product_ids[place] == product and day < len(panel.dates)
-        if known and panel.dates[day] == np.datetime64(one["date"]) and panel.present[place, day]:
+        day = None if panel is None else _place(panel.dates, np.datetime64(one["date"]))
+        if panel is not None and place is not None and day is not None and panel.present[place, day]:
             one["sold"], one["charged"] = float(panel.units_sold[place, day]), float(panel.price[place, day])
     return found
 

@@ -1,1 +1,1 @@
-"""The platform on AWS as code: one module per construct, environments in `environments.yaml`, stacks in `stacks.py`."""
+"""The platform on AWS as code: one module per construct, environments in `environments.yaml`, stacks in `app.py`."""
