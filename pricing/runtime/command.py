@@ -25,7 +25,6 @@ BUILD = {
     "refresh": ("pipelines.refresh", "Carries a version's states over new days, with the same weights."),
     "retrain": ("pipelines.retrain", "Trains on the newest sales and lets the gates decide."),
     "nightly": ("pipelines.nightly", "Monitors, refreshes or retrains, lets the gates decide, and prices."),
-    "schedule": ("pipelines.schedule", "Starts the nightly job every day at one time, and stays."),
     "experiment": ("pipelines.experiment", "Plans, lists, stops and evaluates experiments."),
     "price": ("pipelines.price", "Prices a file of requests, or every product."),
     "market": ("pipelines.market", "Shows what each pricing policy earns on a simulated market."),

@@ -139,8 +139,20 @@ def test_the_proxy_and_the_service_take_bodies_of_the_same_size_and_a_full_batch
     assert len(json.dumps({"requests": [item] * 1000})) < load_config().serving.body_limit
 
 
-def test_the_options_of_the_night_are_not_taken_for_the_schedulers() -> None:
-    words = SERVICES["nightly"]["command"]
+def test_the_night_waits_for_its_minute_and_takes_the_sales_that_are_named_and_none_starts_without(
+    tmp_path: Path,
+) -> None:
+    program = SERVICES["nightly"]["command"][2].replace("$$", "$")
+    clock = (
+        "date() { if [ -e late ]; then echo 02:30; else echo 02:29; fi; }; sleep() { [ $1 = 60 ] || touch late; }\n"
+    )
+    words = ["sh", "-c", clock + program.replace("exec pricing", "echo"), "02:30"]
 
-    assert words[:2] == ["pricing", "schedule"]
-    assert words.index("--zone") < words.index("--") < words.index("--sales")
+    none, night = (
+        subprocess.run([*words, sales], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for sales in ("", "/sales/my shop.csv")
+    )
+
+    assert (none.returncode, none.stdout) == (2, "")
+    assert night.stdout == "nightly --sales /sales/my shop.csv\n"
+    assert (tmp_path / "late").exists()
