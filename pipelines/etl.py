@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 from mlflow.entities import Run
 
-from pipelines.calendar import read_plans
+from pipelines.calendar import PLANS, read_plan
 from pipelines.commands import run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
@@ -54,7 +54,8 @@ def main(
             if sales == ETL:
                 _make_rows(words, output, run)
             anchors = sales_anchors(settings)
-            read_plans(settings.data)  # an invalid plan fails here, not in a later job
+            for name in PLANS:
+                read_plan(settings.data, name)  # an invalid plan fails here, not in a later job
             loaded = read_checked(
                 *(sales, settings.data),
                 quarantine=quarantine,

@@ -226,7 +226,7 @@ def _arms(options: SimpleNamespace, access: ProductionAccess) -> tuple[Arm, ...]
 
 def _ready(pricer: Pricer, facts: ProductFacts, draw: Arm | None) -> list[str]:
     """Products on sale; where prices are drawn those whose guardrails leave room for it."""
-    requests = [request for _, request in requests_for_all_products(facts)[0]]
+    requests = requests_for_all_products(facts)
     if draw is None or not requests:
         return [request.product_id for request in requests]
     room = pricer.room(requests, size=draw.size, today=facts.state_date.astype(dt.date))

@@ -2,10 +2,9 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +14,9 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from pipelines.calendar import with_plan
+from pipelines.calendar import PLANS, with_calendars, with_plan
 from pipelines.production import production
-from pricing.config import Config, ConfigFile, read_config_file
+from pricing.config import Config, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
@@ -48,15 +47,11 @@ _EDGE = 1e-9  # currency units; what subtracting two prices leaves
 _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
-    *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
+    *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
     *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
-
-NumberedRequest = tuple[int, PriceRequest]  # row number from 1, request
-NumberedAnswer = tuple[int, PriceRequest, DetailedDecision]  # with the same
-RejectedRow = tuple[int, str]  # row number, error
 
 
 @job("price", unattended=True)
@@ -75,7 +70,6 @@ RejectedRow = tuple[int, str]  # row number, error
     help="these prices go on the shelf: they are logged, and monitoring compares them with the sales that follow; "
     "absent: they are only looked at",
 )
-@click.option("--rejects", type=FILE, metavar="FILE", help="write bad rows here (CSV) and go on")
 def main(
     *,
     config: str | None,
@@ -84,7 +78,6 @@ def main(
     version: str | None,
     day: dt.datetime | None,
     applied: bool,
-    rejects: Path | None,
 ) -> int:
     """Prices a file of requests, or every product of a version."""
     file = read_config_file(config)
@@ -94,42 +87,33 @@ def main(
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
-        loaded = _planned(found, file)
+        loaded = with_calendars(found, settings.data, names=PLANS)  # of coming days, on which no state rests
         served = served_config(loaded.config, file, name=name)
         print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
+        facts = with_plan(loaded.facts, loaded.config.data)
+        loaded = replace(loaded, facts=facts)
         pricer = loaded.pricer(version=name, config=served.config, largest_jump=settings.serving.largest_jump)
-        bad: list[RejectedRow] = []
         if where is None:
-            priced = day_priced(loaded.facts, today=today, horizon=found.config.demand.horizon)
-            requests, gone = requests_for_all_products(loaded.facts, day=priced)
-            if empty := sum(request.current_stock == 0 for _, request in requests):
-                print(
-                    f"{empty:,} products had nothing left at the end of {loaded.facts.state_date} and are priced so; "
-                    "where a delivery came since, give the stock with --requests"
-                )
-            if gone:
-                print(f"{gone:,} products left out: not sold in the last {RECENT} periods")
+            requests = requests_for_all_products(
+                facts, day=day_priced(facts, today=today, horizon=found.config.demand.horizon)
+            )
+            print("".join(f"{line}\n" for line in _of_all(requests, facts)), end="")
         else:
-            requests, bad = read_requests(read_sales(where))
-        rows = len(requests) + len(bad)
-        control = _control(settings)
-        answers, refused = decide(pricer, requests, today=today, control=control)
-        bad = sorted([*bad, *refused])
-        if bad:
-            _set_aside(bad, rows=f"{len(bad):,} of {rows:,} rows", where=where, rejects=rejects)
-        decisions = as_frame(answers)
+            requests = read_requests(read_sales(where), where=where)
+        answers = decide(pricer, requests, today=today, control=_control(settings))
+        decisions = as_frame(zip(requests, answers, strict=True))
         if applied:
             at = dt.datetime.now(dt.UTC)
-            put_decisions(log_url(), [LogEntry(asked, answer, at) for _, asked, answer in answers])
+            put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
         write(decisions, output)
-        _record(decisions, refused=len(bad), version=name, applied=applied)
+        _record(decisions, version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
-    age = (today - loaded.facts.state_date.astype("datetime64[D]").item()).days
-    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[loaded.facts.period] else ""
-    print(f"its states end on {loaded.facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
+    age = (today - facts.state_date.astype(dt.date)).days
+    stale = ": refresh carries them forward" if age > STALE * STEP_DAYS[facts.period] else ""
+    print(f"its states end on {facts.state_date}, {max(age, 0):,} days before the day that answers{stale}")
     if len(decisions):
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
-        print("\n".join(_next_steps(decisions, applied=applied, today=today)))
+        print(_what_becomes(decisions, applied=applied, today=today))
     return 0
 
 
@@ -142,16 +126,6 @@ def _opened(version: str | None, config: Config) -> Iterator[tuple[LoadedVersion
     with production(config) as access:
         number = access.registry.find(version or CHAMPION).number
         yield access.fetch(number), number
-
-
-def _planned(version: LoadedVersion, file: ConfigFile) -> LoadedVersion:
-    """Returns the version with the file's plans, where it names some: they are of coming days, on which none rests."""
-    given = file.given.get("data") or {}
-    plans = {name: getattr(file.config.data, name) for name in ("promotions", "deliveries")}
-    named = {name: where for name, where in plans.items() if where is not None or name in given}
-    data = version.config.data.model_copy(update=named)
-    own = version.config.model_copy(update={"data": data})
-    return replace(version, config=own, facts=with_plan(version.facts, data))
 
 
 def _control(config: Config) -> Control:
@@ -170,118 +144,105 @@ def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
     It is the period that today lies in, or the first one after the states where that is later. A today that lies beyond
     the horizon is not forecast: then it is the first one after the states, too.
     """
-    last: dt.date = facts.state_date.astype("datetime64[D]").item()
+    last: dt.date = facts.state_date.astype(dt.date)
     step = STEP_DAYS[facts.period]
     ahead = (today - last).days // step
     return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))
 
 
-def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> tuple[list[NumberedRequest], int]:
-    """Builds a request for every product on sale, for one period, with the closing stock where it is known.
+def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> list[PriceRequest]:
+    """Builds a request for every product sold in the last 28 periods, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
         day: First day of the period; the one after the facts by default.
-
-    Returns:
-        The requests, and the number of products left out because they have no row in the last 28 periods.
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
     known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
     asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
-    requests = [
+    return [
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
         for product_id, stock in zip(facts.product_ids[known].tolist(), facts.stock[known].tolist(), strict=True)
     ]
-    return list(enumerate(requests, start=1)), len(known) - len(requests)
 
 
-def read_requests(frame: pd.DataFrame) -> tuple[list[NumberedRequest], list[RejectedRow]]:
+def _of_all(requests: list[PriceRequest], facts: ProductFacts) -> Iterator[str]:
+    if empty := sum(request.current_stock == 0 for request in requests):
+        yield (
+            f"{empty:,} products had nothing left at the end of {facts.state_date} and are priced so; where a delivery "
+            "came since, give the stock with --requests"
+        )
+    if gone := len(facts.product_ids) - len(requests):
+        yield f"{gone:,} products left out: not sold in the last {RECENT} periods"
+
+
+def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:
     """Validates rows as price requests.
 
     Args:
         frame: A price request's fields as columns; an empty cell is an absent field (see `request_fields`).
+        where: Where they come from, for the message.
 
-    Returns:
-        Requests, and errors of invalid rows, each with its row number from 1.
+    Raises:
+        RequestError: Some rows are none; gives their number and the first ones, counted from 1.
     """
-    good: list[NumberedRequest] = []
-    bad: list[RejectedRow] = []
+    good: list[PriceRequest] = []
+    bad: list[str] = []
     rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     for number, row in enumerate(rows, start=1):
         try:
-            good.append((number, PriceRequest.model_validate(request_fields(row))))
+            good.append(PriceRequest.model_validate(request_fields(row)))
         except ValidationError as error:
-            bad.append((number, "; ".join(_fault(dict(fault)) for fault in error.errors())))
-    return good, bad
+            bad.append(f"\n  - row {number}: {'; '.join(_fault(dict(fault)) for fault in error.errors())}")
+    if bad:
+        first = "".join(bad[:SHOWN])
+        raise RequestError(
+            f"{where}: {len(bad):,} of {len(rows):,} rows are no price request, and nothing was priced:{first}"
+        )
+    return good
 
 
-def decide(
-    pricer: Pricer,
-    requests: Sequence[NumberedRequest],
-    *,
-    today: dt.date,
-    control: Control,
-) -> tuple[list[NumberedAnswer], list[RejectedRow]]:
-    """Prices requests in batches; an inconsistent request fails without its batch.
+def _fault(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
 
-    Args:
-        pricer: The version's.
-        requests: With their row numbers.
-        today: The day on which they are answered.
-        control: What persons have switched and tried.
 
-    Returns:
-        Answers with their row numbers, and errors of the other rows.
+def decide(pricer: Pricer, requests: list[PriceRequest], *, today: dt.date, control: Control) -> list[DetailedDecision]:
+    """Prices requests in batches, as of `today`, under what persons have switched and tried.
+
+    Raises:
+        RequestError: One cannot be answered; names it.
     """
-    answers: list[NumberedAnswer] = []
-    refused: list[RejectedRow] = []
-    price = partial(pricer.price_detailed, today=today, experiments=control.experiments, switches=control.switches)
-    for start in range(0, len(requests), BATCH):
-        part = requests[start : start + BATCH]
-        try:
-            detailed = price([request for _, request in part])
-            answers += [(number, request, answer) for (number, request), answer in zip(part, detailed, strict=True)]
-        except RequestError:
-            for number, request in part:
-                try:
-                    answers.append((number, request, price([request])[0]))
-                except RequestError as error:
-                    refused.append((number, str(error)))
-    return answers, refused
+    known: dict[str, Any] = {"today": today, "experiments": control.experiments, "switches": control.switches}
+    parts = (requests[start : start + BATCH] for start in range(0, len(requests), BATCH))
+    return [answer for part in parts for answer in pricer.price_detailed(part, **known)]
 
 
-def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
+def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.DataFrame:
     """Returns a table with one row per decision, in request order; reason codes are joined by spaces.
 
     Where a price waits for approval, every figure but `recommended_price` is of the one proposed.
     """
     rows = []
-    for number, request, answer in answers:
+    for request, answer in answered:
         decision = answer.proposed or answer.decision
         waits = ("awaiting_approval",) if answer.proposed else ()
-        fields = decision.model_dump(exclude={"price_range", "reasons", "expected_gain"})
         (low, high), gain = decision.price_range, decision.expected_gain
+        own = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
         rows.append(
             {
-                "row": number,
+                **decision.model_dump(exclude={"price_range", "reasons", "expected_gain"}),
+                **{name: getattr(answer, name) for name in own},
                 "product_id": request.product_id,
-                "date": answer.date,
-                **fields,
+                "current_stock": request.current_stock,
                 "recommended_price": answer.decision.recommended_price,
                 "proposed_price": decision.recommended_price,
-                "category": answer.category,
-                "current_stock": request.current_stock,
                 "price_low": low,
                 "price_high": high,
                 "expected_gain": gain and gain.mean,
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
                 "reasons": " ".join((*decision.reasons, *waits)),
-                "current_price": answer.current_price,
-                "list_price": answer.list_price,
-                "unit_cost": answer.unit_cost,
-                "tax_rate": answer.tax_rate,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -307,41 +268,22 @@ def write(frame: pd.DataFrame, output: Path) -> None:
         raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
 
 
-def _set_aside(bad: Sequence[RejectedRow], *, rows: str, where: str | None, rejects: Path | None) -> None:
-    """Writes bad rows to --rejects.
-
-    Raises:
-        RequestError: There is no --rejects; gives their number and the first ones.
-    """
-    if rejects is None:
-        first = "".join(f"\n  - row {number}: {words}" for number, words in bad[:SHOWN])
-        raise RequestError(
-            f"{where}: {rows} are no price request, and nothing was priced:{first}\n"
-            "Mend them, or set them aside with --rejects FILE."
-        )
-    write(pd.DataFrame(bad, columns=["row", "problem"]), rejects)
-    print(f"{rows} are no price request; see {rejects}")
-
-
-def _record(decisions: pd.DataFrame, *, refused: int, version: str, applied: bool) -> None:
+def _record(decisions: pd.DataFrame, *, version: str, applied: bool) -> None:
     mlflow.set_tags({"version": version, "applied": str(applied).lower()})
-    mlflow.log_metrics({"decisions": float(len(decisions)), "refused": float(refused)})
+    mlflow.log_metric("decisions", float(len(decisions)))
     if len(decisions):
         mlflow.log_metric("confidence", float(decisions["confidence"].mean()))
         for source, share in decisions["source"].value_counts(normalize=True).items():
             mlflow.log_metric(f"share/{source}", float(share))
 
 
-def _next_steps(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> Iterator[str]:
-    """Yields what becomes of the decisions, and what there is to know about the day priced."""
+def _what_becomes(decisions: pd.DataFrame, *, applied: bool, today: dt.date) -> str:
     first, last = min(decisions["date"]), max(decisions["date"])
-    days = f"{first}" if first == last else f"{first} to {last}"
+    said = f"prices of {first}" if first == last else f"prices of {first} to {last}"
     if not applied:
-        yield f"prices of {days}, only looked at and not logged; with --applied true they count as charged"
-        return
-    yield f"prices of {days}, logged as applied: once their sales are in, monitor compares them"
-    if last < today:
-        yield f"that is before {today}: monitor takes such decisions for a replay, by which nobody is called"
+        return f"{said}, only looked at and not logged; with --applied true they count as charged"
+    replay = f"; before {today} that is a replay, by which nobody is called" if last < today else ""
+    return f"{said}, logged as applied: once their sales are in, monitor compares them{replay}"
 
 
 def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
@@ -351,19 +293,16 @@ def _summary(decisions: pd.DataFrame, *, step: float) -> Iterator[str]:
     change = (decisions["recommended_price"] - decisions["current_price"]).dropna()
     up, down = (int((change * way > step - _EDGE).sum()) for way in (1, -1))
     yield f"{up} prices rise, {down} fall and {len(change) - up - down} are held, of {len(change)} with a current one"
-    strangers = decisions[decisions["reasons"].str.split().map(lambda codes: "unknown_product" in codes)]
-    if len(strangers):
-        first = strangers.iloc[0]
-        yield f"{len(strangers)} row(s) name a product unknown to the model, first {first['product_id']!r}"
-    waits = decisions["reasons"].str.split().map(lambda codes: "awaiting_approval" in codes).astype(bool)
+    strangers, waits = (
+        decisions["reasons"].str.split().map(lambda codes, code=code: code in codes).astype(bool)
+        for code in ("unknown_product", "awaiting_approval")
+    )
+    if strangers.any():
+        first = decisions["product_id"][strangers].iloc[0]
+        yield f"{strangers.sum():,} row(s) name a product unknown to the model, first {first!r}"
     if waits.any():
         yield f"{waits.sum():,} price(s) wait for approval in the console and stay until then; below, the others"
         decisions = decisions[~waits]
     yield f"expected margin {decisions['expected_margin'].sum():,.2f} over the priced periods"
     gain, low, high = (float(decisions[name].sum()) for name in ("expected_gain", "gain_low", "gain_high"))
     yield f"expected gain over the current prices {gain:,.2f} ({low:,.2f} to {high:,.2f}) until the next deliveries"
-
-
-def _fault(fault: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")

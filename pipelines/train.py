@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
-from pipelines.calendar import Plans, holiday_calendar, read_plans, with_plans
+from pipelines.calendar import PLANS, holiday_calendar, read_plan, with_plan
 from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
@@ -67,7 +67,8 @@ def main(
         print(f"[{time.monotonic() - started:6.1f} s] {words}", flush=True)
 
     with tracked_run("train", config=settings, reason=reason, measures_system=True) as run:
-        plans = read_plans(settings.data)  # an invalid plan fails before training
+        for name in PLANS:
+            read_plan(settings.data, name)  # an invalid plan fails before training
         say("reading sales")
         anchors = sales_anchors(settings)
         panel = read_checked(
@@ -88,7 +89,6 @@ def main(
             anchors=version_anchors(anchors, panel),
             data=describe_data(panel, sales=source, fingerprint=fingerprint),
             tested=_tested(panel, decisions, say=say),
-            plans=plans,
             run=run,
             say=say,
         )
@@ -108,7 +108,6 @@ def _learn(
     anchors: Anchors,
     data: Mapping[str, object],
     tested: NDArray[np.floating] | None,
-    plans: Plans,
     run: Run,
     say: Callable[[str], None],
 ) -> tuple[str, str]:
@@ -131,7 +130,7 @@ def _learn(
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
     )
-    facts = with_plans(facts, plans)
+    facts = with_plan(facts, config.data)
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         version = pack(
             Path(scratch) / "version",

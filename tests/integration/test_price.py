@@ -70,19 +70,22 @@ def test_a_file_of_requests_becomes_a_file_of_decisions_in_the_same_order(tmp_pa
     assert decisions["model_version"].unique().tolist() == ["version"]
 
 
-def test_products_that_nobody_knows_keep_their_price_or_are_refused_where_none_is_given(
+def test_products_that_nobody_knows_keep_their_price_and_where_none_is_given_nothing_is_priced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    requests = requests_file(tmp_path, product_id=["ghost", PRODUCTS[1], "zzz"], list_price=[9.5, None, None])
-    output, rejects = tmp_path / "prices.csv", tmp_path / "bad.csv"
-    version = ("--version", shared_version(), "--today", "2024-01-02")
+    given: dict[str, list[object]] = {"product_id": ["ghost", PRODUCTS[1], "zzz"], "list_price": [9.5, None, 4.0]}
+    known, unknown = requests_file(tmp_path, **given), given | {"list_price": [9.5, None, None]}
+    output, version = tmp_path / "prices.csv", ("--version", shared_version(), "--today", "2024-01-02")
 
-    code = run("--requests", requests, "--output", output, "--rejects", rejects, *version)
+    code = run("--requests", known, "--output", output, *version)
+    said = capsys.readouterr().out
+    refused = run("--requests", requests_file(tmp_path, **unknown), "--output", tmp_path / "none.csv", *version)
 
-    assert code == 0
-    assert "1 row(s) name a product unknown to the model, first 'ghost'" in capsys.readouterr().out
+    assert (code, refused) == (0, 2)
+    assert "2 row(s) name a product unknown to the model, first 'ghost'" in said
     assert pd.read_csv(output)["recommended_price"][0] == 9.5
-    assert pd.read_csv(rejects)["row"].tolist() == [3]
+    assert "'zzz'" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_without_requests_every_product_on_sale_is_priced_for_today(
@@ -146,7 +149,6 @@ def log(folder: Path) -> list[dict[str, Any]]:
     ("options", "applied"),
     [
         ((), False),
-        (("--version", "1"), False),
         (("--version", "1", "--applied", "true"), True),
         (("--applied", "true"), True),
         (("--applied", "false"), False),
@@ -266,98 +268,47 @@ def test_every_product_is_asked_for_at_the_stock_left_unless_it_is_no_longer_sol
     stock = np.full_like(panel.stock, 50.0)
     stock[2] = np.nan
 
-    asked, gone = requests_for_all_products(
+    asked = requests_for_all_products(
         ProductFacts.from_panel(replace(panel, present=present, units_sold=units, stock=stock))
     )
 
-    stocks = {request.product_id: request.current_stock for _, request in asked}
-    assert gone == 1
+    stocks = {request.product_id: request.current_stock for request in asked}
+    assert all(request.asks_newest_comp_price for request in asked)
     assert panel.product_ids[0] not in stocks
     assert stocks[panel.product_ids[1]] == 47.0
     assert stocks[panel.product_ids[2]] is None
 
 
-@pytest.mark.parametrize("stock", [{}, {"current_stock": [None, 40]}], ids=["no column", "an empty cell"])
-def test_in_a_table_a_stock_that_is_not_given_is_unknown(stock: dict[str, Any]) -> None:
-    rows = pd.DataFrame({"product_id": ["apple", "bread"], "day_of_week": ["Friday"] * 2, **stock})
+def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -> None:
+    rows = pd.DataFrame({"product_id": ["apple", "apple"], "day_of_week": ["Friday"] * 2})
 
-    requests, bad = read_requests(rows)
+    absent = read_requests(rows, where="rows")
+    cells = read_requests(
+        rows.assign(comp_price=[8.5, None], comp_price_age=[2, None], current_stock=[40, None]), where="rows"
+    )
 
-    assert not bad
-    assert requests[0][1].current_stock is None
-
-
-def test_in_a_table_an_empty_cell_is_no_competitor_and_an_absent_column_the_newest_one_known() -> None:
-    rows = pd.DataFrame({"product_id": ["apple", "apple"], "current_stock": [9, 9], "day_of_week": ["Friday"] * 2})
-
-    absent, _ = read_requests(rows)
-    cells, bad = read_requests(rows.assign(comp_price=[8.5, None], comp_price_age=[2, None]))
-
-    assert [request.asks_newest_comp_price for _, request in absent] == [True, True]
-    assert [(request.comp_price, request.comp_price_age) for _, request in cells] == [(8.5, 2), (None, None)]
-    assert not any(request.asks_newest_comp_price for _, request in cells)
-    assert not bad
-
-
-def test_all_products_are_priced_by_the_competitors_that_the_version_knows() -> None:
-    requests, _ = requests_for_all_products(ProductFacts.from_panel(shared_panel()))
-
-    assert requests
-    assert all(request.asks_newest_comp_price for _, request in requests)
-
-
-def test_the_champion_prices_where_no_version_is_named(tmp_path: Path) -> None:
-    number = champion(tmp_path)
-
-    code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", "--today", "2024-01-02")
-
-    assert code == 0
-    assert pd.read_csv(tmp_path / "prices.csv")["model_version"].astype(str).unique().tolist() == [number]
+    assert [request.asks_newest_comp_price for request in absent] == [True, True]
+    assert [(request.comp_price, request.comp_price_age) for request in cells] == [(8.5, 2), (None, None)]
+    assert not any(request.asks_newest_comp_price for request in cells)
+    assert [request.current_stock for request in (*absent, *cells)] == [None, None, 40, None]
 
 
 def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = requests_file(
-        tmp_path,
-        current_stock=[-1, 50, 500],
-        day_of_week=["Friday", "Friday", "Fryday"],
-        strategy=["margin", "greed", None],
-    )
+    days = ["Friday", "Friday", "Fryday"]
+    bad = requests_file(tmp_path, current_stock=[-1, 50, 500], day_of_week=days, strategy=["margin", "greed", None])
+    odd = requests_file(tmp_path, name="odd.csv", colour=["red", "red", "red"])
+    greedy = requests_file(tmp_path, name="greedy.csv", strategy=["margin", "greed", None])
 
-    code = run(
-        "--requests", bad, "--version", shared_version(), "--output", tmp_path / "p.csv", "--today", "2024-01-02"
-    )
+    codes = [run("--requests", one, "--version", shared_version(), "--output", "p.csv") for one in (bad, odd, greedy)]
 
     words = capsys.readouterr().err
-    assert code == 2
-    assert "3 of 3 rows" in words
-    assert "row 1: current_stock" in words
-    assert "row 2: strategy: 'greed'" in words
-    assert "row 3: day_of_week" in words
-    assert not (tmp_path / "p.csv").exists()
-
-
-def test_bad_rows_can_be_set_aside_and_the_rest_is_priced(tmp_path: Path) -> None:
-    bad = requests_file(tmp_path, current_stock=[-1, 50, 500])
-    output, rejects = tmp_path / "p.csv", tmp_path / "bad.csv"
-
-    version = ("--version", shared_version(), "--today", "2024-01-02")
-    code = run("--requests", bad, "--output", output, "--rejects", rejects, *version)
-
-    assert code == 0
-    assert pd.read_csv(output)["row"].tolist() == [2, 3]
-    assert pd.read_csv(rejects)["row"].tolist() == [1]
-    assert "current_stock" in pd.read_csv(rejects)["problem"][0]
-
-
-def test_an_unknown_column_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    odd = requests_file(tmp_path, colour=["red", "red", "red"])
-
-    code = run("--requests", odd, "--version", shared_version(), "--output", tmp_path / "p.csv")
-
-    assert code == 2
-    assert "colour" in capsys.readouterr().err
+    assert codes == [2, 2, 2]
+    assert "2 of 3 rows" in words
+    for found in ("row 1: current_stock", "row 3: day_of_week", "colour", "'greed'"):
+        assert found in words
+    assert not Path("p.csv").exists()
 
 
 @pytest.mark.parametrize(

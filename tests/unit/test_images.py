@@ -143,9 +143,7 @@ def test_the_night_waits_for_its_minute_and_takes_the_sales_that_are_named_and_n
     tmp_path: Path,
 ) -> None:
     program = SERVICES["nightly"]["command"][2].replace("$$", "$")
-    clock = (
-        "date() { if [ -e late ]; then echo 02:30; else echo 02:29; fi; }; sleep() { [ $1 = 60 ] || touch late; }\n"
-    )
+    clock = "date() { if [ -e late ]; then echo 02:30; else echo 02:29; fi; }; sleep() { [ $1 = 60 ] || touch late; }\n"
     words = ["sh", "-c", clock + program.replace("exec pricing", "echo"), "02:30"]
 
     none, night = (
