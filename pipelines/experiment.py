@@ -3,20 +3,18 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
 import numpy as np
 
-from pipelines.freeze import publish_control
+from pipelines.freeze import control_in_force, control_record, publish_control
 from pipelines.price import requests_for_all_products
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
-from pricing.config import Config, ConfigFile, load_config, read_config_file
+from pricing.config import load_config, read_config_file
 from pricing.data.load import load_panel_from
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -33,7 +31,6 @@ from pricing.decision.experiments import (
     WAYS,
     Arm,
     Experiment,
-    Experiments,
     deal,
     strata_of,
 )
@@ -44,13 +41,10 @@ from pricing.demand.grades import LEAST_FORTNIGHTS
 from pricing.demand.shrinkage import PRIOR_SD
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
-from pricing.objects import open_store
 from pricing.paths import log_url
 from pricing.registry import CHAMPION
-from pricing.registry.control import ControlRecord, known_control
-from pricing.registry.published import published_url
 from pricing.runtime.cli import DAY, POSITIVE, JobGroup, job
-from pricing.runtime.shared_state import actor, database_url
+from pricing.runtime.shared_state import actor
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 from simulation.market import simulated_sales
@@ -58,33 +52,72 @@ from simulation.market import simulated_sales
 _NAMED = click.option("--name", required=True, metavar="NAME", help="of the experiment")
 
 
-def _shares(function: Callable[..., int]) -> Callable[..., int]:
-    for kind, what in (
-        ("rule", "is priced as usual, to compare with"),
-        ("keep", "keeps its prices"),
-        ("draw", "has its prices drawn each week: down, stay or up"),
+def _arms(function: Callable[..., int]) -> Callable[..., int]:
+    of = "share of the products on sale, that no other experiment has, that"
+    for kind, kind_of_value, metavar, what in (
+        ("challenger", str, "N:SHARE", "a version or alias that prices a share"),
+        ("strategy", str, "NAME:SHARE,…", "strategies for shares of the products"),
+        ("draw", POSITIVE, "SHARE", f"{of} has its prices drawn each week: down, stay or up"),
+        ("keep", POSITIVE, "SHARE", f"{of} keeps its prices"),
+        ("rule", POSITIVE, "SHARE", f"{of} is priced as usual, to compare with"),
     ):
-        help = f"share of the products on sale, that no other experiment has, that {what}"
-        function = click.option(f"--{kind}", type=POSITIVE, metavar="SHARE", help=help)(function)
+        function = click.option(f"--{kind}", type=kind_of_value, metavar=metavar, help=what)(function)
     return function
 
 
 @job("plan")
 @_NAMED
-@_shares
+@_arms
 @click.option("--size", type=POSITIVE, default=LARGEST, help=f"fraction of a draw, at most {LARGEST:g}")
-@click.option("--strategy", default="", metavar="NAME:SHARE,…", help="strategies for shares of the products")
-@click.option("--challenger", default="", metavar="N:SHARE", help="a version or alias that prices a share")
 @click.option("--weeks", type=click.IntRange(1), metavar="N", help="that it lasts; absent: until it is stopped")
 @click.option("--start", type=DAY, metavar="DATE", help="a Monday; absent: the next one")
-def plan(*, today: dt.date | None = None, **options: Any) -> int:
+def plan(
+    *,
+    config: str | None,
+    name: str,
+    weeks: int | None,
+    start: dt.datetime | None,
+    today: dt.date | None = None,
+    **arms: Any,
+) -> int:
     """Plans an experiment with one arm at least: rule, keep, draw, strategy or challenger.
 
     The name is the seed of its lots and draws. Exits with 4 where it could not be published.
     """
-    file = read_config_file(options["config"])
-    record, now = _record(file.config), dt.datetime.now(dt.UTC)
-    _plan(SimpleNamespace(**options), file, record, today=today or shop_now(file.config.zone).date())
+    file = read_config_file(config)
+    record, now = control_record(file.config), dt.datetime.now(dt.UTC)
+    today = today or shop_now(file.config.zone).date()
+    first = start.date() if start else today + dt.timedelta(days=7 - today.weekday())
+    if first < today:
+        raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
+    with production(file.config) as access:
+        number = access.registry.find(CHAMPION).number
+        version = access.fetch(number)
+        one = Experiment(name, first, weeks, _named(access, **arms), products={})  # refuses what contradicts itself
+        served = served_config(version.config, file, name=number).config
+        jump = file.config.serving.largest_jump
+        pricer = version.pricer(version=number, config=served, largest_jump=jump)
+        draw = next((arm for arm in one.arms if arm.kind == "draw"), None)
+        if unknown := {arm.of for arm in one.arms if arm.kind == "strategy"} - set(pricer.policy.names):
+            raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
+        if draw and served.decision.guardrails.min_days > 7:
+            raise ConfigError(f"guardrails.min_days of {CHAMPION} {number} is above 7, and draws change prices weekly")
+        facts, demand = version.facts, version.demand
+    taken = {product for other in record.control().experiments.beside(one.start, one.end) for product in other.products}
+    ready = set(_ready(pricer, facts, draw)) - taken
+    if draw:
+        ready &= set(demand.product_ids.tolist())
+    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
+    products = deal({product: strata[product] for product in strata if product in ready}, one.arms, name=name)
+    if not products:
+        raise ConfigError(f"experiment {name}: none of {len(strata):,} products is on sale, free and has room")
+    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
+    drawn = sorted(product for product, arm in products.items() if arm == "draw")
+    planned = replace(one, products=products, prices={product: float(price[product]) for product in drawn})
+    promised = _promised(forecast(demand, facts, drawn, draw), weeks=weeks or 0) if draw else ""
+    record.append_experiment(name, lambda known: known.plus(planned), who=actor(), at=now)
+    print(f"{_line(planned, today)}{promised}")
+    print(f"{len(ready):,} products were free to take part; pricing experiment stop ends it")
     return publish_control(record, now=now)
 
 
@@ -92,8 +125,8 @@ def plan(*, today: dt.date | None = None, **options: Any) -> int:
 def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     """Lists all experiments."""
     settings = load_config(config)
-    day = today or shop_now(settings.zone).date()
-    print("\n".join(_line(one, day) for one in _known(settings).every) or "no experiment is planned")
+    day, known = today or shop_now(settings.zone).date(), control_in_force(settings).experiments
+    print("\n".join(_line(one, day) for one in known.every) or "no experiment is planned")
     return 0
 
 
@@ -102,9 +135,9 @@ def list_all(*, config: str | None, today: dt.date | None = None) -> int:
 def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
     """Stops an experiment; exits with 4 where that could not be published."""
     settings = load_config(config)
-    record, now = _record(settings), dt.datetime.now(dt.UTC)
-    end = partial(Experiments.ended, name=name, after=today or shop_now(settings.zone).date())
-    print(f"experiment {name}: {_days(record.append_experiment(name, end, who=actor(), at=now))}")
+    record, now, day = control_record(settings), dt.datetime.now(dt.UTC), today or shop_now(settings.zone).date()
+    ended = record.append_experiment(name, lambda known: known.ended(name=name, after=day), who=actor(), at=now)
+    print(f"experiment {name}: {_days(ended)}")
     return publish_control(record, now=now)
 
 
@@ -116,7 +149,7 @@ def results(
 ) -> int:
     """Tells what an experiment has shown."""
     settings = load_config(config)
-    one = _known(settings).find(name)
+    one = control_in_force(settings).experiments.find(name)
     with production(settings) as access:
         version = access.fetch(access.registry.find(CHAMPION).number)
         data, demand = version.config.data, version.demand
@@ -129,15 +162,6 @@ def results(
 @click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results])
 def main() -> None:
     """Plans, lists, stops and evaluates experiments."""
-
-
-def _record(config: Config) -> ControlRecord:
-    return ControlRecord(database_url(), model=config.registry.model_name, store=open_store(published_url()))
-
-
-def _known(config: Config) -> Experiments:
-    model, store = config.registry.model_name, open_store(published_url())
-    return known_control(model, url=database_url(), store=store).experiments
 
 
 @dataclass(frozen=True)
@@ -156,50 +180,7 @@ class Forecast:
     weeks: Floats
 
 
-def _plan(options: SimpleNamespace, file: ConfigFile, record: ControlRecord, *, today: dt.date) -> None:
-    """Deals products to the arms of an experiment, says what it costs and teaches, and writes it.
-
-    Raises:
-        ConfigError: It contradicts itself or another one, or no product could learn its elasticity in the time.
-    """
-    start = options.start.date() if options.start else today + dt.timedelta(days=7 - today.weekday())
-    if start < today:
-        raise ConfigError(f"--start {start}: has passed; an experiment is planned before it begins")
-    with production(file.config) as access:
-        number = access.registry.find(CHAMPION).number
-        version, arms = access.fetch(number), _arms(options, access)
-        Experiment(options.name, start, options.weeks, arms, products={})  # refuses what contradicts itself
-        served = served_config(version.config, file, name=number).config
-        jump = file.config.serving.largest_jump
-        pricer = version.pricer(version=number, config=served, largest_jump=jump)
-        draw = next((arm for arm in arms if arm.kind == "draw"), None)
-        if unknown := {arm.of for arm in arms if arm.kind == "strategy"} - set(pricer.policy.names):
-            raise ConfigError(f"strategy {min(unknown)!r} is none of {', '.join(sorted(pricer.policy.names))}")
-        if draw and served.decision.guardrails.min_days > 7:
-            raise ConfigError(f"guardrails.min_days of {CHAMPION} {number} is above 7, and draws change prices weekly")
-        facts, demand = version.facts, version.demand
-    end = dt.date.max if options.weeks is None else start + dt.timedelta(weeks=options.weeks)
-    taken = {product for other in record.control().experiments.beside(start, end) for product in other.products}
-    ready = set(_ready(pricer, facts, draw)) - taken
-    if draw:
-        ready &= set(demand.product_ids.tolist())
-    strata = strata_of(facts.product_ids, categories=facts.categories, mean_units=facts.typical_units)
-    products = deal({one: strata[one] for one in strata if one in ready}, arms, name=options.name)
-    if not products:
-        raise ConfigError(f"experiment {options.name}: none of {len(strata):,} products is on sale, free and has room")
-    price = dict(zip(facts.product_ids.tolist(), facts.price.tolist(), strict=True))
-    drawn = sorted(one for one, arm in products.items() if arm == "draw")
-    planned = Experiment(
-        options.name, start, options.weeks, arms, products, prices={one: float(price[one]) for one in drawn}
-    )
-    said = _line(planned, today)
-    if draw:
-        said += "\n" + _promised(forecast(demand, facts, drawn, draw), weeks=options.weeks or 0)
-    record.append_experiment(planned.name, lambda known: known.plus(planned), who=actor(), at=dt.datetime.now(dt.UTC))
-    print(f"{said}\n{len(ready):,} products were free to take part; pricing experiment stop ends it")
-
-
-def _arms(options: SimpleNamespace, access: ProductionAccess) -> tuple[Arm, ...]:
+def _named(access: ProductionAccess, *, size: float, **shares: Any) -> tuple[Arm, ...]:
     """The arms that the options name.
 
     Raises:
@@ -207,18 +188,17 @@ def _arms(options: SimpleNamespace, access: ProductionAccess) -> tuple[Arm, ...]
         ConfigError: A share or a size is out of range.
         RegistryError: There is no such version.
     """
-    arms = [Arm(kind, share=getattr(options, kind)) for kind in ("rule", "keep") if getattr(options, kind)]
-    if options.draw:
-        arms.append(Arm("draw", share=options.draw, size=options.size))
+    arms = [Arm(kind, share=shares[kind]) for kind in ("rule", "keep") if shares[kind]]
+    if shares["draw"]:
+        arms.append(Arm("draw", share=shares["draw"], size=size))
     for kind in ("strategy", "challenger"):
-        for word in filter(None, getattr(options, kind).split(",")):
+        for word in filter(None, (shares[kind] or "").split(",")):
             name, _, share = word.strip().partition(":")
             try:
                 fraction = float(share)
             except ValueError:
                 raise click.UsageError(f"--{kind} {word!r}: expected NAME:SHARE, such as clearance:0.2") from None
-            of = name if kind == "strategy" else access.registry.find(name).number
-            arms.append(Arm(kind, share=fraction, of=of))
+            arms.append(Arm(kind, share=fraction, of=name if kind == "strategy" else access.registry.find(name).number))
     if not arms:
         raise click.UsageError("expected an arm at least: --rule, --keep, --draw, --strategy or --challenger")
     return tuple(arms)
@@ -268,13 +248,12 @@ def _promised(expected: Forecast, *, weeks: int) -> str:
     """
     able, number = int((expected.weeks <= weeks).sum()), len(expected.weeks)
     if not able:
-        first = f"; the first would take {expected.weeks.min():.0f}" if number else ""
         raise ConfigError(
-            f"{able} of {number} products can reach the grade tested by draws within {weeks} weeks{first}: give more "
-            "--weeks or a larger --size"
+            f"none of {number} products can reach the grade tested by draws within {weeks} weeks: give more --weeks or "
+            "a larger --size"
         )
     return (
-        f"expected cost: {expected.cost:.2%} of the profit of the products drawn for, {expected.shop:.2%} of the shop's"
+        f"\nexpected cost: {expected.cost:.2%} of the profit of the drawn products, {expected.shop:.2%} of the shop's"
         f"\n{able:,} of {number:,} products can reach the grade tested within {weeks} weeks; half of them need "
         f"{np.median(expected.weeks):.0f}"
     )

@@ -13,16 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
-import numpy as np
 from pydantic import ValidationError
 
-from pricing.config import load_config
+from pricing.config import Config, load_config
+from pricing.decision.control import Control
 from pricing.decision.experiments import Experiment
-from pricing.decision.guardrails import NEAR, PriceGrid
 from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze, Verdict
 from pricing.errors import ConfigError, PricingError, RegistryError, nearest
-from pricing.fileio import redact_url
-from pricing.objects import ObjectStore, open_store
+from pricing.objects import open_store
 from pricing.registry.control import ControlEntry, ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
@@ -100,33 +98,39 @@ def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
         click.UsageError: The options do not say what to do.
         RegistryError: The database does not answer or refuses.
     """
-    config, store = load_config(options.config), open_store(published_url())
-    model, url = config.registry.model_name, database_url()
-    record = ControlRecord(url, model=model, store=store)
+    config = load_config(options.config)
+    record = control_record(config)
     if options.list:
+        in_force, entries = control_in_force(config, at=now), []
         try:
-            in_force, entries = record.control(at=now), record.entries()
-        except RegistryError:
-            in_force, entries = known_control(model, url=url, store=store, at=now), []
-            print("The table is away: this is what was published last, and the record cannot be read.")
+            entries = record.entries()
+        except RegistryError as error:
+            print(f"This is what was published last: {error}")
         print("\n".join([_said(in_force.switches), *_lines(entries)]))
         return 0
-    said = _said_by(action, options, step=config.decision.price_step, now=now)
+    said = _said_by(action, options, now=now)
     before = record.control(at=now).switches
     if isinstance(said, Switch):
-        unknown = "" if options.new else _unknown(said, store=store, model=model)
-        if unknown:
-            raise click.UsageError(
-                f"{action} of {said.whose}: {unknown} Nothing was changed; --new says that it is new"
-            )
+        if not options.new:
+            _refuse_unknown(said, model=config.registry.model_name)
     elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
         raise click.UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
     record.append(said)
-    print(f"{_sentence(said)}. It is in {redact_url(url)}.")
+    print(f"{_sentence(said)}.")
     if isinstance(said, Switch) and said.price is not None and not said.below_cost:
         print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
     print(_said(record.control(at=now).switches))
     return publish_control(record, now=now)
+
+
+def control_record(config: Config) -> ControlRecord:
+    """Opens the record of what persons have switched and tried."""
+    return ControlRecord(database_url(), model=config.registry.model_name, store=open_store(published_url()))
+
+
+def control_in_force(config: Config, *, at: dt.datetime | None = None) -> Control:
+    """Reads what persons have switched and tried; see `known_control`."""
+    return known_control(config.registry.model_name, url=database_url(), store=open_store(published_url()), at=at)
 
 
 def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
@@ -140,71 +144,52 @@ def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
     return 0
 
 
-def _said_by(action: str, options: SimpleNamespace, *, step: float, now: dt.datetime) -> Switch | Unfreeze:
+def _said_by(action: str, options: SimpleNamespace, *, now: dt.datetime) -> Switch | Unfreeze:
     """Reads a switch, or the end of one, from a command line."""
     named = {"all": options.all and "", "category": options.category, "product": options.product}
     given = [(scope, name) for scope, name in named.items() if name not in (None, False)]
     if len(given) != 1:
         raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
-    if not options.reason:
-        raise click.UsageError("--reason: say why, for whoever reads the record in the morning")
     (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
-    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": actor(), "at": now}
+    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason or "", "by": actor(), "at": now}
     if action != "unfreeze":
         said |= {"action": action, "until": None if options.until is None else _time(options.until)}
-        if said["until"] is not None and said["until"] <= now:
-            raise click.UsageError(f"--until {options.until}: that is past")
     if action == "override":
-        if options.price is None or options.until is None:
-            raise click.UsageError(
-                "an override needs --price and --until: a price that is given for good is the shop's own"
-            )
-        _check_payable(options.price, step=step)
+        said |= {"price": options.price, "below_cost": options.force}
         if scope != "product" and not options.wide:
             raise click.UsageError(
-                f"override of {f'{scope} {name}'.strip()}: it is one price, {_money(options.price)}, for every product "
-                "there; give each its own (--product ID), or add --wide where that is meant"
+                "an override of more than a product is one price for all that are there; give each its own (--product "
+                "ID), or add --wide where that is meant"
             )
-        said |= {"price": options.price, "below_cost": options.force}
     try:
-        return kind.model_validate(said)
+        found = kind.model_validate(said)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or action}: {one['msg']}" for one in error.errors())
         raise click.UsageError(faults) from error
+    if isinstance(found, Switch) and found.ended(now):
+        raise click.UsageError(f"--until {options.until}: that is past")
+    return found
 
 
-def _unknown(switch: Switch, *, store: ObjectStore, model: str) -> str:
-    """Says that the champion knows no such product or category, and which is near; empty where nothing can tell."""
+def _refuse_unknown(switch: Switch, *, model: str) -> None:
+    """Refuses the name of a product or category that the published champion does not know, where that can be told."""
+    store = open_store(published_url())
     try:
         content = store.get(pointer_key(model)) if switch.scope != "all" else None
         if content is None:
-            return ""
-        champion = parse_pointer(content, model=model).champion
+            return
         with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
             folder = Path(scratch) / "version"
-            fetch_version(store, champion, model=model, folder=folder)
+            fetch_version(store, parse_pointer(content, model=model).champion, model=model, folder=folder)
             facts = load(folder).facts
             known = {str(one) for one in (facts.product_ids if switch.scope == "product" else facts.categories)}
     except (PricingError, OSError) as error:
         _log.warning("the name cannot be looked up: %s", error)
-        return ""
-    if switch.name in known:
-        return ""
-    folded = {one.casefold(): one for one in sorted(known)}
-    near = nearest(switch.name.casefold(), folded)
-    meant = f"; did you mean {folded[near]!r}?" if near is not None else "."
-    return f"version {champion.number} knows no {switch.scope} {switch.name!r}{meant}"
-
-
-def _check_payable(price: float, *, step: float) -> None:
-    grid, given = PriceGrid(step), np.array(price)
-    if abs(float(grid.nearest(given)) - price) <= NEAR * step:
         return
-    beside = [each for each in (float(grid.below(given)), float(grid.above(given))) if each > 0]
-    raise click.UsageError(
-        f"--price {_money(price)}: nobody can pay that, as prices are multiples of {_money(step)} "
-        f"(decision.price_step); the nearest: {' and '.join(map(_money, beside))}"
-    )
+    if switch.name not in known:
+        near = nearest(switch.name, sorted(known))
+        meant = f"; did you mean {near!r}?" if near is not None else "."
+        raise click.UsageError(f"the champion knows no {switch.whose}{meant} Nothing was changed; --new says it is new")
 
 
 def _money(price: float) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipelines.calendar import PLANS, with_calendars, with_plan
+from pipelines.freeze import control_in_force
 from pipelines.production import production
 from pricing.config import Config, read_config_file
 from pricing.csv_text import quote_formulas
@@ -28,15 +29,11 @@ from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
-from pricing.objects import open_store
 from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
-from pricing.registry.control import known_control
-from pricing.registry.published import published_url
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
@@ -130,8 +127,7 @@ def _opened(version: str | None, config: Config) -> Iterator[tuple[LoadedVersion
 
 def _control(config: Config) -> Control:
     """Reads what persons have switched and tried, and says which prices they have set, and where to end it."""
-    store, now = open_store(published_url()), dt.datetime.now(dt.UTC)
-    control = known_control(config.registry.model_name, url=database_url(), store=store, at=now)
+    control = control_in_force(config, at=dt.datetime.now(dt.UTC))
     if control.switches:
         lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
         print(f"in force over the model's prices (pricing unfreeze ends them):{lines}")

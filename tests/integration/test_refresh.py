@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from pipelines import promote, refresh, rollback
-from pipelines.retrain import trained_already
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
@@ -327,16 +326,6 @@ def test_the_lifts_of_coming_events_are_known_after_a_refresh(shop: Shop) -> Non
     assert version.meta["checks"]["parity"] < 1e-5
     assert version.meta["checks"]["parity_from_scratch"]
     assert promote.main([]) == 0
-
-
-def test_a_refresh_is_no_training_on_the_sales_it_read(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
-    sales = shop.sales(160)
-
-    assert refresh.main(["--sales", sales]) == 0
-
-    assert shop.registry.find("challenger").tags["kind"] == "refresh"
-    assert trained_already(load_config(), Path(sales)) is None
 
 
 def dear(panel: Panel, *, since: int, until: int) -> Panel:

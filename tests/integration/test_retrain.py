@@ -108,13 +108,12 @@ def test_a_retraining_killed_at_any_stage_leaves_the_champion_and_the_next_one_e
     assert here.client.get_model_version("pricing", "2").tags["kind"] == "train"
 
     _cut_off_before("champion", here, *words)  # every gate passed, and previous set
-    assert here.aliases() == {"champion": "1", "challenger": "2", "previous": "1"}
+    assert here.aliases() == {"champion": "1", "challenger": "3", "previous": "1"}
 
     last = here.run("retrain", *words)
 
     assert last.code == 0, last.err
-    assert "version 2 was trained on just these sales with these settings" in last.out
-    assert here.aliases() == {"champion": "2", "challenger": "2", "previous": "1"}
+    assert here.aliases() == {"champion": "4", "challenger": "4", "previous": "1"}
     assert _status(here, "retrain") == ["FINISHED", *["FAILED"] * 4, "FINISHED"]
 
 
@@ -146,7 +145,6 @@ def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> N
     ("promoted", "code", "verdict"),
     [
         ("promoted", 0, "promoted"),
-        ("nothing to do", 0, "nothing to do: version 3 is the champion already"),
         ("refused", EXIT_REFUSED, "kept the champion: a gate refused the new version"),
     ],
 )
@@ -164,7 +162,7 @@ def test_a_retraining_says_what_its_promotion_says(
 
     settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
     arguments = ["--sales", "sales.csv", "--config", settings]
-    assert retrain.main(arguments, start=job, trained=lambda *_, **__: None) == 0
+    assert retrain.main(arguments, start=job) == 0
 
     (run,) = here.runs(job="retrain")
     assert run.data.tags["verdict"] == verdict

@@ -120,7 +120,6 @@ def test_a_date_means_the_end_of_that_day_on_this_machine(url: str) -> None:
         "override --product tea --price 5 --reason x",
         "override --product tea --until 2023-08-02 --reason x",
         "override --product tea --price -5 --until 2023-08-02 --reason x",
-        "override --product tea --price 4.995 --until 2023-08-02 --reason x",
         "override --category drinks --price 5 --until 2023-08-02 --reason x --force",
         "unfreeze --product tea --reason x",
     ],
