@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Floats
-from pricing.data.counting_units import find_units
-from pricing.data.panel import STEP_DAYS, Panel
+from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import evaluation
 from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
-from pricing.demand.ensemble import CLASSES
 
 BINS = 10  # of the histogram of the probability integral transform (PIT)
-WEEKS = 52  # most weeks before the cutoff used for volatility
-LEAST_WEEKS = 4  # least weeks for volatility
 SPAN = 7  # days scored together, as in a monitoring window
-WHOLE_WEEK = 4  # least days with a row in a week
 _BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
 _TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
 
 
-def described(frame: pd.DataFrame, figures: Mapping[str, Any], panel: Panel) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Returns a copy of a frame with `volatility_class`, and of its figures with `by_volatility`, `pit` and `weeks`.
+def described(frame: pd.DataFrame, figures: Mapping[str, Any], period: Period) -> dict[str, Any]:
+    """Returns a copy of a `Backtest`'s figures with `pit` and `weeks`.
 
-    A product's class at a cutoff is computed from its sales until then. `weeks` holds the scores of each whole week of
-    each fold; monitoring derives its tolerances from their variance. Frame and figures are those of a `Backtest`.
+    `weeks` holds the scores of each whole week of each fold; monitoring derives its tolerances from their variance.
     """
-    parts = []
-    for cutoff, part in frame.groupby("cutoff", sort=True):
-        past = panel.through(np.datetime64(str(cutoff), "D"))
-        known = np.isin(panel.product_ids, part["product_id"].unique())
-        classes = volatility_class(volatility(past.select(known)))
-        named = pd.Series(classes, index=panel.product_ids[known])
-        parts.append(part.assign(volatility_class=named.reindex(part["product_id"]).to_numpy()))
-    classed = pd.concat(parts, ignore_index=True)
-    scored = sales_rows(classed)
-    groups = {name: scored[scored["volatility_class"] == name] for name in CLASSES}
-    by_volatility = {name: evaluation.scores(part) for name, part in groups.items() if len(part)}
-    span = max(1, SPAN // STEP_DAYS[panel.period])
-    more = {"by_volatility": by_volatility, "pit": transform_figures(scored), "weeks": weekly(scored, span=span)}
-    return classed, {**figures, **more}
+    scored = sales_rows(frame)
+    more = {"pit": transform_figures(scored), "weeks": weekly(scored, span=max(1, SPAN // STEP_DAYS[period]))}
+    return {**figures, **more}
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
@@ -88,31 +70,6 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
         return float("nan")
     residual = np.bincount(group, above, count) - above.sum() / total * np.bincount(group, below, count)
     return float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)
-
-
-def volatility(panel: Panel) -> Floats:
-    """(product,) coefficient of variation of weekly sales beyond Poisson variance.
-
-    Without the correction every slow seller would be volatile. NaN where fewer than four weeks are known.
-    """
-    length = 1 if panel.period == "week" else 7
-    weeks = min(len(panel.dates) // length, WEEKS)
-    size = find_units(panel.units_sold, panel.categories).size  # the Poisson variance is in counted units
-    units = np.where(panel.present, panel.units_sold / size[:, None], np.nan).astype(np.float64)
-    units = units[:, units.shape[1] - weeks * length :].reshape(len(units), weeks, length)
-    seen = np.isfinite(units).sum(axis=2) >= min(WHOLE_WEEK, length)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # means of weeks and products without a row
-        weekly = np.where(seen, np.nanmean(units, axis=2) * length, np.nan)
-        mean, variance = np.nanmean(weekly, axis=1), np.nanvar(weekly, axis=1)
-        spread = np.sqrt(np.maximum(variance - mean, 0.0)) / mean
-    return np.where((seen.sum(axis=1) >= LEAST_WEEKS) & (mean > 0), spread, np.nan)
-
-
-def volatility_class(spread: Floats) -> NDArray[np.str_]:
-    """(product,) volatility tercile: low, mid, high; unknown volatility is replaced by the median."""
-    known = spread[np.isfinite(spread)]
-    return evaluation.volume_class(np.where(np.isfinite(spread), spread, np.median(known) if len(known) else 0.0))
 
 
 def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
@@ -173,7 +130,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     if skill is not None:
         yield "skill", skill
     groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
-    for kind, key in (("volume", "by_volume"), ("volatility", "by_volatility"), ("weight", "weights")):
+    for kind, key in (("volume", "by_volume"), ("weight", "weights")):
         groups |= {f"{kind}_{name}": scores for name, scores in figures.get(key, {}).items()}
     groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity", "pit")}
     for group, values in groups.items():

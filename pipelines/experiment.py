@@ -143,10 +143,7 @@ def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
 
 @job("results", sales="needed")
 @_NAMED
-@click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
-def results(
-    *, sales: str, quarantine: Path | None, config: str | None, name: str, decisions: str | None, **_: object
-) -> int:
+def results(*, sales: str, quarantine: Path | None, config: str | None, name: str) -> int:
     """Tells what an experiment has shown."""
     settings = load_config(config)
     one = control_in_force(settings).experiments.find(name)
@@ -155,7 +152,7 @@ def results(
         data, demand = version.config.data, version.demand
     anchors = sales_anchors(settings)
     panel = load_panel_from(sales, data, quarantine=quarantine, anchors=anchors, simulated=simulated_sales)
-    print("\n".join(_results(one, panel, demand, log=decisions or log_url())))
+    print("\n".join(_results(one, panel, demand, log=log_url())))
     return 0
 
 

@@ -43,9 +43,6 @@ _BATCH = 1000  # metrics that MLflow takes at once
 
 @job("train", sales="needed", unattended=True)
 @click.option("--until", type=DAY, metavar="DATE", help="leave out sales after this day")
-@click.option(
-    "--decisions", metavar="URL", help="decision log with drawn prices, a folder or s3://…; absent: the service's"
-)
 @click.option("--source", metavar="WHERE", help="recorded as where the sales came from; absent: --sales")
 @click.option("--reason", metavar="WORDS", help="why it is trained, for the record")
 def main(
@@ -54,7 +51,6 @@ def main(
     quarantine: Path | None,
     config: str | None,
     until: dt.datetime | None,
-    decisions: str | None,
     source: str | None,
     reason: str | None,
     learn: Callable[..., tuple[str, str]] | None = None,
@@ -88,7 +84,7 @@ def main(
             settings,
             anchors=version_anchors(anchors, panel),
             data=describe_data(panel, sales=source, fingerprint=fingerprint),
-            tested=_tested(panel, decisions, say=say),
+            tested=_tested(panel, say=say),
             run=run,
             say=say,
         )
@@ -122,7 +118,7 @@ def _learn(
         say(f"prices since {since} may be the platform's own: only drawn ones among them teach elasticities")
     common: dict[str, Any] = {"calendar": holiday_calendar(panel, config.data), "live_since": since, "progress": say}
     evaluated = backtest(panel, config.demand, **common)
-    frame, figures = described(evaluated.frame, evaluated.figures, panel)
+    frame, figures = evaluated.frame, described(evaluated.frame, evaluated.figures, panel.period)
     log_backtest(frame, figures)
     say("walk-forward scores are in; fitting on everything")
     with _logged_losses(run):
@@ -168,13 +164,13 @@ def _logged_losses(run: Run) -> Iterator[None]:
             MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + _BATCH])
 
 
-def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> NDArray[np.floating] | None:
+def _tested(panel: Panel, *, say: Callable[[str], None]) -> NDArray[np.floating] | None:
     """(product, period) logs of the factors that experiments drew for prices; None without any. Logs their number.
 
     Raises:
         SourceError: The log cannot be read.
     """
-    draws = find_draws(panel, read_drawn(log or log_url()))
+    draws = find_draws(panel, read_drawn(log_url()))
     if not draws.logged:
         return None
     missed = draws.logged - draws.used

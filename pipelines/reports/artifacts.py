@@ -17,7 +17,7 @@ def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: 
     """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
     Args:
-        frame: The evaluation frame, from `evaluation.described`.
+        frame: The evaluation frame of a `Backtest`.
         version: The fitted version.
         largest_jump: As of `sensitivity.analyse`.
     """

@@ -72,12 +72,12 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
 
 
 def _groups(figures: Mapping[str, Any], *, period: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The scores of the walk-forward by step, by volume and by volatility, each with its name."""
+    """The scores of the walk-forward by step and by volume, each with its name."""
     steps = sorted(figures.get("by_step", {}).items(), key=lambda item: int(item[0].split("-")[0]))
-    kinds = {kind: figures.get(f"by_{kind}", {}) for kind in ("volume", "volatility")}
+    volume = figures.get("by_volume", {})
     return [
         *((f"{name} {period}s ahead", part) for name, part in steps),
-        *((f"{name} {kind}", found[name]) for kind, found in kinds.items() for name in CLASSES if name in found),
+        *((f"{name} volume", volume[name]) for name in CLASSES if name in volume),
     ]
 
 

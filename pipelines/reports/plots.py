@@ -160,7 +160,7 @@ def draw_by_category(found: Sensitivity) -> Figure:
     return titled(figure, "How strongly demand answers to price", note=note)
 
 
-FORECAST_PLOTS = {  # name → what draws it of the evaluation frame, from `evaluation.described`
+FORECAST_PLOTS = {  # name → what draws it of the evaluation frame
     "forecast_fans": draw_fans,
     "calibration": draw_calibration,
 }

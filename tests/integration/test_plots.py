@@ -23,7 +23,6 @@ def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
             "date": pd.Timestamp("2024-01-01") + pd.Timedelta(days=7 * fold + step),
             "step": step,
             "volume_class": ("low", "mid", "high")[product % 3],
-            "volatility_class": ("high", "low", "mid")[product % 3],
         }
         for fold in range(folds)
         for product in range(products)

@@ -1,6 +1,4 @@
-"""What a backtest is reported by: its transform and volatility classes against slow forms, its scores and gains."""
-
-from typing import Any
+"""A backtest is reported by its transform, against slow forms, its scores and its gains."""
 
 import numpy as np
 import pandas as pd
@@ -9,17 +7,14 @@ from scipy import stats
 
 from pipelines.evaluation import (
     BINS,
-    described,
     ratio_error,
     saved,
     score_lines,
     totals,
     transform_figures,
     transform_histogram,
-    volatility,
     weekly,
 )
-from tests.kit.demand_fakes import make_panel
 
 
 def scored(actual: np.ndarray, *, mean: float, size: float) -> pd.DataFrame:
@@ -54,48 +49,6 @@ def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
 
     assert found["mean"] == pytest.approx(0.5, abs=0.01)
     assert found["spread"] == pytest.approx(1.0, abs=0.02)
-
-
-def panel_of(weekly: list[list[float]], **changes: Any) -> Any:
-    """A panel whose products sell a week's units on its first day, in whole numbers."""
-    units = np.repeat(np.asarray(weekly, np.float32), 7, axis=1)
-    units[:, np.arange(units.shape[1]) % 7 > 0] = 0.0
-    panel = make_panel(products=len(weekly), periods=units.shape[1])
-    values = {"units_sold": units, "present": np.ones(units.shape, bool), **changes}
-    return type(panel)(**{**vars(panel), **values})
-
-
-def test_volatility_is_the_spread_beyond_that_of_counts() -> None:
-    weeks = [101.0, 139.0, 60.0, 100.0, 121.0, 79.0]
-
-    (found,) = volatility(panel_of([weeks]))
-
-    assert found == pytest.approx(np.sqrt(np.var(weeks) - 100.0) / 100.0, rel=1e-4)
-
-
-BASE = {"forecast": 3.0, "crps": 1.0, "flat": 3.0, "baseline": "naive"}
-
-
-def frame_at(cutoff: str, products: list[str]) -> pd.DataFrame:
-    frame = scored(drawn(len(products)), mean=3.0, size=4.0)
-    return frame.assign(product_id=products, cutoff=pd.Timestamp(cutoff), q50=3.0, naive=2.0, step=1, **BASE)
-
-
-def test_a_class_is_read_from_sales_until_the_cutoff_only() -> None:
-    panel = make_panel(products=5, periods=90)
-    products = [str(name) for name in panel.product_ids]
-    frame = pd.concat([frame_at("2024-02-25", products), frame_at("2024-03-10", products)], ignore_index=True)
-    later = panel.units_sold.copy()
-    later[:, 70:] = np.where(np.isfinite(later[:, 70:]), 500.0 * (np.arange(20) % 7 == 0), np.nan)
-    changed = type(panel)(**{**vars(panel), "units_sold": later})
-
-    before, figures = described(frame, {"wape": 0.3}, panel)
-    after, _ = described(frame, {"wape": 0.3}, changed)
-
-    assert before["volatility_class"].tolist() == after["volatility_class"].tolist()
-    assert set(before["volatility_class"]) == {"low", "mid", "high"}
-    assert figures["wape"] == 0.3
-    assert set(figures["by_volatility"]["low"]) >= {"wape", "wape_baseline", "crps", "coverage_80", "coverage_95"}
 
 
 def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:
@@ -167,14 +120,14 @@ def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
 
 
 def test_only_the_figures_that_judge_a_model_stand_outside_a_group_and_none_that_is_not_known() -> None:
-    more = {"by_volatility": {"high": {"wape": 0.4}}, "weights": {"low": {"network": 1.0}}, "pit": {"spread": 1.0}}
+    more = {"weights": {"low": {"network": 1.0}}, "pit": {"spread": 1.0}}
 
     found = dict(totals({**FIGURES, **more, "crps": 0.2, "wape_flat": 0.36, "by_volume": {"low": {"crps": 0.3}}}))
 
     judging = {"wape", "crps", "skill", "bias", "coverage_80", "coverage_95"}
     assert {name for name in found if "/" not in name} == judging
     assert found["skill"] == pytest.approx(0.25)
-    expected = {"volume_low/crps": 0.3, "volatility_high/wape": 0.4, "weight_low/network": 1.0, "pit/spread": 1.0}
+    expected = {"volume_low/crps": 0.3, "weight_low/network": 1.0, "pit/spread": 1.0}
     expected |= {"baseline/wape_flat": 0.36, "baseline/wape_hindsight": 0.36, "against_baseline/wape_low": -0.1}
     assert expected.items() <= found.items()
     assert "against_baseline/wape_high" not in found
