@@ -8,18 +8,18 @@ import mlflow
 import numpy as np
 import pandas as pd
 
+from pipelines.change import put_in_force
 from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
-from pipelines.publish import publish_champion
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.panel import STEP_DAYS
+from pricing.data.source import read_sales
 from pricing.errors import RegistryError, SourceError, nearest
 from pricing.registry import CHAMPION
-from pricing.registry.promotion import move, recorded_reason
 from pricing.registry.version import LoadedVersion, Origin
 from pricing.runtime.cli import POSITIVE, flag, job
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import tracked_run
 
 _COLUMNS = ("product_id", "list_price")
 FURTHEST = 0.5  # largest relative change without --force, since the allowed price band moves along
@@ -57,39 +57,35 @@ def main(
             )
         version = access.fetch(champion.number, file=file)
         moves = _moves(version.anchors, wished)
-        if not force:
-            _refuse_far(moves)
+        said = _said(moves)
         if not moves:
             mlflow.set_tag("verdict", NOTHING_TO_DO)
             print(f"{NOTHING_TO_DO}: these anchors are there already")
             return 0
+        if not force and any(abs(new / old - 1) > FURTHEST for old, new in moves.values()):
+            raise click.UsageError(
+                f"{said}: some by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "
+                "prices, or say --force true"
+            )
         products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])
         step = np.timedelta64(STEP_DAYS[version.facts.period], "D")
         cost = version.facts.known_costs(products)
         anchors = version.anchors.moved(products, prices, date=version.facts.state_date + step, unit_cost=cost)
         number = register_with_anchors(version, anchors, access=access, parent=champion.number)
-        why = recorded_reason(f"{reason}: {_said(moves)}", holds_only=version.holds_only)
-        wanted = access.change("anchor", number, champion=champion, why=why)
-        entry = move(access.registry, access.audit, wanted)
         mlflow.log_dict({name: {"from": old, "to": new} for name, (old, new) in moves.items()}, "anchors.json")
-        mlflow.set_tags({"version": number, "verdict": "moved"})
-        name_run(f"anchor v{number}")
-        set_run_description(f"Version {champion.number} with other anchors is version {number}: {wanted.why}.")
-        print(f"{_said(moves)}")
-        print(f"version {number} is the champion of {access.registry.model_name} now (record {entry.sequence})")
-        return publish_champion(access, file.config)
+        print(said)
+        wanted = access.change("anchor", number, champion=champion, why=f"{reason}: {said}")
+        note = f"Version {champion.number} with other anchors is version {number}: {wanted.why}."
+        return put_in_force(access, wanted, file.config, holds_only=version.holds_only, note=note)
 
 
 def _read(path: str) -> dict[str, float]:
-    """Reads product → regular price from a CSV file.
+    """Reads product → regular price from a table.
 
     Raises:
         SourceError: It cannot be read, lacks a column, has a product twice, or a price that is not above 0.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error
+    table = read_sales(path, columns=_COLUMNS)
     if not {*_COLUMNS} <= {*table.columns} or table.empty:
         raise SourceError(f"{path}: expected rows with the columns {', '.join(_COLUMNS)}")
     prices = pd.to_numeric(table["list_price"], errors="coerce")
@@ -97,7 +93,7 @@ def _read(path: str) -> dict[str, float]:
     if len(bad):
         found = f"{bad['product_id'].iloc[0]!r} with list_price {bad['list_price'].iloc[0]!r}"
         raise SourceError(f"{path}, row {bad.index[0] + 1}: expected each product once, above 0; found {found}")
-    return dict(zip(table["product_id"].tolist(), prices.tolist(), strict=True))
+    return dict(zip(table["product_id"].astype(str).tolist(), prices.tolist(), strict=True))
 
 
 def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[float, float]]:
@@ -110,33 +106,18 @@ def _moves(anchors: Anchors, wished: Mapping[str, float]) -> dict[str, tuple[flo
     unknown = [name for name in wished if name not in known]
     if unknown:
         near = nearest(unknown[0], sorted(known), cutoff=0.0)
-        hint = f"; the nearest known one is {near!r}" if near else ""
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise RegistryError(f"the {CHAMPION} has no anchor of product {unknown[0]!r}{more}{hint}")
+        raise RegistryError(
+            f"the {CHAMPION} has no anchor of {len(unknown)} product(s), first {unknown[0]!r}; nearest known: {near!r}"
+        )
     names = list(wished)
     old = anchors.columns(np.array(names))["list_price"].astype(np.str_).astype(float).tolist()
     pairs = {name: (before, wished[name]) for name, before in zip(names, old, strict=True)}
     return {name: (before, new) for name, (before, new) in pairs.items() if np.float32(before) != np.float32(new)}
 
 
-def _refuse_far(moves: Mapping[str, tuple[float, float]]) -> None:
-    """Refuses regular prices that look like mistakes.
-
-    Raises:
-        click.UsageError: A price changes by more than FURTHEST.
-    """
-    far = {name: pair for name, pair in moves.items() if abs(pair[1] / pair[0] - 1) > FURTHEST}
-    if far:
-        raise click.UsageError(
-            f"{_said(far)}: more than {FURTHEST:.0%} away, and prices follow into the band around it; check "
-            "the prices, or say --force true"
-        )
-
-
 def _said(moves: Mapping[str, tuple[float, float]]) -> str:
     first = [f"{name} {old:g} → {new:g}" for name, (old, new) in list(moves.items())[:_NAMED]]
-    more = f" and {len(moves) - _NAMED} more" if len(moves) > _NAMED else ""
-    return f"{', '.join(first)}{more}"
+    return ", ".join(first) + (f" and {len(moves) - _NAMED} more" if len(moves) > _NAMED else "")
 
 
 def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: ProductionAccess, parent: str) -> str:

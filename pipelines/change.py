@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.production import ProductionAccess
 from pipelines.publish import publish_champion
-from pricing.config import ConfigFile
+from pricing.config import Config, ConfigFile
 from pricing.decision.pricer import Pricer
 from pricing.errors import RegistryError, VersionError
 from pricing.markdown_text import escape_markdown
@@ -32,6 +32,7 @@ REFUSED_BY = "refused_by"  # tag of a promotion's or a rollback's run: the gates
 MOST_PRODUCTS = 1000  # that are priced, at most: a sample within categories
 SHOWN = 10  # prices that the report lists
 _LOGGED = 1000  # prices in the run's table
+_DONE = {"promote": "promoted", "rollback": "rolled back", "anchor": "moved"}
 _CALLING = ("price_moves", REJECTED)  # gates whose refusal a person must look at: a job that meets one ends so
 
 
@@ -90,7 +91,7 @@ def decide(
     because = f"fails {', '.join(missed)}" if missed else "passes every gate"
     wanted = replace(
         wanted,
-        why=recorded_reason(wanted.why or because, holds_only=versions[0].holds_only),
+        why=wanted.why or because,
         forced=wanted.forced and bool(missed),
         gates=[verdict.as_json() for verdict in verdicts],
     )
@@ -110,20 +111,28 @@ def decide(
         _conclude(wanted, "refused", note=text)
         stays = f"the champion stays {wanted.from_version}" if wanted.from_version else "serving prices by rule"
         print(f"refused: version {number} {because}; {stays}", file=sys.stderr)
-        for verdict in failed(verdicts):
-            print(f"- {verdict.name}: {verdict.sentence}", file=sys.stderr)
         print("each gate: docs/held.md; --force true --reason WORDS overrules them, in an emergency", file=sys.stderr)
         return EXIT_REFUSED
+    return put_in_force(access, wanted, file.config, holds_only=versions[0].holds_only, note=text)
+
+
+def put_in_force(access: ProductionAccess, wanted: AuditEntry, config: Config, *, holds_only: bool, note: str) -> int:
+    """Makes a version the champion, records, says and publishes it; returns the job's exit code.
+
+    Raises:
+        RegistryError: Another change came first, or the registry does not answer.
+    """
+    wanted = replace(wanted, why=recorded_reason(wanted.why, holds_only=holds_only))
     try:
         entry = move(access.registry, access.audit, wanted)
     except RegistryError as error:
-        _conclude(wanted, "lost", note=f"{text}\nNot made champion: {error}")
+        _conclude(wanted, "lost", note=f"{note}\nNot made champion: {error}")
         raise
-    _conclude(wanted, "rolled back" if wanted.action == "rollback" else "promoted", note=text)
-    print(f"version {number} is the champion of {model} now (record {entry.sequence})")
-    if versions[0].holds_only:
+    _conclude(wanted, _DONE[wanted.action], note=note)
+    print(f"version {wanted.to_version} is the champion of {access.registry.model_name} now (record {entry.sequence})")
+    if holds_only:
         print(HOLDS_ONLY_MEANING)
-    return publish_champion(access, file.config)
+    return publish_champion(access, config)
 
 
 def _moves(

@@ -95,8 +95,8 @@ def main(
         verdicts += _own_gates(challenger, champion, incumbent, config=file.config)
         differ = champion is not None and challenger.weights_hash != champion.weights
         if champion is not None and differ and not _stranger(challenger, incumbent):
-            panel = None if sales is None else partial(_panel, challenger, sales, quarantine=quarantine)
-            verdicts += _against(access, challenger, champion, incumbent, panel=panel, force=force, config=file.config)
+            read = partial(_panel, challenger, sales, quarantine=quarantine)
+            verdicts += _against(access, challenger, champion, incumbent, read=read, force=force, config=file.config)
         wanted = replace(access.change("promote", target.number, champion=champion, why=reason or ""), forced=force)
         code = decide(access, wanted, verdicts, versions=(challenger, incumbent), file=file, check=check)
         if not code and not check:
@@ -159,11 +159,11 @@ def _against(
     champion: RegisteredVersion,
     incumbent: LoadedVersion | None,
     *,
-    panel: Callable[[], Panel] | None,
+    read: Callable[[], Panel],
     force: bool,
     config: Config,
 ) -> list[Verdict]:
-    """Compares the forecasts of challenger and champion on the same folds of the same sales, which `panel` reads."""
+    """Compares the forecasts of challenger and champion on the same folds of the same sales, which `read` reads."""
     limits = config.registry.gates
     if incumbent is None:
         lost = "the champion's files, which cannot be read"
@@ -175,7 +175,7 @@ def _against(
         if refit == ours:
             return [not_compared_gate()]
         try:
-            figures = _refitted(challenger, refit, panel=panel)
+            figures = _refitted(challenger, refit, panel=read())
         except SourceError as error:
             if not force:
                 raise
@@ -183,41 +183,41 @@ def _against(
     return champion_gates(challenger.backtest, figures, limits, decay=production_decay(access, champion, config=config))
 
 
-def _panel(challenger: LoadedVersion, sales: str, *, quarantine: Path | None) -> Panel:
-    """Reads the sales that a challenger was scored on, as far as --sales reach."""
+def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | None) -> Panel:
+    """Reads the sales that a challenger was scored on.
+
+    Raises:
+        SourceError: They are not named, or are others.
+    """
+    scored = challenger.backtest.get("data") or {}
+    needed = (
+        f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
+        f"give --sales {scored.get('source')!r}, up to {scored.get('last_date')}"
+    )
+    if sales is None:
+        raise SourceError(needed)
     panel = load_panel_from(
         sales, challenger.config.data, quarantine=quarantine, anchors=challenger.anchors, simulated=simulated_sales
     )
-    last = np.datetime64(challenger.backtest["data"]["last_date"], "D")
-    if panel.dates[-1] <= last:
-        return panel
-    panel = panel.through(last)
-    return panel.select(np.asarray(panel.present.any(axis=1)))
+    last = np.datetime64(scored["last_date"], "D")
+    if panel.dates[-1] > last:
+        panel = panel.through(last)
+        panel = panel.select(np.asarray(panel.present.any(axis=1)))
+    if fingerprint(panel) != scored.get("fingerprint"):
+        raise SourceError(f"--sales hold other sales than those; {needed}")
+    return panel
 
 
-def _refitted(
-    challenger: LoadedVersion, settings: DemandConfig, *, panel: Callable[[], Panel] | None
-) -> Mapping[str, Any]:
+def _refitted(challenger: LoadedVersion, settings: DemandConfig, *, panel: Panel) -> Mapping[str, Any]:
     """Backtests the champion's settings on the challenger's data and folds.
 
     The champion's own figures come from other days, and its weights may have been trained on the challenger's.
     """
-    scored = challenger.backtest.get("data") or {}
-    source = scored.get("source")
-    needed = (
-        f"champion and challenger were scored on different data, so the champion is refitted on the challenger's; "
-        f"give --sales {source!r}, up to {scored.get('last_date')}"
-    )
-    if panel is None:
-        raise SourceError(needed)
-    read = panel()
-    if fingerprint(read) != scored.get("fingerprint"):
-        raise SourceError(f"--sales hold other sales than those; {needed}")
     import_tensorflow()  # takes seconds; most promotions do not need it
     from pricing.demand.backtest import backtest  # noqa: PLC0415
 
-    print(f"refitting the champion's configuration on {source}, {settings.folds} folds", flush=True)
-    calendar = holiday_calendar(read, challenger.config.data)
-    figures: dict[str, Any] = dict(backtest(read, settings, calendar=calendar, progress=print).figures)
+    print(f"refitting the champion's configuration on the challenger's sales, {settings.folds} folds", flush=True)
+    calendar = holiday_calendar(panel, challenger.config.data)
+    figures: dict[str, Any] = dict(backtest(panel, settings, calendar=calendar, progress=print).figures)
     mlflow.log_dict(figures, "champion_refitted.json")
     return figures
