@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from console import charts, words
 from console.access import Access, person
-from console.price_file import PriceFiles, SendError, as_csv, as_excel, changes, send
+from console.price_file import PriceFiles, as_csv, as_excel, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, try_prices
 from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Worklist, totals
@@ -28,6 +28,7 @@ from pricing.decision_log.read import open_log
 from pricing.errors import ConflictError, RequestError
 from pricing.registry.control import refuse_unseen
 from pricing.registry.version import shown_elasticities
+from pricing.runtime.alerts import DeliveryError
 
 PRICES_TRIED = 25  # of a curve
 LOG_DAYS = 35  # of a product's decisions
@@ -224,7 +225,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             send(file, url.get_secret_value())
             file.state, file.detail = "exported", f"sent by {person().name}"
             flash(f"{len(file.approved):,} approved prices were taken.")
-        except SendError as error:
+        except DeliveryError as error:
             file.state, file.detail = "failed", str(error)
             flash(str(error))
         files.keep(file)

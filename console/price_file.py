@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pandas as pd
-import stamina
 
 from console.words import moment, why
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, STILL, Worklist
@@ -23,18 +21,13 @@ from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.data.net_price import with_tax
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.switches import Switches
-from pricing.errors import PricingError, SourceError, first_line
+from pricing.errors import SourceError, first_line
 from pricing.fileio import replace_json
+from pricing.runtime.post import post
 
 COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
-ATTEMPTS, SECONDS = 4, 10  # to send a file, and for one answer
-FIRST_WAIT = 0.5  # seconds before it is sent again
 _STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved", BY_HAND: "approved"}
 _NAME = re.compile(r"[0-9a-f]{16}")
-
-
-class SendError(PricingError):
-    """The other system did not take the prices."""
 
 
 @dataclass
@@ -180,29 +173,15 @@ def _need_openpyxl() -> None:
 
 
 def send(file: PriceFile, url: str) -> None:
-    """Sends the approved prices, again where that may help; the other side may see a file twice, by its name.
+    """Sends the approved prices; the other side may see a file twice, by its name.
 
     Raises:
-        SendError: It was not taken.
+        DeliveryError: It was not taken.
     """
     prices: Sequence[Mapping[str, Any]] = [
         {"product_id": row["product_id"], "price": row["new"], "from": row["from"]} for row in file.approved
     ]
-    try:
-        for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, wait_initial=FIRST_WAIT, wait_max=5):
-            with attempt:
-                answer = httpx2.post(url, json={"file": file.name, "prices": prices}, timeout=SECONDS)
-                answer.raise_for_status()
-    except httpx2.HTTPStatusError as error:  # whose words would tell the address, and what is secret in it
-        raise SendError(f"the prices were not taken: HTTP {error.response.status_code}") from error
-    except httpx2.HTTPError as error:
-        raise SendError(f"the prices were not taken: {type(error).__name__}") from error
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, httpx2.HTTPStatusError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    return isinstance(error, httpx2.TransportError)
+    post(url, {"file": file.name, "prices": prices}, what="the price file")
 
 
 def _differs(text: str, price: float) -> bool:

@@ -43,7 +43,7 @@ from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError
 from pricing.paths import log_url
 from pricing.registry import CHAMPION
-from pricing.runtime.cli import DAY, POSITIVE, JobGroup, job
+from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, job, typed
 from pricing.runtime.shared_state import actor
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
@@ -117,7 +117,7 @@ def plan(
     promised = _promised(forecast(demand, facts, drawn, draw), weeks=weeks or 0) if draw else ""
     record.append_experiment(name, lambda known: known.plus(planned), who=actor(), at=now)
     print(f"{_line(planned, today)}{promised}")
-    print(f"{len(ready):,} products were free to take part; pricing experiment stop ends it")
+    print(f"{len(ready):,} products were free to take part; {typed('experiment stop')} ends it")
     return publish_control(record, now=now)
 
 
@@ -156,7 +156,7 @@ def results(*, sales: str, quarantine: Path | None, config: str | None, name: st
     return 0
 
 
-@click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results])
+@click.group("experiment", cls=JobGroup, commands=[plan, list_all, stop, results], context_settings=SETTINGS)
 def main() -> None:
     """Plans, lists, stops and evaluates experiments."""
 

@@ -24,7 +24,7 @@ from pricing.objects import open_store
 from pricing.registry.control import ControlEntry, ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, flag, job
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, flag, job, typed
 from pricing.runtime.shared_state import actor, database_url
 
 SHOWN = 50  # newest entries that --list shows
@@ -139,7 +139,7 @@ def publish_control(record: ControlRecord, *, now: dt.datetime) -> int:
         record.mirror(now=now)
     except PricingError as error:
         print(f"error: written, and not published, so serving does not know it yet: {error}", file=sys.stderr)
-        print("`pricing publish` mends it, as its loop beside the service does", file=sys.stderr)
+        print(f"`{typed('publish')}` mends it, as its loop beside the service does", file=sys.stderr)
         return EXIT_NOT_PUBLISHED
     return 0
 

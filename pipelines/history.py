@@ -12,7 +12,7 @@ from pricing.registry.audit import AuditEntry
 from pricing.registry.promotion import rejections, weights_of
 from pricing.registry.publish import champion_is_published
 from pricing.registry.published import published_url
-from pricing.runtime.cli import flag, job
+from pricing.runtime.cli import flag, job, typed
 
 
 @job("history")
@@ -36,12 +36,12 @@ def _told(access: ProductionAccess, *, everything: bool) -> list[str]:
     if CHAMPION in aliases:
         try:
             if not champion_is_published(registry, open_store(published_url())):
-                said.append("the champion is not published, `pricing publish` mends it")
+                said.append(f"the champion is not published, `{typed('publish')}` mends it")
         except SourceError as error:
             said.append(f"the champion is not published, or cannot be looked up: {error}")
     said += ["", *(_lines(entries, everything=everything) if entries else ["nothing was promoted yet"])]
     for number, rejection in sorted(rejections(entries, versions).items(), key=lambda pair: int(pair[0])):
-        back = f"`pricing promote --version {number} --force true --reason WORDS` brings it back"
+        back = f"`{typed('promote')} --version {number} --force true --reason WORDS` brings it back"
         said.append(f"version {number} is rejected: {rejection.words()}; {back}")
     return said
 

@@ -32,7 +32,7 @@ from pricing.fileio import replace_atomically
 from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.cli import DAY, FILE, flag, job
+from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
@@ -130,7 +130,7 @@ def _control(config: Config) -> Control:
     control = control_in_force(config, at=dt.datetime.now(dt.UTC))
     if control.switches:
         lines = "".join(f"\n  {one.action} of {one.whose} by {one.by}: {one.reason}" for one in control.switches)
-        print(f"in force over the model's prices (pricing unfreeze ends them):{lines}")
+        print(f"in force over the model's prices ({typed('unfreeze')} ends them):{lines}")
     return control
 
 

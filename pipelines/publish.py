@@ -17,7 +17,7 @@ from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.publish import publish
 from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, POSITIVE, job, notice
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, POSITIVE, job, notice, typed
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 
@@ -67,7 +67,7 @@ def publish_champion(access: ProductionAccess, config: Config) -> int:
         notice(AlertFinding("not_published", "critical", said))
         if mlflow.active_run() is not None:
             mlflow.set_tag("not_published", str(error)[:500])
-        print(f"error: {said}\n`pricing publish` mends it, as its loop beside the service does", file=sys.stderr)
+        print(f"error: {said}\n`{typed('publish')}` mends it, as its loop beside the service does", file=sys.stderr)
         return EXIT_NOT_PUBLISHED
     return 0
 

@@ -11,7 +11,7 @@ from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import child_tags, only_one, run_job
 from pricing.config import load_config
 from pricing.paths import pricing_home
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job, option_words
+from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job, option_words, typed
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 
@@ -42,7 +42,7 @@ def main(
         words = option_words(config=file, sales=panel, source=source or sales, reason=reason)
         start("train", words, run=run, keep=held)
         if not settings.registry.auto_promote:
-            return _say("left to a person: registry.auto_promote is off; `pricing promote` puts it to the gates")
+            return _say(f"left to a person: registry.auto_promote is off; `{typed('promote')}` puts it to the gates")
         words = option_words(config=file, sales=panel, version=child_tags(run, "train")["version"], reason=reason)
         code = start("promote", words, run=run, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED), keep=held)
         decided = child_tags(run, "promote")

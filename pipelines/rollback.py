@@ -14,7 +14,7 @@ from pricing.errors import RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import earlier_champion, rejection_gates, rejections, weights_of
-from pricing.runtime.cli import EXIT_REFUSED, job
+from pricing.runtime.cli import EXIT_REFUSED, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 
 
@@ -48,7 +48,7 @@ def main(*, config: str | None, version: str | None, force: bool, reason: str | 
         states = str(found.meta["state_date"])
         if code != EXIT_REFUSED and champion is not None and states < champion.tags.get("state_date", ""):
             print(f"its states end on {states}, the last champion's on {champion.tags['state_date']}:")
-            print("`pricing refresh` carries them forward, and `pricing promote` puts them in force")
+            print(f"`{typed('refresh')}` carries them forward, and `{typed('promote')}` puts them in force")
         return code
 
 

@@ -1,11 +1,8 @@
 """Alerts: what they say, the channels that they leave by (log, webhook, SNS), and which were sent already."""
 
 import datetime as dt
-import json
 import logging
 import sqlite3
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +15,6 @@ from pricing.paths import pricing_home, tracking_uri
 
 _log = logging.getLogger("pricing.alerts")
 
-SECONDS, ATTEMPTS = 10, 3  # of a webhook
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 REPEAT_HOURS = 20  # before the same alert is sent again: below 24, so that a nightly run never skips a day
 
@@ -102,23 +98,11 @@ class Notifier:
         _log.log(RANKS[alert.severity], "%s", alert.text.replace("\n", " | "))
 
     def _post(self, alert: Alert) -> None:
-        """Posts one JSON object, the alert's fields and `text` for chat programs; an answer of 4xx is final."""
-        body = json.dumps({**asdict(alert), "text": f"{alert.subject}\n{alert.text}"}, default=str).encode()
-        trouble = ""
-        for _ in range(ATTEMPTS):
-            try:
-                request = urllib.request.Request(self._address, body, {"Content-Type": "application/json"})
-                with urllib.request.urlopen(request, timeout=SECONDS):
-                    return
-            except urllib.error.HTTPError as error:
-                trouble = f"HTTP {error.code}"
-                if error.code < 500:
-                    break
-            except OSError as error:
-                trouble = str(error)
-            except ValueError:  # its words would tell the address, which is a secret
-                trouble = "monitoring.endpoints.webhook_url is no address"
-        raise DeliveryError(f"webhook: the alert {alert.key} was not taken: {trouble}")
+        """Posts one JSON object, the alert's fields and `text` for chat programs."""
+        from pricing.runtime.post import post  # noqa: PLC0415 - what serves prices has no HTTP client
+
+        document = {**asdict(alert), "since": str(alert.since), "text": f"{alert.subject}\n{alert.text}"}
+        post(self._address, document, what=f"webhook: the alert {alert.key}")
 
     def _publish(self, alert: Alert) -> None:
         """Publishes to the topic; severity and job are message attributes, for filters."""

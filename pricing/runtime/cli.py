@@ -6,6 +6,7 @@
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
 FILE = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 _WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
-_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 @dataclass
@@ -135,7 +136,7 @@ def job(
             function = _QUARANTINE(_sales(needed=sales == "needed")(function))
         if config:
             function = _CONFIG(function)
-        made = click.command(name, cls=Job, context_settings=_SETTINGS)(function)
+        made = click.command(name, cls=Job, context_settings=SETTINGS)(function)
         made.unattended = unattended
         return made
 
@@ -191,12 +192,19 @@ class CommandLine:
     def job(self, name: str, /, **options: str) -> str:
         """Returns the command that starts a job on the same sales and settings, quoted for a shell."""
         kept = {key: value for key, value in self.given.items() if key == "config" or name not in _WITHOUT_SALES}
-        return " ".join(["pricing", name, *map(shlex.quote, option_words(**kept | options))])
+        return typed(" ".join([name, *map(shlex.quote, option_words(**kept | options))]))
 
 
 def option_words(**options: object) -> list[str]:
     """The command line of options that are not None."""
     return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+
+
+def typed(words: str) -> str:
+    """A command of `pricing` as it can be typed here: by its place where it is not on PATH, as in a checkout."""
+    beside = Path(sys.executable).with_name("pricing")
+    by_name = shutil.which("pricing") or not beside.exists()
+    return f"{'pricing' if by_name else os.path.relpath(beside)} {words}"
 
 
 def next_lines(name: str, *, config: str | None, page: str) -> str:

@@ -9,7 +9,7 @@ import click
 from pricing import __version__
 from pricing.errors import PricingError
 from pricing.paths import CHECKOUT
-from pricing.runtime.cli import JobGroup
+from pricing.runtime.cli import SETTINGS, JobGroup
 
 _OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 # Job → its command (MODULE, whose `main` it is, or MODULE:NAME), and what it does.
@@ -75,8 +75,12 @@ class _Jobs(JobGroup):
 
 
 @click.group(
-    "pricing", cls=_Jobs, commands={name: click.Command(name) for name in JOBS}, no_args_is_help=True
-)  # the names, for the hint where one is mistyped
+    "pricing",
+    cls=_Jobs,
+    commands={name: click.Command(name) for name in JOBS},  # the names, for the hint where one is mistyped
+    no_args_is_help=True,
+    context_settings=SETTINGS,
+)
 @click.version_option(__version__, message="pricing %(version)s")
 def main() -> None:
     """Learns how demand answers to price, and serves prices. `pricing JOB --help` shows a job's own options."""

@@ -91,7 +91,8 @@ def _send(alert: Alert, path: str | None, error: BaseException | None = None) ->
     except ConfigError as trouble:
         config = load_config(None).monitoring
         if path is None or Path(path).exists():  # else a person mistyped its name, and the error says so
-            troubles = [f"the configuration cannot be read, so its alert channels are unknown: {trouble}"]
+            why = "" if str(trouble) == str(error) else f": {trouble}"
+            troubles = [f"the configuration cannot be read, so its alert channels are unknown{why}"]
     if set(config.alerts) <= {"log"}:  # which has the error already
         return troubles
     runs = sys.modules.get("pricing.runtime.mlflow_runs")  # absent where the job never loaded MLflow

@@ -514,7 +514,7 @@ def test_excel_is_refused_where_openpyxl_is_not_installed(console: Console) -> N
 def test_approved_prices_are_sent_and_again_where_that_may_help(
     tmp_path: Path, answers: tuple[int, ...], state: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(price_file, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr("pricing.runtime.post.FIRST_WAIT", 0.01)
     with (
         till(*answers) as (url, taken),
         open_console(shop_home(tmp_path, more=f"console:\n  push_url: {url}\n")) as console,
