@@ -2,9 +2,9 @@
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -15,6 +15,7 @@ import numpy as np
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 
+from pricing import __version__
 from pricing.config import Config
 from pricing.data.panel import Panel
 from pricing.fileio import redact_url
@@ -23,30 +24,13 @@ _PARAMETER_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
 
 
-class _PanelDataset(MetaDataset):
-    """The panel as MLflow shows it among a run's inputs: its source, its fingerprint and its size."""
-
-    def __init__(self, panel: Panel, *, where: str, digest: str) -> None:
-        self._sizes: dict[str, object] = {
-            "products": len(panel.product_ids),
-            "periods": len(panel.dates),
-            "rows": int(panel.present.sum()),
-            "period": panel.period,
-            "first": str(panel.dates[0]),
-            "last": str(panel.dates[-1]),
-            "notes": list(panel.notes),
-            **panel.lineage,
-        }
-        super().__init__(CodeDatasetSource({"sales": where}), name=Path(where).name or where, digest=digest)
+class _SalesDataset(MetaDataset):
+    """The sales as MLflow shows them among a run's inputs; the run's tags tell their size."""
 
     @property
     def profile(self) -> dict[str, object]:
-        """Sizes, dates and notes of the panel."""
-        return self._sizes
-
-    def to_dict(self) -> dict[str, str]:
-        """Adds the profile to what MLflow stores."""
-        return {**super().to_dict(), "profile": json.dumps(self._sizes)}
+        """Returns nothing."""
+        return {}
 
 
 def log_config(config: Config) -> None:
@@ -74,7 +58,8 @@ def log_data(panel: Panel, *, sales: str) -> str:
     """
     where = redact_url(sales)
     digest = fingerprint(panel)
-    mlflow.log_input(_PanelDataset(panel, where=where, digest=digest), context="training")
+    source = CodeDatasetSource({"sales": where})
+    mlflow.log_input(_SalesDataset(source, name=Path(where).name or where, digest=digest), context="training")
     first, last = panel.dates[0], panel.dates[-1]
     mlflow.set_tags(
         {
@@ -110,19 +95,19 @@ def fingerprint(panel: Panel) -> str:
     return digest.hexdigest()[:_DIGEST_CHARACTERS]
 
 
-def code_tags(root: Path) -> dict[str, str]:
-    """Identifies the running code: commit, and whether files differ from it; without git, the package's version.
+def code_version(root: Path) -> str:
+    """Identifies the running code: its commit, with -dirty where files differ; without git, the package's version.
 
     Args:
         root: Folder of the packages. Where it is no checkout of this project, git would report the commit of whatever
             repository the environment lies in, so it is not asked.
     """
-    commit = _git(root, "rev-parse", "HEAD") if (root / "MLproject").is_file() else None
-    if commit is None:
-        return {"code_version": importlib.metadata.version("pricing") if _installed("pricing") else "unknown"}
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    version = f"{commit[:12]}{' with local changes' if changed else ''}"
-    return {"code_version": version, "mlflow.source.git.commit": commit}
+    if (root / "MLproject").is_file() and shutil.which("git"):
+        words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return __version__
 
 
 def log_environment() -> None:
@@ -135,19 +120,3 @@ def log_environment() -> None:
     packages = sorted(f"{item.name}=={item.version}" for item in importlib.metadata.distributions())
     mlflow.log_dict(machine, "environment/machine.json")
     mlflow.log_text("\n".join(packages) + "\n", "environment/packages.txt")
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -4,11 +4,9 @@ Also check that the tracking store is reachable (fails in seconds; MLflow itself
 """
 
 import http.client
-import importlib.util
 import logging
 import os
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,8 +24,6 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NAME,
     MLFLOW_RUN_NOTE,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
 )
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
@@ -39,20 +35,17 @@ from pricing.fileio import redact_url
 from pricing.paths import (
     CODE,
     PARENT_VARIABLE,
-    ROOT,
     SQLITE,
     pricing_home,
-    process_alive,
     tracking_uri,
 )
 from pricing.runtime.cli import Terminated
 from pricing.runtime.experiment import EXPERIMENT, chosen_experiment
-from pricing.runtime.inputs import code_tags, log_config, log_environment
+from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
 _DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told otherwise
-_BUILD_SECONDS = 3600  # building the environment takes minutes at most
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}
@@ -86,7 +79,7 @@ def tracked_run(
         job: The job's name, such as "train"; names the run and its tag `job`.
         config: Recorded as parameters and as config.yaml.
         reason: Why the job runs, where something other than a person started it.
-        measures_system: Whether processor, memory and disk are logged with it (`system/…`), where psutil is installed.
+        measures_system: Whether processor, memory and disk are logged with it (`system/…`).
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses what is written.
@@ -196,35 +189,25 @@ def describe(error: BaseException) -> str:
 
 
 def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
-    system = measures_system and _has_psutil()
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     parent = os.environ.get(PARENT_VARIABLE)
-    tags = {"job": job, "host": socket.gethostname(), "pid": str(os.getpid()), **code_tags(CODE)}
+    tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE)}
     if reason:
         tags["reason"] = reason
     if run_id is not None:
         tags[MLFLOW_RUN_NAME] = job
-        run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=system)
+        run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=measures_system)
         if run.info.experiment_id == _DEFAULT_EXPERIMENT:
             _log.warning(
                 "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those "
                 "of other jobs",
                 EXPERIMENT,
             )
-        _fail_abandoned_runs(run.info.experiment_id)
         return run
     number = experiment_id()
-    _fail_abandoned_runs(number)
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags, log_system_metrics=system)
-
-
-def _has_psutil() -> bool:
-    if importlib.util.find_spec("psutil") is not None:
-        return True
-    _log.info("processor and memory are not logged with this run: pip install psutil")
-    return False
+    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags, log_system_metrics=measures_system)
 
 
 def experiment_id() -> str:
@@ -270,32 +253,6 @@ def _artifacts(experiment: str) -> str | None:
         return None
     database = Path(uri.removeprefix(SQLITE)).resolve()
     return (database.parent / "mlartifacts" / experiment).as_uri()
-
-
-def _fail_abandoned_runs(experiment: str) -> None:
-    """Marks runs as FAILED whose process is gone: those of an experiment, and this checkout's in MLflow's default one.
-
-    That happens after a kill -9 or a power cut; and `mlflow run` leaves a run in RUNNING for ever when it cannot
-    build the environment.
-    """
-    client = MlflowClient()
-    running = "attributes.status = 'RUNNING'"
-    found = list(client.search_runs([experiment], filter_string=running, max_results=100))
-    if experiment != _DEFAULT_EXPERIMENT:  # others may work there, too
-        ours = f"{running} and tags.`{MLFLOW_SOURCE_NAME}` = '{ROOT.as_uri()}'"
-        found += client.search_runs([_DEFAULT_EXPERIMENT], filter_string=ours, max_results=100)
-    for run in found:
-        tags, reason = run.data.tags, ""
-        age = time.time() - float(run.info.start_time) / 1000
-        if tags.get("host") == socket.gethostname():
-            pid = int(tags.get("pid", "0"))
-            if pid not in (0, os.getpid()) and not process_alive(pid):
-                reason = "its process ended without a word: killed, out of memory, or a power cut"
-        elif "pid" not in tags and tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT" and age > _BUILD_SECONDS:
-            reason = "its job never began: mlflow run could not build the environment; give it --env-manager local"
-        if reason:
-            record_failure(run.info.run_id, reason)
-            client.set_terminated(run.info.run_id, "FAILED")
 
 
 def _end(status: str) -> None:

@@ -118,7 +118,6 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert not measured or "system/cpu_utilization_percentage" in measured  # a short run may end before a sample
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == run.data.tags["data_fingerprint"]
-    assert '"products": 6' in dataset.dataset.profile
     plots = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "plots")}
     assert {f"plots/{name}.png" for name in PLOTS} == plots
     tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}

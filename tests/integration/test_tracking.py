@@ -1,8 +1,7 @@
 import os
-import socket
+import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pricing import __version__
 from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
 from pricing.runtime import mlflow_runs
-from pricing.runtime.inputs import code_tags, flatten
+from pricing.runtime.inputs import code_version, flatten
 from pricing.runtime.mlflow_runs import connect, tracked_run
 from tests.kit.price_api import Handler, price_api
 
@@ -53,7 +53,7 @@ def test_a_run_carries_the_whole_configuration_the_code_and_the_environment(stor
     assert kept.data.params == dict(flatten(config.model_dump(mode="json")))
     assert kept.data.tags["job"] == "train"
     assert kept.data.tags["reason"] == "a test"
-    assert len(kept.data.tags["mlflow.source.git.commit"]) == 40
+    assert kept.data.tags["code_version"] == code_version(ROOT)
     paths = {entry.path for entry in MlflowClient().list_artifacts(run.info.run_id, "environment")}
     assert paths == {"environment/machine.json", "environment/packages.txt"}
 
@@ -115,51 +115,13 @@ def test_a_stopped_job_ends_its_run_failed() -> None:
     assert (job.returncode, kept.info.status, kept.data.tags["failure"]) == (143, "FAILED", "stopped by SIGTERM")
 
 
-def test_a_run_whose_process_was_killed_is_closed_by_the_next_one_and_one_that_lives_is_not() -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    with tracked_run("train") as run:
-        runs = [
-            MlflowClient().create_run(run.info.experiment_id, tags={"host": socket.gethostname(), "pid": str(pid)})
-            for pid in (gone.pid, os.getppid())
-        ]
-
-    with tracked_run("train"):
-        pass
-
-    assert [_read(one).info.status for one in runs] == ["FAILED", "RUNNING"]
-
-
-def test_a_project_run_whose_environment_was_never_built_is_closed_after_an_hour() -> None:
-    with tracked_run("train") as run:
-        client = MlflowClient()
-        hours_ago = int((time.time() - 2 * 3600) * 1000)
-        tags = {"mlflow.source.type": "PROJECT"}
-        old, new, stranded, others = (
-            client.create_run(experiment, start_time=begun, tags={**tags, "mlflow.source.name": source})
-            for experiment, begun, source in (
-                (run.info.experiment_id, hours_ago, "git"),
-                (run.info.experiment_id, None, "git"),
-                ("0", hours_ago, ROOT.as_uri()),
-                ("0", hours_ago, "file:///of/another/project"),
-            )
-        )
-
-    with tracked_run("train"):
-        pass
-
-    status = [_read(one).info.status for one in (old, new, stranded, others)]
-    assert status == ["FAILED", "RUNNING", "FAILED", "RUNNING"]
-    assert "environment" in _read(old).data.tags["failure"]
-
-
 def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp_path: Path) -> None:
     commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "shop"]
     for words in (["init", "-q"], commit):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
 
-    assert "mlflow.source.git.commit" in code_tags(ROOT)
-    assert "mlflow.source.git.commit" not in code_tags(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?", code_version(ROOT))
+    assert code_version(tmp_path) == __version__
 
 
 @pytest.mark.parametrize("uri", ["databricks://profile", "./mlruns"])
