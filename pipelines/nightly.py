@@ -82,21 +82,11 @@ class _Night:
         return self._start(name, options, run=self._run, fine=fine, keep=self._held)
 
     def read(self, panel: Path, *words: str) -> None:
-        """Reads the sales into the panel.
-
-        Raises:
-            JobError: They cannot be read, or are too far from their past; the findings' names are in it and in the
-                run's tags, and champion and states stay as they are.
-        """
+        """Reads the sales into the panel, and tags the run with what was found in them; JobError where that stops."""
         beside = quality_file(panel)
         beside.unlink(missing_ok=True)
         try:
             self.job("etl", "--output", str(panel), *words, fresh=True)
-        except JobError as error:
-            if not beside.is_file():
-                raise
-            names = ", ".join(dict.fromkeys(one.check for one in load_findings(beside) if one.level == "stop"))
-            raise JobError(f"the sales stop the night ({names}), and the champion stays as it is: {error}") from error
         finally:
             if beside.is_file():
                 mlflow.set_tags(tags(load_findings(beside)))

@@ -35,19 +35,12 @@ NOTHING_TO_DO = "nothing to do"  # the verdict of a job that changed nothing
 
 @dataclass(frozen=True)
 class ProductionAccess:
-    """The registry, the audit record and the actor of a change to production.
-
-    Attributes:
-        registry: The registered model.
-        audit: The record of its promotions.
-        who: The person or job that acts.
-        scratch: A folder for versions, which goes when the access ends.
-    """
+    """The registry, the record of promotions, and who acts."""
 
     registry: Registry
     audit: Audit
     who: str
-    scratch: Path
+    scratch: Path  # a folder for versions, which goes when the access ends
 
     def fetch(self, number: str, *, file: ConfigFile | None = None) -> LoadedVersion:
         """Downloads a version and loads it; prints which of its own settings go over those of a configuration file.
@@ -143,7 +136,8 @@ def anchors_in_force(registry: Registry) -> Anchors | None:
     troubles: list[str] = []
     for entry in (*leading, *(reversed(registry.versions()) if leading else ())):
         try:
-            anchors = _anchors_of(registry, entry)
+            with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+                anchors = read_anchors(registry.download(entry.number, Path(scratch) / "version"))
         except (RegistryError, VersionError) as error:
             troubles.append(str(error))
             continue
@@ -191,8 +185,3 @@ def accepted_past(config: Config) -> Panel | None:
         except (RegistryError, VersionError) as error:
             _log.warning("sales are compared with their own past only: %s", error)
             return None
-
-
-def _anchors_of(registry: Registry, entry: RegisteredVersion) -> Anchors:
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        return read_anchors(registry.download(entry.number, Path(scratch) / "version"))

@@ -1,7 +1,7 @@
 """Read sales for a job, and leave what is wrong with them in its run, its log and a file."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +29,17 @@ def read_checked(
     beside: Path | None = None,
     **others: Any,
 ) -> LoadedSales:
-    """Read sales as `load_sales` does, and leave what was found in the active run and in a file.
-
-    Args:
-        sales: See `load_sales`, as for the others not named here.
-        config: See there.
-        past: See there.
-        known: See there.
-        beside: A file for the findings, left even where they stop the job.
-        others: See there.
+    """Reads sales as `load_sales` does, and leaves what was found in the active run, and in the file `beside`, if any.
 
     Raises:
-        SourceError: See `load_sales`.
-        ContractError: See there.
-        QualityError: See there.
+        SourceError: See `load_sales`, as for ContractError and QualityError, at which the findings are left, too.
         ConfigError: `config.quality.accept` names a check that there is none of.
     """
     checks = [check.name for check in CHECKS]
     for name in config.quality.accept:
         if name not in checks:
-            near = nearest(name, checks)
-            hint = f"; did you mean {near}?" if near else "; docs/data_quality.md lists them"
-            raise ConfigError(f"data.quality.accept: there is no check {name!r}{hint}")
+            near = nearest(name, checks, cutoff=0.0)
+            raise ConfigError(f"data.quality.accept: there is no check {name!r}; did you mean {near}?")
     try:
         loaded = load_sales(sales, config, past=past, known=known, simulated=simulated_sales, **others)
     except QualityError as error:
@@ -61,18 +50,15 @@ def read_checked(
         raise
     _record(loaded.findings, beside)
     read = known or past
-    new = [
-        one for one in loaded.findings if read is None or one.last > str(read.dates[-1])
-    ]  # people know of the others
-    if not is_panel(sales):  # of a saved panel, the job that made it has told
-        notice(*as_findings([one for one in new if one.level == "set_aside"]))
+    since = "" if read is None else str(read.dates[-1])  # people know of what was found before
     for finding in loaded.findings:
         _log.warning("%s: %s", finding.check, finding)
+        if finding.level == "set_aside" and finding.last > since and not is_panel(sales):  # whose maker has told
+            notice(*as_findings([finding]))
     return loaded
 
 
-def _record(findings: Iterable[Finding], beside: Path | None) -> None:
-    found = list(findings)
+def _record(found: Sequence[Finding], beside: Path | None) -> None:
     mlflow.log_text(to_json(found), "quality.json")
     mlflow.set_tags(tags(found))
     if beside is not None:

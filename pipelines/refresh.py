@@ -28,7 +28,7 @@ from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import rejected
 from pricing.registry.version import LoadedVersion, Origin
-from pricing.runtime.cli import flag, job
+from pricing.runtime.cli import flag, job, typed
 from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
@@ -39,20 +39,17 @@ SAMPLE = 200
 
 @job("refresh", sales="needed", unattended=True)
 @click.option("--version", metavar="N", help="the version to refresh; absent: the champion")
-@flag("--force", help="refresh a version that was rolled back from; promoting it needs force, too")
 @flag("--rebuild", help="encode the sales, which must be the whole history, from scratch")
-def main(
-    *, sales: str, quarantine: Path | None, config: str | None, version: str | None, force: bool, rebuild: bool
-) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, version: str | None, rebuild: bool) -> int:
     """Carries a version's states forward over new days, with the same weights."""
     file = read_config_file(config)
     with tracked_run("refresh", config=file.config) as run, production(file.config) as access:
         base = access.registry.find(version or CHAMPION)
         rejection = rejected(access.registry, access.audit, base)
-        if rejection is not None and not force:
+        if rejection is not None:
             raise RegistryError(
-                f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; name another, "
-                "or say --force true"
+                f"version {base.number} is rejected ({rejection.words()}), and so would its refresh be; promote it by "
+                "force first, or name another"
             )
         old = with_calendars(access.fetch(base.number, file=file), file.config.data)
         anchors = access.anchors_for(old)
@@ -77,18 +74,15 @@ def main(
         if number is None:
             print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {last}")
             return 0
-        waiting = _waiting(access, base)
-        if waiting is None:
-            access.registry.set_alias(CHALLENGER, number)
-        said = f"the weights of version {base.number} with states up to {last}"
+        said = f"version {number}: the weights of version {base.number} with states up to {last}"
         name_run(f"refresh v{number}")
-        set_run_description(f"Version {number}: {said}.")
-        bears = f"as {CHALLENGER}" if waiting is None else "without an alias"
-        print(f"{access.registry.model_name} version {number} {bears}: {said} (run {run.info.run_id})")
-        if waiting is None:
-            print("promote it, and prices rest on the new states")
+        set_run_description(f"{said[0].upper()}{said[1:]}.")
+        print(f"{access.registry.model_name} {said} (run {run.info.run_id})")
+        if waiting := _waiting(access, base):
+            print(f"version {waiting} waits as {CHALLENGER} and stays it")
         else:
-            print(f"version {waiting} waits as {CHALLENGER} and stays it; version={number} promotes the new states")
+            access.registry.set_alias(CHALLENGER, number)
+        print(f"`{typed('promote')} --version {number}`, and prices rest on the new states")
     return 0
 
 
