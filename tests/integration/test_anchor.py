@@ -77,17 +77,6 @@ def test_a_training_inherits_the_anchors_of_the_first_promotion(shop: Shop, trai
     assert_allclose(training.panel.unit_cost[known, -1], 0.65 * training.panel.list_price[known, -1], rtol=1e-6)
 
 
-def test_the_champion_of_another_history_lends_no_anchors(shop: Shop, training: Training) -> None:
-    crowned(shop)
-    other = needed(shop, 150, since=149)
-    other["product_id"] = "other-" + other["product_id"]
-
-    assert train.main(["--sales", written(shop, other)], learn=training) == 0
-
-    assert training.anchors.since == shop.whole.dates[150]
-    assert all(name.startswith("other-") for name in training.anchors.product_ids.tolist())
-
-
 @pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
 def test_a_refresh_inherits_anchors_and_adds_products_launched_since(shop: Shop, first: int) -> None:
     anchors = crowned(shop)

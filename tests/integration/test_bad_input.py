@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitor
-from pipelines import etl, nightly, price, promote, refresh, retrain, rollback, train, tune
+from pipelines import etl, nightly, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
@@ -66,16 +66,15 @@ def named(job: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "job",
-    [etl, train, tune, promote, rollback, refresh, price, monitor, retrain, nightly],
+    [etl, tune, promote, refresh, price, monitor, nightly],
     ids=lambda job: job.__name__,
 )
 def test_a_registry_that_does_not_answer_stops_every_job(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any, tmp_path: Path
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
 
     assert "does not answer" in refused(job, *named(job), capsys=capsys)
-    assert not (tmp_path / "home" / "retrain").exists()
 
 
 @pytest.mark.parametrize(
@@ -118,10 +117,3 @@ def test_an_address_that_is_no_store_is_one_clear_line(
 
     for job in (promote, monitor):
         assert address.replace("secret", "***") in refused(job, *named(job), capsys=capsys)
-
-
-@pytest.mark.parametrize("words", [("--trials", "many"), ("--workers", "0")])
-def test_a_search_of_no_size_is_refused(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune.main(words) == 2
-
-    assert words[0] in capsys.readouterr().err

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 import pytest
 import yaml
 
@@ -59,24 +58,6 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(entry: str) -
     for parameter, declared in parts["parameters"].items():
         assert f"{{{parameter}}}" in parts["command"]
         assert declared["default"] == ""
-
-
-@pytest.mark.parametrize("entry", ["train", "etl", "tune", "refresh", "retrain", "monitor", "nightly"])
-def test_no_job_makes_up_its_sales(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pricing([entry, "--sales", ""]) == 2
-
-    assert "no sales are named" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_mlflow_run_without_sales_fails_and_says_what_to_give(here: JobFolder) -> None:
-    done = _mlflow_run(here, str(ROOT))
-
-    assert done.returncode != 0
-    assert "under mlflow run -P sales=WHERE" in done.stderr
-    (run,) = here.runs(**{"mlflow.project.entryPoint": "main"})
-    assert run.info.status == "FAILED"
-    assert "no sales are named" in run.data.tags["failure"]
 
 
 def test_the_environment_is_the_locked_one() -> None:
@@ -147,17 +128,6 @@ def test_mlflow_run_tunes_and_compares_policies_on_a_market(here: JobFolder) -> 
 
 
 @pytest.mark.slow
-def test_an_undeclared_parameter_is_refused_by_name_and_the_run_fails(here: JobFolder) -> None:
-    done = _mlflow_run(here, str(ROOT), "-e", "etl", *_given(sale="x.csv"))
-
-    assert done.returncode != 0
-    assert "No such option '--sale'. Did you mean '--sales'?" in done.stderr
-    (run,) = here.runs(**{"mlflow.project.entryPoint": "etl"})
-    assert run.info.status == "FAILED"
-    assert "--sale" in run.data.tags["failure"]
-
-
-@pytest.mark.slow
 def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: JobFolder) -> None:
     sales = here.folder / "sales.csv"
     sales.write_text("date,product_id,price\n2024-01-01,A,2.5\n")
@@ -189,21 +159,6 @@ print(codes, [name for name in ("tensorflow", "keras") if name in sys.modules])
 
     assert done.stdout.splitlines()[-1] == "[2, 2] []"
     assert "Rows are counted from 1, without the header." in done.stderr
-
-
-@pytest.mark.weekly
-@pytest.mark.slow
-def test_too_little_history_says_how_much_is_needed(here: JobFolder) -> None:
-    sales, settings = write_sales(here.folder / "sales.csv", days=28), write_config(here.folder / "tiny.yaml")
-    frame = pd.read_csv(sales)
-    frame[frame["date"] < "2023-03-21"].to_csv(sales, index=False)
-
-    done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings))
-
-    assert done.returncode != 0
-    assert "the sales cover 20 days, a model needs at least 28" in done.stderr
-    assert "8 more are missing" in done.stderr
-    assert here.aliases() == {}
 
 
 @contextmanager

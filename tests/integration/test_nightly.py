@@ -12,10 +12,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import nightly
-from pipelines.commands import JobError, only_one
+from pipelines.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
-from pricing.registry import retention
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 from tests.kit.monitoring_world import World, build, entries, write_log
@@ -139,9 +138,7 @@ def test_a_night_cut_off_at_any_stage_is_made_good_by_the_next(
     assert [status for status, _ in nights()] == ["FAILED", "FINISHED"]
 
 
-@pytest.mark.parametrize(
-    ("by", "code"), [("price_moves", 3), ("parity,price_moves", 3), ("not_rejected", 3), ("fresh", 0), ("", 0)]
-)
+@pytest.mark.parametrize(("by", "code"), [("parity,price_moves", 3), ("not_rejected", 3), ("fresh", 0), ("", 0)])
 def test_a_night_whose_prices_would_move_far_ends_as_refused(
     jobs: Jobs, home: Path, night: Callable[..., int], by: str, code: int
 ) -> None:
@@ -167,16 +164,13 @@ def test_a_night_whose_sales_cannot_be_read_ends_there_and_says_so(
     assert "error: etl ended with exit code 2" in capsys.readouterr().err
 
 
-def test_a_night_whose_retraining_a_person_must_look_at_ends_as_refused(jobs: Jobs, night: Callable[..., int]) -> None:
-    jobs.codes["retrain"] = EXIT_REFUSED
+@pytest.mark.parametrize("code", [0, EXIT_REFUSED])
+def test_the_first_night_trains_looks_at_nothing_and_ends_as_its_training(
+    jobs: Jobs, night: Callable[..., int], code: int
+) -> None:
+    jobs.codes["retrain"] = code
 
-    assert night() == EXIT_REFUSED
-
-    assert jobs.names == ("etl", "retrain")
-
-
-def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable[..., int]) -> None:
-    assert night() == 0
+    assert night() == code
 
     assert jobs.names == ("etl", "retrain")
     assert "there is no champion yet" in jobs.words("retrain")
@@ -186,7 +180,6 @@ def test_the_first_night_trains_and_looks_at_nothing(jobs: Jobs, night: Callable
     ("code", "auto", "then", "says"),
     [
         (nightly.FINE, True, STAGES[2:], "states are up to date"),
-        (nightly.REFRESH, True, STAGES[2:], "states are up to date"),
         (nightly.PAGE, True, STAGES[2:], "asks for a person"),
         (nightly.RETRAIN, True, ("retrain", *STAGES[2:]), "retrained on sales.csv"),
         (nightly.FINE, False, ("refresh",), "auto_refresh is off, so a person promotes them (version=7)"),
@@ -228,7 +221,6 @@ def test_a_second_night_within_the_cooldown_retrains_no_more(
     ("outcome", "then", "says"),
     [
         ("", STAGES[2:], "states are up to date"),  # it stumbled before it found anything
-        ("none", STAGES[2:], "states are up to date"),
         ("retrain", ("retrain", *STAGES[2:]), "retrained on sales.csv: error grew; "),
         ("page", STAGES[2:], "monitoring asks for a person"),
     ],
@@ -278,17 +270,15 @@ def test_what_monitoring_found_in_another_night_counts_for_nothing(
     assert jobs.names == STAGES
 
 
-@pytest.mark.parametrize("auto", [True, False])
 def test_a_challenger_that_waits_for_a_person_neither_stops_the_states_nor_is_promoted(
-    jobs: Jobs, home: Path, night: Callable[..., int], auto: bool
+    jobs: Jobs, home: Path, night: Callable[..., int]
 ) -> None:
     crown(home, challenger=True)
 
-    assert night(auto=auto) == 0
+    assert night() == 0
 
-    assert jobs.names == STAGES[: len(STAGES) if auto else -1]
-    if auto:
-        assert jobs.words("promote")[-4:] == ["--version", "7", "--reason", "nightly refresh"]
+    assert jobs.names == STAGES
+    assert jobs.words("promote")[-4:] == ["--version", "7", "--reason", "nightly refresh"]
 
 
 def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
@@ -301,65 +291,42 @@ def test_a_night_without_new_sales_promotes_nothing_at_all(jobs: Jobs, home: Pat
     assert nights()[-1][1] == "states were up to date already"
 
 
-def test_two_nights_at_once_are_one(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
-    with only_one("nightly", home=home / "home"):
-        assert night() == 2
-
-    assert jobs.started == []
-
-
 def found(log: Path) -> tuple[list[Any], int]:
     with open_log(str(log)) as (con, damaged):
         return con.execute("SELECT decision_id FROM decisions ORDER BY ALL").fetchall(), damaged
 
 
-def test_a_night_archives_past_days_of_the_decision_log(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
+def test_a_night_archives_past_days_of_the_decision_log_and_deletes_those_older_than_configured(
+    jobs: Jobs, home: Path, night: Callable[..., int]
+) -> None:
     crown(home)
     log = home / "home" / "decisions"
     before = found(log)
-
-    assert night() == 0
-
-    assert jobs.names == STAGES
-    assert not list(log.glob("lines/*/*"))
-    assert found(log) == before
-
-
-def test_a_night_deletes_decisions_older_than_configured(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
-    crown(home)
-    log = home / "home" / "decisions"
     write_log(log, entries(*build(WORLD), days=range(50, 51)), worker="old", day="2020-01-01")
 
     assert night() == 0
 
+    assert not list(log.glob("lines/*/*"))
     assert {path.name for path in log.glob("parquet/*")} == {f"date={DAY}"}
+    assert found(log) == before
 
 
-def test_a_night_deletes_old_copies_of_the_same_weights_but_what_an_alias_or_the_record_names(
-    jobs: Jobs, home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+def test_a_night_deletes_old_copies_of_the_same_weights(
+    home: Path, night: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crown(home)
-    (home / "file").write_text("content")
-    later = dt.timedelta(days=load_config().registry.keep_days + 1)
-    monkeypatch.setattr(
-        nightly, "delete_outdated", lambda *args, before: retention.delete_outdated(*args, before=before + later)
-    )
-    client = MlflowClient()
-    files = []
-    with mlflow.start_run():
-        for _ in range(3):
-            model = mlflow.initialize_logged_model(name="pricing")
-            files.append(Path(model.artifact_location.removeprefix("file://")))
-            client.log_model_artifact(model.model_id, str(home / "file"))
-            client.create_model_version(
-                "pricing", model.model_uri, model_id=model.model_id, tags={"weights": "a", "kind": "refresh"}
-            )
-    client.set_registered_model_alias("pricing", "previous", "3")
+    asked: list[dt.datetime] = []
+
+    def deleted(*_: Any, before: dt.datetime) -> list[str]:
+        asked.append(before)
+        return ["2"]
+
+    monkeypatch.setattr(nightly, "delete_outdated", deleted)
 
     assert night() == 0
 
-    assert {str(version.version) for version in client.search_model_versions("name = 'pricing'")} == {"1", "3", "4"}
-    assert [any(folder.glob("*")) for folder in files] == [False, True, True]
+    kept = dt.timedelta(days=load_config().registry.keep_days)
+    assert abs(asked[0] + kept - dt.datetime.now(dt.UTC)) < dt.timedelta(hours=1)
     assert "1 version(s) older than" in nights()[-1][1]
 
 

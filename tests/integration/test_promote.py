@@ -149,9 +149,7 @@ def test_a_version_that_holds_only_is_promoted_and_it_and_its_refresh_say_so(
     champion.verify()
 
 
-def test_a_refused_challenger_leaves_the_champion_unless_it_is_forced_with_a_reason(
-    shop: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_challenger_leaves_the_champion_unless_it_is_forced_with_a_reason(shop: Shop) -> None:
     first = shop.add()
     promote.main([])
     worse = shop.add(seed=2, wape=0.45)
@@ -161,7 +159,6 @@ def test_a_refused_challenger_leaves_the_champion_unless_it_is_forced_with_a_rea
     assert code == EXIT_REFUSED == 3
     assert shop.registry.aliases()["champion"] == first
     assert (shop.entries()[-1].outcome, shop.missed) == ("refused", ["against_champion"])
-    assert "- against_champion: " in capsys.readouterr().err
     run = MlflowClient().get_run(shop.entries()[-1].run_id or "")
     assert (run.data.tags["verdict"], run.data.tags["refused_by"]) == ("refused", "against_champion")
     report = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/promotion.md")
@@ -248,7 +245,6 @@ def against_champion(shop: Shop) -> float | None:
 @pytest.mark.parametrize(
     ("champion", "days", "passes"),
     [("1", 1, True), ("7", 1, False), ("1", 60, False)],
-    ids=["in decay", "another version's", "long ago"],
 )
 def test_a_champion_in_decay_is_held_against_its_error_in_production(
     shop: Shop, champion: str, days: int, passes: bool
@@ -319,16 +315,6 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
     for name in ("product_ids", "categories", "price", "list_price", "unit_cost", "stock", "last_change"):
         np.testing.assert_array_equal(rows.facts.to_arrays()[name], everything.facts.to_arrays()[name], err_msg=name)
     assert rows.facts.recurring == everything.facts.recurring
-
-
-def test_a_gap_or_an_older_panel_is_found_and_said(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    shop.add(days=150, alias="champion")
-
-    assert refresh.main(["--sales", shop.sales(165, first=155)]) == 2
-    assert "periods between are missing" in capsys.readouterr().err
-    assert refresh.main(["--sales", shop.sales(140)]) == 2
-    assert "before the state's date" in capsys.readouterr().err
-    assert "challenger" not in shop.registry.aliases()
 
 
 def test_a_challenger_with_older_states_than_the_champion_is_refused_until_they_are_carried_forward(shop: Shop) -> None:

@@ -1,24 +1,18 @@
 """refresh as a job: new products, late corrections, a rewritten past. The small cases are in test_promote.py."""
 
 import datetime as dt
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Event, Panel
 from pricing.decision.carried_facts import carry_facts, carry_last_price
 from pricing.decision.product_facts import ProductFacts
@@ -27,7 +21,6 @@ from pricing.demand.state import expand, overlay, span
 from pricing.registry.version import LoadedVersion
 from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
-from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.versions import make_demand, with_feast
 
 __all__ = ["shop", "whole"]
@@ -95,8 +88,7 @@ def restocked(panel: Panel, *, since: int, every: int) -> Panel:
     return replace(panel, stock=stock, units_sold=np.where(panel.present, np.minimum(units, stock), np.nan))
 
 
-@pytest.mark.parametrize("days", [136, 150])
-@pytest.mark.parametrize("ago", [0, 5], ids=["new rows alone", "a few old rows, too"])
+@pytest.mark.parametrize(("days", "ago"), [(136, 0), (150, 5)])
 def test_deliveries_are_learnt_from_new_rows_as_from_the_whole_history(shop: Shop, days: int, ago: int) -> None:
     panel = launched(restocked(shop.panel(days), since=125, every=3), row=5, day=135)
     known = panel.through(panel.dates[134]).select(np.flatnonzero(np.arange(12) != 5))
@@ -224,25 +216,9 @@ def test_refreshing_twice_on_the_same_sales_registers_one_version(
 
     assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
     assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
-    assert "nothing new to register\npricing version 2 as challenger" in capsys.readouterr().out
+    assert "nothing new to register" in capsys.readouterr().out
     runs = mlflow.search_runs(filter_string="tags.job = 'refresh'", output_format="list")
     assert [run.data.tags["version"] for run in runs] == ["2", "2"], "nightly promotes what its run names"
-
-
-def test_a_refresh_killed_before_its_version_has_an_alias_changes_nothing_and_the_next_one_takes_it(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
-    sales = shop.sales(160)
-    environment = {**os.environ, **cut_off_before("challenger", folder=shop.folder / "cut")}
-    command = [sys.executable, "-m", "pricing.runtime.command", "refresh", "--sales", sales]
-
-    killed = subprocess.run(command, cwd=ROOT, env=environment, start_new_session=True, check=False)
-
-    assert killed.returncode == -signal.SIGKILL
-    assert shop.registry.aliases() == {"champion": "1"}
-    assert refresh.main(["--sales", sales]) == 0
-    assert shop.registry.aliases() == {"champion": "1", "challenger": "2"}
-    assert promote.main([]) == 0
-    assert [entry.number for entry in shop.registry.versions()] == ["1", "2"]
 
 
 def test_a_refresh_takes_the_promotions_that_are_planned_by_then(
@@ -270,36 +246,6 @@ def test_a_refresh_takes_the_promotions_that_are_planned_by_then(
     assert gone.facts.promotions.spans() == changed.facts.promotions.spans()
     assert "the promotions that the version knows stay planned" in capsys.readouterr().out
     assert "promotion_planned" in reasons_of(changed, product, days[2])
-
-
-def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(
-    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
-    last, product = shop.panel(165).dates[-1].astype("datetime64[D]"), str(shop.whole.product_ids[0])
-    made = tmp_path / "home" / "etl"
-    made.mkdir(parents=True)
-    days = (last + np.array([-3, 2, 4])).astype("datetime64[s]")
-    pd.DataFrame({"product_id": product, "date": days}).to_parquet(made / "deliveries.a.parquet")
-    output = EtlOutput(
-        made="a", run_id="", settings="", last=last.astype(dt.date), columns=[], sales=[],
-        plans={"deliveries": "deliveries.a.parquet"},
-    )  # fmt: skip
-    (made / POINTER).write_text(output.model_dump_json())
-    settings = tmp_path / "my.yaml"
-    settings.write_text("etl: {tables: {sales: {location: x.csv}, deliveries: {location: trucks.csv}}}\n")
-    shop.add(days=150, alias="champion")
-
-    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
-    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
-    (made / POINTER).unlink()
-    assert refresh.main(["--version", "2", "--sales", shop.sales(168)]) == 0
-
-    planned, handed_on = (shop.fetch(number).facts.planned_deliveries.days() for number in ("2", "3"))
-    assert planned == {product: (last + np.array([2, 4])).tolist()}
-    assert handed_on == {product: [(last + 4).tolist()]}, "what is over is left out"
-    assert "delivery_planned" in reasons_of(shop.fetch("2"), product, str(last + 3))
-    assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
 
 
 def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:

@@ -124,11 +124,6 @@ def test_no_commit_of_the_repository_around_an_installed_library_is_recorded(tmp
     assert code_version(tmp_path) == __version__
 
 
-@pytest.mark.parametrize("uri", ["databricks://profile", "./mlruns"])
-def test_an_address_that_is_neither_a_server_nor_a_database_is_left_to_mlflow(uri: str) -> None:
-    mlflow_runs.check_reachable(uri)
-
-
 @pytest.mark.parametrize("scheme", ["postgresql", "http"])
 def test_a_database_or_server_that_does_not_answer_is_named_without_its_password(scheme: str) -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9") as caught:

@@ -26,7 +26,6 @@ from pricing.runtime.alerts import (
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Invocation, Job, job, notice
 from pricing.runtime.failures import report_failure, report_findings
 
-ROOT = Path(__file__).parents[2]
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")
 
@@ -238,22 +237,6 @@ def test_only_what_goes_wrong_without_anybody_watching_is_told(
 
     assert code == (0 if error is None and not words else 2)
     assert [one.severity for one in box.alerts] == severities
-
-
-def test_a_bug_of_an_unattended_job_keeps_its_traceback_and_is_told(box: Mailbox) -> None:
-    with pytest.raises(ZeroDivisionError):
-        a_job(ZeroDivisionError(), unattended=True)([])
-
-    assert [one.severity for one in box.alerts] == ["critical"]
-
-
-def test_the_unattended_jobs_are_those_with_an_mlflow_run_and_publish() -> None:
-    sources = [path for program in ("pipelines", "monitoring", "serving") for path in (ROOT / program).rglob("*.py")]
-    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sources}
-
-    tells = {name for name, text in texts.items() if "unattended=True" in text}
-
-    assert tells == {name for name, text in texts.items() if 'tracked_run("' in text} | {"pipelines/publish.py"}
 
 
 def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(

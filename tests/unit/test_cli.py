@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from pricing.errors import HistoryError
-from pricing.runtime.cli import CommandLine, Job, configure_logging, flag, job
+from pricing.runtime.cli import CommandLine, Job, flag, job, typed
 
 ROOT = Path(__file__).parents[2]
 PRINTS = """
@@ -155,13 +154,6 @@ def test_sigterm_gives_143_and_the_old_handler_comes_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_help_exits_0_and_shows_the_options() -> None:
-    shown = CliRunner().invoke(train, ["--help"], prog_name="pricing train")
-
-    assert shown.exit_code == 0
-    assert {"--min_history", "--sales", "--config", "--quarantine"} <= set(shown.output.split())
-
-
 def test_a_reader_that_leaves_as_head_does_ends_a_job_without_a_traceback() -> None:
     command = [sys.executable, "-c", PRINTS]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -177,22 +169,8 @@ def test_a_reader_that_leaves_as_head_does_ends_a_job_without_a_traceback() -> N
 def test_the_command_of_a_job_keeps_what_this_run_was_given() -> None:
     line = CommandLine({"sales": "my sales.csv", "config": "my.yaml"})
 
-    assert line.job("retrain", reason="x") == "pricing retrain --sales 'my sales.csv' --config my.yaml --reason x"
-    assert line.job("promote") == "pricing promote --config my.yaml"
-
-
-@pytest.mark.parametrize(("given", "level"), [("debug", logging.DEBUG), ("loud", logging.WARNING)])
-def test_a_level_of_mlflows_logging_in_any_case_is_taken_and_none_ends_the_job(
-    monkeypatch: pytest.MonkeyPatch, given: str, level: int
-) -> None:
-    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", given)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    before = logging.getLogger("mlflow").level
-    try:
-        configure_logging()
-        assert logging.getLogger("mlflow").level == level
-    finally:
-        logging.getLogger("mlflow").setLevel(before)
+    assert line.job("retrain", reason="x") == typed("retrain --sales 'my sales.csv' --config my.yaml --reason x")
+    assert line.job("promote") == typed("promote --config my.yaml")
 
 
 @pytest.mark.parametrize(("given", "found"), [({}, "true 1"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "false 1")])

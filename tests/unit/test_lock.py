@@ -17,14 +17,6 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
         pass
 
 
-def test_the_lock_is_free_again_after_an_error_and_each_job_has_its_own(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), only_one("retrain", home=tmp_path):
-        raise ZeroDivisionError
-
-    with only_one("retrain", home=tmp_path) as one, only_one("nightly", home=tmp_path) as other:
-        assert one != other
-
-
 def test_what_a_killed_holder_left_running_still_holds_the_lock(tmp_path: Path) -> None:
     with only_one("retrain", home=tmp_path) as held:
         left = subprocess.Popen(["sleep", "60"], pass_fds=held)

@@ -18,7 +18,7 @@ from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config, parse_config
 from pricing.errors import ConfigError
 from pricing.runtime.alerts import DeliveryError
-from pricing.runtime.cli import CommandLine
+from pricing.runtime.cli import CommandLine, typed
 from tests.kit.monitoring_world import World, build, entries, joined, redecided
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -205,7 +205,7 @@ def test_a_job_that_nobody_started_is_first_and_its_command_is_given(seen):
 
     first, second = listed(seen, RETRAIN, replace(IDLE, by_hand=True), [damaged])
 
-    commands = ("pricing retrain --sales sales.csv --config my.yaml", "pricing promote --config my.yaml")
+    commands = (typed("retrain --sales sales.csv --config my.yaml"), typed("promote --config my.yaml"))
     assert first == Task("Train a new model, and promote it", "error 0.6, backtest 0.4", commands)
     assert second.why == "5 line(s) are damaged"
     assert listed(seen) == []
@@ -217,7 +217,7 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed_or_did
     assert listed(seen, RETRAIN, actions.ActionResult("a retrain was started")) == []
     assert [one.why for one in listed(seen, RETRAIN, failed)] == ["retrain failed: log"]
     (history,) = listed(seen, PolicyOutcome("page", "error grew, although retrained", "decay"))
-    assert history.commands == ("pricing history --config my.yaml --all true",)
+    assert history.commands == (typed("history --config my.yaml --all true"),)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_job_that_the_platform_started_is_nobodys_task_unless_it_failed_or_did
     [
         ("column_empty", "breach", [()]),
         ("column_empty", "note", []),
-        ("no_decisions", "warning", [("pricing price --config my.yaml --applied true",)]),
+        ("no_decisions", "warning", [(typed("price --config my.yaml --applied true"),)]),
         ("rows_few", "warning", []),  # nothing that a person could do about it
         ("something_new", "breach", [()]),
     ],
