@@ -1,9 +1,6 @@
 """Start other jobs as subprocesses with child MLflow runs, stop them with the parent, and lock jobs."""
 
-import contextlib
-import datetime as dt
 import fcntl
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,27 +107,18 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         model: The registered model that it works on; None for a job on what lies in this PRICING_HOME.
 
     Raises:
-        LockError: Another process holds it; says which and since when.
+        LockError: Another process holds it.
         RegistryError: The database does not answer.
     """
     path, url = home / "locks" / job, given_database_url()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
             raise LockError(
-                f"{job} is running already: {holder}, or a job that it started, holds {path}; wait for it to end"
+                f"{job} is running already: it, or a job that it started, holds {path}; wait for it to end"
             ) from error
         shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
         with shared as held:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC\n")
-            file.flush()
-            try:
-                yield (file.fileno(), *held)
-            finally:
-                with contextlib.suppress(OSError):
-                    file.truncate(0)
+            yield (file.fileno(), *held)

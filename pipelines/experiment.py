@@ -163,18 +163,11 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The expected cost of draws, and what they teach.
+    """The expected cost of draws, and what they teach."""
 
-    Attributes:
-        cost: Share of the profit of the products drawn for.
-        shop: The same as a share of the whole shop's profit.
-        weeks: (product,) until its grade is *tested*, and its draws alone have removed half of the prior variance of
-            the log elasticity.
-    """
-
-    cost: float
-    shop: float
-    weeks: Floats
+    cost: float  # share of the profit of the products drawn for
+    shop: float  # the same as a share of the whole shop's profit
+    weeks: Floats  # (product,) until it is graded *tested*, and draws removed half of log elasticity's prior variance
 
 
 def _named(access: ProductionAccess, *, size: float, **shares: Any) -> tuple[Arm, ...]:

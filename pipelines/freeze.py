@@ -7,7 +7,7 @@ import datetime as dt
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +17,15 @@ from pydantic import ValidationError
 
 from pricing.config import Config, load_config
 from pricing.decision.control import Control
-from pricing.decision.experiments import Experiment
-from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze, Verdict
-from pricing.errors import ConfigError, PricingError, RegistryError, nearest
+from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze
+from pricing.errors import PricingError, nearest
 from pricing.objects import open_store
-from pricing.registry.control import ControlEntry, ControlRecord, known_control
+from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, flag, job, typed
 from pricing.runtime.shared_state import actor, database_url
 
-SHOWN = 50  # newest entries that --list shows
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +35,7 @@ def _clock() -> dt.datetime:
 
 def _scoped(function: Callable[..., int]) -> Callable[..., int]:
     for option in (
-        flag("--list", help="show what is in force and the record, and do nothing"),
+        flag("--list", help="show what is in force, and do nothing"),
         click.option("--reason", metavar="WHY", help="why; needed"),
         click.option("--product", metavar="ID", help="of a product; goes before --category and --all"),
         click.option("--category", metavar="NAME", help="of a category; goes before --all"),
@@ -101,12 +99,7 @@ def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
     config = load_config(options.config)
     record = control_record(config)
     if options.list:
-        in_force, entries = control_in_force(config, at=now), []
-        try:
-            entries = record.entries()
-        except RegistryError as error:
-            print(f"This is what was published last: {error}")
-        print("\n".join([_said(in_force.switches), *_lines(entries)]))
+        print(_said(control_in_force(config, at=now).switches))
         return 0
     said = _said_by(action, options, now=now)
     before = record.control(at=now).switches
@@ -205,20 +198,6 @@ def _time(text: str) -> dt.datetime:
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except ValueError as error:
         raise click.UsageError(f"--until {text}: expected a time such as 2026-03-06T08:00, or a date") from error
-
-
-def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
-    yield f"The record, newest first ({len(entries):,} entries):"
-    for entry in reversed(entries[-SHOWN:]):
-        try:
-            body = entry.read()
-            if isinstance(body, Verdict):
-                said = f"{body.verdict} of {len(body.prices):,} product(s): {body.reason}"
-            else:
-                said = f"experiment {body.name}" if isinstance(body, Experiment) else _sentence(body)
-        except ConfigError as error:
-            said = f"cannot be read ({error})"
-        yield f"  {entry.at}  {entry.who}: {said}"
 
 
 def _said(switches: Switches) -> str:

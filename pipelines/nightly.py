@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -65,21 +66,22 @@ def main(
     return EXIT_REFUSED if night.calls else code
 
 
+@dataclass
 class _Night:
     """The jobs of one night. Idempotent: a second run on the same sales finds nothing to do."""
 
-    def __init__(
-        self, config: Config, *, run: Run, held: Sequence[int], common: list[str], panel: str, start: Callable[..., int]
-    ) -> None:
-        self._config, self._run, self._held = config, run, held
-        self._common, self._panel, self._start = common, panel, start
-        self._registry = Registry(config.registry.model_name, uri=tracking_uri())
-        self.calls = False  # a gate refused what a person must look at
+    config: Config
+    run: Run
+    held: Sequence[int]  # file descriptors of the lock
+    common: list[str]  # options of every job
+    panel: str
+    start: Callable[..., int]
+    calls: bool = False  # a gate refused what a person must look at
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
         """Runs a job with the shared options, on this night's panel unless `fresh`."""
-        options = [*self._common, *([] if fresh else ["--sales", self._panel]), *words]
-        return self._start(name, options, run=self._run, fine=fine, keep=self._held)
+        options = [*self.common, *([] if fresh else ["--sales", self.panel]), *words]
+        return self.start(name, options, run=self.run, fine=fine, keep=self.held)
 
     def read(self, panel: Path, *words: str) -> None:
         """Reads the sales into the panel, and tags the run with what was found in them; JobError where that stops."""
@@ -128,7 +130,7 @@ class _Night:
         return code
 
     def _champion(self) -> str | None:
-        champion = self._registry.at(CHAMPION)
+        champion = Registry(self.config.registry.model_name, uri=tracking_uri()).at(CHAMPION)
         return champion.number if champion else None
 
     def _monitor(self) -> int:
@@ -136,7 +138,7 @@ class _Night:
 
     def _found(self) -> dict[str, str]:
         """Returns the tags of this night's monitoring run."""
-        return child_tags(self._run, "monitor")
+        return child_tags(self.run, "monitor")
 
     def _archive(self) -> tuple[bool, SourceError | None]:
         """Archives past days of the decision log by day, and deletes those older than configured.
@@ -144,7 +146,7 @@ class _Night:
         Returns:
             Whether there is a log, as far as is known, and why it could not be archived.
         """
-        today, days = dt.datetime.now(dt.UTC).date(), self._config.serving.log_days
+        today, days = dt.datetime.now(dt.UTC).date(), self.config.serving.log_days
         try:
             if not holds_decisions(log_url()):
                 return False, None
@@ -155,10 +157,10 @@ class _Night:
 
     def _delete_versions(self) -> list[str]:
         """Deletes nightly copies of weights that are older than configured, but what aliases or the record name."""
-        days = self._config.registry.keep_days
+        days = self.config.registry.keep_days
         if not days:
             return []
-        with production(self._config) as access:
+        with production(self.config) as access:
             before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
             gone = delete_outdated(access.registry, access.audit, before=before)
         if not gone:
@@ -167,13 +169,13 @@ class _Night:
         return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
 
     def _retrain_if_due(self, *, source: str) -> str:
-        watched = self._config.monitoring
+        watched = self.config.monitoring
         if watched.trigger != "none":
             return f"monitoring starts the retraining itself (monitoring.trigger: {watched.trigger})"
         since = dt.datetime.now(dt.UTC) - dt.timedelta(days=watched.cooldown)
         finished = "tags.job = 'retrain' and attributes.status = 'FINISHED'"
         recent = f"{finished} and attributes.start_time > {int(since.timestamp() * 1000)}"
-        if runs_of(recent, model=self._config.registry.model_name, most=1):
+        if runs_of(recent, model=self.config.registry.model_name, most=1):
             days = watched.cooldown
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
         return self._retrain(self._found().get("reason") or "monitoring found decay", source=source)
@@ -182,7 +184,7 @@ class _Night:
         said = f"retrained on {source}: {reason}"
         if self.job("retrain", *option_words(source=source, reason=reason), fine=_DECIDED) == EXIT_REFUSED:
             self.calls = True
-            return f"{said}; {child_tags(self._run, 'retrain').get('verdict', 'refused')}"
+            return f"{said}; {child_tags(self.run, 'retrain').get('verdict', 'refused')}"
         return f"{said}; the champion is version {self._champion() or 'none'}"
 
     def _refresh(self) -> str:
@@ -193,16 +195,16 @@ class _Night:
         if self._champion() is None:
             return "no champion, so nothing to carry forward"
         self.job("refresh")
-        number = child_tags(self._run, "refresh").get("version")
+        number = child_tags(self.run, "refresh").get("version")
         if number is None:
             return "states were up to date already"
-        if not self._config.registry.auto_refresh:
+        if not self.config.registry.auto_refresh:
             requested = f"a person promotes them (version={number})"
             return f"states are carried forward; registry.auto_refresh is off, so {requested}"
         words = option_words(version=number, reason="nightly refresh")
         if self.job("promote", *words, fine=_DECIDED) != EXIT_REFUSED:
             return "states are up to date"
-        decided = child_tags(self._run, "promote")
+        decided = child_tags(self.run, "promote")
         self.calls = self.calls or needs_person(decided)
         by = decided.get(REFUSED_BY)
         return f"a gate refused the refreshed states{f' ({by})' if by else ''}"

@@ -220,17 +220,10 @@ def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
 
 @dataclass(frozen=True)
 class Parity:
-    """Result of comparing refreshed states with states encoded anew, on a sample of products.
+    """Result of comparing refreshed states with states encoded anew, on a sample of products."""
 
-    Attributes:
-        difference: Largest difference of any hidden or cell state and of any step's log factor of the other
-            forecasters; relative to values above 1.
-        from_scratch: True when the whole history was encoded; False when only the rows since the checkpoint were,
-            because the panel does not reach back further.
-    """
-
-    difference: float
-    from_scratch: bool
+    difference: float  # largest of any hidden or cell state and any step's log factor; relative to values above 1
+    from_scratch: bool  # else only the rows since the checkpoint were encoded: the panel does not reach back further
 
 
 def covers(panel: Panel, model: DemandModel) -> bool:
