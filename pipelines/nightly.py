@@ -24,10 +24,6 @@ from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUS
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 
-# Exit codes of `pricing monitor --exit_code true`.
-FINE, REFRESH, RETRAIN, PAGE = 0, 10, 11, 12
-# The tag `outcome` of its run, set even when an alert or metric could not be delivered afterwards.
-OUTCOMES = {"none": FINE, "refresh": REFRESH, "retrain": RETRAIN, "page": PAGE}
 _DECIDED = (0, EXIT_REFUSED, EXIT_NOT_PUBLISHED)
 
 
@@ -103,15 +99,15 @@ class _Night:
         if not there and not (pricing_home() / "monitoring").is_dir() and given_database_url() is None:
             return f"no decision in {log_url()}, so nothing to monitor; {self._refresh()}", None
         try:
-            outcome = self._monitor()
+            self.job("monitor")
         except JobError as error:
-            # States are still refreshed, and an outcome recorded before the failure still counts; the run ends FAILED.
-            outcome = OUTCOMES.get(self._found().get("outcome", "none"), FINE)
-            complaint = complaint or error
-        parts = ["monitoring asks for a person; see its report"] if outcome == PAGE else []
-        if outcome == RETRAIN:
-            parts.append(self._retrain_if_due(source=source))
-        if outcome == PAGE and self._found().get("sales_at_fault"):
+            complaint = complaint or error  # what it found before still counts, and the run ends FAILED
+        found = child_tags(self.run, "monitor")
+        outcome = found.get("outcome")
+        parts = ["monitoring asks for a person; see its report"] if outcome == "page" else []
+        if outcome == "retrain":
+            parts.append(self._retrain_if_due(found.get("reason") or "monitoring found decay", source=source))
+        if outcome == "page" and found.get("sales_at_fault"):
             parts.append("the sales may be at fault, so states stay as they are")
         else:
             parts.append(self._refresh())
@@ -133,19 +129,8 @@ class _Night:
         champion = Registry(self.config.registry.model_name, uri=tracking_uri()).at(CHAMPION)
         return champion.number if champion else None
 
-    def _monitor(self) -> int:
-        return self.job("monitor", "--exit_code", "true", fine=(FINE, REFRESH, RETRAIN, PAGE))
-
-    def _found(self) -> dict[str, str]:
-        """Returns the tags of this night's monitoring run."""
-        return child_tags(self.run, "monitor")
-
     def _archive(self) -> tuple[bool, SourceError | None]:
-        """Archives past days of the decision log by day, and deletes those older than configured.
-
-        Returns:
-            Whether there is a log, as far as is known, and why it could not be archived.
-        """
+        """Archives past days of the log, and deletes old ones; returns if there is one, and why it was not archived."""
         today, days = dt.datetime.now(dt.UTC).date(), self.config.serving.log_days
         try:
             if not holds_decisions(log_url()):
@@ -168,7 +153,7 @@ class _Night:
         mlflow.set_tag("versions_deleted", ", ".join(gone))
         return [f"{len(gone):,} version(s) older than {days} days are deleted (registry.keep_days)"]
 
-    def _retrain_if_due(self, *, source: str) -> str:
+    def _retrain_if_due(self, reason: str, *, source: str) -> str:
         watched = self.config.monitoring
         if watched.trigger != "none":
             return f"monitoring starts the retraining itself (monitoring.trigger: {watched.trigger})"
@@ -178,7 +163,7 @@ class _Night:
         if runs_of(recent, model=self.config.registry.model_name, most=1):
             days = watched.cooldown
             return f"a retraining is due, and the last one is less than {days} days old (monitoring.cooldown)"
-        return self._retrain(self._found().get("reason") or "monitoring found decay", source=source)
+        return self._retrain(reason, source=source)
 
     def _retrain(self, reason: str, *, source: str) -> str:
         said = f"retrained on {source}: {reason}"
@@ -192,15 +177,12 @@ class _Night:
 
         By number: the alias challenger may be on a version that waits for a person.
         """
-        if self._champion() is None:
-            return "no champion, so nothing to carry forward"
         self.job("refresh")
         number = child_tags(self.run, "refresh").get("version")
         if number is None:
             return "states were up to date already"
         if not self.config.registry.auto_refresh:
-            requested = f"a person promotes them (version={number})"
-            return f"states are carried forward; registry.auto_refresh is off, so {requested}"
+            return f"registry.auto_refresh is off, so a person promotes the refreshed states (version={number})"
         words = option_words(version=number, reason="nightly refresh")
         if self.job("promote", *words, fine=_DECIDED) != EXIT_REFUSED:
             return "states are up to date"
