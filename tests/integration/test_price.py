@@ -172,15 +172,6 @@ def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
         assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()
 
 
-def test_prices_within_a_step_of_the_current_ones_are_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = {"current_price": [9.996, 10.004, 10.0], "list_price": [10.0] * 3, "unit_cost": [6.0] * 3}
-    requests = requests_file(tmp_path, product_id=["x", "y", "z"], **given)  # nobody knows them: the price is kept
-
-    run("--requests", requests, "--version", shared_version(), "--output", tmp_path / "prices.csv")
-
-    assert "0 prices rise, 0 fall and 3 are held, of 3" in capsys.readouterr().out
-
-
 def test_a_batch_does_what_experiments_ask_as_serving_would(tmp_path: Path) -> None:
     facts, home = ProductFacts.from_panel(shared_panel()), tmp_path / "home"
     friday = dt.date(2023, 8, 4)

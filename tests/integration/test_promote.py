@@ -317,19 +317,6 @@ def test_refreshing_with_the_new_rows_alone_equals_refreshing_with_everything(sh
     assert rows.facts.recurring == everything.facts.recurring
 
 
-def test_a_challenger_with_older_states_than_the_champion_is_refused_until_they_are_carried_forward(shop: Shop) -> None:
-    shop.add(days=150)
-    promote.main([])
-    older = shop.add(seed=2, days=140)
-
-    assert promote.main([]) == EXIT_REFUSED
-
-    assert shop.missed == ["fresh"]
-    assert refresh.main(["--version", older, "--sales", shop.sales(150)]) == 0
-    assert promote.main([]) == 0
-    assert shop.registry.find("champion").weights == shop.registry.find(older).weights
-
-
 def test_a_champion_whose_files_are_gone_can_only_be_replaced_by_force(shop: Shop) -> None:
     shop.add()
     promote.main([])

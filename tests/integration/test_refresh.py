@@ -11,10 +11,9 @@ import pytest
 
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
-from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import SERIES, Event, Panel
-from pricing.decision.carried_facts import carry_facts, carry_last_price
+from pricing.decision.carried_facts import carry_facts
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
@@ -45,38 +44,6 @@ def launched(panel: Panel, *, row: int, day: int) -> Panel:
         values[row, :day] = np.nan if values.dtype.kind == "f" else False
     changes["is_promo"][row, :day] = changes["is_holiday"][row, :day] = 0.0
     return replace(panel, **changes)
-
-
-@pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
-def test_products_launched_since_are_priced(shop: Shop, first: int) -> None:
-    panel = launched(shop.panel(165), row=5, day=152)
-    new = str(panel.product_ids[5])
-    known = panel.through(panel.dates[149]).select(np.flatnonzero(np.arange(12) != 5))
-    shop.add(panel=known, alias="champion")
-
-    assert refresh.main(["--sales", shop.sales(165, first=first, panel=panel)]) == 0
-
-    version = shop.fetch("challenger")
-    row = int(np.flatnonzero(version.facts.product_ids == new)[0])
-    assert version.facts.price[row] == pytest.approx(shop.panel(165).price[5, -1])
-    assert version.facts.categories[row] == shop.whole.categories[5]
-    assert list(version.demand.product_ids) == list(version.facts.product_ids) == list(shop.whole.product_ids)
-    assert version.meta["checks"]["parity"] < 1e-5
-    assert promote.main([]) == 0
-
-
-def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
-    shop.add(days=150, alias="champion")
-    before = shop.fetch("champion")
-    gone = np.flatnonzero(np.arange(12) != 5)
-
-    assert refresh.main(["--sales", shop.sales(160, first=150, panel=shop.panel(160).select(gone))]) == 0
-
-    version = shop.fetch("challenger")
-    assert list(version.facts.product_ids) == list(shop.whole.product_ids)
-    facts, known = version.whole_facts(), before.whole_facts()
-    for name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
-        np.testing.assert_array_equal(getattr(facts, name)[5], getattr(known, name)[5], err_msg=name)
 
 
 def restocked(panel: Panel, *, since: int, every: int) -> Panel:
@@ -138,20 +105,6 @@ def test_a_competitor_that_newer_rows_do_not_have_is_none_and_a_feed_that_stoppe
     assert np.isnan(refreshed(gone).comp_price).tolist() == [True] + [False] * 11
     assert np.isnat(refreshed(gone).comp_price_date).tolist() == [True] + [False] * 11
     assert (refreshed(silent).comp_price_date == gone.dates[99]).all()
-
-
-@pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
-def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
-    shop.add(days=150, alias="champion")
-    panel = corrected(shop.panel(160), ago=15)
-
-    assert refresh.main(["--sales", shop.sales(160, first=first, panel=panel)]) == 0
-
-    version = shop.fetch("challenger")
-    scratch = make_demand(shop.panel(150)).refresh(panel, rebuild=True)
-    plain = make_demand(shop.panel(150)).refresh(shop.panel(160), rebuild=True)
-    np.testing.assert_allclose(version.learner.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
-    assert np.abs(scratch.encoded.state.hidden - plain.encoded.state.hidden).max() > 1e-3, "the correction matters"
 
 
 def test_a_past_rewritten_before_the_checkpoint_is_said_and_can_be_rebuilt(
@@ -303,40 +256,6 @@ def test_a_night_in_another_unit_does_not_move_the_last_price_charged_until_it_i
     np.testing.assert_array_equal(last_price(since=151, until=149 + nights), sound)
     confirmed = last_price(since=149 + nights, until=150 + nights) > 50 * sound
     assert confirmed.sum() == 11, "a product has no row on one of the days"
-
-
-@pytest.mark.parametrize("everything", [False, True], ids=["new rows alone", "the whole history"])
-def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_refresh(
-    whole: Panel, everything: bool
-) -> None:
-    launch, nights = 150, load_config().serving.jump_confirmed
-    panel = launched(whole.through(whole.dates[launch + nights + 5]), row=5, day=launch)
-    present, price = np.array(panel.present), np.array(panel.price)
-    present[5, launch:], price[5, launch:] = True, 6.5
-    price[5, launch] = 650.0
-    panel = replace(panel, present=present, price=price)
-
-    def until(day: int) -> Panel:
-        return panel.through(panel.dates[day])
-
-    facts, found = ProductFacts.from_panel(until(launch - 1)), []
-    facts = replace(facts, last_price=np.full(12, np.nan))
-    for day in range(launch, launch + nights + 3):
-        history, tail, kept = until(day), span(panel, day - 34, day + 1), span(panel, day - 35, day)
-        new = carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
-        last_price = carry_last_price(
-            facts,
-            new,
-            history=history if everything else tail,
-            tail=tail,
-            kept=kept,
-            anchors=Anchors.from_panel(until(launch - 1)),
-            serving=load_config().serving,
-        )
-        facts = replace(new, last_price=last_price)
-        found.append(float(last_price[5]))
-
-    np.testing.assert_array_equal(found, [np.nan] * nights + [6.5] * 3)
 
 
 def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unknown_rate_and_not_0(whole: Panel) -> None:
