@@ -44,19 +44,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 @dataclass
 class Invocation:
-    """The job that this process runs, as far as it is known; filled in as it comes to be known.
-
-    Attributes:
-        job: Its name, as in `pricing JOB`.
-        config: The configuration file that it was given.
-        unattended: Whether a schedule may run it, so that nobody reads what it prints.
-        findings: What it noticed and people should hear of, whether or not it fails.
-    """
+    """The job that this process runs, as far as it is known; filled in as it comes to be known."""
 
     job: str = ""
-    config: str | None = None
-    unattended: bool = False
-    findings: list["AlertFinding"] = field(default_factory=list)
+    config: str | None = None  # the configuration file that it was given
+    unattended: bool = False  # a schedule may run it, so that nobody reads what it prints
+    findings: list["AlertFinding"] = field(default_factory=list)  # that people should hear of, also where it ends well
 
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
@@ -181,13 +174,9 @@ def _sales(*, needed: bool) -> Callable[[Callable[..., int]], Callable[..., int]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The commands that start jobs by hand.
+    """The commands that start jobs by hand."""
 
-    Attributes:
-        given: Options that this run was given and others take as well: sales, config, quarantine.
-    """
-
-    given: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)  # what this run was given of sales, config, quarantine
 
     def job(self, name: str, /, **options: str) -> str:
         """Returns the command that starts a job on the same sales and settings, quoted for a shell."""

@@ -40,12 +40,11 @@ from pricing.paths import (
     tracking_uri,
 )
 from pricing.runtime.cli import Terminated
-from pricing.runtime.experiment import EXPERIMENT, chosen_experiment
+from pricing.runtime.experiment import chosen_experiment
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
-_DEFAULT_EXPERIMENT = "0"  # MLflow's own, where `mlflow run` writes unless told otherwise
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}
@@ -189,25 +188,13 @@ def describe(error: BaseException) -> str:
 
 
 def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    parent = os.environ.get(PARENT_VARIABLE)
+    run_id, parent = os.environ.pop("MLFLOW_RUN_ID", None), os.environ.get(PARENT_VARIABLE)
     tags = {"job": job, "host": socket.gethostname(), "code_version": code_version(CODE)}
-    if reason:
-        tags["reason"] = reason
-    if run_id is not None:
-        tags[MLFLOW_RUN_NAME] = job
-        run = mlflow.start_run(run_id=run_id, run_name=job, tags=tags, log_system_metrics=measures_system)
-        if run.info.experiment_id == _DEFAULT_EXPERIMENT:
-            _log.warning(
-                "this run is in MLflow's own experiment, Default; mlflow run --experiment-name %s puts it beside those "
-                "of other jobs",
-                EXPERIMENT,
-            )
-        return run
-    number = experiment_id()
-    if parent:
-        tags[MLFLOW_PARENT_RUN_ID] = parent
-    return mlflow.start_run(experiment_id=number, run_name=job, tags=tags, log_system_metrics=measures_system)
+    tags |= {"reason": reason} if reason else {}
+    tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent and run_id is None else {}
+    tags |= {MLFLOW_RUN_NAME: job}
+    number = experiment_id() if run_id is None else None
+    return mlflow.start_run(run_id, number, run_name=job, tags=tags, log_system_metrics=measures_system)
 
 
 def experiment_id() -> str:
