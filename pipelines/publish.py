@@ -9,16 +9,15 @@ from collections.abc import Callable
 import click
 import mlflow
 
+from pipelines.freeze import control_in_force, control_record
 from pipelines.production import ProductionAccess, production
 from pricing.config import Config, ConfigFile, read_config_file
 from pricing.errors import ConfigError, PricingError
 from pricing.objects import ObjectStore, open_store
-from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.publish import publish
 from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import EXIT_NOT_PUBLISHED, POSITIVE, job, notice, typed
-from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def main(*, config: str | None, every: float | None, to: str | None) -> int:
     """Publishes what aliases, experiments and switches name."""
     file = read_config_file(config)
     if to is not None:
-        print(_bake(file, to))
+        _bake(file, to)
     elif every is not None:
         follow(lambda: look(file.config), every=every)
     else:
@@ -43,7 +42,7 @@ def main(*, config: str | None, every: float | None, to: str | None) -> int:
     return 0
 
 
-def _bake(file: ConfigFile, to: str) -> str:
+def _bake(file: ConfigFile, to: str) -> None:
     """Publishes the champion alone into a folder, with the configuration that the image serves by."""
     store, model = open_store(to), file.config.registry.model_name
     with production(file.config) as access:
@@ -52,7 +51,7 @@ def _bake(file: ConfigFile, to: str) -> str:
         raise ConfigError(f"{model} has no champion to publish; train and promote one first")
     if file.path is not None:
         store.put("config.yaml", file.path.read_bytes())
-    return _said(pointer, model=model, where=to)
+    print(f"version {pointer.champion.number} of {model} is in {to}")
 
 
 def publish_champion(access: ProductionAccess, config: Config) -> int:
@@ -80,15 +79,17 @@ def look(config: Config) -> str:
     """
     store, model = open_store(published_url()), config.registry.model_name
     troubles: list[str] = []
-    said = ""
+    said = f"{model} has no champion yet, so nothing is published"
     try:
-        ControlRecord(database_url(), model=model, store=store).mirror(now=dt.datetime.now(dt.UTC))
+        control_record(config).mirror(now=dt.datetime.now(dt.UTC))
     except PricingError as error:
         troubles.append(str(error))
     try:
         with production(config) as access:
             pointer = _published(access, config, store) if access.registry.versions() else None
-        said = _said(pointer, model=model, where=published_url())
+        if pointer is not None:
+            arms = f", arms {', '.join(arm.number for arm in pointer.arms)}" if pointer.arms else ""
+            said = f"version {pointer.champion.number} of {model}, sequence {pointer.sequence}{arms}, is published"
     except PricingError as error:
         troubles.append(str(error))
     if troubles:
@@ -118,18 +119,9 @@ def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[fl
 
 def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, alone: bool = False) -> Pointer | None:
     return publish(
-        access.registry,
-        access.audit,
-        store,
-        control=lambda: known_control(config.registry.model_name, url=database_url(), store=store),
+        *(access.registry, access.audit, store),
+        control=lambda: control_in_force(config),
         now=shop_now(config.zone),
         who=access.who,
         alone=alone,
     )
-
-
-def _said(pointer: Pointer | None, *, model: str, where: str) -> str:
-    if pointer is None:
-        return f"{model} has no champion yet, so nothing is published"
-    arms = f", arms {', '.join(arm.number for arm in pointer.arms)}" if pointer.arms else ""
-    return f"version {pointer.champion.number} of {model} is published in {where}: sequence {pointer.sequence}{arms}"
