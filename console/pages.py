@@ -22,7 +22,7 @@ from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Work
 from pricing.arrays import Ints
 from pricing.decision.explanation import Told, explain
 from pricing.decision.guardrails import PriceGrid
-from pricing.decision.reasons import BIT, OF_GUARDRAILS, REASONS
+from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
 from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.decision_log.read import open_log
 from pricing.errors import ConflictError, RequestError
@@ -113,7 +113,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             **_common(shop, table, seen),
             line=line(shop, table, row, int(states[row])),
             word=shop.hear().words.get(product),
-            reasons=[REASONS[code] for code in str(table.text["reasons"][row]).split() if code in REASONS],
+            reasons=meanings(*(str(table.text[name][row]).split() for name in ("reasons", "binds", "gave_way"))).values(),
             stock=table.number["current_stock"][row],
             cost=table.number["unit_cost"][row],
             until=_until(shop),
@@ -165,12 +165,12 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             ways={"up": int(up.sum()), "down": int(down.sum()), "held": int((~up & ~down).sum())},
             gains={name: totals(table, np.flatnonzero(mask)) for name, mask in (("up", up), ("down", down))},
             all_gain=totals(table, np.flatnonzero(up | down)),
-            limits=[(code, number) for code, number in reasons.most_common() if number and code in OF_GUARDRAILS],
+            limits=[(code, number) for code, number in reasons.most_common() if number and code in GUARDRAILS],
             held=[(code, number) for code, number in reasons.most_common() if number and code in _WHY_HELD],
             categories=_categories(table),
             monitoring=shop.monitoring,
             gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
-            REASONS=REASONS,
+            REASONS=REASONS | GUARDRAILS,
         )
 
     @app.get("/price-file")

@@ -49,8 +49,8 @@ _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
     *("row", "product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
-    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
-    *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
+    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
+    *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
 
@@ -260,7 +260,7 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
     for number, request, answer in answers:
         decision = answer.proposed or answer.decision
         waits = ("awaiting_approval",) if answer.proposed else ()
-        fields = decision.model_dump(exclude={"price_range", "reasons", "expected_gain"})
+        fields = decision.model_dump(exclude={"price_range", "expected_gain"})
         (low, high), gain = decision.price_range, decision.expected_gain
         rows.append(
             {
@@ -278,6 +278,8 @@ def as_frame(answers: Sequence[NumberedAnswer]) -> pd.DataFrame:
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
                 "reasons": " ".join((*decision.reasons, *waits)),
+                "binds": " ".join(decision.binds),
+                "gave_way": " ".join(decision.gave_way),
                 "current_price": answer.current_price,
                 "list_price": answer.list_price,
                 "unit_cost": answer.unit_cost,

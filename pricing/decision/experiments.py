@@ -211,12 +211,6 @@ class Experiments:
 NO_EXPERIMENTS = Experiments()
 
 
-def keeping(products: Collection[str]) -> Experiments:
-    """Experiments in which products keep their prices on every day: so are frozen prices kept."""
-    arms, first = (Arm("keep", share=1.0),), dt.date(1, 1, 1)  # a Monday
-    return Experiments((Experiment("frozen", first, None, arms, dict.fromkeys(products, "keep")),))
-
-
 def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
     """Product → category and third of the category by volume, units a period: the same of equal ones; unknown is 0."""
     units = np.nan_to_num(np.asarray(mean_units, dtype=np.float64))

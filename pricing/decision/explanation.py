@@ -13,27 +13,14 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
-from pricing.decision.reasons import BINDS
-from pricing.decision.request import PriceRequest
+from pricing.decision.reasons import GUARDRAILS
+from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switches
 
 Quantity = Literal["price", "demand"]
 
 UNIT_DIGITS = 4  # significant digits of units
 MOST_DECIMALS = 6  # of a price that is given with more than the smallest step of price has
-_BINDING = {
-    "cost": "the cost as the lowest price",
-    "largest_jump": "the largest distance from the last price charged",
-    "band": "the band around the list price",
-    "anchor": "the band around the price that a person last set",
-    "min_margin": "the least margin",
-    "min_advertised": "the minimum advertised price",
-    "min_days": "the least time between two changes",
-    "max_move": "the largest move",
-    "seen": "the range of prices ever charged",
-    "comp_band": "the band around the competitor's price",
-    "price_rung": "the allowed price points",
-}
 _SENTENCES = {
     "target": "{strategy} at a unit cost of {cost}{elasticity}, stock and guardrails apart.",
     "step": "Only part of the way from the regular price: as far as the elasticity is known.",
@@ -210,7 +197,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "elasticity": known,
         "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
-        "binding": _held_by(reasons),
+        "binding": _held_by(decision),
         "done": "given this price" if "overridden" in reasons else "frozen prices",
         "weekday": f"{decided.date:%A}",
         "date": str(decided.date),
@@ -221,11 +208,11 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     }
 
 
-def _held_by(reasons: Sequence[str]) -> str:
+def _held_by(decision: Decision) -> str:
     """Tells what keeps a price from where cost, elasticity and stock would have it."""
-    named = [words for name, words in _BINDING.items() if BINDS[name] in reasons]
-    if named:
-        return f"The guardrails ({', '.join(named)})"
+    reasons = decision.reasons
+    if decision.binds:
+        return f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
     if "low_confidence" in reasons:
         return "The model is too unsure of a move inside the guardrails"
     if "held" in reasons:

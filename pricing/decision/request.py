@@ -173,6 +173,8 @@ class Decision(BaseModel):
     expected_margin: float
     source: Source
     reasons: list[str]
+    binds: list[str] = Field(description="The guardrails at which the price stands, the strongest first.")
+    gave_way: list[str] = Field(description="The guardrails that cannot hold beside a stronger one.")
     strategy: str
     model_version: str
     decision_id: str

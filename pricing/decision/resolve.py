@@ -51,13 +51,6 @@ class ResolvedBatch:
     categories: list[str]  # category of each request; empty where unknown
     assigned: list[Assignment | None]  # what an experiment asks of each request
 
-    def take(self, rows: Ints) -> "ResolvedBatch":
-        """The requests of some rows, in that order."""
-        columns: dict[str, Any] = {name: getattr(self, name).take(rows) for name in ("context", "offers")}
-        columns |= {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
-        columns |= {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories", "assigned")}
-        return ResolvedBatch(**columns)
-
 
 class Resolver:
     """Looks up, for each request, what history knows, and fills in what the request leaves open by default."""

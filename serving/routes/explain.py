@@ -1,13 +1,13 @@
 """Routes that explain prices and simulate others: /explain and /simulate. Nothing they price is logged."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Driver, Explanation, Told, explain, unit_digits
-from pricing.decision.reasons import OF_GUARDRAILS, REASONS
+from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
@@ -119,7 +119,6 @@ def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served]
 
 def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bool) -> ExplainAnswer:
     decision = found.decision.decision
-    reasons = [Meaning(code=code, meaning=REASONS[code]) for code in decision.reasons]
     units, gain = decision.expected_units, decision.expected_gain
     shown = {  # as a person reads them
         "expected_units": round(units, unit_digits(units)),
@@ -136,11 +135,15 @@ def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bo
         value=found.value,
         baseline_value=found.baseline_value,
         drivers=list(found.drivers),
-        guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
-        reasons=reasons,
+        guardrails=_meant(meanings((), decision.binds, decision.gave_way)),
+        reasons=_meant(meanings(decision.reasons)),
         elasticity=elasticity,
         grade=grade,
     )
+
+
+def _meant(found: Mapping[str, str]) -> list[Meaning]:
+    return [Meaning(code=code, meaning=meaning) for code, meaning in found.items()]
 
 
 ENDPOINTS = (

@@ -35,7 +35,7 @@ def price_table(products: list[str], *, change: Any = 0.10, seed: int = 5, **col
         "row": np.arange(1, count + 1), "product_id": products, "date": "2023-08-02", "recommended_price": proposed,
         "confidence": np.round(rng.uniform(0.5, 0.99, count), 3), "price_low": proposed, "price_high": proposed,
         "expected_units": np.round(rng.gamma(2.0, 4.0, count), 2), "expected_margin": 1.0, "expected_gain": gain,
-        "gain_low": gain - 20, "gain_high": gain + 20, "source": "model", "reasons": "at_max_move",
+        "gain_low": gain - 20, "gain_high": gain + 20, "source": "model", "reasons": "", "binds": "max_move", "gave_way": "",
         "strategy": "margin", "model_version": "7",
         "decision_id": [f"{number:032x}" for number in range(count)], "current_price": current,
         "list_price": current, "unit_cost": current * 0.6, "tax_rate": 0.0, "comp_price_used": np.nan,

@@ -48,8 +48,8 @@ def answer(by: Pricer | None = None, *, today: dt.date = TODAY, **fields: Any) -
 
 
 def used(decision: Decision) -> tuple[float | None, float | None, bool, bool]:
-    codes = decision.reasons
-    return decision.comp_price_used, decision.comp_price_age, "comp_price_stale" in codes, "at_comp_band" in codes
+    stale, binds = "comp_price_stale" in decision.reasons, "comp_band" in decision.binds
+    return decision.comp_price_used, decision.comp_price_age, stale, binds
 
 
 @pytest.mark.parametrize(

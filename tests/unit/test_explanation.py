@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from pricing.decision.experiments import Arm, Experiment, Experiments, keeping
+from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.explanation import Explanation, explain, round_together
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
@@ -86,7 +86,9 @@ def draws(size: float = 0.05, start: dt.date = dt.date(2023, 7, 31), **prices: f
     return Experiments((Experiment("t", start, 6, (arm,), dict.fromkeys(prices, "draw"), prices),))
 
 
-EXPERIMENTS = st.sampled_from([Experiments(), draws(P00001=1.0, P00005=9.3), keeping({"P00001"})])
+KEEP = (Arm("keep", share=1.0),)
+KEEPING = Experiments((Experiment("kept", dt.date(2023, 7, 31), None, KEEP, {"P00001": "keep"}),))
+EXPERIMENTS = st.sampled_from([Experiments(), draws(P00001=1.0, P00005=9.3), KEEPING])
 
 
 @given(asked=REQUESTS, switches=SWITCHES, experiments=EXPERIMENTS)
@@ -197,8 +199,8 @@ def test_explain_over_http_names_guardrails_elasticity_and_grade_in_rounded_mone
     assert all(one == round(one, 2) for one in [*money, *(driver["effect"] for driver in answer["drivers"])])
     assert answer["elasticity"]["elasticity"] < -1
     assert answer["grade"] == {"code": "own_history", "meaning": MEANINGS["own_history"]}
-    codes = {code for code in answer["decision"]["reasons"] if code.startswith(("at_", "gave_way_"))}
-    assert {meaning["code"] for meaning in answer["guardrails"]} == codes != set()
+    names = answer["decision"]["binds"] + answer["decision"]["gave_way"]
+    assert [meaning["code"] for meaning in answer["guardrails"]] == names != []
 
 
 def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -> None:
