@@ -236,14 +236,10 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
     held: dict[str, Counter[str]] = {}
     for product in sorted(strata, key=lambda one: _hash(name, one)):
         there = held.setdefault(strata[product], Counter())
-        dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _hash(name, strata[product]))
+        lacks = {arm: round(share * (there.total() + 1) - there[arm], 9) for arm, share in wanted.items()}
+        dealt[product] = max(lacks, key=lacks.__getitem__) if there else _by_lot(wanted, _hash(name, strata[product]))
         there[dealt[product]] += 1
     return {product: arm for product, arm in dealt.items() if arm != OUTSIDE}
-
-
-def _lacking(wanted: Mapping[str, float], there: Counter[str]) -> str:
-    count = there.total() + 1
-    return max(wanted, key=lambda name: round(wanted[name] * count - there[name], 9))
 
 
 def _by_lot(wanted: Mapping[str, float], draw: bytes) -> str:

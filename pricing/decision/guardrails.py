@@ -5,7 +5,7 @@ A guardrail that does not meet what the stronger ones left gives way; those at w
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -193,15 +193,15 @@ class PriceGrid(PricePoints):
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
-    def above(self, prices: Floats) -> Floats:
+    def above(self, prices: Floats | float) -> Floats:
         """See PricePoints."""
         return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
 
-    def below(self, prices: Floats) -> Floats:
+    def below(self, prices: Floats | float) -> Floats:
         """See PricePoints."""
         return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
-    def nearest(self, prices: Floats) -> Floats:
+    def nearest(self, prices: Floats | float) -> Floats:
         """See PricePoints; at least one step."""
         return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 

@@ -102,27 +102,13 @@ class Pricer:
             RequestError: As `price`.
         """
         of = [self.switch_of(request, switches) for request in requests]
-        free, taken = (
-            [place for place, switch in enumerate(of) if (switch is None) == is_free] for is_free in (True, False)
-        )
+        free = [place for place, switch in enumerate(of) if switch is None]
         asking = [requests[place] for place in free]
         parts = [(free, self._approved(asking, self._together(asking, today, experiments), switches, today))]
-        if taken:
-            set_by = [
-                (switch, self._priceable(request, switch, today))
-                for switch, request in zip(of, requests, strict=True)
-                if switch
-            ]
-            kept = self._frozen._together([request for _, request in set_by], today)
-            parts.append(
-                (
-                    taken,
-                    [
-                        self._overridden(switch, request, answer, today) if switch.price else answer
-                        for (switch, request), answer in zip(set_by, kept, strict=True)
-                    ],
-                )
-            )
+        if taken := {place: switch for place, switch in enumerate(of) if switch is not None}:
+            asked = [self._priceable(requests[place], switch, today) for place, switch in taken.items()]
+            kept = zip(asked, taken.values(), self._frozen._together(asked, today), strict=True)
+            parts.append(([*taken], [self._given(*each, today) for each in kept]))
         return _in_order(parts)
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
@@ -138,9 +124,8 @@ class Pricer:
         """
         found, config = copy.copy(self), self.policy.config
         guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
-        found.policy = Policy(
-            config.model_copy(update={"guardrails": guardrails}), largest_jump=self.policy.largest_jump
-        )
+        hard = config.model_copy(update={"guardrails": guardrails})
+        found.policy = Policy(hard, largest_jump=self.policy.largest_jump)
         found._freezes = True
         return found
 
@@ -162,47 +147,39 @@ class Pricer:
         A cost that is only assumed moves no price that nobody approved.
         """
         beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
-        if beyond is None or not answers:
+        if beyond is None:
             return answers
-        given = [switches.approved.get(request.product_id) for request in requests]
-        now = [answer.current_price or answer.list_price for answer in answers]
-        before = np.array([current if one is None else one for one, current in zip(given, now, strict=True)])
-        before = np.where([one is None for one in given], before, grid.nearest(before))
-        cost, tax_rate = np.array([(answer.unit_cost, answer.tax_rate) for answer in answers]).T
-        known = np.array(["cost_assumed" not in answer.decision.reasons for answer in answers])
-        price = np.maximum(before, np.where(known, grid.above(with_tax(cost, tax_rate)), 0.0))
-        proposed = np.array([answer.decision.recommended_price for answer in answers])
-        waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE).tolist()
-        units = np.zeros(len(answers))
-        told = [place for place in waits if "demand_unknown" not in answers[place].decision.reasons]
-        if told:
-            sold = self.demand_at([requests[place] for place in told], price[told].tolist(), today=today)
-            units[told] = np.minimum(np.nan_to_num(sold), [requests[place].stock_limit for place in told])
-        kept = [
-            as_waiting(answers[place], price=float(price[place]), units=float(units[place]), raised=raised)
-            for place, raised in zip(waits, (price > before)[waits].tolist(), strict=True)
-        ]
-        for place, answer in zip(waits, kept, strict=True):
-            answers[place] = answer
-        return answers
+        found = []
+        for request, answer in zip(requests, answers, strict=True):
+            approved, assumed = switches.approved.get(request.product_id), "cost_assumed" in answer.decision.reasons
+            before = (answer.current_price or answer.list_price) if approved is None else float(grid.nearest(approved))
+            price = before if assumed else max(before, float(grid.above(with_tax(answer.unit_cost, answer.tax_rate))))
+            if abs(answer.decision.recommended_price / price - 1) <= beyond + EDGE:
+                found.append(answer)
+            else:
+                units = self._units(request, price, today)
+                found.append(as_waiting(answer, price=price, units=units, raised=price > before))
+        return found
 
-    def _overridden(
-        self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
-    ) -> DetailedDecision:
-        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise.
+    def _given(self, request: PriceRequest, switch: Switch, kept: DetailedDecision, today: dt.date) -> DetailedDecision:
+        """The frozen answer, or with the price that a person gave; at cost where that is higher, unless they said so.
 
         A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
         """
+        if switch.price is None:
+            return kept
         grid = self.policy.allowed.grid
-        given = float(grid.nearest(np.array([switch.price or 0.0]))[0])
-        floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
+        given, floor = float(grid.nearest(switch.price)), float(grid.above(with_tax(kept.unit_cost, kept.tax_rate)))
         price = given if switch.below_cost else max(given, floor)
+        return as_overridden(kept, price=price, units=self._units(request, price, today), raised=price > given)
+
+    def _units(self, request: PriceRequest, price: float, today: dt.date) -> float:
+        """Units expected over the requested period at a price, no more than the stock; 0 where nothing tells them."""
         try:
-            units = min(self.demand_at([request], [price], today=today)[0], request.stock_limit)
-        except RequestError:  # nothing says how much sells, as the reasons say
-            units = 0.0
-        units = units if math.isfinite(units) else 0.0
-        return as_overridden(kept, price=price, units=units, raised=price > given)
+            (units,) = self.demand_at([request], [price], today=today)
+        except RequestError:
+            return 0.0
+        return min(units, request.stock_limit) if math.isfinite(units) else 0.0
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
@@ -229,36 +206,39 @@ class Pricer:
         if not prices and not strategies:
             strategies = self.policy.names
         batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
-        demand_at, context = self._demand_at(batch), batch.context
-        low, high = float(context.list_price[0]) / REACH, float(context.list_price[0]) * REACH
-        wrong = [price for price in prices if not low <= price <= high]
-        if wrong:
+        demand_at, context, allowed = self._demand_at(batch), batch.context, self.policy.allowed
+        now, list_price, unit_cost, tax_rate, stock = (
+            float(column[0])
+            for column in (
+                context.current_price,
+                context.list_price,
+                context.unit_cost,
+                context.tax_rate,
+                context.stock,
+            )
+        )
+        low, high = list_price / REACH, list_price * REACH
+        if wrong := [price for price in prices if not low <= price <= high]:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
-        limits = self.policy.allowed.limits(context)
-        allowed = self.policy.allowed.allows(np.asarray(prices, dtype=np.float64), limits).tolist()
-        tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
+        limits = allowed.limits(context)
+        allows = allowed.allows(np.asarray(prices, dtype=np.float64), limits).tolist()
+        tried = [Tried(price, None, allow) for price, allow in zip(prices, allows, strict=True)]
         decided = self.price([request.model_copy(update={"strategy": name}) for name in strategies], today=today)
         tried += [Tried(decision.recommended_price, decision.strategy, True) for decision in decided]
         return Simulation(
             product_id=request.product_id,
             date=batch.dates[0],
             periods=int(batch.offers.periods[0]),
-            current_price=float(context.current_price[0]) if context.current_known[0] else None,
-            list_price=float(context.list_price[0]),
-            unit_cost=float(context.unit_cost[0]),
-            tax_rate=float(context.tax_rate[0]),
+            current_price=now if context.current_known[0] else None,
+            list_price=list_price,
+            unit_cost=unit_cost,
+            tax_rate=tax_rate,
             comp_price_used=_number(float(context.comp_price[0])),
             comp_price_age=_number(float(batch.comp_price_age[0])),
             price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(
-                tried,
-                demand_at,
-                stock=float(context.stock[0]),
-                unit_cost=float(context.unit_cost[0]),
-                tax_rate=float(context.tax_rate[0]),
-            ),
+            outcomes=outcomes(tried, demand_at, stock=stock, unit_cost=unit_cost, tax_rate=tax_rate),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:

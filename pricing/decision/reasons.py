@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 # Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
 GUARDRAILS: dict[str, str] = {
@@ -65,8 +66,8 @@ GAVE_WAY = {name: BIT[name] << len(GUARDRAILS) for name in GUARDRAILS}
 
 
 @lru_cache(maxsize=4096)
-def named(bits: int) -> dict[str, list[str]]:
-    """A decision's `reasons`, `binds` and `gave_way` behind a sum of bits. Callers share it: it is not to be changed."""
+def named(bits: int) -> dict[str, Any]:
+    """The `reasons`, `binds` and `gave_way` of a decision behind a sum of bits; shared, so not to be changed."""
     groups = {"reasons": (REASONS, BIT), "binds": (GUARDRAILS, BIT), "gave_way": (GUARDRAILS, GAVE_WAY)}
     return {group: [name for name in names if bits & bit[name]] for group, (names, bit) in groups.items()}
 

@@ -52,15 +52,6 @@ def _weekday_of(given: dict[str, Any]) -> str | None:
     return WEEKDAYS[given["date"].weekday()] if given["date"] else None
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _contract_first(schema: dict[str, Any]) -> None:
-    """Shows the date behind the five fields of the contract; in the model it must stand before the weekday."""
-    schema["properties"]["date"] = schema["properties"].pop("date")
-
-
 Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
@@ -75,7 +66,7 @@ class PriceRequest(BaseModel):
     `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_contract_first)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     product_id: Annotated[str, Field(min_length=1, max_length=200)]
     current_stock: Stock | None = Field(
@@ -100,12 +91,12 @@ class PriceRequest(BaseModel):
     unit_cost: Money | None = Field(default=None, description="Without tax.")
     tax_rate: TaxRate | None = Field(
         default=None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="Tax that prices include, a fraction of the net price: 0.20 for 20 %.",
     )
     comp_price_age: Age | None = Field(
         default=None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="Days since comp_price was seen; 0 where it is left out. Only beside a comp_price.",
     )
     list_price: Money | None = None

@@ -107,19 +107,7 @@ class Switches:
         return Switches((switch for switch in self if not switch.ended(moment)), self.approved)
 
     def of(self, product_id: str, *, category: str) -> Switch | None:
-        """The switch that counts for a product; None where its price is free.
-
-        Example:
-            >>> import datetime as dt
-            >>> from pricing.decision.switches import Switch, Switches
-            >>> made = {"reason": "wrong costs", "by": "ops", "at": dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)}
-            >>> frozen = Switch(action="freeze", scope="all", **made)
-            >>> morning = dt.datetime(2026, 3, 3, 8, tzinfo=dt.UTC)
-            >>> given = Switch(action="override", scope="product", name="tea", price=4.99, until=morning, **made)
-            >>> switches = Switches([frozen, given])
-            >>> switches.of("tea", category="drinks").action, switches.of("milk", category="drinks").action
-            ('override', 'freeze')
-        """
+        """The switch that counts for a product; None where its price is free."""
         return self._of.get(("product", product_id)) or self._of.get(("category", category)) or self._everything
 
 

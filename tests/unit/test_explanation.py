@@ -125,7 +125,7 @@ def test_rounded_effects_add_up_as_printed_and_stay_where_they_were(data: Any, d
     start, end = 20.0, 20.0 + sum(exact)
     total = Decimal(f"{end:.{digits}f}") - Decimal(f"{start:.{digits}f}")
 
-    rounded = round_together(exact, of=float(total), digits=digits)
+    rounded = round_together(exact, start=start, end=end, digits=digits)
 
     if any(exact):
         assert sum(Decimal(repr(one)) for one in rounded) == total
