@@ -16,7 +16,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.csv_text import unquote_formulas
 from pricing.data.net_price import with_tax
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.errors import SourceError, first_line
 
 FILES = ("prices.csv", "prices.parquet")  # in PRICING_HOME, as `pricing price` names them
@@ -229,9 +229,9 @@ class Said:
     switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
     approved: dict[str, float] = field(default_factory=dict)
 
-    def hear(self, entry: Switch | Unfreeze | Verdict) -> None:
+    def hear(self, entry: Switch | Unfreeze | Review) -> None:
         """Takes in one entry."""
-        if isinstance(entry, Verdict):
+        if isinstance(entry, Review):
             said = entry.verdict, entry.by, entry.at, entry.reason
             self.words |= {product: Word(*said, price) for product, price in entry.prices.items()}
             self.approved |= entry.prices if entry.verdict == "approve" else {}

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pricing.config import load_config
 from pricing.decision.experiments import Experiment
 from pricing.decision.guardrails import NEAR, PriceGrid
-from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Scoped, Switch, Switches, Unfreeze
 from pricing.errors import ConfigError, PricingError, RegistryError, nearest
 from pricing.fileio import redact_url
 from pricing.objects import ObjectStore, open_store
@@ -227,7 +227,7 @@ def _lines(entries: Sequence[ControlEntry]) -> Iterator[str]:
     for entry in reversed(entries[-SHOWN:]):
         try:
             body = entry.read()
-            if isinstance(body, Verdict):
+            if isinstance(body, Review):
                 said = f"{body.verdict} of {len(body.prices):,} product(s): {body.reason}"
             else:
                 said = f"experiment {body.name}" if isinstance(body, Experiment) else _sentence(body)

@@ -15,7 +15,7 @@ from pricing.decision.request import Money
 Scope = Literal["all", "category", "product"]
 
 
-class Said(BaseModel):
+class Signed(BaseModel):
     """A word of a person: who, when and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,14 +25,14 @@ class Said(BaseModel):
     at: AwareDatetime
 
 
-class Verdict(Said):
+class Review(Signed):
     """A word on prices that were proposed: the last one approved counts where `decision.approve_beyond` asks for it."""
 
     verdict: Literal["approve", "reject"]
     prices: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], Money], Field(min_length=1)]
 
 
-class Scoped(Said):
+class Scoped(Signed):
     """A word on everything, a category or a product."""
 
     scope: Scope

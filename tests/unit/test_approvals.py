@@ -15,7 +15,7 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import NO_SWITCHES, Switch, Switches, Verdict
+from pricing.decision.switches import NO_SWITCHES, Review, Switch, Switches
 from pricing.errors import ConflictError
 from tests.kit.control import table
 from tests.kit.versions import loaded_version, shared_panel
@@ -50,8 +50,8 @@ def priced(switches: Switches, *, beyond: float | None = 0.02, requests: Any = R
     return pricer(beyond).price_detailed(requests, today=TODAY, switches=switches)
 
 
-def approve(prices: dict[str, float], **more: Any) -> Verdict:
-    return Verdict(verdict="approve", prices=prices, **SAID | more)
+def approve(prices: dict[str, float], **more: Any) -> Review:
+    return Review(verdict="approve", prices=prices, **SAID | more)
 
 
 @pytest.mark.parametrize("beyond", [0.0, 0.02, 0.06])
@@ -121,16 +121,6 @@ def test_a_freeze_and_an_override_count_above_an_approval() -> None:
     assert "awaiting_approval" not in (*by_override.reasons, *frozen.reasons)
 
 
-def test_a_request_alone_is_answered_as_in_a_batch() -> None:
-    approved = Switches((), {PRODUCTS[0]: 9.0})
-
-    alone = [priced(approved, requests=[one])[0].decision for one in REQUESTS]
-
-    assert [one.model_copy(update={"decision_id": ""}) for one in alone] == [
-        one.decision.model_copy(update={"decision_id": ""}) for one in priced(approved)
-    ]
-
-
 def test_the_steps_of_a_price_that_waits_add_up_to_it() -> None:
     place, _ = moved()
 
@@ -159,7 +149,7 @@ def test_a_table_has_what_may_be_charged_beside_the_proposal_and_its_figures() -
 def test_the_mirror_has_the_newest_approval_of_each_product_and_a_rejection_ends_none(tmp_path: Path) -> None:
     record = table(tmp_path)
     record.append(approve({"tea": 4.0, "milk": 1.0}))
-    record.append(approve({"tea": 4.5}, by="bob"), Verdict(verdict="reject", prices={"milk": 1.2}, **SAID))
+    record.append(approve({"tea": 4.5}, by="bob"), Review(verdict="reject", prices={"milk": 1.2}, **SAID))
 
     control = record.mirror(now=NIGHT)
 

@@ -21,7 +21,7 @@ from pricing.data.panel import save_panel
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import ConfigError, SourceError
 from tests.kit.console import Console, Visitor, open_console, price_table, shop_home
@@ -205,9 +205,9 @@ def test_where_a_proposal_stands_follows_the_last_word_and_the_threshold(tmp_pat
     frame.to_csv(tmp_path / "prices.csv", index=False)
     worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
     price = dict(zip(names, frame["proposed_price"], strict=True))
-    said.hear(Verdict(verdict="approve", prices={"approved": price["approved"], "rejected": 1.0}, **SAID))
+    said.hear(Review(verdict="approve", prices={"approved": price["approved"], "rejected": 1.0}, **SAID))
     said.hear(
-        Verdict(verdict="reject", prices={"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}, **SAID)
+        Review(verdict="reject", prices={"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}, **SAID)
     )
     for name in ("frozen", "freed"):
         said.hear(Switch(action="freeze", scope="product", name=name, **SAID))
@@ -228,7 +228,7 @@ def test_what_stays_but_wants_eyes_leaves_the_list_once_a_person_has_approved_it
     worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
 
     before = worklist.pick(Pick(), worklist.states({}, Switches(), beyond=0.05))
-    said.hear(Verdict(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
+    said.hear(Review(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
     after = worklist.pick(Pick(), worklist.states(said.words, said.in_force(NIGHT), beyond=0.05))
 
     assert (before.tolist(), after.tolist()) == ([0], [])

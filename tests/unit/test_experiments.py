@@ -150,16 +150,6 @@ def test_no_product_is_in_two_experiments_at_a_time_and_one_challenger_is_tried(
     assert (seven.challenger(TODAY), seven.ended("try-7", after=DAYS[7]).challenger(DAYS[7])) == ("7", None)
 
 
-def test_outside_of_experiments_every_answer_is_as_before() -> None:
-    asked = [request(product, day) for product in ("apple", "cocoa") for day in DAYS[:3]]
-    later = Experiments((drawn(start=DAYS[7]),))
-
-    answers = [pricer().price_detailed(asked, today=TODAY, experiments=each) for each in (later, NO_EXPERIMENTS)]
-
-    ours, theirs = ([one.decision.model_dump(exclude={"decision_id"}) for one in every] for every in answers)
-    assert ours == theirs
-
-
 def test_a_kept_price_stays_inside_the_guardrails() -> None:
     tried = one_arm(KEEP)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from pricing.decision.experiments import Arm, Experiment, Experiments
-from pricing.decision.explanation import Explanation, explain, round_together
+from pricing.decision.explanation import Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
@@ -119,31 +119,12 @@ def test_the_printed_effects_on_price_and_demand_add_up_to_the_printed_differenc
         assert of_price.baseline_value + sum(steps) == pytest.approx(given.wanted, abs=3 * 10.0**-of_price.digits)
 
 
-@given(data=st.data(), digits=st.integers(0, 4))
-def test_rounded_effects_add_up_as_printed_and_stay_where_they_were(data: Any, digits: int) -> None:
-    exact = data.draw(st.lists(st.one_of(st.just(0.0), st.floats(-50, 50)), min_size=1, max_size=10))
-    start, end = 20.0, 20.0 + sum(exact)
-    total = Decimal(f"{end:.{digits}f}") - Decimal(f"{start:.{digits}f}")
-
-    rounded = round_together(exact, start=start, end=end, digits=digits)
-
-    if any(exact):
-        assert sum(Decimal(repr(one)) for one in rounded) == total
-    assert all(abs(one - other) <= 1.5 * 10.0**-digits for one, other in zip(rounded, exact, strict=True))
-    assert all(one == 0 for one, other in zip(rounded, exact, strict=True) if other == 0)
-
-
-def test_a_higher_cost_raises_the_target() -> None:
-    cheap, dear = (explained(unit_cost=cost) for cost in (5.0, 7.0))
-
-    assert effects(cheap)["target"] < 0 < effects(dear)["target"]
-
-
 @pytest.mark.parametrize("cost", [5.0, 7.5])
 def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
     free, bound = explained(unit_cost=cost), explained(unit_cost=cost, guardrails={"max_move": 0.02})
 
     assert effects(bound)["target"] == effects(free)["target"]
+    assert (effects(free)["target"] > 0) == (cost > 6)
     assert effects(bound)["guardrails"] == pytest.approx(bound.value - free.value)
     assert math.copysign(1, effects(bound)["guardrails"]) == -math.copysign(1, effects(free)["target"])
 
