@@ -108,14 +108,13 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         row = table.rows.get(product)
         if row is None:
             abort(404, f"no product {product!r} is in the price table")
+        said = (str(table.text[name][row]).split() for name in ("reasons", "binds", "gave_way"))
         return render_template(
             "product.html",
             **_common(shop, table, seen),
             line=line(shop, table, row, int(states[row])),
             word=shop.hear().words.get(product),
-            reasons=meanings(
-                *(str(table.text[name][row]).split() for name in ("reasons", "binds", "gave_way"))
-            ).values(),
+            reasons=meanings(*said).values(),
             stock=table.number["current_stock"][row],
             cost=table.number["unit_cost"][row],
             until=_until(shop),
