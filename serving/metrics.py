@@ -53,8 +53,8 @@ class Metrics:
             self.confidence.observe(decision.confidence)
             for reason in decision.reasons:
                 self._reasons(reason).inc()
-            for what, names in (("binds", decision.binds), ("gave_way", decision.gave_way)):
-                for name in names:
+            for what in ("binds", "gave_way"):
+                for name in getattr(decision, what):
                     self._guardrails(name, what).inc()
 
     def page(self) -> bytes:

@@ -184,8 +184,7 @@ class Experiments:
         """With one experiment more.
 
         Raises:
-            ConfigError: There is one of that name; or another at the same time has a product of it, or a challenger as
-                well.
+            ConfigError: There is one of that name; or another at the time has a product of it, or a challenger as well.
         """
         if any(one.name == planned.name for one in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")

@@ -184,11 +184,7 @@ class PricePoints(ABC):
 
 
 class PriceGrid(PricePoints):
-    """Whole multiples of the smallest step of price.
-
-    Attributes:
-        per_unit: Steps that make a currency unit.
-    """
+    """Whole multiples of the smallest step of price, `per_unit` of which make a currency unit."""
 
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
@@ -248,17 +244,11 @@ class PriceEndings(PricePoints):
 
 
 class AllowedPrices:
-    """The prices that may be charged: price points between the guardrails' limits. Made once for a version.
-
-    Attributes:
-        grid: The smallest steps of price.
-    """
+    """The prices that may be charged: price points between the guardrails' limits, and the `grid` of smallest steps."""
 
     def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
         """Prepares the price points; `largest_jump` is as in `guardrails.limits`."""
-        given = config.guardrails
-        self.grid = PriceGrid(config.price_step)
-        self._largest_jump = largest_jump
+        given, self.grid, self.largest_jump = config.guardrails, PriceGrid(config.price_step), largest_jump
         self._guardrails, self._bands = given, given.model_copy(update=SOFT_OFF)
         self._points: PricePoints = self.grid
         if given.ladder:
@@ -280,11 +270,11 @@ class AllowedPrices:
         allow; where they allow both or neither, down where the upper end's guardrail is the stronger one, if that
         covers the cost, else up.
         """
-        limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
+        limit = limits(context, self._guardrails, largest_jump=self.largest_jump)
         low, high, gave_way = self.grid.above(limit.low), self.grid.below(limit.high), limit.gave_way
         empty = low > high
         if empty.any():
-            bands = limits(context, self._bands, largest_jump=self._largest_jump)
+            bands = limits(context, self._bands, largest_jump=self.largest_jump)
             lower, upper = bands.holds(high), bands.holds(low)
             down = np.where(lower == upper, limit.high_by < limit.low_by, lower)
             low = np.where(empty & down & (high >= context.cost_floor), high, low)

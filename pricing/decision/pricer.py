@@ -125,7 +125,7 @@ class Pricer:
         found, config = copy.copy(self), self.policy.config
         guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
         hard = config.model_copy(update={"guardrails": guardrails})
-        found.policy = Policy(hard, largest_jump=self.policy.largest_jump)
+        found.policy = Policy(hard, largest_jump=self.policy.allowed.largest_jump)
         found._freezes = True
         return found
 
@@ -256,8 +256,7 @@ class Pricer:
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
 
-        Returns:
-            As `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
+        They are those of `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
 
         Raises:
             RequestError: As `price`; or nothing says how much sells.
@@ -313,7 +312,7 @@ class Pricer:
     def _decide(self, context: PricingContext, demand_at: DemandAt) -> Choices:
         """Decides; a frozen price beyond the largest jump counts as the last one charged, inside the guardrails."""
         if self._freezes:
-            limit, jump = self.policy.allowed.limits(context), self.policy.largest_jump
+            limit, jump = self.policy.allowed.limits(context), self.policy.allowed.largest_jump
             far = np.abs(context.current_price / context.last_price - 1) > (np.inf if jump is None else jump + EDGE)
             now = np.where(far, np.clip(context.last_price, limit.low, limit.high), context.current_price)
             context = replace(context, current_price=now, keep=np.full(len(now), BIT["frozen"]))

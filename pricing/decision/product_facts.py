@@ -201,9 +201,7 @@ def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
     It is the product's last row up to the last period in which any product has such a price. Without one there, the
     competitor is sold out or gone; periods after it, in which nobody has one, are a feed that stopped and tell nothing.
     A row of 0 units without a stock may be one that the sales left out (`data.missing`), and tells nothing either.
-
-    Returns:
-        (product,) whether there is such a row, and its period.
+    Returns (product,) whether there is such a row, and its period.
     """
     priced = np.isfinite(panel.comp_price)
     fed = np.flatnonzero(priced.any(axis=0))

@@ -6,15 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
@@ -81,8 +73,7 @@ class PriceRequest(BaseModel):
         description="The competitor's price. Left out: the newest one that the model version knows. Null: none.",
     )
     is_promo: bool = Field(
-        default=False,
-        description="Advertised: draws shoppers where the price is cut, fully from 10 % below list.",
+        default=False, description="Advertised: draws shoppers where the price is cut, fully from 10 % below list."
     )
 
     strategy: Text | None = None
@@ -173,9 +164,7 @@ class Decision(BaseModel):
         default=None,
         description="Profit until the next delivery over that at the current price; null where that is unknown.",
     )
-    comp_price_used: float | None = Field(
-        default=None, description="The competitor's price that counted; null where none did."
-    )
+    comp_price_used: float | None = Field(None, description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(
         default=None,
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "

@@ -82,12 +82,7 @@ class Resolver:
     ) -> ResolvedBatch:
         """Resolves a batch: every number by the request's own word first, then the facts', then what can be concluded.
 
-        What experiments ask is done where the request leaves it open. While no product is known, a strict request
-        is answered like any other.
-
-        Raises:
-            RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
-            UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
+        What experiments ask is done where the request leaves it open. Raises as `Pricer.price`.
         """
         self._refuse_strangers(requests)
         product, place = (

@@ -1,7 +1,7 @@
 """Routes that explain prices and simulate others: /explain and /simulate. Nothing they price is logged."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -120,6 +120,7 @@ def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served]
 def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bool) -> ExplainAnswer:
     decision = found.decision.decision
     units, gain = decision.expected_units, decision.expected_gain
+    limits = meanings((), decision.binds, decision.gave_way)
     shown = {  # as a person reads them
         "expected_units": round(units, unit_digits(units)),
         "expected_margin": round(decision.expected_margin, 2),
@@ -135,15 +136,11 @@ def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bo
         value=found.value,
         baseline_value=found.baseline_value,
         drivers=list(found.drivers),
-        guardrails=_meant(meanings((), decision.binds, decision.gave_way)),
-        reasons=_meant(meanings(decision.reasons)),
+        guardrails=[Meaning(code=name, meaning=meaning) for name, meaning in limits.items()],
+        reasons=[Meaning(code=code, meaning=meaning) for code, meaning in meanings(decision.reasons).items()],
         elasticity=elasticity,
         grade=grade,
     )
-
-
-def _meant(found: Mapping[str, str]) -> list[Meaning]:
-    return [Meaning(code=code, meaning=meaning) for code, meaning in found.items()]
 
 
 ENDPOINTS = (

@@ -270,7 +270,7 @@ def confounded(*, seed: int, products: int = 60) -> tuple[Panel, Draws]:
 def draws_of(deviation: np.ndarray) -> Draws:
     """A draw a week of a daily panel that begins on a Monday."""
     week = np.broadcast_to(np.arange(deviation.shape[1]) // 7, deviation.shape)
-    return Draws(deviation, np.full(deviation.shape, "spring"), week, deviation.size)
+    return Draws(deviation, week, deviation.size)
 
 
 def test_the_draws_alone_tell_the_truth_where_a_regression_on_all_prices_does_not() -> None:

@@ -156,13 +156,14 @@ def test_every_term_of_demand_is_named_with_its_size() -> None:
     asked = PriceRequest(**{**REQUEST, "date": str(FEAST), "list_price": 10.0, "comp_price": 8.0})
     cut = switch("override", price=0.5, below_cost=True)
 
-    found = effects(explain(asked, pricer(), today=SHOP_DAY, quantity="demand", switches=cut))
+    explanation = explain(asked, pricer(), today=SHOP_DAY, quantity="demand", switches=cut)
+    found, digit = effects(explanation), 10.0**-explanation.digits
 
     assert found.keys() == {"season", "events", "price", "promotion", "competitor"}
     assert found["price"] > 0
     one = found["events"] / 0.3
-    assert found["promotion"] == pytest.approx(0.3 * one, rel=0.01)
-    assert found["competitor"] == pytest.approx(0.5 * math.log(0.8) * one, rel=0.01)
+    assert found["promotion"] == pytest.approx(0.3 * one, abs=2 * digit)
+    assert found["competitor"] == pytest.approx(0.5 * math.log(0.8) * one, abs=2 * digit)
 
 
 @pytest.fixture
@@ -190,20 +191,3 @@ def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -
 
     assert {outcome["strategy"] for outcome in tried["outcomes"]} == {"margin", "revenue", "clearance", "match"}
     assert shop.service.log.status().issued == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "field"),
-    [
-        ("/simulate", {"request": REQUEST, "prices": [0]}, "prices.0"),
-        ("/explain", {"request": {**REQUEST, "current_stock": -1}}, "request.current_stock"),
-        ("/explain", {"request": REQUEST, "of": "profit"}, "of"),
-    ],
-)
-def test_a_question_that_cannot_be_understood_is_refused_by_name(
-    shop: ServingApp, path: str, body: Any, field: str
-) -> None:
-    answer = shop.client.post(path, json=body)
-
-    assert answer.status_code == 422
-    assert [fault["field"] for fault in answer.get_json()["errors"]] == [field]

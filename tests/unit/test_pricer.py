@@ -17,7 +17,6 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, PriceRequest
-from pricing.decision.resolve import Resolver
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.errors import RequestError, UnknownProductError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts
@@ -210,24 +209,6 @@ def test_the_rule_keeps_the_price_and_protects_against_running_out() -> None:
 def test_an_old_state_is_said() -> None:
     assert "stale_state" in answer(ask(), today=TODAY + dt.timedelta(days=100)).reasons
     assert "stale_state" not in answer(ask(), today=TODAY + dt.timedelta(days=5)).reasons
-
-
-@pytest.mark.parametrize(
-    ("day", "fields", "periods"),
-    [
-        (dt.date(2025, 3, 7), {}, 1),  # deliveries come on 1, 8, 15 March, …: the day before
-        (dt.date(2025, 3, 8), {}, 7),  # the delivery is in this day's opening stock
-        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2025, 3, 10)}, 3),
-        (dt.date(2025, 3, 7), {"next_delivery": dt.date(2099, 1, 1)}, 28),
-        (dt.date(2025, 3, 7), {"strategy": "clearance"}, 14),
-    ],
-)
-def test_a_decision_looks_ahead_to_the_next_delivery(day: dt.date, fields: dict[str, Any], periods: int) -> None:
-    resolver = Resolver(None, facts(), config(), pricer().policy)
-
-    columns = resolver.resolve([ask(date=day, day_of_week=WEEKDAYS[day.weekday()], **fields)], today=TODAY)
-
-    assert columns.offers.periods.tolist() == [periods]
 
 
 def test_a_delivery_beyond_the_horizon_is_said() -> None:
