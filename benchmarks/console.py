@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.table import markdown, measured
 from pricing.data.panel import save_panel
-from pricing.decision.switches import Verdict
+from pricing.decision.switches import Review
 from tests.kit.console import environment, price_table, shop_home
 from tests.kit.control import NOW, table
 from tests.kit.servers import free_port, python, running
@@ -51,13 +51,14 @@ def _measured(folder: Path, products: int, known: int, *, times: int) -> list[st
     categories = rng.choice([f"category {number}" for number in range(40)], products)
     frame = price_table(names, change=change, category=categories)
     frame.loc[: known - 1, "expected_gain"] += 1_000
-    frame["reasons"] = rng.choice(["at_max_move", "at_band held", "stock_short", "", "low_confidence"], products)
+    frame["reasons"] = rng.choice(["held", "stock_short", "", "low_confidence"], products)
+    frame["binds"] = rng.choice(["max_move", "band", ""], products)
     shop_home(home, frame)
     save_panel(panel, home / "panel")
     make_version(folder / "version", panel=panel)
     publish(str(home / "published"), folder / "version", version="8")
     half = dict(zip(names[::2], frame["proposed_price"][::2].tolist(), strict=True))
-    table(home).append(Verdict(verdict="approve", prices=half, reason="all", by="ann", at=NOW))
+    table(home).append(Review(verdict="approve", prices=half, reason="all", by="ann", at=NOW))
     draw = random.Random(1)
     pages: dict[str, Callable[[], str]] = {
         "Today": lambda: f"/?page={draw.randint(1, 200)}",

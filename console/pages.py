@@ -22,8 +22,8 @@ from console.worklist import APPROVED, AUTOMATIC, OPEN, PAGE, STATES, Pick, Work
 from pricing.arrays import Ints
 from pricing.decision.explanation import Told, explain
 from pricing.decision.guardrails import PriceGrid
-from pricing.decision.reasons import BIT, OF_GUARDRAILS, REASONS
-from pricing.decision.switches import Switch, Unfreeze, Verdict
+from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
+from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.decision_log.read import open_log
 from pricing.errors import ConflictError, RequestError
 from pricing.registry.control import refuse_unseen
@@ -109,12 +109,13 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         row = table.rows.get(product)
         if row is None:
             abort(404, f"no product {product!r} is in the price table")
+        said = (str(table.text[name][row]).split() for name in ("reasons", "binds", "gave_way"))
         return render_template(
             "product.html",
             **_common(shop, table, seen),
             line=line(shop, table, row, int(states[row])),
             word=shop.hear().words.get(product),
-            reasons=[REASONS[code] for code in str(table.text["reasons"][row]).split() if code in REASONS],
+            reasons=meanings(*said).values(),
             stock=table.number["current_stock"][row],
             cost=table.number["unit_cost"][row],
             until=_until(shop),
@@ -166,12 +167,12 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             ways={"up": int(up.sum()), "down": int(down.sum()), "held": int((~up & ~down).sum())},
             gains={name: totals(table, np.flatnonzero(mask)) for name, mask in (("up", up), ("down", down))},
             all_gain=totals(table, np.flatnonzero(up | down)),
-            limits=[(code, number) for code, number in reasons.most_common() if number and code in OF_GUARDRAILS],
+            limits=[(code, number) for code, number in reasons.most_common() if number and code in GUARDRAILS],
             held=[(code, number) for code, number in reasons.most_common() if number and code in _WHY_HELD],
             categories=_categories(table),
             monitoring=shop.monitoring,
             gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
-            REASONS=REASONS,
+            REASONS=REASONS | GUARDRAILS,
         )
 
     @app.get("/price-file")
@@ -244,7 +245,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         if stale:
             raise ConflictError(dict.fromkeys(stale, "another price is proposed by now"))
         refuse_unseen(shop.record.entries(after=file.seen), set(decided))
-        said: list[Switch | Unfreeze | Verdict] = []
+        said: list[Switch | Unfreeze | Review] = []
         for word, note in sorted(set(decided.values())):
             rows = [table.rows[product] for product, one in decided.items() if one == (word, note)]
             told = {"reason": note or f"price file {file.name}"}
@@ -266,7 +267,7 @@ _WHY_HELD = ("held", "low_confidence", "elasticity_unidentified", "holdout", "fr
 
 def spoken(
     shop: Shop, table: Worklist, action: str, rows: Sequence[int], *, states: Ints, form: Mapping[str, str]
-) -> list[Switch | Unfreeze | Verdict]:
+) -> list[Switch | Unfreeze | Review]:
     """What a person says by a form: one verdict on all products, or a switch for each. Aborts where it is none."""
     moment, products = dt.datetime.now(dt.UTC).replace(microsecond=0), table.text["product_id"][rows].tolist()
     reason = form.get("reason", "").strip()[:1000] or ("as proposed" if action == "approve" else "")
@@ -279,7 +280,7 @@ def spoken(
         if action == "reject" and (shop.beyond is None or np.isin(states[rows], (AUTOMATIC, APPROVED)).any()):
             abort(400, "some of these prices wait for nobody: a rejection would not keep them, a freeze does")
         prices = dict(zip(products, table.number["proposed_price"][rows].tolist(), strict=True))
-        return [Verdict(verdict="approve" if action == "approve" else "reject", prices=prices, **given)]
+        return [Review(verdict="approve" if action == "approve" else "reject", prices=prices, **given)]
     scoped = [{**given, "scope": "product", "name": product} for product in products]
     if action == "unfreeze":
         own = {switch.name for switch in shop.switches() if switch.scope == "product"}

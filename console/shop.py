@@ -22,7 +22,7 @@ from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.paths import log_url
@@ -131,7 +131,7 @@ class Shop:
                     self._said.hear(body)
             return self._said
 
-    def say(self, *words: Switch | Unfreeze | Verdict, seen: int) -> None:
+    def say(self, *words: Switch | Unfreeze | Review, seen: int) -> None:
         """Writes what a person said, and has it in force.
 
         Raises:

@@ -10,7 +10,7 @@ from console.worklist import Worklist
 from pricing.arrays import Floats
 from pricing.data.net_price import net_price, unit_profit
 from pricing.decision.guardrails import EDGE
-from pricing.decision.reasons import BINDS
+from pricing.decision.reasons import GUARDRAILS
 from pricing.errors import RequestError
 
 MOST = 300  # products that are tried at a time: those with the most money
@@ -82,8 +82,8 @@ def try_prices(
 
     missed = profit(wanted, sold(wanted)) - profit(proposed, sold(proposed))
     costs = []
-    for name, code in BINDS.items():
-        binds = np.array([code in one.reasons for one in decisions])
+    for name in GUARDRAILS:
+        binds = np.array([name in one.binds for one in decisions])
         if binds.any():
             costs.append((name, int(binds.sum()), float(missed[binds].sum())))
     names = {"today": now, "proposed": proposed, "tried": tried}

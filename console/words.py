@@ -3,21 +3,8 @@
 import datetime as dt
 import math
 
-from pricing.decision.reasons import BINDS, BIT
+from pricing.decision.reasons import BIT, GUARDRAILS
 
-BINDING = {
-    "cost": "cost",
-    "largest_jump": "largest jump from the last price charged",
-    "band": "band around list price",
-    "anchor": "band around the regular price",
-    "min_margin": "least margin",
-    "min_advertised": "least advertised price",
-    "min_days": "least days between changes",
-    "max_move": "largest move a night",
-    "seen": "prices ever charged",
-    "comp_band": "band around the competitor",
-    "price_rung": "allowed price points",
-}
 STATE = {
     "open": "to decide",
     "automatic": "goes by itself",
@@ -63,8 +50,8 @@ _WHY = (
     ("model_failed", "The model gave no usable figure, so a rule answered."),
     ("no_model", "No model is published, so a rule answered."),
     ("unknown_category", "Nobody knows this product yet, so a rule answered."),
-    ("jump_limited", "It would go further, but that is too far from the last price charged."),
-    ("at_cost", "The cost has risen to the price, so the price follows."),
+    ("largest_jump", "It would go further, but that is too far from the last price charged."),
+    ("cost", "The cost has risen to the price, so the price follows."),
 )
 _HELD = (
     ("low_confidence", "The model would move it but is too unsure, so it stays."),
@@ -100,7 +87,7 @@ def why(bits: int, change: float, kind: str) -> str:
 
 def binding(bits: int) -> str:
     """Names the guardrails that bind; empty without any."""
-    return ", ".join(words for name, words in BINDING.items() if bits & BIT[BINDS[name]])
+    return ", ".join(words for name, words in GUARDRAILS.items() if bits & BIT[name])
 
 
 def sure(confidence: float) -> str:
@@ -143,6 +130,5 @@ def moment(at: dt.datetime) -> str:
 
 
 def reason(code: str) -> str:
-    """A reason in few words."""
-    held_by = next((words for name, words in BINDING.items() if BINDS[name] == code), "")
-    return f"held by the {held_by}" if held_by else code.replace("_", " ")
+    """A reason, or a guardrail that binds, in few words."""
+    return f"held by the {GUARDRAILS[code]}" if code in GUARDRAILS else code.replace("_", " ")

@@ -16,7 +16,7 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.csv_text import unquote_formulas
 from pricing.data.net_price import with_tax
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.errors import SourceError, first_line
 
 FILES = ("prices.csv", "prices.parquet")  # in PRICING_HOME, as `pricing price` names them
@@ -25,12 +25,12 @@ SAME = 0.01  # a proposal that differs by less than this fraction from one that 
 STILL = 5e-5  # a smaller change of price, a fraction, is none
 STATES = ("open", "automatic", "approved", "rejected", "by hand", "held")
 OPEN, AUTOMATIC, APPROVED, REJECTED, BY_HAND, HELD = range(len(STATES))
-EYES = sum(BIT[code] for code in ("low_confidence", "model_failed", "at_cost", "jump_limited", "stock_short"))
+EYES = sum(BIT[code] for code in ("low_confidence", "model_failed", "cost", "largest_jump", "stock_short"))
 _NUMBERS = (
     *("current_price", "proposed_price", "list_price", "unit_cost", "tax_rate", "confidence", "expected_units"),
     *("expected_gain", "gain_low", "gain_high", "comp_price_used", "current_stock"),
 )
-_TEXTS = ("product_id", "category", "strategy", "reasons", "date", "decision_id", "model_version")
+_TEXTS = ("product_id", "category", "strategy", "reasons", "binds", "gave_way", "date", "decision_id", "model_version")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Worklist:
     made: dt.datetime
     text: Mapping[str, np.ndarray[Any, Any]]  # by the names of _TEXTS
     number: Mapping[str, Floats]  # by those of _NUMBERS
-    bits: Ints  # reasons
+    bits: Ints  # reasons, and guardrails that bind
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -214,7 +214,8 @@ def read_table(path: Path, *, key: str) -> Worklist:
         numbers = {name: frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in _NUMBERS}
     except (OSError, ValueError, TypeError) as error:
         raise SourceError(f"{path}: cannot be read ({first_line(error)})") from error
-    unique, place = np.unique(texts["reasons"], return_inverse=True)
+    said = np.char.add(np.char.add(texts["reasons"], " "), texts["binds"])
+    unique, place = np.unique(said, return_inverse=True)
     bits = np.array([sum(BIT.get(code, 0) for code in joined.split()) for joined in unique.tolist()], np.int64)
     return Worklist(key, made, texts, numbers, bits[place] if len(bits) else np.zeros(0, np.int64))
 
@@ -228,9 +229,9 @@ class Said:
     switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
     approved: dict[str, float] = field(default_factory=dict)
 
-    def hear(self, entry: Switch | Unfreeze | Verdict) -> None:
+    def hear(self, entry: Switch | Unfreeze | Review) -> None:
         """Takes in one entry."""
-        if isinstance(entry, Verdict):
+        if isinstance(entry, Review):
             said = entry.verdict, entry.by, entry.at, entry.reason
             self.words |= {product: Word(*said, price) for product, price in entry.prices.items()}
             self.approved |= entry.prices if entry.verdict == "approve" else {}

@@ -26,7 +26,7 @@ from pipelines.evaluation import shown
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
-from pricing.decision.reasons import REASONS
+from pricing.decision.reasons import meanings
 from pricing.demand.baselines import baseline_words, baselines_of
 from pricing.errors import ETL, PricingError
 from pricing.paths import CHECKOUT, ROOT, SQLITE, pricing_home, tracking_uri
@@ -394,7 +394,8 @@ def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period:
         f"confidence {answer['confidence']:.2f}, "
         f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
     )
-    yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
+    said = meanings(answer["reasons"], answer["binds"], answer["gave_way"])
+    yield f"      {'; '.join(said.values())}"
 
 
 def call(url: str, body: object = None) -> Any:

@@ -45,8 +45,8 @@ _SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = (
     *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
-    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "strategy"),
-    *("model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
+    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
+    *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
     *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
 )
 
@@ -227,7 +227,7 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
         own = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
         rows.append(
             {
-                **decision.model_dump(exclude={"price_range", "reasons", "expected_gain"}),
+                **decision.model_dump(exclude={"price_range", "expected_gain"}),
                 **{name: getattr(answer, name) for name in own},
                 "product_id": request.product_id,
                 "current_stock": request.current_stock,
@@ -239,6 +239,8 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
                 "reasons": " ".join((*decision.reasons, *waits)),
+                "binds": " ".join(decision.binds),
+                "gave_way": " ".join(decision.gave_way),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -29,6 +29,8 @@ class Metrics:
         given = self._counter("pricing_decisions", "Prices given.", "source", "strategy", "experiment")
         self._given = lru_cache(maxsize=1000)(given.labels)
         self._reasons = lru_cache(maxsize=1000)(self._counter("pricing_reasons", "Reasons named.", "reason").labels)
+        limits = self._counter("pricing_guardrails", "Guardrails that bind, or gave way.", "guardrail", "what")
+        self._guardrails = lru_cache(maxsize=1000)(limits.labels)
         self.bad_items = self._counter("pricing_bad_items", "Items of a batch that could not be priced as sent.")
         self.arm_failures = self._counter("pricing_challenger_failures", "Requests that an arm's version failed on.")
         self.edge_fallbacks = self._counter("pricing_edge_fallbacks", "Prices by rule since the model's answer failed.")
@@ -51,6 +53,9 @@ class Metrics:
             self.confidence.observe(decision.confidence)
             for reason in decision.reasons:
                 self._reasons(reason).inc()
+            for what in ("binds", "gave_way"):
+                for name in getattr(decision, what):
+                    self._guardrails(name, what).inc()
 
     def page(self) -> bytes:
         """The page that Prometheus reads."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import pricing
-from pricing.decision.reasons import REASONS
+from pricing.decision.reasons import GUARDRAILS, REASONS
 from serving.api import JSON, Endpoint, response
 from serving.problems import CONTENT_TYPE, ProblemBody
 
@@ -79,6 +79,7 @@ def describe(table: list[Endpoint]) -> dict[str, Any]:
         "components": {
             "schemas": definitions.get("$defs", {}),
             "x-reasons": REASONS,
+            "x-guardrails": GUARDRAILS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},

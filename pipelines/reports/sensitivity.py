@@ -11,7 +11,7 @@ import pandas as pd
 from pipelines.reports.page import render
 from pricing.arrays import Floats, Ints
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.reasons import REASONS
+from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, PriceRequest
 from pricing.demand.table import DemandTable
 from pricing.registry.version import LoadedVersion, shown_competitor, shown_elasticities
@@ -85,7 +85,8 @@ def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sen
 def _said(decision: Decision, today: float) -> str:
     """The decision in words, beginning with whether today's price is kept."""
     moved = "kept" if abs(decision.recommended_price - today) < 0.005 else "moved"
-    return f"{moved}: {'; '.join(REASONS[code] for code in decision.reasons)}" if decision.reasons else moved
+    said = meanings(decision.reasons, decision.binds, decision.gave_way)
+    return ": ".join([moved, *(["; ".join(said.values())] if said else [])])
 
 
 def price_levels(band: tuple[float, float]) -> Floats:

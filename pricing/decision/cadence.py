@@ -16,13 +16,10 @@ UNKNOWN = 0  # where no delivery was seen
 
 
 def stock_jumps(panel: Panel) -> Bools:
-    """Finds the deliveries of a history: periods that open with more stock than the period before left.
+    """(product, LOOK_BACK) last periods of a history that open with more stock than the one before left: deliveries.
 
     Where up to COUNTED periods have no stock count, what was left is the last count less the units sold since, and the
     delivery is dated to where it first shows. After longer gaps in the counts none is found.
-
-    Returns:
-        (product, LOOK_BACK) for the panel's last periods, the last one at the end; False before its first one.
     """
     first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
@@ -85,11 +82,9 @@ def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
 
     Gaps are independent (a renewal process), conditional on no delivery since the last one. A delivery that is overdue,
     or whose predecessor is unknown, has the forward recurrence time from a random period. Gaps are `delivery_gaps`;
-    `since` (product,) are periods from the last delivery to the state's date, NaN where unknown.
-
-    Returns:
-        (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the
-        next delivery (excluded). UNKNOWN where no gap was seen.
+    `since` (product,) are periods from the last delivery to the state's date, NaN where unknown. Returns (product,
+    AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the next delivery
+    (excluded); UNKNOWN where no gap was seen.
     """
     unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
     chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)

@@ -23,14 +23,10 @@ _COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell t
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
     """Returns the product facts as of the panel's last date.
 
-    Args:
-        old: Facts as of the refreshed version's date.
-        tail: Rows since the checkpoint, new ones included, of every product.
-        panel: The sales that the version is refreshed with.
-        kept: Rows since the checkpoint, of the version before the refresh.
-        whole: True when the panel is the whole history; facts of its products then come from it alone. Otherwise older
-            facts fill in what recent rows do not show, or show too briefly. Delivery cadence is estimated from older
-            and new stock jumps together, which equals an estimate from the whole history.
+    `tail` has the rows since the checkpoint, new ones included, of every product; `kept` those of the version before
+    the refresh. Where the panel is the `whole` history, facts of its products come from it alone. Otherwise older facts
+    fill in what recent rows do not show, or show too briefly. Delivery cadence is estimated from older and new stock
+    jumps together, which equals an estimate from the whole history.
     """
     new = ProductFacts.from_panel(panel if whole else tail)
     ids = np.union1d(old.product_ids, new.product_ids)
@@ -79,16 +75,8 @@ def carry_last_price(
     """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
 
     So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one has what
-    the history says; NaN until its rows agree for long enough.
-
-    Args:
-        old: Facts before the refresh.
-        new: Facts after it.
-        history: The whole history where it is at hand, else `tail`.
-        tail: As in `carry_facts`, and likewise `kept`.
-        kept: See there.
-        anchors: Those in force.
-        serving: The largest jump, and when a price beyond it counts.
+    the history says; NaN until its rows agree for long enough. `history` is the whole one where it is at hand, else
+    `tail`; the other rows are those of `carry_facts`.
     """
     settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
     ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)

@@ -25,19 +25,6 @@ def prior_demand(
     Maximised, it gives the classic rules: a mark-up on cost (Lerner's) where stock is ample, and a higher price where
     the usual sales would empty the shelf before the next delivery. At the list price, `level` (request,) units a period
     are sold, 1 where unknown; `periods` (request,) are those until that delivery. `elasticity` is `prior_elasticity`'s.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.decision.cold_start import prior_demand, prior_elasticity
-        >>> grid = prior_demand(
-        ...     np.array([[9.0, 10.0, 11.0]]),
-        ...     list_price=np.array([10.0]),
-        ...     level=np.array([20.0]),
-        ...     periods=np.array([7]),
-        ...     elasticity=prior_elasticity(np.array([0.4]), usual=(2.5, 0.8)),
-        ... )
-        >>> (grid.weight @ grid.first[0]).round(1)  # units of the first period at each price
-        array([26.1, 20. , 15.8])
     """
     mean, sd = elasticity
     sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)

@@ -17,19 +17,12 @@ _EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
 
 @dataclass(frozen=True)
 class Control:
-    """The switches and experiments in force.
-
-    Attributes:
-        switches: Frozen, given and approved prices.
-        experiments: The experiments that there are.
-        sequence: Number of entries of the record that it was made from; it never falls.
-        unread: What could not be understood and is passed over, a line each.
-    """
+    """The switches and experiments in force."""
 
     switches: Switches = NO_SWITCHES
     experiments: Experiments = NO_EXPERIMENTS
-    sequence: int = 0
-    unread: tuple[str, ...] = ()
+    sequence: int = 0  # entries of the record that it was made from; it never falls
+    unread: tuple[str, ...] = ()  # what could not be understood and is passed over, a line each
 
     def to_json(self) -> bytes:
         """The document."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Ints
-from pricing.config_models import AnyStrategyConfig, DecisionConfig
+from pricing.config_models import DecisionConfig
 from pricing.data.net_price import margin_of, net_price, unit_profit
 from pricing.decision.guardrails import EDGE, AllowedPrices, Limits, PricingContext, flagged
 from pricing.decision.reasons import BIT
@@ -42,7 +42,6 @@ class Policy:
     def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
         """Prepares `config`; `largest_jump` is as in `guardrails.limits`."""
         self.config = config
-        self.largest_jump = largest_jump
         strategies = config.strategies.values()
         self.names = tuple(config.strategies)
         self.number = {name: place for place, name in enumerate(self.names)}
@@ -50,7 +49,8 @@ class Policy:
         self.allowed = AllowedPrices(config, largest_jump=largest_jump)
         self.change_costs = float(np.log1p(config.menu_cost))
         self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
-        self._kept = np.array([_kept_value(strategy) for strategy in strategies])
+        # By how much the worth of a unit sold falls per unit of its cost: revenue counts none, a followed price all.
+        self._kept = np.array([getattr(each, "kept_value", float(each.kind == "match")) for each in strategies])
         self._ratio = np.array([strategy.ratio if strategy.kind == "match" else np.nan for strategy in strategies])
         self._is = {
             kind: np.array([strategy.kind == kind for strategy in strategies])
@@ -66,13 +66,10 @@ class Policy:
         return self._is[kind].take(context.strategy)
 
     def log_worth(self, context: PricingContext) -> LogWorth:
-        """Prepares the log of what a unit sold at prices (request, price) is worth, in currency units.
+        """Prepares the log of what a unit sold is worth: of prices (request, price), (doubt, request, price).
 
-        That of a loss is below the log of every profit, and the lower the larger the loss.
-
-        Returns:
-            A function of prices, to (doubt, request, price) by how far an assumed cost is lower than it is taken for;
-            only the first of DOUBTS where no cost is assumed.
+        That of a loss is below the log of every profit, and the lower the larger the loss. Doubts are how far an
+        assumed cost is lower than it is taken for; only the first of DOUBTS where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
         cost, tax_rate, target = context.unit_cost - doubts * context.cost_sd, context.tax_rate[:, None], None
@@ -128,11 +125,6 @@ def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choi
 
     Where an experiment drew a factor, the price is chosen as if the one before the experiment were the current one;
     then it is multiplied by the factor, and the guardrails hold for the product.
-
-    Args:
-        context: What each request is priced under.
-        demand_at: Demand at prices (request, candidate), in any order.
-        policy: Strategies, guardrails and thresholds.
     """
     if context.test_base is None or context.test_draw is None:
         return _decide(context, demand_at, policy)
@@ -376,12 +368,7 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
     A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
     the mean and as wide as keeps mean and variance: for a normal gain this is exact, and a skewed one keeps its skew.
 
-    Args:
-        gain: (…, node) gain at each node.
-        weight: (node,) probabilities that sum to 1.
-
-    Returns:
-        (…,) chances; 1 where every node gains exactly nothing.
+    Returns (…,) chances from gains (…, node) of weights (node,); 1 where every node gains exactly nothing.
     """
     mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
     around = gain - mean[..., None]
@@ -393,10 +380,3 @@ def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
 def calibrated(chance: Floats, pairs: Floats | None) -> Floats:
     """Maps raw confidence through a rising, piecewise linear table (2, pair): raw, calibrated; none changes nothing."""
     return chance if pairs is None or not pairs.size else np.asarray(np.interp(chance, *pairs))
-
-
-def _kept_value(strategy: AnyStrategyConfig) -> float:
-    """By how much the worth of a unit sold falls per unit of its cost."""
-    if strategy.kind in ("margin", "clearance"):
-        return strategy.kept_value
-    return 0.0 if strategy.kind == "revenue" else 1.0

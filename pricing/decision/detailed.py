@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pricing.data.net_price import unit_profit, with_tax
 from pricing.decision.experiments import Assignment
 from pricing.decision.guardrails import NEAR
-from pricing.decision.reasons import CODES
+from pricing.decision.reasons import REASONS
 from pricing.decision.request import Decision, Spread
 
 
@@ -36,14 +36,8 @@ class DetailedDecision(NamedTuple):
 # Reasons that say how a price was chosen, and so nothing of one that a person gave.
 _OF_CHOICE = frozenset(
     {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
-    | {"price_test", "stock_short"}
+    | {"frozen", "price_test", "stock_short"}
 )
-
-
-def as_frozen(kept: DetailedDecision) -> DetailedDecision:
-    """The answer of a product that was priced as a held-out one, where a person has frozen its price."""
-    reasons = ["frozen" if reason == "holdout" else reason for reason in kept.decision.reasons]
-    return kept._replace(decision=kept.decision.model_copy(update={"reasons": reasons}), experiment=None)
 
 
 def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
@@ -68,8 +62,7 @@ def _given(
     kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
 ) -> DetailedDecision:
     """The answer with a price that no model chose."""
-    said = {reason for reason in kept.decision.reasons if not reason.startswith(("at_", "gave_way_"))} - _OF_CHOICE
-    said |= {code} | ({"at_cost"} if raised else set())
+    said = {*kept.decision.reasons, code} - _OF_CHOICE
     profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
     if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
         said.add("below_cost")
@@ -78,6 +71,8 @@ def _given(
         "price_range": (price, price),
         "expected_units": units,
         "expected_margin": units * profit,
-        "reasons": [code for code in CODES if code in said],
+        "reasons": [code for code in REASONS if code in said],
+        "binds": ["cost"] if raised else [],
+        "gave_way": [],
     }
     return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Ints
 from pricing.data.net_price import unit_profit
@@ -40,7 +39,6 @@ class Draws:
     """The usable draws of experiments."""
 
     deviation: Floats  # (product, period) log of the price asked over the one without; NaN where no draw was charged
-    name: NDArray[np.str_]  # (product, period) the experiment that drew, else ""
     week: Ints  # (product, period) number of the week, from Monday on, that was drawn for, else −1
     logged: int  # periods of the panel in which a draw was in force, according to the log
 
@@ -48,12 +46,6 @@ class Draws:
     def used(self) -> int:
         """Periods whose draw is used."""
         return int(np.isfinite(self.deviation).sum())
-
-    def of(self, name: str) -> "Draws":
-        """The draws of one experiment."""
-        mine = self.name == name
-        deviation, week = np.where(mine, self.deviation, np.nan), np.where(mine, self.week, -1)
-        return Draws(deviation, np.where(mine, self.name, ""), week, int(mine.sum()))
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,6 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
         if row is not None and made <= column < len(panel.dates):
             last.setdefault(row, {})[column] = record
     deviation, given = np.full((2, *panel.present.shape), np.nan)
-    name = np.full(panel.present.shape, "", dtype=object)
     week = np.full(panel.present.shape, -1)
     for row, decisions in last.items():
         for column, following in pairwise([*sorted(decisions), len(panel.dates)]):
@@ -90,14 +81,13 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
             asked = record["experiment"] or {}
             if "deviation" in asked:
                 force = slice(max(column, 0), max(min(following, column + 7 // step), 0))
-                deviation[row, force], name[row, force] = float(asked["deviation"]), str(asked["name"])
+                deviation[row, force] = float(asked["deviation"])
                 given[row, force] = float(record["decision"]["recommended_price"])
                 week[row, force] = (_day(record["date"]).toordinal() - 1) // 7
     drawn = np.isfinite(deviation) & panel.present
     with np.errstate(invalid="ignore", divide="ignore"):
         charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
-    found, names = np.where(charged, deviation, np.nan), np.where(charged, name, "").astype(str)
-    return Draws(found, names, np.where(charged, week, -1), int(drawn.sum()))
+    return Draws(np.where(charged, deviation, np.nan), np.where(charged, week, -1), int(drawn.sum()))
 
 
 def estimate_elasticity(panel: Panel, draws: Draws) -> Interval:

@@ -184,8 +184,7 @@ class Experiments:
         """With one experiment more.
 
         Raises:
-            ConfigError: There is one of that name; or another at the same time has a product of it, or a challenger as
-                well.
+            ConfigError: There is one of that name; or another at the time has a product of it, or a challenger as well.
         """
         if any(one.name == planned.name for one in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
@@ -209,12 +208,6 @@ class Experiments:
 
 
 NO_EXPERIMENTS = Experiments()
-
-
-def keeping(products: Collection[str]) -> Experiments:
-    """Experiments in which products keep their prices on every day: so are frozen prices kept."""
-    arms, first = (Arm("keep", share=1.0),), dt.date(1, 1, 1)  # a Monday
-    return Experiments((Experiment("frozen", first, None, arms, dict.fromkeys(products, "keep")),))
 
 
 def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) -> dict[str, str]:
@@ -242,14 +235,10 @@ def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict
     held: dict[str, Counter[str]] = {}
     for product in sorted(strata, key=lambda one: _hash(name, one)):
         there = held.setdefault(strata[product], Counter())
-        dealt[product] = _lacking(wanted, there) if there else _by_lot(wanted, _hash(name, strata[product]))
+        lacks = {arm: round(share * (there.total() + 1) - there[arm], 9) for arm, share in wanted.items()}
+        dealt[product] = max(lacks, key=lacks.__getitem__) if there else _by_lot(wanted, _hash(name, strata[product]))
         there[dealt[product]] += 1
     return {product: arm for product, arm in dealt.items() if arm != OUTSIDE}
-
-
-def _lacking(wanted: Mapping[str, float], there: Counter[str]) -> str:
-    count = there.total() + 1
-    return max(wanted, key=lambda name: round(wanted[name] * count - there[name], 9))
 
 
 def _by_lot(wanted: Mapping[str, float], draw: bytes) -> str:

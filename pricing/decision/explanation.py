@@ -2,9 +2,10 @@
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,27 +14,14 @@ from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
-from pricing.decision.reasons import BINDS
-from pricing.decision.request import PriceRequest
+from pricing.decision.reasons import GUARDRAILS
+from pricing.decision.request import Decision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switches
 
 Quantity = Literal["price", "demand"]
 
 UNIT_DIGITS = 4  # significant digits of units
 MOST_DECIMALS = 6  # of a price that is given with more than the smallest step of price has
-_BINDING = {
-    "cost": "the cost as the lowest price",
-    "largest_jump": "the largest distance from the last price charged",
-    "band": "the band around the list price",
-    "anchor": "the band around the price that a person last set",
-    "min_margin": "the least margin",
-    "min_advertised": "the minimum advertised price",
-    "min_days": "the least time between two changes",
-    "max_move": "the largest move",
-    "seen": "the range of prices ever charged",
-    "comp_band": "the band around the competitor's price",
-    "price_rung": "the allowed price points",
-}
 _SENTENCES = {
     "target": "{strategy} at a unit cost of {cost}{elasticity}, stock and guardrails apart.",
     "step": "Only part of the way from the regular price: as far as the elasticity is known.",
@@ -48,6 +36,11 @@ _SENTENCES = {
     "price": "The price of {price}, rather than the usual one.",
     "promotion": "The advertised promotion, beyond its price.",
     "competitor": "The competitor at {comp_price}, rather than at his usual price. {competitor}",
+}
+_HELD = {
+    "low_confidence": "The model is too unsure of a move inside the guardrails",
+    "held": "Too little is gained by a move inside the guardrails",
+    "holdout": "The product is held out to measure by",
 }
 
 
@@ -114,7 +107,7 @@ def explain(
         start, effects = _steps(decided, pricer)
         end = decided.decision.recommended_price
         digits = _money_digits(pricer.policy.config.price_step, start, end)
-    rounded = round_together(list(effects.values()), of=round(end, digits) - round(start, digits), digits=digits)
+    rounded = round_together(effects.values(), start=start, end=end, digits=digits)
     words = _words(request, decided, pricer, told or Told())
     start, end = round(start, digits), round(end, digits)
     return Explanation(
@@ -140,9 +133,6 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
         return now, {"switch": price - now}
     assigned = decided.experiment
     start = assigned.base if assigned is not None and assigned.deviation is not None else now
-    if "holdout" in reasons:
-        kept = {"guardrails": price - start, "approval": given - price}
-        return start, {name: effect for name, effect in kept.items() if abs(effect) > 1e-9}
     unknown = "elasticity_unidentified" in reasons
     best = decided.target if unknown else decided.best
     effects = {
@@ -151,32 +141,20 @@ def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, 
         "stock": decided.wanted - decided.target,
         "guardrails": decided.settled - decided.wanted,
         "price_test": price - decided.settled,
-        "approval": given - price,
     }
+    effects = ({"guardrails": price - start} if "holdout" in reasons else effects) | {"approval": given - price}
     said = {"target"} if unknown else set()
     return start, {name: effect for name, effect in effects.items() if abs(effect) > 1e-9 or name in said}
 
 
-def round_together(effects: Sequence[float], *, of: float, digits: int) -> list[float]:
-    """Rounds effects so that they add up to their rounded total: largest remainders are rounded up.
+def round_together(effects: Iterable[float], *, start: float, end: float, digits: int) -> list[float]:
+    """Rounds effects so that, as printed, they lead from the rounded start to the rounded end: by their partial sums.
 
-    An effect of 0 stays 0, and none moves by more than one unit of the last digit where they add up to about `of`, the
-    rounded total. Digits are decimals.
-
-    Example:
-        >>> from pricing.decision.explanation import round_together
-        >>> round_together([1 / 3, 1 / 3, 1 / 3, 0.0], of=1.0, digits=2)
-        [0.34, 0.33, 0.33, 0.0]
+    An effect of 0 stays 0, and none moves by more than one unit of the last digit. Digits are decimals.
     """
-    scale = 10.0**digits
-    scaled = np.round(np.asarray(effects, dtype=np.float64) * scale, 6)  # 0.29 × 100 is 28.999999999999996
-    units = np.floor(scaled)
-    some = np.flatnonzero(np.asarray(effects))
-    missing = round(of * scale) - int(units.sum())
-    order = some[np.argsort(units[some] - scaled[some], kind="stable")]
-    for place in range(abs(missing) if len(some) else 0):
-        units[order[place % len(order)] if missing > 0 else order[-1 - place % len(order)]] += np.sign(missing)
-    return [round(float(unit) / scale, digits) + 0.0 for unit in units]
+    sums = [round(one, digits) for one in accumulate(effects, initial=start)]
+    sums[-1] = round(end, digits)
+    return [round(after - before, digits) + 0.0 for before, after in pairwise(sums)]
 
 
 def unit_digits(*units: float) -> int:
@@ -210,7 +188,7 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "elasticity": known,
         "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
-        "binding": _held_by(reasons),
+        "binding": _held_by(decision),
         "done": "given this price" if "overridden" in reasons else "frozen prices",
         "weekday": f"{decided.date:%A}",
         "date": str(decided.date),
@@ -221,18 +199,12 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     }
 
 
-def _held_by(reasons: Sequence[str]) -> str:
+def _held_by(decision: Decision) -> str:
     """Tells what keeps a price from where cost, elasticity and stock would have it."""
-    named = [words for name, words in _BINDING.items() if BINDS[name] in reasons]
-    if named:
-        return f"The guardrails ({', '.join(named)})"
-    if "low_confidence" in reasons:
-        return "The model is too unsure of a move inside the guardrails"
-    if "held" in reasons:
-        return "Too little is gained by a move inside the guardrails"
-    if "holdout" in reasons:
-        return "The product is held out to measure by"
-    return "The guardrails, and rounding to a price that can be charged"
+    if decision.binds:
+        return f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
+    default = "The guardrails, and rounding to a price that can be charged"
+    return next((words for code, words in _HELD.items() if code in decision.reasons), default)
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:

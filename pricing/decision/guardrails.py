@@ -5,7 +5,7 @@ A guardrail that does not meet what the stronger ones left gives way; those at w
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DecisionConfig, Guardrails
 from pricing.data.net_price import price_at_margin, with_tax
-from pricing.decision.reasons import AT, BIT, GAVE_WAY, GUARDRAILS
+from pricing.decision.reasons import BIT, GAVE_WAY, GUARDRAILS
 
 NUMBER = {name: place for place, name in enumerate(GUARDRAILS)}
 EDGE = 1e-9  # relative; what floating point may lose at a limit
@@ -26,7 +26,8 @@ CANDIDATES = 33  # prices at which the objective is computed; between them it is
 SOFT_OFF: dict[str, Any] = {"min_margin": 0.0, "min_days": 0} | dict.fromkeys(
     ("min_advertised", "max_move", "seen", "comp_band")
 )
-NO_PRICE_POINT = int(GAVE_WAY[NUMBER["price_rung"]])  # reason bit: no price point lies between the limits
+NO_PRICE_POINT = GAVE_WAY["price_rung"]  # no price point lies between the limits
+_BINDS = np.array([BIT[name] for name in GUARDRAILS], dtype=np.int64)
 _COST, _INF = NUMBER["cost"], np.inf
 _PLACES = np.linspace(0.0, 1.0, CANDIDATES)
 _MEETS = np.array([[1 + EDGE], [1 - EDGE]])
@@ -67,11 +68,6 @@ class PricingContext:
         """(request,) the lowest price that covers the cost once tax is paid."""
         return np.asarray(with_tax(self.unit_cost, self.tax_rate))
 
-    def take(self, rows: NDArray[np.integer]) -> "PricingContext":
-        """The requests of some rows, in that order."""
-        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
-
 
 class Limits(NamedTuple):
     """The allowed interval of each request, (request,) each; never empty."""
@@ -92,7 +88,7 @@ class Limits(NamedTuple):
         None of the latter where it `stays`: it is the current price for another reason than a limit.
         """
         at_low, at_high = (price <= self.low) & ~stays, (price >= self.high) & ~stays
-        return np.asarray(self.gave_way | at_low * AT[self.low_by] | at_high * AT[self.high_by])
+        return np.asarray(self.gave_way | at_low * _BINDS[self.low_by] | at_high * _BINDS[self.high_by])
 
 
 def flagged(**flags: Bools) -> Ints:
@@ -121,7 +117,7 @@ def limits(context: PricingContext, config: Guardrails, *, largest_jump: float |
         tighter = cut > ends
         if np.count_nonzero(apart):
             gives_way = apart.any(axis=0)
-            gave_way |= gives_way * GAVE_WAY[NUMBER[name]]
+            gave_way |= gives_way * GAVE_WAY[name]
             tighter &= ~gives_way
             if name in ("largest_jump", "band"):
                 held = apart[1] & (by[0] == _COST)
@@ -188,24 +184,20 @@ class PricePoints(ABC):
 
 
 class PriceGrid(PricePoints):
-    """Whole multiples of the smallest step of price.
-
-    Attributes:
-        per_unit: Steps that make a currency unit.
-    """
+    """Whole multiples of the smallest step of price, `per_unit` of which make a currency unit."""
 
     def __init__(self, step: float) -> None:
         self.per_unit = 1.0 / step if abs(1.0 / step - round(1.0 / step)) > SLACK else float(round(1.0 / step))
 
-    def above(self, prices: Floats) -> Floats:
+    def above(self, prices: Floats | float) -> Floats:
         """See PricePoints."""
         return np.asarray(np.maximum(np.ceil(prices * self.per_unit - SLACK), 1.0) / self.per_unit)
 
-    def below(self, prices: Floats) -> Floats:
+    def below(self, prices: Floats | float) -> Floats:
         """See PricePoints."""
         return np.asarray(np.floor(prices * self.per_unit + SLACK) / self.per_unit)
 
-    def nearest(self, prices: Floats) -> Floats:
+    def nearest(self, prices: Floats | float) -> Floats:
         """See PricePoints; at least one step."""
         return np.asarray(np.maximum(np.floor(prices * self.per_unit + 0.5), 1.0) / self.per_unit)
 
@@ -252,17 +244,11 @@ class PriceEndings(PricePoints):
 
 
 class AllowedPrices:
-    """The prices that may be charged: price points between the guardrails' limits. Made once for a version.
-
-    Attributes:
-        grid: The smallest steps of price.
-    """
+    """The prices that may be charged: price points between the guardrails' limits, and the `grid` of smallest steps."""
 
     def __init__(self, config: DecisionConfig, *, largest_jump: float | None = None) -> None:
         """Prepares the price points; `largest_jump` is as in `guardrails.limits`."""
-        given = config.guardrails
-        self.grid = PriceGrid(config.price_step)
-        self._largest_jump = largest_jump
+        given, self.grid, self.largest_jump = config.guardrails, PriceGrid(config.price_step), largest_jump
         self._guardrails, self._bands = given, given.model_copy(update=SOFT_OFF)
         self._points: PricePoints = self.grid
         if given.ladder:
@@ -284,11 +270,11 @@ class AllowedPrices:
         allow; where they allow both or neither, down where the upper end's guardrail is the stronger one, if that
         covers the cost, else up.
         """
-        limit = limits(context, self._guardrails, largest_jump=self._largest_jump)
+        limit = limits(context, self._guardrails, largest_jump=self.largest_jump)
         low, high, gave_way = self.grid.above(limit.low), self.grid.below(limit.high), limit.gave_way
         empty = low > high
         if empty.any():
-            bands = limits(context, self._bands, largest_jump=self._largest_jump)
+            bands = limits(context, self._bands, largest_jump=self.largest_jump)
             lower, upper = bands.holds(high), bands.holds(low)
             down = np.where(lower == upper, limit.high_by < limit.low_by, lower)
             low = np.where(empty & down & (high >= context.cost_floor), high, low)

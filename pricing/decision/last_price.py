@@ -27,16 +27,7 @@ def last_prices(
     before: Floats | None = None,  # (product,) last prices known after the first `seen` periods; NaN for none
     seen: int = 0,  # periods that `before` has counted: they only tell for how long a price further away is charged
 ) -> NDArray[np.float64]:
-    """(product,) the last price charged of each product; NaN where none counts yet.
-
-    Example:
-        >>> import numpy as np
-        >>> from pricing.decision.last_price import last_prices
-        >>> fault, by_hand, new = [6.60, 6.50, 6.50, 650.0], [6.60, 6.60, 9.90, 9.90], [np.nan, np.nan, 650.0, 6.50]
-        >>> nights = np.array([fault, by_hand, new])
-        >>> last_prices(nights, ~np.isnan(nights), largest_jump=0.3, confirmed=2)
-        array([6.5, 9.9, nan])
-    """
+    """(product,) the last price charged of each product; NaN where none counts yet."""
     products, periods = price.shape
     moved = moves or {}
     last = np.full(products, np.nan) if before is None else before.astype(np.float64)
@@ -60,7 +51,12 @@ def last_prices(
     for period in sorted(place for place in moved if place >= periods):
         rows, set_to = moved[period]
         last[rows] = set_to
-    return last.astype(np.float32).astype(np.str_).astype(np.float64)  # 0.94, not 0.93999999762
+    return as_written(last)
+
+
+def as_written(values: Floats) -> NDArray[np.float64]:
+    """The shortest decimals that single precision holds as `values`: 0.94 stays 0.94, not 0.93999999762."""
+    return values.astype(np.float32).astype(np.str_).astype(np.float64)
 
 
 def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:

@@ -12,17 +12,17 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats
+from pricing.arrays import Floats, take
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
-from pricing.decision.detailed import DetailedDecision, as_frozen, as_overridden, as_waiting
-from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments, keeping
+from pricing.decision.detailed import DetailedDecision, as_overridden, as_waiting
+from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.reasons import BIT, codes
+from pricing.decision.reasons import BIT, named
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
@@ -56,7 +56,7 @@ class Pricer:
         self.version = version
         self.policy = Policy(config.decision, largest_jump=largest_jump)
         self._demand = demand
-        self._keeping = False
+        self._freezes = False
         self._resolver = Resolver(demand, facts, config, self.policy)
 
     def price(self, requests: Sequence[PriceRequest], *, today: dt.date) -> list[Decision]:
@@ -75,12 +75,11 @@ class Pricer:
             >>> product = {"product_id": "tea", "current_stock": 40, "day_of_week": "Friday", "list_price": 4.99}
             >>> requests = [PriceRequest(**product, current_price=4.99, unit_cost=cost) for cost in (2.60, 5.50)]
             >>> for decision in pricer.price(requests, today=dt.date(2026, 3, 2)):
-            ...     print(decision.recommended_price, decision.source, decision.reasons)
-            4.99 rule ['held', 'elasticity_unidentified', 'no_model', 'demand_unknown']
-            5.5 rule ['elasticity_unidentified', 'no_model', 'demand_unknown', 'at_cost', 'gave_way_max_move']
+            ...     print(decision.recommended_price, decision.source, decision.binds, decision.gave_way)
+            4.99 rule [] []
+            5.5 rule ['cost'] ['max_move']
         """
-        passes = self._passes(requests, today)
-        return _in_order((places, self._decisions(batch, choices)) for places, batch, choices in passes)
+        return [answer.decision for answer in self._together(requests, today)]
 
     def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
         """Returns the first day of the period that a request asks for; raises RequestError as `price`."""
@@ -102,20 +101,15 @@ class Pricer:
         Raises:
             RequestError: As `price`.
         """
-        if not switches:
-            return self._approved(requests, self._together(requests, today, experiments), switches, today)
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
         asking = [requests[place] for place in free]
-        priced = self._approved(asking, self._together(asking, today, experiments), switches, today)
-        taken = [(place, switch) for place, switch in enumerate(of) if switch is not None]
-        asked = [self._priceable(requests[place], switch, today) for place, switch in taken]
-        kept = self._frozen._together(asked, today, keeping({request.product_id for request in asked}))
-        set_by_hand = [
-            self._overridden(switch, request, answer, today) if switch.price else as_frozen(answer)
-            for (_, switch), request, answer in zip(taken, asked, kept, strict=True)
-        ]
-        return _in_order([(free, priced), ([place for place, _ in taken], set_by_hand)])
+        parts = [(free, self._approved(asking, self._together(asking, today, experiments), switches, today))]
+        if taken := {place: switch for place, switch in enumerate(of) if switch is not None}:
+            asked = [self._priceable(requests[place], switch, today) for place, switch in taken.items()]
+            kept = zip(asked, taken.values(), self._frozen._together(asked, today), strict=True)
+            parts.append(([*taken], [self._given(*each, today) for each in kept]))
+        return _in_order(parts)
 
     def switch_of(self, request: PriceRequest, switches: Switches) -> Switch | None:
         """The switch that counts for a request's product; None where its price is free."""
@@ -130,10 +124,9 @@ class Pricer:
         """
         found, config = copy.copy(self), self.policy.config
         guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
-        found.policy = Policy(
-            config.model_copy(update={"guardrails": guardrails}), largest_jump=self.policy.largest_jump
-        )
-        found._keeping = True
+        hard = config.model_copy(update={"guardrails": guardrails})
+        found.policy = Policy(hard, largest_jump=self.policy.allowed.largest_jump)
+        found._freezes = True
         return found
 
     def _priceable(self, request: PriceRequest, switch: Switch, today: dt.date) -> PriceRequest:
@@ -154,55 +147,50 @@ class Pricer:
         A cost that is only assumed moves no price that nobody approved.
         """
         beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
-        if beyond is None or not answers:
+        if beyond is None:
             return answers
-        given = [switches.approved.get(request.product_id) for request in requests]
-        now = [answer.current_price or answer.list_price for answer in answers]
-        before = np.array([current if one is None else one for one, current in zip(given, now, strict=True)])
-        before = np.where([one is None for one in given], before, grid.nearest(before))
-        cost, tax_rate = np.array([(answer.unit_cost, answer.tax_rate) for answer in answers]).T
-        known = np.array(["cost_assumed" not in answer.decision.reasons for answer in answers])
-        price = np.maximum(before, np.where(known, grid.above(with_tax(cost, tax_rate)), 0.0))
-        proposed = np.array([answer.decision.recommended_price for answer in answers])
-        waits = np.flatnonzero(np.abs(proposed / price - 1) > beyond + EDGE).tolist()
-        units = np.zeros(len(answers))
-        told = [place for place in waits if "demand_unknown" not in answers[place].decision.reasons]
-        if told:
-            sold = self.demand_at([requests[place] for place in told], price[told].tolist(), today=today)
-            units[told] = np.minimum(np.nan_to_num(sold), [requests[place].stock_limit for place in told])
-        kept = [
-            as_waiting(answers[place], price=float(price[place]), units=float(units[place]), raised=raised)
-            for place, raised in zip(waits, (price > before)[waits].tolist(), strict=True)
-        ]
-        for place, answer in zip(waits, kept, strict=True):
-            answers[place] = answer
-        return answers
+        found = []
+        for request, answer in zip(requests, answers, strict=True):
+            approved, assumed = switches.approved.get(request.product_id), "cost_assumed" in answer.decision.reasons
+            before = (answer.current_price or answer.list_price) if approved is None else float(grid.nearest(approved))
+            price = before if assumed else max(before, float(grid.above(with_tax(answer.unit_cost, answer.tax_rate))))
+            if abs(answer.decision.recommended_price / price - 1) <= beyond + EDGE:
+                found.append(answer)
+            else:
+                units = self._units(request, price, today)
+                found.append(as_waiting(answer, price=price, units=units, raised=price > before))
+        return found
 
-    def _overridden(
-        self, switch: Switch, request: PriceRequest, kept: DetailedDecision, today: dt.date
-    ) -> DetailedDecision:
-        """The answer with the price that a person gave; at cost where that is higher, unless they said otherwise.
+    def _given(self, request: PriceRequest, switch: Switch, kept: DetailedDecision, today: dt.date) -> DetailedDecision:
+        """The frozen answer, or with the price that a person gave; at cost where that is higher, unless they said so.
 
         A price that is no whole step goes to the nearest one: the step of a version may not be that of the command.
         """
+        if switch.price is None:
+            return kept
         grid = self.policy.allowed.grid
-        given = float(grid.nearest(np.array([switch.price or 0.0]))[0])
-        floor = float(grid.above(np.array([with_tax(kept.unit_cost, kept.tax_rate)]))[0])
+        given, floor = float(grid.nearest(switch.price)), float(grid.above(with_tax(kept.unit_cost, kept.tax_rate)))
         price = given if switch.below_cost else max(given, floor)
+        return as_overridden(kept, price=price, units=self._units(request, price, today), raised=price > given)
+
+    def _units(self, request: PriceRequest, price: float, today: dt.date) -> float:
+        """Units expected over the requested period at a price, no more than the stock; 0 where nothing tells them."""
         try:
-            units = min(self.demand_at([request], [price], today=today)[0], request.stock_limit)
-        except RequestError:  # nothing says how much sells, as the reasons say
-            units = 0.0
-        units = units if math.isfinite(units) else 0.0
-        return as_overridden(kept, price=price, units=units, raised=price > given)
+            (units,) = self.demand_at([request], [price], today=today)
+        except RequestError:
+            return 0.0
+        return min(units, request.stock_limit) if math.isfinite(units) else 0.0
 
     def _together(
-        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments
+        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
     ) -> list[DetailedDecision]:
-        return _in_order(
-            (places, _details(batch, choices, self._decisions(batch, choices)))
-            for places, batch, choices in self._passes(requests, today, experiments)
-        )
+        """Decides in passes: what the model knows apart from the rest, and no more at once than is fast."""
+        answers: list[DetailedDecision] = []
+        for start in range(0, len(requests), PASS):
+            part = requests[start : start + PASS]
+            found = self._parts(self._resolver.resolve(part, today=today, experiments=experiments))
+            answers += _in_order((rows, self._answers(batch, choices)) for rows, batch, choices in found)
+        return answers
 
     def simulate(
         self, request: PriceRequest, *, today: dt.date, prices: Sequence[float] = (), strategies: Sequence[str] = ()
@@ -214,62 +202,43 @@ class Pricer:
 
         Raises:
             RequestError: As `price`; or a price is out of reach of the list price, or nothing says how much sells.
-
-        Example:
-            >>> import datetime as dt
-            >>> import pandas as pd
-            >>> from pricing.config import load_config
-            >>> from pricing.data.build import build_panel
-            >>> from pricing.decision.pricer import Pricer
-            >>> from pricing.decision.product_facts import ProductFacts
-            >>> from pricing.decision.request import PriceRequest
-            >>> days, units = pd.date_range("2026-03-02", periods=28), [12, 9, 8, 10, 15, 32, 26] * 4
-            >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
-            >>> facts = ProductFacts.from_panel(build_panel(sales, load_config().data))
-            >>> pricer = Pricer(None, facts, load_config(), version="none")  # no model: a prior elasticity
-            >>> request = PriceRequest(product_id="tea", current_stock=120, day_of_week="Monday")
-            >>> tried = pricer.simulate(request, today=dt.date(2026, 3, 29), prices=[4.49, 4.99, 5.49])
-            >>> tried.date, tried.periods  # days until the next delivery
-            (datetime.date(2026, 3, 30), 7)
-            >>> for outcome in tried.outcomes:
-            ...     print(f"{outcome.price}: {outcome.units.mean:.0f} units, stock-out {outcome.stock_out:.2f}")
-            4.49: 108 units, stock-out 0.64
-            4.99: 95 units, stock-out 0.39
-            5.49: 80 units, stock-out 0.18
         """
         if not prices and not strategies:
             strategies = self.policy.names
         batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
-        demand_at, context = self._demand_at(batch), batch.context
-        low, high = float(context.list_price[0]) / REACH, float(context.list_price[0]) * REACH
-        wrong = [price for price in prices if not low <= price <= high]
-        if wrong:
+        demand_at, context, allowed = self._demand_at(batch), batch.context, self.policy.allowed
+        now, list_price, unit_cost, tax_rate, stock = (
+            float(column[0])
+            for column in (
+                context.current_price,
+                context.list_price,
+                context.unit_cost,
+                context.tax_rate,
+                context.stock,
+            )
+        )
+        low, high = list_price / REACH, list_price * REACH
+        if wrong := [price for price in prices if not low <= price <= high]:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
-        limits = self.policy.allowed.limits(context)
-        allowed = self.policy.allowed.allows(np.asarray(prices, dtype=np.float64), limits).tolist()
-        tried = [Tried(price, None, allow) for price, allow in zip(prices, allowed, strict=True)]
+        limits = allowed.limits(context)
+        allows = allowed.allows(np.asarray(prices, dtype=np.float64), limits).tolist()
+        tried = [Tried(price, None, allow) for price, allow in zip(prices, allows, strict=True)]
         decided = self.price([request.model_copy(update={"strategy": name}) for name in strategies], today=today)
         tried += [Tried(decision.recommended_price, decision.strategy, True) for decision in decided]
         return Simulation(
             product_id=request.product_id,
             date=batch.dates[0],
             periods=int(batch.offers.periods[0]),
-            current_price=float(context.current_price[0]) if context.current_known[0] else None,
-            list_price=float(context.list_price[0]),
-            unit_cost=float(context.unit_cost[0]),
-            tax_rate=float(context.tax_rate[0]),
+            current_price=now if context.current_known[0] else None,
+            list_price=list_price,
+            unit_cost=unit_cost,
+            tax_rate=tax_rate,
             comp_price_used=_number(float(context.comp_price[0])),
             comp_price_age=_number(float(batch.comp_price_age[0])),
             price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(
-                tried,
-                demand_at,
-                stock=float(context.stock[0]),
-                unit_cost=float(context.unit_cost[0]),
-                tax_rate=float(context.tax_rate[0]),
-            ),
+            outcomes=outcomes(tried, demand_at, stock=stock, unit_cost=unit_cost, tax_rate=tax_rate),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
@@ -287,8 +256,7 @@ class Pricer:
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
 
-        Returns:
-            As `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
+        They are those of `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
 
         Raises:
             RequestError: As `price`; or nothing says how much sells.
@@ -314,7 +282,7 @@ class Pricer:
         known, units = _known(batch), np.empty(len(requests))
         for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
             if len(rows):
-                grid = self._demand_at(batch.take(rows))(np.asarray(prices, dtype=np.float64)[rows, None])
+                grid = self._demand_at(take(batch, rows))(np.asarray(prices, dtype=np.float64)[rows, None])
                 units[rows] = (grid.first[:, :, 0] * grid.weight).sum(axis=1)
         found: list[float] = units.tolist()
         return found
@@ -341,24 +309,13 @@ class Pricer:
             raise RequestError("nothing says how much of the product sells, so there is nothing to simulate")
         return self._by_belief(batch, batch.level)
 
-    def _passes(
-        self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS
-    ) -> list[_Pass]:
-        """Decides the batch in passes: what the model knows apart from the rest, and no more at once than is fast."""
-        passes: list[_Pass] = []
-        for start in range(0, len(requests), PASS):
-            part = requests[start : start + PASS]
-            for rows, batch, choices in self._parts(self._resolver.resolve(part, today=today, experiments=experiments)):
-                passes.append(([start + row for row in rows], batch, choices))
-        return passes
-
     def _decide(self, context: PricingContext, demand_at: DemandAt) -> Choices:
         """Decides; a frozen price beyond the largest jump counts as the last one charged, inside the guardrails."""
-        if self._keeping and self.policy.largest_jump is not None:
-            far = np.abs(context.current_price / context.last_price - 1) > self.policy.largest_jump + EDGE
-            limit = self.policy.allowed.limits(context)
-            last = np.clip(context.last_price, limit.low, limit.high)
-            context = replace(context, current_price=np.where(far, last, context.current_price))
+        if self._freezes:
+            limit, jump = self.policy.allowed.limits(context), self.policy.allowed.largest_jump
+            far = np.abs(context.current_price / context.last_price - 1) > (np.inf if jump is None else jump + EDGE)
+            now = np.where(far, np.clip(context.last_price, limit.low, limit.high), context.current_price)
+            context = replace(context, current_price=now, keep=np.full(len(now), BIT["frozen"]))
         return decide(context, demand_at, self.policy)
 
     def _parts(self, batch: ResolvedBatch) -> list[_Pass]:
@@ -374,7 +331,7 @@ class Pricer:
         if not answered.any():
             return [(everything, batch, self._by_rule(batch))]
         parts = [np.flatnonzero(answered == by_model) for by_model in (False, True)]
-        return [(rows[part].tolist(), *rest) for rows in parts for part, *rest in self._parts(batch.take(rows))]
+        return [(rows[part].tolist(), *rest) for rows in parts for part, *rest in self._parts(take(batch, rows))]
 
     def _by_rule(self, batch: ResolvedBatch) -> Choices:
         """Cost-plus with run-out protection. Where nothing says how much sells, stock cannot say that it is short.
@@ -406,7 +363,11 @@ class Pricer:
             elasticity=prior_elasticity(margin, usual=RULE_ELASTICITY),
         )
 
-    def _decisions(self, batch: ResolvedBatch, choices: Choices) -> list[Decision]:
+    def _answers(self, batch: ResolvedBatch, choices: Choices) -> list[DetailedDecision]:
+        """The decisions of a batch, each with the figures behind it."""
+        context = batch.context
+        sources = np.where(choices.kept, RULE, choices.source).tolist()
+        gains = zip(choices.gain.T.round(4).tolist(), context.current_known.tolist(), strict=True)
         columns = {
             "recommended_price": choices.price.tolist(),
             "confidence": [min(round(chance, 4), SUREST) for chance in choices.confidence.tolist()],
@@ -414,55 +375,40 @@ class Pricer:
             "expected_units": choices.units.tolist(),
             "expected_margin": choices.margin.tolist(),
             "expected_gain": [
-                Spread(mean=mean, low=low, high=high) if known else None
-                for (mean, low, high), known in zip(
-                    choices.gain.T.round(4).tolist(), batch.context.current_known.tolist(), strict=True
-                )
+                Spread(mean=gain[0], low=gain[1], high=gain[2]) if known else None for gain, known in gains
             ],
-            "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
-            "reasons": [list(codes(bits)) for bits in (choices.reasons | batch.reasons).tolist()],
-            "strategy": [self.policy.names[number] for number in batch.context.strategy.tolist()],
-            "comp_price_used": map(_number, batch.context.comp_price.tolist()),
+            "source": [_SOURCES[place] for place in sources],
+            "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
+            "comp_price_used": map(_number, context.comp_price.tolist()),
             "comp_price_age": map(_number, batch.comp_price_age.tolist()),
         }
-        return [
+        decisions = [
             Decision(
-                model_version=self.version, decision_id=os.urandom(16).hex(), **dict(zip(columns, row, strict=True))
+                model_version=self.version,
+                decision_id=os.urandom(16).hex(),
+                **named(bits),
+                **dict(zip(columns, row, strict=True)),
             )
-            for row in zip(*columns.values(), strict=True)
+            for bits, *row in zip((choices.reasons | batch.reasons).tolist(), *columns.values(), strict=True)
         ]
-
-
-def _details(batch: ResolvedBatch, choices: Choices, decisions: list[Decision]) -> list[DetailedDecision]:
-    """Adds to each decision of a batch the figures behind it."""
-    first, weight = choices.grid.first[:, :, _SUMMARY].astype(np.float64), choices.grid.weight
-    units = weight @ first
-    # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
-    with np.errstate(all="ignore"):
-        beyond = weight @ (first * first) / (units * units)
-        sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
-    context = batch.context
-    current = zip(context.current_price.tolist(), context.current_known, strict=True)
-    columns = (  # in the order of DetailedDecision
-        decisions,
-        batch.dates,
-        (category or None for category in batch.categories),
-        (now if known else None for now, known in current),
-        context.list_price.tolist(),
-        context.unit_cost.tolist(),
-        context.tax_rate.tolist(),
-        choices.prices[:, _SUMMARY].tolist(),
-        units.tolist(),
-        sizes.tolist(),
-        choices.best.tolist(),
-        choices.target.tolist(),
-        choices.wanted.tolist(),
-        choices.settled.tolist(),
-        choices.against.tolist(),
-        map(_followed, batch.assigned, decisions),
-        np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
-    )
-    return [DetailedDecision(*row) for row in zip(*columns, strict=True)]
+        first, weight = choices.grid.first[:, :, _SUMMARY].astype(np.float64), choices.grid.weight
+        units = weight @ first
+        # The mixture of nodes has variance E[m + m² / r] + Var(m); one negative binomial of its mean has this size.
+        with np.errstate(all="ignore"):
+            beyond = weight @ (first * first) / (units * units)
+            sizes = 1 / (beyond - 1 + beyond / choices.grid.first_size[:, None])
+        current = zip(context.current_price.tolist(), context.current_known.tolist(), strict=True)
+        figures = (  # in the order of DetailedDecision
+            *(decisions, batch.dates, (category or None for category in batch.categories)),
+            (now if known else None for now, known in current),
+            *(column.tolist() for column in (context.list_price, context.unit_cost, context.tax_rate)),
+            *(column.tolist() for column in (choices.prices[:, _SUMMARY], units, sizes)),
+            *(column.tolist() for column in (choices.best, choices.target, choices.wanted)),
+            *(column.tolist() for column in (choices.settled, choices.against)),
+            map(_followed, batch.assigned, decisions),
+            np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
+        )
+        return [DetailedDecision(*row) for row in zip(*figures, strict=True)]
 
 
 def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:

@@ -16,7 +16,7 @@ from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.plans import Deliveries, Promotions
 from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
-from pricing.decision.last_price import anchor_moves, last_prices
+from pricing.decision.last_price import anchor_moves, as_written, last_prices
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
@@ -64,17 +64,6 @@ class ProductFacts:
 
         A product without one of `anchors`, the regular prices in force, is anchored as if persons had set every price.
         The other arguments are those of `last_price.last_prices`.
-
-        Example:
-            >>> import pandas as pd
-            >>> from pricing.config import load_config
-            >>> from pricing.data.build import build_panel
-            >>> from pricing.decision.product_facts import ProductFacts
-            >>> days, units = pd.date_range("2026-03-02", periods=28), [12, 9, 8, 10, 15, 32, 26] * 4
-            >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": units, "price": 4.99})
-            >>> facts = ProductFacts.from_panel(build_panel(sales, load_config().data))
-            >>> facts.list_price, facts.typical_units  # currency units, units a day
-            (array([4.99]), array([16.]))
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
         learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
@@ -85,7 +74,7 @@ class ProductFacts:
             state_date=state_date,
             product_ids=panel.product_ids,
             categories=panel.categories,
-            price=_as_written(panel.price[:, -1]),
+            price=as_written(panel.price[:, -1]),
             last_price=last_prices(
                 panel.price,
                 panel.present,
@@ -93,13 +82,13 @@ class ProductFacts:
                 confirmed=confirmed,
                 moves=anchor_moves(anchors, panel.product_ids, panel.dates),
             ),
-            list_price=_as_written(panel.list_price[:, -1]),
-            unit_cost=_as_written(panel.unit_cost[:, -1]),
+            list_price=as_written(panel.list_price[:, -1]),
+            unit_cost=as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,
             stock=_left(panel),
-            comp_price=_as_written(comp_price),
+            comp_price=as_written(comp_price),
             comp_price_date=comp_price_date,
-            tax_rate=_as_written(panel.tax_rate[:, -1]),
+            tax_rate=as_written(panel.tax_rate[:, -1]),
             last_change=_last_change(panel),
             typical_units=_typical_units(panel),
             recurring=recurring_holidays(panel),
@@ -195,12 +184,7 @@ def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64,
 def _anchor_columns(anchors: Anchors, product_ids: Strings) -> dict[str, Floats]:
     columns = anchors.columns(product_ids)
     names = {"anchor_price": "list_price", "anchor_cost": "unit_cost", "seen_low": "seen_low", "seen_high": "seen_high"}
-    return {name: _as_written(columns[theirs]) for name, theirs in names.items()}
-
-
-def _as_written(values: NDArray[np.floating]) -> Floats:
-    """The shortest decimals that single precision holds as `values`: 0.94 stays 0.94, not 0.93999999762."""
-    return values.astype(np.float32).astype(np.str_).astype(np.float64)
+    return {name: as_written(columns[theirs]) for name, theirs in names.items()}
 
 
 def _left(panel: Panel) -> Floats:
@@ -217,9 +201,7 @@ def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
     It is the product's last row up to the last period in which any product has such a price. Without one there, the
     competitor is sold out or gone; periods after it, in which nobody has one, are a feed that stopped and tell nothing.
     A row of 0 units without a stock may be one that the sales left out (`data.missing`), and tells nothing either.
-
-    Returns:
-        (product,) whether there is such a row, and its period.
+    Returns (product,) whether there is such a row, and its period.
     """
     priced = np.isfinite(panel.comp_price)
     fed = np.flatnonzero(priced.any(axis=0))
@@ -262,25 +244,26 @@ def _typical_units(panel: Panel) -> Floats:
     return np.where(drawn > 0, units / np.maximum(drawn, 1e-9), np.nan)
 
 
-def typical(facts: ProductFacts | None) -> tuple[list[str], Floats]:
-    """Tells what is usual in a category: medians of its products, of the tax rate the highest.
+def typical(facts: ProductFacts | None) -> dict[str, Floats]:
+    """The usual values of each category, and under the empty name of all products: medians, of the tax the highest.
 
-    Returns:
-        Names of the categories, first the empty one for all products, and (category, 4) of each: list price, NaN over
-        all products, as it would be that of something else; units a period; the fraction of the net list price above a
-        cost that is really known; and the highest tax of its products, of all where none of its own is known: with any
-        lower one a price could lie below net cost. NaN where unknown.
+    (4,) each: list price (NaN over all products, as it would be that of something else), units a period, the fraction
+    of the net list price above a cost that is really known, and the highest tax of its products, of all where none of
+    its own is known: with any lower one a price could lie below net cost. NaN where unknown.
     """
     if facts is None:
-        return [""], np.array([[np.nan, np.nan, np.nan, 0.0]])
+        return {"": np.array([np.nan, np.nan, np.nan, 0.0])}
     tax_rate = facts.tax_rates()
     margin = margin_of(facts.list_price, facts.unit_cost, tax_rate=tax_rate)
     margin = np.where(facts.cost_assumed, np.nan, margin)
     columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
-    names = [name for name in np.unique(facts.categories).tolist() if name]
-    groups = [np.ones(len(columns), np.bool_), *(facts.categories == name for name in names)]
+    groups = {"": np.ones(len(columns), np.bool_)}
+    groups |= {name: facts.categories == name for name in np.unique(facts.categories).tolist() if name}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a category of which nothing is known
-        found = np.array([[*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)] for rows in groups])
-    found[0, 0] = np.nan
-    return ["", *names], found
+        found = {
+            name: np.array([*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)])
+            for name, rows in groups.items()
+        }
+    found[""][0] = np.nan
+    return found

@@ -1,34 +1,23 @@
-"""Every reason code that a decision can carry, and its meaning."""
+"""Every reason and every guardrail that a decision can name, in words, and the bits by which a batch carries them."""
 
+from collections.abc import Iterable
 from functools import lru_cache
-
-import numpy as np
+from typing import Any
 
 # Strongest first: each gives way to those before it, and cost to none (docs/guardrails.md).
-GUARDRAILS = (
-    "cost",
-    "largest_jump",
-    "band",
-    "anchor",
-    "min_margin",
-    "min_advertised",
-    "min_days",
-    "max_move",
-    "seen",
-    "comp_band",
-    "price_rung",
-)
-
-_MAY_HAVE_NO_EFFECT = {
-    "anchor": "the band around the price that a person last set as regular",
-    "min_margin": "the least margin",
-    "min_advertised": "the minimum advertised price",
-    "min_days": "the least time between two changes",
-    "max_move": "the largest move",
-    "seen": "the range of prices that were ever charged",
-    "comp_band": "the band around the competitor's price",
+GUARDRAILS: dict[str, str] = {
+    "cost": "cost",
+    "largest_jump": "largest jump from the last price charged",
+    "band": "band around list price",
+    "anchor": "band around the regular price that a person set",
+    "min_margin": "least margin",
+    "min_advertised": "least advertised price",
+    "min_days": "least days between changes",
+    "max_move": "largest move",
+    "seen": "band around the prices ever charged",
+    "comp_band": "band around the competitor's price",
+    "price_rung": "set of allowed prices",
 }
-
 
 REASONS: dict[str, str] = {
     "unknown_product": "the product is not in the model's history",
@@ -67,42 +56,25 @@ REASONS: dict[str, str] = {
     "current_price_unknown": "no current price is known; the list price stands in for it",
     "comp_price_stale": "the competitor's price is older than decision.comp_price_max_age and was not used",
     "no_comp_price": "the strategy follows a competitor whose price is not known; it maximised margin instead",
-    "at_cost": "the cost is the lower limit that binds",
-    "jump_limited": "the largest distance from the last price charged, as the sales history says, binds "
-    "(serving.largest_jump)",
-    "at_band": "the band around the list price binds",
-    "at_anchor": "the band around the price that a person last set as regular binds",
-    "at_min_margin": "the least margin binds",
-    "at_min_advertised": "the minimum advertised price binds",
-    "at_min_days": "the least time between two changes binds",
-    "at_seen": "the range of prices that were ever charged binds",
-    "at_max_move": "the largest move binds",
-    "at_comp_band": "the band around the competitor's price binds",
-    "at_price_rung": "only one price of the ladder or of the allowed endings lies inside the other limits",
-    "gave_way_largest_jump": "the largest distance from the last price charged (serving.largest_jump) gave way to the "
-    "cost, and the price is the cost",
-    "gave_way_band": "the band around the list price gave way: to the cost, and the price is the cost; or to the "
-    "largest distance from the last price charged, and it has no effect on the price",
-    **{
-        f"gave_way_{name}": f"{what} cannot hold beside a stronger guardrail "
-        f"({', '.join(GUARDRAILS[: GUARDRAILS.index(name)])}): it has no effect on the price"
-        for name, what in _MAY_HAVE_NO_EFFECT.items()
-    },
-    "gave_way_price_rung": "no allowed ending, ladder price or smallest unit lies inside the stronger guardrails; the "
-    "nearest whole unit of price inside them, or beside them where there is none, is given",
 }
 
-CODES = tuple(REASONS)
 # A person has set the price, or has yet to: no model or rule is to be judged by it.
 SWITCHED = frozenset({"frozen", "overridden", "awaiting_approval"})
-BIT = {code: 1 << place for place, code in enumerate(CODES)}
-BINDS = {name: f"at_{name}" for name in GUARDRAILS} | {"largest_jump": "jump_limited"}  # the code of each that binds
-OF_GUARDRAILS = frozenset(code for code in CODES if code in BINDS.values() or code.startswith("gave_way_"))
-AT = np.array([BIT[BINDS[name]] for name in GUARDRAILS], dtype=np.int64)
-GAVE_WAY = np.array([0] + [BIT[f"gave_way_{name}"] for name in GUARDRAILS[1:]], dtype=np.int64)
+# Of each reason, and of each guardrail that binds; then of each that gave way.
+BIT = {name: 1 << place for place, name in enumerate((*REASONS, *GUARDRAILS))}
+GAVE_WAY = {name: BIT[name] << len(GUARDRAILS) for name in GUARDRAILS}
 
 
 @lru_cache(maxsize=4096)
-def codes(bits: int) -> tuple[str, ...]:
-    """The codes behind a sum of `BIT` values, in the order of `REASONS`."""
-    return tuple(code for place, code in enumerate(CODES) if bits >> place & 1)
+def named(bits: int) -> dict[str, Any]:
+    """The `reasons`, `binds` and `gave_way` of a decision behind a sum of bits; shared, so not to be changed."""
+    groups = {"reasons": (REASONS, BIT), "binds": (GUARDRAILS, BIT), "gave_way": (GUARDRAILS, GAVE_WAY)}
+    return {group: [name for name in names if bits & bit[name]] for group, (names, bit) in groups.items()}
+
+
+def meanings(reasons: Iterable[str], binds: Iterable[str] = (), gave_way: Iterable[str] = ()) -> dict[str, str]:
+    """Reason or guardrail → what it says of a price, for people."""
+    found = {code: REASONS[code] for code in reasons if code in REASONS}
+    for names, what in ((binds, "binds"), (gave_way, "gave way to a stronger guardrail")):
+        found |= {name: f"the {GUARDRAILS[name]} {what}" for name in names if name in GUARDRAILS}
+    return found

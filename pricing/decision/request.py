@@ -6,15 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
@@ -52,15 +44,6 @@ def _weekday_of(given: dict[str, Any]) -> str | None:
     return WEEKDAYS[given["date"].weekday()] if given["date"] else None
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _contract_first(schema: dict[str, Any]) -> None:
-    """Shows the date behind the five fields of the contract; in the model it must stand before the weekday."""
-    schema["properties"]["date"] = schema["properties"].pop("date")
-
-
 Day = Annotated[dt.date, BeforeValidator(_written_out)]
 
 
@@ -75,7 +58,7 @@ class PriceRequest(BaseModel):
     `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_contract_first)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     product_id: Annotated[str, Field(min_length=1, max_length=200)]
     current_stock: Stock | None = Field(
@@ -90,8 +73,7 @@ class PriceRequest(BaseModel):
         description="The competitor's price. Left out: the newest one that the model version knows. Null: none.",
     )
     is_promo: bool = Field(
-        default=False,
-        description="Advertised: draws shoppers where the price is cut, fully from 10 % below list.",
+        default=False, description="Advertised: draws shoppers where the price is cut, fully from 10 % below list."
     )
 
     strategy: Text | None = None
@@ -100,12 +82,12 @@ class PriceRequest(BaseModel):
     unit_cost: Money | None = Field(default=None, description="Without tax.")
     tax_rate: TaxRate | None = Field(
         default=None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="Tax that prices include, a fraction of the net price: 0.20 for 20 %.",
     )
     comp_price_age: Age | None = Field(
         default=None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="Days since comp_price was seen; 0 where it is left out. Only beside a comp_price.",
     )
     list_price: Money | None = None
@@ -173,6 +155,8 @@ class Decision(BaseModel):
     expected_margin: float
     source: Source
     reasons: list[str]
+    binds: list[str] = Field(description="The guardrails at which the price stands, the strongest first.")
+    gave_way: list[str] = Field(description="The guardrails that cannot hold beside a stronger one.")
     strategy: str
     model_version: str
     decision_id: str
@@ -180,9 +164,7 @@ class Decision(BaseModel):
         default=None,
         description="Profit until the next delivery over that at the current price; null where that is unknown.",
     )
-    comp_price_used: float | None = Field(
-        default=None, description="The competitor's price that counted; null where none did."
-    )
+    comp_price_used: float | None = Field(None, description="The competitor's price that counted; null where none did.")
     comp_price_age: float | None = Field(
         default=None,
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "

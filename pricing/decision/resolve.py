@@ -1,12 +1,10 @@
 """Resolves requests: every number that a price depends on, from the request, from the facts, or by default."""
 
 import datetime as dt
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
-from typing import Any
 
 import numpy as np
 
@@ -51,13 +49,6 @@ class ResolvedBatch:
     categories: list[str]  # category of each request; empty where unknown
     assigned: list[Assignment | None]  # what an experiment asks of each request
 
-    def take(self, rows: Ints) -> "ResolvedBatch":
-        """The requests of some rows, in that order."""
-        columns: dict[str, Any] = {name: getattr(self, name).take(rows) for name in ("context", "offers")}
-        columns |= {name: getattr(self, name)[rows] for name in ("level", "margin", "comp_price_age", "reasons")}
-        columns |= {name: [getattr(self, name)[row] for row in rows] for name in ("dates", "categories", "assigned")}
-        return ResolvedBatch(**columns)
-
 
 class Resolver:
     """Looks up, for each request, what history knows, and fills in what the request leaves open by default."""
@@ -80,8 +71,7 @@ class Resolver:
         self._modelled, self._known = _rows(demand), _rows(facts)
         self._facts, self._categories = _numbers(facts), [*(facts.categories.tolist() if facts else ()), ""]
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
-        names, self._typical = typical(facts)
-        self._typical_rows = {name: row for row, name in enumerate(names)}
+        self._typical = typical(facts)
 
     def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
         """Returns the first day of the period that a request asks for; raises RequestError as `resolve`."""
@@ -92,12 +82,7 @@ class Resolver:
     ) -> ResolvedBatch:
         """Resolves a batch: every number by the request's own word first, then the facts', then what can be concluded.
 
-        What experiments ask is done where the request leaves it open. While no product is known, a strict request
-        is answered like any other.
-
-        Raises:
-            RequestError: A request names an unknown strategy, or days that contradict each other or lie too far ahead.
-            UnknownProductError: The product of a strict request is unknown, or nothing says how dear one is.
+        What experiments ask is done where the request leaves it open. Raises as `Pricer.price`.
         """
         self._refuse_strangers(requests)
         product, place = (
@@ -109,8 +94,8 @@ class Resolver:
         *newest, last_change, typical_units = known[10:]
         given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(-1, 6).T
         categories = [self.category_of(request) for request in requests]
-        usual = self._typical.take([self._typical_rows.get(category, 0) for category in categories], axis=0).T
-        usual_list, usual_units, usual_margin, usual_tax = usual
+        usual = np.array([self._typical.get(category, self._typical[""]) for category in categories]).reshape(-1, 4)
+        usual_list, usual_units, usual_margin, usual_tax = usual.T
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
         days = [self._date_of(request.day_of_week, request.date, today=today) for request in requests]
         dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
@@ -216,10 +201,9 @@ class Resolver:
         now: Floats,
         experiments: Experiments,
     ) -> list[Assignment | None]:
-        """Tells what an experiment asks of each request.
+        """What an experiment asks of each request: no strategy where the request names one, or this version lacks it.
 
-        No strategy where the request names one, or this configuration lacks it; no draw where the offer is advertised,
-        or somebody else moved the price further than draw and platform together would.
+        No draw where the offer is advertised, or somebody moved the price further than draw and platform would.
         """
         if not experiments.every:
             return [None] * len(requests)
@@ -251,7 +235,7 @@ class Resolver:
             return np.where(product >= 0, 0, np.where(group >= 0, BIT["unknown_product"], _UNKNOWN))
         if not self._known:
             return np.full(len(product), BIT["no_model"])
-        typical = np.array([bool(category) and category in self._typical_rows for category in categories])
+        typical = np.array([bool(category) and category in self._typical for category in categories])
         stranger = np.where(typical, BIT["unknown_product"], _UNKNOWN)
         return BIT["no_model"] | np.where(place >= 0, 0, stranger)
 
@@ -265,28 +249,19 @@ class Resolver:
 
     def _planned_delivery(self, request: PriceRequest, date: dt.date) -> dt.date | None:
         """The first planned delivery within the horizon after a request's day, whose own is in its opening stock."""
-        days = self._planned_deliveries[request.product_id]
-        place = bisect_right(days, date if request.date is None else max(request.date, date))
-        if place == len(days) or (days[place] - date).days > self._horizon * self._step_days:
-            return None
-        return days[place]
+        after, last = max(request.date or date, date), date + dt.timedelta(days=self._horizon * self._step_days)
+        days = self._planned_deliveries.get(request.product_id, ())
+        return next((day for day in days if after < day <= last), None)
 
     def _ahead(self, request: PriceRequest, place: int, date: dt.date, days: int | None) -> tuple[list[int], int, bool]:
         """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.
 
-        A silent request takes the plan's delivery.
-
-        Returns:
-            DELIVERIES equally likely values within the horizon, ascending, all the same where it is certain; reason
-            bits; and whether anything tells it.
-
-        Raises:
-            RequestError: The delivery named comes before the period priced.
+        Returns DELIVERIES equally likely values within the horizon, ascending; reason bits; and whether anything tells
+        them. Raises RequestError where the delivery named comes before the period priced.
         """
         delivery, reasons, told = request.next_delivery, 0, True
-        if request.product_id in self._planned_deliveries and request.asks_planned_delivery:
-            delivery = self._planned_delivery(request, date)
-            reasons = 0 if delivery is None else BIT["delivery_planned"]
+        if request.asks_planned_delivery and (delivery := self._planned_delivery(request, date)) is not None:
+            reasons = BIT["delivery_planned"]
         if delivery is not None:
             if delivery < date:
                 raise RequestError(f"next_delivery {delivery} is past when {date} comes, which is priced")

@@ -15,7 +15,7 @@ from pricing.decision.request import Money
 Scope = Literal["all", "category", "product"]
 
 
-class Said(BaseModel):
+class Signed(BaseModel):
     """A word of a person: who, when and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,14 +25,14 @@ class Said(BaseModel):
     at: AwareDatetime
 
 
-class Verdict(Said):
+class Review(Signed):
     """A word on prices that were proposed: the last one approved counts where `decision.approve_beyond` asks for it."""
 
     verdict: Literal["approve", "reject"]
     prices: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], Money], Field(min_length=1)]
 
 
-class Scoped(Said):
+class Scoped(Signed):
     """A word on everything, a category or a product."""
 
     scope: Scope
@@ -107,19 +107,7 @@ class Switches:
         return Switches((switch for switch in self if not switch.ended(moment)), self.approved)
 
     def of(self, product_id: str, *, category: str) -> Switch | None:
-        """The switch that counts for a product; None where its price is free.
-
-        Example:
-            >>> import datetime as dt
-            >>> from pricing.decision.switches import Switch, Switches
-            >>> made = {"reason": "wrong costs", "by": "ops", "at": dt.datetime(2026, 3, 2, 3, tzinfo=dt.UTC)}
-            >>> frozen = Switch(action="freeze", scope="all", **made)
-            >>> morning = dt.datetime(2026, 3, 3, 8, tzinfo=dt.UTC)
-            >>> given = Switch(action="override", scope="product", name="tea", price=4.99, until=morning, **made)
-            >>> switches = Switches([frozen, given])
-            >>> switches.of("tea", category="drinks").action, switches.of("milk", category="drinks").action
-            ('override', 'freeze')
-        """
+        """The switch that counts for a product; None where its price is free."""
         return self._of.get(("product", product_id)) or self._of.get(("category", category)) or self._everything
 
 

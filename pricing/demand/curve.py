@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pricing.arrays import Days, Floats, Ints, Strings
 from pricing.data.lifts import Lift
@@ -27,11 +27,6 @@ class Offers:
 
     def __len__(self) -> int:
         return len(self.product)
-
-    def take(self, rows: Ints) -> "Offers":
-        """Select requests by row, in that order."""
-        taken: dict[str, Any] = {name: None if each is None else each[rows] for name, each in vars(self).items()}
-        return Offers(**taken)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sqlalchemy import Column, String
 
 from pricing.decision.control import Control, control_of, parse_control
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Switch, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
@@ -33,7 +33,7 @@ _TABLE = append_only(
     Column("kind", String(20), nullable=False),
     Column("body", String, nullable=False),
 )
-_KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Verdict: "verdict", Experiment: "experiment"}
+_KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
 _BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(of) for of, kind in _KINDS.items()}
 _log = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ class ControlEntry(LedgerEntry):
     kind: Kind
     body: str
 
-    def read(self) -> Switch | Unfreeze | Verdict | Experiment:
+    def read(self) -> Switch | Unfreeze | Review | Experiment:
         """The body; raises ConfigError where it cannot be understood."""
         try:
-            found: Switch | Unfreeze | Verdict | Experiment = _BODIES[self.kind].validate_json(self.body)
+            found: Switch | Unfreeze | Review | Experiment = _BODIES[self.kind].validate_json(self.body)
         except (KeyError, ValidationError) as error:
             raise ConfigError(f"{self.kind} {self.body[:100]!r}: {' '.join(str(error).split())[:200]}") from error
         return found
@@ -78,7 +78,7 @@ class ControlRecord:
         self._compare(entries)
         return _in_force(entries, at=at)
 
-    def append(self, *said: Switch | Unfreeze | Verdict, seen: int | None = None) -> None:
+    def append(self, *said: Switch | Unfreeze | Review, seen: int | None = None) -> None:
         """Writes what a person said, all of it or nothing.
 
         `seen` is the sequence of the last entry that the person knew: what was said since on one of these products is
@@ -181,7 +181,7 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
             continue
         if isinstance(body, Experiment):
             experiments[body.name] = body
-        elif isinstance(body, Verdict):
+        elif isinstance(body, Review):
             approved |= body.prices if body.verdict == "approve" else {}
         else:
             switches[body.scope, body.name] = body
@@ -200,9 +200,9 @@ def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     return replace(control, experiments=Experiments(under_way))
 
 
-def products_of(said: Switch | Unfreeze | Verdict | Experiment) -> Collection[str]:
+def products_of(said: Switch | Unfreeze | Review | Experiment) -> Collection[str]:
     """The products that a person's word names one by one."""
-    if isinstance(said, Verdict):
+    if isinstance(said, Review):
         return said.prices.keys()
     return {said.name} if isinstance(said, Switch | Unfreeze) and said.scope == "product" else ()
 
@@ -213,7 +213,7 @@ def refuse_unseen(entries: Sequence[ControlEntry], products: set[str]) -> None:
     for entry in entries:
         with suppress(ConfigError):  # what nobody can read decides nothing
             body = entry.read()
-            word = body.verdict if isinstance(body, Verdict) else getattr(body, "action", entry.kind)
+            word = body.verdict if isinstance(body, Review) else getattr(body, "action", entry.kind)
             found |= dict.fromkeys(products.intersection(products_of(body)), f"{word} by {entry.who} at {entry.at}")
     if found:
         raise ConflictError(found)

@@ -10,12 +10,7 @@ from flask import request
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from pricing.registry.version import (
-    LoadedVersion,
-    ShownCompetitor,
-    shown_competitor,
-    shown_elasticities,
-)
+from pricing.registry.version import LoadedVersion, ShownCompetitor, shown_competitor, shown_elasticities
 from serving.api import Endpoint, Service, encode
 from serving.follower import Served
 from serving.problems import refused

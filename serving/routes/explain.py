@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from pricing.decision.explanation import Driver, Explanation, Told, explain, unit_digits
-from pricing.decision.reasons import OF_GUARDRAILS, REASONS
+from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
 from pricing.errors import RequestError
@@ -119,8 +119,8 @@ def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served]
 
 def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bool) -> ExplainAnswer:
     decision = found.decision.decision
-    reasons = [Meaning(code=code, meaning=REASONS[code]) for code in decision.reasons]
     units, gain = decision.expected_units, decision.expected_gain
+    limits = meanings((), decision.binds, decision.gave_way)
     shown = {  # as a person reads them
         "expected_units": round(units, unit_digits(units)),
         "expected_margin": round(decision.expected_margin, 2),
@@ -136,8 +136,8 @@ def _answer(found: Explanation, elasticity: Elasticity | None, *, holds_only: bo
         value=found.value,
         baseline_value=found.baseline_value,
         drivers=list(found.drivers),
-        guardrails=[meaning for meaning in reasons if meaning.code in OF_GUARDRAILS],
-        reasons=reasons,
+        guardrails=[Meaning(code=name, meaning=meaning) for name, meaning in limits.items()],
+        reasons=[Meaning(code=code, meaning=meaning) for code, meaning in meanings(decision.reasons).items()],
         elasticity=elasticity,
         grade=grade,
     )

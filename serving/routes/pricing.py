@@ -222,11 +222,7 @@ def _item(sent: object) -> PriceRequest | ProblemError:
 
 
 ENDPOINTS = (
-    Endpoint(
-        *("POST", "/get_price", get_price, Decision, PriceRequest),
-        query=_DRY_RUN,
-        example=EXAMPLE,
-    ),
+    Endpoint(*("POST", "/get_price", get_price, Decision, PriceRequest), query=_DRY_RUN, example=EXAMPLE),
     Endpoint(
         *("POST", "/get_prices", get_prices, Decisions, PriceRequests),
         query=_DRY_RUN,

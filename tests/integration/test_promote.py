@@ -349,7 +349,8 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     expected = version.pricer(version="x").price(table, today=dt.date(2024, 6, 3))
     assert answer["recommended_price"].tolist() == [decision.recommended_price for decision in expected]
     assert answer["source"].tolist() == [decision.source for decision in expected]
-    assert answer["reasons"].tolist() == [decision.reasons for decision in expected]
+    for name in ("reasons", "binds", "gave_way"):
+        assert answer[name].tolist() == [getattr(decision, name) for decision in expected]
     assert set(answer["model_version"]) == {number}
     whole_numbers = pd.DataFrame(rows[:1])
     for frame in (whole_numbers, whole_numbers.astype({"current_stock": float, "comp_price": float})):

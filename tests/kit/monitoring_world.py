@@ -153,6 +153,8 @@ def entries(
                 expected_margin=expected * (price - cost),
                 source="model",
                 reasons=[],
+                binds=[],
+                gave_way=[],
                 strategy="margin",
                 model_version=version,
                 decision_id=f"{date}-{product}",

@@ -6,6 +6,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy import stats
 
+from pricing.arrays import take
 from pricing.config_models import DecisionConfig
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
@@ -94,7 +95,7 @@ class PlainDecision:
     def __init__(
         self, context: PricingContext, row: int, *, table: DemandTable, offers: Offers, config: DecisionConfig
     ) -> None:
-        self.table, self.offers, self.config = table, offers.take(np.array([row])), config
+        self.table, self.offers, self.config = table, take(offers, np.array([row])), config
         names = (
             "current_price",
             "list_price",

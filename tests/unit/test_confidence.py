@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pricing.decision.decide import Policy, calibrated, chance_at_least, decide
+from pricing.decision.decide import Policy, chance_at_least, decide
 from pricing.decision.stock import normal_chance
 from tests.kit.decision import config, demand, pricing_context
 
@@ -43,13 +43,6 @@ def test_a_certain_gain_has_chance_one_and_a_certain_loss_none() -> None:
     gains = np.array([[0.1, 0.1], [-0.1, -0.1], [0.0, 0.0]])
 
     assert chance_at_least(gains, weight=np.full(2, 0.5)) == pytest.approx([1, 0, 1])
-
-
-def test_calibration_interpolates_between_its_pairs() -> None:
-    pairs = np.array([(0.0, 0.1), (0.5, 0.4), (1.0, 0.9)]).T
-
-    assert calibrated(np.array([0.0, 0.25, 0.5, 1.0]), pairs) == pytest.approx([0.1, 0.25, 0.4, 0.9])
-    assert calibrated(np.array([0.3]), None) == pytest.approx([0.3])
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from console import price_file, words
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, HELD, OPEN, PAGE, REJECTED, Pick, Said, read_table
 from pricing.data.panel import save_panel
 from pricing.decision.experiments import Arm, Experiment
-from pricing.decision.reasons import BINDS, REASONS
+from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import ConfigError, SourceError
 from tests.kit.console import Console, Visitor, open_console, price_table, shop_home
@@ -186,7 +186,7 @@ def test_a_list_is_what_its_address_says_most_money_first(tmp_path: Path) -> Non
         assert listed(category="milk", way="up") == [one for one in listed(way="up") if int(one[1:]) % 2 == 0]
         assert listed(show="all", least=5) == listed()
         assert listed(q="p00", show="all") == [one for one in listed(show="all") if one < "P010"]
-        assert listed(reason="at_cost") == []
+        assert listed(reason="cost") == []
         gains = frame.set_index("product_id")["expected_gain"]
         assert gains[listed(show="all")].is_monotonic_decreasing
         page = console.visitor("ann").see("/?page=2&way=up&show=all")
@@ -205,9 +205,9 @@ def test_where_a_proposal_stands_follows_the_last_word_and_the_threshold(tmp_pat
     frame.to_csv(tmp_path / "prices.csv", index=False)
     worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
     price = dict(zip(names, frame["proposed_price"], strict=True))
-    said.hear(Verdict(verdict="approve", prices={"approved": price["approved"], "rejected": 1.0}, **SAID))
+    said.hear(Review(verdict="approve", prices={"approved": price["approved"], "rejected": 1.0}, **SAID))
     said.hear(
-        Verdict(verdict="reject", prices={"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}, **SAID)
+        Review(verdict="reject", prices={"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}, **SAID)
     )
     for name in ("frozen", "freed"):
         said.hear(Switch(action="freeze", scope="product", name=name, **SAID))
@@ -228,7 +228,7 @@ def test_what_stays_but_wants_eyes_leaves_the_list_once_a_person_has_approved_it
     worklist, said = read_table(tmp_path / "prices.csv", key="1"), Said()
 
     before = worklist.pick(Pick(), worklist.states({}, Switches(), beyond=0.05))
-    said.hear(Verdict(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
+    said.hear(Review(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
     after = worklist.pick(Pick(), worklist.states(said.words, said.in_force(NIGHT), beyond=0.05))
 
     assert (before.tolist(), after.tolist()) == ([0], [])
@@ -245,11 +245,10 @@ def test_a_table_that_lacks_a_column_is_refused_and_the_last_one_stays(console: 
     assert "lacks" in console.visitor("ann").see("/")
 
 
-def test_every_guardrail_has_words_and_every_page_has_some_for_each_reason() -> None:
-    assert words.BINDING.keys() == BINDS.keys()
-    for code in REASONS:
-        assert words.why(words.BIT[code], 0.0, "margin").endswith(".")
-        assert words.why(words.BIT[code], -0.1, "match").endswith(".")
+def test_every_page_has_words_for_each_reason_and_guardrail() -> None:
+    for bit in BIT.values():
+        assert words.why(bit, 0.0, "margin").endswith(".")
+        assert words.why(bit, -0.1, "match").endswith(".")
 
 
 # Decisions

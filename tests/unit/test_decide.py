@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pricing.arrays import take
 from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.guardrails import Limits, PricingContext
-from pricing.decision.reasons import codes
+from pricing.decision.reasons import named
 from pricing.demand.curve import DemandAt, Offers
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context
@@ -48,7 +49,8 @@ def only(kind: str, **settings: Any) -> dict[str, Any]:
 
 
 def reasons(chosen: Choices, row: int = 0) -> set[str]:
-    return set(codes(int(chosen.reasons[row])))
+    said = named(int(chosen.reasons[row]))
+    return {*said["reasons"], *said["binds"]}
 
 
 def most_profitable(*, elasticity: float, stock: float, level: float, size: float = 50.0, cost: float = 6.0) -> float:
@@ -167,7 +169,7 @@ def test_clearing_stock_and_matching_a_competitor_go_whole_and_need_no_elasticit
 
     assert chosen.price[0] == round(chosen.best[0], 2) < 10.0
     assert chosen.price[1:].tolist() == [9.0, 7.0, 10.0]
-    assert "at_band" in reasons(chosen, 2)
+    assert "band" in reasons(chosen, 2)
     assert "no_comp_price" in reasons(chosen, 3)
 
 
@@ -285,7 +287,7 @@ def test_the_decision_lies_inside_the_guardrails_whatever_comes(
     columns: dict[str, Any], demand_at: DemandAt, more: dict[str, Any]
 ) -> None:
     context, settings = pricing_context(**columns), {"guardrails": {"max_move": 0.2, **more}}
-    copy = context.take(np.arange(1))
+    copy = take(context, np.arange(1))
 
     chosen = decided(context, demand_at, **settings)
 

@@ -26,7 +26,8 @@ def entry(number: int = 1, *, at: dt.datetime = NOON, product_id: str = "Tee ☕
     request = PriceRequest(product_id=product_id, current_stock=3, day_of_week="Friday", comp_price=21.5)
     decision = Decision(
         recommended_price=23.75, confidence=0.87, price_range=(23.0, 24.5), expected_units=4.2, expected_margin=31.0,
-        source="model", reasons=["stock"], strategy="margin", model_version="7", decision_id=f"d-{number}",
+        source="model", reasons=["stock"], binds=["cost"], gave_way=[], strategy="margin", model_version="7",
+        decision_id=f"d-{number}",
     )  # fmt: skip
     answer = detailed(
         decision, date=dt.date(2026, 3, 6), category="tea", current_price=24.0, list_price=25.0, unit_cost=math.nan,

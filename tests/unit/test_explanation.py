@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from pricing.decision.experiments import Arm, Experiment, Experiments, keeping
-from pricing.decision.explanation import Explanation, explain, round_together
+from pricing.decision.experiments import Arm, Experiment, Experiments
+from pricing.decision.explanation import Explanation, explain
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
@@ -86,7 +86,9 @@ def draws(size: float = 0.05, start: dt.date = dt.date(2023, 7, 31), **prices: f
     return Experiments((Experiment("t", start, 6, (arm,), dict.fromkeys(prices, "draw"), prices),))
 
 
-EXPERIMENTS = st.sampled_from([Experiments(), draws(P00001=1.0, P00005=9.3), keeping({"P00001"})])
+KEEP = (Arm("keep", share=1.0),)
+KEEPING = Experiments((Experiment("kept", dt.date(2023, 7, 31), None, KEEP, {"P00001": "keep"}),))
+EXPERIMENTS = st.sampled_from([Experiments(), draws(P00001=1.0, P00005=9.3), KEEPING])
 
 
 @given(asked=REQUESTS, switches=SWITCHES, experiments=EXPERIMENTS)
@@ -117,31 +119,12 @@ def test_the_printed_effects_on_price_and_demand_add_up_to_the_printed_differenc
         assert of_price.baseline_value + sum(steps) == pytest.approx(given.wanted, abs=3 * 10.0**-of_price.digits)
 
 
-@given(data=st.data(), digits=st.integers(0, 4))
-def test_rounded_effects_add_up_as_printed_and_stay_where_they_were(data: Any, digits: int) -> None:
-    exact = data.draw(st.lists(st.one_of(st.just(0.0), st.floats(-50, 50)), min_size=1, max_size=10))
-    start, end = 20.0, 20.0 + sum(exact)
-    total = Decimal(f"{end:.{digits}f}") - Decimal(f"{start:.{digits}f}")
-
-    rounded = round_together(exact, of=float(total), digits=digits)
-
-    if any(exact):
-        assert sum(Decimal(repr(one)) for one in rounded) == total
-    assert all(abs(one - other) <= 1.5 * 10.0**-digits for one, other in zip(rounded, exact, strict=True))
-    assert all(one == 0 for one, other in zip(rounded, exact, strict=True) if other == 0)
-
-
-def test_a_higher_cost_raises_the_target() -> None:
-    cheap, dear = (explained(unit_cost=cost) for cost in (5.0, 7.0))
-
-    assert effects(cheap)["target"] < 0 < effects(dear)["target"]
-
-
 @pytest.mark.parametrize("cost", [5.0, 7.5])
 def test_guardrails_take_back_what_they_cut_off(cost: float) -> None:
     free, bound = explained(unit_cost=cost), explained(unit_cost=cost, guardrails={"max_move": 0.02})
 
     assert effects(bound)["target"] == effects(free)["target"]
+    assert (effects(free)["target"] > 0) == (cost > 6)
     assert effects(bound)["guardrails"] == pytest.approx(bound.value - free.value)
     assert math.copysign(1, effects(bound)["guardrails"]) == -math.copysign(1, effects(free)["target"])
 
@@ -173,13 +156,14 @@ def test_every_term_of_demand_is_named_with_its_size() -> None:
     asked = PriceRequest(**{**REQUEST, "date": str(FEAST), "list_price": 10.0, "comp_price": 8.0})
     cut = switch("override", price=0.5, below_cost=True)
 
-    found = effects(explain(asked, pricer(), today=SHOP_DAY, quantity="demand", switches=cut))
+    explanation = explain(asked, pricer(), today=SHOP_DAY, quantity="demand", switches=cut)
+    found, digit = effects(explanation), 10.0**-explanation.digits
 
     assert found.keys() == {"season", "events", "price", "promotion", "competitor"}
     assert found["price"] > 0
     one = found["events"] / 0.3
-    assert found["promotion"] == pytest.approx(0.3 * one, rel=0.01)
-    assert found["competitor"] == pytest.approx(0.5 * math.log(0.8) * one, rel=0.01)
+    assert found["promotion"] == pytest.approx(0.3 * one, abs=2 * digit)
+    assert found["competitor"] == pytest.approx(0.5 * math.log(0.8) * one, abs=2 * digit)
 
 
 @pytest.fixture
@@ -197,8 +181,8 @@ def test_explain_over_http_names_guardrails_elasticity_and_grade_in_rounded_mone
     assert all(one == round(one, 2) for one in [*money, *(driver["effect"] for driver in answer["drivers"])])
     assert answer["elasticity"]["elasticity"] < -1
     assert answer["grade"] == {"code": "own_history", "meaning": MEANINGS["own_history"]}
-    codes = {code for code in answer["decision"]["reasons"] if code.startswith(("at_", "gave_way_"))}
-    assert {meaning["code"] for meaning in answer["guardrails"]} == codes != set()
+    names = answer["decision"]["binds"] + answer["decision"]["gave_way"]
+    assert [meaning["code"] for meaning in answer["guardrails"]] == names != []
 
 
 def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -> None:
@@ -207,20 +191,3 @@ def test_explaining_and_simulating_leave_no_trace_in_the_log(shop: ServingApp) -
 
     assert {outcome["strategy"] for outcome in tried["outcomes"]} == {"margin", "revenue", "clearance", "match"}
     assert shop.service.log.status().issued == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "field"),
-    [
-        ("/simulate", {"request": REQUEST, "prices": [0]}, "prices.0"),
-        ("/explain", {"request": {**REQUEST, "current_stock": -1}}, "request.current_stock"),
-        ("/explain", {"request": REQUEST, "of": "profit"}, "of"),
-    ],
-)
-def test_a_question_that_cannot_be_understood_is_refused_by_name(
-    shop: ServingApp, path: str, body: Any, field: str
-) -> None:
-    answer = shop.client.post(path, json=body)
-
-    assert answer.status_code == 422
-    assert [fault["field"] for fault in answer.get_json()["errors"]] == [field]

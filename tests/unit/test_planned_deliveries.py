@@ -60,9 +60,13 @@ def ahead(request: PriceRequest, *, plan: Deliveries = PLAN, period: str = "day"
         ("apple", 7, {"next_delivery": None}, 1),  # deliveries come on 1, 8, 15 March, …
         ("apple", 20, {}, 2),  # none is planned after that day
         ("bread", 7, {}, 1),
+        ("bread", 8, {}, 7),  # the delivery is in this day's opening stock
+        ("bread", 7, {"next_delivery": dt.date(2025, 3, 10)}, 3),
+        ("bread", 7, {"next_delivery": dt.date(2099, 1, 1)}, HORIZON),
+        ("bread", 7, {"strategy": "clearance"}, 14),
     ],
 )
-def test_a_request_that_is_silent_looks_ahead_to_the_planned_delivery(
+def test_a_request_looks_ahead_to_the_delivery_named_or_planned_or_that_history_tells(
     product: str, day: int, fields: dict[str, Any], periods: int
 ) -> None:
     asked = ask(product, day=dt.date(2025, 3, day), **fields)

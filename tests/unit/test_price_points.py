@@ -1,7 +1,5 @@
 """The prices that may be charged: steps, endings and ladders, and the candidates for the best price."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,15 +60,3 @@ def test_candidates_ascend_from_cost_or_the_band_around_the_regular_price(
     assert (np.diff(prices) > 0).all()
     assert prices[0] == pytest.approx(max(0.7 * regular, floor))
     assert prices[-1] == pytest.approx(max(1.35 * regular, prices[0]), rel=2e-4)
-
-
-@pytest.mark.parametrize(("asked", "given"), [(10.6, 9.99), (9.3, 9.99), (11.2, 10.99), (99.0, 12.99)])
-@pytest.mark.parametrize("guardrails", [{"endings": [0.99]}, {"ladder": [8.99, 9.99, 10.99, 11.99, 12.99, 20.0]}])
-def test_no_rounding_takes_a_price_further_from_home_than_asked(
-    guardrails: dict[str, Any], asked: float, given: float
-) -> None:
-    allowed = AllowedPrices(config(guardrails=guardrails).decision)
-
-    found = allowed.towards(np.array([asked]), np.array([9.99]), allowed.limits(pricing_context()))
-
-    assert found == pytest.approx(given)

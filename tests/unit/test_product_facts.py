@@ -39,71 +39,44 @@ def test_the_facts_hold_the_prices_that_persons_charged_and_not_those_since() ->
     assert (alone.anchor_price[1], alone.seen_low[1], alone.seen_high[1]) == (12.0, 10.0, 30.0)
 
 
-def test_the_stock_is_what_the_last_day_left() -> None:
-    stock = np.array([[50.0], [2.0], [np.nan], [8.0]])
-    units = np.full((4, DAYS), 3.0)
-    present = np.ones((4, DAYS), dtype=bool)
-    units[3, -1], present[3, -1] = np.nan, False
+def test_the_stock_is_what_the_last_count_less_what_sold_since_leaves() -> None:
+    stock = np.full((6, DAYS), np.nan)
+    stock[0], stock[1], stock[2] = 50.0, 2.0, 8.0
+    stock[3, -3], stock[4, -3], stock[5, -COUNTED - 1] = 50.0, 5.0, 50.0
+    units, present = np.full((6, DAYS), 3.0), np.ones((6, DAYS), dtype=bool)
+    units[2, -1], present[2, -1] = np.nan, False
 
-    found = ProductFacts.from_panel(panel(products=4, stock=stock, units_sold=units, present=present)).stock
+    found = ProductFacts.from_panel(panel(products=6, stock=stock, units_sold=units, present=present)).stock
 
-    assert found.tolist() == pytest.approx([47.0, 0.0, np.nan, 8.0], nan_ok=True)
-
-
-def test_the_stock_is_what_a_recent_count_less_what_sold_since_leaves() -> None:
-    stock = np.full((3, DAYS), np.nan)
-    stock[0, -3] = 50.0
-    stock[1, -3] = 5.0
-    stock[2, -COUNTED - 1] = 50.0
-
-    found = ProductFacts.from_panel(panel(products=3, stock=stock, units_sold=np.full((3, DAYS), 3.0))).stock
-
-    assert found.tolist() == pytest.approx([41.0, 0.0, np.nan], nan_ok=True)
+    assert found.tolist() == pytest.approx([47.0, 0.0, 8.0, 41.0, 0.0, np.nan], nan_ok=True)
 
 
-def newest_comp(comp: Any, **arrays: Any) -> list[tuple[float, str]]:
+nan, NONE = np.nan, (pytest.approx(np.nan, nan_ok=True), "NaT")
+
+
+@pytest.mark.parametrize(
+    ("comp", "arrays", "expected"),
+    [
+        # sold out or gone, as its last row says
+        ([[9, 9, nan, nan], [8, 8, 8, 8.5], [7, nan, nan, 7.5]], {}, [NONE, (8.5, "2025-01-04"), (7.5, "2025-01-04")]),
+        # a feed that stopped leaves the prices of its last day, with their age
+        ([[9, 9, nan, nan], [8, nan, nan, nan]], {"comp_price_age": 1.0}, [(9.0, "2025-01-01"), NONE]),
+        # a product without a row keeps what its last one says
+        ([[9, 9, nan, nan], [8] * 4], {"present": [[1, 1, 0, 0], [1] * 4]}, [(9.0, "2025-01-02"), (8.0, "2025-01-04")]),
+        # a row without sales or stock may be one that was left out
+        ([[9, 9, nan], [8] * 3], {"units_sold": [[3, 3, 0], [3] * 3]}, [(9.0, "2025-01-02"), (8.0, "2025-01-03")]),
+        ([[9, 9, nan], [8] * 3], {"units_sold": [[3, 3, 0], [3] * 3], "stock": 5.0}, [NONE, (8.0, "2025-01-03")]),
+    ],
+)
+def test_the_newest_competitors_price_is_that_of_the_last_row_that_tells(
+    comp: Any, arrays: dict[str, Any], expected: list[Any]
+) -> None:
+    made = {name: np.asarray(value, dtype=bool if name == "present" else float) for name, value in arrays.items()}
     comp = np.asarray(comp, dtype=np.float32)
-    found = ProductFacts.from_panel(panel(products=len(comp), days=comp.shape[1], comp_price=comp, **arrays))
-    return list(zip(found.comp_price.tolist(), found.comp_price_date.astype(str).tolist(), strict=True))
 
+    found = ProductFacts.from_panel(panel(products=len(comp), days=comp.shape[1], comp_price=comp, **made))
 
-NONE = (pytest.approx(np.nan, nan_ok=True), "NaT")
-
-
-def test_a_competitor_that_the_products_last_row_does_not_have_is_sold_out_or_gone() -> None:
-    nan = np.nan
-
-    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, 8.0, 8.0, 8.5], [7.0, nan, nan, 7.5]])
-
-    assert found == [NONE, (8.5, "2025-01-04"), (7.5, "2025-01-04")]
-
-
-def test_a_feed_that_stopped_leaves_the_prices_of_its_last_day_with_their_age() -> None:
-    nan = np.nan
-
-    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, nan, nan, nan]], comp_price_age=1.0)
-
-    assert found == [(9.0, "2025-01-01"), NONE]
-
-
-def test_a_product_without_a_row_keeps_the_competitor_of_its_last_one() -> None:
-    nan = np.nan
-    present = [[True, True, False, False], [True] * 4]
-
-    found = newest_comp([[9.0, 9.0, nan, nan], [8.0, 8.0, 8.0, 8.0]], present=present)
-
-    assert found[0] == (9.0, "2025-01-02")
-
-
-@pytest.mark.parametrize(("stock", "expected"), [(np.nan, (9.0, "2025-01-02")), (5.0, NONE)])
-def test_a_day_without_a_sale_that_the_sales_may_have_left_out_tells_no_competitor(stock: float, expected: Any) -> None:
-    nan = np.nan
-    units, left = np.full((2, 3), 3.0), np.full((2, 3), nan)
-    units[0, 2], left[0, 2] = 0.0, stock
-
-    found = newest_comp([[9.0, 9.0, nan], [8.0, 8.0, 8.0]], units_sold=units, stock=left)
-
-    assert found[0] == expected
+    assert list(zip(found.comp_price.tolist(), found.comp_price_date.astype(str).tolist(), strict=True)) == expected
 
 
 def test_typical_units_leave_out_days_that_stock_cut_short() -> None:

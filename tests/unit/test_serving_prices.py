@@ -37,8 +37,8 @@ def test_a_price_has_every_field_of_the_contract_and_is_logged_with_its_request(
     decision = answer.get_json()
     assert decision.keys() == {
         "recommended_price", "confidence", "price_range", "expected_units", "expected_margin",
-        "source", "reasons", "strategy", "model_version", "decision_id", "expected_gain", "comp_price_used",
-        "comp_price_age",
+        "source", "reasons", "binds", "gave_way", "strategy", "model_version", "decision_id", "expected_gain",
+        "comp_price_used", "comp_price_age",
     }  # fmt: skip
     low, high = decision["price_range"]
     assert low <= decision["recommended_price"] <= high

@@ -90,6 +90,7 @@ def test_the_metrics_count_requests_decisions_and_reasons(tmp_path: Path) -> Non
     assert 'pricing_requests_total{route="get_price",status="422"} 1.0' in text
     assert 'pricing_decisions_total{experiment="",source="model",strategy="margin"} 1.0' in text
     assert 'pricing_reasons_total{reason="unknown_product"} 1.0' in text
+    assert 'pricing_guardrails_total{guardrail="max_move",what="binds"}' in text
     assert 'pricing_requests_total{route="unknown",status="404"} 1.0' in text
     assert 'pricing_follower{state="following"} 1.0' in text
     assert "pricing_state_age_days 4.0" in text
