@@ -12,7 +12,7 @@ from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
-from pricing.data.grid import Grid, carry, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
 from pricing.data.missing_rows import handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates
 from pricing.data.panel import SERIES, Event, Panel
@@ -145,30 +145,15 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
 
     If absent rows count as zeros, of all products: one without any new row may have sold nothing.
     """
-    taxed = bool((past.tax_rate > 0).any())  # a rate of 0 says something only where others have one
+    columns = ["product_id", "price", "units_sold", "stock", "unit_cost", "is_promo"]
+    columns += [name for name in ("category", "list_price") if name in frame]
+    if "parent_id" in frame and past.parent_ids is not None:
+        columns.append("parent_id")
+    if (past.tax_rate > 0).any():  # a rate of 0 says something only where others have one
+        columns.append("tax_rate")
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
-    row, column = np.nonzero(~np.isnan(past.price))
-    rows = pd.DataFrame(
-        {
-            "date": past.dates[column].astype("datetime64[s]"),
-            "product_id": past.product_ids[row],
-            "price": past.price[row, column],
-            "units_sold": np.where(past.present, past.units_sold, np.nan)[row, column],
-            "stock": past.stock[row, column],
-            "unit_cost": np.where(past.cost_assumed[row], np.nan, past.unit_cost[row, column]),
-            "is_promo": past.is_promo[row, column],
-        }
-    )
-    if "category" in frame:
-        rows["category"] = past.categories[row]
-    if "parent_id" in frame and past.parent_ids is not None:
-        rows["parent_id"] = past.parent_ids[row]
-    if "list_price" in frame:
-        rows["list_price"] = past.list_price[row, column]
-    if taxed:
-        rows["tax_rate"] = past.tax_rate[row, column]
-    return rows
+    return as_rows(past, ~np.isnan(past.price), columns)
 
 
 def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
@@ -176,8 +161,7 @@ def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
     if "category" not in grid.frame:
         grid.notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
         return np.zeros(grid.present.shape, dtype=np.int32), np.array([ONE_CATEGORY])
-    series, values = grid.codes("category")
-    series = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)
+    _, series, values = grid.codes("category")
     if (missing := int((series[:, -1] < 0).sum())) > 0:
         grid.notes.append(f"category is missing for {missing:,} products: they are in the category {ONE_CATEGORY!r}.")
     series[series < 0] = len(values)
@@ -188,8 +172,8 @@ def _parents(grid: Grid) -> Strings | None:
     """(product,) each product's latest parent, its own id without one; None where no product has one."""
     if "parent_id" not in grid.frame:
         return None
-    series, values = grid.codes("parent_id")
-    latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)[:, -1]
+    series, carried, values = grid.codes("parent_id")
+    latest = carried[:, -1]
     parents: Strings = np.where(latest >= 0, np.array([*values, ""])[latest], grid.ids)
     if (parents == grid.ids).all():
         return None

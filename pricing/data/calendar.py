@@ -2,7 +2,7 @@
 
 import calendar
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,14 +34,7 @@ def resolve_date(
     Without a date it is the first such weekday after today, or after the state's end where that lies later. When the
     state ended more than `horizon` periods before today, it is the first such weekday after the state's end, and stale.
     A date that is given stands; it is stale when the state is that old and the date lies beyond its horizon.
-
-    Args:
-        day_of_week: English name of a weekday.
-        date: The day asked for; None when the request names none.
-        today: The day on which the request is answered.
-        state_date: First day of the last period that the model's states have seen; None without a model.
-        horizon: Periods that the model forecasts.
-        period: The grain; on a weekly panel the day selects its week, counted from `state_date`.
+    `state_date` is the first day of the last period that the states have seen; weeks are counted from it.
 
     Raises:
         RequestError: The weekday is none, or the date falls on another one, or more than two years after today and
@@ -66,13 +59,9 @@ def resolve_date(
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
-    """(period,) which of the periods that begin on `dates` hold a holiday.
+    """(period,) which of the periods that begin on `dates`, in any order, hold a holiday.
 
-    Args:
-        dates: First days of periods, datetime64[D], in any order.
-        recurring: Rules learnt from a history by `recurring_holidays`; None takes the country's calendar.
-        country: ISO code of a country, such as US.
-        period: The grain of `dates`.
+    They follow the rules that `recurring_holidays` learnt; without rules, the calendar of `country`, an ISO code.
 
     Raises:
         ConfigError: The country has no calendar.
@@ -83,7 +72,7 @@ def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, 
         return np.zeros(len(dates), dtype=np.bool_)
     first, last = days.min().astype(dt.date).year, days.max().astype(dt.date).year
     if recurring is None:
-        known = _calendar(country, first, last)
+        known = np.array(sorted(country_holidays(country, range(first, last + 1))), dtype="datetime64[D]")
     else:
         known = np.array([day for rule in recurring for day in _occurrences(rule, first, last)], dtype="datetime64[D]")
     return np.asarray(np.isin(days, known).any(axis=1))
@@ -165,16 +154,21 @@ def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
 
 
 @lru_cache(maxsize=32)
-def _calendar(country: str, first_year: int, last_year: int) -> Days:
+def country_holidays(country: str, years: range) -> Mapping[dt.date, list[str]]:
+    """Names of the public holidays by day, in English where the calendar has that.
+
+    Raises:
+        ConfigError: The country has no calendar.
+    """
     import holidays  # noqa: PLC0415 - a large library that few processes need
 
     try:
-        table = holidays.country_holidays(country, years=range(first_year, last_year + 1))
+        table = holidays.country_holidays(country, years=years)
+        if "en_US" in table.supported_languages:
+            table = holidays.country_holidays(country, years=years, language="en_US")
     except NotImplementedError as error:
         raise ConfigError(f"data.country: there is no holiday calendar for {country!r}; give an ISO code") from error
-    days = np.array(sorted(table), dtype="datetime64[D]")
-    days.setflags(write=False)
-    return days
+    return {day: table.get_list(day) for day in table}
 
 
 def _next(weekday: int, after: dt.date) -> dt.date:

@@ -20,20 +20,14 @@ _ZONE = "a time zone dropped, the day as written counts"
 
 @dataclass(frozen=True)
 class Coerced:
-    """One column after coercion.
+    """One column after coercion."""
 
-    Attributes:
-        values: (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1).
-        missing: (row,) True where the cell is empty.
-        wrong: (row,) True where the cell cannot be read as the wanted kind.
-        names: Distinct texts that `values` are codes of; empty for numbers and days.
-        changed: (what was done, number of rows) for lossy conversions, such as a time of day dropped.
-    """
-
+    # (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1):
     values: NDArray[Any]
-    missing: Bools
-    wrong: Bools
-    names: tuple[str, ...] = ()
+    missing: Bools  # (row,) True where the cell is empty
+    wrong: Bools  # (row,) True where the cell cannot be read as the wanted kind
+    names: tuple[str, ...] = ()  # distinct texts that `values` are codes of; empty for numbers and days
+    # (what was done, number of rows) for lossy conversions, such as a time of day dropped:
     changed: tuple[tuple[str, int], ...] = ()
 
 

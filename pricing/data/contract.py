@@ -24,21 +24,13 @@ FAR_DAYS = 1096
 
 @dataclass(frozen=True)
 class Column:
-    """Requirements on the cells of one column.
+    """Requirements on the cells of one column."""
 
-    Attributes:
-        kind: How cells are read.
-        needed: Whether the column is required and every cell must be filled.
-        above_zero: For numbers, whether 0 is refused.
-        most: For numbers, the largest one.
-        hint: What is added to the rule that names `most`.
-    """
-
-    kind: Literal["day", "name", "number", "flag"]
-    needed: bool = False
-    above_zero: bool = False
-    most: float = LARGEST
-    hint: str = ""
+    kind: Literal["day", "name", "number", "flag"]  # how cells are read
+    needed: bool = False  # whether the column is required and every cell must be filled
+    above_zero: bool = False  # for numbers, whether 0 is refused
+    most: float = LARGEST  # for numbers, the largest one
+    hint: str = ""  # what is added to the rule that names `most`
 
 
 COLUMNS = {
@@ -68,21 +60,14 @@ _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of the check.
+    """Result of the check."""
 
-    Attributes:
-        clean: Rows that satisfy the contract, its columns only, coerced; product_id and category are categoricals.
-        violations: Rules that the other rows break.
-        bad_rows: Those rows as read, with their number (`row`; the first after a header is 1) and `reasons`.
-        notes: What was ignored or converted with loss, one sentence each.
-        numbers: (row,) number of each clean row in the sales.
-    """
-
+    # Rows that satisfy the contract, its columns only, coerced; product_id and category are categoricals:
     clean: pd.DataFrame
-    violations: tuple[Violation, ...]
-    bad_rows: pd.DataFrame
-    notes: tuple[str, ...]
-    numbers: NDArray[np.int64]
+    violations: tuple[Violation, ...]  # rules that the other rows break
+    bad_rows: pd.DataFrame  # those rows as read, with their number (`row`; the first after a header is 1) and `reasons`
+    notes: tuple[str, ...]  # what was ignored or converted with loss, one sentence each
+    numbers: NDArray[np.int64]  # (row,) number of each clean row in the sales
 
     def without(self, broken: Bools, *, rule: str) -> "Checked":
         """Move more clean rows to `bad_rows`, for a rule that compares rows with each other; `broken` is (row,)."""

@@ -24,16 +24,12 @@ _WRITES = ("read-only transaction", "readonly database", "not authorized", "data
 
 @dataclass(frozen=True)
 class Database:
-    """A connection that may only read.
+    """A connection that may only read."""
 
-    Attributes:
-        connection: In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for
-            each statement.
-        shown: The address without its password.
-    """
-
+    # In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for each
+    # statement:
     connection: sa.Connection
-    shown: str
+    shown: str  # the address without its password
 
     @property
     def dialect(self) -> str:

@@ -11,7 +11,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.findings import ROWS, Finding, Found, Level
-from pricing.data.grid import Grid, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, days_of, latest_period
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
@@ -26,36 +26,21 @@ _BLOCK = 4096  # products whose ranges are found at once
 
 @dataclass(frozen=True)
 class GivenRows:
-    """Rows laid out over products × periods, those that the champion has read of the time before among them.
+    """Rows laid out over products × periods, those that the champion has read of the time before among them."""
 
-    Attributes:
-        grid: The rows; `own` are the periods of the sales themselves.
-        numbers: (product, period) number of the row in the sales, counted from 0; -1 where there is none.
-        period: The grain.
-        columns: (product, period) values of each numeric column of the sales; NaN where missing.
-        categories: (product,) latest category, "" where none is given.
-        categorised: (product, period) whether the row names a category.
-        calendar: (period,) whether the country's calendar calls it a holiday.
-        odd: (period,) whether that or most rows do, or a person leaves it out.
-        since: First of the newest periods that are judged.
-        given: The contract's columns that the sales have, and `others` those beyond it.
-        known: The end of the history that the champion has read.
-        today: The day of the check; None where it does not matter.
-    """
-
-    grid: Grid
-    numbers: Ints
-    period: Period
-    columns: dict[str, Floats]
-    categories: Strings
-    categorised: Bools
-    calendar: Bools
-    odd: Bools
-    since: int
-    given: Sequence[str]
+    grid: Grid  # the rows; `own` are the periods of the sales themselves
+    numbers: Ints  # (product, period) number of the row in the sales, counted from 0; -1 where there is none
+    period: Period  # the grain
+    columns: dict[str, Floats]  # (product, period) values of each numeric column of the sales; NaN where missing
+    categories: Strings  # (product,) latest category, "" where none is given
+    categorised: Bools  # (product, period) whether the row names a category
+    calendar: Bools  # (period,) whether the country's calendar calls it a holiday
+    odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
+    since: int  # first of the newest periods that are judged
+    given: Sequence[str]  # the contract's columns that the sales have, and `others` those beyond it
     others: Sequence[str]
-    known: Panel | None
-    today: dt.date | None
+    known: Panel | None  # the end of the history that the champion has read
+    today: dt.date | None  # the day of the check; None where it does not matter
 
     @classmethod
     def of(
@@ -81,18 +66,17 @@ class GivenRows:
             known = None
         earlier = 0
         if known is not None and known.dates[0] < start:
-            read = _as_rows(known.through(start - np.timedelta64(1, "D")), frame)
-            frame, earlier = pd.concat([read, frame], ignore_index=True), len(read)
+            read = known.through(start - np.timedelta64(1, "D"))
+            columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
+            read_rows = as_rows(read, read.present, columns)
+            frame, earlier = pd.concat([read_rows, frame], ignore_index=True), len(read_rows)
         grid = Grid.of(frame, period=config.period, start=start)
         numbers = np.full(grid.present.shape, -1, dtype=np.int64)
         numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
         categories, categorised = np.full(len(grid.ids), "", dtype=np.str_), np.zeros_like(grid.present)
         if "category" in frame:
-            codes, names = grid.codes("category")
-            categorised = codes >= 0
-            last = latest_period(categorised)[:, -1]
-            newest = codes[np.arange(len(codes)), np.maximum(last, 0)]
-            categories = np.where(last >= 0, np.array([*names, ""])[newest], "")
+            codes, latest, names = grid.codes("category")
+            categorised, categories = codes >= 0, np.array([*names, ""])[latest[:, -1]]
         since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
@@ -201,20 +185,6 @@ def left_out(days: Days, config: DataConfig) -> Bools:
     for first, last in config.quality.leave_out:
         marked |= (days + (STEP_DAYS[config.period] - 1) >= np.datetime64(first)) & (days <= np.datetime64(last))
     return marked
-
-
-def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
-    """Tells what the champion has read, as rows with the frame's columns; what it derived is left out."""
-    product, period = np.nonzero(known.present)
-    rows = pd.DataFrame({"date": known.dates[period].astype("datetime64[s]"), "product_id": known.product_ids[product]})
-    for name in (*SERIES, "is_holiday"):
-        if name in frame:
-            rows[name] = getattr(known, name)[product, period]
-    if "unit_cost" in rows:
-        rows["unit_cost"] = rows["unit_cost"].mask(known.cost_assumed[product])
-    if "category" in frame:
-        rows["category"] = known.categories[product]
-    return rows
 
 
 def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:

@@ -43,15 +43,10 @@ def load_panel_from(sales: str, config: DataConfig, **others: Any) -> Panel:
 
 @dataclass(frozen=True)
 class LoadedSales:
-    """A panel, and what the checks of its sales found.
+    """A panel, and what the checks of its sales found."""
 
-    Attributes:
-        panel: The panel.
-        findings: What was found, the gravest first.
-    """
-
-    panel: Panel
-    findings: tuple[Finding, ...] = ()
+    panel: Panel  # the panel
+    findings: tuple[Finding, ...] = ()  # what was found, the gravest first
 
 
 def load_sales(

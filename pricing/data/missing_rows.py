@@ -19,19 +19,12 @@ _NAMED = 3  # products named in a message
 
 @dataclass(frozen=True)
 class MissingRows:
-    """The panel's rows after absent ones were handled.
+    """The panel's rows after absent ones were handled."""
 
-    Attributes:
-        present: (product, period) True where sales are known: a valid row, or a zero filled in.
-        units: (product, period) units sold; NaN where unknown.
-        filled: (product, period) True where a zero was filled in.
-        notes: What was found and done, one sentence each.
-    """
-
-    present: Bools
-    units: Floats
-    filled: Bools
-    notes: tuple[str, ...]
+    present: Bools  # (product, period) True where sales are known: a valid row, or a zero filled in
+    units: Floats  # (product, period) units sold; NaN where unknown
+    filled: Bools  # (product, period) True where a zero was filled in
+    notes: tuple[str, ...]  # what was found and done, one sentence each
 
 
 def handle_missing_rows(
@@ -51,15 +44,8 @@ def handle_missing_rows(
     periods, and states that have encoded them could not be carried forward. So zeros are filled in from a product's
     first row to the end of the panel, not only up to its last row, which is not known at the time.
 
-    Args:
-        units: (product, period) units sold; NaN where there is no row.
-        stock: (product, period) opening stock; NaN where unknown.
-        present: (product, period) True where there is a row.
-        launched: (product, period) True from a product's first row on.
-        own: The periods to handle; earlier ones are done already and only read.
-        ids: (product,) names, for messages.
-        dates: (period,) dates, for messages.
-        config: `missing`, `zero_run` and `list_price_window`.
+    Arrays are (product, period); units and stock are NaN where there is no row or value, and `launched` is True from a
+    product's first row on. Periods before `own` are done already and only read.
 
     Raises:
         MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
@@ -102,21 +88,14 @@ def handle_missing_rows(
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     """(product, period) last stock count before a period, at most `limit` periods old, less the units sold since.
 
-    A lower bound of the stock where it was not counted, since deliveries only add to it.
-
-    Args:
-        stock: (product, period) opening stock; NaN where unknown.
-        units: (product, period) units sold; NaN where unknown.
-        limit: Periods.
-
-    Returns:
-        Units, below 0 where more was sold than counted; NaN without such a count.
+    A lower bound of the stock where it was not counted, since deliveries only add to it; below 0 where more was sold
+    than counted, NaN without such a count. Stock, at opening, and units are NaN where unknown.
     """
     periods = np.arange(stock.shape[1])
     counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
-    counted = np.concatenate([np.full((len(stock), 1), -1), counted[:, :-1]], axis=1)  # before each period
+    counted = np.pad(counted[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # before each period
     sold = np.cumsum(np.nan_to_num(units).astype(np.float64), axis=1)
-    before = np.concatenate([np.zeros((len(sold), 1)), sold[:, :-1]], axis=1)  # up to each period's opening
+    before = np.pad(sold[:, :-1], ((0, 0), (1, 0)))  # up to each period's opening
     at = np.maximum(counted, 0)
     left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
     return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
@@ -138,15 +117,6 @@ def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: String
     of them are present as rows, that is not by chance. A product counts for at most its periods without a row or with
     a zero, so gaps of another cause, which fast sellers have as well, imply nothing. Left out are periods without
     any row (shop closed) and goods sold by weight, whose amounts are not counts.
-
-    Args:
-        units: (product, period) units sold; NaN where there is no row.
-        gaps: (product, period) from `between_rows`.
-        own: The periods to test.
-        ids: (product,) names, for the message.
-
-    Raises:
-        MissingRowsError: They do.
     """
     room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
     sold = np.where(units[:, own] > 0, units[:, own], np.nan)
@@ -181,13 +151,8 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
     other periods nothing is unlikely, so runs of slow sellers and weekly closing days pass. Without a sale in the
     window zeros count as sales of 0. Where absent rows are zeros, a marked run stays marked until the next sale.
 
-    Args:
-        doubted: (product, period) modified; the periods before `own` hold earlier results.
-        zero: (product, period) periods without a sale.
-        sale: (product, period) periods with one.
-        unsure: (product, period) periods with neither a known stock nor stock left over from the last count.
-        own: The periods to mark.
-        config: `zero_run`, `list_price_window` and `missing`.
+    Arrays are (product, period); `doubted` is modified and holds earlier results before `own`, and `unsure` are periods
+    with neither a known stock nor stock left over from the last count.
     """
     limit, window = log(config.zero_run or 1.0), config.list_price_window
     whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))

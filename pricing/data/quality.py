@@ -179,19 +179,12 @@ def _coverage(sales: GivenRows) -> Iterator[Found]:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: For programs; also what `data.quality.accept` names.
-        level: The gravest level that it gives.
-        look: Finds; `check` and `advice` of its findings are filled in from here.
-        advice: What to do.
-    """
-
-    name: str
-    level: Level
-    look: Callable[[GivenRows], Iterator[Found]]
-    advice: str
+    name: str  # for programs; also what `data.quality.accept` names
+    level: Level  # the gravest level that it gives
+    look: Callable[[GivenRows], Iterator[Found]]  # finds; `check` and `advice` of its findings are filled in from here
+    advice: str  # what to do
 
 
 CHECKS = (
@@ -229,16 +222,11 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
 
 @dataclass(frozen=True)
 class Judged:
-    """Rows after the checks.
+    """Rows after the checks."""
 
-    Attributes:
-        findings: What was found, the gravest first.
-        checked: The rows to go on with; those set aside are among its bad rows.
-        unknown: (cell,) product and day of cells of which nothing is known, whatever an absent row means.
-    """
-
-    findings: tuple[Finding, ...]
-    checked: Checked
+    findings: tuple[Finding, ...]  # what was found, the gravest first
+    checked: Checked  # the rows to go on with; those set aside are among its bad rows
+    # (cell,) product and day of cells of which nothing is known, whatever an absent row means:
     unknown: tuple[Strings, Days]
 
 
