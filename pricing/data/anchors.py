@@ -163,7 +163,7 @@ class Anchors:
         """Merge with new ones, sorted."""
         every = {name: np.concatenate([getattr(self, name), new[name]]) for name in _ARRAYS}
         order = np.lexsort((every["dates"], every["product_ids"]))
-        return replace(self, **{name: values[order] for name, values in every.items()})
+        return Anchors(since=self.since, **{name: values[order] for name, values in every.items()})
 
 
 def matching_anchors(anchors: Anchors | None, product_ids: Strings) -> Anchors | None:

@@ -268,18 +268,10 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
 
 def _repeats(table: pd.DataFrame, good: Bools) -> Bools:
     """Mark later copies of identical rows, and all rows of a (product, date) whose rows differ."""
-    codes = table["product_id"].cat.codes.to_numpy().astype(np.int64)
-    days = table["date"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    rows = np.flatnonzero(good)
-    if not rows.size:
-        return np.zeros(len(table), dtype=np.bool_)
-    pairs = pd.Series(codes[rows] * (int(days[rows].max()) - int(days[rows].min()) + 1) + days[rows] - days[rows].min())
-    repeated = rows[pairs.duplicated(keep=False).to_numpy()]
+    keys = table.loc[good, ["product_id", "date"]]
+    repeated = table.loc[keys.index[keys.duplicated(keep=False)]]
+    copies = repeated.duplicated()
+    differ = repeated[~copies].duplicated(["product_id", "date"], keep=False)
     broken = np.zeros(len(table), dtype=np.bool_)
-    if repeated.size:
-        copies = table.iloc[repeated]
-        same = copies.duplicated(keep="first").to_numpy()
-        broken[repeated[same]] = True
-        differ = copies[~same].duplicated(["product_id", "date"], keep=False).to_numpy()
-        broken[repeated[~same][differ]] = True
+    broken[[*copies.index[copies], *differ.index[differ]]] = True
     return broken
