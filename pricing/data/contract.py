@@ -74,9 +74,7 @@ class Checked:
         rows = self.clean[broken]
         bad = rows.assign(reasons=rule)
         bad.insert(0, "row", self.numbers[broken])
-        first = rows.iloc[0]
-        where = f"product_id {_show(first['product_id'])}, date {_show(first['date'])}, price {_show(first['price'])}"
-        found = Violation(rule, len(rows), f"row {bad['row'].iloc[0]} ({where})")
+        found = Violation(rule, len(rows), _offender(bad, bad["row"].iloc[0], 0, "price"))
         known = [frame for frame in (self.bad_rows, bad.astype({"product_id": object})) if not frame.empty]
         return Checked(
             self.clean[~broken],
@@ -112,7 +110,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         units_sold must be at least 0: row 2 (product_id 'tea', date '2026-03-03', units_sold -3)
     """
     _check_table(frame, where)
-    notes = _unknown(frame)
+    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
+    notes = [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
     clean: dict[str, Any] = {}
     faults = _Faults(frame)
     for name, column in COLUMNS.items():
@@ -120,7 +119,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
             continue
         read, wanted = _COERCE[column.kind]
         cells = read(frame[name])
-        notes += [f"{name}: {what} on {count:,} rows." for what, count in cells.changed]
+        if cells.dropped:
+            notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
         faults.add(f"{name} must be {wanted}", cells.wrong, name)
         if column.needed:
             faults.add(f"{name} must not be missing", cells.missing, name)
@@ -157,7 +157,10 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        found = [Violation(rule, len(rows), self._offender(rows[0], column)) for rule, rows, column in self.rules]
+        found = [
+            Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
+            for rule, rows, column in self.rules
+        ]
         if self.damaged:
             number, text = self.damaged[0]
             found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
@@ -176,10 +179,12 @@ class _Faults:
         lines = pd.DataFrame(self.damaged, columns=["row", "line"])
         return pd.concat([bad, lines.assign(reasons=_FIELDS)], ignore_index=True)
 
-    def _offender(self, row: int, column: str) -> str:
-        product, date, value = (self.frame[name].iloc[row] for name in ("product_id", "date", column))
-        found = "" if column in ("product_id", "date") else f", {column} {_show(value)}"
-        return f"row {self.numbers[row]} (product_id {_show(product)}, date {_show(date)}{found})"
+
+def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:
+    named = ", ".join(
+        f"{name} {_show(frame[name].iloc[row])}" for name in dict.fromkeys(["product_id", "date", column])
+    )
+    return f"row {number} ({named})"
 
 
 def _show(value: Any) -> str:
@@ -204,11 +209,6 @@ def _check_table(frame: pd.DataFrame, where: str) -> None:
         faults.append(Violation("there must be rows", 0, "found none"))
     if faults:
         raise ContractError(where, faults)
-
-
-def _unknown(frame: pd.DataFrame) -> list[str]:
-    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
-    return [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
 
 
 def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:

@@ -46,11 +46,7 @@ class Found:
 
 
 class QualityError(PricingError):
-    """Sales that lie too far from their own past to be learnt from or judged by.
-
-    Attributes:
-        findings: All that were found, the gravest first.
-    """
+    """Sales that lie too far from their own past to be learnt from or judged by; `findings` has all, gravest first."""
 
     def __init__(self, where: str, findings: Iterable[Finding]) -> None:
         self.findings = ordered(findings)

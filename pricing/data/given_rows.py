@@ -37,8 +37,7 @@ class GivenRows:
     calendar: Bools  # (period,) whether the country's calendar calls it a holiday
     odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
     since: int  # first of the newest periods that are judged
-    given: Sequence[str]  # the contract's columns that the sales have, and `others` those beyond it
-    others: Sequence[str]
+    names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
     known: Panel | None  # the end of the history that the champion has read
     today: dt.date | None  # the day of the check; None where it does not matter
 
@@ -48,10 +47,9 @@ class GivenRows:
         frame: pd.DataFrame,
         config: DataConfig,
         *,
-        given: Sequence[str],
-        others: Sequence[str] = (),
-        known: Panel | None = None,
-        today: dt.date | None = None,
+        names: Sequence[str],
+        known: Panel | None,
+        today: dt.date | None,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract, one per product and period.
 
@@ -73,10 +71,7 @@ class GivenRows:
         grid = Grid.of(frame, period=config.period, start=start)
         numbers = np.full(grid.present.shape, -1, dtype=np.int64)
         numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
-        categories, categorised = np.full(len(grid.ids), "", dtype=np.str_), np.zeros_like(grid.present)
-        if "category" in frame:
-            codes, latest, names = grid.codes("category")
-            categorised, categories = codes >= 0, np.array([*names, ""])[latest[:, -1]]
+        codes, latest, texts = grid.codes("category")
         since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
@@ -87,13 +82,12 @@ class GivenRows:
             numbers=numbers,
             period=config.period,
             columns={name: grid.spread(name) for name in SERIES if name in frame},
-            categories=categories,
-            categorised=categorised,
+            categories=np.array([*texts, ""])[latest[:, -1]],
+            categorised=codes >= 0,
             calendar=calendar,
             odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
-            given=given,
-            others=others,
+            names=names,
             known=known,
             today=today,
         )
@@ -124,15 +118,9 @@ class GivenRows:
     def found(
         self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
     ) -> Found:
-        """The finding on marked cells, (product, period), of which the first is the example.
+        """The finding on marked cells, (product, period), whose values in the column `aside`, or whose rows, go aside.
 
-        Args:
-            level: What happens.
-            at: The cells.
-            sentence: What was found.
-            column: The column whose value the example tells.
-            aside: The column, or ROWS, whose cells are set aside; empty for none.
-            example: What to say instead of the first cell.
+        Unless `example` says otherwise, the first cell is the example, with its value in `column`.
         """
         days = np.flatnonzero(at.any(axis=0))
         product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
@@ -198,16 +186,11 @@ def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
 
 
 def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
-    """(product, period) values beyond the range of the product's own past by more than a factor.
+    """(product, period) values beyond the range of the product's own `past` periods by more than a factor.
 
-    Args:
-        logs: (product, period) logarithms; NaN where there is no value.
-        low: Logarithm of the factor below the lowest, under 0.
-        high: Logarithm of the factor above the highest.
-        past: Periods that the range is of.
-
-    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, which is in
-    the range from then on. Only products whose values span such a factor are gone through.
+    The factors below the lowest, and above the highest, are logarithms as the values are. The first LEAST_ROWS values
+    are compared with their median. A run of more than SETTLED is a new level, which is in the range from then on. Only
+    products whose values span such a factor are gone through.
     """
     off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
     span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
@@ -236,16 +219,11 @@ def newest_run(flags: Bools) -> int:
 
 
 def still_since(values: Floats, known: Bools, *, least: int, past: int) -> int | None:
-    """The period since which no product's value has changed, where that is twice as long as ever; otherwise None.
+    """The period since which no known value has changed, where that is twice as long as in the `past` before; or None.
 
-    Args:
-        values: (product, period).
-        known: (product, period) values that count.
-        least: Fewer periods are never told of.
-        past: Periods before them that are compared with.
+    Fewer periods than `least` are never told of.
     """
-    latest = latest_period(known)
-    before = np.pad(latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    before = np.pad(latest_period(known)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
     comparable = known & (before >= 0)
     moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
     places = np.flatnonzero(comparable.any(axis=0))

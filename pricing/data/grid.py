@@ -51,8 +51,8 @@ class Grid:
 
     def codes(self, name: str) -> tuple[NDArray[np.int32], NDArray[np.int32], Strings]:
         """(product, period) values of a text column and the latest ones, as rows of the names; -1 for none."""
-        codes, values = pd.factorize(self.frame[name])
         series = np.full(self.present.shape, -1, dtype=np.int32)
+        codes, values = pd.factorize(self.frame[name]) if name in self.frame else (-1, np.zeros(0, np.str_))
         series.flat[self.cells] = codes
         latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)
         return series, latest, np.asarray(values.astype(str), dtype=np.str_)

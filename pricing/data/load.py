@@ -100,8 +100,7 @@ def load_sales(
     judged = judge(
         checked,
         config,
-        given=[name for name in names if name in COLUMNS],
-        others=[name for name in names if name not in COLUMNS],
+        names=names,
         known=past if known is None else known,
         where=where,
         today=dt.datetime.now(dt.UTC).date(),
@@ -117,7 +116,7 @@ def load_sales(
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
-    """Reads what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
+    """Read what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
     return () if any(one.level == "stop" for one in findings) else tuple(findings)

@@ -5,9 +5,10 @@ from math import lgamma, log
 
 import numpy as np
 
-from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.arrays import Bools, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.counting_units import common_steps
+from pricing.data.grid import Grid
 from pricing.errors import MissingRowsError
 
 LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict
@@ -24,19 +25,10 @@ class MissingRows:
     present: Bools  # (product, period) True where sales are known: a valid row, or a zero filled in
     units: Floats  # (product, period) units sold; NaN where unknown
     filled: Bools  # (product, period) True where a zero was filled in
-    notes: tuple[str, ...]  # what was found and done, one sentence each
 
 
 def handle_missing_rows(
-    units: Floats,
-    stock: Floats,
-    *,
-    present: Bools,
-    launched: Bools,
-    own: slice,
-    ids: Strings,
-    dates: Days,
-    config: DataConfig,
+    grid: Grid, *, units: Floats, stock: Floats, present: Bools, launched: Bools, config: DataConfig
 ) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
@@ -45,19 +37,20 @@ def handle_missing_rows(
     first row to the end of the panel, not only up to its last row, which is not known at the time.
 
     Arrays are (product, period); units and stock are NaN where there is no row or value, and `launched` is True from a
-    product's first row on. Periods before `own` are done already and only read.
+    product's first row on. Periods before the grid's own are done already and only read. Adds notes to the grid.
 
     Raises:
         MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
     """
+    own, ids = grid.own, grid.ids
     gaps = between_rows(present)
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
         first = int(np.argmax(gaps.any(axis=1)))
         raise MissingRowsError(
             f"{_counted(gaps, ids)} have no row between a first and a last one, the first of them {str(ids[first])!r} "
-            f"on {dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set data.missing to "
-            "zero or unknown"
+            f"on {grid.dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set it to zero or "
+            "unknown"
         )
     if config.missing is None:
         _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=ids)
@@ -77,12 +70,9 @@ def handle_missing_rows(
         (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
         (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
     )
-    return MissingRows(
-        present=(present | filled) & ~doubted,
-        units=np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units)),
-        filled=counted,
-        notes=tuple(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any()),
-    )
+    grid.notes.extend(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any())
+    known = np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units))
+    return MissingRows((present | filled) & ~doubted, known, counted)
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:

@@ -16,7 +16,7 @@ import pandas as pd
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
 from pricing.data import coerce
-from pricing.data.contract import Checked
+from pricing.data.contract import COLUMNS, Checked
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
 from pricing.data.grid import days_of
@@ -71,10 +71,11 @@ def _sold_every_day(present: Bools, now: int) -> Bools:
 
 def _lost_columns(sales: GivenRows) -> Iterator[Found]:
     had = set() if sales.known is None else _columns_of(sales.known)
-    for name in ("category", *NULLABLE, *sorted(had - {"category", *NULLABLE})):
-        if name in sales.given:
+    others, common = [name for name in sales.names if name not in COLUMNS], ("category", *NULLABLE)
+    for name in (*common, *sorted(had - {*common})):
+        if name in sales.names:
             continue
-        near = nearest(name, sales.others) if name in NULLABLE or name == "category" else None
+        near = nearest(name, others) if name in common else None
         if name in had or near is not None:
             hint = "" if near is None else f", but a column {near!r} is"
             yield sales.whole("stop" if name in had else "note", f"column {name} is not in the sales{hint}")
@@ -97,16 +98,10 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
 
 def _columns_of(panel: Panel) -> set[str]:
     """The optional columns that the sales behind a panel had for certain."""
-    had = {
-        "stock": bool(np.isfinite(panel.stock).any()),
-        "comp_price": bool(np.isfinite(panel.comp_price).any()),
-        "comp_price_age": bool((np.nan_to_num(panel.comp_price_age) > 0).any()),
-        "tax_rate": bool((panel.tax_rate > 0).any()),
-        "unit_cost": bool((~panel.cost_assumed).any()),
-        "is_promo": bool((panel.is_promo > 0).any()),
-        "category": len(np.unique(panel.categories)) > 1,
-        "parent_id": panel.parent_ids is not None,
-    }
+    numbers = ("stock", "comp_price", "comp_price_age", "tax_rate", "is_promo")
+    had = {name: (getattr(panel, name) > 0).any() for name in numbers}
+    had |= {"unit_cost": not panel.cost_assumed.all(), "parent_id": panel.parent_ids is not None}
+    had |= {"category": (panel.categories != panel.categories[0]).any()}
     return {name for name, there in had.items() if there}
 
 
@@ -234,8 +229,7 @@ def judge(
     checked: Checked,
     config: DataConfig,
     *,
-    given: Sequence[str],
-    others: Sequence[str] = (),
+    names: Sequence[str],
     known: Panel | None = None,
     where: str = "the sales",
     today: dt.date | None = None,
@@ -245,8 +239,7 @@ def judge(
     Args:
         checked: Result of the contract's check; not modified.
         config: The grain, the country, days that a person leaves out, and what is accepted.
-        given: Columns of the contract that the sales have.
-        others: Their other columns.
+        names: All columns that the sales have.
         known: The end of the history that the champion has read.
         where: Name of the sales in messages.
         today: The day of the load; absent: no row is in the future, and none is old.
@@ -263,7 +256,7 @@ def judge(
         >>> days = pd.date_range("2026-01-05", periods=80)
         >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
         >>> sales.loc[70, "price"] = 499.0
-        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, given=list(sales))
+        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, names=list(sales))
         >>> [(one.check, one.level, one.first) for one in judged.findings]
         [('price_outlier', 'set_aside', '2026-03-16')]
     """
@@ -279,7 +272,7 @@ def judge(
     if checked.clean.empty:
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
-    sales = GivenRows.of(checked.clean, config, given=given, others=others, known=known, today=today)
+    sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
     unknown = left_out(sales.grid.dates, config) | _cells(checked.bad_rows, sales)
     frame, rules = checked.clean, dict[str, Bools]()
     marked = np.zeros(len(frame), dtype=np.bool_)
