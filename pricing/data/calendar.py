@@ -53,9 +53,9 @@ def resolve_date(
         return date or _next(weekday, today), False
     end = state_date + dt.timedelta(days=step - 1)
     old = (today - end).days > horizon * step
-    if date is None:
-        return _first_day(_next(weekday, end if old else max(today, end)), state_date, step), old
-    return _first_day(date, state_date, step), old and (date - end).days > horizon * step
+    day = date or _next(weekday, end if old else max(today, end))
+    stale = old and (date is None or (date - end).days > horizon * step)
+    return day - dt.timedelta(days=(day - state_date).days % step), stale
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
@@ -107,16 +107,13 @@ def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
             continue
         days = [start + dt.timedelta(days=int(index) * step + day) for day in range(step)]
         for candidates in zip(*(_rules_of(day) for day in days), strict=True):
-            holding = [rule for rule in candidates if rule and _holds(periods(rule), flags)]
+            seen = {rule: periods(rule) for rule in candidates if rule}
+            holding = [rule for rule, these in seen.items() if len(these) >= 2 and flags[these].all()]
             if holding:
                 rules.append(holding[len(holding) // 2])
                 explained.update(periods(rules[-1]))
                 break
     return tuple(rules)
-
-
-def _holds(periods: list[int], flags: Bools) -> bool:
-    return len(periods) >= 2 and bool(flags[periods].all())
 
 
 def _rules_of(day: dt.date) -> Iterator[str]:
@@ -173,7 +170,3 @@ def country_holidays(country: str, years: range) -> Mapping[dt.date, list[str]]:
 
 def _next(weekday: int, after: dt.date) -> dt.date:
     return after + dt.timedelta(days=(weekday - after.weekday() - 1) % 7 + 1)
-
-
-def _first_day(day: dt.date, state_date: dt.date, step: int) -> dt.date:
-    return day - dt.timedelta(days=(day - state_date).days % step)

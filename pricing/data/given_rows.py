@@ -11,7 +11,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.findings import ROWS, Finding, Found, Level
-from pricing.data.grid import Grid, as_rows, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, days_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
@@ -216,20 +216,3 @@ def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
 def newest_run(flags: Bools) -> int:
     """How many of the newest periods are flagged without a break."""
     return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
-
-
-def still_since(values: Floats, known: Bools, *, least: int, past: int) -> int | None:
-    """The period since which no known value has changed, where that is twice as long as in the `past` before; or None.
-
-    Fewer periods than `least` are never told of.
-    """
-    before = np.pad(latest_period(known)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    comparable = known & (before >= 0)
-    moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
-    places = np.flatnonzero(comparable.any(axis=0))
-    moves = np.flatnonzero(moved[:, places].any(axis=0))
-    still = len(places) - 1 - int(moves[-1]) if len(moves) else 0
-    moves = moves[moves >= len(places) - past - still]
-    if not still or len(moves) <= LEAST_SEEN:
-        return None
-    return int(places[-still]) if still >= max(least, 2 * int(np.diff(moves).max())) else None

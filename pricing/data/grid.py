@@ -32,9 +32,16 @@ class Grid:
         Raises:
             ContractError: A repeated (product, date), or a date off the week's first day.
         """
-        ids, codes = _products(frame["product_id"])
-        dates, positions = _periods(days_of(frame["date"]), STEP_DAYS[period])
-        cells = codes * len(dates) + positions
+        codes, values = pd.factorize(frame["product_id"])
+        ids, rank = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
+        days, step = days_of(frame["date"]), STEP_DAYS[period]
+        offsets = (days - days.min()).astype(np.int64)
+        if (off := offsets % step != 0).any():
+            first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
+            rule = "weekly dates must fall on one weekday"
+            raise ContractError("the sales", [Violation(rule, int(off.sum()), first)])
+        dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
+        cells = rank[codes] * len(dates) + offsets // step
         present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
         present.flat[cells] = True
         if (extra := len(frame) - int(present.sum())) > 0:
@@ -73,12 +80,6 @@ class Grid:
             self.notes.append(sentence.format(f"{count:,}"))
 
 
-def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
-    codes, values = pd.factorize(column)
-    names, rank = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
-    return names, rank[codes]
-
-
 def days_of(column: "pd.Series[pd.Timestamp]") -> Days:
     """(row,) days of a column of dates."""
     return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
@@ -95,16 +96,6 @@ def as_rows(panel: Panel, cells: Bools, columns: Iterable[str]) -> pd.DataFrame:
     if "unit_cost" in rows:
         rows["unit_cost"] = rows["unit_cost"].mask(panel.cost_assumed[row])
     return rows
-
-
-def _periods(days: Days, step: int) -> tuple[Days, Ints]:
-    offsets = (days - days.min()).astype(np.int64)
-    off = offsets % step != 0
-    if off.any():
-        first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
-        raise ContractError("the sales", [Violation("weekly dates must fall on one weekday", int(off.sum()), first)])
-    dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
-    return dates, offsets // step
 
 
 def latest_period(known: Bools) -> NDArray[np.int32]:

@@ -5,7 +5,6 @@ for, and `damaged`, (line number, text) of CSV lines whose number of fields is n
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -50,15 +49,16 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds:
             raise SourceError(f"{where}: does not exist")
         if info.type == pa.fs.FileType.Unknown:  # to read a pipe would wait for a writer, for ever
             raise SourceError(f"{where}: is a pipe, socket or device; expected a file or a folder")
-        if info.type == pa.fs.FileType.Directory:
-            return _read_parquet_folder(store, path, columns)
-        if info.size == 0:
+        folder = info.type == pa.fs.FileType.Directory
+        if not folder and info.size == 0:
             raise SourceError(f"{where}: is empty (0 bytes)")
-        if path.endswith((".csv", ".csv.gz")):
+        if not folder and path.endswith((".csv", ".csv.gz")):
             return _read_csv(store, path, where=where, columns=columns)
-        if not path.endswith(".parquet"):
+        if not folder and not path.endswith(".parquet"):
             raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
-        return _scan(pa.dataset.dataset(path, filesystem=store, format="parquet"), columns)
+        parts = pa.dataset.dataset(path, filesystem=store, format="parquet", partitioning="hive" if folder else None)
+        wanted, left_out = _wanted(parts.schema.names, columns)
+        return _to_frame(parts.to_table(columns=wanted), left_out=left_out)
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{where}: cannot be read: {first_line(error)}") from error
 
@@ -95,24 +95,6 @@ def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | Non
     if binary := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
         raise SourceError(f"{where}: is not UTF-8 text (column {binary[0]}); save it as UTF-8")
     return unquote_formulas(_to_frame(table, left_out=left_out, damaged=damaged))
-
-
-def _read_parquet_folder(store: Any, path: str, columns: Sequence[str] | None) -> pd.DataFrame:
-    files = [
-        info.path
-        for info in store.get_file_info(pa.fs.FileSelector(path, recursive=True))
-        if info.type == pa.fs.FileType.File and not Path(info.path).name.startswith((".", "_"))
-    ]
-    other = [file for file in files if not file.endswith(".parquet")]
-    if other or not files:
-        raise SourceError(f"{path}: expected a folder of .parquet files, found {other[0] if other else 'none'}")
-    partitions = {"partitioning": "hive", "partition_base_dir": path}
-    return _scan(pa.dataset.dataset(files, filesystem=store, format="parquet", **partitions), columns)
-
-
-def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
-    wanted, left_out = _wanted(dataset.schema.names, columns)
-    return _to_frame(dataset.to_table(columns=wanted), left_out=left_out)
 
 
 def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> pd.DataFrame:
