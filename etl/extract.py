@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql
 
 from etl.report import TableRead
 from etl.settings import CLOCKS, COLUMNS, NEEDED, TYPES, Kind, TableSettings, expanded, hidden
-from pricing.data.databases import Database, open_database, select
-from pricing.data.files import HEAD, open_filesystem, what_is
+from pricing.data.databases import Database, column_names, open_database, select
+from pricing.data.files import foreign_content, open_filesystem
 from pricing.errors import ConfigError, PricingError, SourceError, first_line
 from pricing.fileio import redact_text
 
@@ -204,9 +204,7 @@ def _dialect(
     con: duckdb.DuckDBPyConnection, file: str, settings: TableSettings, *, where: str
 ) -> tuple[str, tuple[str, ...]]:
     """How a CSV file is written, as options of `read_csv`, and the names in its header."""
-    store, path = open_filesystem(file)
-    with store.open_input_stream(path, compression="gzip" if file.endswith(".gz") else None) as stream:
-        holds = what_is(stream.read(HEAD))
+    holds = foreign_content(*open_filesystem(file))
     if holds is not None:
         raise SourceError(f"{where}: {file}: is called CSV but holds {holds}; save it as CSV in UTF-8, or as Parquet")
     given = f"header=true, ignore_errors=true, all_varchar=true, sample_size={_SAMPLED_LINES}"
@@ -276,7 +274,7 @@ def _from_database(
         raise ConfigError(f"etl.tables.{table}: add #table or #SELECT … to the database's address")
     with open_database(address, seconds=seconds) as database:
         rows = select(database, what)
-        there = list(database.connection.execute(sa.select(sa.text("*")).select_from(rows).limit(0)).keys())
+        there = column_names(database, rows)
         named = settings.named(table, there) if settings.query is None else {}
         chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(named.values()) or there]
         query = sa.select(*chosen).select_from(rows)
@@ -285,7 +283,7 @@ def _from_database(
             early: sa.ColumnElement[Any] = sa.literal_column(f"'{since - timedelta(days=1)}'")
             time: sa.ColumnElement[Any] = sa.column(named[CLOCKS[table]])
             query = query.where(sa.or_(time >= early, time.is_(None)))
-        by_adbc = database.dialect == "postgresql"
+        by_adbc = database.connection.dialect.name == "postgresql"
         with _by_adbc(address, query, seconds=seconds) if by_adbc else _by_rows(database, query) as batches:
             con.register("batches", batches)
             con.execute("CREATE OR REPLACE TABLE raw_rows AS SELECT * FROM batches")

@@ -7,7 +7,7 @@ derived on the last day of the first promoted version's panel are therefore fixe
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,38 +24,23 @@ class Anchors:
     """Regular prices that do not depend on what the platform charges. Arrays are (anchor,), by product id, then date.
 
     A product has one anchor, and one more for each manual change of it.
-
-    Attributes:
-        since: First day whose prices may be the platform's own.
-        product_ids: Product of each anchor; sorted.
-        dates: First day of the period from which it applies; a product's first anchor applies from `since` on as well.
-        list_price: Regular price, currency units.
-        seen_low: Lowest price that people charged or set, currency units; NaN where unknown.
-        seen_high: Highest such price; NaN where unknown.
-        unit_cost: Cost of a unit when the price was set, by which it moves with later costs; NaN where unknown.
     """
 
-    since: np.datetime64
-    product_ids: Strings
+    since: np.datetime64  # first day whose prices may be the platform's own
+    product_ids: Strings  # product of each anchor; sorted
+    # First day of the period from which it applies; a product's first anchor applies from `since` on as well:
     dates: Days
-    list_price: Floats
-    seen_low: Floats
-    seen_high: Floats
-    unit_cost: Floats
+    list_price: Floats  # regular price, currency units
+    seen_low: Floats  # lowest price that people charged or set, currency units; NaN where unknown
+    seen_high: Floats  # highest such price; NaN where unknown
+    unit_cost: Floats  # cost of a unit when the price was set, by which it moves with later costs; NaN where unknown
 
     @classmethod
     def from_panel(cls, panel: Panel) -> "Anchors":
         """Derive anchors from a history priced by people to its end; the platform's prices begin in the next period."""
-        blank = cls(
-            since=panel.dates[-1].astype("datetime64[D]") + np.timedelta64(STEP_DAYS[panel.period], "D"),
-            product_ids=panel.product_ids[:0],
-            dates=panel.dates[:0].astype("datetime64[D]"),
-            list_price=np.zeros(0, np.float32),
-            seen_low=np.zeros(0, np.float32),
-            seen_high=np.zeros(0, np.float32),
-            unit_cost=np.zeros(0, np.float32),
-        )
-        return blank.extended(panel)
+        since = panel.dates[-1].astype("datetime64[D]") + np.timedelta64(STEP_DAYS[panel.period], "D")
+        days, prices = panel.dates[:0].astype("datetime64[D]"), np.zeros(0, np.float32)
+        return cls(since, panel.product_ids[:0], days, prices, prices, prices, prices).extended(panel)
 
     def extended(self, panel: Panel) -> "Anchors":
         """Return these anchors plus anchors for the panel's products that have none.
@@ -90,18 +75,14 @@ class Anchors:
         theirs, before = price[rows], int((dates < self.since).sum()) - 1
         column = np.maximum(np.argmax(known[rows], axis=1), before)  # last period before `since`, or the first
         charged = present[rows] & (np.arange(len(dates)) <= column[:, None])
-        low = np.where(charged, theirs, np.inf).min(axis=1)
-        high = np.where(charged, theirs, -np.inf).max(axis=1)
+        seen = np.where(charged, theirs, np.nan)  # nothing where a panel of recent days has no row to its price
         return self._joined(
             product_ids=product_ids[rows],
             dates=dates[column].astype("datetime64[D]"),
             list_price=list_price[rows, column].astype(np.float32),
-            # A panel of recent days may have a carried-forward price but no row.
-            seen_low=np.where(np.isfinite(low), low, np.nan).astype(np.float32),
-            seen_high=np.where(np.isfinite(high), high, np.nan).astype(np.float32),
-            unit_cost=(np.full_like(price, np.nan) if unit_cost is None else unit_cost)[rows, column].astype(
-                np.float32
-            ),
+            seen_low=np.fmin.reduce(seen, axis=1).astype(np.float32),
+            seen_high=np.fmax.reduce(seen, axis=1).astype(np.float32),
+            unit_cost=np.full(len(rows), np.nan, np.float32) if unit_cost is None else unit_cost[rows, column],
         )
 
     def moved(
@@ -109,17 +90,13 @@ class Anchors:
     ) -> "Anchors":
         """Return these anchors with new ones for some products from `date` on; the new prices count as seen.
 
-        Args:
-            product_ids: (change,) products that have an anchor, each once.
-            list_price: (change,) their new regular prices, currency units.
-            date: First day of the period from which they apply.
-            unit_cost: (change,) cost of a unit that day; NaN where unknown.
+        `product_ids`, (change,), have an anchor, each once. Costs are those of that day, NaN where unknown.
         """
         now = self.columns(product_ids)
         new = list_price.astype(np.float32)
         replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # changed twice on one day
-        return self._joined(
-            keep=~replaced,
+        kept = replace(self, **{name: getattr(self, name)[~replaced] for name in _ARRAYS})
+        return kept._joined(
             product_ids=product_ids,
             dates=np.full(len(product_ids), date, dtype="datetime64[D]"),
             list_price=new,
@@ -145,9 +122,8 @@ class Anchors:
         found = self.product_ids[first] == product_ids
         prices[found] = self.list_price[first[found], None]
         for anchor in np.flatnonzero(self.product_ids[1:] == self.product_ids[:-1]) + 1:  # changed anchors
-            prices[np.ix_(product_ids == self.product_ids[anchor], dates >= self.dates[anchor])] = self.list_price[
-                anchor
-            ]
+            since = np.ix_(product_ids == self.product_ids[anchor], dates >= self.dates[anchor])
+            prices[since] = self.list_price[anchor]
         prices[:, dates < self.since] = np.nan
         return prices
 
@@ -171,9 +147,8 @@ class Anchors:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the anchors as plain arrays by name."""
-        return {"since": np.array([self.since], dtype="datetime64[D]")} | {
-            name: getattr(self, name) for name in _ARRAYS
-        }
+        since = np.array([self.since], dtype="datetime64[D]")
+        return {"since": since, **{name: getattr(self, name) for name in _ARRAYS}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Anchors":
@@ -184,10 +159,9 @@ class Anchors:
         """
         return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
 
-    def _joined(self, *, keep: Bools | None = None, **new: NDArray[Any]) -> "Anchors":
-        """Merge the anchors marked by `keep` (all when absent) with new ones, sorted."""
-        kept = {name: getattr(self, name) if keep is None else getattr(self, name)[keep] for name in _ARRAYS}
-        every = {name: np.concatenate([kept[name], new[name]]) if new else kept[name] for name in _ARRAYS}
+    def _joined(self, **new: NDArray[Any]) -> "Anchors":
+        """Merge with new ones, sorted."""
+        every = {name: np.concatenate([getattr(self, name), new[name]]) for name in _ARRAYS}
         order = np.lexsort((every["dates"], every["product_ids"]))
         return Anchors(since=self.since, **{name: values[order] for name, values in every.items()})
 

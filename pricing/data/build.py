@@ -1,6 +1,6 @@
 """Build the panel from checked rows and derive absent columns. Causal: no value depends on a later row."""
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.calendar_tables import read_promotions
 from pricing.data.events import named_events
-from pricing.data.grid import Grid, carry, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
 from pricing.data.missing_rows import handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates
 from pricing.data.panel import SERIES, Event, Panel
@@ -33,8 +33,8 @@ def build_panel(
 ) -> Panel:
     """Lay rows out over products × periods, carry prices over gaps and derive absent values.
 
-    Causal: a value at a period depends only on rows of that period and earlier ones. The per-product attributes
-    (`categories`, `cost_assumed`, `parent_ids`) are those at the end.
+    Causal: a value at a period depends only on rows of that period and earlier ones. What has one value a product, such
+    as its category, is that at the end.
 
     Args:
         frame: Rows that satisfy the contract (see `pricing.data.contract.check`), in any order; not modified.
@@ -58,18 +58,11 @@ def build_panel(
         >>> import pandas as pd
         >>> from pricing.config import load_config
         >>> from pricing.data.build import build_panel
-        >>> days = pd.to_datetime(["2026-03-02", "2026-03-04", "2026-03-03", "2026-03-04"])
-        >>> products = ["tea", "tea", "jam", "jam"]  # no tea on the 3rd
-        >>> sales = pd.DataFrame({"date": days, "product_id": products, "units_sold": [12, 9, 4, 6], "price": 4.99})
+        >>> days = pd.to_datetime(["2026-03-02", "2026-03-04"])  # and nothing on the 3rd
+        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": [12, 9], "price": [4.99, 4.49]})
         >>> panel = build_panel(sales, load_config().data)
-        >>> panel.product_ids.tolist()
-        ['jam', 'tea']
-        >>> print(panel.units_sold)  # (product, period)
-        [[nan  4.  6.]
-         [12. nan  9.]]
-        >>> print(panel.price)  # carried over the gap
-        [[ nan 4.99 4.99]
-         [4.99 4.99 4.99]]
+        >>> print(panel.units_sold, panel.price)  # (product, period); the price is carried over the gap
+        [[12. nan  9.]] [[4.99 4.99 4.49]]
     """
     if frame.empty:
         raise ContractError("the sales", [Violation("there must be rows", 0, "found none")])
@@ -92,52 +85,35 @@ def build_panel(
     is_holiday, holidays_given = _holidays(grid, config)
     stock = grid.spread("stock")
     some = grid.present & np.isfinite(stock).any(axis=1, keepdims=True)
-    grid.note(
-        some & np.isnan(stock), "stock is not given on {} rows of products that have it on others: unknown there."
-    )
+    grid.note(some & np.isnan(stock), "stock is unknown on {} rows of products that have it on others.")
     units = grid.spread("units_sold")
     there, launched = grid.present.copy(), grid.latest >= 0
     there[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])  # else only a carried price
     if unknown is not None:
         launched &= ~grid.marked(*unknown)
-    rows = handle_missing_rows(
-        units, stock, present=there, launched=launched, own=grid.own, ids=grid.ids, dates=grid.dates, config=config
-    )
+    rows = handle_missing_rows(grid, units=units, stock=stock, present=there, launched=launched, config=config)
     is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
     with np.errstate(invalid="ignore"):
         grid.note(rows.units > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")
     if events is None:
         events = named_events(config, grid.dates[0], grid.dates[-1], period=config.period)
     if nobodys := sorted({event.category for event in events} - {"", *names[category_codes[:, -1]].tolist()}):
-        grid.notes.append(
-            f"data.events names {len(nobodys)} categories that no product has, first {nobodys[0]!r}: their events add "
-            "nothing."
-        )
-    parents = _parents(grid)
-    panel = Panel(
+        grid.notes.append(f"data.events names {len(nobodys)} categories that no product has, first {nobodys[0]!r}.")
+    competitor, flags = (comp_price, comp_price_age), (is_promo, is_holiday)
+    series = (rows.present, rows.units, price, list_price, unit_cost, stock, *competitor, tax_rate, *flags)
+    own: dict[str, Any] = {name: values[:, grid.own] for name, values in zip(SERIES, series, strict=True)}
+    return Panel(
         period=config.period,
         product_ids=grid.ids,
         categories=names[category_codes[:, -1]],
-        dates=grid.dates,
-        present=rows.present,
-        units_sold=rows.units,
-        price=price,
-        list_price=list_price,
-        unit_cost=unit_cost,
-        stock=stock,
-        comp_price=comp_price,
-        comp_price_age=comp_price_age,
-        tax_rate=tax_rate,
-        is_promo=is_promo,
-        is_holiday=is_holiday,
+        dates=grid.dates[grid.own],
         cost_assumed=cost_assumed,
-        notes=(*grid.notes, *rows.notes),
         holidays_given=holidays_given,
         events=events,
-        parent_ids=parents,
+        parent_ids=_parents(grid),
+        notes=tuple(grid.notes),
+        **own,
     )
-    own = grid.own
-    return replace(panel, dates=panel.dates[own], **{name: getattr(panel, name)[:, own] for name in SERIES})
 
 
 def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
@@ -145,39 +121,20 @@ def _context(past: Panel, frame: pd.DataFrame, config: DataConfig) -> pd.DataFra
 
     If absent rows count as zeros, of all products: one without any new row may have sold nothing.
     """
-    taxed = bool((past.tax_rate > 0).any())  # a rate of 0 says something only where others have one
+    columns = ["product_id", "price", "units_sold", "stock", "unit_cost", "is_promo"]
+    columns += [name for name in ("category", "list_price") if name in frame]
+    if "parent_id" in frame and past.parent_ids is not None:
+        columns.append("parent_id")
+    if (past.tax_rate > 0).any():  # a rate of 0 says something only where others have one
+        columns.append("tax_rate")
     if config.missing != "zero":
         past = past.select(np.isin(past.product_ids, np.asarray(frame["product_id"].unique(), dtype=np.str_)))
-    row, column = np.nonzero(~np.isnan(past.price))
-    rows = pd.DataFrame(
-        {
-            "date": past.dates[column].astype("datetime64[s]"),
-            "product_id": past.product_ids[row],
-            "price": past.price[row, column],
-            "units_sold": np.where(past.present, past.units_sold, np.nan)[row, column],
-            "stock": past.stock[row, column],
-            "unit_cost": np.where(past.cost_assumed[row], np.nan, past.unit_cost[row, column]),
-            "is_promo": past.is_promo[row, column],
-        }
-    )
-    if "category" in frame:
-        rows["category"] = past.categories[row]
-    if "parent_id" in frame and past.parent_ids is not None:
-        rows["parent_id"] = past.parent_ids[row]
-    if "list_price" in frame:
-        rows["list_price"] = past.list_price[row, column]
-    if taxed:
-        rows["tax_rate"] = past.tax_rate[row, column]
-    return rows
+    return as_rows(past, ~np.isnan(past.price), columns)
 
 
 def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
     """Each product's latest category, (product, period), as rows of the returned names."""
-    if "category" not in grid.frame:
-        grid.notes.append(f"category is absent: every product is in the one category {ONE_CATEGORY!r}.")
-        return np.zeros(grid.present.shape, dtype=np.int32), np.array([ONE_CATEGORY])
-    series, values = grid.codes("category")
-    series = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)
+    _, series, values = grid.codes("category")
     if (missing := int((series[:, -1] < 0).sum())) > 0:
         grid.notes.append(f"category is missing for {missing:,} products: they are in the category {ONE_CATEGORY!r}.")
     series[series < 0] = len(values)
@@ -186,24 +143,18 @@ def _categories(grid: Grid) -> tuple[NDArray[np.int32], Strings]:
 
 def _parents(grid: Grid) -> Strings | None:
     """(product,) each product's latest parent, its own id without one; None where no product has one."""
-    if "parent_id" not in grid.frame:
-        return None
-    series, values = grid.codes("parent_id")
-    latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)[:, -1]
+    series, carried, values = grid.codes("parent_id")
+    latest = carried[:, -1]
     parents: Strings = np.where(latest >= 0, np.array([*values, ""])[latest], grid.ids)
     if (parents == grid.ids).all():
         return None
     other = ((series >= 0) & (series != latest[:, None])).any(axis=1)
     if other.any():
         first = str(grid.ids[other][0])
-        grid.notes.append(
-            f"parent_id changes over time on {int(other.sum()):,} products, first {first!r}: the latest counts."
-        )
-    _, count = np.unique(parents, return_counts=True)
+        grid.notes.append(f"parent_id changes on {int(other.sum()):,} products, first {first!r}: the latest counts.")
+    count = np.unique(parents, return_counts=True)[1]
     shared = count[count > 1]
-    grid.notes.append(
-        f"parent_id: {shared.sum():,} of {len(grid.ids):,} series share the elasticity of {len(shared):,} products."
-    )
+    grid.notes.append(f"parent_id: {shared.sum():,} series share the elasticity of {len(shared):,} products.")
     return parents
 
 
@@ -217,16 +168,13 @@ def _list_price(grid: Grid, price: Floats, config: DataConfig, anchors: Anchors 
     list_price = np.where(missing, _trailing_quantile(price, window, quantile), own)
     anchored = np.zeros(grid.present.shape, dtype=np.bool_)
     if anchors is not None:
-        anchors = anchors.with_products(
-            grid.ids, dates=grid.dates, present=grid.present, price=price, list_price=list_price
-        )
+        series = {"present": grid.present, "price": price, "list_price": list_price}
+        anchors = anchors.with_products(grid.ids, dates=grid.dates, **series)
         anchored = missing & (grid.dates >= anchors.since)
         list_price = np.where(anchored, anchors.list_prices(grid.ids, grid.dates), list_price)
         grid.note(anchored, f"list_price is the anchor on {{}} product-periods from {anchors.since} on.")
-    grid.note(
-        missing & ~anchored,
-        f"list_price is derived on {{}} product-periods: {quantile:g} quantile of {window} periods' prices.",
-    )
+    which = f"{quantile:g} quantile of {window} periods' prices"
+    grid.note(missing & ~anchored, f"list_price is derived on {{}} product-periods: {which}.")
     return list_price
 
 
@@ -236,10 +184,9 @@ def _trailing_quantile(series: Floats, window: int, quantile: float) -> Floats:
     A series is NaN up to its first value and has no gaps after it.
     """
     result = np.empty_like(series)
-    padding = np.full((1, window - 1), np.nan, dtype=np.float32)
     for start in range(0, len(series), _BLOCK):
         block = series[start : start + _BLOCK]
-        padded = np.concatenate([np.repeat(padding, len(block), axis=0), block], axis=1)
+        padded = np.pad(block, ((0, 0), (window - 1, 0)), constant_values=np.nan)
         windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, window, axis=1), axis=2)  # NaN last
         count = np.minimum(np.cumsum(~np.isnan(block), axis=1), window)
         rank = np.ceil(quantile * (np.maximum(count, 1) - 1) - 1e-9).astype(np.int64)
@@ -261,14 +208,10 @@ def _tax_rate(grid: Grid, past: Panel | None) -> Floats:
     since: Bools = grid.dates >= taxed.min()
     known = ~np.isnan(given) & since
     rate = carry(given, latest_period(known))
-    missing = grid.present & np.isnan(given)
-    unknown = np.isnan(rate)
+    missing, unknown = grid.present & np.isnan(given), np.isnan(rate)
     grid.note(missing & ~unknown, "tax_rate is missing on {} rows: the last one given is carried forward.")
-    grid.note(missing & ~since, "tax_rate is missing on {} rows before the first one given: 0 there.")
     grid.note(
-        missing & unknown & since,
-        "tax_rate is missing on {} rows of products that were given none yet while others were: assumed there, the "
-        "highest of the category or, where that has none, of all.",
+        missing & unknown & since, "tax_rate was never given on {} rows: the category's highest is assumed there."
     )
     return np.where(unknown & ~since, np.float32(0), rate)
 
@@ -295,11 +238,7 @@ def _comp_price(grid: Grid, config: DataConfig) -> tuple[Floats, Floats]:
     age = np.where(known, np.nan_to_num(age), np.float32(np.nan))
     with np.errstate(invalid="ignore"):
         old = age > config.comp_price_max_age
-    grid.note(
-        old,
-        f"comp_price is older than {config.comp_price_max_age:g} days (data.comp_price_max_age) on {{}} rows: "
-        "unknown there.",
-    )
+    grid.note(old, f"comp_price is older than {config.comp_price_max_age:g} days on {{}} rows: unknown there.")
     return np.where(old, np.float32(np.nan), price), np.where(old, np.float32(np.nan), age)
 
 
@@ -312,11 +251,8 @@ def _unit_cost(grid: Grid, at_margin: Floats) -> tuple[Floats, Bools]:
     assumed: Bools = ~np.asarray(known.any(axis=1))
     carried = grid.present & ~known & ~np.isnan(cost)
     grid.note(carried, "unit_cost is missing on {} rows: the last one given is carried forward.")
-    grid.note(
-        missing,
-        "unit_cost is assumed from the configured margin on {} product-periods; "
-        f"{int(assumed.sum()):,} products have none at all.",
-    )
+    which = f"{int(assumed.sum()):,} products have none at all"
+    grid.note(missing, f"unit_cost is assumed from the configured margin on {{}} product-periods; {which}.")
     return np.where(missing, at_margin, cost), assumed
 
 

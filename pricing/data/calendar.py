@@ -2,7 +2,7 @@
 
 import calendar
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,14 +34,7 @@ def resolve_date(
     Without a date it is the first such weekday after today, or after the state's end where that lies later. When the
     state ended more than `horizon` periods before today, it is the first such weekday after the state's end, and stale.
     A date that is given stands; it is stale when the state is that old and the date lies beyond its horizon.
-
-    Args:
-        day_of_week: English name of a weekday.
-        date: The day asked for; None when the request names none.
-        today: The day on which the request is answered.
-        state_date: First day of the last period that the model's states have seen; None without a model.
-        horizon: Periods that the model forecasts.
-        period: The grain; on a weekly panel the day selects its week, counted from `state_date`.
+    `state_date` is the first day of the last period that the states have seen; weeks are counted from it.
 
     Raises:
         RequestError: The weekday is none, or the date falls on another one, or more than two years after today and
@@ -60,19 +53,15 @@ def resolve_date(
         return date or _next(weekday, today), False
     end = state_date + dt.timedelta(days=step - 1)
     old = (today - end).days > horizon * step
-    if date is None:
-        return _first_day(_next(weekday, end if old else max(today, end)), state_date, step), old
-    return _first_day(date, state_date, step), old and (date - end).days > horizon * step
+    day = date or _next(weekday, end if old else max(today, end))
+    stale = old and (date is None or (date - end).days > horizon * step)
+    return day - dt.timedelta(days=(day - state_date).days % step), stale
 
 
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
-    """(period,) which of the periods that begin on `dates` hold a holiday.
+    """(period,) which of the periods that begin on `dates`, in any order, hold a holiday.
 
-    Args:
-        dates: First days of periods, datetime64[D], in any order.
-        recurring: Rules learnt from a history by `recurring_holidays`; None takes the country's calendar.
-        country: ISO code of a country, such as US.
-        period: The grain of `dates`.
+    They follow the rules that `recurring_holidays` learnt; without rules, the calendar of `country`, an ISO code.
 
     Raises:
         ConfigError: The country has no calendar.
@@ -83,7 +72,7 @@ def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, 
         return np.zeros(len(dates), dtype=np.bool_)
     first, last = days.min().astype(dt.date).year, days.max().astype(dt.date).year
     if recurring is None:
-        known = _calendar(country, first, last)
+        known = np.array(sorted(country_holidays(country, range(first, last + 1))), dtype="datetime64[D]")
     else:
         known = np.array([day for rule in recurring for day in _occurrences(rule, first, last)], dtype="datetime64[D]")
     return np.asarray(np.isin(days, known).any(axis=1))
@@ -118,16 +107,13 @@ def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
             continue
         days = [start + dt.timedelta(days=int(index) * step + day) for day in range(step)]
         for candidates in zip(*(_rules_of(day) for day in days), strict=True):
-            holding = [rule for rule in candidates if rule and _holds(periods(rule), flags)]
+            seen = {rule: periods(rule) for rule in candidates if rule}
+            holding = [rule for rule, these in seen.items() if len(these) >= 2 and flags[these].all()]
             if holding:
                 rules.append(holding[len(holding) // 2])
                 explained.update(periods(rules[-1]))
                 break
     return tuple(rules)
-
-
-def _holds(periods: list[int], flags: Bools) -> bool:
-    return len(periods) >= 2 and bool(flags[periods].all())
 
 
 def _rules_of(day: dt.date) -> Iterator[str]:
@@ -165,21 +151,22 @@ def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
 
 
 @lru_cache(maxsize=32)
-def _calendar(country: str, first_year: int, last_year: int) -> Days:
+def country_holidays(country: str, years: range) -> Mapping[dt.date, list[str]]:
+    """Names of the public holidays by day, in English where the calendar has that.
+
+    Raises:
+        ConfigError: The country has no calendar.
+    """
     import holidays  # noqa: PLC0415 - a large library that few processes need
 
     try:
-        table = holidays.country_holidays(country, years=range(first_year, last_year + 1))
+        table = holidays.country_holidays(country, years=years)
+        if "en_US" in table.supported_languages:
+            table = holidays.country_holidays(country, years=years, language="en_US")
     except NotImplementedError as error:
         raise ConfigError(f"data.country: there is no holiday calendar for {country!r}; give an ISO code") from error
-    days = np.array(sorted(table), dtype="datetime64[D]")
-    days.setflags(write=False)
-    return days
+    return {day: table.get_list(day) for day in table}
 
 
 def _next(weekday: int, after: dt.date) -> dt.date:
     return after + dt.timedelta(days=(weekday - after.weekday() - 1) % 7 + 1)
-
-
-def _first_day(day: dt.date, state_date: dt.date, step: int) -> dt.date:
-    return day - dt.timedelta(days=(day - state_date).days % step)

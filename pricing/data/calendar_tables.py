@@ -17,30 +17,19 @@ _DAYS = ("date", "first", "last", "last_date")  # columns
 
 
 def read_promotions(where: str) -> Promotions:
-    """Read planned promotions: product_id, first, last.
-
-    Args:
-        where: A file, folder or URL that `pricing.data.source.read_sales` takes.
+    """Read planned promotions, of product_id, first and last, from what `pricing.data.source.read_sales` takes.
 
     Raises:
         SourceError: The table does not exist or cannot be read.
         PlanError: A column is missing, or rows lack a product or a usable date; violations are counted.
     """
     plan = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
-    return Promotions(
-        plan["product_id"].to_numpy(np.str_), *(plan[name].to_numpy("M8[D]") for name in ("first", "last"))
-    )
+    first, last = (plan[name].to_numpy("M8[D]") for name in ("first", "last"))
+    return Promotions(plan["product_id"].to_numpy(np.str_), first, last)
 
 
 def read_deliveries(where: str) -> Deliveries:
-    """Read planned deliveries: product_id, date. Several of one product and day are one.
-
-    Args:
-        where: As `read_promotions` takes it.
-
-    Raises:
-        SourceError: As `read_promotions`, and so PlanError.
-    """
+    """Read planned deliveries, of product_id and date, as `read_promotions`; several of one product and day are one."""
     plan = read_plan(where, key="data.deliveries", needed=("product_id", "date")).drop_duplicates(ignore_index=True)
     return Deliveries(plan["product_id"].to_numpy(np.str_), plan["date"].to_numpy("M8[D]"))
 
@@ -49,8 +38,8 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
     """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
     Args:
-        where: A file, folder or URL that `read_sales` takes, or `etl`, for what it made of the table of that name.
-        key: The setting that names it, for messages.
+        where: What `read_sales` takes, or `etl`, for what it made of the table of that name.
+        key: The setting that names it.
         needed: Columns that must be there and filled, the first day before the last one.
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
 

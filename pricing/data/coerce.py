@@ -14,27 +14,18 @@ from pricing.arrays import Bools
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 _FLAGS = {"true": 1.0, "false": 0.0}
-_TIME = "a time of day dropped"
-_ZONE = "a time zone dropped, the day as written counts"
 
 
 @dataclass(frozen=True)
 class Coerced:
-    """One column after coercion.
+    """One column after coercion."""
 
-    Attributes:
-        values: (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1).
-        missing: (row,) True where the cell is empty.
-        wrong: (row,) True where the cell cannot be read as the wanted kind.
-        names: Distinct texts that `values` are codes of; empty for numbers and days.
-        changed: (what was done, number of rows) for lossy conversions, such as a time of day dropped.
-    """
-
+    # (row,) float64 numbers (NaN where unusable), datetime64[D] days (NaT), or codes of `names` (-1):
     values: NDArray[Any]
-    missing: Bools
-    wrong: Bools
-    names: tuple[str, ...] = ()
-    changed: tuple[tuple[str, int], ...] = ()
+    missing: Bools  # (row,) True where the cell is empty
+    wrong: Bools  # (row,) True where the cell cannot be read as the wanted kind
+    names: tuple[str, ...] = ()  # distinct texts that `values` are codes of; empty for numbers and days
+    dropped: int = 0  # rows whose time of day or zone was dropped
 
 
 def numbers(column: "pd.Series[Any]") -> Coerced:
@@ -55,33 +46,21 @@ def days(column: "pd.Series[Any]") -> Coerced:
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
     values = np.array([None if stamp is None else stamp.date() for stamp in stamps], dtype="datetime64[D]")
-    timed = [stamp is not None and stamp.time() != dt.time() for stamp in stamps]
-    zoned = [stamp is not None and stamp.tzinfo is not None for stamp in stamps]
-    counts = {
-        what: int(_take(np.array(which, np.bool_), codes, False).sum())
-        for what, which in ((_TIME, timed), (_ZONE, zoned))
-    }
-    missing, wrong = _faults(codes, distinct, stamps)
-    changed = tuple((what, count) for what, count in counts.items() if count)
-    return Coerced(_take(values, codes, np.datetime64("NaT")), missing, wrong, changed=changed)
+    timed = [stamp is not None and stamp.timetz() != dt.time() for stamp in stamps]
+    dropped = int(_take(np.array(timed, np.bool_), codes, False).sum())
+    return Coerced(_take(values, codes, np.datetime64("NaT")), *_faults(codes, distinct, stamps), dropped=dropped)
 
 
 def names(column: "pd.Series[Any]") -> Coerced:
     """Read texts, stripped; whole numbers lose their decimal point, whatever type they came as."""
     codes, distinct = _factorize(column)
     texts = [_name(value) for value in distinct]
-    changed = []
-    if texts and all(isinstance(v, str) for v in distinct) and all(re.fullmatch(r"\d+\.0", text) for text in texts):
+    if all(isinstance(value, str) for value in distinct) and all(re.fullmatch(r"\d+\.0", text) for text in texts):
         texts = [text[:-2] for text in texts]
-        changed.append(("whole numbers written as 1.0 read as 1", int((codes >= 0).sum())))
-    stripped = [isinstance(value, str) and value != value.strip() for value in distinct]
-    if any(stripped):
-        changed.append(("blanks around a text removed", int(_take(np.array(stripped), codes, False).sum())))
     unique = tuple(dict.fromkeys(texts))
     rank = {text: code for code, text in enumerate(unique)}
     values = _take(np.array([rank[text] if text else -1 for text in texts], dtype=np.int64), codes, -1)
-    missing = values < 0
-    return Coerced(values, missing, np.zeros(len(values), dtype=np.bool_), unique, tuple(changed))
+    return Coerced(values, values < 0, np.zeros(len(values), dtype=np.bool_), unique)
 
 
 def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> Coerced:

@@ -24,21 +24,13 @@ FAR_DAYS = 1096
 
 @dataclass(frozen=True)
 class Column:
-    """Requirements on the cells of one column.
+    """Requirements on the cells of one column."""
 
-    Attributes:
-        kind: How cells are read.
-        needed: Whether the column is required and every cell must be filled.
-        above_zero: For numbers, whether 0 is refused.
-        most: For numbers, the largest one.
-        hint: What is added to the rule that names `most`.
-    """
-
-    kind: Literal["day", "name", "number", "flag"]
-    needed: bool = False
-    above_zero: bool = False
-    most: float = LARGEST
-    hint: str = ""
+    kind: Literal["day", "name", "number", "flag"]  # how cells are read
+    needed: bool = False  # whether the column is required and every cell must be filled
+    above_zero: bool = False  # for numbers, whether 0 is refused
+    most: float = LARGEST  # for numbers, the largest one
+    hint: str = ""  # what is added to the rule that names `most`
 
 
 COLUMNS = {
@@ -68,30 +60,21 @@ _COERCE: dict[str, tuple[Callable[..., coerce.Coerced], str]] = {
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of the check.
+    """Result of the check."""
 
-    Attributes:
-        clean: Rows that satisfy the contract, its columns only, coerced; product_id and category are categoricals.
-        violations: Rules that the other rows break.
-        bad_rows: Those rows as read, with their number (`row`; the first after a header is 1) and `reasons`.
-        notes: What was ignored or converted with loss, one sentence each.
-        numbers: (row,) number of each clean row in the sales.
-    """
-
+    # Rows that satisfy the contract, its columns only, coerced; product_id and category are categoricals:
     clean: pd.DataFrame
-    violations: tuple[Violation, ...]
-    bad_rows: pd.DataFrame
-    notes: tuple[str, ...]
-    numbers: NDArray[np.int64]
+    violations: tuple[Violation, ...]  # rules that the other rows break
+    bad_rows: pd.DataFrame  # those rows as read, with their number (`row`; the first after a header is 1) and `reasons`
+    notes: tuple[str, ...]  # what was ignored or converted with loss, one sentence each
+    numbers: NDArray[np.int64]  # (row,) number of each clean row in the sales
 
     def without(self, broken: Bools, *, rule: str) -> "Checked":
         """Move more clean rows to `bad_rows`, for a rule that compares rows with each other; `broken` is (row,)."""
         rows = self.clean[broken]
         bad = rows.assign(reasons=rule)
         bad.insert(0, "row", self.numbers[broken])
-        first = rows.iloc[0]
-        where = f"product_id {_show(first['product_id'])}, date {_show(first['date'])}, price {_show(first['price'])}"
-        found = Violation(rule, len(rows), f"row {bad['row'].iloc[0]} ({where})")
+        found = Violation(rule, len(rows), _offender(bad, bad["row"].iloc[0], 0, "price"))
         known = [frame for frame in (self.bad_rows, bad.astype({"product_id": object})) if not frame.empty]
         return Checked(
             self.clean[~broken],
@@ -127,7 +110,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         units_sold must be at least 0: row 2 (product_id 'tea', date '2026-03-03', units_sold -3)
     """
     _check_table(frame, where)
-    notes = _unknown(frame)
+    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
+    notes = [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
     clean: dict[str, Any] = {}
     faults = _Faults(frame)
     for name, column in COLUMNS.items():
@@ -135,7 +119,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
             continue
         read, wanted = _COERCE[column.kind]
         cells = read(frame[name])
-        notes += [f"{name}: {what} on {count:,} rows." for what, count in cells.changed]
+        if cells.dropped:
+            notes.append(f"{name}: a time of day or zone is dropped on {cells.dropped:,} rows.")
         faults.add(f"{name} must be {wanted}", cells.wrong, name)
         if column.needed:
             faults.add(f"{name} must not be missing", cells.missing, name)
@@ -172,7 +157,10 @@ class _Faults:
             self.bad |= broken
 
     def violations(self) -> tuple[Violation, ...]:
-        found = [Violation(rule, len(rows), self._offender(rows[0], column)) for rule, rows, column in self.rules]
+        found = [
+            Violation(rule, len(rows), _offender(self.frame, self.numbers[rows[0]], rows[0], column))
+            for rule, rows, column in self.rules
+        ]
         if self.damaged:
             number, text = self.damaged[0]
             found.insert(0, Violation(_FIELDS, len(self.damaged), f"row {number} ({_show(text)})"))
@@ -191,10 +179,12 @@ class _Faults:
         lines = pd.DataFrame(self.damaged, columns=["row", "line"])
         return pd.concat([bad, lines.assign(reasons=_FIELDS)], ignore_index=True)
 
-    def _offender(self, row: int, column: str) -> str:
-        product, date, value = (self.frame[name].iloc[row] for name in ("product_id", "date", column))
-        found = "" if column in ("product_id", "date") else f", {column} {_show(value)}"
-        return f"row {self.numbers[row]} (product_id {_show(product)}, date {_show(date)}{found})"
+
+def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:
+    named = ", ".join(
+        f"{name} {_show(frame[name].iloc[row])}" for name in dict.fromkeys(["product_id", "date", column])
+    )
+    return f"row {number} ({named})"
 
 
 def _show(value: Any) -> str:
@@ -219,11 +209,6 @@ def _check_table(frame: pd.DataFrame, where: str) -> None:
         faults.append(Violation("there must be rows", 0, "found none"))
     if faults:
         raise ContractError(where, faults)
-
-
-def _unknown(frame: pd.DataFrame) -> list[str]:
-    others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
-    return [f"columns that the contract does not know are ignored: {', '.join(others)}."] if others else []
 
 
 def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:
@@ -283,18 +268,10 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
 
 def _repeats(table: pd.DataFrame, good: Bools) -> Bools:
     """Mark later copies of identical rows, and all rows of a (product, date) whose rows differ."""
-    codes = table["product_id"].cat.codes.to_numpy().astype(np.int64)
-    days = table["date"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    rows = np.flatnonzero(good)
-    if not rows.size:
-        return np.zeros(len(table), dtype=np.bool_)
-    pairs = pd.Series(codes[rows] * (int(days[rows].max()) - int(days[rows].min()) + 1) + days[rows] - days[rows].min())
-    repeated = rows[pairs.duplicated(keep=False).to_numpy()]
+    keys = table.loc[good, ["product_id", "date"]]
+    repeated = table.loc[keys.index[keys.duplicated(keep=False)]]
+    copies = repeated.duplicated()
+    differ = repeated[~copies].duplicated(["product_id", "date"], keep=False)
     broken = np.zeros(len(table), dtype=np.bool_)
-    if repeated.size:
-        copies = table.iloc[repeated]
-        same = copies.duplicated(keep="first").to_numpy()
-        broken[repeated[same]] = True
-        differ = copies[~same].duplicated(["product_id", "date"], keep=False).to_numpy()
-        broken[repeated[~same][differ]] = True
+    broken[[*copies.index[copies], *differ.index[differ]]] = True
     return broken

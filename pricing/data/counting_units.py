@@ -22,16 +22,12 @@ _PARTS = np.arange(1, 11)
 
 @dataclass(frozen=True)
 class Units:
-    """How each product's sales are counted.
+    """How each product's sales are counted."""
 
-    Attributes:
-        size: (product,) counting unit, in the units of `units_sold`, above 0: the step of a product sold by the piece,
-            the size of a typical small purchase of one sold by weight.
-        counted: (product,) whether it is sold by the piece.
-    """
-
+    # (product,) counting unit, in the units of `units_sold`, above 0: the step of a product sold by the piece, the size
+    # of a typical small purchase of one sold by weight:
     size: Floats
-    counted: Bools
+    counted: Bools  # (product,) whether it is sold by the piece
 
 
 def find_units(units_sold: Floats, categories: Strings) -> Units:
@@ -43,11 +39,9 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
     Poisson (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), with variance mean × purchase size. A negative
     binomial in units of that size has no less variance, and the model estimates the rest: so a tenth of the
     period-to-period variance is attributed to purchases. The unit is then that size, but at most the lowest decile of
-    the product's sales.
+    the product's sales. A product with few rows gets its category's unit, else that of all products.
 
-    Args:
-        units_sold: (product, period) net units; NaN where there is no row.
-        categories: (product,) names; a product with few rows gets its category's unit, else that of all products.
+    Units sold are (product, period), NaN where there is no row.
     """
     seen = np.isfinite(units_sold)
     sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
@@ -73,11 +67,7 @@ def in_steps(amounts: Floats, size: Floats) -> Floats:
 
 
 def common_steps(sold: Floats) -> Floats:
-    """(product,) step of which each product's sales are whole multiples; NaN where there is none.
-
-    Args:
-        sold: (product, period) amounts above 0; NaN elsewhere.
-    """
+    """(product,) step of which each product's sales, (product, period) above 0 or NaN, are whole multiples, or NaN."""
     rows = np.flatnonzero(np.isfinite(sold).any(axis=1))
     some = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))] if len(rows) else rows
     amounts = [sold[row][np.isfinite(sold[row])] for row in some]
@@ -123,12 +113,7 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
     """Refine a step by least squares over its multiples, since one difference has the error of single precision.
 
     Starts with amounts of few steps, whose number of steps is certain, and extends the range fourfold until all
-    amounts are used.
-
-    Args:
-        step: Approximate step.
-        values: (amount,) distinct, ascending.
-        gaps: (amount,) differences of neighbours.
+    amounts are used. Values are distinct and ascending, gaps the differences of neighbours.
     """
     amounts = np.concatenate([gaps, values - values[0], values])
     furthest, most = 16.0, float(values[-1] / step)
@@ -146,11 +131,8 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
 def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
     """Merge steps that agree but for rounding; returns the steps and how many agree on each."""
     ordered = np.sort(steps)
-    if not len(ordered):
-        return ordered, np.zeros(0, np.int64)
-    begins = np.flatnonzero(np.concatenate([[True], np.diff(np.log(ordered)) > _NEAR]))
-    counts = np.diff([*begins, len(ordered)])
-    return np.array([np.median(part) for part in np.split(ordered, begins[1:])]), counts
+    parts = np.split(ordered, np.flatnonzero(np.diff(np.log(ordered)) > _NEAR) + 1) if len(ordered) else []
+    return np.array([np.median(part) for part in parts]), np.array([len(part) for part in parts])
 
 
 def _share_whole(sold: Floats, step: float) -> Floats:
@@ -197,14 +179,13 @@ def _ranked(values: Floats, *, part: int) -> Floats:
 
 def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
     """Give products that are not `known` the typical unit of their category, or of all products."""
-    size, counted = own.size.copy(), own.counted.copy()
-    names, category = np.unique(categories, return_inverse=True)
+    size, counted = own.size.astype(np.float64), own.counted.copy()
     everybody = typical_unit(own, known)
-    for number in range(len(names)):
-        members = category == number
+    for name in np.unique(categories):
+        members = categories == name
         theirs = typical_unit(own, known & members) if (known & members).any() else everybody
         size[members & ~known], counted[members & ~known] = theirs
-    return Units(size.astype(np.float64), counted)
+    return Units(size, counted)
 
 
 def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:

@@ -17,28 +17,17 @@ from pricing.fileio import redact_text, redact_url, with_driver
 _log = logging.getLogger(__name__)
 
 SQL_SECONDS = 600.0  # that a statement may take
-_END = "; \t\r\n"
 _TOO_SLOW = ("statement timeout", "interrupted", "during query (timed out")
-_WRITES = ("read-only transaction", "readonly database", "not authorized", "data-modifying", "read only transaction")
 
 
 @dataclass(frozen=True)
 class Database:
-    """A connection that may only read.
+    """A connection that may only read."""
 
-    Attributes:
-        connection: In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for
-            each statement.
-        shown: The address without its password.
-    """
-
+    # In a transaction that sees one state of the tables where it is PostgreSQL; on SQLite that holds for each
+    # statement:
     connection: sa.Connection
-    shown: str
-
-    @property
-    def dialect(self) -> str:
-        """The kind of database, such as "postgresql"."""
-        return self.connection.dialect.name
+    shown: str  # the address without its password
 
 
 @contextmanager
@@ -61,9 +50,7 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
         raised = engine.dialect.loaded_dbapi.Error
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
         # The text of a bare ValueError quotes what may be a part of the password.
-        why = (
-            "its user, password, host or port cannot be told apart" if type(error) is ValueError else first_line(error)
-        )
+        why = "user, password, host or port cannot be told apart" if type(error) is ValueError else first_line(error)
         raise SourceError(
             f"{address.split('://', maxsplit=1)[0]}://…: is no usable database URL: {why}; "
             "expected for example postgresql://user:password@host/database#table"
@@ -77,34 +64,32 @@ def open_database(address: str, *, seconds: float) -> Iterator[Database]:
                 raw.set_progress_handler(lambda: time.monotonic() > end, 10_000)
             yield Database(connection, shown)
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError, sqlite3.Error, raised) as error:
-        raise _in_words(error, shown, seconds=seconds) from error
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+        if any(word in str(cause) for word in _TOO_SLOW):
+            raise SourceError(f"{shown}: the query took longer than {seconds:g} s; narrow it") from error
+        raise SourceError(f"{shown}: cannot be read: {redact_text(first_line(cause))}") from error
     finally:
         engine.dispose()
 
 
 def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
     """Prepare connections whose every transaction may only read; of an unknown database the account decides that."""
-    name = url.get_backend_name()
+    name, given, snapshot = url.get_backend_name(), dict[str, Any](), {"isolation_level": "REPEATABLE READ"}
     if name == "postgresql":
         limits = f"-c default_transaction_read_only=on -c statement_timeout={max(1, int(1000 * seconds))}"
-        options = f"{url.query.get('options', '')} {limits}".strip()
-        return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args={"options": options})
-    if name in ("mysql", "mariadb"):
-        only_read = {"init_command": "SET SESSION TRANSACTION READ ONLY", "connect_timeout": 30, "charset": "utf8mb4"}
-        only_read |= {"read_timeout": max(1, int(seconds))}
-        return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args=only_read)
-    if name != "sqlite":
-        _log.warning("%s: no read-only transaction is known for %s; give an account that may only read", shown, name)
-    return sa.create_engine(url)
-
-
-def is_query(what: str) -> bool:
-    """Tells whether a text behind # is a query; otherwise it is the name of a table."""
-    return what.split(maxsplit=1)[0].lower() in ("select", "with")
+        given = {"options": f"{url.query.get('options', '')} {limits}".strip()}
+    elif name in ("mysql", "mariadb"):
+        given = {"init_command": "SET SESSION TRANSACTION READ ONLY", "connect_timeout": 30, "charset": "utf8mb4"}
+        given["read_timeout"] = max(1, int(seconds))
+    else:
+        snapshot = {}
+        if name != "sqlite":
+            _log.warning("%s: no read-only transaction of %s is known; give an account that may only read", shown, name)
+    return sa.create_engine(url, connect_args=given, **snapshot)
 
 
 def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
-    """The table, or the query in brackets, that stands behind # of an address, to select from.
+    """What stands behind # of an address, to select from: a table or view, or a query in brackets.
 
     Args:
         database: The database.
@@ -113,21 +98,14 @@ def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
     Raises:
         SourceError: There is no such table, or the query may be several statements.
     """
-    if not is_query(what):
-        return find_table(database, what)[0]
-    query = what.rstrip(_END)
-    if ";" in query:
-        raise SourceError(f"{database.shown}: expected one SELECT without ';' behind #, since that may part several")
-    # A colon would begin a parameter of SQLAlchemy's; a line end keeps a comment from hiding the bracket.
-    return sa.text("(" + query.replace(":", "\\:") + "\n) AS queried")
-
-
-def find_table(database: Database, what: str) -> tuple[sa.TableClause, list[str]]:
-    """A table or view by its name, which the database has, and the names of its columns.
-
-    Raises:
-        SourceError: There is no such table; names those that are there.
-    """
+    if what.split(maxsplit=1)[0].lower() in ("select", "with"):
+        query = what.rstrip("; \t\r\n")
+        if ";" in query:
+            raise SourceError(
+                f"{database.shown}: expected one SELECT without ';' behind #, since that may part several"
+            )
+        # A colon would begin a parameter of SQLAlchemy's; a line end keeps a comment from hiding the bracket.
+        return sa.text("(" + query.replace(":", "\\:") + "\n) AS queried")
     schema, _, name = what.rpartition(".")
     inspector = sa.inspect(database.connection)
     if not inspector.has_table(name, schema or None):
@@ -136,16 +114,9 @@ def find_table(database: Database, what: str) -> tuple[sa.TableClause, list[str]
             f"{database.shown}: has no table {what!r} (found {', '.join(there) or 'none'}); "
             "add #table or #SELECT … to the URL"
         )
-    names = [column["name"] for column in inspector.get_columns(name, schema or None)]
-    return sa.table(name, *(sa.column(column) for column in names), schema=schema or None), names
+    return sa.table(name, schema=schema or None)
 
 
-def _in_words(error: Exception, shown: str, *, seconds: float) -> SourceError:
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
-    if any(word in str(cause) for word in _TOO_SLOW):
-        return SourceError(f"{shown}: the query took longer than {seconds:g} s; narrow it")
-    if any(word in str(cause).lower() for word in _WRITES):
-        return SourceError(
-            f"{shown}: sales are read in a read-only transaction, and the query would write: {first_line(cause)}"
-        )
-    return SourceError(f"{shown}: cannot be read: {redact_text(first_line(cause))}")
+def column_names(database: Database, rows: sa.FromClause | sa.TextClause) -> list[str]:
+    """The columns of what `select` found."""
+    return list(database.connection.execute(sa.select(sa.text("*")).select_from(rows).limit(0)).keys())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -18,29 +18,18 @@ POINTER = "current.json"
 
 
 class EtlOutput(BaseModel):
-    """The output of one run of `etl`; a later one replaces it at once, and files that it names never change.
-
-    Attributes:
-        format: Of this document.
-        made: When, UTC, as part of its files' names.
-        run_id: MLflow run of the job that started it; empty where none did.
-        settings: Fingerprint of the settings that shaped the rows.
-        last: The newest day with a row.
-        columns: Of the rows.
-        sales: Files of rows, within the folder, in the order of their months.
-        plans: File of each plan, by the name of its `data` setting.
-    """
+    """The output of one run of `etl`; a later one replaces it at once, and files that it names never change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["1"] = "1"
-    made: str
-    run_id: str
-    settings: str
-    last: date
-    columns: list[str]
-    sales: list[str]
-    plans: dict[str, str]
+    made: str  # when, UTC, as part of its files' names
+    run_id: str  # MLflow run of the job that started it; empty where none did
+    settings: str  # fingerprint of the settings that shaped the rows
+    last: date  # the newest day with a row
+    columns: list[str]  # of the rows
+    sales: list[str]  # files of rows, within the folder, in the order of their months
+    plans: dict[str, str]  # file of each plan, by the name of its `data` setting
 
     @property
     def files(self) -> list[str]:
@@ -64,12 +53,7 @@ def read_output(folder: str) -> EtlOutput | None:
         ) from error
 
 
-def output_in_force() -> EtlOutput:
-    """Tells what the last run of `etl` left.
-
-    Raises:
-        SourceError: There is nothing yet, or it cannot be read.
-    """
+def _output_in_force() -> EtlOutput:
     found = read_output(etl_folder())
     if found is None:
         raise SourceError(f"{etl_folder()}: holds nothing yet; run etl with --sales {ETL} first")
@@ -82,15 +66,13 @@ def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
     Raises:
         SourceError: There are none yet, or a file is missing or damaged.
     """
-    found = output_in_force()
+    found = _output_in_force()
     wanted = [name for name in found.columns if columns is None or name in columns]
     store, path = open_filesystem(etl_folder())
-    schema: Any = None
     try:
-        files = [f"{path}/{name}" for name in found.sales]
-        parts = [pa.dataset.dataset(file, filesystem=store, format="parquet") for file in files]
+        parts = [pa.dataset.dataset(f"{path}/{name}", filesystem=store, format="parquet") for name in found.sales]
         schema = pa.unify_schemas([part.schema for part in parts], promote_options="permissive")
-        whole = pa.dataset.dataset(files, filesystem=store, format="parquet", schema=schema)
+        whole = pa.dataset.dataset([part.replace_schema(schema) for part in parts])
         frame: pd.DataFrame = whole.to_table(columns=wanted).to_pandas(date_as_object=False)
     except (OSError, pa.ArrowException) as error:
         raise SourceError(
@@ -102,18 +84,14 @@ def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def plan_of(where: str, name: str) -> str:
-    """The address of a plan: `etl` stands for the file of that name that the last run of `etl` left.
-
-    Args:
-        where: What the setting says.
-        name: Of the setting: promotions, deliveries or events.
+    """The address of a plan: `etl` stands for the file that its last run left of promotions, deliveries or events.
 
     Raises:
         SourceError: It says `etl`, which has left no such plan.
     """
     if where != ETL:
         return where
-    file = output_in_force().plans.get(name)
+    file = _output_in_force().plans.get(name)
     if file is None:
         raise SourceError(f"{etl_folder()}: the last etl left no {name}; does etl.tables name them?")
     return f"{etl_folder()}/{file}"

@@ -2,18 +2,16 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from dateutil.easter import easter
 
 from pricing.config_models import DataConfig
-from pricing.data.calendar import nth_weekday
+from pricing.data.calendar import country_holidays, nth_weekday
 from pricing.data.calendar_tables import read_plan
 from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
-from pricing.errors import ConfigError
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one
 LONG = 7  # days beyond which an event is a time of the year: other events go on in it
@@ -26,16 +24,9 @@ Span = tuple[dt.date, dt.date]
 
 
 def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, *, period: Period) -> tuple[Event, ...]:
-    """The events around a history, and of the time after it.
+    """The events around a history, whose last period begins on `last`, and of the time after it.
 
-    Args:
-        config: Which ones.
-        first: First day of the history.
-        last: First day of its last period.
-        period: The grain.
-
-    Returns:
-        In order of precedence: the user's own, the country's, Easter and the sales before Christmas; each by date.
+    In order of precedence: the user's own, the country's, Easter and the sales before Christmas; each by date.
 
     Raises:
         ConfigError: The country has no calendar.
@@ -54,21 +45,18 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
         country = _country_events(config.country, years)
         named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
     long = {name for name, (start, finish), _ in named if (finish - start).days >= LONG}
-    events = [
-        _event(name, span, category, around=(0, 0) if name in long else around, overlay=name in long or category != "")
-        for name, span, category in named
-    ]
-    low, high = np.datetime64(begin), np.datetime64(until)
-    return tuple(event for event in events if event.last >= low and event.first <= high)
+    found = []
+    for name, (start, finish), category in named:
+        if finish >= begin and start <= until:
+            before, after = (0, 0) if name in long else around
+            days = np.datetime64(start), np.datetime64(finish)
+            found.append(Event(name, *days, category, before, after, overlay=name in long or category != ""))
+    return tuple(found)
 
 
 def event_files(config: DataConfig) -> tuple[str, ...]:
     """The files that `named_events` reads."""
     return () if config.events is None else (plan_of(config.events, "events"),)
-
-
-def _event(name: str, span: Span, category: str, *, around: tuple[int, int], overlay: bool) -> Event:
-    return Event(name, np.datetime64(span[0]), np.datetime64(span[1]), category, *around, overlay)
 
 
 def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
@@ -78,24 +66,15 @@ def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
     yield from zip(frame["name"], zip(first, last, strict=True), frame["category"], strict=True)
 
 
-@lru_cache(maxsize=32)
-def _country_events(country: str, years: range) -> tuple[tuple[str, Span], ...]:
+def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     """The public holidays by name; days in a row of one name are one event.
 
     A day off that stands in for a holiday has its name, and counts only where the day itself is not in the calendar.
     """
-    import holidays  # noqa: PLC0415 - a large library that few processes need
-
-    try:
-        table = holidays.country_holidays(country, years=years)
-        if "en_US" in table.supported_languages:
-            table = holidays.country_holidays(country, years=years, language="en_US")
-    except NotImplementedError as error:
-        raise ConfigError(f"data.country: there is no holiday calendar for {country!r}; give an ISO code") from error
     themselves: dict[str, set[dt.date]] = {}
     stand_ins: dict[str, set[dt.date]] = {}
-    for day in table:
-        for said in table.get_list(day):
+    for day, names in country_holidays(country, years).items():
+        for said in names:
             name, remark = plain_name(said)
             if name:
                 (stand_ins if _STAND_IN.search(remark) else themselves).setdefault(name, set()).add(day)
@@ -104,7 +83,7 @@ def _country_events(country: str, years: range) -> tuple[tuple[str, Span], ...]:
         days = themselves.get(name, set())
         near = {day + dt.timedelta(days=away) for day in days for away in range(-LONG, LONG + 1)}
         found += [(name, span) for span in _spans(days | (stand_ins.get(name, set()) - near))]
-    return tuple(sorted(found, key=lambda event: (event[1], event[0])))
+    return sorted(found, key=lambda event: (event[1], event[0]))
 
 
 def plain_name(said: str) -> tuple[str, str]:
@@ -115,21 +94,15 @@ def plain_name(said: str) -> tuple[str, str]:
     return ("", said) if _DAY_OFF.match(name) else (name, remarks)
 
 
-def _spans(days: Iterable[dt.date]) -> Iterator[Span]:
-    first = last = None
-    for day in sorted(days):
-        if first is None or last is None or (day - last).days > 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = day
-        last = day
-    if first is not None and last is not None:
-        yield first, last
+def _spans(days: set[dt.date]) -> list[Span]:
+    """First and last day of each run of days."""
+    ordered, day = sorted(days), dt.timedelta(days=1)
+    firsts = [one for one in ordered if one - day not in days]
+    return list(zip(firsts, [one for one in ordered if one + day not in days], strict=True))
 
 
-def _beside(country: Iterable[tuple[str, Span]], years: range) -> Iterator[tuple[str, Span]]:
+def _beside(country: Sequence[tuple[str, Span]], years: range) -> Iterator[tuple[str, Span]]:
     """Easter Sunday and the sales before Christmas, where Christmas is a holiday and the calendar has none so named."""
-    country = list(country)
     names = {name for name, _ in country}
     if not any((first.month, first.day) == (12, 25) for _, (first, _) in country):
         return

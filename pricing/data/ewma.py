@@ -30,54 +30,36 @@ _ERFC = (
 
 @dataclass(frozen=True)
 class Norms:
-    """Scales that make products comparable, one entry a product; fixed when a model is trained.
+    """Scales that make products comparable, one entry a product; fixed when a model is trained."""
 
-    Attributes:
-        usual_price: (product,) reference price of levels, in currency units.
-        unit: (product,) counting unit, in the units of `units_sold`; all units below are multiples of it.
-        prior_level: (product,) units a period expected before anything was sold.
-        elasticity: (product,) elasticity at the usual price on weekdays, below 0. Past sales are restated (adjusted to
-            the usual price) by it.
-        weekend: (product,) relative change of the elasticity on a weekend.
-        promotion: (product,) log units that a full promotion adds; past sales are restated by it.
-        lifts: What named events add; None where none was estimated. Past sales are restated by them as well.
-    """
-
-    usual_price: Floats
-    unit: Floats
-    prior_level: Floats
+    usual_price: Floats  # (product,) reference price of levels, in currency units
+    unit: Floats  # (product,) counting unit, in the units of `units_sold`; all units below are multiples of it
+    prior_level: Floats  # (product,) units a period expected before anything was sold
+    # (product,) elasticity at the usual price on weekdays, below 0. Past sales are restated (adjusted to the usual
+    # price) by it:
     elasticity: Floats
-    weekend: Floats
-    promotion: Floats
+    weekend: Floats  # (product,) relative change of the elasticity on a weekend
+    promotion: Floats  # (product,) log units that a full promotion adds; past sales are restated by it
+    # What named events add; None where none was estimated. Past sales are restated by them as well:
     lifts: EventLifts | None = None
 
     def take(self, rows: Ints) -> "Norms":
         """Return the scales of some products."""
         each = {name: values[rows] for name, values in vars(self).items() if name != "lifts"}
-        return replace(self, **each, lifts=None if self.lifts is None else self.lifts.take(rows))
+        return replace(self, **each, lifts=self.lifts and self.lifts.with_products(self.lifts.category[rows]))
 
 
 @dataclass(frozen=True)
 class EwmaState:
-    """Exponentially weighted sums behind the features, one row a product; updated period by period.
+    """Exponentially weighted sums behind the features, one row a product; updated period by period."""
 
-    Attributes:
-        sums: (product, half-life) discounted restated units, weighted (`_weights`).
-        counts: (product, half-life) discounted weights: observations at usual price.
-        profile_sums: (product, weekday) discounted restated units by weekday, weighted.
-        profile_counts: (product, weekday) discounted units expected without a profile, weighted.
-        price_sum: (product,) discounted log price over usual price.
-        price_count: (product,) discounted observations of the price.
-        age: (product,) periods since the first row.
-    """
-
-    sums: Floats
-    counts: Floats
-    profile_sums: Floats
-    profile_counts: Floats
-    price_sum: Floats
-    price_count: Floats
-    age: Floats
+    sums: Floats  # (product, half-life) discounted restated units, weighted (`_weights`)
+    counts: Floats  # (product, half-life) discounted weights: observations at usual price
+    profile_sums: Floats  # (product, weekday) discounted restated units by weekday, weighted
+    profile_counts: Floats  # (product, weekday) discounted units expected without a profile, weighted
+    price_sum: Floats  # (product,) discounted log price over usual price
+    price_count: Floats  # (product,) discounted observations of the price
+    age: Floats  # (product,) periods since the first row
 
 
 @dataclass(frozen=True)
@@ -102,31 +84,21 @@ class PeriodObservations:
 def blank_ewma_state(products: int, *, period: Period) -> EwmaState:
     """Return the state of products without observations."""
     days = 7 if period == "day" else 1
-    zeros = np.zeros((products, 3), np.float32)
-    profile = np.zeros((products, days), np.float32)
-    one = np.zeros(products, np.float32)
-    return EwmaState(zeros, zeros.copy(), profile, profile.copy(), one, one.copy(), one.copy())
+    widths = ((3,), (3,), (days,), (days,), (), (), ())
+    return EwmaState(*(np.zeros((products, *width), np.float32) for width in widths))
 
 
 def select_ewma_state(memory: EwmaState, rows: Ints) -> EwmaState:
     """Return the state of some products, in the given order; -1 gives a blank one."""
-    fields = {}
-    for name, values in vars(memory).items():
-        taken = values[np.maximum(rows, 0)].copy()
+    fields = {name: values[np.maximum(rows, 0)] for name, values in vars(memory).items()}
+    for taken in fields.values():
         taken[rows < 0] = 0
-        fields[name] = taken
     return replace(memory, **fields)
 
 
-def forecast_inputs(memory: EwmaState, *, norms: Norms) -> tuple[Floats, Floats, Floats, Floats]:
-    """Compute what forecasts read from the state.
-
-    Returns:
-        (product,) log level, (product, weekday) log profile, (product, SUMMARY) slow features, and (product,) smoothed
-        log price over usual price.
-    """
-    level, profile, summary = ewma_features(memory, norms)
-    return level, profile, summary, memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
+def smoothed_price(memory: EwmaState) -> Floats:
+    """(product,) smoothed log price over usual price."""
+    return memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
 
 
 def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floats]:
@@ -149,14 +121,7 @@ def has_own_history(memory: EwmaState, *, periods: int, period: Period) -> NDArr
 def update_ewma_state(
     memory: EwmaState, observations: PeriodObservations, *, level: Floats, profile: Floats, period: Period
 ) -> tuple[EwmaState, Floats]:
-    """Update the state with one more period.
-
-    Args:
-        memory: State before it.
-        observations: Observations of the period.
-        level: (product,) log level before it.
-        profile: (product, weekday) log profile before it.
-        period: The grain.
+    """Update the state with one more period, given (product,) log level and (product, weekday) profile before it.
 
     Returns:
         The new state, and (product,) log of units over expected at the price charged, half a unit added to both; 0
@@ -173,9 +138,9 @@ def update_ewma_state(
     sums = keep * memory.sums + (weight * units / np.exp(weekday))[:, None]
     counts = keep * memory.counts + weight[:, None]
     profile_sums, profile_counts = memory.profile_sums.copy(), memory.profile_counts.copy()
-    fade = np.where(observations.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0)
-    profile_sums[:, observations.weekday] = fade * profile_sums[:, observations.weekday] + weight * units
-    profile_counts[:, observations.weekday] = fade * profile_counts[:, observations.weekday] + weight * np.exp(level)
+    fade, day = np.where(observations.seen > 0, 0.5 ** (1 / PROFILE_HALF_LIFE), 1.0), observations.weekday
+    profile_sums[:, day] = fade * profile_sums[:, day] + weight * units
+    profile_counts[:, day] = fade * profile_counts[:, day] + weight * np.exp(level)
     slow = np.where(observations.seen > 0, decay[1], 1.0)
     after = EwmaState(
         sums=sums.astype(np.float32),
@@ -196,10 +161,7 @@ def _weights(price: Floats, expected: Floats) -> Floats:
     it, since the mean of ratios exceeds the ratio of means. Of units of mean m e^x and variance m e^x + (m e^x)² / r,
     the restated ones have m e^-x + m² / r: the generalised linear model's weights (McCullagh and Nelder 1989, 2.5).
     Many units at a low price would say more, were e^x known: it is estimated, so they count as much as the usual ones.
-
-    Args:
-        price: (product,) factor on units of the price charged, promotion and events: e^x.
-        expected: (product,) units expected at usual price: m.
+    Here e^x is `price`, the factor on units of price, promotion and events, and m is `expected`, units at usual price.
     """
     weight: Floats = np.minimum(price * (SIZE + expected) / (SIZE + expected * price), 1.0)
     return weight
@@ -224,11 +186,7 @@ def demand_above(units: NDArray[np.floating], *, mean: NDArray[np.floating]) -> 
     binomial of size `TAIL_SIZE`, approximated by the gamma variable of the same variance whose cube root is nearly
     normal (Wilson and Hilferty 1931), as in the network's loss; within 9 % of the exact sum, 3 % from a mean of 5. For
     a product that always sells out only the assumed tail bounds the level, so the mean is capped at `FARTHEST` times
-    what was sold.
-
-    Args:
-        units: (event,) units sold, the whole stock; 0 carries no information.
-        mean: (event,) expected units.
+    what was sold. Units, (event,), are the whole stock; 0 carries no information.
     """
     sold, believed = np.asarray(units, np.float64), np.asarray(mean, np.float64)
     some = sold > 0
@@ -277,13 +235,12 @@ def _log_profile(memory: EwmaState) -> Floats:
 
 def _slow_features(memory: EwmaState, levels: Floats) -> Floats:
     """(product, SUMMARY) level, its trends, recent price, age and probability of no sale, scaled for a network."""
-    price = memory.price_sum / (memory.price_count + PRIOR_WEIGHT)
     return np.stack(
         [
             levels[:, 1] / 3.0,
             np.clip(levels[:, 0] - levels[:, 1], -2, 2),
             np.clip(levels[:, 2] - levels[:, 1], -2, 2),
-            np.clip(price, -1, 1) * 3.0,
+            np.clip(smoothed_price(memory), -1, 1) * 3.0,
             np.log1p(memory.age) / 5.0 - 1.0,
             np.exp(-np.exp(levels[:, 1])),  # probability of no sale
         ],

@@ -29,20 +29,14 @@ KNOWN = 16 + SUMMARY
 
 @dataclass(frozen=True)
 class Past:
-    """Features of every product after every period.
+    """Features of every product after every period."""
 
-    Attributes:
-        inputs: (product, period, PAST) the encoder's inputs, the period's own outcome included.
-        level: (product, period) log units a period at usual price, without promotion and named events, known
-            after the period.
-        profile: (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks.
-        summary: (product, period, SUMMARY) slow features known after the period.
-    """
-
-    inputs: Floats
+    inputs: Floats  # (product, period, PAST) the encoder's inputs, the period's own outcome included
+    # (product, period) log units a period at usual price, without promotion and named events, known after the period:
     level: Floats
+    # (product, period, weekday) log factor of each weekday, known after the period; one weekday on weeks:
     profile: Floats
-    summary: Floats
+    summary: Floats  # (product, period, SUMMARY) slow features known after the period
 
 
 def weekends(dates: Days, *, period: Period) -> Floats:
@@ -83,40 +77,29 @@ def calendar_features(dates: Days) -> Floats:
 
 
 def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None) -> tuple[Past, EwmaState]:
-    """Compute the features of every period in one causal pass.
+    """Compute the features of every period in one causal pass, and the state after the last one.
 
-    Args:
-        panel: (product, period) history; its products are those of `norms`.
-        norms: The products' scales.
-        memory: EWMA state to start from; blank when absent.
-
-    Returns:
-        The features of every period and the state after the last one.
+    The panel's products are those of `norms`. Without `memory` the EWMA state is blank at the start.
     """
     state = memory or blank_ewma_state(len(panel.product_ids), period=panel.period)
     weekday = weekdays(panel.dates, period=panel.period)
     waves = calendar_features(panel.dates)
-    products, periods = panel.present.shape
-    inputs = np.zeros((products, periods, PAST), np.float32)
-    level = np.zeros((products, periods), np.float32)
-    profile = np.zeros((products, periods, state.profile_sums.shape[1]), np.float32)
-    summary = np.zeros((products, periods, SUMMARY), np.float32)
+    inputs, profile, summary = (
+        np.zeros((*panel.present.shape, width), np.float32) for width in (PAST, state.profile_sums.shape[1], SUMMARY)
+    )
+    level = np.zeros(panel.present.shape, np.float32)
     columns = restated_columns(panel, norms)
     now = ewma_features(state, norms)
-    for t in range(periods):
+    for t in range(len(panel.dates)):
         observations = PeriodObservations(
             **{name: values[:, t] for name, values in columns.items()}, weekday=int(weekday[t])
         )
         state, log_residual = update_ewma_state(state, observations, level=now[0], profile=now[1], period=panel.period)
         now = ewma_features(state, norms)
         level[:, t], profile[:, t], summary[:, t] = now
+        own = ("seen", "censored", "promo", "holiday", "gap", "gap_known")
         inputs[:, t, 0] = log_residual
-        inputs[:, t, 1] = observations.seen
-        inputs[:, t, 2] = observations.censored
-        inputs[:, t, 3] = observations.promo
-        inputs[:, t, 4] = observations.holiday
-        inputs[:, t, 5] = observations.gap
-        inputs[:, t, 6] = observations.gap_known
+        inputs[:, t, 1:7] = np.stack([getattr(observations, name) for name in own], axis=-1)
         inputs[:, t, 7] = profile[:, t, weekday[t]]
         inputs[:, t, 8:10] = waves[t, :2]
         inputs[:, t, 10:12] = waves[t, 4:6]
@@ -142,17 +125,10 @@ def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Flo
 
 
 def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floats, step: Floats) -> Floats:
-    """Compute the known covariates of a future period, without the product's own profile and summary.
+    """(…, 15) known covariates of a future period; the network's `known` input is these, the log profile and summary.
 
-    Args:
-        dates: (…,) first day of the period.
-        holiday: (…, 4) holiday flags of the period before, the period itself and the next two.
-        gap: (…,) competitor's price gap, from `competitor_gap`.
-        gap_known: (…,) 1.0 where it is known.
-        step: (…,) periods after the cutoff, at least 1.
-
-    Returns:
-        (…, 15) features; the network's `known` input is these, the log profile and the summary.
+    `holiday` is (…, 4), from `holiday_window`, gap and `gap_known` are (…,), from `competitor_gap`; `step` is (…,)
+    periods after the cutoff, at least 1.
     """
     step = np.asarray(step, np.float32)
     parts = [
@@ -165,24 +141,14 @@ def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floa
 
 def holiday_window(holiday: Floats) -> Floats:
     """(…, period, 4) holiday flags of the period before, the period itself and the next two; 0 beyond the ends."""
-    padded = np.concatenate(
-        [np.zeros_like(holiday[..., :1]), holiday, np.zeros_like(holiday[..., :1]), np.zeros_like(holiday[..., :1])],
-        axis=-1,
-    )
-    count = holiday.shape[-1]
-    return np.stack([padded[..., i : i + count] for i in range(4)], axis=-1)
-
-
-def price_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
-    """(product, period) log factor of the price on units at usual price."""
-    weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
-    effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
-    return effect
+    padded = np.pad(holiday, [*[(0, 0)] * (holiday.ndim - 1), (1, 2)])
+    return np.stack([padded[..., i : i + holiday.shape[-1]] for i in range(4)], axis=-1)
 
 
 def known_effect(log_price: Floats, norms: Norms, *, dates: Days, period: Period) -> Floats:
     """(product, period) log factor of price and named events on units at usual price without events."""
-    effect = price_effect(log_price, norms, dates=dates, period=period)
+    weekend = 1.0 + norms.weekend[:, None] * weekends(dates, period=period)
+    effect: Floats = (norms.elasticity[:, None] * weekend * log_price).astype(np.float32)
     return effect if norms.lifts is None else (effect + norms.lifts.of(dates)).astype(np.float32)
 
 

@@ -9,7 +9,7 @@ import pyarrow.fs
 
 from pricing.errors import SourceError, first_line
 
-HEAD = 1 << 16  # bytes that tell what a file is
+_HEAD = 1 << 16  # bytes that tell what a file is
 _MAGIC = ((b"PAR1", "Parquet"), (b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "ZIP or Excel"), (b"<", "HTML or XML"))
 
 
@@ -37,8 +37,10 @@ def open_filesystem(where: str) -> tuple[Any, str]:
     return store, path
 
 
-def what_is(head: bytes) -> str | None:
-    """Tells what a file holds that should be CSV; None when nothing speaks against it."""
+def foreign_content(store: Any, path: str) -> str | None:
+    """Tells what a file, perhaps packed, holds that should be CSV; None when nothing speaks against it."""
+    with store.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
+        head = stream.read(_HEAD)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     found = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
     return found or ("binary data" if b"\x00" in head else None)

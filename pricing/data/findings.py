@@ -17,30 +17,19 @@ ROWS = "rows"  # in the place of a column: the whole rows are set aside, and per
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is probably wrong with sales.
+    """One thing that is probably wrong with sales."""
 
-    Attributes:
-        check: Name of the check, in `pricing.data.quality.CHECKS`, `contract` for rows that break the contract, or
-            `data.quality.leave_out`.
-        level: What happens.
-        products: Products affected.
-        rows: Rows affected.
-        first: First day affected, YYYY-MM-DD; empty where it is about no day.
-        last: Last day affected.
-        example: The first offender.
-        sentence: What was found, one sentence without full stop.
-        advice: What to do.
-    """
-
+    # Name of the check, in `pricing.data.quality.CHECKS`, `contract` for rows that break the contract, or
+    # `data.quality.leave_out`:
     check: str
-    level: Level
-    products: int = 0
-    rows: int = 0
-    first: str = ""
-    last: str = ""
-    example: str = ""
-    sentence: str = ""
-    advice: str = ""
+    level: Level  # what happens
+    products: int = 0  # products affected
+    rows: int = 0  # rows affected
+    first: str = ""  # first day affected, YYYY-MM-DD; empty where it is about no day
+    last: str = ""  # last day affected
+    example: str = ""  # the first offender
+    sentence: str = ""  # what was found, one sentence without full stop
+    advice: str = ""  # what to do
 
     def __str__(self) -> str:
         """Tells what was found, an example, and what to do."""
@@ -57,11 +46,7 @@ class Found:
 
 
 class QualityError(PricingError):
-    """Sales that lie too far from their own past to be learnt from or judged by.
-
-    Attributes:
-        findings: All that were found, the gravest first.
-    """
+    """Sales that lie too far from their own past to be learnt from or judged by; `findings` has all, gravest first."""
 
     def __init__(self, where: str, findings: Iterable[Finding]) -> None:
         self.findings = ordered(findings)

@@ -11,7 +11,7 @@ from pricing.arrays import Bools, Days, Floats, Ints, Strings
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for
 from pricing.data.findings import ROWS, Finding, Found, Level
-from pricing.data.grid import Grid, days_of, latest_period
+from pricing.data.grid import Grid, as_rows, days_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
 
 SERIES = ("units_sold", "price", "list_price", "unit_cost", "stock", "comp_price", "comp_price_age", "is_promo")
@@ -26,36 +26,20 @@ _BLOCK = 4096  # products whose ranges are found at once
 
 @dataclass(frozen=True)
 class GivenRows:
-    """Rows laid out over products × periods, those that the champion has read of the time before among them.
+    """Rows laid out over products × periods, those that the champion has read of the time before among them."""
 
-    Attributes:
-        grid: The rows; `own` are the periods of the sales themselves.
-        numbers: (product, period) number of the row in the sales, counted from 0; -1 where there is none.
-        period: The grain.
-        columns: (product, period) values of each numeric column of the sales; NaN where missing.
-        categories: (product,) latest category, "" where none is given.
-        categorised: (product, period) whether the row names a category.
-        calendar: (period,) whether the country's calendar calls it a holiday.
-        odd: (period,) whether that or most rows do, or a person leaves it out.
-        since: First of the newest periods that are judged.
-        given: The contract's columns that the sales have, and `others` those beyond it.
-        known: The end of the history that the champion has read.
-        today: The day of the check; None where it does not matter.
-    """
-
-    grid: Grid
-    numbers: Ints
-    period: Period
-    columns: dict[str, Floats]
-    categories: Strings
-    categorised: Bools
-    calendar: Bools
-    odd: Bools
-    since: int
-    given: Sequence[str]
-    others: Sequence[str]
-    known: Panel | None
-    today: dt.date | None
+    grid: Grid  # the rows; `own` are the periods of the sales themselves
+    numbers: Ints  # (product, period) number of the row in the sales, counted from 0; -1 where there is none
+    period: Period  # the grain
+    columns: dict[str, Floats]  # (product, period) values of each numeric column of the sales; NaN where missing
+    categories: Strings  # (product,) latest category, "" where none is given
+    categorised: Bools  # (product, period) whether the row names a category
+    calendar: Bools  # (period,) whether the country's calendar calls it a holiday
+    odd: Bools  # (period,) whether that or most rows do, or a person leaves it out
+    since: int  # first of the newest periods that are judged
+    names: Sequence[str]  # the columns that the sales have, in the contract and beyond it
+    known: Panel | None  # the end of the history that the champion has read
+    today: dt.date | None  # the day of the check; None where it does not matter
 
     @classmethod
     def of(
@@ -63,10 +47,9 @@ class GivenRows:
         frame: pd.DataFrame,
         config: DataConfig,
         *,
-        given: Sequence[str],
-        others: Sequence[str] = (),
-        known: Panel | None = None,
-        today: dt.date | None = None,
+        names: Sequence[str],
+        known: Panel | None,
+        today: dt.date | None,
     ) -> "GivenRows":
         """Lay out rows that satisfy the contract, one per product and period.
 
@@ -81,18 +64,14 @@ class GivenRows:
             known = None
         earlier = 0
         if known is not None and known.dates[0] < start:
-            read = _as_rows(known.through(start - np.timedelta64(1, "D")), frame)
-            frame, earlier = pd.concat([read, frame], ignore_index=True), len(read)
+            read = known.through(start - np.timedelta64(1, "D"))
+            columns = [name for name in ("product_id", "category", *SERIES, "is_holiday") if name in frame]
+            read_rows = as_rows(read, read.present, columns)
+            frame, earlier = pd.concat([read_rows, frame], ignore_index=True), len(read_rows)
         grid = Grid.of(frame, period=config.period, start=start)
         numbers = np.full(grid.present.shape, -1, dtype=np.int64)
         numbers.flat[grid.cells] = np.maximum(np.arange(len(frame)) - earlier, -1)
-        categories, categorised = np.full(len(grid.ids), "", dtype=np.str_), np.zeros_like(grid.present)
-        if "category" in frame:
-            codes, names = grid.codes("category")
-            categorised = codes >= 0
-            last = latest_period(categorised)[:, -1]
-            newest = codes[np.arange(len(codes)), np.maximum(last, 0)]
-            categories = np.where(last >= 0, np.array([*names, ""])[newest], "")
+        codes, latest, texts = grid.codes("category")
         since = max(0, len(grid.dates) - WINDOW_DAYS // step)
         if known is not None:
             since = min(since, int((grid.dates <= known.dates[-1]).sum()))
@@ -103,13 +82,12 @@ class GivenRows:
             numbers=numbers,
             period=config.period,
             columns={name: grid.spread(name) for name in SERIES if name in frame},
-            categories=categories,
-            categorised=categorised,
+            categories=np.array([*texts, ""])[latest[:, -1]],
+            categorised=codes >= 0,
             calendar=calendar,
             odd=calendar | flagged | left_out(grid.dates, config),
             since=max(since, grid.own.start),
-            given=given,
-            others=others,
+            names=names,
             known=known,
             today=today,
         )
@@ -140,15 +118,9 @@ class GivenRows:
     def found(
         self, level: Level, at: Bools, sentence: str, *, column: str = "", aside: str = "", example: str = ""
     ) -> Found:
-        """The finding on marked cells, (product, period), of which the first is the example.
+        """The finding on marked cells, (product, period), whose values in the column `aside`, or whose rows, go aside.
 
-        Args:
-            level: What happens.
-            at: The cells.
-            sentence: What was found.
-            column: The column whose value the example tells.
-            aside: The column, or ROWS, whose cells are set aside; empty for none.
-            example: What to say instead of the first cell.
+        Unless `example` says otherwise, the first cell is the example, with its value in `column`.
         """
         days = np.flatnonzero(at.any(axis=0))
         product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
@@ -203,20 +175,6 @@ def left_out(days: Days, config: DataConfig) -> Bools:
     return marked
 
 
-def _as_rows(known: Panel, frame: pd.DataFrame) -> pd.DataFrame:
-    """Tells what the champion has read, as rows with the frame's columns; what it derived is left out."""
-    product, period = np.nonzero(known.present)
-    rows = pd.DataFrame({"date": known.dates[period].astype("datetime64[s]"), "product_id": known.product_ids[product]})
-    for name in (*SERIES, "is_holiday"):
-        if name in frame:
-            rows[name] = getattr(known, name)[product, period]
-    if "unit_cost" in rows:
-        rows["unit_cost"] = rows["unit_cost"].mask(known.cost_assumed[product])
-    if "category" in frame:
-        rows["category"] = known.categories[product]
-    return rows
-
-
 def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
     """(product, period) lowest and highest of the past periods before each; NaN after fewer than LEAST_ROWS rows."""
     low, high = np.full(logs.shape, np.nan, dtype=np.float32), np.full(logs.shape, np.nan, dtype=np.float32)
@@ -228,16 +186,11 @@ def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
 
 
 def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
-    """(product, period) values beyond the range of the product's own past by more than a factor.
+    """(product, period) values beyond the range of the product's own `past` periods by more than a factor.
 
-    Args:
-        logs: (product, period) logarithms; NaN where there is no value.
-        low: Logarithm of the factor below the lowest, under 0.
-        high: Logarithm of the factor above the highest.
-        past: Periods that the range is of.
-
-    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, which is in
-    the range from then on. Only products whose values span such a factor are gone through.
+    The factors below the lowest, and above the highest, are logarithms as the values are. The first LEAST_ROWS values
+    are compared with their median. A run of more than SETTLED is a new level, which is in the range from then on. Only
+    products whose values span such a factor are gone through.
     """
     off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
     span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)
@@ -263,25 +216,3 @@ def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
 def newest_run(flags: Bools) -> int:
     """How many of the newest periods are flagged without a break."""
     return len(flags) if flags.all() else int(np.argmax(~flags[::-1]))
-
-
-def still_since(values: Floats, known: Bools, *, least: int, past: int) -> int | None:
-    """The period since which no product's value has changed, where that is twice as long as ever; otherwise None.
-
-    Args:
-        values: (product, period).
-        known: (product, period) values that count.
-        least: Fewer periods are never told of.
-        past: Periods before them that are compared with.
-    """
-    latest = latest_period(known)
-    before = np.pad(latest[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    comparable = known & (before >= 0)
-    moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
-    places = np.flatnonzero(comparable.any(axis=0))
-    moves = np.flatnonzero(moved[:, places].any(axis=0))
-    still = len(places) - 1 - int(moves[-1]) if len(moves) else 0
-    moves = moves[moves >= len(places) - past - still]
-    if not still or len(moves) <= LEAST_SEEN:
-        return None
-    return int(places[-still]) if still >= max(least, 2 * int(np.diff(moves).max())) else None

@@ -1,5 +1,6 @@
 """Lay rows out over products × periods as they were given: nothing is derived or filled."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,49 +8,40 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings
-from pricing.data.panel import STEP_DAYS, Period
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.errors import ContractError, Violation
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows laid out over products × periods, and notes on the values derived from them.
+    """Rows laid out over products × periods, and notes on the values derived from them."""
 
-    Attributes:
-        frame: The rows.
-        ids: (product,) sorted.
-        dates: (period,) without gaps.
-        cells: (row,) flat index of each row's product and period.
-        present: (product, period) True where there is a row.
-        latest: (product, period) last period with a row up to each one, -1 before the first.
-        own: The periods from the start on; earlier ones are only looked back to and give no notes.
-        notes: Sentences.
-    """
-
-    frame: pd.DataFrame
-    ids: Strings
-    dates: Days
-    cells: Ints
-    present: Bools
-    latest: NDArray[np.int32]
-    own: slice
-    notes: list[str] = field(default_factory=list)
+    frame: pd.DataFrame  # the rows
+    ids: Strings  # (product,) sorted
+    dates: Days  # (period,) without gaps
+    cells: Ints  # (row,) flat index of each row's product and period
+    present: Bools  # (product, period) True where there is a row
+    latest: NDArray[np.int32]  # (product, period) last period with a row up to each one, -1 before the first
+    own: slice  # the periods from the start on; earlier ones are only looked back to and give no notes
+    notes: list[str] = field(default_factory=list)  # sentences
 
     @classmethod
     def of(cls, frame: pd.DataFrame, *, period: Period, start: np.datetime64) -> "Grid":
-        """Lay rows out.
-
-        Args:
-            frame: Rows that satisfy the contract, in any order; not modified.
-            period: The grain.
-            start: First day of the own periods.
+        """Lay rows that satisfy the contract out, in any order; the own periods begin at `start`.
 
         Raises:
             ContractError: A repeated (product, date), or a date off the week's first day.
         """
-        ids, codes = _products(frame["product_id"])
-        dates, positions = _periods(days_of(frame["date"]), STEP_DAYS[period])
-        cells = codes * len(dates) + positions
+        codes, values = pd.factorize(frame["product_id"])
+        ids, rank = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
+        days, step = days_of(frame["date"]), STEP_DAYS[period]
+        offsets = (days - days.min()).astype(np.int64)
+        if (off := offsets % step != 0).any():
+            first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
+            rule = "weekly dates must fall on one weekday"
+            raise ContractError("the sales", [Violation(rule, int(off.sum()), first)])
+        dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
+        cells = rank[codes] * len(dates) + offsets // step
         present = np.zeros((len(ids), len(dates)), dtype=np.bool_)
         present.flat[cells] = True
         if (extra := len(frame) - int(present.sum())) > 0:
@@ -64,12 +56,13 @@ class Grid:
             series.flat[self.cells] = self.frame[name].to_numpy(dtype=np.float32, na_value=np.nan)
         return series
 
-    def codes(self, name: str) -> tuple[NDArray[np.int32], Strings]:
-        """(product, period) values of a text column as rows of the returned names, -1 where there is none."""
-        codes, values = pd.factorize(self.frame[name])
+    def codes(self, name: str) -> tuple[NDArray[np.int32], NDArray[np.int32], Strings]:
+        """(product, period) values of a text column and the latest ones, as rows of the names; -1 for none."""
         series = np.full(self.present.shape, -1, dtype=np.int32)
+        codes, values = pd.factorize(self.frame[name]) if name in self.frame else (-1, np.zeros(0, np.str_))
         series.flat[self.cells] = codes
-        return series, np.asarray(values.astype(str), dtype=np.str_)
+        latest = np.take_along_axis(series, np.maximum(latest_period(series >= 0), 0), axis=1)
+        return series, latest, np.asarray(values.astype(str), dtype=np.str_)
 
     def marked(self, products: Strings, days: Days) -> Bools:
         """(product, period) True for the cells named; those outside the grid are passed over."""
@@ -87,28 +80,22 @@ class Grid:
             self.notes.append(sentence.format(f"{count:,}"))
 
 
-def _products(column: "pd.Series[str]") -> tuple[Strings, Ints]:
-    codes, values = pd.factorize(column)
-    names = np.asarray(values, dtype=np.str_)
-    order = np.argsort(names)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return names[order], rank[codes]
-
-
 def days_of(column: "pd.Series[pd.Timestamp]") -> Days:
     """(row,) days of a column of dates."""
     return pd.to_datetime(column).to_numpy().astype("datetime64[D]")
 
 
-def _periods(days: Days, step: int) -> tuple[Days, Ints]:
-    offsets = (days - days.min()).astype(np.int64)
-    off = offsets % step != 0
-    if off.any():
-        first = f"{days[off][0]} is not a whole number of weeks after {days.min()}"
-        raise ContractError("the sales", [Violation("weekly dates must fall on one weekday", int(off.sum()), first)])
-    dates = np.arange(days.min(), days.max() + np.timedelta64(step, "D"), np.timedelta64(step, "D"))
-    return dates, offsets // step
+def as_rows(panel: Panel, cells: Bools, columns: Iterable[str]) -> pd.DataFrame:
+    """Marked cells, (product, period), of a panel as rows with these columns; costs that were assumed are left out."""
+    row, at = np.nonzero(cells)
+    texts = {"product_id": panel.product_ids, "category": panel.categories, "parent_id": panel.parent_ids}
+    rows = pd.DataFrame({"date": panel.dates[at].astype("datetime64[s]")})
+    for name in columns:
+        theirs = texts.get(name)
+        rows[name] = getattr(panel, name)[row, at] if theirs is None else theirs[row]
+    if "unit_cost" in rows:
+        rows["unit_cost"] = rows["unit_cost"].mask(panel.cost_assumed[row])
+    return rows
 
 
 def latest_period(known: Bools) -> NDArray[np.int32]:

@@ -46,46 +46,24 @@ class EventLifts:
     """Estimated lifts, the event calendar, and the resulting log units of each period.
 
     A row is a category, the last one an unknown category. After training only the calendar of future periods changes.
-
-    Attributes:
-        category: (product,) row of each product's category.
-        categories: (category,) their names.
-        names: (event,) names of events.
-        positions: (position,) ascending: periods from the event, 0 on it, below 0 before it.
-        value: (row, event, position) log units added; 0 without an estimate.
-        sd: (row, event, position) standard deviation of the value; 0 without an estimate.
-        seen: (event,) occurrences in the history.
-        dates: (period,) evenly spaced, from the first period of the history on.
-        by_period: (row, period) log units that the events of each period add.
-        event: (span,) row of names of each occurrence in the calendar.
-        first: (span,) its first day.
-        last: (span,) its last day.
-        only: (span,) the only category it lifts; empty for all.
-        before: (span,) periods of its window before it.
-        after: (span,) periods of its window after it.
-        overlay: (span,) whether it adds to other events' lifts instead of yielding to nearer events.
     """
 
-    category: Ints
-    categories: Strings
-    names: Strings
-    positions: Ints
-    value: Floats
-    sd: Floats
-    seen: Ints
-    dates: Days
-    by_period: Floats
-    event: Ints
-    first: Days
-    last: Days
-    only: Strings
-    before: Ints
-    after: Ints
-    overlay: Bools
-
-    def take(self, rows: Ints | Bools) -> "EventLifts":
-        """Return the lifts of some products."""
-        return replace(self, category=self.category[rows])
+    category: Ints  # (product,) row of each product's category
+    categories: Strings  # (category,) their names
+    names: Strings  # (event,) names of events
+    positions: Ints  # (position,) ascending: periods from the event, 0 on it, below 0 before it
+    value: Floats  # (row, event, position) log units added; 0 without an estimate
+    sd: Floats  # (row, event, position) standard deviation of the value; 0 without an estimate
+    seen: Ints  # (event,) occurrences in the history
+    dates: Days  # (period,) evenly spaced, from the first period of the history on
+    by_period: Floats  # (row, period) log units that the events of each period add
+    event: Ints  # (span,) row of names of each occurrence in the calendar
+    first: Days  # (span,) its first day
+    last: Days  # (span,) its last day
+    only: Strings  # (span,) the only category it lifts; empty for all
+    before: Ints  # (span,) periods of its window before it
+    after: Ints  # (span,) periods of its window after it
+    overlay: Bools  # (span,) whether it adds to other events' lifts instead of yielding to nearer events
 
     def of(self, dates: Days) -> Floats:
         """(product, date) log units that events add to each product's demand; 0 outside the calendar."""
@@ -122,11 +100,9 @@ class EventLifts:
 
     def events(self) -> tuple[Event, ...]:
         """Return the calendar, events of one day in order of precedence."""
-        columns = (self.event, self.first, self.last, self.only, self.before, self.after, self.overlay)
-        return tuple(
-            Event(str(self.names[event]), first, last, str(only), int(before), int(after), bool(overlay))
-            for event, first, last, only, before, after, overlay in zip(*columns, strict=True)
-        )
+        names, days = self.names[self.event].tolist(), (self.first, self.last)
+        plain = (column.tolist() for column in (self.only, self.before, self.after, self.overlay))
+        return tuple(Event(*values) for values in zip(names, *days, *plain, strict=True))
 
     def with_products(self, category: Ints) -> "EventLifts":
         """Return the same lifts for other products, given by the rows of their categories."""
@@ -135,18 +111,16 @@ class EventLifts:
     def with_calendar(
         self, events: Sequence[Event], *, since: np.datetime64, until: np.datetime64, period: Period
     ) -> "EventLifts":
-        """Return the same lifts with a newer calendar.
+        """Return the same lifts with a newer calendar; an empty one keeps the present.
 
-        Periods up to `since` stay as they were encoded, whatever the calendar says now. An event that was not in the
-        calendar when lifts were estimated has none.
-
-        Args:
-            events: The calendar; empty keeps the present one.
-            since: The last period encoded in the states.
-            until: The last period to compute.
-            period: The grain.
+        Periods up to `since`, the last one that states have encoded, stay as they are, whatever the calendar says now.
+        An event that was not in the calendar when lifts were estimated has none. `until` is the last period to compute.
         """
-        events = self._joined(events, since=since)
+        own, coming = self.events(), [event for event in events if event.first > since]
+        if not events or set(coming) == {event for event in own if event.first > since}:
+            events = own
+        else:
+            events = [*(event for event in own if event.first <= since), *coming]
         known = set(self.names.tolist())
         names = np.concatenate([self.names, np.array(sorted({event.name for event in events} - known), np.str_)])
         width = ((0, 0), (0, len(names) - len(self.names)), (0, 0))
@@ -167,20 +141,11 @@ class EventLifts:
             **calendar_columns(events, names.tolist()),
         )
 
-    def _joined(self, events: Sequence[Event], *, since: np.datetime64) -> tuple[Event, ...]:
-        """Merge the present calendar up to a day with a newer one after it."""
-        own = self.events()
-        coming = [event for event in events if event.first > since]
-        if not events or set(coming) == {event for event in own if event.first > since}:
-            return own
-        return (*(event for event in own if event.first <= since), *coming)
-
 
 def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str, Any]:
     """Convert a calendar to the columns of `EventLifts`."""
-    row = {name: number for number, name in enumerate(names)}
     return {
-        "event": np.array([row[event.name] for event in events], np.int32),
+        "event": np.array([names.index(event.name) for event in events], np.int32),
         "first": np.array([event.first for event in events], "datetime64[D]"),
         "last": np.array([event.last for event in events], "datetime64[D]"),
         "only": np.array([event.category for event in events], np.str_),
@@ -191,16 +156,11 @@ def calendar_columns(events: Sequence[Event], names: Sequence[str]) -> dict[str,
 
 
 def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period: Period) -> Iterator[Placed]:
-    """Assign periods to events' windows, in no order.
+    """Assign periods, which begin on evenly spaced `dates`, to events' windows, in no order.
 
     A period belongs to the nearest event that is no overlay; ties go to the event ahead, then to the shorter one, then
-    to the earlier in the calendar. Overlays additionally take every period of their windows.
-
-    Args:
-        events: The calendar.
-        names: Names in the order of their rows; events of other names still occupy their periods.
-        dates: (period,) first days of periods, evenly spaced.
-        period: The grain.
+    to the earlier in the calendar. Overlays additionally take every period of their windows. Events that are not among
+    `names` still occupy their periods.
     """
     row = {name: number for number, name in enumerate(names)}
     step = STEP_DAYS[period]

@@ -1,7 +1,7 @@
 """Load a panel from what `--sales` names: a path, a URL, a saved panel or the simulated market."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,29 +29,21 @@ def load_panel_from(sales: str, config: DataConfig, **others: Any) -> Panel:
         >>> import pandas as pd
         >>> from pricing.config import load_config
         >>> from pricing.data.load import load_panel_from
-        >>> sales = pd.DataFrame({"date": pd.date_range("2026-03-02", periods=4), "product_id": "tea", "price": 4.99})
-        >>> sales = sales.assign(units_sold=[12, 9, 8, 3], stock=[32, 20, 11, 3])
-        >>> sales.to_csv("sales.csv", index=False)
+        >>> sales = pd.DataFrame({"date": pd.date_range("2026-03-02", periods=3), "product_id": "tea", "price": 4.99})
+        >>> sales.assign(units_sold=[9, 8, 3], stock=[20, 11, 3]).to_csv("sales.csv", index=False)
         >>> panel = load_panel_from("sales.csv", load_config().data)
-        >>> print(panel.units_sold)
-        [[12.  9.  8.  3.]]
-        >>> print(panel.censored)  # sold out on the last day
-        [[False False False  True]]
+        >>> print(panel.units_sold, panel.censored)  # sold out on the last day
+        [[9. 8. 3.]] [[False False  True]]
     """
     return load_sales(sales, config, **others).panel
 
 
 @dataclass(frozen=True)
 class LoadedSales:
-    """A panel, and what the checks of its sales found.
+    """A panel, and what the checks of its sales found."""
 
-    Attributes:
-        panel: The panel.
-        findings: What was found, the gravest first.
-    """
-
-    panel: Panel
-    findings: tuple[Finding, ...] = ()
+    panel: Panel  # the panel
+    findings: tuple[Finding, ...] = ()  # what was found, the gravest first
 
 
 def load_sales(
@@ -65,19 +57,19 @@ def load_sales(
     events: tuple[Event, ...] | None = None,
     simulated: Callable[[], pd.DataFrame] | None = None,
 ) -> LoadedSales:
-    """Read sales, check them against the contract and their own past, and build the panel.
+    """Read sales, check them against the contract and their own past, and build the panel as `build_panel` does.
 
     Args:
-        sales: A file, folder or URL for `read_sales`, a folder written by `save_panel`, `simulated` for the
-            simulated market, or `etl` for the rows that etl made of the configured tables.
-        config: How the panel is built, and how far sales may lie from their past; a saved panel is returned as built.
+        sales: What `read_sales` takes, a folder written by `save_panel`, which is returned as it was built, or
+            `simulated` for the simulated market.
+        config: How the panel is built, and how far sales may lie from their past.
         quarantine: A folder for the rows that break the contract or that a check sets aside; None fails the load on any
             breach of the contract, and rows that a check sets aside go to PRICING_HOME/quarantine.
-        past: See `build_panel`: the end of the history, when the sales hold only newer rows.
+        past: The end of the history, when the sales hold only newer rows.
         known: The end of the history that the champion has read, to compare with; `past` when absent.
-        anchors: The regular prices in force, for `build_panel`; not applied to a saved panel.
-        events: Named events, for `build_panel`; read as `config` says when absent.
-        simulated: Function that returns the simulated market's sales, which the library does not import.
+        anchors: The regular prices in force.
+        events: Named events.
+        simulated: Returns the simulated market's sales, which the library does not import.
 
     Raises:
         SourceError: No sales are named, `simulated` is named but not supplied, the sales cannot be read, or the
@@ -91,7 +83,7 @@ def load_sales(
         if simulated is None:
             raise SourceError(f"there is no simulated market here: name sales of your own instead of {SIMULATED}")
         panel = build_panel(simulated(), config, anchors=anchors, events=events)
-        return LoadedSales(_noted(panel, ["the sales are those of the simulated market."]))
+        return LoadedSales(replace(panel, notes=("the sales are those of the simulated market.", *panel.notes)))
     if is_panel(sales):
         return LoadedSales(load_panel(sales), _found_before(sales))
     where = redact_url(sales)
@@ -105,8 +97,7 @@ def load_sales(
     judged = judge(
         checked,
         config,
-        given=[name for name in names if name in COLUMNS],
-        others=[name for name in names if name not in COLUMNS],
+        names=names,
         known=past if known is None else known,
         where=where,
         today=dt.datetime.now(dt.UTC).date(),
@@ -118,18 +109,14 @@ def load_sales(
         path = _set_aside(checked, Path(quarantine or pricing_home() / "quarantine"))
         broken = [f"{fault.rule}: {fault.count:,} rows, first {fault.first}." for fault in checked.violations]
         notes = [f"{len(checked.bad_rows):,} bad rows are set aside in {path}.", *broken, *notes]
-    return LoadedSales(replace(_noted(panel, notes), lineage=lineage), judged.findings)
+    return LoadedSales(replace(panel, notes=(*notes, *panel.notes), lineage=lineage), judged.findings)
 
 
 def _found_before(folder: str) -> tuple[Finding, ...]:
-    """Reads what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
+    """Read what was found when a panel was saved; nothing where its file tells of later sales, which made none."""
     beside = quality_file(folder)
     findings = load_findings(beside) if beside.is_file() else []
     return () if any(one.level == "stop" for one in findings) else tuple(findings)
-
-
-def _noted(panel: Panel, notes: Sequence[str]) -> Panel:
-    return replace(panel, notes=(*notes, *panel.notes))
 
 
 def _set_aside(checked: Checked, folder: Path) -> Path:

@@ -5,9 +5,10 @@ from math import lgamma, log
 
 import numpy as np
 
-from pricing.arrays import Bools, Days, Floats, Strings
+from pricing.arrays import Bools, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.counting_units import common_steps
+from pricing.data.grid import Grid
 from pricing.errors import MissingRowsError
 
 LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict
@@ -19,31 +20,15 @@ _NAMED = 3  # products named in a message
 
 @dataclass(frozen=True)
 class MissingRows:
-    """The panel's rows after absent ones were handled.
+    """The panel's rows after absent ones were handled."""
 
-    Attributes:
-        present: (product, period) True where sales are known: a valid row, or a zero filled in.
-        units: (product, period) units sold; NaN where unknown.
-        filled: (product, period) True where a zero was filled in.
-        notes: What was found and done, one sentence each.
-    """
-
-    present: Bools
-    units: Floats
-    filled: Bools
-    notes: tuple[str, ...]
+    present: Bools  # (product, period) True where sales are known: a valid row, or a zero filled in
+    units: Floats  # (product, period) units sold; NaN where unknown
+    filled: Bools  # (product, period) True where a zero was filled in
 
 
 def handle_missing_rows(
-    units: Floats,
-    stock: Floats,
-    *,
-    present: Bools,
-    launched: Bools,
-    own: slice,
-    ids: Strings,
-    dates: Days,
-    config: DataConfig,
+    grid: Grid, *, units: Floats, stock: Floats, present: Bools, launched: Bools, config: DataConfig
 ) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
@@ -51,27 +36,21 @@ def handle_missing_rows(
     periods, and states that have encoded them could not be carried forward. So zeros are filled in from a product's
     first row to the end of the panel, not only up to its last row, which is not known at the time.
 
-    Args:
-        units: (product, period) units sold; NaN where there is no row.
-        stock: (product, period) opening stock; NaN where unknown.
-        present: (product, period) True where there is a row.
-        launched: (product, period) True from a product's first row on.
-        own: The periods to handle; earlier ones are done already and only read.
-        ids: (product,) names, for messages.
-        dates: (period,) dates, for messages.
-        config: `missing`, `zero_run` and `list_price_window`.
+    Arrays are (product, period); units and stock are NaN where there is no row or value, and `launched` is True from a
+    product's first row on. Periods before the grid's own are done already and only read. Adds notes to the grid.
 
     Raises:
         MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
     """
+    own, ids = grid.own, grid.ids
     gaps = between_rows(present)
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
         first = int(np.argmax(gaps.any(axis=1)))
         raise MissingRowsError(
             f"{_counted(gaps, ids)} have no row between a first and a last one, the first of them {str(ids[first])!r} "
-            f"on {dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set data.missing to "
-            "zero or unknown"
+            f"on {grid.dates[np.argmax(gaps[first])]}, and data.missing is error: add those rows, or set it to zero or "
+            "unknown"
         )
     if config.missing is None:
         _refuse_dropped_zeros(units, gaps=gaps, own=own, ids=ids)
@@ -91,32 +70,22 @@ def handle_missing_rows(
         (gaps & ~filled, "have no row between a first and a last one: unknown (data.missing)."),
         (doubted, "have 0 units and no known stock, in runs too long for chance: unknown (data.zero_run)."),
     )
-    return MissingRows(
-        present=(present | filled) & ~doubted,
-        units=np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units)),
-        filled=counted,
-        notes=tuple(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any()),
-    )
+    grid.notes.extend(f"{_counted(marked, ids)} {what}" for marked, what in about if marked.any())
+    known = np.where(doubted, np.float32(np.nan), np.where(counted, np.float32(0.0), units))
+    return MissingRows((present | filled) & ~doubted, known, counted)
 
 
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     """(product, period) last stock count before a period, at most `limit` periods old, less the units sold since.
 
-    A lower bound of the stock where it was not counted, since deliveries only add to it.
-
-    Args:
-        stock: (product, period) opening stock; NaN where unknown.
-        units: (product, period) units sold; NaN where unknown.
-        limit: Periods.
-
-    Returns:
-        Units, below 0 where more was sold than counted; NaN without such a count.
+    A lower bound of the stock where it was not counted, since deliveries only add to it; below 0 where more was sold
+    than counted, NaN without such a count. Stock, at opening, and units are NaN where unknown.
     """
     periods = np.arange(stock.shape[1])
     counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
-    counted = np.concatenate([np.full((len(stock), 1), -1), counted[:, :-1]], axis=1)  # before each period
+    counted = np.pad(counted[:, :-1], ((0, 0), (1, 0)), constant_values=-1)  # before each period
     sold = np.cumsum(np.nan_to_num(units).astype(np.float64), axis=1)
-    before = np.concatenate([np.zeros((len(sold), 1)), sold[:, :-1]], axis=1)  # up to each period's opening
+    before = np.pad(sold[:, :-1], ((0, 0), (1, 0)))  # up to each period's opening
     at = np.maximum(counted, 0)
     left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
     return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
@@ -138,15 +107,6 @@ def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: String
     of them are present as rows, that is not by chance. A product counts for at most its periods without a row or with
     a zero, so gaps of another cause, which fast sellers have as well, imply nothing. Left out are periods without
     any row (shop closed) and goods sold by weight, whose amounts are not counts.
-
-    Args:
-        units: (product, period) units sold; NaN where there is no row.
-        gaps: (product, period) from `between_rows`.
-        own: The periods to test.
-        ids: (product,) names, for the message.
-
-    Raises:
-        MissingRowsError: They do.
     """
     room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
     sold = np.where(units[:, own] > 0, units[:, own], np.nan)
@@ -181,13 +141,8 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
     other periods nothing is unlikely, so runs of slow sellers and weekly closing days pass. Without a sale in the
     window zeros count as sales of 0. Where absent rows are zeros, a marked run stays marked until the next sale.
 
-    Args:
-        doubted: (product, period) modified; the periods before `own` hold earlier results.
-        zero: (product, period) periods without a sale.
-        sale: (product, period) periods with one.
-        unsure: (product, period) periods with neither a known stock nor stock left over from the last count.
-        own: The periods to mark.
-        config: `zero_run`, `list_price_window` and `missing`.
+    Arrays are (product, period); `doubted` is modified and holds earlier results before `own`, and `unsure` are periods
+    with neither a known stock nor stock left over from the last count.
     """
     limit, window = log(config.zero_run or 1.0), config.list_price_window
     whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))

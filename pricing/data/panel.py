@@ -23,17 +23,8 @@ LONGEST_AGE = 3660.0
 
 STEP_DAYS = {"day": 1, "week": 7}
 SERIES = (
-    "present",
-    "units_sold",
-    "price",
-    "list_price",
-    "unit_cost",
-    "stock",
-    "comp_price",
-    "comp_price_age",
-    "tax_rate",
-    "is_promo",
-    "is_holiday",
+    *("present", "units_sold", "price", "list_price", "unit_cost", "stock"),
+    *("comp_price", "comp_price_age", "tax_rate", "is_promo", "is_holiday"),
 )
 STATICS = ("product_ids", "categories", "cost_assumed")
 PARENTS = "parent_ids"  # an array that only panels with parents have
@@ -44,25 +35,16 @@ _ARRAYS = (*STATICS, "dates", *SERIES)
 
 @dataclass(frozen=True)
 class Event:
-    """One occurrence of a named event known in advance, such as a holiday or a campaign.
+    """One occurrence of a named event known in advance, such as a holiday or a campaign."""
 
-    Attributes:
-        name: The same for every occurrence.
-        first: Its first day.
-        last: Its last day.
-        category: The only category it concerns; empty for all.
-        before: Periods before it that it may affect too.
-        after: Periods after it.
-        overlay: Whether it adds to other events instead of yielding to nearer ones, as events that last for weeks or
-            concern one category do.
-    """
-
-    name: str
-    first: np.datetime64
-    last: np.datetime64
-    category: str = ""
-    before: int = 0
-    after: int = 0
+    name: str  # the same for every occurrence
+    first: np.datetime64  # its first day
+    last: np.datetime64  # its last day
+    category: str = ""  # the only category it concerns; empty for all
+    before: int = 0  # periods before it that it may affect too
+    after: int = 0  # periods after it
+    # Whether it adds to other events instead of yielding to nearer ones, as events that last for weeks or concern one
+    # category do:
     overlay: bool = False
 
 
@@ -71,56 +53,38 @@ class Panel:
     """Sales of every product on every period between the first and the last date.
 
     Arrays are (product, period) unless said otherwise; products are sorted by id, periods by date.
-
-    Attributes:
-        period: The grain, "day" or "week".
-        product_ids: (product,) sorted, unique.
-        categories: (product,) the latest category of each product.
-        dates: (period,) datetime64[D], evenly spaced by 1 or 7 days, no gaps.
-        present: True where the history has a row.
-        units_sold: Net units; NaN where there is no row.
-        price: Unit price charged, tax included; between a product's first row and the end carried forward over gaps;
-            NaN before.
-        list_price: Regular price, given or derived; NaN before the first row.
-        unit_cost: Given, without tax, or net list price × (1 − configured margin) where `cost_assumed`; NaN before the
-            first row.
-        stock: Units on hand at opening; NaN where unknown.
-        comp_price: Competitor's price; NaN where unknown.
-        comp_price_age: Days since it was seen; NaN where there is none.
-        tax_rate: Tax that `price` includes, a fraction of the net price; 0 before any product has one, then NaN where
-            this one has none yet (`tax_rates` has what stands in for it).
-        is_promo: 1.0 where the offer is advertised, else 0.0.
-        is_holiday: 1.0 on holidays, else 0.0.
-        cost_assumed: (product,) True where no cost was given.
-        holidays_given: True when the history itself says which periods are holidays, so that their
-            recurrence can be learnt from it; False when a calendar said so.
-        notes: What was derived, filled or counted on the way, one sentence each.
-        events: Named events of its periods and of those to come; those of one day in order of precedence.
-        lineage: What its rows were made from, such as the state of `etl`; empty where they were given as one table.
-        parent_ids: (product,) the product of which each is the series of a store or channel, its own id where it is
-            none; series of one parent share their elasticity. None where no product has a parent.
     """
 
-    period: Period
-    product_ids: Strings
-    categories: Strings
-    dates: Days
-    present: Bools
-    units_sold: Floats
+    period: Period  # the grain, "day" or "week"
+    product_ids: Strings  # (product,) sorted, unique
+    categories: Strings  # (product,) the latest category of each product
+    dates: Days  # (period,) datetime64[D], evenly spaced by 1 or 7 days, no gaps
+    present: Bools  # true where the history has a row
+    units_sold: Floats  # net units; NaN where there is no row
+    # Unit price charged, tax included; between a product's first row and the end carried forward over gaps; NaN before:
     price: Floats
-    list_price: Floats
+    list_price: Floats  # regular price, given or derived; NaN before the first row
+    # Given, without tax, or net list price × (1 − configured margin) where `cost_assumed`; NaN before the first row:
     unit_cost: Floats
-    stock: Floats
-    comp_price: Floats
-    comp_price_age: Floats
+    stock: Floats  # units on hand at opening; NaN where unknown
+    comp_price: Floats  # competitor's price; NaN where unknown
+    comp_price_age: Floats  # days since it was seen; NaN where there is none
+    # Tax that `price` includes, a fraction of the net price; 0 before any product has one, then NaN where this one has
+    # none yet (`tax_rates` has what stands in for it):
     tax_rate: Floats
-    is_promo: Floats
-    is_holiday: Floats
-    cost_assumed: Bools
-    notes: tuple[str, ...] = ()
+    is_promo: Floats  # 1.0 where the offer is advertised, else 0.0
+    is_holiday: Floats  # 1.0 on holidays, else 0.0
+    cost_assumed: Bools  # (product,) True where no cost was given
+    notes: tuple[str, ...] = ()  # what was derived, filled or counted on the way, one sentence each
+    # True when the history itself says which periods are holidays, so that their recurrence can be learnt from it;
+    # False when a calendar said so:
     holidays_given: bool = False
+    # Named events of its periods and of those to come; those of one day in order of precedence:
     events: tuple[Event, ...] = ()
+    # What its rows were made from, such as the state of `etl`; empty where they were given as one table:
     lineage: Mapping[str, str] = field(default_factory=dict)
+    # (product,) the product of which each is the series of a store or channel, its own id where it is none; series of
+    # one parent share their elasticity. None where no product has a parent:
     parent_ids: Strings | None = None
 
     @property
@@ -144,11 +108,8 @@ class Panel:
         Every product keeps its row, even one not launched by then (`present` is all False there).
         """
         periods = int((self.dates <= cutoff).sum())
-        return replace(
-            self,
-            dates=self.dates[:periods],
-            **{name: getattr(self, name)[:, :periods] for name in SERIES},
-        )
+        earlier = {name: getattr(self, name)[:, :periods] for name in SERIES}
+        return replace(self, dates=self.dates[:periods], **earlier)
 
     def select(self, rows: NDArray[np.integer] | Bools) -> "Panel":
         """Return the panel of some products, given by ascending row numbers or a mask."""
@@ -157,11 +118,7 @@ class Panel:
 
 
 def save_panel(panel: Panel, folder: str | Path) -> None:
-    """Write the panel to a draft folder and rename it into place; an existing panel is replaced.
-
-    Args:
-        panel: What is saved.
-        folder: The new folder, or one that holds a saved panel, which is replaced.
+    """Write the panel to a draft folder and rename it into place; a panel that is saved there is replaced.
 
     Raises:
         SourceError: The folder exists and holds no panel, or cannot be written.
@@ -183,16 +140,16 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
     header = {name: getattr(panel, name) for name in ("period", "holidays_given", "notes")}
     header |= {"format": FORMAT, "contract": CONTRACT_VERSION, "lineage": dict(panel.lineage)}
     header["events"] = [[str(value) for value in vars(event).values()] for event in panel.events]
+    arrays = {name: getattr(panel, name) for name in _ARRAYS}
+    if panel.parent_ids is not None:
+        arrays[PARENTS], header[PARENTS] = panel.parent_ids, True
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as drafts:
             draft = Path(drafts) / "new"
             draft.mkdir()
-            for name in _ARRAYS:
-                np.save(draft / f"{name}.npy", getattr(panel, name), allow_pickle=False)
-            if panel.parent_ids is not None:
-                np.save(draft / f"{PARENTS}.npy", panel.parent_ids, allow_pickle=False)
-                header[PARENTS] = True
+            for name, values in arrays.items():
+                np.save(draft / f"{name}.npy", values, allow_pickle=False)
             (draft / HEADER).write_text(json.dumps(header, indent=1), encoding="utf-8")
             if place.exists():
                 place.replace(Path(drafts) / "old")
@@ -229,16 +186,8 @@ def load_panel(folder: str | Path) -> Panel:
             holidays_given=header["holidays_given"],
             lineage=header["lineage"],
             events=tuple(
-                Event(
-                    name,
-                    np.datetime64(first),
-                    np.datetime64(last),
-                    category,
-                    int(before),
-                    int(after),
-                    overlay == "True",
-                )
-                for name, first, last, category, before, after, overlay in header["events"]
+                Event(name, np.datetime64(first), np.datetime64(last), only, int(before), int(after), adds == "True")
+                for name, first, last, only, before, after, adds in header["events"]
             ),
             **arrays,
         )

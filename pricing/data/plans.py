@@ -14,17 +14,11 @@ _NO_DAYS = np.zeros(0, "datetime64[D]")
 
 @dataclass(frozen=True)
 class Promotions:
-    """Planned promotions, one entry each.
+    """Planned promotions, one entry each."""
 
-    Attributes:
-        product_id: (promotion,) product.
-        first: (promotion,) first day.
-        last: (promotion,) last day.
-    """
-
-    product_id: Strings
-    first: Days
-    last: Days
+    product_id: Strings  # (promotion,) product
+    first: Days  # (promotion,) first day
+    last: Days  # (promotion,) last day
 
     @classmethod
     def none(cls) -> "Promotions":
@@ -37,13 +31,7 @@ class Promotions:
         return Promotions(self.product_id[coming], self.first[coming], self.last[coming])
 
     def on(self, product_ids: Strings, dates: Days, *, period: Period) -> NDArray[np.bool_]:
-        """(product, period) whether a promotion runs on any day of a period.
-
-        Args:
-            product_ids: (product,) sorted.
-            dates: (period,) first day of each period, ascending.
-            period: The grain.
-        """
+        """(product, period) whether a promotion runs on any day of a period; ids and first days are sorted."""
         running = np.zeros((len(product_ids), len(dates)), np.bool_)
         row = np.searchsorted(product_ids, self.product_id)
         known = (row < len(product_ids)) & (product_ids[np.minimum(row, len(product_ids) - 1)] == self.product_id)
@@ -65,15 +53,10 @@ class Promotions:
 
 @dataclass(frozen=True)
 class Deliveries:
-    """Planned deliveries, one entry each.
+    """Planned deliveries, one entry each."""
 
-    Attributes:
-        product_id: (delivery,) product.
-        date: (delivery,) the day on whose opening stock it counts.
-    """
-
-    product_id: Strings
-    date: Days
+    product_id: Strings  # (delivery,) product
+    date: Days  # (delivery,) the day on whose opening stock it counts
 
     @classmethod
     def none(cls) -> "Deliveries":

@@ -14,9 +14,8 @@ from pricing.data.given_rows import (
     far_off,
     newest_run,
     past_range,
-    still_since,
 )
-from pricing.data.grid import carry
+from pricing.data.grid import carry, latest_period
 
 TOGETHER = 0.25, 1.5  # × the range of most products of a category: no clearance of all goes below, no inflation above
 ALONE = 0.1, 5.0  # × the range of one product: clearance ends at a tenth, nothing gets five times dearer overnight
@@ -187,7 +186,14 @@ def competitor(sales: GivenRows) -> Iterator[Found]:
 
 
 def frozen(sales: GivenRows, name: str, known: Bools) -> Iterator[Found]:
-    """Find that no product's value has changed for longer than ever."""
-    since = still_since(sales.columns[name], known, least=3, past=sales.past)
-    if since is not None:
-        yield sales.whole("set_aside", f"{name} of all products has stayed the same", since=since, aside=name)
+    """Find that no product's known value has changed for twice as long as ever before, and three periods at least."""
+    values, before = sales.columns[name], np.pad(latest_period(known)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    comparable = known & (before >= 0)
+    moved = comparable & (values != np.take_along_axis(values, np.maximum(before, 0), axis=1))
+    places = np.flatnonzero(comparable.any(axis=0))
+    moves = np.flatnonzero(moved[:, places].any(axis=0))
+    still = len(places) - 1 - int(moves[-1]) if len(moves) else 0
+    moves = moves[moves >= len(places) - sales.past - still]
+    if still and len(moves) > LEAST_SEEN and still >= max(3, 2 * int(np.diff(moves).max())):
+        text = f"{name} of all products has stayed the same"
+        yield sales.whole("set_aside", text, since=int(places[-still]), aside=name)

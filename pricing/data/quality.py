@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from pricing.arrays import Bools, Days, Strings
 from pricing.config_models import DataConfig
 from pricing.data import coerce
-from pricing.data.contract import Checked
+from pricing.data.contract import COLUMNS, Checked
 from pricing.data.findings import ROWS, Finding, Found, Level, QualityError, ordered
 from pricing.data.given_rows import LEAST_ROWS, LEAST_TOGETHER, WINDOW_DAYS, GivenRows, left_out, newest_run
 from pricing.data.grid import days_of
@@ -71,10 +70,11 @@ def _sold_every_day(present: Bools, now: int) -> Bools:
 
 def _lost_columns(sales: GivenRows) -> Iterator[Found]:
     had = set() if sales.known is None else _columns_of(sales.known)
-    for name in ("category", *NULLABLE, *sorted(had - {"category", *NULLABLE})):
-        if name in sales.given:
+    others, common = [name for name in sales.names if name not in COLUMNS], ("category", *NULLABLE)
+    for name in (*common, *sorted(had - {*common})):
+        if name in sales.names:
             continue
-        near = nearest(name, sales.others) if name in NULLABLE or name == "category" else None
+        near = nearest(name, others) if name in common else None
         if name in had or near is not None:
             hint = "" if near is None else f", but a column {near!r} is"
             yield sales.whole("stop" if name in had else "note", f"column {name} is not in the sales{hint}")
@@ -97,16 +97,10 @@ def _lost_columns(sales: GivenRows) -> Iterator[Found]:
 
 def _columns_of(panel: Panel) -> set[str]:
     """The optional columns that the sales behind a panel had for certain."""
-    had = {
-        "stock": bool(np.isfinite(panel.stock).any()),
-        "comp_price": bool(np.isfinite(panel.comp_price).any()),
-        "comp_price_age": bool((np.nan_to_num(panel.comp_price_age) > 0).any()),
-        "tax_rate": bool((panel.tax_rate > 0).any()),
-        "unit_cost": bool((~panel.cost_assumed).any()),
-        "is_promo": bool((panel.is_promo > 0).any()),
-        "category": len(np.unique(panel.categories)) > 1,
-        "parent_id": panel.parent_ids is not None,
-    }
+    numbers = ("stock", "comp_price", "comp_price_age", "tax_rate", "is_promo")
+    had = {name: (getattr(panel, name) > 0).any() for name in numbers}
+    had |= {"unit_cost": not panel.cost_assumed.all(), "parent_id": panel.parent_ids is not None}
+    had |= {"category": (panel.categories != panel.categories[0]).any()}
     return {name for name, there in had.items() if there}
 
 
@@ -177,35 +171,19 @@ def _coverage(sales: GivenRows) -> Iterator[Found]:
             yield sales.found("note", over, "many rows sell more than their stock, which is that at opening")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the table.
-
-    Attributes:
-        name: For programs; also what `data.quality.accept` names.
-        level: The gravest level that it gives.
-        look: Finds; `check` and `advice` of its findings are filled in from here.
-        advice: What to do.
-    """
-
-    name: str
-    level: Level
-    look: Callable[[GivenRows], Iterator[Found]]
-    advice: str
-
-
-CHECKS = (
-    Check("dates", "set_aside", _dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
-    Check("price_unit", "stop", price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
-    Check("price_outlier", "set_aside", price_outlier, "Look at the rows that were set aside, and mend the feed"),
-    Check("units", "stop", units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
-    Check("lost_days", "set_aside", _lost_days, "Read these days again when they are complete; closed days are fine"),
-    Check("lost_columns", "stop", _lost_columns, "Deliver the column as before, under the contract's name"),
-    Check("renamed_ids", "stop", _renamed_ids, "Deliver the former ids, or rename the history and train anew"),
-    Check("duplicates", "note", _duplicates, "They are learnt as different ones: write each in one way"),
-    Check("competitor", "set_aside", competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
-    Check("coverage", "set_aside", _coverage, "Give a longer history, data.country, and only columns that are filled"),
-)
+# By the name that `data.quality.accept` takes: what finds, and what to do.
+CHECKS: dict[str, tuple[Callable[[GivenRows], Iterator[Found]], str]] = {
+    "dates": (_dates, "Write dates as YYYY-MM-DD, of days that are over, and look at the feed"),
+    "price_unit": (price_unit, "Deliver all prices in one unit, of one piece, tax included, as before"),
+    "price_outlier": (price_outlier, "Look at the rows that were set aside, and mend the feed"),
+    "units": (units, "Deliver pieces and not cases or totals; if demand was that strong, accept it"),
+    "lost_days": (_lost_days, "Read these days again when they are complete; closed days are fine"),
+    "lost_columns": (_lost_columns, "Deliver the column as before, under the contract's name"),
+    "renamed_ids": (_renamed_ids, "Deliver the former ids, or rename the history and train anew"),
+    "duplicates": (_duplicates, "They are learnt as different ones: write each in one way"),
+    "competitor": (competitor, "Look at the feed of his prices: unit, pack, copies, old prices"),
+    "coverage": (_coverage, "Give a longer history, data.country, and only columns that are filled"),
+}
 
 
 def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
@@ -214,10 +192,10 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
     After a finding that stops only such are told: the others see the same fault from another side.
     """
     stopped = False
-    for check in CHECKS:
-        until = str(accept.get(check.name, ""))
-        for found in check.look(sales):
-            one = replace(found.finding, check=check.name, advice=check.advice)
+    for check, (look, advice) in CHECKS.items():
+        until = str(accept.get(check, ""))
+        for found in look(sales):
+            one = replace(found.finding, check=check, advice=advice)
             if until and one.level != "note" and one.last <= until:
                 one = replace(one, level="note", advice=f"Accepted up to {until} (data.quality.accept)")
             if stopped and one.level != "stop":
@@ -229,16 +207,11 @@ def _look(sales: GivenRows, accept: Mapping[str, dt.date]) -> Iterator[Found]:
 
 @dataclass(frozen=True)
 class Judged:
-    """Rows after the checks.
+    """Rows after the checks."""
 
-    Attributes:
-        findings: What was found, the gravest first.
-        checked: The rows to go on with; those set aside are among its bad rows.
-        unknown: (cell,) product and day of cells of which nothing is known, whatever an absent row means.
-    """
-
-    findings: tuple[Finding, ...]
-    checked: Checked
+    findings: tuple[Finding, ...]  # what was found, the gravest first
+    checked: Checked  # the rows to go on with; those set aside are among its bad rows
+    # (cell,) product and day of cells of which nothing is known, whatever an absent row means:
     unknown: tuple[Strings, Days]
 
 
@@ -246,8 +219,7 @@ def judge(
     checked: Checked,
     config: DataConfig,
     *,
-    given: Sequence[str],
-    others: Sequence[str] = (),
+    names: Sequence[str],
     known: Panel | None = None,
     where: str = "the sales",
     today: dt.date | None = None,
@@ -257,8 +229,7 @@ def judge(
     Args:
         checked: Result of the contract's check; not modified.
         config: The grain, the country, days that a person leaves out, and what is accepted.
-        given: Columns of the contract that the sales have.
-        others: Their other columns.
+        names: All columns that the sales have.
         known: The end of the history that the champion has read.
         where: Name of the sales in messages.
         today: The day of the load; absent: no row is in the future, and none is old.
@@ -275,12 +246,11 @@ def judge(
         >>> days = pd.date_range("2026-01-05", periods=80)
         >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
         >>> sales.loc[70, "price"] = 499.0
-        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, given=list(sales))
+        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, names=list(sales))
         >>> [(one.check, one.level, one.first) for one in judged.findings]
         [('price_outlier', 'set_aside', '2026-03-16')]
     """
-    days = _bad_days(checked)
-    last = str(days.max()) if len(days) else ""
+    last = str(max(_bad_days(checked), default=""))
     findings = [replace(one, level="set_aside", last=last) for one in contract_findings(checked.violations)]
     if today is not None:
         ahead = days_of(checked.clean["date"]) > np.datetime64(today, "D") + 1
@@ -291,8 +261,10 @@ def judge(
     if checked.clean.empty:
         none = Violation("there must be rows", 0, "all are broken, left out, or lie in the future")
         raise ContractError(where, [*checked.violations, none])
-    sales = GivenRows.of(checked.clean, config, given=given, others=others, known=known, today=today)
-    unknown = left_out(sales.grid.dates, config) | _cells(checked.bad_rows, sales)
+    sales = GivenRows.of(checked.clean, config, names=names, known=known, today=today)
+    ids = coerce.names(checked.bad_rows["product_id"].astype(object))  # whose rows are gone, and so none of 0 units
+    of_bad = np.array([*ids.names, ""])[ids.values], coerce.days(checked.bad_rows["date"]).values
+    unknown = left_out(sales.grid.dates, config) | sales.grid.marked(*of_bad)
     frame, rules = checked.clean, dict[str, Bools]()
     marked = np.zeros(len(frame), dtype=np.bool_)
     for found in _look(sales, config.quality.accept):
@@ -326,7 +298,7 @@ def judge(
 
 
 def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
-    """Tells what stops sales that break the contract, where nothing is set aside: one finding per rule."""
+    """The findings that stop sales which break the contract, where nothing is set aside: one a rule."""
     return [
         Finding(
             "contract",
@@ -342,8 +314,6 @@ def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
 
 def _bad_days(checked: Checked) -> Days:
     """(row,) days of the bad rows, those that can be read."""
-    if checked.bad_rows.empty or "date" not in checked.bad_rows:
-        return np.zeros(0, dtype="datetime64[D]")
     days: Days = coerce.days(checked.bad_rows["date"]).values
     return days[~np.isnat(days)]
 
@@ -354,18 +324,9 @@ def _without_days(checked: Checked, marked: Bools, check: str, level: Level, fin
         return checked
     days = days_of(checked.clean["date"])[marked]
     text = f"{len(np.unique(days)):,} days {'lie in the future' if check == 'dates' else 'are left out'}"
-    advice = next((one.advice for one in CHECKS if one.name == check), "")
+    advice = CHECKS[check][1] if check in CHECKS else ""
     findings.append(Finding(check, level, 0, len(days), str(days.min()), str(days.max()), "", text, advice))
     return replace(checked.without(marked, rule=f"{check}: {text}"), violations=checked.violations)
-
-
-def _cells(bad: pd.DataFrame, sales: GivenRows) -> Bools:
-    """(product, period) cells whose row is set aside, and so no row of 0 units either."""
-    if bad.empty or not {"date", "product_id"} <= set(bad.columns):
-        return np.zeros_like(sales.grid.present)
-    names = coerce.names(bad["product_id"].astype(object))
-    ids = np.array([*names.names, ""], dtype=np.str_)[names.values]
-    return sales.grid.marked(ids, coerce.days(bad["date"]).values)
 
 
 def _too_many(bad: int, rows: int, which: str, limit: float) -> list[Finding]:

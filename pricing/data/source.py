@@ -5,7 +5,6 @@ for, and `damaged`, (line number, text) of CSV lines whose number of fields is n
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,9 +15,9 @@ import pyarrow.fs
 import sqlalchemy as sa
 
 from pricing.csv_text import unquote_formulas
-from pricing.data.databases import SQL_SECONDS, find_table, is_query, open_database, select
+from pricing.data.databases import SQL_SECONDS, column_names, open_database, select
 from pricing.data.etl_output import read_etl_rows
-from pricing.data.files import HEAD, open_filesystem, what_is
+from pricing.data.files import foreign_content, open_filesystem
 from pricing.errors import ETL, SourceError, first_line
 
 DEFAULT_TABLE = "sales"
@@ -30,10 +29,9 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds:
     """Read raw rows.
 
     Args:
-        where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`
-            (endpoint, region and keys from the usual AWS_ variables); or `etl`, what it last made of a shop's
-            tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or `#SELECT …` may be added (without it,
-            the table `sales`). PostgreSQL, MySQL, MariaDB and SQLite are asked to let the query read only.
+        where: A `.csv`, `.csv.gz` or `.parquet` file, or a folder of Parquet (partitioned or not), local or `s3://`;
+            `etl`, what it last made of a shop's tables; or an SQLAlchemy URL, to which `#table`, `#schema.table` or
+            `#SELECT …` may be added (without it, the table `sales`). No query may write.
         columns: The columns wanted; others are left unread, and wanted ones that are absent stay absent.
         sql_seconds: How long each statement may take.
 
@@ -51,24 +49,22 @@ def read_sales(where: str, *, columns: Sequence[str] | None = None, sql_seconds:
             raise SourceError(f"{where}: does not exist")
         if info.type == pa.fs.FileType.Unknown:  # to read a pipe would wait for a writer, for ever
             raise SourceError(f"{where}: is a pipe, socket or device; expected a file or a folder")
-        if info.type == pa.fs.FileType.Directory:
-            return _read_parquet_folder(store, path, columns)
-        if info.size == 0:
+        folder = info.type == pa.fs.FileType.Directory
+        if not folder and info.size == 0:
             raise SourceError(f"{where}: is empty (0 bytes)")
-        if path.endswith((".csv", ".csv.gz")):
+        if not folder and path.endswith((".csv", ".csv.gz")):
             return _read_csv(store, path, where=where, columns=columns)
-        if not path.endswith(".parquet"):
+        if not folder and not path.endswith(".parquet"):
             raise SourceError(f"{where}: expected a .csv, .csv.gz or .parquet file, a folder of Parquet, or a URL")
-        return _scan(pa.dataset.dataset(path, filesystem=store, format="parquet"), columns)
+        parts = pa.dataset.dataset(path, filesystem=store, format="parquet", partitioning="hive" if folder else None)
+        wanted, left_out = _wanted(parts.schema.names, columns)
+        return _to_frame(parts.to_table(columns=wanted), left_out=left_out)
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{where}: cannot be read: {first_line(error)}") from error
 
 
 def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | None) -> pd.DataFrame:
-    compression = "gzip" if path.endswith(".gz") else None
-    with store.open_input_stream(path, compression=compression) as stream:
-        holds = what_is(stream.read(HEAD))
-    if holds is not None:
+    if (holds := foreign_content(store, path)) is not None:
         raise SourceError(f"{where}: is called CSV but holds {holds}")
     damaged: list[tuple[int, str]] = []
 
@@ -76,23 +72,14 @@ def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | Non
         damaged.append((row.number, row.text))
         return "skip"
 
-    def parse(*, tolerant: bool) -> Any:
-        handler = note if tolerant else None
-        with store.open_input_stream(path, compression=compression) as stream:
-            return pa.csv.read_csv(
+    try:
+        with store.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
+            table = pa.csv.read_csv(
                 stream,
-                read_options=pa.csv.ReadOptions(use_threads=not tolerant),  # only one thread can number its lines
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=handler),
+                read_options=pa.csv.ReadOptions(use_threads=False),  # only one thread can number its lines
+                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
                 convert_options=pa.csv.ConvertOptions(column_types={name: pa.string() for name in _TEXTS}),
             )
-
-    try:
-        try:
-            table = parse(tolerant=False)
-        except pa.ArrowInvalid as error:
-            if "columns, got" not in str(error):
-                raise
-            table = parse(tolerant=True)
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
             raise SourceError(f"{where}: is not UTF-8 text; save it as UTF-8") from error
@@ -110,43 +97,22 @@ def _read_csv(store: Any, path: str, *, where: str, columns: Sequence[str] | Non
     return unquote_formulas(_to_frame(table, left_out=left_out, damaged=damaged))
 
 
-def _read_parquet_folder(store: Any, path: str, columns: Sequence[str] | None) -> pd.DataFrame:
-    files = [
-        info.path
-        for info in store.get_file_info(pa.fs.FileSelector(path, recursive=True))
-        if info.type == pa.fs.FileType.File and not Path(info.path).name.startswith((".", "_"))
-    ]
-    other = [file for file in files if not file.endswith(".parquet")]
-    if other or not files:
-        raise SourceError(f"{path}: expected a folder of .parquet files, found {other[0] if other else 'none'}")
-    partitions = {"partitioning": "hive", "partition_base_dir": path}
-    return _scan(pa.dataset.dataset(files, filesystem=store, format="parquet", **partitions), columns)
-
-
-def _scan(dataset: Any, columns: Sequence[str] | None) -> pd.DataFrame:
-    wanted, left_out = _wanted(dataset.schema.names, columns)
-    return _to_frame(dataset.to_table(columns=wanted), left_out=left_out)
-
-
 def _read_sql(where: str, columns: Sequence[str] | None, *, seconds: float) -> pd.DataFrame:
     address, _, what = where.partition("#")
-    what = what.strip() or DEFAULT_TABLE
     with open_database(address, seconds=seconds) as database:
-        chosen: list[Any] = [sa.text("*")]
-        left_out: list[str] = []
-        if not is_query(what):
-            wanted, left_out = _wanted(find_table(database, what)[1], columns)
-            chosen = [sa.column(name) for name in wanted] or chosen
-        query = sa.select(*chosen).select_from(select(database, what))
-        result = database.connection.execute(query)
+        rows = select(database, what.strip() or DEFAULT_TABLE)
+        names = column_names(database, rows)
+        wanted, left_out = _wanted(names, columns)
+        if not wanted:  # which the contract says
+            wanted, left_out = names, []
+        chosen: list[Any] = [sa.column(name) for name in dict.fromkeys(wanted)]
+        result = database.connection.execute(sa.select(*chosen).select_from(rows))
         names = list(result.keys())
         parts = [
-            pd.DataFrame.from_records(rows, columns=names, coerce_float=True) for rows in result.partitions(_SQL_ROWS)
+            pd.DataFrame.from_records(part, columns=names, coerce_float=True) for part in result.partitions(_SQL_ROWS)
         ]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-    wanted, more = _wanted(list(frame.columns), columns)
-    frame = frame[list(dict.fromkeys(wanted))] if more else frame
-    frame.attrs = {"left_out": left_out + more}
+    frame.attrs = {"left_out": left_out}
     return frame
 
 

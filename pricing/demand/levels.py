@@ -11,7 +11,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import forecast_inputs
+from pricing.data.ewma import ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import ensemble, forward
 
@@ -88,7 +88,8 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
 def row_parameters(model: "DemandModel") -> RowParameters:
     """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
     norms, priors, state = model.norms, model.priors, model.encoded.state
-    level, profile, summary, recent = forecast_inputs(state.memory, norms=norms)
+    level, profile, summary = ewma_features(state.memory, norms)
+    recent = smoothed_price(state.memory)
     count = len(priors.level)
 
     def stack(own: Floats, category: Floats | None = None) -> Floats:
@@ -174,7 +175,7 @@ def forecast_levels(model: "DemandModel") -> LevelForecasts:
 def _tree_paths(model: "DemandModel") -> Floats:
     """(product, horizon) the trees' log factor on level and profile."""
     tail, horizon, text = model.encoded.tail, model.horizon, model.combination.booster.tobytes()
-    level, profile, summary, _ = forecast_inputs(model.encoded.state.memory, norms=model.norms)
+    level, profile, summary = ewma_features(model.encoded.state.memory, model.norms)
     weekday = features.weekdays(coming_dates(model, horizon), period=model.period)
     gap = model.rival_usual() / model.norms.usual_price
     units = features.restated_columns(tail, model.norms)["restated"]

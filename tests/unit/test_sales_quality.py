@@ -13,7 +13,7 @@ import pytest
 from pricing.config import load_config
 from pricing.config_models import DataConfig, QualityConfig
 from pricing.data.build import build_panel
-from pricing.data.contract import COLUMNS, check
+from pricing.data.contract import check
 from pricing.data.findings import Finding, Level, QualityError, load_findings, save_findings, tags
 from pricing.data.panel import Panel
 from pricing.data.quality import Judged, judge
@@ -68,10 +68,12 @@ def changed(change: Change | None = None, until: int = LAST) -> pd.DataFrame:
     return frame if found is None else found
 
 
-def judged(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> Judged:
+def judged(
+    change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, others: Any = (), **more: Any
+) -> Judged:
     frame = changed(change, until)
-    given = [name for name in frame.columns if name in COLUMNS]
-    return judge(check(frame, where="sales", period=config.period), config, given=given, **more)
+    names = [*frame.columns, *others]
+    return judge(check(frame, where="sales", period=config.period), config, names=names, **more)
 
 
 def alarms(change: Change | None = None, *, until: int = LAST, config: DataConfig = CONFIG, **more: Any) -> set[Any]:
@@ -195,7 +197,7 @@ def test_what_a_shop_may_do_is_no_fault(world: str) -> None:
 def test_nothing_is_found_on_simulated_markets(kind: str) -> None:
     frame = simulate(MarketConfig(kind, products=40, days=400)).frame()
 
-    found = judge(check(frame, where="the market"), CONFIG, given=list(frame.columns)).findings
+    found = judge(check(frame, where="the market"), CONFIG, names=list(frame.columns)).findings
 
     assert [one for one in found if one.level != NOTE] == []
 
