@@ -49,7 +49,7 @@ SECTIONS = {
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
 # Programs that only jobs start: `etl` reads the shop's tables by the first, `tune` tries settings by the second.
-STARTED = {"rows": "etl.__main__", "trial": "pipelines.trial"}
+STARTED = {"rows": "etl.__main__", "trial": "pipelines.tune:trial"}
 
 
 class _Jobs(JobGroup):
