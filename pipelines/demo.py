@@ -316,7 +316,8 @@ def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period:
         f"confidence {answer['confidence']:.2f}, "
         f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
     )
-    yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
+    if answer["reasons"]:
+        yield f"      {'; '.join(REASONS[reason] for reason in answer['reasons'])}"
 
 
 def call(url: str, body: object = None) -> Any:

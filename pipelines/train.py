@@ -186,7 +186,7 @@ def _tested(panel: Panel, log: str | None, *, say: Callable[[str], None]) -> NDA
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:
     if config.registry.plots:
-        from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+        from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
     card = ""
