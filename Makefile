@@ -6,6 +6,7 @@ PYTHON := $(or $(PYTHON),python3)
 endif
 DATA ?= grocery
 demo_data = $(if $(filter database,$(SOURCES)),database,$(DATA))
+demo_home = $${PRICING_HOME:-.pricing}/demo/$(demo_data)
 NAME ?= decision
 # For MLflow's and Evidently's own programs what pricing/runtime says for ours: no word to their makers.
 quiet = MLFLOW_DISABLE_TELEMETRY=$${MLFLOW_DISABLE_TELEMETRY:-true} DO_NOT_TRACK=$${DO_NOT_TRACK:-1}
@@ -43,11 +44,12 @@ install:  ## .venv with what training needs
 
 demo:  ## the whole loop on a year of grocery sales (DATA=market: on a simulated market; SOURCES=database: from its PostgreSQL)
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(demo_data) $(ARGS)
+	$(pricing) demo --data $(demo_data) $(ARGS)
 
 serve-demo:  ## the model of the last demo (DATA=market, SOURCES=database: of that one), as `make serve` does yours
 	$(installed) training demo
-	.venv/bin/python -m pipelines.demo --data $(demo_data) --serve
+	@test -e "$(demo_home)/mlflow.db" || { echo "there is no demo in $(demo_home); make demo makes one"; exit 2; }
+	PRICING_HOME="$(demo_home)" PRICING_CONFIG=$(demo_data) $(pricing) serve
 
 notebook:  ## from sales to a price, step by step, in JupyterLab (SALES=your own, CONFIG=file)
 	$(installed) notebook demo

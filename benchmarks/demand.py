@@ -26,8 +26,7 @@ from benchmarks.confidence import Judged, figures, table
 from benchmarks.reference import PLAIN_DAMPING, MarkUp, reference_elasticities
 from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
-from pipelines.market import PLATFORM, STATIC, oracle_name, run_policies, scores, standard_policies
-from pipelines.market_platform import Platform, without
+from pipelines.market import PLATFORM, STATIC, Platform, oracle_name, run_policies, scores, standard_policies, without
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
@@ -71,7 +70,6 @@ def carried(
     model: DemandModel,
     config: Config,
     *,
-    history: pd.DataFrame,
     withhold: tuple[str, ...],
     alter: Alter = lambda table: table,
 ) -> Platform:
@@ -82,7 +80,7 @@ def carried(
         state["model"] = state["model"].refresh(panel)
         return alter(state["model"].table())
 
-    return Platform(market, config, forward, frame=history, withhold=withhold)
+    return Platform(market, config, forward, withhold=withhold)
 
 
 def measure(name: str, seed: int, *, options: dict[str, int], config_file: str | None) -> Measured:
@@ -107,10 +105,10 @@ def measure(name: str, seed: int, *, options: dict[str, int], config_file: str |
     ours = _as_frame(own, panel, history)
     for row, elasticities, damping in ((REFERENCE, reference, 0.5), (PLAIN, ours, PLAIN_DAMPING), (KNOWN, ours, far)):
         policies[row] = MarkUp(history, elasticities, damping=damping, assumed_cost=assumed)
-    watched = Watched(carried(market, model, config, history=history, withhold=withhold), Judged(market))
+    watched = Watched(carried(market, model, config, withhold=withhold), Judged(market))
     policies[PLATFORM] = watched
     for row, (changed, alter) in variants(config).items():
-        policies[row] = carried(market, model, changed, history=history, withhold=withhold, alter=alter)
+        policies[row] = carried(market, model, changed, withhold=withhold, alter=alter)
     runs = run_policies(market, policies, ahead=market.config.future)
     grade, inside = np.asarray(model.grade), (truth >= low) & (truth <= high)
     return {

@@ -1,21 +1,33 @@
-"""Compare the profit of pricing policies on the simulated market."""
+"""Compare the profit of pricing policies on a simulated market, the platform through its serving pricer among them."""
 
+import datetime as dt
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from pipelines.market_platform import Platform, TrueElasticityDemand
-from pricing.config import Config, load_config
+from pricing.arrays import Floats, weekday_of
+from pricing.config import Config, ModelConfig, load_config
+from pricing.data.anchors import Anchors, version_anchors
+from pricing.data.build import build_panel
+from pricing.data.lifts import Lift
+from pricing.data.panel import Panel
+from pricing.decision.detailed import DetailedDecision
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest, Weekday
+from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
+from pricing.demand.grades import CATEGORY, TESTED
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
 from pricing.registry.version import load
@@ -23,23 +35,22 @@ from pricing.runtime.cli import FILE, flag, job
 from simulation.market import Market as SimulatedMarket
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
-from simulation.rollforward import Policy, PolicyScore, Run, roll_forward, score
+from simulation.rollforward import MAX_MOVE, Policy, PolicyScore, Requests, Run, roll_forward, score
 
+Learn = Callable[[Panel], Demand | None]
 STATIC, ORACLE, PLATFORM = "static", "oracle", "platform"
 HEADER = (
     f"{'policy':<26}{'profit':>12}{'over static':>13}{'(95 % interval)':>20}{'share':>8}{'(95 % interval)':>18}"
     f"{'turns':>8}{'discount':>10}{'changes':>9}{'stock-outs':>12}{'refused':>9}"
 )
-_MARKET = {  # settings of the market that are options
-    "products": "products with a history",
-    "days": "days of history",
-    "seed": "seed of the market",
-    "mean_elasticity": "about the mean own-price elasticity",
-    "endogeneity": "how strongly past prices follow demand; 0: not",
-    "noise": "scales the over-dispersion of demand",
-    "price_points": "prices in the history's price band",
-    "regime_change": "half of the categories change 45 days before the history ends",
-}
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+OPTIONAL = ("category", "list_price", "unit_cost", "stock", "comp_price", "is_promo", "is_holiday", "next_delivery")
+FAST, SLOW = 10.0, 60.0  # half-lives, days, of the current and of the usual level
+NOW_PRIOR = 12.0  # prior weight, in units sold, of the usual level in the current one
+FADE = 0.95  # factor per day by which the current level returns to the usual one
+FULL_CUT = 0.10  # discount from which an advertised promotion has its full effect, as in the data contract
+DAY_SIZE, LEVEL_VARIANCE = 8.0, 0.08  # negative binomial size of one day; variance of the level forecast
+ROUNDS = 4  # iterations that impute demand on stocked-out days
 
 
 def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Policy]:
@@ -50,8 +61,8 @@ def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Poli
         "match competitor": match_competitor,
         "cost-plus": CostPlus(history),
         "rules": RulePolicy(history),
-        "platform without a model": Platform(market, config, lambda _: None, frame=history),
-        "true elasticities": Platform(market, config, partial(TrueElasticityDemand, market), frame=history),
+        "platform without a model": Platform(market, config, lambda _: None),
+        "true elasticities": Platform(market, config, partial(TrueElasticityDemand, market)),
         "oracle, stock endless": Oracle(market, heed_stock=False),
         oracle_name(market): Oracle(market),
     }
@@ -59,7 +70,8 @@ def standard_policies(market: SimulatedMarket, config: Config) -> dict[str, Poli
 
 def oracle_name(market: SimulatedMarket) -> str:
     """Returns the oracle's name, with the reason why it may not be optimal, if any."""
-    return f"{ORACLE} ({market.oracle_limit})" if market.oracle_limit else ORACLE
+    limit = market.config.features.oracle_limit
+    return f"{ORACLE} ({limit})" if limit else ORACLE
 
 
 def run_policies(market: SimulatedMarket, policies: dict[str, Policy], *, ahead: int) -> dict[str, Run]:
@@ -91,32 +103,23 @@ def line(row: PolicyScore) -> str:
 
 def plot(runs: dict[str, Run], path: Path) -> None:
     """Plots each policy's cumulative profit over that of static prices."""
-    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 5), layout="constrained")
-        axes = figure.add_subplot()
-        base = np.cumsum(runs[STATIC].earned.sum(axis=1))
-        days = np.arange(1, len(base) + 1)
-        for name, run in sorted(runs.items(), key=lambda pair: -pair[1].profit.sum()):
-            axes.plot(days, (np.cumsum(run.earned.sum(axis=1)) - base) / base[-1] * 100, label=name)
-        axes.set_xlabel("day after the history")
-        axes.set_ylabel("profit over holding list prices, % of its total")
-        axes.legend(frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-
-
-def _market_options(function: Callable[..., int]) -> Callable[..., int]:
-    for name, meaning in reversed(_MARKET.items()):
-        default = getattr(MarketConfig(), name)
-        if isinstance(default, bool):
-            function = flag(f"--{name}", help=meaning)(function)
-        else:
-            function = click.option(f"--{name}", default=default, help=meaning)(function)
-    return function
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="day after the history", ylabel="profit over holding list prices, % of its total")
+    base = np.cumsum(runs[STATIC].earned.sum(axis=1))
+    for name, run in sorted(runs.items(), key=lambda pair: -pair[1].profit.sum()):
+        axes.plot((np.cumsum(run.earned.sum(axis=1)) - base) / base[-1] * 100, label=name)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
 
 
 @job("market")
-@_market_options
+@click.option("--products", default=60, help="products with a history")
+@click.option("--days", default=730, help="days of history")
+@click.option("--seed", default=0, help="seed of the market")
+@click.option("--mean_elasticity", default=-2.5, help="about the mean own-price elasticity")
+@click.option("--endogeneity", default=1.0, help="how strongly past prices follow demand; 0: not")
+@flag("--regime_change", help="half of the categories change 45 days before the history ends")
 @click.option("--ahead", default=90, help="days that the policies price")
 @click.option("--model_version", type=FILE, metavar="DIR", help="a packed version that joins as `platform`")
 @click.option("--output", type=FILE, default=lambda: pricing_home() / "market", metavar="DIR", help="table and plot")
@@ -139,5 +142,164 @@ def main(*, config: str | None, ahead: int, model_version: Path | None, output: 
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def price_requests(requests: Requests, *, withhold: Collection[str] = ()) -> list[PriceRequest]:
+    """Converts a market's requests of one morning to price requests, without columns among `OPTIONAL`."""
+    today = requests.date.astype("datetime64[D]").item()
+    asked = {"product_id", "current_price", *OPTIONAL} - {"is_holiday", *withhold}
+    columns = {name: getattr(requests, name) for name in asked}
+    if "comp_price" in columns:
+        columns["comp_price"] = np.where(np.isnan(requests.comp_price), None, requests.comp_price)  # type: ignore[call-overload]
+    names = ["current_stock" if name == "stock" else name for name in columns]
+    return [
+        PriceRequest(day_of_week=WEEKDAYS[today.weekday()], date=today, **dict(zip(names, row, strict=True)))
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
+
+
+def without(frame: pd.DataFrame, withhold: Collection[str]) -> pd.DataFrame:
+    """Returns a history without the withheld columns."""
+    return frame.drop(columns=[name for name in withhold if name in frame])
+
+
+class Platform:
+    """Policy that prices with a `Pricer` and rebuilds it from the whole history at each refresh.
+
+    Attributes:
+        decisions: The decisions of the last morning, with the figures behind them.
+    """
+
+    def __init__(
+        self,
+        market: SimulatedMarket,
+        config: ModelConfig,
+        learn: Learn,
+        *,
+        withhold: Collection[str] = (),
+    ) -> None:
+        """Builds the first pricer from the market's history.
+
+        Args:
+            market: The market to price; only `market.frame()` is read.
+            config: The platform's configuration; where it allows larger moves than the market, the market's count.
+            learn: Returns a demand model for the panel so far, or None to price by rule; called at each refresh.
+            withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
+        """
+        move = config.decision.guardrails.max_move
+        guardrails = config.decision.guardrails.model_copy(update={"max_move": min(move or MAX_MOVE, MAX_MOVE)})
+        decision = config.decision.model_copy(update={"guardrails": guardrails})
+        self._config, self._learn = config.model_copy(update={"decision": decision}), learn
+        self._withhold = tuple(withhold)
+        self._frame = without(market.frame(), self._withhold)
+        self._anchors: Anchors | None = None  # no price of the history is the platform's own
+        self.decisions: list[DetailedDecision] = []
+        self._pricer = self._learnt()
+
+    def refresh(self, rows: pd.DataFrame) -> None:
+        """Adds new rows to the history and rebuilds the pricer."""
+        self._frame = pd.concat([self._frame, without(rows, self._withhold)], ignore_index=True)
+        self._pricer = self._learnt()
+
+    def __call__(self, requests: Requests) -> Floats:
+        """Prices one morning's requests: (request,) prices, currency units."""
+        today = requests.date.astype("datetime64[D]").item()
+        asked = price_requests(requests, withhold=self._withhold)
+        self.decisions = self._pricer.price_detailed(asked, today=today)
+        return np.array([one.decision.recommended_price for one in self.decisions])
+
+    def _learnt(self) -> Pricer:
+        panel = build_panel(self._frame, self._config.data, anchors=self._anchors)
+        self._anchors = version_anchors(self._anchors, panel)
+        facts = ProductFacts.from_panel(panel, anchors=self._anchors)
+        return Pricer(self._learn(panel), facts, self._config, version="market")
+
+
+class TrueElasticityDemand:
+    """Demand model with the market's true elasticities and a simple forecast of everything else.
+
+    The level is a trailing mean of price-adjusted sales with a weekly pattern per category, as a shop could compute
+    without a model. So the gap between this policy and the oracle is the cost of uncertainty about the level. Rows of
+    its arrays are the products and then the categories, whose values are those of their products in the middle.
+    """
+
+    def __init__(self, market: SimulatedMarket, panel: Panel) -> None:
+        """Estimates everything but the elasticities.
+
+        Args:
+            market: Supplies the true elasticities as of the panel's last day.
+            panel: The history so far; may extend beyond the market's own history.
+        """
+        day = int((panel.dates[-1] - market.truth.dates[0]) / np.timedelta64(1, "D"))
+        elasticity = market.truth.elasticity_on(day)[np.searchsorted(market.product_ids, panel.product_ids)]
+        self.product_ids, self._state_date = panel.product_ids, panel.dates[-1]
+        self.categories, group = np.unique(panel.categories, return_inverse=True)
+        anchor = panel.list_price[:, -1].astype(np.float64)
+
+        seen = panel.present & np.isfinite(panel.units_sold)
+        units = np.where(seen, panel.units_sold, 0.0).astype(np.float64)
+        censored = panel.censored & seen
+        with np.errstate(invalid="ignore", divide="ignore"):
+            price_factor = np.exp(elasticity[:, None] * np.log(panel.price / anchor[:, None]))
+            cut = np.clip((1 - panel.price / panel.list_price) / FULL_CUT, 0, 1) * panel.is_promo
+        price_factor = np.where(seen & np.isfinite(price_factor), price_factor, 0.0)
+        cut = np.where(np.isfinite(cut), cut, 0.0)
+        weekday = weekday_of(panel.dates)
+        age = np.arange(units.shape[1])[::-1]
+        fast, slow = 0.5 ** (age / FAST), 0.5 ** (age / SLOW)
+
+        week, lift, told = np.ones((len(self.categories), 7)), 0.0, (cut == 1) & seen & ~censored
+        filled = units
+        for _ in range(ROUNDS):
+            unit_day = price_factor * week[group][:, weekday] * np.exp(lift * cut)  # expected sales at level 1
+            usual = (filled * slow).sum(axis=1) / np.maximum((unit_day * slow).sum(axis=1), 1e-9)
+            expected = usual[:, None] * unit_day
+            filled = np.where(censored, np.maximum(units, expected), units)
+            for row in range(len(self.categories)):
+                for place in range(7):
+                    some = np.ix_(group == row, weekday == place)
+                    week[row, place] *= filled[some].sum() / max(expected[some].sum(), 1e-9)
+                week[row] /= week[row].mean()
+            lift += float(np.log(max(units[told].sum(), 1e-9) / max(expected[told].sum(), 1e-9))) if told.any() else 0.0
+        weight = fast / (1 + expected / DAY_SIZE)
+        now = ((filled * weight).sum(axis=1) + NOW_PRIOR) / ((expected * weight).sum(axis=1) + NOW_PRIOR)
+        members = [group == row for row in range(len(self.categories))]
+        ones = np.ones(len(members))
+        self._week, self._lift = week, lift
+        self._elasticity = np.concatenate([elasticity, [elasticity[one].mean() for one in members]])
+        self._anchor = np.concatenate([anchor, ones])  # reference price of `_usual`
+        self._usual = np.concatenate([usual, [np.median(usual[one]) for one in members]])  # units on a mean day
+        self._now = np.concatenate([now, ones])  # current level over the usual one
+        self._category = np.concatenate([group, np.arange(len(members))])
+
+    def curves(self, offers: Offers) -> DemandAt:
+        """Returns demand as a function of prices (request, candidate) in currency units."""
+        return partial(self._grid, offers)
+
+    def _grid(self, offers: Offers, prices: NDArray[np.floating]) -> DemandGrid:
+        known = offers.product >= 0
+        row = np.where(known, offers.product, len(self.product_ids) + offers.category)
+        anchor = np.where(known, self._anchor[row], offers.list_price)
+        cut = np.clip((1 - prices / offers.list_price[:, None]) / FULL_CUT, 0, 1)
+        answer = np.exp(
+            self._elasticity[row][:, None] * np.log(prices / anchor[:, None])
+            + self._lift * offers.is_promo[:, None] * cut
+        )
+        ahead = np.arange(int(offers.periods.max()))
+        date = offers.date.astype("datetime64[D]")[:, None] + ahead.astype("timedelta64[D]")
+        gap = (date - self._state_date.astype("datetime64[D]")).astype(np.int64)
+        level = self._usual[row][:, None] * self._now[row][:, None] ** (FADE ** np.maximum(gap, 0))
+        level *= self._week[self._category[row][:, None], weekday_of(date)]
+        level *= ahead < offers.periods[:, None]
+        return DemandGrid(
+            first=(level[:, :1] * answer)[:, None, :],
+            until=(level.sum(axis=1)[:, None] * answer)[:, None, :],
+            first_size=np.full(len(row), 1 / (1 / DAY_SIZE + LEVEL_VARIANCE)),
+            until_size=1 / (1 / (DAY_SIZE * offers.periods) + LEVEL_VARIANCE),
+            weight=np.ones(1),
+            source=np.where(known, SOURCES.index("model"), SOURCES.index("category")),
+            grade=np.where(known, TESTED, CATEGORY),
+            known=np.ones(len(row)),
+        )
+
+    def events_on(self, date: dt.date, *, category: int) -> tuple[Lift, ...]:
+        """Returns no lifts: events have no effect here."""
+        return ()

@@ -181,7 +181,7 @@ def _tested(panel: Panel, *, say: Callable[[str], None]) -> NDArray[np.floating]
 
 def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:
     if config.registry.plots:
-        from pipelines.reports.artifacts import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+        from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
 
         log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
     card = ""

@@ -1,40 +1,59 @@
-"""Tune the demand model's settings with Optuna, and train the best on all data as challenger."""
+"""Tune the demand model's settings with Optuna, and train the best on all data as challenger.
+
+A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow; `tuning.workers` processes
+run them. Optuna's heartbeat finds trials whose process is gone, and queues them again.
+"""
 
 import hashlib
 import json
+import math
 import os
-import socket
-import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import mlflow
 import numpy as np
 import optuna
 import yaml
+from mlflow import MlflowClient
 from mlflow.entities import Run
-from optuna.trial import TrialState
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
-from pipelines.commands import child_tags, only_one, run_job, start_job, stop
+from pipelines.commands import only_one, run_job, start_job, stop
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
-from pipelines.trial import DEFAULT, STORAGE_VARIABLE, StudyError, begun, open_study
 from pricing.config import Config, load_config
-from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.panel import Panel, save_panel
+from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
+from pricing.data.panel import Panel, load_panel, save_panel
 from pricing.demand.folds import fitting
-from pricing.errors import HistoryError, LockError
+from pricing.errors import HistoryError, PricingError, first_line
+from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
-from pricing.runtime.cli import job, option_words
+from pricing.runtime.cli import FILE, job, option_words
 from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import connect, describe, name_run, record_failure, set_run_description, tracked_run
 
+if TYPE_CHECKING:
+    from pricing.demand.backtest import Backtest
+
+STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
+DEFAULT = "default"  # attribute of the trial of the settings as they are
+_RETRIES = 2  # settings whose trial was lost three times are not tried again
 _POLL_SECONDS = 0.5
-_CONCLUDED = "concluded"  # attribute of a study: after how many trials, and what came of it
+_BEATS = 4  # heartbeats within the time after which a trial counts as lost
+
+
+class StudyError(PricingError):
+    """A tuning study that cannot be opened, whose processes fail, or that has no scored trial."""
 
 
 @job("tune", sales="needed", unattended=True)
@@ -44,56 +63,33 @@ _CONCLUDED = "concluded"  # attribute of a study: after how many trials, and wha
 @click.option("--reason", metavar="WORDS", help="why, for the record")
 def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str | None, **asked: float | None) -> int:
     """Searches for better settings and proposes the best as challenger."""
-    return _tune(load_config(config), sales=sales, quarantine=quarantine, reason=reason, asked=asked)
-
-
-def _tune(
-    config: Config, *, sales: str, quarantine: Path | None, reason: str | None, asked: Mapping[str, float | None]
-) -> int:
-    given = {name: value for name, value in asked.items() if value is not None}
-    config = config.model_copy(update={"tuning": config.tuning.model_copy(update=given)})
-    with tracked_run("tune", config=config, reason=reason) as run:
-        anchors = sales_anchors(config)
-        panel = read_checked(
-            sales, config.data, quarantine=quarantine, known=accepted_past(config), anchors=anchors
-        ).panel
-        name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(config)[:8]}"
+    settings, given = load_config(config), {name: value for name, value in asked.items() if value is not None}
+    settings = settings.model_copy(update={"tuning": settings.tuning.model_copy(update=given)})
+    with tracked_run("tune", config=settings, reason=reason) as run:
+        known, anchors = accepted_past(settings), sales_anchors(settings)
+        panel = read_checked(sales, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
         storage = os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
-        study = open_study(storage, name=name, tuning=config.tuning)
+        study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
-        save_panel(without_newest_fold(panel, config.demand), folder / "panel")
-        _write(folder / "config.yaml", config)
-        print(f"study {name}: {begun(study)} of {config.tuning.trials} trials; a rerun of this command resumes it")
-        _search(study, config.tuning, folder, run=run, storage=storage)
-        try:
-            with only_one(f"tune-{name}", home=pricing_home(), model=config.registry.model_name):
-                done = study.user_attrs.get(_CONCLUDED, {})
-                if done.get("trials") == begun(study):
-                    _say(f"study {name}: {done['said']}")
-                    return 0
-                winner, verdict = _conclude(study, panel, config)
-                _say(verdict)
-                best = folder / "best.yaml"
-                _write(best, config.model_copy(update={"demand": winner}))
-                mlflow.log_artifact(str(best))
-                why = f"best settings of study {name}"
-                run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
-                version = child_tags(run, "train").get("version", "unknown")
-                said = f"concluded by {socket.gethostname()} (run {run.info.run_id}): {verdict}; version {version}"
-                study.set_user_attr(_CONCLUDED, {"trials": begun(study), "said": said})
-        except LockError as error:
-            _say(f"study {name} is being concluded: {error}")
+        save_panel(without_newest_fold(panel, settings.demand), folder / "panel")
+        _write(folder / "config.yaml", settings)
+        print(f"study {name}: {begun(study)} of {settings.tuning.trials} trials; a rerun of this command resumes it")
+        with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
+            _search(study, settings.tuning, folder, run=run, storage=storage)
+            winner, verdict = _conclude(study, panel, settings)
+            mlflow.set_tag("verdict", verdict)
+            set_run_description(verdict)
+            print(verdict, flush=True)
+            best, why = folder / "best.yaml", f"best settings of study {name}"
+            _write(best, settings.model_copy(update={"demand": winner}))
+            mlflow.log_artifact(str(best))
+            run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
     return 0
-
-
-def _say(verdict: str) -> None:
-    mlflow.set_tag("verdict", verdict)
-    set_run_description(verdict)
-    print(verdict, flush=True)
 
 
 def _question(config: Config) -> str:
@@ -103,6 +99,10 @@ def _question(config: Config) -> str:
     return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
 
 
+def _write(path: Path, config: Config) -> None:
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
 def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
     """Returns the panel without its newest fold, which is held out for the final comparison.
 
@@ -110,53 +110,183 @@ def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
         HistoryError: The rest is too short for one fold.
     """
     held = config.horizon + config.gap
-    if len(panel.dates) <= held:
-        raise HistoryError(
-            f"the sales span {len(panel.dates)} {panel.period}s; tuning holds the last demand.horizon + demand.gap = "
-            f"{held} of them back: give more history, or lower these"
-        )
-    past = panel.through(panel.dates[-1 - held])
+    dates = panel.dates[: max(len(panel.dates) - held, 0)]
     try:
-        fitting(config, len(past.dates), period=panel.period)
+        fitting(config, len(dates), period=panel.period)
     except HistoryError as error:
         raise HistoryError(f"tuning holds the last {held} {panel.period}s back, and on the others {error}") from error
+    past = panel.through(dates[-1])
     return past.select(np.flatnonzero(past.present.any(axis=1)))
 
 
+def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study:
+    """Opens or creates a study in a database: minimised, TPE sampler, median pruner over the folds so far.
+
+    Raises:
+        StudyError: The storage is unreachable or no database.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its heartbeat
+    try:
+        return optuna.create_study(
+            study_name=name,
+            storage=RDBStorage(
+                storage,
+                engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
+                heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
+                grace_period=tuning.silent_seconds,
+                heartbeat_stale_trial_callback=_lost,
+            ),
+            direction="minimize",
+            # Unseeded: with equal seeds, parallel processes would draw equal trials.
+            sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
+            load_if_exists=True,
+        )
+    except (OSError, ValueError, ImportError, SQLAlchemyError, RuntimeError) as error:
+        raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
+
+
+def begun(study: optuna.Study) -> int:
+    """Counts the started trials, without lost ones that are tried again, once their lost processes are found."""
+    fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
+
+
+def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queues a lost trial's settings again, and ends its MLflow run."""
+    RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+    if "run_id" in trial.user_attrs:
+        _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
+
+
 def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run, storage: str) -> None:
-    """Runs trials in rounds of new processes until the budget is spent, then waits for those of other machines.
+    """Runs trials in processes until the budget is spent.
 
     A process that is killed costs its trial only: once its heartbeat is missed, a later round tries it again.
 
     Raises:
-        StudyError: The processes of a round fail before they begin a trial.
+        StudyError: All processes of a round fail.
     """
-    deadline = time.time() + tuning.minutes * 60 if tuning.minutes else float("inf")
-    words = ["--study", study.study_name, "--folder", str(folder)]
-    words += ["--parent", run.info.run_id, "--deadline", str(deadline)]
+    deadline = time.time() + tuning.minutes * 60 if tuning.minutes else math.inf
+    words = option_words(study=study.study_name, folder=folder, parent=run.info.run_id, deadline=deadline)
     while True:
-        have = begun(study)  # which also fails the trials whose heartbeat is missed
+        have = begun(study)
         left = tuning.trials - have if time.time() < deadline else 0
-        if left <= 0:
-            if not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                return
-            time.sleep(_POLL_SECONDS)
-            continue
-        before = _tried(study)
-        share = min(-(-left // tuning.workers), tuning.batch)
-        counts = [str(min(share, left - first)) for first in range(0, left, share)][: tuning.workers]
-        started = {STORAGE_VARIABLE: storage}
-        working = [start_job("trial", [*words, "--count", one], run=run, extra=started) for one in counts]
+        if left <= 0 and not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            return
+        shares = [len(range(first, left, tuning.workers)) for first in range(min(tuning.workers, left))]
+        own = {STORAGE_VARIABLE: storage}
+        working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
         try:
             codes = [process.wait() for process in working]
         finally:
             stop(working)
-        if all(codes) and _tried(study) == before:
+        if codes and all(codes) and begun(study) == have:
             raise StudyError(f"study {study.study_name}: {len(codes)} worker process(es) failed; see above")
+        time.sleep(0 if codes else _POLL_SECONDS)  # until the heartbeat of a trial whose process was killed is missed
 
 
-def _tried(study: optuna.Study) -> int:
-    return sum(trial.state is not TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+@job("trial", config=False)
+@click.option("--study", "name", required=True, metavar="NAME", help="the study's name")
+@click.option("--folder", required=True, type=FILE, metavar="DIR", help="its panel and config.yaml")
+@click.option("--parent", required=True, metavar="RUN", help="the tuning run")
+@click.option("--count", default=1, help="trials to run")
+@click.option("--deadline", default=math.inf, help="begin none after this time (epoch seconds)")
+def trial(*, name: str, folder: Path, parent: str, count: int, deadline: float) -> int:
+    """Runs trials of a study; started by tune."""
+    config = load_config(str(folder / "config.yaml"))
+    connect()
+    study, panel = (
+        open_study(os.environ[STORAGE_VARIABLE], name=name, tuning=config.tuning),
+        load_panel(folder / "panel"),
+    )
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
+
+    run_trials(study, panel, config, parent=parent, count=count, seconds=deadline - time.time(), score=backtest)
+    return 0
+
+
+def run_trials(
+    study: optuna.Study,
+    panel: Panel,
+    config: Config,
+    *,
+    parent: str,
+    count: int,
+    score: Callable[..., "Backtest"],
+    seconds: float = math.inf,
+) -> None:
+    """Runs `count` trials, none after so many seconds; settings that cannot be trained fail alone.
+
+    A trial modifies `config` and is scored on the panel by `score`, the walk-forward backtest; `parent` is the run of
+    the search.
+    """
+    client, calendar = MlflowClient(), holiday_calendar(panel, config.data)
+    experiment = client.get_run(parent).info.experiment_id
+
+    def objective(trial: optuna.Trial) -> float:
+        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
+        demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
+        # By the client: a fluent nested run would end FAILED when the trial is pruned.
+        tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
+        run_id = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags).info.run_id
+        trial.set_user_attr("run_id", run_id)
+        for name, value in (values or {"settings": DEFAULT}).items():
+            client.log_param(run_id, name, value)
+        scores: list[float] = []
+
+        def on_fold(_number: int, fold: Mapping[str, Any]) -> None:
+            scores.append(float(fold["wape"]))
+            so_far = sum(scores) / len(scores)
+            client.log_metric(run_id, "fold/wape", scores[-1], step=len(scores))
+            trial.report(so_far, len(scores))
+            if values and len(scores) < demand.folds and trial.should_prune():
+                raise optuna.TrialPruned(f"WAPE {so_far:.3f} after fold {len(scores)} of {demand.folds}")
+
+        try:
+            wape = float(score(panel, demand, calendar=calendar, on_fold=on_fold).figures["wape"])
+            if not math.isfinite(wape):
+                raise StudyError(f"its score is {wape}: nothing was sold on the scored days")
+        except optuna.TrialPruned as pruned:
+            _end(run_id, "KILLED", words=f"pruned: {pruned}")
+            raise
+        except BaseException as error:
+            _end(run_id, "FAILED", words=describe(error))
+            raise
+        client.log_metric(run_id, "wape", wape)
+        _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
+        return wape
+
+    if seconds > 0:
+        timeout = seconds if math.isfinite(seconds) else None
+        study.optimize(objective, n_trials=count, timeout=timeout, catch=(PricingError,))
+
+
+def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
+    """Suggests a value for every key of the search space; an integer where the setting is one."""
+    values: dict[str, Any] = {}
+    for key, space in tuning.space.items():
+        if isinstance(space, ChoicesConfig):
+            values[key] = trial.suggest_categorical(key, list(space.choices))
+        elif space is not None and DemandConfig.model_fields[key].annotation is int:
+            step = int(space.step or 1)
+            values[key] = trial.suggest_int(key, int(space.low), int(space.high), step=step, log=space.log)
+        elif space is not None:
+            values[key] = trial.suggest_float(key, space.low, space.high, step=space.step, log=space.log)
+    return values
+
+
+def _end(run_id: str, status: str, *, words: str) -> None:
+    print(words, flush=True)
+    if status == "FAILED":
+        record_failure(run_id, words)
+    else:
+        MlflowClient().set_tag(run_id, "verdict", words)
+    MlflowClient().set_terminated(run_id, status)
 
 
 def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
@@ -177,26 +307,16 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     if best.user_attrs.get(DEFAULT):
         return config.demand, "no trial beat the default settings"
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
-    unseen = {name: _unseen(panel, demand, config) for name, demand in (("best", tuned), ("default", config.demand))}
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - importing TensorFlow takes seconds
+
+    unseen, calendar = {}, holiday_calendar(panel, config.data)
+    for name, demand in (("best", tuned), ("default", config.demand)):
+        newest = demand.model_copy(update={"folds": 1})
+        unseen[name] = float(backtest(panel, newest, calendar=calendar).figures["wape"])
     mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
     better = unseen["best"] < unseen["default"]
     return tuned if better else config.demand, (
         f"the best settings {'beat' if better else 'did not beat'} the default ones: WAPE {unseen['best']:.4f} against "
         f"{unseen['default']:.4f} on the newest fold, which no trial saw"
     )
-
-
-def _unseen(panel: Panel, demand: DemandConfig, config: Config) -> float:
-    import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415
-
-    last = demand.model_copy(update={"folds": 1})
-    return float(backtest(panel, last, calendar=holiday_calendar(panel, config.data)).figures["wape"])
-
-
-def _write(path: Path, config: Config) -> None:
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

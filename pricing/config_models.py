@@ -452,7 +452,6 @@ class TuningConfig(Section):
     trials: Annotated[int, Field(ge=1, le=100_000)]
     minutes: Annotated[float, Field(ge=0, le=100_000)]
     workers: Annotated[int, Field(ge=1, le=64)]
-    batch: Annotated[int, Field(ge=1, le=100_000)]
     startup: Annotated[int, Field(ge=1, le=100_000)]
     silent_seconds: Annotated[int, Field(ge=4, le=86_400)] = 300
     space: dict[

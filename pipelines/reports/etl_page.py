@@ -53,11 +53,8 @@ def write_page(
     error = (error and read.get("error")) or error
     tasks = [one for one in findings if one.level != "note"]
     faults = [f"{name}: {why}" for name, why in read.get("faults", {}).items()]
-    count = len(tasks) + len(faults)
-    if error:
-        headline = "The sales stop the job"
-    else:
-        headline = f"Sales are in, {count} to look at" if count else "Sales are in, and nothing needs doing"
+    headline = f"Sales are in, {len(tasks) + len(faults) or 'nothing'} to look at"
+    headline = "The sales stop the job" if error else headline
     text = render(
         "etl_page.html.jinja",
         title=headline,

@@ -8,7 +8,6 @@ import pandas as pd
 
 from pipelines.evaluation import saved, score_lines, shown
 from pipelines.reports.page import render
-from pipelines.reports.sensitivity import competitor_columns, competitor_words
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS
 from pricing.demand.ensemble import CLASSES
@@ -18,7 +17,9 @@ from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
     LoadedVersion,
+    ShownCompetitor,
     shares_by_grade,
+    shown_competitor,
     shown_elasticities,
     unit_shares,
 )
@@ -31,10 +32,7 @@ _CLEAR = 2.0  # standard deviations above which a lift is listed
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Returns the model card of a version of the registered model `model`, in Markdown."""
     figures, facts, demand = version.backtest, version.facts, version.demand
-    every, grade = np.arange(len(demand.product_ids)), demand.grade[: len(demand.product_ids)]
-    elasticity = demand.elasticity[: len(every)]
-    parents, series = demand.sharing()
-    shared = {str(name): int(count) for name, count in zip(parents, series, strict=True) if count > 1}
+    grade, elasticity = (column[: len(demand.product_ids)] for column in (demand.grade, demand.elasticity))
     return render(
         "model_card.md.jinja",
         meta=version.meta,
@@ -54,8 +52,8 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
         shown=shown,
         saved=saved,
         prices=_prices(version),
-        competitor=competitor_words(pd.DataFrame(competitor_columns(demand, every))),
-        events=_events(demand.lifts, period=version.meta["period"]),
+        competitor=_competitor(version),
+        events=_events(demand.lifts),
         clear=_CLEAR,
         holds_only=version.holds_only,
         holds_only_meaning=HOLDS_ONLY_MEANING,
@@ -63,7 +61,6 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
             {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
             for name, share in shares_by_grade(demand, facts).items()
         ],
-        shared=sorted(shared.items(), key=lambda pair: -pair[1]),
         named=_NAMED,
         unknown=_unknown(version),
         plausible=PLAUSIBLE,
@@ -92,6 +89,12 @@ def _prices(version: LoadedVersion) -> list[dict[str, Any]]:
     return found
 
 
+def _competitor(version: LoadedVersion) -> list[ShownCompetitor]:
+    """What a competitor's price does to demand, of the products of which it is known, the largest effect first."""
+    every = (shown_competitor(version.demand, row) for row in range(len(version.demand.product_ids)))
+    return sorted((one for one in every if one.effect is not None), key=lambda one: -(one.effect or 0.0))
+
+
 def _unknown(version: LoadedVersion) -> list[dict[str, Any]]:
     """The best-selling products whose elasticity comes from the prior only, and why their prices stay."""
     shares, demand = unit_shares(version.demand, version.facts), version.demand
@@ -104,31 +107,21 @@ def _unknown(version: LoadedVersion) -> list[dict[str, Any]]:
     ]
 
 
-def _events(lifts: EventLifts | None, *, period: str) -> dict[str, Any]:
-    """The lifts of events that are clear, largest first, each with the category of the largest; empty without any."""
+def _events(lifts: EventLifts | None) -> list[dict[str, Any]] | None:
+    """The lifts of events that are clear, largest first; None without events."""
     if lifts is None or not (lifts.sd > 0).any():
-        return {}
-    clear = np.where(lifts.sd > 0, np.abs(lifts.value) > _CLEAR * lifts.sd, False)
-    size = np.abs(lifts.value * clear)
-    chosen = [event for event in np.argsort(-size.max(axis=(0, 2)), kind="stable") if clear[:, event].any()]
-    rows = []
-    for event in chosen[:_EVENTS]:
-        most, peak = np.unravel_index(np.argmax(size[:-1, event]), size[:-1, event].shape)
-        away, strongest = (
-            int(lifts.positions[peak]),
-            percent(lifts.value[most, event, peak], lifts.sd[most, event, peak]),
-        )
-        count = f", {abs(away)} {period}{'s' if abs(away) > 1 else ''} {'before' if away < 0 else 'after'}"
-        rows.append(
-            {
-                "name": str(lifts.names[event]),
-                "seen": lifts.seen[event],
-                "parts": [_lift(lifts, event, where) for where in (-1, 0, 1)],
-                "category": str(lifts.categories[most]),
-                "most": strongest + (count if away else ""),
-            }
-        )
-    return {"rows": rows, "others": sorted(set(lifts.names.tolist()) - {str(lifts.names[event]) for event in chosen})}
+        return None
+    size = np.where(np.abs(lifts.value) > _CLEAR * lifts.sd, np.abs(lifts.value), 0.0) * (lifts.sd > 0)
+    largest = size.max(axis=(0, 2))
+    chosen = [event for event in np.argsort(-largest, kind="stable").tolist() if largest[event]]
+    return [
+        {
+            "name": str(lifts.names[event]),
+            "seen": lifts.seen[event],
+            "parts": [_lift(lifts, event, where) for where in (-1, 0, 1)],
+        }
+        for event in chosen[:_EVENTS]
+    ]
 
 
 def _lift(lifts: EventLifts, event: int, where: int) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reports.page import render
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, PriceRequest
-from pricing.demand.table import DemandTable
-from pricing.registry.version import LoadedVersion, shown_competitor, shown_elasticities
+from pricing.registry.version import LoadedVersion, shown_elasticities
 
 STEP = 0.05  # distance of price levels, as a fraction of list price
 PASS = 500  # products evaluated at once
@@ -92,38 +91,13 @@ def _said(decision: Decision, today: float) -> str:
 def price_levels(band: tuple[float, float]) -> Floats:
     """Returns the price levels, as fractions of list price: the band's ends, list price, and steps of 5 % between."""
     low, high = min(band[0], 1.0), max(band[1], 1.0)
-    between = 1.0 + STEP * np.arange(np.ceil((low - 1.0) / STEP), np.floor((high - 1.0) / STEP) + 1)
-    inside = between[(between > low + STEP / 4) & (between < high - STEP / 4)]
+    steps = 1.0 + STEP * np.arange(np.ceil((low - 1.0) / STEP), np.floor((high - 1.0) / STEP) + 1)
+    inside = steps[(steps > low + STEP / 4) & (steps < high - STEP / 4)]
     return np.unique(np.round(np.concatenate([[low, 1.0, high], inside]), 4))
 
 
-def competitor_columns(demand: DemandTable, rows: Ints) -> dict[str, Floats]:
-    """Columns (row,) of what the competitor's price does to the demand of products `rows`; NaN where unknown."""
-    shown = [shown_competitor(demand, row) for row in rows.tolist()]
-    effects = np.array([(one.effect, one.low, one.high) for one in shown], np.float64).reshape(-1, 3)
-    return dict(zip(("competitor", "competitor_low", "competitor_high"), effects.T, strict=True))
-
-
-def competitor_words(effects: pd.DataFrame) -> str:
-    """Says what is known of the competitor's effect on demand; `effects` has the columns of `competitor_columns`."""
-    known = effects[effects["competitor"].notna()]
-    rest = len(effects) - len(known)
-    if known.empty:
-        return (
-            f"The competitor: what its price does to demand is unknown for {rest} of {len(effects)} products, whose "
-            "history has no or too few moves of it, or no other product to tell its effect from what all share."
-        )
-    middle, low, high = known[["competitor", "competitor_low", "competitor_high"]].median()
-    clear = int((known["competitor_low"] > 0).sum())
-    said = (
-        f"The competitor: for the middle one of {len(known)} products demand changes by {middle:+.2f} % where its "
-        f"price rises by 1 % (80 % interval {low:+.2f} to {high:+.2f}); for {clear} of them the interval lies above 0."
-    )
-    return f"{said} For {rest} products it is unknown." if rest else said
-
-
-def sensitivity_page(found: Sensitivity, plots: dict[str, str], *, title: str) -> str:
-    """Returns the report as self-contained HTML; `plots` are PNG images by name, in base64, shown in order."""
+def sensitivity_page(found: Sensitivity, *, title: str) -> str:
+    """Returns the report as self-contained HTML, the products with the most money first."""
     summary = found.summary
     sold = (summary["typical_units"] * summary["price"]).fillna(0.0)
     rows = summary.loc[sold.sort_values(ascending=False, kind="stable").index[:ROWS]]
@@ -132,7 +106,6 @@ def sensitivity_page(found: Sensitivity, plots: dict[str, str], *, title: str) -
         "sensitivity_page.html.jinja",
         title=title,
         day=found.day,
-        plots=plots,
         rows=[{"shared_by": 1, **row, **_drawn(curves[row["product_id"]], row)} for row in rows.to_dict("records")],
         count=len(summary),
         wide=WIDE,

@@ -47,8 +47,8 @@ SECTIONS = {
     "Set up": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
-# Programs that only jobs start: `etl` reads the shop's tables by the first, `tune` tries settings by the second.
-STARTED = {"rows": "etl.__main__", "trial": "pipelines.trial"}
+# Not in the list: `make demo`, and what jobs start, `etl` to read the shop's tables and `tune` to try settings.
+STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__", "trial": "pipelines.tune:trial"}
 
 
 class _Jobs(JobGroup):

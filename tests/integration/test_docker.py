@@ -177,10 +177,6 @@ def platform(docker: dict[str, str]) -> Iterator[Platform]:
 @pytest.mark.weekly
 @pytest.mark.timeout(3600)
 def test_the_demo_trains_and_promotes_and_its_model_prices_behind_the_proxy(docker: dict[str, str]) -> None:
-    offers = (
-        "import json, urllib.request as u; key = {'X-Api-Key': 'of-the-demo'}; "
-        "print(len(json.load(u.urlopen(u.Request('http://competitor:8099/offers', headers=key)))['offers']))"
-    )
     with started(docker, COMPOSE_FILE="docker-compose.yml") as platform:
         before = price(platform)
         platform.compose("--profile", "demo", "up", "--detach")
@@ -189,12 +185,10 @@ def test_the_demo_trains_and_promotes_and_its_model_prices_behind_the_proxy(dock
         for task, other in zip(TASKS, reversed(TASKS), strict=True):
             platform.wait_ready(task, by=other)
         after = price(platform)
-        asked = platform.compose("exec", "-T", "publish", "python", "-c", offers)
 
     assert (before["source"], before["model_version"]) == ("rule", "none")
     assert (after["source"], after["model_version"]) == ("model", "1")
     assert after["price_range"][0] <= after["recommended_price"] <= after["price_range"][1]
-    assert int(asked) > 1000
 
 
 def test_no_container_is_root_writes_to_its_root_gains_rights_or_knows_others_passwords(platform: Platform) -> None:

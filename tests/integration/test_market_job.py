@@ -7,16 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.market import main, run_policies, standard_policies
-from pipelines.market_platform import OPTIONAL, Platform, TrueElasticityDemand, price_requests
+from pipelines.market import (
+    OPTIONAL,
+    Platform,
+    TrueElasticityDemand,
+    main,
+    price_requests,
+    run_policies,
+    standard_policies,
+)
 from pricing.arrays import Floats
-from pricing.config import load_config
-from pricing.data.build import build_panel
+from pricing.config import Config, load_config
 from pricing.data.panel import Panel
 from pricing.decision.request import PriceRequest
-from pricing.demand.curve import Offers
-from simulation.market import MarketConfig, simulate
+from simulation.market import Market, MarketConfig, simulate
 from simulation.rollforward import Requests, roll_forward
+
+
+def limited(**limits: float | None) -> Config:
+    config = load_config()
+    guardrails = config.decision.guardrails.model_copy(update=limits)
+    return config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
 
 
 def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,8 +47,12 @@ def test_the_job_prints_a_league_and_writes_table_and_plot(tmp_path: Path, capsy
     assert (tmp_path / "market.png").stat().st_size > 10_000
 
 
-def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> None:
-    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+@pytest.fixture(scope="module")
+def market() -> Market:
+    return simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+
+
+def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows(market: Market) -> None:
     last_days: list[np.datetime64] = []
 
     def learn(panel):  # type: ignore[no-untyped-def]
@@ -54,8 +69,7 @@ def test_the_platform_learns_every_fortnight_and_only_from_recorded_rows() -> No
     assert "model" in sources
 
 
-def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
-    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
+def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Market) -> None:
     seen: list[Panel] = []
     asked: list[PriceRequest] = []
 
@@ -78,12 +92,10 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column() -> None:
 
 
 @pytest.mark.parametrize("own", [None, 0.02, 0.5])
-def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(own: float | None) -> None:
-    config, market = load_config(), simulate(MarketConfig(products=6, days=100, future=20, seed=1))
-    guardrails = config.decision.guardrails.model_copy(update={"max_move": own})
-    config = config.model_copy(update={"decision": config.decision.model_copy(update={"guardrails": guardrails})})
-
-    run = roll_forward(market, Platform(market, config, partial(TrueElasticityDemand, market)), days=10)
+def test_the_platform_keeps_to_the_smaller_of_its_own_and_the_market_s_largest_move(
+    market: Market, own: float | None
+) -> None:
+    run = roll_forward(market, Platform(market, limited(max_move=own), partial(TrueElasticityDemand, market)), days=10)
 
     price = np.vstack([market.ledger.price[-1], run.ledger.price])
     moves = np.abs(np.diff(price, axis=0) / price[:-1])
@@ -103,38 +115,10 @@ def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_
     assert runs["oracle"].profit.sum() > runs["static"].profit.sum()
 
 
-def test_injected_elasticities_are_those_of_the_truth() -> None:
-    market = simulate(MarketConfig(products=12, days=150, future=40, seed=1))
-    panel = build_panel(market.frame(), load_config().data)
-    demand = TrueElasticityDemand(market, panel)
-    many = len(demand.product_ids)
-    list_price = panel.list_price[:, -1].astype(np.float64)
-    prices = list_price[:, None] * np.array([1.0, 1.01])
-    none = np.zeros(many)
-
-    grid = demand.curves(
-        Offers(
-            product=np.arange(many),
-            category=np.zeros(many, dtype=np.int64),
-            date=np.full(many, panel.dates[-1] + 1),
-            list_price=list_price,
-            comp_price=np.full(many, np.nan),
-            is_promo=none,
-            periods=np.full(many, 5),
-        )
-    )(prices)
-
-    slope = np.log(grid.until[:, 0, 1] / grid.until[:, 0, 0]) / np.log(1.01)
-    np.testing.assert_allclose(slope, market.truth.elasticity[market.in_history], rtol=1e-6)
-
-
 def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_serves() -> None:
     market = simulate(MarketConfig(products=40, days=400, future=60, seed=2))
-    config = load_config()
     # The oracle prices beyond what was ever charged; who is measured against it may do so, too.
-    guardrails = config.decision.guardrails.model_copy(update={"seen": None})
-    decision = config.decision.model_copy(update={"guardrails": guardrails})
-    entries = standard_policies(market, config.model_copy(update={"decision": decision}))
+    entries = standard_policies(market, limited(seen=None))
 
     chosen = {name: entries[name] for name in ("static", "rules", "true elasticities", "oracle")}
     profit = {name: run.profit.sum() for name, run in run_policies(market, chosen, ahead=60).items()}

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from monitoring.__main__ import main as monitor
 from pipelines import promote, refresh, train
-from pipelines.market_platform import price_requests
+from pipelines.market import price_requests
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.reports.artifacts import write_artifacts
-from pipelines.reports.plots import FORECAST_PLOTS
+from pipelines.reports.plots import FORECAST_PLOTS, write_artifacts
 from tests.kit.versions import loaded_version
 
 NAMES = ["forecast_fans", "calibration"]
@@ -22,7 +21,6 @@ def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
             "cutoff": pd.Timestamp("2024-01-01") + pd.Timedelta(days=7 * fold),
             "date": pd.Timestamp("2024-01-01") + pd.Timedelta(days=7 * fold + step),
             "step": step,
-            "volume_class": ("low", "mid", "high")[product % 3],
         }
         for fold in range(folds)
         for product in range(products)
@@ -36,9 +34,6 @@ def frame(*, products: int = 8, steps: int = 5, folds: int = 2) -> pd.DataFrame:
         actual=rng.poisson(5, count).astype(float),
         censored=rng.random(count) < 0.1,
         forecast=5.2,
-        naive=rng.poisson(5, count).astype(float),
-        flat=5.0,
-        baseline=np.where(made["cutoff"] == made["cutoff"].min(), "naive", "flat"),
         pit_low=low,
         pit_high=low + 0.2,
         **quantiles,
@@ -49,7 +44,7 @@ ODD = {
     "ordinary": frame(),
     "one product, one fold": frame(products=1, folds=1),
     "all sold out": frame().assign(censored=True),
-    "nothing sold": frame().assign(actual=0.0, naive=0.0),
+    "nothing sold": frame().assign(actual=0.0),
 }
 
 
@@ -67,7 +62,7 @@ def test_every_plot_of_a_backtest_is_drawn(name: str) -> None:
 def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_artifacts(tmp_path, frame().drop(columns="volume_class"), version=loaded_version())
+    write_artifacts(tmp_path, frame().drop(columns="pit_low"), version=loaded_version())
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert drawn >= {"forecast_fans", "elasticity_by_category", "shap_summary_price"}

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from pipelines import tune
-from pipelines.trial import DEFAULT, StudyError, begun, open_study, run_trials
-from pipelines.tune import without_newest_fold
+from pipelines.tune import DEFAULT, StudyError, begun, open_study, run_trials, without_newest_fold
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig
 from pricing.data.panel import Panel, load_panel
@@ -47,14 +47,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return tiny.model_copy(update={"tuning": tiny.tuning.model_copy(update={"silent_seconds": SILENT})})
 
 
-def _storage(here: JobFolder) -> str:
-    return f"sqlite:///{here.folder / 'study.db'}"
-
-
-def _study(here: JobFolder, config: Config, *, default: bool = True) -> optuna.Study:
-    study = open_study(_storage(here), name="s", tuning=config.tuning)
-    if default:
-        study.enqueue_trial({}, user_attrs={DEFAULT: True})
+def _study(here: JobFolder, config: Config) -> optuna.Study:
+    study = open_study(f"sqlite:///{here.folder / 'study.db'}", name="s", tuning=config.tuning)
+    study.enqueue_trial({}, user_attrs={DEFAULT: True})
     return study
 
 
@@ -99,44 +94,41 @@ def test_each_trial_is_a_child_run_and_a_pruned_one_is_killed(here: JobFolder, c
     assert set(runs[1].data.params) == {"units", "learning_rate", "recency_half_life"}
 
 
-def test_the_default_settings_are_tried_first_and_never_pruned(here: JobFolder, config: Config) -> None:
-    study, parent = _study(here, config, default=False), _parent(here)
-    _run(study, config, _score([0.1, 0.1], [0.1, 0.1]), parent=parent, count=2)
+def test_the_default_settings_are_never_pruned(here: JobFolder, config: Config) -> None:
+    study, parent = _study(here, config), _parent(here)
+    _run(study, config, _score([0.2, 0.2], [0.1, 0.1], [0.1, 0.1]), parent=parent, count=3)
     study.enqueue_trial({}, user_attrs={DEFAULT: True})
 
     _run(study, config, _score([0.9, 0.9]), parent=parent, count=1)
 
-    assert study.trials[-1].state is TrialState.COMPLETE
-    assert study.trials[-1].params == {}
+    assert (study.trials[-1].state, study.trials[-1].params) == (TrialState.COMPLETE, {})
 
 
-@pytest.mark.parametrize("outcome", [HistoryError("the window is longer than the history"), float("nan")])
-def test_settings_without_a_score_fail_alone(here: JobFolder, config: Config, outcome: Any) -> None:
-    study, parent = _study(here, config), _parent(here)
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (HistoryError("the window is longer than the history"), "longer than the history"),
+        (float("nan"), "nothing was sold"),
+        (KeyboardInterrupt(), "interrupted (SIGINT)"),
+    ],
+)
+def test_a_trial_without_a_score_ends_in_the_study_and_in_mlflow_and_fails_alone(
+    here: JobFolder, config: Config, outcome: Any, said: str
+) -> None:
+    study, parent, ended = _study(here, config), _parent(here), isinstance(outcome, KeyboardInterrupt)
 
     def score(*_: Any, **__: Any) -> Any:
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return SimpleNamespace(figures={"wape": outcome})
 
-    _run(study, config, score, parent=parent, count=2)
+    with pytest.raises(KeyboardInterrupt) if ended else nullcontext():
+        _run(study, config, score, parent=parent, count=2)
 
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
-    assert [run.info.status for run in _children(here, parent)] == ["FAILED", "FAILED"]
-
-
-def test_an_interrupted_trial_is_ended_in_the_study_and_in_mlflow(here: JobFolder, config: Config) -> None:
-    study, parent = _study(here, config), _parent(here)
-
-    def score(panel: Panel, demand: DemandConfig, **_: Any) -> Any:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        _run(study, config, score, parent=parent, count=1)
-
-    (run,) = _children(here, parent)
-    assert (study.trials[0].state, run.info.status) == (TrialState.FAIL, "FAILED")
-    assert run.data.tags["failure"] == "interrupted (SIGINT)"
+    runs = _children(here, parent)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * (1 if ended else 2)
+    assert {run.info.status for run in runs} == {"FAILED"}
+    assert said in runs[0].data.tags["failure"]
 
 
 def test_no_trial_begins_after_its_time(here: JobFolder, config: Config) -> None:
@@ -149,7 +141,7 @@ def test_no_trial_begins_after_its_time(here: JobFolder, config: Config) -> None
 
 KILLED = """
     import os, sys
-    from pipelines.trial import open_study, run_trials
+    from pipelines.tune import open_study, run_trials
     from pricing.config import load_config
     from tests.kit.versions import shared_panel
     storage, config, parent = sys.argv[1:]
@@ -159,16 +151,12 @@ KILLED = """
 """
 
 
-def _worker(storage: str, here: JobFolder, parent: str) -> "subprocess.Popen[bytes]":
-    settings = write_config(here.folder / "tiny.yaml")
-    words = [storage, str(settings), parent]
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), *words], cwd=ROOT)
-
-
 @pytest.mark.weekly
 def test_a_killed_trial_is_ended_in_mlflow_and_tried_again_and_costs_no_budget(here: JobFolder, config: Config) -> None:
     study, parent = _study(here, config), _parent(here)
-    assert _worker(_storage(here), here, parent).wait(60) == 9
+    words = [f"sqlite:///{here.folder / 'study.db'}", str(write_config(here.folder / "tiny.yaml")), parent]
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), *words], cwd=ROOT, check=False)
+    assert killed.returncode == 9
     assert (begun(study), study.trials[0].state) == (1, TrialState.RUNNING), "it may be alive"
 
     time.sleep(SILENT + 1)
@@ -194,10 +182,12 @@ def test_history_that_is_too_short_without_the_held_back_fold_is_refused_before_
         without_newest_fold(shared_panel().through(shared_panel().dates[days - 1]), config.demand)
 
 
-def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings_once(
+def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings(
     here: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole job in one process: whatever is tried scores better than the default, and training is only noted."""
+    from pricing.demand import backtest  # noqa: PLC0415 - imports TensorFlow
+
     sales = write_sales(here.folder / "sales.csv", moves=False)
     settings = write_config(here.folder / "tiny.yaml")
     default, last, trained = load_config(str(settings)).demand, set(), []
@@ -215,37 +205,15 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings_once
         return SimpleNamespace(wait=lambda *_: 0, poll=lambda: 0)
 
     monkeypatch.setattr(tune, "start_job", start)
-    monkeypatch.setattr(tune, "_unseen", lambda panel, demand, _: score(panel, demand).figures["wape"])
+    monkeypatch.setattr(backtest, "backtest", score)
     monkeypatch.setattr(tune, "run_job", lambda module, words, **_: trained.append((module, words)))
     words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "1"]
 
-    assert [tune.main(words) for _ in range(2)] == [0, 0]  # the second finds the study concluded
+    assert [tune.main(words) for _ in range(2)] == [0, 0]
 
-    assert len(here.runs(job="trial")) == 3
+    assert len(here.runs(job="trial")) == 3  # the second command found the study searched
     newest = np.datetime64(pd.read_csv(sales)["date"].max(), "D")
     assert last == {newest - default.horizon - default.gap}
-    ((module, given),) = trained
-    assert module == "train"
-    assert load_config(given[1]).demand.learning_rate != default.learning_rate
-
-
-@pytest.mark.slow
-@pytest.mark.weekly
-def test_a_search_ends_with_the_better_settings_trained_as_challenger(here: JobFolder) -> None:
-    sales = write_sales(here.folder / "sales.csv", moves=False)
-    settings = write_config(here.folder / "tiny.yaml")
-    words = ["--sales", str(sales), "--config", str(settings), "--trials", "3", "--workers", "2"]
-
-    done = here.run("tune", *words)
-
-    assert done.code == 0, done.err
-    (tune,) = here.runs(job="tune")
-    (train,) = here.runs(job="train")
-    assert (tune.info.status, train.info.status) == ("FINISHED", "FINISHED")
-    assert train.data.tags["mlflow.parentRunId"] == tune.info.run_id
-    assert "beat" in tune.data.tags["verdict"]
-    assert len(here.runs(job="trial")) == 3
-    assert here.aliases() == {"challenger": "1"}
-    artifacts = {entry.path for entry in here.client.list_artifacts(tune.info.run_id)}
-    assert {"best.yaml", "trials.csv"} <= artifacts
-    assert not any(word in done.err for word in ("Traceback", "Warning"))
+    for module, given in trained:
+        assert module == "train"
+        assert load_config(given[1]).demand.learning_rate != default.learning_rate

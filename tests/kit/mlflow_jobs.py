@@ -31,7 +31,7 @@ TINY = {
         }
     },
     "tuning": {
-        **{"startup": 1, "batch": 2},
+        "startup": 1,
         "space": {
             **{"units": {"low": 4, "high": 8, "step": 4}, "learning_rate": {"low": 0.001, "high": 0.01, "log": True}},
             **{"steps": None, "context": None, "recency_half_life": {"choices": [None, 60]}},

@@ -49,7 +49,7 @@ DOORS = {
         *("pricing.registry.mlflow_registry", "pricing.registry.pyfunc", "pricing.runtime.", "pipelines."),
         "deploy.mlflow_server",  # runs in MLflow's image
     ),
-    "optuna": ("pipelines.tune", "pipelines.trial"),
+    "optuna": ("pipelines.tune",),
     "shap": ("pipelines.reports.plots",),
     "flask": ("serving.", "console."),
     "granian": ("serving.__main__", "console.__main__"),

@@ -70,7 +70,7 @@ def test_the_page_draws_one_curve_a_product_and_takes_no_name_for_markup() -> No
     evil = "</td><script>alert(1)</script>"
     tables = [frame.assign(product_id=evil + frame["product_id"]) for frame in (found().summary, found().products)]
 
-    page = sensitivity_page(Sensitivity(*tables, found().day), {}, title=evil)
+    page = sensitivity_page(Sensitivity(*tables, found().day), title=evil)
 
     assert "<script" not in page
     assert page.count("<polyline") == 2 * PRODUCTS
