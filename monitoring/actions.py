@@ -2,13 +2,12 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from monitoring.evaluate import CATEGORY, Evaluation
 from monitoring.launchers import JobLauncher, JobRequest
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
-from monitoring.tracking import UNKNOWN
 from pricing.config_models import Severity
 from pricing.fileio import utc_stamp
 from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding, DeliveryError
@@ -92,16 +91,6 @@ def _started(order: JobRequest, job: int, *, launcher: JobLauncher, store: Monit
     if ended:
         return ActionResult(f"a {order.action} was started and ended well", ended=True)
     return ActionResult(f"a {order.action} was started and failed: {handle}", (f"{order.action} failed: {handle}",))
-
-
-def with_champion(result: ActionResult, *, before: str, after: str) -> ActionResult:
-    """Adds the champion before and after to the result's text, when a job of this run has ended."""
-    if not result.ended:
-        return result
-    if UNKNOWN in (before, after):
-        return replace(result, text=f"{result.text}; which version serves now is unknown")
-    came = f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
-    return replace(result, text=f"{result.text}; {came}")
 
 
 def compose(

@@ -123,7 +123,10 @@ def evaluate_decisions(
         level: Level = "breach" if len(made) else "warning"  # a replay calls nobody
         findings.append(Finding("nothing_joined", level, "no decision has met its sales: nothing can be scored"))
     if days > least:
-        findings.append(_longer(verdicts[-1], days=days, least=least, min_rows=config.min_rows))
+        text = f"{least} days hold few decisions that can be scored, so {days} are judged together"
+        if verdicts[-1].score.rows < config.min_rows:
+            text += f", and even those hold fewer than {config.min_rows} (monitoring.min_rows)"
+        findings.append(Finding("window_longer", "note", text))
     findings += of_share("elasticity_unidentified", newest.share_unidentified, warn_above=config.fallback_share)
     findings += of_share("comp_price_stale", newest.share_comp_stale, warn_above=config.fallback_share)
     findings.sort(key=lambda finding: ("breach", "warning", "note").index(finding.level))
@@ -149,14 +152,14 @@ def evaluate_decisions(
             share_rule=math.nan if replay else newest.share_rule,
             broken=tuple(finding for finding in findings if finding.level == "breach"),
             lost=tuple(finding.text for finding in findings if finding.code == JOB_LOST),
-            unjudged=_unjudged(joined, replay=replay),
+            unjudged=_unjudged(joined, verdicts[-1], replay=replay),
         ),
         replay=replay,
         share_scored=share_scored,
     )
 
 
-def _unjudged(joined: Joined, *, replay: bool) -> str:
+def _unjudged(joined: Joined, newest: WindowVerdict, *, replay: bool) -> str:
     """Why no window is judged, where more is known than that too few decisions have met their sales."""
     if replay:
         return "every decision was made after the days it prices: a replay, which calls nobody and starts nothing"
@@ -164,24 +167,7 @@ def _unjudged(joined: Joined, *, replay: bool) -> str:
         return "no price has been decided yet"
     if not joined.frame["live"].any() and joined.waiting:
         return f"all {joined.waiting:,} decisions wait for their sales"
-    return ""
-
-
-def _longer(newest: WindowVerdict, *, days: int, least: int, min_rows: int) -> Finding:
-    """The finding on windows that are longer than configured, since few decisions can be scored.
-
-    Few products are one cause; others are days that were not priced, sold out, or seen by the states before.
-    """
-    if newest.score.rows >= min_rows or days < SCORE_WINDOW_MOST // least * least:
-        text = (
-            f"{least} days hold few decisions that can be scored, so {days} are judged together, which hold {min_rows}"
-        )
-        return Finding("window_longer", "note", text)
-    text = (
-        f"even {days} days hold fewer than {min_rows} scored decisions, so that nothing is judged: lower "
-        "monitoring.min_rows, or look at the figures yourself"
-    )
-    return Finding("window_short", "note", text)
+    return newest.note if newest.note == performance.NO_BACKTEST else ""
 
 
 def drift_window(panel: Panel, config: MonitoringConfig) -> int:

@@ -93,7 +93,7 @@ class ProductionAccess:
             RegistryError: There is no active run, or the registry refuses.
         """
         packed = pack(
-            self.scratch / f"of-{origin.parent}",
+            self.scratch / f"of-{origin.parent}" / "version",
             demand=demand,
             facts=facts,
             config=base.config,

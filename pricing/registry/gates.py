@@ -81,25 +81,25 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     hindsight would use knowledge that nobody had. The figures are `Backtest.figures`. Of a `holds_only` version no
     price rests on its elasticities, so that they need not be plausible.
     """
-    bias, elasticity, base = _number(figures.get("bias")), figures.get("elasticity") or {}, "wape_baseline"
+    bias, elasticity = _number(figures.get("bias")), figures.get("elasticity") or {}
     words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
-    ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get(base))
-    plausible = Verdict(
-        "elasticity_sane",
-        _number(elasticity.get("share_sane")),
-        "share of products whose elasticity is plausible",
-        low=-math.inf if holds_only else limits.elasticity_sane,
-        advice="the model card names them: look for what moved demand together with prices",
-    )
+    ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
+    covered = "share of actuals in {} % intervals"
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
-        *_by_volume("beats_naive", figures, figures, key=base, limit=limits.naive_ratio_by_volume, words=words),
+        *_by_volume("beats_naive", figures, words, limit=limits.naive_ratio_by_volume),
         Verdict("bias", bias and abs(bias), "absolute bias as a share of units", high=limits.bias),
-        _coverage("coverage_80", figures, limits.coverage_80),
-        _coverage("coverage_95", figures, limits.coverage_95),
-        plausible,
+        Verdict("coverage_80", _number(figures.get("coverage_80")), covered.format(80), *limits.coverage_80),
+        Verdict("coverage_95", _number(figures.get("coverage_95")), covered.format(95), *limits.coverage_95),
+        Verdict(
+            "elasticity_sane",
+            _number(elasticity.get("share_sane")),
+            "share of products whose elasticity is plausible",
+            low=-math.inf if holds_only else limits.elasticity_sane,
+            advice="the model card names them: look for what moved demand together with prices",
+        ),
     ]
 
 
@@ -113,11 +113,6 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
     if low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
         return limits.naive_ratio
     return max(limits.naive_ratio, limits.naive_ratio_by_volume)
-
-
-def _coverage(name: str, figures: Mapping[str, Any], band: tuple[float, float]) -> Verdict:
-    words = f"share of actuals in {name.removeprefix('coverage_')} % intervals"
-    return Verdict(name, _number(figures.get(name)), words, *band)
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
@@ -136,11 +131,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
 
 
 def champion_gates(
-    challenger: Mapping[str, Any],
-    champion: Mapping[str, Any],
-    limits: GatesConfig,
-    *,
-    decay: float = 1.0,
+    challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig, *, decay: float = 1.0
 ) -> list[Verdict]:
     """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
@@ -153,7 +144,7 @@ def champion_gates(
     limit = limits.champion_ratio_by_volume
     return [
         Verdict("against_champion", ratio, words, high=limits.champion_ratio),
-        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=decay),
+        *_by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay),
     ]
 
 
@@ -267,14 +258,15 @@ def comparable(
 def _by_volume(
     name: str,
     figures: Mapping[str, Any],
-    others: Mapping[str, Any],
-    *,
-    key: str,
-    limit: float,
     words: str,
+    *,
+    limit: float,
+    champion: Mapping[str, Any] | None = None,
     times: float = 1.0,
 ) -> Iterator[Verdict]:
-    mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
+    """Judges each class of products by volume, against the champion, or else against the baseline."""
+    mine = figures.get("by_volume") or {}
+    theirs, key = (mine, "wape_baseline") if champion is None else (champion.get("by_volume") or {}, "wape")
     for volume in CLASSES:
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 KEPT = 3  # newest versions that stay beside those in use, for tasks that are still fetching one
 _ROUNDS = 5  # that aliases may move meanwhile
-_FOLDER = re.compile(r"([0-9]{1,20})-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
+_FOLDER = re.compile(r"[0-9]{1,20}-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
 _log = logging.getLogger(__name__)
 
 
@@ -78,13 +78,11 @@ def publish(
     for _ in range(_ROUNDS):
         numbers = named()
         ready = _ready(registry, store, numbers)
-        current, recorded = _pointer(store, registry.model_name), champion_of(audit.entries(registry.identity()))
-        same = current is not None and ready is not None and replace(ready, sequence=current.sequence) == current
-        if same and recorded == numbers[0]:
+        recorded, current = champion_of(audit.entries(registry.identity())), _pointer(store, registry.model_name)
+        if ready is not None and recorded == numbers[0] and _same(current, ready):
             return current  # and nobody waits for the lock
         with audit.turn(registry.identity()) as turn:
-            at = utc_stamp(now)
-            note_manual_change(turn, registry.aliases(), who=who, at=at)
+            note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
             if named() != numbers:
                 continue
             if ready is None:
@@ -124,8 +122,8 @@ def _ready(registry: "Registry", store: ObjectStore, numbers: Sequence[str]) -> 
     known, put = {version.number: version for version in registry.versions()}, list[PublishedVersion]()
     for number in numbers:
         try:
-            if number not in known:
-                raise RegistryError(f"{registry.model_name} has no version {number} any more")
+            if number not in known or not known[number].checksum:
+                raise RegistryError(f"{registry.model_name} has no version {number} with a checksum of its files")
             put.append(_put(registry, store, PublishedVersion(number, known[number].checksum)))
         except (RegistryError, VersionError) as error:
             if number == numbers[0]:
@@ -156,13 +154,17 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     with each change also where the last pointer, or the record of promotions, is lost.
     """
     current = _pointer(store, ready.model)
-    if current is not None and replace(ready, sequence=current.sequence) == current:
+    if current is not None and _same(current, ready):
         return current
     last = 0 if current is None else current.sequence
     pointer = replace(ready, sequence=max(int(now.timestamp()), last + 1))
     store.put(pointer_key(ready.model), pointer.to_json())
     _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
     return pointer
+
+
+def _same(current: Pointer | None, ready: Pointer) -> bool:
+    return current is not None and (current.champion, current.arms) == (ready.champion, ready.arms)
 
 
 def _pointer(store: ObjectStore, model: str) -> Pointer | None:
