@@ -153,11 +153,7 @@ def database_errors(where: str) -> Iterator[None]:
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> None:
-    """Makes the tables that are missing, and the folder of an SQLite file; several processes may do so at once.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
+    """Makes the tables that are missing, and the folder of an SQLite file; several processes may do so at once."""
     file = _sqlite_file(engine)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

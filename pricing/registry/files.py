@@ -28,15 +28,10 @@ _PLAIN_KINDS = frozenset("biufUSMm")
 
 @dataclass(frozen=True)
 class Files:
-    """The contents of a version's folder.
+    """The contents of a version's folder, by names and paths without suffix; arrays that were read are mapped."""
 
-    Attributes:
-        documents: Name without its suffix → the JSON beside the header.
-        arrays: Path without its suffix → array, mapped read-only from disk.
-    """
-
-    documents: dict[str, Any]
-    arrays: dict[str, NDArray[Any]]
+    documents: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 def write(folder: Path, content: Files, *, header: Mapping[str, Any]) -> None:
@@ -84,11 +79,7 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 
 def read(folder: Path, *, parts: Sequence[str]) -> Files:
-    """Reads a version's folder and compares its files with their checksums; arrays are mapped, not copied.
-
-    Args:
-        folder: Where `version.json` lies.
-        parts: Folders and files beside the header to read, without suffix. The others are not opened.
+    """Reads parts of a version's folder, files and folders without suffix, and compares them with their checksums.
 
     Raises:
         VersionError: A file is missing, damaged or changed, or holds anything but plain arrays and JSON.
@@ -140,11 +131,7 @@ def parse_header(content: bytes, *, where: str) -> dict[str, Any]:
 
 
 def served(header: Mapping[str, Any]) -> list[str]:
-    """The files that a price needs, in order: all but those that carry the version forward.
-
-    Raises:
-        VersionError: A name is no version's file.
-    """
+    """The files that a price needs, in order: all but those that carry the version forward."""
     return [name for name in sorted(_names(header)) if _part(name) not in LEARNT]
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
@@ -43,30 +43,28 @@ def choose_requests(demand: Demand, *, today: dt.date) -> list[PriceRequest]:
     ]
 
 
-def record(prices: Pricer, requests: Sequence[PriceRequest], *, today: dt.date) -> dict[str, Any]:
-    """Prices the requests one by one, as `compare` does, and returns both as JSON, for a version to store."""
-    decisions = [decision for request in requests for decision in prices.price([request], today=today)]
-    return {
-        "today": today.isoformat(),
-        "cases": [
-            {
-                "request": request.model_dump(mode="json", exclude_none=True),
-                "decision": decision.model_dump(mode="json", include={*FIELDS}),
-            }
-            for request, decision in zip(requests, decisions, strict=True)
-        ],
-    }
+def record(prices: Pricer, demand: Demand, *, today: dt.date) -> dict[str, Any]:
+    """Prices requests on this demand one by one, as `compare` does; returns both as JSON, for a version to store."""
+    cases = [
+        {
+            "request": request.model_dump(mode="json", exclude_none=True),
+            "decision": decision.model_dump(mode="json", include={*FIELDS}),
+        }
+        for request in choose_requests(demand, today=today)
+        for decision in prices.price([request], today=today)
+    ]
+    return {"today": today.isoformat(), "cases": cases}
 
 
 def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple[float, ...]:
-    """Prices the golden requests one by one, compares the answers with those that `record` returned, and times them.
+    """Prices the golden requests one by one, and compares the answers with those that `record` returned.
 
     Returns:
-        (request,) milliseconds of each, priced alone, the fastest of TRIES: the others measure the machine's load.
+        (request,) milliseconds of each, the fastest of TRIES: the others measure the machine's load.
 
     Raises:
-        VersionError: An answer differs by more than one part in 10,000 (names the version as `where`, the request and
-            the field), none was recorded, or this library cannot read the requests.
+        VersionError: An answer differs by more than one part in 10,000, none was recorded, or this library cannot read
+            the requests.
     """
     try:
         today = dt.date.fromisoformat(recorded["today"])

@@ -1,6 +1,7 @@
 """Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -191,28 +192,23 @@ class Registry:
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def download(self, reference: str, to: str | Path) -> Path:
-        """Downloads a version's folder into the new folder `to`, which appears only when it is complete.
-
-        Checksums are compared when it is loaded.
+        """Downloads a version's folder, which becomes the new folder `to` when it is complete; see `files.read`.
 
         Raises:
-            RegistryError: The version is unknown, or its files are gone.
-            VersionError: Something is in the way.
+            RegistryError: The version is unknown, its files are gone, or something is in the way.
         """
         to, entry = Path(to), self.find(reference)
-        with files.appearing(to) as partial:
-            with self._translated_errors():
+        with self._translated_errors():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
-                    dst_path=str(partial),
+                    dst_path=scratch,
                     tracking_uri=self.uri,
                     registry_uri=self.uri,
                 )
-            for path in Path(found).iterdir():
-                path.rename(partial / path.name)
-            Path(found).rmdir()
-        return to
+                return Path(found).replace(to)
 
     def _model(self) -> RegisteredModel | None:
         with self._translated_errors():

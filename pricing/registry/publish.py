@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import Registry
 
 KEPT = 3  # newest versions that stay beside those in use, for tasks that are still fetching one
-_ROUNDS = 5  # that aliases may move meanwhile
 _FOLDER = re.compile(r"[0-9]{1,20}-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
 _log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def publish(
         registry: Has the aliases and the versions.
         audit: Has the record of promotions.
         store: Where they are published.
-        control: Reads what persons have tried; called for each look at the aliases.
+        control: Reads what persons have tried.
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
@@ -68,32 +67,27 @@ def publish(
         The pointer; None where there is no champion.
 
     Raises:
-        PricingError: The store, the registry or the record does not answer, aliases never stand still, or the champion
-            is damaged or prices otherwise than when it was packed.
+        PricingError: The store, the registry or the record does not answer, or the champion is damaged or prices
+            otherwise than when it was packed.
     """
 
-    def named() -> tuple[str, ...]:
-        return _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
+    def ready() -> Pointer | None:
+        named = _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
+        return _ready(registry, store, named)
 
-    for _ in range(_ROUNDS):
-        numbers = named()
-        ready = _ready(registry, store, numbers)
-        recorded, current = champion_of(audit.entries(registry.identity())), _pointer(store, registry.model_name)
-        if ready is not None and recorded == numbers[0] and _same(current, ready):
-            return current  # and nobody waits for the lock
-        with audit.turn(registry.identity()) as turn:
-            note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
-            if named() != numbers:
-                continue
-            if ready is None:
-                return None
-            if not all(whole(store, one, model=registry.model_name) for one in ready.served):
-                continue  # another job has deleted one meanwhile
-            pointer = _switch(store, ready, now=now)
-            if not alone:
-                _delete_unused(store, pointer)
-            return pointer
-    raise RegistryError(f"the aliases of {registry.model_name} moved {_ROUNDS} times while they were published")
+    wanted, current = ready(), _pointer(store, registry.model_name)  # so that nobody waits while versions are fetched
+    recorded = champion_of(audit.entries(registry.identity()))
+    if wanted is not None and recorded == wanted.champion.number and _same(current, wanted):
+        return current
+    with audit.turn(registry.identity()) as turn:
+        note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
+        wanted = ready()  # by what the aliases name under the lock, most of which is in the store by now
+        if wanted is None:
+            return None
+        pointer = _switch(store, wanted, now=now)
+        if not alone:
+            _delete_unused(store, pointer)
+    return pointer
 
 
 def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:

@@ -2,7 +2,8 @@
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
 persons have switched and tried (`pricing.decision.control`); `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version
-that a price needs. A version's files never change, so that a pointer, written last, switches everything at once.
+that a price needs. A version's files never change, so that a pointer, written last, switches everything at once. What
+reads or writes the store raises SourceError when it does not answer.
 """
 
 import os
@@ -109,7 +110,7 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
     was damaged on its way.
 
     Raises:
-        SourceError: The store does not answer, or lacks a file.
+        SourceError: The store lacks a file.
         VersionError: The header is not the one that the pointer names, or something is in the way.
     """
     if folder.is_dir():
@@ -131,21 +132,13 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
 
 
 def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
-    """Puts the files of a version that a price needs, the header last.
-
-    Raises:
-        SourceError: The store does not answer.
-    """
+    """Puts the files of a version that a price needs, the header last."""
     for name in (*files.served(files.read_header(folder)), files.HEADER):
         store.put(f"{_prefix(model, version)}{name}", (folder / name).read_bytes())
 
 
 def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
-    """Tells that the store lists every file of a version, and has its header.
-
-    Raises:
-        SourceError: The store does not answer.
-    """
+    """Tells that the store lists every file of a version, and has its header."""
     prefix = _prefix(model, version)
     try:
         names = _served(store.get(prefix + files.HEADER) or b"", version)

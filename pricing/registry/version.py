@@ -154,7 +154,8 @@ class Origin:
 class LoadedVersion:
     """A version read from its folder: `meta` is its header, `config` the configuration that it was built with.
 
-    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on.
+    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on. What reads a file
+    that is missing or damaged raises VersionError.
     """
 
     folder: Path
@@ -177,11 +178,7 @@ class LoadedVersion:
 
     @cached_property
     def learner(self) -> DemandModel:
-        """The weights and states that it learnt with, to carry it forward; no price needs them.
-
-        Raises:
-            VersionError: A file is missing or damaged.
-        """
+        """The weights and states that it learnt with, to carry it forward; no price needs them."""
         content = self._refresh
         try:
             return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
@@ -189,11 +186,7 @@ class LoadedVersion:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
     def whole_facts(self) -> ProductFacts:
-        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`).
-
-        Raises:
-            VersionError: A file is missing or damaged.
-        """
+        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""
         return replace(self.facts, **_part(self._refresh.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
 
     @cached_property
@@ -256,9 +249,7 @@ def pack(
         "products": len(demand.product_ids),
         "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
-        "golden": golden.record(
-            pricer, golden.choose_requests(table, today=demand.state_date), today=demand.state_date
-        ),
+        "golden": golden.record(pricer, table, today=demand.state_date),
     }
     documents = {
         "backtest": backtest,
