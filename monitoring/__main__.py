@@ -25,7 +25,6 @@ from monitoring.report import page
 from monitoring.store import MonitoringStore
 from monitoring.todo import Task, tasks
 from pricing.config import load_config
-from pricing.config_models import MonitoringConfig
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError
@@ -106,8 +105,7 @@ def _monitor(chosen: SimpleNamespace) -> int:
             history = tracking.with_recorded(past, runs, refreshed=night)
             return decide(evaluation.situation, history, watched, now=now)
 
-        claims = acting and launcher is not None
-        outcome, job = store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
+        outcome, job = store.claim(ask, now=now) if acting and launcher else (ask(store.past(now=now)), None)
         result = actions.act(
             *(outcome, job), launcher=launcher, store=store, acting=acting, within_night=PARENT_VARIABLE in os.environ
         )
@@ -132,8 +130,9 @@ def _monitor(chosen: SimpleNamespace) -> int:
             failures = [*result.failures, *launchers.send_metrics(figures, watched, model=model, now=now)]
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
             if alert is not None:
-                alert = replace(alert, run=run.info.run_id, version=after if after.isdigit() else "")
-                alert = replace(alert, link=_link(shown, watched, run=run))
+                number, place, pages = run.info.run_id, run.info.experiment_id, watched.endpoints.mlflow_url
+                link = run_page(number, experiment=place, pages=pages, artifact=shown.name) or shown.resolve().as_uri()
+                alert = replace(alert, run=number, link=link, version=after if after.isdigit() else "")
                 hours = actions.hours_between(outcome, result, days=evaluation.newest.days)
                 to = alert_notifiers(watched)
                 failures += deliver(alert, to, now=dt.datetime.now(dt.UTC), every_hours=hours).failures
@@ -142,12 +141,6 @@ def _monitor(chosen: SimpleNamespace) -> int:
             if outcome.silent:
                 raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
     return EXIT_CODES[outcome.action] if chosen.exit_code else 0
-
-
-def _link(page: Path, config: MonitoringConfig, *, run: tracking.OpenRun) -> str:
-    """The page's address in MLflow, or on this machine."""
-    pages, experiment = config.endpoints.mlflow_url, run.info.experiment_id
-    return run_page(run.info.run_id, experiment=experiment, pages=pages, artifact=page.name) or page.resolve().as_uri()
 
 
 def _report(
@@ -164,7 +157,7 @@ def _report(
     from monitoring import evidently_reports as evidently  # noqa: PLC0415 - takes seconds
 
     frame = evaluation.joined.frame
-    document: dict[str, Any] = {
+    document = {
         "outcome": asdict(outcome),
         "todo": [asdict(task) for task in todo],
         "explanation": evaluation.explanation,

@@ -22,7 +22,6 @@ from pricing.registry.version import load
 from pricing.runtime.mlflow_runs import runs_of
 
 UNKNOWN = "unknown"
-OpenRun = Run  # what `tracked_run` yields
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ def last_nightly_refresh(model_name: str) -> dt.datetime | None:
 
     The nightly job itself acts on such a run, so monitoring's store has no record of the refresh.
     """
-    asked = runs_of("tags.job = 'monitor' and tags.outcome = 'refresh'", model=model_name)
-    nights = [_start(run) for run in asked if MLFLOW_PARENT_RUN_ID in run.data.tags and run.info.status == "FINISHED"]
+    asked = "tags.job = 'monitor' and tags.outcome = 'refresh' and attributes.status = 'FINISHED'"
+    nights = [_start(run) for run in runs_of(asked, model=model_name) if MLFLOW_PARENT_RUN_ID in run.data.tags]
     return max(nights, default=None)
 
 
