@@ -24,8 +24,7 @@ from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
 from monitoring.todo import Task, tasks
-from pricing.config import Config, load_config
-from pricing.config_models import MonitoringConfig
+from pricing.config import load_config
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
 from pricing.errors import PricingError
@@ -100,74 +99,48 @@ def _monitor(chosen: SimpleNamespace) -> int:
             log=log,
         )
         store.write_outcomes(evaluation.joined.frame, last=last)
-        outcome, job = _decide(evaluation, store, config, now=now, claims=acting and launcher is not None)
+        runs, night = tracking.retrainings(model), tracking.last_nightly_refresh(model)
+
+        def ask(past: JobHistory) -> PolicyOutcome:
+            history = tracking.with_recorded(past, runs, refreshed=night)
+            return decide(evaluation.situation, history, watched, now=now)
+
+        outcome, job = store.claim(ask, now=now) if acting and launcher else (ask(store.past(now=now)), None)
         result = actions.act(
-            *(outcome, job),
-            launcher=launcher,
-            store=store,
-            acting=acting,
-            within_night=PARENT_VARIABLE in os.environ,
+            *(outcome, job), launcher=launcher, store=store, acting=acting, within_night=PARENT_VARIABLE in os.environ
         )
-        after = tracking.champion_number(model, uri=tracking_uri()) if result.ended else champion.number
-        result = actions.with_champion(result, before=champion.number, after=after)
+        after = champion.number
+        if result.ended:
+            after = tracking.find_champion(model, uri=tracking_uri()).number
+            result = replace(result, text=f"{result.text}; {tracking.succession(champion.number, after)}")
         todo = tasks(evaluation, outcome, result, line=CommandLine(given))
         control = known_control(model, url=database_url(), store=open_store(published_url()))
         holdout, rng = control.experiments.holdout(last), np.random.default_rng(evaluate.SEED)
         week = newest_week(panel, evaluation.joined.frame, holdout=holdout, rng=rng)
-        figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest)) | {
-            **{"holdout_gain": week.effect.margin.value, "discount": week.now.discount, "turns": week.now.turns}
-        }
+        figures = evaluate.metrics(evaluation, backtest_wape=performance.backtest_error(champion.backtest))
+        figures |= {"holdout_gain": week.effect.margin.value, "discount": week.now.discount, "turns": week.now.turns}
         figures = {name: value for name, value in figures.items() if np.isfinite(value)}
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
         tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-        out = chosen.out or folder / "latest"
-        _report(out, evaluation, week, outcome=outcome, figures=figures, tags=tags, todo=todo)
-        shown = out / "summary.html"
+        shown = (chosen.out or folder / "latest") / "summary.html"
+        _report(shown.parent, evaluation, week, outcome=outcome, figures=figures, tags=tags, todo=todo)
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
         if acting:
             # The report is written by now, so a failed delivery loses nothing else.
-            failures = [*result.failures, *_publish(figures, watched, model=model, now=now)]
+            failures = [*result.failures, *launchers.send_metrics(figures, watched, model=model, now=now)]
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
             if alert is not None:
-                version = after if after.isdigit() else ""
+                number, place, pages = run.info.run_id, run.info.experiment_id, watched.endpoints.mlflow_url
+                link = run_page(number, experiment=place, pages=pages, artifact=shown.name) or shown.resolve().as_uri()
+                alert = replace(alert, run=number, link=link, version=after if after.isdigit() else "")
                 hours = actions.hours_between(outcome, result, days=evaluation.newest.days)
-                full = replace(alert, link=_link(shown, watched, run=run), run=run.info.run_id, version=version)
-                now = dt.datetime.now(dt.UTC)
-                failures += deliver(full, alert_notifiers(watched), now=now, every_hours=hours).failures
+                to = alert_notifiers(watched)
+                failures += deliver(alert, to, now=dt.datetime.now(dt.UTC), every_hours=hours).failures
             if failures:
                 raise DeliveryError("; ".join(failures))
             if outcome.silent:
                 raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
     return EXIT_CODES[outcome.action] if chosen.exit_code else 0
-
-
-def _decide(
-    evaluation: Evaluation, store: MonitoringStore, config: Config, *, now: dt.datetime, claims: bool
-) -> tuple[PolicyOutcome, int | None]:
-    """Returns the outcome and, if a job is due, its number in the store, claimed for this run alone."""
-    model = config.registry.model_name
-    runs, night = tracking.retrainings(model), tracking.last_nightly_refresh(model)
-
-    def ask(past: JobHistory) -> PolicyOutcome:
-        history = tracking.with_recorded(past, runs, refreshed=night)
-        return decide(evaluation.situation, history, config.monitoring, now=now)
-
-    return store.claim(ask, now=now) if claims else (ask(store.past(now=now)), None)
-
-
-def _publish(figures: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> list[str]:
-    """Sends figures to where else they go; returns what went wrong."""
-    try:
-        launchers.send_metrics(figures, config, model=model, now=now)
-    except DeliveryError as error:
-        return [str(error)]
-    return []
-
-
-def _link(page: Path, config: MonitoringConfig, *, run: tracking.OpenRun) -> str:
-    """The page's address in MLflow, or on this machine."""
-    pages, experiment = config.endpoints.mlflow_url, run.info.experiment_id
-    return run_page(run.info.run_id, experiment=experiment, pages=pages, artifact=page.name) or page.resolve().as_uri()
 
 
 def _report(
@@ -184,7 +157,7 @@ def _report(
     from monitoring import evidently_reports as evidently  # noqa: PLC0415 - takes seconds
 
     frame = evaluation.joined.frame
-    document: dict[str, Any] = {
+    document = {
         "outcome": asdict(outcome),
         "todo": [asdict(task) for task in todo],
         "explanation": evaluation.explanation,

@@ -2,13 +2,13 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import takewhile
 
 from monitoring.evaluate import CATEGORY, Evaluation
 from monitoring.launchers import JobLauncher, JobRequest
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
-from monitoring.tracking import UNKNOWN
 from pricing.config_models import Severity
 from pricing.fileio import utc_stamp
 from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding, DeliveryError
@@ -94,16 +94,6 @@ def _started(order: JobRequest, job: int, *, launcher: JobLauncher, store: Monit
     return ActionResult(f"a {order.action} was started and failed: {handle}", (f"{order.action} failed: {handle}",))
 
 
-def with_champion(result: ActionResult, *, before: str, after: str) -> ActionResult:
-    """Adds the champion before and after to the result's text, when a job of this run has ended."""
-    if not result.ended:
-        return result
-    if UNKNOWN in (before, after):
-        return replace(result, text=f"{result.text}; which version serves now is unknown")
-    came = f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
-    return replace(result, text=f"{result.text}; {came}")
-
-
 def compose(
     outcome: PolicyOutcome, result: ActionResult, *, evaluation: Evaluation, todo: Sequence[str] = ()
 ) -> Alert | None:
@@ -114,17 +104,20 @@ def compose(
         return None
     key, what = f"{outcome.fault or outcome.cause}-{outcome.action}", outcome.reason
     if outcome.cause == "drift":
-        key = f"{key}-{'+'.join(evaluation.drift.drifted('input') or ())}"
+        key += f"-{'+'.join(evaluation.drift.drifted('input') or ())}"
     if calm and told:
         key, what = "+".join(sorted({one.kind for one in told})), "; ".join(one.text for one in told)
     named = [one for one in evaluation.findings if one.level == "breach" or one.code in TOLD]
     moved = [column.text for column in evaluation.drift.watched if column.drifted]
     newest = evaluation.verdicts[-1]
+    since = newest.score  # of the first of the windows that are in breach without a break, or else of the newest
+    for verdict in takewhile(lambda one: one.breaches, reversed(evaluation.verdicts)):
+        since = verdict.score
     return Alert(
         key=key,
         severity=_severity(outcome, result, told=bool(told), off=0.0 if evaluation.replay else newest.off),
         what=what,
-        since=_since(evaluation),
+        since=since.days[0],
         how_bad="; ".join([newest.text, *moved]),
         done="; ".join([result.text, *result.failures]),
         todo=". ".join([*todo, *([MEND_SALES] if outcome.doubts_sales else [])]) or "Nothing.",
@@ -148,13 +141,3 @@ def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: 
     if told or off >= CRITICAL_OFF / 2:
         return "warning"
     return "info" if outcome.action == "none" or outcome.cause in ("drift", "stale") else "warning"
-
-
-def _since(evaluation: Evaluation) -> dt.date:
-    """The first day of the current run of consecutive windows in breach, or else of the newest window."""
-    score = evaluation.verdicts[-1].score
-    for verdict in reversed(evaluation.verdicts):
-        if not verdict.breaches:
-            break
-        score = verdict.score
-    return score.days[0]

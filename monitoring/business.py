@@ -53,6 +53,7 @@ def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | Non
     days, total = STEP_DAYS[panel.period], len(panel.dates)
     step = 7 // days
     newest = slice(max(0, total - step), total)
+    before = slice(max(0, total - 2 * step), newest.start)
     every = np.ones(len(panel.product_ids), dtype=bool)
     categories = [
         line(panel, name=str(category), rows=panel.categories == category, periods=newest)
@@ -61,9 +62,7 @@ def newest_week(panel: Panel, joined: pd.DataFrame, *, holdout: Experiment | Non
     return Week(
         name=f"{panel.dates[newest.start]} to {panel.dates[-1] + np.timedelta64(days - 1, 'D')}",
         now=line(panel, name="all", rows=every, periods=newest),
-        before=line(panel, name="all", rows=every, periods=slice(max(0, total - 2 * step), newest.start))
-        if newest.start
-        else None,
+        before=line(panel, name="all", rows=every, periods=before) if newest.start else None,
         categories=sorted(categories, key=lambda one: -one.margin)[:MOST_CATEGORIES],
         effect=effect(panel, joined, holdout, window=max(1, GAIN_DAYS // days), rng=rng),
     )
@@ -106,11 +105,8 @@ def effect(
     """
     kept = frozenset[str]() if holdout is None else holdout.in_arm("keep")
     if holdout is None or not kept:
-        text = (
-            "No products keep their prices, so what pricing earns cannot be told apart; "
-            "pricing experiment plan --name holdout --keep 0.1 has some keep theirs."
-        )
-        return Effect(UNKNOWN, text)
+        keep = "pricing experiment plan --name holdout --keep 0.1 has some keep theirs"
+        return Effect(UNKNOWN, f"No products keep their prices, so what pricing earns cannot be told apart; {keep}.")
     before, after = spans(panel, start=holdout.start, most=window)
     if joined.empty or after.start >= after.stop:
         return Effect(UNKNOWN, "No decision has met its sales yet.")
@@ -122,12 +118,9 @@ def effect(
         return Effect(found, text)
     sure = "a gain" if found.low > 0 else "a loss" if found.high < 0 else "which may be chance"
     low, high = share(found.low, sign=True), share(found.high, sign=True)
-    text = (
-        f"Priced products earned {abs(found.value):.1%} {'more' if found.value >= 0 else 'less'} margin than at static "
-        f"prices, {sure} (95 % between {low} and {high}; {gain.products} priced, "
-        f"{gain.others} held-out products)."
-    )
-    return Effect(found, text)
+    more, counts = "more" if found.value >= 0 else "less", f"{gain.products} priced, {gain.others} held-out products"
+    text = f"Priced products earned {abs(found.value):.1%} {more} margin than at static prices, {sure}"
+    return Effect(found, f"{text} (95 % between {low} and {high}; {counts}).")
 
 
 def share(value: float, *, sign: bool = False, digits: int = 1) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from monitoring.policy import Finding, Level, counted
 from pricing.data.counting_units import in_steps
@@ -74,10 +73,7 @@ _QUERY = """
 """
 TEXTS: dict[str, tuple[Level, str]] = {
     "log_damaged": ("warning", "{count} line(s) of the decision log are cut, or of another format"),
-    "clock_ahead": (
-        "warning",
-        "{count} decision(s) claim to come from the future: a clock is wrong, and they tell nothing about today",
-    ),
+    "clock_ahead": ("warning", "{count} decision(s) claim to come from the future: a clock is wrong"),
     "clock_back": ("warning", "{count} time(s) a worker's clock was set back"),
     "decided_late": ("note", "{count} decision(s) were made after the days they price: a replay"),
     "superseded": ("note", "{count} decision(s) were replaced by a later one for the same product and day"),
@@ -89,24 +85,18 @@ TEXTS: dict[str, tuple[Level, str]] = {
     "censored": ("note", "{count} day(s) ended sold out"),
     "shelf_unknown": (
         "note",
-        "{count} day(s) opened with nothing on the shelf, or sold out with no interval in the log; they count for no "
-        "error",
+        "{count} day(s) opened with an empty shelf, or sold out without a logged interval; they count for no error",
     ),
     "hindsight": ("note", "{count} decision(s) price a day that their model had already seen; they count for no error"),
     "no_forecast": (
         "note",
-        "{count} decision(s) say nothing about demand at the price that was charged: it lies outside the candidates, "
-        "or no model answered",
+        "{count} decision(s) tell no demand at the price charged: it lies outside the candidates, or no model answered",
     ),
     "held_out": ("note", "{count} decision(s) kept the price of a held-out product; they count as no answer by rule"),
-    "fixed": (
-        "note",
-        "{count} decision(s) gave a price that a person had fixed (frozen or overridden); they are neither the model's "
-        "nor answers by rule",
-    ),
+    "fixed": ("note", "{count} decision(s) gave a price that a person had fixed; they count as no answer by rule"),
     "interval_absent": (
         "note",
-        "{count} scored decision(s) were logged without their 80 % interval; its coverage is not judged on them",
+        "{count} scored decision(s) were logged without an interval, whose coverage is unknown",
     ),
 }
 
@@ -196,8 +186,11 @@ def join(
     }
     findings = [item for code, count in counts.items() for item in counted(code, *TEXTS[code], count)]
     findings += _partial(frame, rows[covered & rows["known"]], panel)
-    if rows.empty:
-        findings.append(_empty(lost=known or damaged > 0))
+    if rows.empty and (known or damaged):  # a fault only where there were decisions before
+        findings.append(Finding("log_empty", "breach", "the log has lost its decisions: nothing can be scored"))
+    elif rows.empty:
+        begin = "no price has been decided yet, so that nothing can be scored; pricing price logs with --applied"
+        findings.append(Finding("no_decisions", "warning", begin))
     due = rows.loc[waiting, "date"]
     decided = rows[["at", "date", "period", "live"]]
     return Joined(
@@ -216,13 +209,8 @@ def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
     start = int(np.searchsorted(panel.dates, first))
     product, column = np.nonzero(panel.present[:, start:])
     at = (product, column + start)
-    values = {
-        "units_sold": panel.units_sold,
-        "charged": panel.price,
-        "cost": panel.unit_cost,
-        "tax_rate": panel.tax_rates(),
-        "stock": panel.stock,
-    }
+    values = {"units_sold": panel.units_sold, "charged": panel.price, "cost": panel.unit_cost, "stock": panel.stock}
+    values["tax_rate"] = panel.tax_rates()
     return pd.DataFrame(
         {
             "product_id": panel.product_ids[product],
@@ -235,17 +223,28 @@ def _sales(panel: Panel, *, since: dt.date | None) -> pd.DataFrame:
 
 
 def _score(out: pd.DataFrame, *, state_dates: Mapping[str, np.datetime64]) -> dict[str, int]:
-    """Adds what is computed from the query's columns; returns how many rows are left out of the error, and why."""
+    """Adds what is computed from the query's columns; returns how many rows are left out of the error, and why.
+
+    `forecast` and `inside` are expected sales given the stock, as in backtests. An outcome of which nobody knows what
+    the shelf could give scores no forecast: see `pricing.demand.baselines.sales_rows`.
+    """
     out["censored"] = out["censored"].astype(bool)
     out["earned"] = unit_profit(out["charged"], out["cost"], tax_rate=out["tax"])
     seen = out["model_version"].map({version: pd.Timestamp(day) for version, day in state_dates.items()})
     hindsight = (out["period"] <= pd.to_datetime(seen)).to_numpy(dtype=bool)
     fixed = (out["pricing"] == "fixed").to_numpy()
     no_forecast = out["demand"].isna().to_numpy() & ~hindsight
-    unsure = _add_sales(out, size=out["size"].to_numpy())
+    unit, size = out["unit"].to_numpy(dtype=float), out["size"].to_numpy()  # NaN where no dispersion is logged
+    opening = out["opening_stock"].fillna(np.inf).to_numpy()
+    sold = np.minimum(out["units_sold"].to_numpy(), np.where(opening > 0, opening, np.inf))
+    demand, shelf = out["demand"].to_numpy() / unit, in_steps(opening, unit)
+    expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
+    out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
+    low, high = sales_transform(in_steps(sold, unit), mean=demand, size=size, shelf=shelf)
+    unsure = np.where(np.isfinite(size), shelf <= 0, out["censored"].to_numpy()).astype(bool)
     out["scorable"] = ~(unsure | fixed | hindsight)
     out["scored"] = out["scorable"] & ~no_forecast
-    out.loc[~out["scored"], "inside"] = np.nan
+    out["inside"] = np.where(out["scored"], share_inside(low, high, level=INTERVAL), np.nan)
     return {
         "censored": int(out["censored"].sum()),
         "shelf_unknown": int(unsure.sum()),
@@ -255,25 +254,6 @@ def _score(out: pd.DataFrame, *, state_dates: Mapping[str, np.datetime64]) -> di
         "fixed": int(fixed.sum()),
         "interval_absent": int((out["scored"] & out["inside"].isna()).sum()),
     }
-
-
-def _add_sales(out: pd.DataFrame, *, size: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Adds `forecast` and `inside`, expected sales given the stock as in backtests, to rows with `demand`.
-
-    `size` is the dispersion of the demand's negative binomial; NaN where there is none. Returns (row,) True where the
-    outcome cannot score the forecast: see `pricing.demand.baselines.sales_rows`.
-    """
-    unit = out["unit"].to_numpy(dtype=float)
-    opening = out["opening_stock"].fillna(np.inf).to_numpy()
-    sold = np.minimum(out["units_sold"].to_numpy(), np.where(opening > 0, opening, np.inf))
-    units, demand = in_steps(sold, unit), out["demand"].to_numpy() / unit
-    shelf = in_steps(opening, unit)
-    expected, _ = sales_moments(mean=demand, size=size, shelf=shelf)
-    out["forecast"] = unit * np.where(np.isfinite(expected), expected, demand)
-    low, high = sales_transform(units, mean=demand, size=size, shelf=shelf)
-    out["inside"] = share_inside(low, high, level=INTERVAL)
-    unsure = np.where(np.isfinite(size), shelf <= 0, out["censored"].to_numpy())
-    return np.asarray(unsure, dtype=np.bool_)
 
 
 def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding]:
@@ -289,11 +269,3 @@ def _partial(out: pd.DataFrame, due: pd.DataFrame, panel: Panel) -> list[Finding
         "that day's figures are provisional"
     )
     return [Finding("truth_partial", "warning", text, int(asked[newest]))]
-
-
-def _empty(*, lost: bool) -> Finding:
-    """The finding on a log without decisions that were given to a shop: a fault only where there were some before."""
-    if lost:
-        return Finding("log_empty", "breach", "the decision log has lost its decisions: nothing can be scored")
-    text = "no price has been decided yet, so there is nothing to compare with sales; pricing price logs with --applied"
-    return Finding("no_decisions", "warning", text)

@@ -148,11 +148,12 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     columns = []
     chance = chance_per_window(false_alarm, window_days=window * step_days) / WATCHED
     for watched in MONITORED_COLUMNS:
-        reason = _unfit(samples, watched, min_rows=min_rows)
+        before, now = (watched.values(frame) for frame in (samples.reference, samples.current))
+        reason = _unfit(watched, before, now, nothing_new=samples.current.empty, min_rows=min_rows)
         if reason is not None:
             findings.append(reason)
             continue
-        findings += _emptier(samples, watched)
+        findings += _emptier(watched, before, now)
         threshold = estimate_threshold(
             samples.reference, watched, window=window, step_days=step_days, false_alarm=chance
         )
@@ -162,9 +163,8 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
             level: Level = "note" if watched.role == "error" or watched.among == "asked" else "warning"
             findings.append(Finding("reference_short", level, text, len(samples.reference)))
             continue
-        before, now = (watched.values(frame).dropna() for frame in (samples.reference, samples.current))
-        newest = np.arange(len(before) + len(now)) >= len(before)
-        (value,) = distances(pd.concat([before, now]), [newest], kind=watched.kind)
+        both = pd.concat([before.dropna(), now.dropna()])
+        (value,) = distances(both, [np.arange(len(both)) >= before.notna().sum()], kind=watched.kind)
         columns.append(ColumnDrift(watched, threshold, float(value)))
     drift = Drift(columns, findings, samples)
     if not drift.watched:
@@ -174,20 +174,22 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
     return drift
 
 
-def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Finding | None:
+def _unfit(
+    watched: MonitoredColumn,
+    reference: "pd.Series[Any]",
+    current: "pd.Series[Any]",
+    *,
+    nothing_new: bool,
+    min_rows: int,
+) -> Finding | None:
     """Returns the finding that says why a column cannot be compared; None when it can."""
-    name = watched.column
-    reference, current = watched.values(samples.reference), watched.values(samples.current)
-    before, now = int(reference.notna().sum()), int(current.notna().sum())
+    name, before, now = watched.column, int(reference.notna().sum()), int(current.notna().sum())
     if before == 0 and now == 0:
         return Finding("column_absent", "note", f"{name} is not watched: nothing that it is computed from is known")
-    if (
-        now == 0
-        and watched.role != "price"
-        and (samples.current.empty or before / len(reference) * len(current) >= LEAST_EXPECTED)
-    ):
+    expected = len(current) * before / max(len(reference), 1)
+    if now == 0 and watched.role != "price" and (nothing_new or expected >= LEAST_EXPECTED):
         text = f"{name} has no values in the newest window, {before:,} in the reference: its source has stopped"
-        return Finding("column_empty", "breach", text, len(current), watched.column)
+        return Finding("column_empty", "breach", text, len(current), name)
     if before == 0:
         return Finding("column_new", "note", f"{name} has no values in the reference, so nothing to compare with", now)
     if min(before, now) < min_rows:
@@ -196,12 +198,9 @@ def _unfit(samples: Samples, watched: MonitoredColumn, *, min_rows: int) -> Find
     return None
 
 
-def _emptier(samples: Samples, watched: MonitoredColumn) -> list[Finding]:
-    if watched.role in ("error", "price"):
-        return []
-    reference, current = watched.values(samples.reference), watched.values(samples.current)
+def _emptier(watched: MonitoredColumn, reference: "pd.Series[Any]", current: "pd.Series[Any]") -> list[Finding]:
     before, now = reference.isna().mean(), current.isna().mean()
-    if now <= before + MISSING_RISE:
+    if watched.role in ("error", "price") or now <= before + MISSING_RISE:
         return []
     rows = "requests" if watched.among == "asked" else "rows"
     text = f"{watched.column} is missing in {now:.0%} of the newest {rows}, {before:.0%} of the reference"

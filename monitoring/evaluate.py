@@ -11,7 +11,7 @@ from monitoring import performance, samples
 from monitoring.decisions import Joined
 from monitoring.drift import LEAST_BLOCKS, Drift, compare
 from monitoring.performance import DecisionScores, WindowVerdict
-from monitoring.policy import JOB_LOST, STOPPED, Finding, Level, Situation, counted
+from monitoring.policy import JOB_LOST, STOPPED, Finding, Situation, counted
 from monitoring.tracking import ChampionRecord
 from pricing.arrays import Days, weekday_of
 from pricing.config_models import SCORE_WINDOWS, MonitoringConfig
@@ -24,8 +24,7 @@ SCORE_WINDOW_MOST = 182  # days: what half a year cannot judge, an eye on the fi
 SCORED_SHARE = 0.5  # of decisions that sales should score: where fewer are, error is about a minority
 SHARES = {
     "elasticity_unidentified": "{share:.0%} of answers keep their price because the history does not tell how demand "
-    "answers to it: test prices on these products, let their costs move their prices, or train on more history; the "
-    "model itself is not at fault",
+    "answers to it: test prices on these products, or train on more history; the model itself is not at fault",
     "comp_price_stale": "{share:.0%} of the answers that knew a competitor's price did not use it, since it was older "
     "than decision.comp_price_max_age: look at where competitors' prices come from",
 }
@@ -106,8 +105,7 @@ def evaluate_decisions(
     )
     if share_scored < SCORED_SHARE:
         text = (
-            f"only {share_scored:.0%} of the newest decisions could be scored by sales ({SCORED_SHARE:.0%} are "
-            "expected): error and decay are about these alone; the other findings say what became of the rest"
+            f"only {share_scored:.0%} of the newest decisions could be scored by sales: error and decay are about these"
         )
         findings.append(Finding("scored_few", "warning", text))
     if not replay:
@@ -120,12 +118,19 @@ def evaluate_decisions(
         text = f"the champion's backtest is unknown: {champion.trouble}"
         findings.append(Finding("champion_unknown", "warning", text))
     if joined.frame.empty and len(joined.decided) and not joined.waiting:
-        level: Level = "breach" if len(made) else "warning"  # a replay calls nobody
-        findings.append(Finding("nothing_joined", level, "no decision has met its sales: nothing can be scored"))
+        text = "no decision has met its sales: nothing can be scored"
+        findings.append(Finding("nothing_joined", "breach" if len(made) else "warning", text))  # a replay calls nobody
     if days > least:
-        findings.append(_longer(verdicts[-1], days=days, least=least, min_rows=config.min_rows))
-    findings += of_share("elasticity_unidentified", newest.share_unidentified, warn_above=config.fallback_share)
-    findings += of_share("comp_price_stale", newest.share_comp_stale, warn_above=config.fallback_share)
+        few = verdicts[-1].score.rows < config.min_rows
+        even = f", and even those hold fewer than {config.min_rows} (monitoring.min_rows)" if few else ""
+        text = f"{least} days hold few decisions that can be scored, so {days} are judged together{even}"
+        findings.append(Finding("window_longer", "note", text))
+    shares = {"elasticity_unidentified": newest.share_unidentified, "comp_price_stale": newest.share_comp_stale}
+    findings += [  # never a breach: prices go on
+        Finding(code, "warning" if share > config.fallback_share else "note", SHARES[code].format(share=share))
+        for code, share in shares.items()
+        if share > 0  # NaN where nothing was decided
+    ]
     findings.sort(key=lambda finding: ("breach", "warning", "note").index(finding.level))
 
     drifted = drift.drifted("input")
@@ -149,14 +154,14 @@ def evaluate_decisions(
             share_rule=math.nan if replay else newest.share_rule,
             broken=tuple(finding for finding in findings if finding.level == "breach"),
             lost=tuple(finding.text for finding in findings if finding.code == JOB_LOST),
-            unjudged=_unjudged(joined, replay=replay),
+            unjudged=_unjudged(joined, verdicts[-1], replay=replay),
         ),
         replay=replay,
         share_scored=share_scored,
     )
 
 
-def _unjudged(joined: Joined, *, replay: bool) -> str:
+def _unjudged(joined: Joined, newest: WindowVerdict, *, replay: bool) -> str:
     """Why no window is judged, where more is known than that too few decisions have met their sales."""
     if replay:
         return "every decision was made after the days it prices: a replay, which calls nobody and starts nothing"
@@ -164,24 +169,7 @@ def _unjudged(joined: Joined, *, replay: bool) -> str:
         return "no price has been decided yet"
     if not joined.frame["live"].any() and joined.waiting:
         return f"all {joined.waiting:,} decisions wait for their sales"
-    return ""
-
-
-def _longer(newest: WindowVerdict, *, days: int, least: int, min_rows: int) -> Finding:
-    """The finding on windows that are longer than configured, since few decisions can be scored.
-
-    Few products are one cause; others are days that were not priced, sold out, or seen by the states before.
-    """
-    if newest.score.rows >= min_rows or days < SCORE_WINDOW_MOST // least * least:
-        text = (
-            f"{least} days hold few decisions that can be scored, so {days} are judged together, which hold {min_rows}"
-        )
-        return Finding("window_longer", "note", text)
-    text = (
-        f"even {days} days hold fewer than {min_rows} scored decisions, so that nothing is judged: lower "
-        "monitoring.min_rows, or look at the figures yourself"
-    )
-    return Finding("window_short", "note", text)
+    return newest.note if newest.note == performance.NO_BACKTEST else ""
 
 
 def drift_window(panel: Panel, config: MonitoringConfig) -> int:
@@ -197,14 +185,6 @@ def drift_window(panel: Panel, config: MonitoringConfig) -> int:
     if enough <= least or enough > most:
         return least
     return min(most, math.ceil(enough / week) * week)
-
-
-def of_share(code: str, share: float, *, warn_above: float) -> list[Finding]:
-    """Returns a finding on a share of answers; never a breach: prices go on."""
-    if not share > 0:  # NaN where nothing was decided
-        return []
-    level: Level = "warning" if share > warn_above else "note"
-    return [Finding(code, level, SHARES[code].format(share=share))]
 
 
 def metrics(evaluation: Evaluation, *, backtest_wape: float) -> dict[str, float]:

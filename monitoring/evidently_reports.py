@@ -30,9 +30,7 @@ PANELS = {
     "Columns that drifted, score windows in breach": {"columns_drifted": "columns", "windows_in_breach": "windows"},
     "Forecast error, share of units sold": {"wape": "ours", "wape_naive": "same weekday before"},
     "Bias, share of units sold": {"bias": "forecast less actual"},
-    "Decisions, share of the newest": {
-        **{"share_followed": "charged", "share_rule": "by rule", "share_scored": "scored by sales"}
-    },
+    "Decisions, share of the newest": {"share_followed": "charged", "share_rule": "by rule", "share_scored": "scored"},
 }
 # Distances as multiples of their thresholds: panel → roles of columns.
 DISTANCES: dict[str, tuple[Role, ...]] = {
@@ -90,31 +88,23 @@ def add_to_workspace(reports: Reports, folder: Path, *, end: dt.date) -> None:
 
 def _inputs(drift: Drift) -> Iterator[tuple[Any, ...]]:
     """Drift of each watched column by its own threshold, and the quality of its data."""
-    columns = drift.watched
-    if not columns:
+    watched = [one.watched for one in drift.watched]
+    if not watched:
         return
-    watched = [one.watched for one in columns]
     drifts = [
         ValueDrift(column=one.watched.column, method=one.watched.method, threshold=one.threshold.value)
-        for one in columns
+        for one in drift.watched
     ]
     definition = DataDefinition(
         numerical_columns=[one.column for one in watched if one.kind == "numerical"],
         categorical_columns=[one.column for one in watched if one.kind == "categorical"],
     )
     report = Report([*drifts, DataSummaryPreset(columns=[one.column for one in watched])], include_tests=True)
-    # Each column is empty on rows that it is not looked at on.
-    yield (
-        "inputs",
-        report,
-        *(
-            Dataset.from_pandas(
-                pd.DataFrame({one.column: one.values(frame).map(_shown) for one in watched}, index=frame.index),
-                data_definition=definition,
-            )
-            for frame in (drift.samples.current, drift.samples.reference)
-        ),
-    )
+    frames = [  # each column is empty on rows that it is not looked at on
+        pd.DataFrame({one.column: one.values(frame).map(_shown) for one in watched}, index=frame.index)
+        for frame in (drift.samples.current, drift.samples.reference)
+    ]
+    yield "inputs", report, *(Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
 
 
 def _forecasts(scored: pd.DataFrame, *, since: pd.Timestamp) -> Iterator[tuple[Any, ...]]:
@@ -153,14 +143,12 @@ def _dashboard() -> Any:
         title: {f"drift_{one.column}": one.plain for one in MONITORED_COLUMNS if one.role in roles}
         for title, roles in DISTANCES.items()
     }
+
+    def line(name: str, legend: str) -> PanelMetric:
+        return PanelMetric(legend=legend, metric="MeanValue", metric_labels={"column": name})
+
     panels = [
-        line_plot_panel(
-            title,
-            [
-                PanelMetric(legend=legend, metric="MeanValue", metric_labels={"column": name})
-                for name, legend in legends.items()
-            ],
-        )
+        line_plot_panel(title, [line(name, legend) for name, legend in legends.items()])
         for title, legends in {**PANELS, **distances}.items()
     ]
     tab = DashboardTabModel(title="Monitoring", panels=[panel.id for panel in panels])

@@ -1,6 +1,7 @@
-"""Start jobs, and build the configured launcher and metric outputs."""
+"""Start jobs here or by an EventBridge event, and send metrics to CloudWatch; addresses come from outside."""
 
 import datetime as dt
+import json
 import logging
 import os
 import subprocess
@@ -8,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pricing.config_models import MonitoringConfig
 from pricing.paths import ROOT, process_alive
@@ -30,22 +30,6 @@ class JobRequest:
         return {"reason": self.reason} if self.action == "retrain" else {}
 
 
-class JobLauncher(Protocol):
-    """Starts jobs by the name of their MLproject entry point."""
-
-    def start(self, order: JobRequest) -> str:
-        """Starts the job and returns a handle for the other methods; raises DeliveryError where it was not started."""
-        ...
-
-    def ended(self, handle: str) -> bool | None:
-        """Returns True when the job succeeded, False when it failed, None while it runs."""
-        ...
-
-    def wait(self, handle: str) -> bool | None:
-        """Returns what `ended` does; a job that this process started on this machine is waited for first."""
-        ...
-
-
 class LocalLauncher:
     """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
@@ -65,10 +49,10 @@ class LocalLauncher:
         action = order.action
         command = self._command(action, {**self._parameters, **order.parameters})
         # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
-        dropped = ("MLFLOW_RUN_ID", *([] if self._experiment is None else ["MLFLOW_EXPERIMENT_NAME"]))
-        environment = {name: value for name, value in os.environ.items() if name not in dropped}
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         if self._experiment is not None:
+            environment.pop("MLFLOW_EXPERIMENT_NAME", None)
             environment["MLFLOW_EXPERIMENT_ID"] = self._experiment
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
@@ -86,10 +70,8 @@ class LocalLauncher:
             options = [word for name, value in parameters.items() for word in (f"--{name}", value)]
             return [sys.executable, "-m", "pricing.runtime.command", action, *options]
         options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
-        return [
-            *(sys.executable, "-m", "mlflow", "run", str(self._root), "-e", action, "--env-manager", "local"),
-            *options,
-        ]
+        run = ("mlflow", "run", str(self._root), "-e", action, "--env-manager", "local")
+        return [sys.executable, "-m", *run, *options]
 
     def ended(self, handle: str) -> bool | None:
         """Reads the exit code file; without it, a process that no longer exists counts as failed."""
@@ -106,22 +88,68 @@ class LocalLauncher:
         return self.ended(handle)
 
 
+class EventBridgeLauncher:
+    """Jobs asked for by an event on an EventBridge bus; whoever has a rule for it starts them."""
+
+    def __init__(self, bus: str, *, parameters: Mapping[str, str]) -> None:
+        """Takes the bus's name and what goes into each event's detail, for whoever starts the job to hand on."""
+        self._bus, self._parameters = bus, parameters
+
+    def start(self, order: JobRequest) -> str:
+        """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
+        from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
+
+        detail = {**self._parameters, "action": order.action, "reason": order.reason, **order.parameters}
+        entry = {
+            "Source": "pricing.monitoring",
+            "DetailType": f"pricing {order.action}",
+            "Detail": json.dumps(detail),
+            "EventBusName": self._bus,
+        }
+        with aws.translated_errors("events", "put_events"):
+            answer = aws.client("events").put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
+        return str(answer["Entries"][0]["EventId"])
+
+    def ended(self, handle: str) -> bool | None:
+        """Counts the job as done once its event is taken: an event tells nothing about its job."""
+        return bool(handle)
+
+    wait = ended
+
+
+JobLauncher = LocalLauncher | EventBridgeLauncher
+
+
 def job_launcher(
     config: MonitoringConfig, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None
 ) -> JobLauncher | None:
     """Builds the launcher set by `monitoring.trigger`; None for "none"."""
-    if config.trigger == "none":
-        return None
     if config.trigger == "local":
         return LocalLauncher(parameters=parameters, folder=folder, experiment=experiment)
-    from monitoring import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
+    if config.trigger == "event":
+        return EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
+    return None
 
-    return aws.EventBridgeLauncher(config.endpoints.event_bus, parameters=parameters)
 
+def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> list[str]:
+    """Sends metrics to CloudWatch where `monitoring.metrics` lists it, under the names that MLflow and the alarms know.
 
-def send_metrics(metrics: Mapping[str, float], config: MonitoringConfig, *, model: str, now: dt.datetime) -> None:
-    """Sends metrics to what `monitoring.metrics` lists besides MLflow; raises DeliveryError where that refuses them."""
-    if "cloudwatch" in config.metrics:
-        from monitoring import aws  # noqa: PLC0415
+    Returns:
+        What went wrong.
+    """
+    if "cloudwatch" not in config.metrics:
+        return []
+    from pricing.runtime import aws  # noqa: PLC0415
 
-        aws.put_metrics(metrics, namespace=config.endpoints.namespace, model=model, now=now)
+    data = [
+        {"MetricName": name, "Value": value, "Timestamp": now, "Dimensions": [{"Name": "Model", "Value": model}]}
+        for name, value in metrics.items()  # some sixty; a call takes a thousand
+    ]
+    try:
+        with aws.translated_errors("cloudwatch", "put_metric_data"):
+            aws.client("cloudwatch").put_metric_data(Namespace=config.endpoints.namespace, MetricData=data)
+    except DeliveryError as error:
+        return [str(error)]
+    return []

@@ -20,6 +20,7 @@ MORE_RESAMPLES = 2000  # where intervals are wider than 95 %
 CONFIDENCE = 0.95
 COVERAGE_TOLERANCE = 0.10  # of outcomes, by which intervals may hold fewer than in the backtest: what 100 rows can tell
 FEW_PRODUCTS = 10  # with fewer, intervals are taken over products' weeks, since so few products cannot be resampled
+NO_BACKTEST = "the serving version carries no backtest to compare with"
 _MONDAY, _WEEK = pd.Timestamp("1970-01-05"), pd.Timedelta(days=7)
 
 
@@ -216,13 +217,11 @@ def band(figures: Mapping[str, Any], config: MonitoringConfig) -> Band | None:
     wape = backtest_error(figures)
     if not 0 < wape < math.inf:
         return None
-    folds = figures.get("weeks") or []
 
     def weekly(name: str) -> list[float]:
-        return [_number(fold.get(name)) for fold in folds]
+        return [_number(week.get(name)) for week in figures.get("weeks") or []]
 
-    bias = _number(figures.get("bias"))
-    bias = bias if math.isfinite(bias) else 0.0
+    bias = float(np.nan_to_num(_number(figures.get("bias"))))
     skill = _quotient(wape, _number(figures.get("wape_naive")))
     skills = [_quotient(*each) for each in zip(weekly("wape_mean"), weekly("wape_naive"), strict=True)]
     room = max(config.error_tolerance * wape, _spread(weekly("wape_mean"), weekly("wape_mean_se")))
@@ -251,7 +250,7 @@ def judge(score: DecisionScores, band: Band | None, *, min_rows: int) -> WindowV
         few = f"scored decisions of {score.products} product(s) that sold {score.units:,.0f} units give no interval"
         return WindowVerdict(score, False, {}, few)
     if band is None:
-        return _against_earlier_weeks(score)
+        return WindowVerdict(score, False, {}, NO_BACKTEST)
     breaches, note, off = dict[str, str](), "", 0.0
     if score.wape.low > band.wape_most:
         grown = f"error {score.wape.value:.2f} (at least {score.wape.low:.2f}), {band.of} was {band.wape:.2f}"
@@ -317,23 +316,11 @@ def _own_band(past: DecisionScores, config: MonitoringConfig) -> Band:
     return Band(wape.value, wape.value + doubt, least, most, skill, of="before it")
 
 
-def _against_earlier_weeks(score: DecisionScores) -> WindowVerdict:
-    """Judges a window without a backtest: the model must beat the mean of the same weekdays in earlier weeks."""
-    unknown = "the serving version carries no backtest to compare with"
-    figures = f"error {score.wape.value:.3f}, while the naive forecast's is {score.earlier_weeks:.3f}"
-    if not math.isfinite(score.earlier_weeks):
-        return WindowVerdict(score, False, {}, unknown)
-    if score.wape.low <= score.earlier_weeks:
-        return WindowVerdict(score, True, {}, f"{unknown}; {figures}")
-    return WindowVerdict(score, True, {"error": f"{figures}: the model is worse than none"}, unknown)
-
-
 def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) -> str:
     """Describes decay and drift in one or two sentences."""
-    newest = verdicts[-1] if verdicts else None
-    names = ", ".join(drifted or ())
-    if newest is None or not newest.judged:
-        decay = "Whether the model has decayed is unknown: " + (newest.note if newest else "nothing is scored") + "."
+    newest, names = verdicts[-1], ", ".join(drifted or ())
+    if not newest.judged:
+        decay = f"Whether the model has decayed is unknown: {newest.note}."
     elif newest.breaches:
         decay = f"The model has decayed: {'; '.join(newest.breaches.values())}."
     else:
@@ -342,11 +329,10 @@ def explain(verdicts: Sequence[WindowVerdict], drifted: Sequence[str] | None) ->
         return decay + " Whether inputs have drifted is unknown: none could be compared."
     if not drifted:
         return decay + " No input has drifted."
-    if newest is not None and newest.judged and not newest.breaches:
-        return f"{decay} Inputs have drifted ({names}): the world looks different, but forecasts still hold."
-    if newest is None or not newest.judged:
-        return f"{decay} Inputs have drifted ({names}), so forecasts deserve a look."
-    return f"{decay} Inputs have drifted as well ({names}), which may be why."
+    if newest.breaches:
+        return f"{decay} Inputs have drifted as well ({names}), which may be why."
+    says = ": the world looks different, but forecasts still hold" if newest.judged else ", so forecasts deserve a look"
+    return f"{decay} Inputs have drifted ({names}){says}."
 
 
 def _spread(values: Sequence[float], standard_errors: Sequence[float] = ()) -> float:

@@ -132,16 +132,13 @@ def decide(seen: Situation, past: JobHistory, rules: MonitoringConfig, *, now: d
 def _fault(seen: Situation, rules: MonitoringConfig) -> tuple[str, str]:
     """Returns the code of the first fault, empty when there is none, and its description."""
     if seen.silent_days > rules.silent_days:
-        stopped = f"decisions go on, but no sales have come for {seen.silent_days} days: the feed of sales has stopped"
-        return "sales_stopped", stopped
-    silence = ""
-    if (seen.idle_days or 0) > rules.silent_days:
-        silence = f"sales go on, but nothing has been decided for {seen.idle_days} days"
-    elif 0 < rules.undecided_days <= seen.undecided_days:
+        feed = f"decisions go on, but no sales have come for {seen.silent_days} days: the feed of sales has stopped"
+        return "sales_stopped", feed
+    idle = (seen.idle_days or 0) > rules.silent_days
+    if idle or 0 < rules.undecided_days <= seen.undecided_days:
         days = f"{seen.undecided_days} day(s) on which the shop sold and usually decides"
-        silence = f"nothing has been decided for {days}"
-    if silence:
-        return STOPPED, f"{silence}: serving, batch pricing or their log has stopped"
+        days = f"{seen.idle_days} days, and sales go on" if idle else days
+        return STOPPED, f"nothing has been decided for {days}: serving, batch pricing or their log has stopped"
     if seen.broken:
         texts = "; ".join(finding.text for finding in seen.broken)
         kinds = "+".join(sorted({finding.kind for finding in seen.broken}))
@@ -149,10 +146,8 @@ def _fault(seen: Situation, rules: MonitoringConfig) -> tuple[str, str]:
     if seen.lost:
         return JOB_LOST, "; ".join(seen.lost)
     if seen.share_rule > rules.fallback_share:
-        return "answers_by_rule", (
-            f"{seen.share_rule:.0%} of answers come from the rule and not from the model (limit "
-            f"{rules.fallback_share:.0%}): look at serving's log and at the confidence threshold"
-        )
+        by_rule = f"{seen.share_rule:.0%} of answers come from the rule and not from the model"
+        return "answers_by_rule", f"{by_rule}: look at serving's log and at the confidence threshold"
     return "", ""
 
 
@@ -189,9 +184,8 @@ def _upkeep(seen: Situation, breached: int) -> PolicyOutcome:
     judged = any(window is not None for window in seen.decayed)
     hold = "forecasts hold" if judged else "whether forecasts hold is unknown"
     if seen.state_age is not None and seen.state_age > MAX_STATE_AGE:
-        return PolicyOutcome(
-            "refresh", f"the states are {seen.state_age} days old, stale after {MAX_STATE_AGE}", "stale"
-        )
+        old = f"the states are {seen.state_age} days old, stale after {MAX_STATE_AGE}"
+        return PolicyOutcome("refresh", old, "stale")
     if breached:
         few = f"{seen.why}, but in {breached} window only; {BREACHES} are needed"
         return PolicyOutcome("none", few, "decay")

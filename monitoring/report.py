@@ -12,8 +12,6 @@ from monitoring.policy import PolicyOutcome
 from monitoring.todo import Task
 from pricing.decision.experiment_results import Interval
 
-LONGER = ("window_longer", "window_short")  # findings that say what the windows judged are
-
 
 def page(evaluation: Evaluation, week: Week, *, outcome: PolicyOutcome, done: str, tasks: Sequence[Task]) -> str:
     """Returns the page: for a category manager above, for an analyst below."""
@@ -39,8 +37,8 @@ def _trust(evaluation: Evaluation) -> str:
     if not evaluation.newest.decisions:
         why = evaluation.situation.unjudged or "none was decided for the newest days"
         return f"There is nothing to judge: {why}."
-    longer = [sentence(each.text) for each in evaluation.findings if each.code in LONGER]
-    return " ".join([evaluation.explanation, *longer[:1]])
+    longer = [sentence(each.text) for each in evaluation.findings if each.code == "window_longer"]
+    return " ".join([evaluation.explanation, *longer])
 
 
 def sentence(text: str) -> str:

@@ -122,22 +122,23 @@ def take(
         rng: Draws the products to keep.
         earlier: Gives the errors of the reference before the first row of `joined`.
     """
-    total, count, findings = len(panel.dates), len(panel.product_ids), []
+    total, products, findings = len(panel.dates), len(panel.product_ids), []
     start = max(0, total - window)
     first = max(0, start - reference)
     chosen, fit = panel, max(1, rows // max(1, start - first))
-    if count > fit:
-        chosen = panel.select(np.sort(rng.choice(count, size=fit, replace=False)))
-        findings.append(
-            Finding("sampled", "note", f"drift looks at {fit:,} of {count:,} products, drawn at random", fit)
-        )
+    if products > fit:
+        chosen = panel.select(np.sort(rng.choice(products, size=fit, replace=False)))
+        text = f"drift looks at {fit:,} of {products:,} products, drawn at random"
+        findings.append(Finding("sampled", "note", text, fit))
     before, newest = pd.Timestamp(panel.dates[start]), pd.Timestamp(panel.dates[-1])
     made = joined[joined["period"].between(pd.Timestamp(panel.dates[first]), newest)]
     known = NO_ERRORS
     if earlier is not None and first < start:
         until = min(before, made["period"].min()).date() - dt.timedelta(days=1)
         known = earlier(chosen.product_ids.tolist(), first=panel.dates[first].astype(dt.date), last=until)
-    typical = _mean_units(chosen.units_sold[:, first:start])
+    sold = chosen.units_sold[:, first:start]
+    count = np.isfinite(sold).sum(axis=1)
+    typical = np.where(count > 0, np.nan_to_num(sold).sum(axis=1) / np.maximum(count, 1), np.nan)
     frame = _of_sales(chosen, past=slice(first, start), typical=typical)
     scale = dict(zip(chosen.product_ids.tolist(), typical.tolist(), strict=True))
     frame = frame.merge(_decided(made, known, scale=scale, before=before), on=["product_id", "period"], how="left")
@@ -223,10 +224,3 @@ def _decided(
         return decided
     known = earlier[["product_id", "period"]].assign(asked=False, error=off, request_comp=np.nan, request_stock=np.nan)
     return pd.concat([known, decided]) if len(decided) else known
-
-
-def _mean_units(values: Floats) -> Floats:
-    """(product,) mean over known periods; NaN where none is known."""
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -21,12 +21,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.policy import JobHistory, PolicyOutcome
-from pricing.errors import SourceError, first_line
 from pricing.fileio import redact_url, utc_stamp
-from pricing.registry.database import create_tables, lock_transaction, open_engine
+from pricing.registry.database import create_tables, database_errors, lock_transaction, open_engine
 
 OUTCOME_DAYS = 730  # that outcomes are kept: they are drift's reference for errors, which is over a year
 _WAIT_SECONDS = 600  # for another run that writes
@@ -57,10 +55,11 @@ class MonitoringStore:
         Shops that share a database share no memory: it is that of a registered model's name.
 
         Raises:
-            SourceError: It cannot be used.
+            RegistryError: It cannot be used.
         """
-        self._model, self._url = model, url
-        with self._translated_errors():
+        self._model = model
+        self._where = f"monitoring's memory in {redact_url(url)}, which cannot be used"
+        with database_errors(self._where):
             self._engine = open_engine(url)
             create_tables(self._engine, _metadata)
 
@@ -167,17 +166,9 @@ class MonitoringStore:
     @contextmanager
     def _open(self) -> Iterator[Connection]:
         """A transaction; no other of the same model runs meanwhile."""
-        with self._translated_errors(), self._engine.begin() as connection:
+        with database_errors(self._where), self._engine.begin() as connection:
             lock_transaction(connection, f"monitoring/{self._model}", seconds=_WAIT_SECONDS)
             yield connection
-
-    @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, ImportError) as error:
-            words = f"monitoring's memory cannot be used ({first_line(error)}); see that it answers, and run again"
-            raise SourceError(f"{redact_url(self._url)}: {words}") from error
 
 
 def _history(jobs: Sequence[_Job], *, now: dt.datetime) -> JobHistory:

@@ -26,39 +26,29 @@ _DUE = {
     "retrain": "Train a new model, and promote it",
     "refresh": "Carry the model forward to the newest sales, and promote it",
 }
-_CLOCK = "Set the clock of the machine that decides"
 _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do, and the jobs that do it
     "sales_stopped": ("Bring in the newest sales, then look again", "monitor"),
     "decisions_stopped": (
-        "Find out why nothing is decided: do decisions still arrive in the log, are the serving tasks ready, is the "
-        "shop's API key taken? Or decide prices by this; where they are decided more rarely, raise "
-        "monitoring.undecided_days and monitoring.silent_days",
+        "Find out why nothing is decided: do decisions still arrive in the log, are serving tasks ready, is the API "
+        "key taken? Or decide by this; if that is rarer, raise monitoring.undecided_days and monitoring.silent_days",
         "price",
     ),
     "answers_by_rule": ("Find out why the model does not answer", "doctor"),
     "job_hangs": ("End the job that hangs; its log lies in monitoring/jobs under PRICING_HOME",),
     "log_empty": (
-        "Restore the folder of the decision log, or have prices decided again, by this or by the service; see whether "
-        "PRICING_DECISIONS_URL names where decisions go, and whether tasks are ready",
+        "Restore the decision log (PRICING_DECISIONS_URL), or have prices decided again, by this or by the service",
         "price",
     ),
-    "no_decisions": (
-        "Have prices decided and charge them, by this or by the service; look again when they have sold",
-        "price",
-    ),
+    "no_decisions": ("Have prices decided and charge them; look again when they have sold", "price"),
     "nothing_joined": ("Compare product ids and days of the sales with those of the decisions",),
     "product_unknown": ("Compare the product ids of the shop with those of the sales",),
     "column_empty": ("Mend the source of this column in the sales",),
     "column_emptier": ("Look at the source of this column in the sales",),
     "champion_unknown": ("Train and promote a version, or mend the way to the registry", "train", "promote"),
     "log_damaged": ("Look at the first damaged line, which the job's log names",),
-    "clock_ahead": (_CLOCK,),
-    "clock_back": (_CLOCK,),
+    **dict.fromkeys(("clock_ahead", "clock_back"), ("Set the clock of the machine that decides",)),
     "truth_partial": ("Look again when that day's sales are complete", "monitor"),
-    "elasticity_unidentified": (
-        "Test prices on some products, so that how demand answers to them becomes known",
-        "experiment plan",
-    ),
+    "elasticity_unidentified": ("Test prices on products whose elasticity is unknown", "experiment plan"),
     "job_lost": ("Look at the job where it ran: did it make a version? Then look again",),
     "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
     "scored_few": ("Find out why decisions meet no sales, or have no forecast at the price charged",),

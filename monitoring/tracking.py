@@ -18,11 +18,10 @@ from pricing.data.anchors import Anchors
 from pricing.errors import RegistryError, VersionError
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.version import read_anchors, read_backtest
+from pricing.registry.version import load
 from pricing.runtime.mlflow_runs import runs_of
 
 UNKNOWN = "unknown"
-OpenRun = Run  # what `tracked_run` yields
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,6 @@ class ChampionRecord:
 NO_CHAMPION = ChampionRecord(number="none", trouble="no champion is set in the registry")
 
 
-def champion_number(model_name: str, *, uri: str) -> str:
-    """Returns the champion's number as `ChampionRecord.number` does, without its files."""
-    try:
-        champion = Registry(model_name, uri=uri).at(CHAMPION)
-    except RegistryError:
-        return UNKNOWN
-    return NO_CHAMPION.number if champion is None else champion.number
-
-
 def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
     """Reads the champion from the registry.
 
@@ -61,24 +51,23 @@ def find_champion(model_name: str, *, uri: str) -> ChampionRecord:
         if champion is None:
             return NO_CHAMPION
         versions = registry.versions()
-        seen = {
-            version.number: np.datetime64(version.tags["state_date"], "D")
-            for version in versions
-            if version.tags.get("state_date")
-        }
+        dated = {version.number: version.tags["state_date"] for version in versions if "state_date" in version.tags}
+        seen = {number: np.datetime64(day, "D") for number, day in dated.items()}
         others = frozenset(version.number for version in versions if version.weights != champion.weights)
         with tempfile.TemporaryDirectory(prefix="pricing-monitor-") as folder:
-            version = registry.download(champion.number, Path(folder) / "version")
-            return ChampionRecord(
-                champion.number,
-                read_backtest(version),
-                seen.get(champion.number),
-                seen,
-                others,
-                anchors=read_anchors(version),
-            )
+            version = load(registry.download(champion.number, Path(folder) / "version"))
+        return ChampionRecord(
+            champion.number, version.backtest, seen.get(champion.number), seen, others, anchors=version.anchors
+        )
     except (RegistryError, VersionError) as error:
         return ChampionRecord(number=UNKNOWN, trouble=str(error))
+
+
+def succession(before: str, after: str) -> str:
+    """Says which version serves after a job that has ended, by the champion's numbers before and after."""
+    if UNKNOWN in (before, after):
+        return "which version serves now is unknown"
+    return f"version {after} is the champion now, it was {before}" if after != before else f"the champion stays {after}"
 
 
 def record(*, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path) -> None:
@@ -101,8 +90,8 @@ def last_nightly_refresh(model_name: str) -> dt.datetime | None:
 
     The nightly job itself acts on such a run, so monitoring's store has no record of the refresh.
     """
-    asked = runs_of("tags.job = 'monitor' and tags.outcome = 'refresh'", model=model_name)
-    nights = [_start(run) for run in asked if MLFLOW_PARENT_RUN_ID in run.data.tags and run.info.status == "FINISHED"]
+    asked = "tags.job = 'monitor' and tags.outcome = 'refresh' and attributes.status = 'FINISHED'"
+    nights = [_start(run) for run in runs_of(asked, model=model_name) if MLFLOW_PARENT_RUN_ID in run.data.tags]
     return max(nights, default=None)
 
 

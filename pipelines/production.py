@@ -86,7 +86,7 @@ class ProductionAccess:
             RegistryError: There is no active run, or the registry refuses.
         """
         packed = pack(
-            self.scratch / f"of-{origin.parent}",
+            self.scratch / f"of-{origin.parent}" / "version",
             demand=demand,
             facts=facts,
             config=base.config,

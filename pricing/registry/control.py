@@ -108,11 +108,7 @@ class ControlRecord:
         return one
 
     def mirror(self, *, now: dt.datetime) -> Control:
-        """Puts what is in force into the store, where it is not there yet, and returns it.
-
-        Raises:
-            SourceError: The store does not answer.
-        """
+        """Puts what is in force into the store, where it is not there yet, and returns it; raises SourceError."""
         key, entries = control_key(self._model), self.entries()
         content, control = self._store.get(key), _mirrored(entries, now=now)
         if (content is None and not entries) or content == control.to_json():
@@ -120,9 +116,7 @@ class ControlRecord:
         with self._turn() as turn:  # so that what is put last is the newest
             control = _mirrored(turn.entries(), now=now)
             self._store.put(key, control.to_json())
-        for line in control.unread:
-            _log.warning("%s", line)
-        return control
+        return _said(control)
 
     @contextmanager
     def _turn(self) -> Iterator[Turn[ControlEntry]]:
@@ -151,7 +145,7 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
 
     Raises:
         RegistryError: The table is away, and there is no mirror.
-        SourceError: It is away, and the store does not answer or the mirror cannot be understood.
+        SourceError: It is away, and the mirror cannot be read.
     """
     try:
         control = ControlRecord(url, model=model, store=store).control(at=at)
@@ -162,6 +156,10 @@ def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime |
         _log.warning("%s; what was published last is taken to be in force", error)
         control = parse_control(content)
         control = control if at is None else replace(control, switches=control.switches.at(at))
+    return _said(control)
+
+
+def _said(control: Control) -> Control:
     for line in control.unread:
         _log.warning("%s", line)
     return control

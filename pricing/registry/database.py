@@ -121,7 +121,7 @@ class Ledger(Generic[Entry]):
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._table, self._kind = table, kind
         self.where = f"{table.name} in {redact_url(url)} (PRICING_DATABASE_URL)"
-        with self._translated_errors():
+        with database_errors(self.where):
             self._engine = open_engine(url)
 
     def entries(self, key: str, *, after: int = 0) -> list[Entry]:
@@ -129,33 +129,31 @@ class Ledger(Generic[Entry]):
         file = _sqlite_file(self._engine)
         if file is not None and not file.exists():
             return []
-        with self._translated_errors(), self._engine.connect() as connection:
+        with database_errors(self.where), self._engine.connect() as connection:
             made = inspect(connection).has_table(self._table.name)
             return Turn(connection, self._table, self._kind, key).entries(after=after) if made else []
 
     @contextmanager
     def turn(self, key: str) -> Iterator[Turn[Entry]]:
         """Locks the record of a key, waiting if need be: a transaction, rolled back by any error."""
-        with self._translated_errors():
+        with database_errors(self.where):
             create_tables(self._engine, self._table.metadata)
             with self._engine.begin() as connection:
                 lock_transaction(connection, f"{self._table.name}/{key}")
                 yield Turn(connection, self._table, self._kind, key)
 
-    @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            raise RegistryError(f"{self.where}: {first_line(error)}") from error
+
+@contextmanager
+def database_errors(where: str) -> Iterator[None]:
+    """Raises what goes wrong with a database as RegistryError, in one line that begins with `where`."""
+    try:
+        yield
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise RegistryError(f"{where}: {first_line(error)}") from error
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> None:
-    """Makes the tables that are missing, and the folder of an SQLite file; several processes may do so at once.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
+    """Makes the tables that are missing, and the folder of an SQLite file; several processes may do so at once."""
     file = _sqlite_file(engine)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -194,17 +192,14 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
     if not url.startswith("postgres"):
         yield ()
         return
-    try:
+    where = f"lock of {name} in {redact_url(url)} (PRICING_DATABASE_URL)"
+    with database_errors(where):
         connection = open_engine(url).connect().execution_options(isolation_level="AUTOCOMMIT")
-    except (SQLAlchemyError, ImportError) as error:
-        raise _lock_error(name, url, error) from error
     try:
-        try:
+        with database_errors(where):
             for setting, value in _KEEPALIVES.items():
                 connection.exec_driver_sql(f"SET {setting} = {value}")
             taken = connection.execute(select(func.pg_try_advisory_lock(_key(name)))).scalar()
-        except SQLAlchemyError as error:
-            raise _lock_error(name, url, error) from error
         if not taken:
             raise LockError(f"{name} is running already, and holds its lock in PRICING_DATABASE_URL; wait for its end")
         driver = connection.connection.driver_connection
@@ -212,10 +207,6 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
     finally:
         connection.invalidate()  # closes it, also where the server has gone meanwhile
         connection.close()
-
-
-def _lock_error(name: str, url: str, error: Exception) -> RegistryError:
-    return RegistryError(f"lock of {name} in {redact_url(url)} (PRICING_DATABASE_URL): {first_line(error)}")
 
 
 def _sqlite_file(engine: Engine) -> Path | None:

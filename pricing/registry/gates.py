@@ -23,22 +23,14 @@ HOLDS_ONLY = "holds_only"
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of one gate.
-
-    Attributes:
-        figure: The measured one; None where nothing was measured.
-        words: The figure in words.
-        low: The least that passes.
-        high: The most that passes; a gate without either limit only says something.
-        advice: For whoever it refuses.
-    """
+    """The result of one gate. One without either limit only says something."""
 
     name: str
-    figure: float | None
-    words: str
-    low: float = -math.inf
-    high: float = math.inf
-    advice: str = ""
+    figure: float | None  # None where nothing was measured
+    words: str  # the figure in words
+    low: float = -math.inf  # the least that passes
+    high: float = math.inf  # the most that passes
+    advice: str = ""  # for whoever it refuses
 
     @property
     def passed(self) -> bool:
@@ -81,25 +73,25 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     hindsight would use knowledge that nobody had. The figures are `Backtest.figures`. Of a `holds_only` version no
     price rests on its elasticities, so that they need not be plausible.
     """
-    bias, elasticity, base = _number(figures.get("bias")), figures.get("elasticity") or {}, "wape_baseline"
+    bias, elasticity = _number(figures.get("bias")), figures.get("elasticity") or {}
     words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
-    ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get(base))
-    plausible = Verdict(
-        "elasticity_sane",
-        _number(elasticity.get("share_sane")),
-        "share of products whose elasticity is plausible",
-        low=-math.inf if holds_only else limits.elasticity_sane,
-        advice="the model card names them: look for what moved demand together with prices",
-    )
+    ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
+    covered = "share of actuals in {} % intervals"
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
-        *_by_volume("beats_naive", figures, figures, key=base, limit=limits.naive_ratio_by_volume, words=words),
+        *_by_volume("beats_naive", figures, words, limit=limits.naive_ratio_by_volume),
         Verdict("bias", bias and abs(bias), "absolute bias as a share of units", high=limits.bias),
-        _coverage("coverage_80", figures, limits.coverage_80),
-        _coverage("coverage_95", figures, limits.coverage_95),
-        plausible,
+        Verdict("coverage_80", _number(figures.get("coverage_80")), covered.format(80), *limits.coverage_80),
+        Verdict("coverage_95", _number(figures.get("coverage_95")), covered.format(95), *limits.coverage_95),
+        Verdict(
+            "elasticity_sane",
+            _number(elasticity.get("share_sane")),
+            "share of products whose elasticity is plausible",
+            low=-math.inf if holds_only else limits.elasticity_sane,
+            advice="the model card names them: look for what moved demand together with prices",
+        ),
     ]
 
 
@@ -113,11 +105,6 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
     if low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
         return limits.naive_ratio
     return max(limits.naive_ratio, limits.naive_ratio_by_volume)
-
-
-def _coverage(name: str, figures: Mapping[str, Any], band: tuple[float, float]) -> Verdict:
-    words = f"share of actuals in {name.removeprefix('coverage_')} % intervals"
-    return Verdict(name, _number(figures.get(name)), words, *band)
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
@@ -136,11 +123,7 @@ def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> V
 
 
 def champion_gates(
-    challenger: Mapping[str, Any],
-    champion: Mapping[str, Any],
-    limits: GatesConfig,
-    *,
-    decay: float = 1.0,
+    challenger: Mapping[str, Any], champion: Mapping[str, Any], limits: GatesConfig, *, decay: float = 1.0
 ) -> list[Verdict]:
     """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
@@ -153,15 +136,14 @@ def champion_gates(
     limit = limits.champion_ratio_by_volume
     return [
         Verdict("against_champion", ratio, words, high=limits.champion_ratio),
-        *_by_volume("against_champion", challenger, champion, key="wape", limit=limit, words=words, times=decay),
+        *_by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay),
     ]
 
 
 def not_compared_gate() -> Verdict:
-    """Says that a champion with the challenger's own settings cannot be compared with it on folds, and refuses nothing.
+    """Says that a champion with the challenger's own settings is not compared with it on folds, and refuses nothing.
 
-    Refitted on the challenger's folds it would be the challenger, and the ratio 1 whatever either is worth. What the
-    challenger has on it are newer sales.
+    Refitted on the challenger's folds it would be the challenger, and the ratio 1 whatever either is worth.
     """
     said = "not compared: the champion has the challenger's settings, and refitted on these folds it is the challenger"
     return Verdict("against_champion", None, said)
@@ -170,12 +152,8 @@ def not_compared_gate() -> Verdict:
 def state_gates(*, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig) -> list[Verdict]:
     """Judges whether a version's states are as recent as the champion's, and correct.
 
-    Args:
-        challenger: Its state's date, ISO 8601.
-        champion: The champion's; None at the first promotion.
-        parity: For a refresh, the largest difference, relative, between states carried forward and states
-            encoded from scratch; None for a version with new weights.
-        limits: The thresholds.
+    `challenger` and `champion` are their dates, ISO 8601; None at the first promotion. For a refresh `parity` is the
+    largest relative difference between states carried forward and states encoded from scratch.
     """
     verdicts = []
     if champion is not None:
@@ -196,14 +174,12 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
     been on sale recently and weighs 0; where all weigh 0, all count the same.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
-    if not any(units.values()):
-        units = dict.fromkeys(units, 1.0)
+    units = units if any(units.values()) else dict.fromkeys(units, 1.0)
     unknown = sorted((product for product in units if product not in known), key=lambda product: -units[product])
     share = 1 - math.fsum(units[product] for product in unknown) / math.fsum(units.values())
+    advice = f"it lacks {len(unknown)} of {len(units)}: {_some(unknown)}; were the sales complete?"
     if len(unknown) == len(units):
         advice = "it has none: train this shop's model under another registry.model_name, by a --config of its own"
-    else:
-        advice = f"it lacks {len(unknown)} of {len(units)}: {_some(unknown)}; were the sales complete?"
     words = "share of the champion's products that it knows, weighted by their units"
     return Verdict("products", share, words, low=limits.products, advice=advice)
 
@@ -242,11 +218,9 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
         return Verdict("price_moves", None, "no product has a price to compare with")
     figure, limit = max(found, key=lambda pair: pair[0] / pair[1])
     words = f"|ln(price after / before)| of {len(set(moves.product_ids))} products ({'; '.join(said)})"
-    furthest = [
-        f"{moves.product_ids[place]} {moves.charged[place]:g} → {moves.candidate[place]:g}"
-        for place in moves.worst(_NAMED)
-    ]
-    return Verdict("price_moves", figure, words, high=limit, advice=f"furthest: {', '.join(furthest)}")
+    names, old, new = moves.product_ids, moves.charged, moves.candidate
+    furthest = ", ".join(f"{names[place]} {old[place]:g} → {new[place]:g}" for place in moves.worst(_NAMED))
+    return Verdict("price_moves", figure, words, high=limit, advice=f"furthest: {furthest}")
 
 
 def comparable(
@@ -259,22 +233,23 @@ def comparable(
     """
     if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False
-    prints = [(backtest.get("data") or {}).get("fingerprint") for backtest in (one, other)]
+    prints, others = ((backtest.get("data") or {}).get("fingerprint") for backtest in (one, other))
     cutoffs = [[str(fold.get("cutoff")) for fold in backtest.get("folds") or []] for backtest in (one, other)]
-    return prints[0] is not None and prints[0] == prints[1] and cutoffs[0] == cutoffs[1]
+    return prints is not None and prints == others and cutoffs[0] == cutoffs[1]
 
 
 def _by_volume(
     name: str,
     figures: Mapping[str, Any],
-    others: Mapping[str, Any],
-    *,
-    key: str,
-    limit: float,
     words: str,
+    *,
+    limit: float,
+    champion: Mapping[str, Any] | None = None,
     times: float = 1.0,
 ) -> Iterator[Verdict]:
-    mine, theirs = figures.get("by_volume") or {}, others.get("by_volume") or {}
+    """Judges each class of products by volume, against the champion, or else against the baseline."""
+    mine = figures.get("by_volume") or {}
+    theirs, key = (mine, "wape_baseline") if champion is None else (champion.get("by_volume") or {}, "wape")
     for volume in CLASSES:
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)

@@ -1,18 +1,17 @@
 """Client of the MLflow model registry: log, find and download versions, read and set aliases. Decides nothing."""
 
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,8 +35,11 @@ _ABOUT = (
     "What sells at which price, and the price that follows. `champion` sets prices; `challenger` waits for the gates "
     "(`pricing promote`); `previous` is the last champion with other weights, to which `rollback` goes."
 )
-_TAGGED = ("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library", "checksum")
-_TAGGED_KNOWN = ("identified", "holds_only")  # how much it knows of elasticities
+_TAGGED = (
+    *("kind", "parent", "weights", "backtest", "state_date", "products", "contract", "library", "checksum"),
+    *("identified", "holds_only"),  # how much it knows of elasticities
+)
+_MOST_VERSIONS = 100_000  # that are listed, some two hundred years of nights; MLflow takes twice as many
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,17 @@ class Registry:
     ) -> str:
         """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
 
-        Its tags are the given ones and its own kind, hashes and dates. The description, in Markdown, is cut where the
-        registry has no room for all.
+        Its folder must be named `version`, by which name MLflow stores it. Its tags are the given ones and its own
+        kind, hashes and dates. The description, in Markdown, is cut where the registry has no room for all.
 
         Raises:
-            RegistryError: There is no active run, or the registry refuses.
+            RegistryError: There is no active run, the folder has another name, or the registry refuses.
         """
-        if mlflow.active_run() is None:
-            raise RegistryError("a version is logged under a run, and none is active; open one first")
-        header = files.read_header(Path(folder))
-        own = {name: str(header[name]) for name in _TAGGED if header.get(name) is not None}
-        own |= {name: str(header[name]).lower() for name in _TAGGED_KNOWN if name in header}
-        package = Path(pricing.__file__).parent
-        with self._translated_errors(), warnings.catch_warnings(), _named(Path(folder), ARTIFACT) as named:
+        if mlflow.active_run() is None or Path(folder).name != ARTIFACT:
+            raise RegistryError(f"a version is logged under a run, from a folder {ARTIFACT}; found {folder}")
+        header, package = files.read_header(Path(folder)), Path(pricing.__file__).parent
+        own = {name: str(header[name]).lower() for name in _TAGGED if header.get(name) is not None}
+        with self._translated_errors(), warnings.catch_warnings():
             # MLflow asks for type hints to infer a schema from; ours is given, and its own classes lack them too.
             warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
             # These need pandas, which takes long to import.
@@ -104,13 +104,14 @@ class Registry:
             info = log_model(
                 name=self.model_name,
                 python_model=str(package / "registry" / "pyfunc.py"),
-                artifacts={ARTIFACT: str(named)},
+                artifacts={ARTIFACT: str(folder)},
                 code_paths=[str(package)],
                 signature=signature(),
                 input_example=example(header),
                 pip_requirements=[f"{name}=={installed(name)}" for name in _SERVING_PACKAGES],
             )
-            self._ensure_model()
+            with suppress(MlflowException):  # it is there already, or the next call says what is wrong
+                self._client.create_registered_model(self.model_name, description=_ABOUT)
             created = self._client.create_model_version(
                 self.model_name,
                 source=info.model_uri,
@@ -133,10 +134,8 @@ class Registry:
         for version in self.versions():
             if reference in (version.number, *version.aliases):
                 return version
-        raise RegistryError(
-            f"{self.model_name} has no version or alias {reference!r} on {self.uri}; its aliases are: "
-            f"{', '.join(sorted(self.aliases())) or 'none; train a model first'}"
-        )
+        known = ", ".join(sorted(self.aliases())) or "none; train a model first"
+        raise RegistryError(f"{self.model_name} has no version or alias {reference!r} on {self.uri}; aliases: {known}")
 
     def at(self, alias: str) -> RegisteredVersion | None:
         """The version that an alias names; None when it is not set."""
@@ -149,17 +148,20 @@ class Registry:
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version there is, oldest first."""
-        numbers = self.aliases()
-        found: list[ModelVersion] = []
-        token: str | None = None
+        named = self.aliases()
         with self._translated_errors():
-            while token is None or token:
-                page = self._client.search_model_versions(
-                    f"name = '{self.model_name}'", max_results=200, page_token=token
-                )
-                found.extend(page)
-                token = page.token or ""
-        return sorted((_registered(entry, numbers) for entry in found), key=lambda entry: int(entry.number))
+            found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=_MOST_VERSIONS)
+        listed = [
+            RegisteredVersion(
+                number=str(entry.version),
+                run_id=str(entry.run_id or ""),
+                created_ms=int(entry.creation_timestamp or 0),
+                aliases=tuple(sorted(alias for alias, number in named.items() if number == str(entry.version))),
+                tags=dict(entry.tags),
+            )
+            for entry in found
+        ]
+        return sorted(listed, key=lambda version: int(version.number))
 
     def set_alias(self, alias: str, number: str) -> None:
         """Sets an alias to a version, whatever it named before."""
@@ -190,40 +192,28 @@ class Registry:
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def download(self, reference: str, to: str | Path) -> Path:
-        """Downloads a version's folder into the new folder `to`, which appears only when it is complete.
-
-        Checksums are compared when it is loaded.
+        """Downloads a version's folder, which becomes the new folder `to` when it is complete; see `files.read`.
 
         Raises:
-            RegistryError: The version is unknown, or its files are gone.
-            VersionError: Something is in the way.
+            RegistryError: The version is unknown, its files are gone, or something is in the way.
         """
         to, entry = Path(to), self.find(reference)
-        with files.appearing(to) as partial:
-            with self._translated_errors():
+        with self._translated_errors():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
                 where = self._client.get_model_version_download_uri(self.model_name, entry.number)
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
-                    dst_path=str(partial),
+                    dst_path=scratch,
                     tracking_uri=self.uri,
                     registry_uri=self.uri,
                 )
-            for path in Path(found).iterdir():
-                path.rename(partial / path.name)
-            Path(found).rmdir()
-        return to
+                return Path(found).replace(to)
 
     def _model(self) -> RegisteredModel | None:
         with self._translated_errors():
             found = self._client.search_registered_models(f"name = '{self.model_name}'", max_results=1)
         return next(iter(found), None)
-
-    def _ensure_model(self) -> None:
-        try:
-            self._client.create_registered_model(self.model_name, description=_ABOUT)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -231,23 +221,3 @@ class Registry:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise RegistryError(f"registry {self.uri}: {first_line(error)}") from error
-
-
-def _registered(entry: ModelVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
-    return RegisteredVersion(
-        number=str(entry.version),
-        run_id=str(entry.run_id or ""),
-        created_ms=int(entry.creation_timestamp or 0),
-        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == str(entry.version))),
-        tags=dict(entry.tags),
-    )
-
-
-@contextmanager
-def _named(folder: Path, name: str) -> Iterator[Path]:
-    """The folder under the given name, copied if need be: MLflow stores an artifact under its local folder's name."""
-    if folder.name == name:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        yield Path(shutil.copytree(folder, Path(scratch) / name))

@@ -111,23 +111,22 @@ def last_charged(product_ids: Strings, candidate: ProductFacts, champion: Produc
 
     The champion's word comes first, since newer sales are what may be at fault.
     """
-    return _first_known(product_ids, candidate, champion, names=("last_price", "price"))
+    return _first_known(
+        product_ids, (champion, "last_price"), (champion, "price"), (candidate, "last_price"), (candidate, "price")
+    )
 
 
 def list_prices(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
     """(product,) the list price, by the champion where it has one; NaN where nothing tells."""
-    return _first_known(product_ids, candidate, champion, names=("list_price",))
+    return _first_known(product_ids, (champion, "list_price"), (candidate, "list_price"))
 
 
-def _first_known(
-    product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None, *, names: tuple[str, ...]
-) -> Floats:
-    found = np.full(len(product_ids), np.nan)
-    for facts in (champion, candidate):
-        for name in names if facts is not None else ():
-            known = dict(zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True))  # type: ignore[union-attr]
-            found = np.where(np.isnan(found), [known.get(product, np.nan) for product in product_ids.tolist()], found)
-    return found
+def _first_known(product_ids: Strings, *words: tuple[ProductFacts | None, str]) -> Floats:
+    found: dict[str, float] = {}
+    for facts, name in words:
+        told = zip(facts.product_ids.tolist(), getattr(facts, name).tolist(), strict=True) if facts is not None else ()
+        found = {product: price for product, price in told if not math.isnan(price)} | found
+    return np.array([found.get(product, np.nan) for product in product_ids.tolist()])
 
 
 def sample_requests(

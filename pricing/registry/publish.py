@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import Registry
 
 KEPT = 3  # newest versions that stay beside those in use, for tasks that are still fetching one
-_ROUNDS = 5  # that aliases may move meanwhile
-_FOLDER = re.compile(r"([0-9]{1,20})-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
+_FOLDER = re.compile(r"[0-9]{1,20}-[0-9a-f]{16}")  # as `PublishedVersion.folder` makes them
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +58,7 @@ def publish(
         registry: Has the aliases and the versions.
         audit: Has the record of promotions.
         store: Where they are published.
-        control: Reads what persons have tried; called for each look at the aliases.
+        control: Reads what persons have tried.
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
@@ -68,34 +67,27 @@ def publish(
         The pointer; None where there is no champion.
 
     Raises:
-        PricingError: The store, the registry or the record does not answer, aliases never stand still, or the champion
-            is damaged or prices otherwise than when it was packed.
+        PricingError: The store, the registry or the record does not answer, or the champion is damaged or prices
+            otherwise than when it was packed.
     """
 
-    def named() -> tuple[str, ...]:
-        return _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
+    def ready() -> Pointer | None:
+        named = _named(registry.aliases().get(CHAMPION), NO_CONTROL if alone else control(), today=now.date())
+        return _ready(registry, store, named)
 
-    for _ in range(_ROUNDS):
-        numbers = named()
-        ready = _ready(registry, store, numbers)
-        current, recorded = _pointer(store, registry.model_name), champion_of(audit.entries(registry.identity()))
-        same = current is not None and ready is not None and replace(ready, sequence=current.sequence) == current
-        if same and recorded == numbers[0]:
-            return current  # and nobody waits for the lock
-        with audit.turn(registry.identity()) as turn:
-            at = utc_stamp(now)
-            note_manual_change(turn, registry.aliases(), who=who, at=at)
-            if named() != numbers:
-                continue
-            if ready is None:
-                return None
-            if not all(whole(store, one, model=registry.model_name) for one in ready.served):
-                continue  # another job has deleted one meanwhile
-            pointer = _switch(store, ready, now=now)
-            if not alone:
-                _delete_unused(store, pointer)
-            return pointer
-    raise RegistryError(f"the aliases of {registry.model_name} moved {_ROUNDS} times while they were published")
+    wanted, current = ready(), _pointer(store, registry.model_name)  # so that nobody waits while versions are fetched
+    recorded = champion_of(audit.entries(registry.identity()))
+    if wanted is not None and recorded == wanted.champion.number and _same(current, wanted):
+        return current
+    with audit.turn(registry.identity()) as turn:
+        note_manual_change(turn, registry.aliases(), who=who, at=utc_stamp(now))
+        wanted = ready()  # by what the aliases name under the lock, most of which is in the store by now
+        if wanted is None:
+            return None
+        pointer = _switch(store, wanted, now=now)
+        if not alone:
+            _delete_unused(store, pointer)
+    return pointer
 
 
 def champion_is_published(registry: "Registry", store: ObjectStore) -> bool:
@@ -124,8 +116,8 @@ def _ready(registry: "Registry", store: ObjectStore, numbers: Sequence[str]) -> 
     known, put = {version.number: version for version in registry.versions()}, list[PublishedVersion]()
     for number in numbers:
         try:
-            if number not in known:
-                raise RegistryError(f"{registry.model_name} has no version {number} any more")
+            if number not in known or not known[number].checksum:
+                raise RegistryError(f"{registry.model_name} has no version {number} with a checksum of its files")
             put.append(_put(registry, store, PublishedVersion(number, known[number].checksum)))
         except (RegistryError, VersionError) as error:
             if number == numbers[0]:
@@ -156,13 +148,17 @@ def _switch(store: ObjectStore, ready: Pointer, *, now: dt.datetime) -> Pointer:
     with each change also where the last pointer, or the record of promotions, is lost.
     """
     current = _pointer(store, ready.model)
-    if current is not None and replace(ready, sequence=current.sequence) == current:
+    if current is not None and _same(current, ready):
         return current
     last = 0 if current is None else current.sequence
     pointer = replace(ready, sequence=max(int(now.timestamp()), last + 1))
     store.put(pointer_key(ready.model), pointer.to_json())
     _log.info("version %s is published as champion, sequence %d", pointer.champion.number, pointer.sequence)
     return pointer
+
+
+def _same(current: Pointer | None, ready: Pointer) -> bool:
+    return current is not None and (current.champion, current.arms) == (ready.champion, ready.arms)
 
 
 def _pointer(store: ObjectStore, model: str) -> Pointer | None:

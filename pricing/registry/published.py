@@ -2,17 +2,18 @@
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
 persons have switched and tried (`pricing.decision.control`); `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version
-that a price needs. A version's files never change, so that a pointer, written last, switches everything at once.
+that a price needs. A version's files never change, so that a pointer, written last, switches everything at once. What
+reads or writes the store raises SourceError when it does not answer.
 """
 
-import json
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from pricing.errors import SourceError, VersionError
 from pricing.objects import ObjectStore
@@ -20,10 +21,7 @@ from pricing.paths import pricing_home
 from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
-FORMAT = 1
 MOST_ARMS = 4
-_NUMBER = re.compile(r"[0-9]{1,20}")
-_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 _FETCHED_AT_ONCE = 16
 
 
@@ -34,15 +32,13 @@ def published_url(environment: Mapping[str, str] = os.environ) -> str:
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """A published version: its number, and the checksum of its header, which lists those of its files."""
+    """A published version: its number, and the checksum of its header, which lists those of its files.
 
-    number: str
-    checksum: str
+    Both make the name of a folder: pydantic's ValidationError, a ValueError, where they are none.
+    """
 
-    def __post_init__(self) -> None:
-        """Raises VersionError where one cannot be: both make the name of a folder."""
-        if not (_NUMBER.fullmatch(self.number) and _CHECKSUM.fullmatch(self.checksum)):
-            raise VersionError(f"version {self.number[:40]!r} of checksum {self.checksum[:70]!r} is none")
+    number: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+    checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
     def folder(self) -> str:
@@ -58,9 +54,10 @@ class Pointer:
     """
 
     model: str
-    sequence: int
+    sequence: Annotated[int, Field(strict=True)]
     champion: PublishedVersion
-    arms: tuple[PublishedVersion, ...] = ()
+    arms: Annotated[tuple[PublishedVersion, ...], Field(max_length=MOST_ARMS)] = ()
+    format: Literal[1] = 1
 
     @property
     def served(self) -> tuple[PublishedVersion, ...]:
@@ -69,14 +66,10 @@ class Pointer:
 
     def to_json(self) -> bytes:
         """The pointer as a document."""
-        document = {
-            "format": FORMAT,
-            "model": self.model,
-            "sequence": self.sequence,
-            "champion": vars(self.champion),
-            "arms": [vars(arm) for arm in self.arms],
-        }
-        return (json.dumps(document, indent=1) + "\n").encode()
+        return _POINTER.dump_json(self, indent=1) + b"\n"
+
+
+_POINTER = TypeAdapter(Pointer)
 
 
 def parse_pointer(content: bytes, *, model: str) -> Pointer:
@@ -86,20 +79,13 @@ def parse_pointer(content: bytes, *, model: str) -> Pointer:
         VersionError: It is none, is of another format or model, or what it names is no version.
     """
     try:
-        document: Any = json.loads(content)
-        if document["format"] != FORMAT or document["model"] != model:
-            raise ValueError(f"it is of format {document['format']} and model {document['model']!r}")
-        arms = document["arms"]
-        if type(document["sequence"]) is not int or len(arms) > MOST_ARMS:
-            raise ValueError(f"sequence {document['sequence']!r}, {len(arms)} arms")
-        return Pointer(
-            model=model,
-            sequence=document["sequence"],
-            champion=_version(document["champion"]),
-            arms=tuple(_version(arm) for arm in arms),
-        )
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise VersionError(f"champion.json of {model} names no version ({error}); pricing publish writes it") from error
+        pointer = _POINTER.validate_json(content)
+        if pointer.model != model:
+            raise ValueError(f"it is of model {pointer.model!r}")
+    except ValueError as error:
+        why = " ".join(str(error).split())
+        raise VersionError(f"champion.json of {model} names no version ({why}); pricing publish writes it") from error
+    return pointer
 
 
 def pointer_key(model: str) -> str:
@@ -124,58 +110,50 @@ def fetch_version(store: ObjectStore, version: PublishedVersion, *, model: str, 
     was damaged on its way.
 
     Raises:
-        SourceError: The store does not answer, or lacks a file.
+        SourceError: The store lacks a file.
         VersionError: The header is not the one that the pointer names, or something is in the way.
     """
     if folder.is_dir():
         return
-    prefix = f"{versions_prefix(model)}{version.folder}/"
+
+    def fetch(name: str) -> bytes:
+        content = store.get(f"{_prefix(model, version)}{name}")
+        if content is None:
+            raise SourceError(f"{version.folder}/{name}: is not published; pricing publish puts it there")
+        return content
+
     with files.appearing(folder) as partial, ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        (partial / files.HEADER).write_bytes(_get(store, prefix + files.HEADER))
-        header = files.read_header(partial)
-        if header["checksum"] != version.checksum:
-            raise VersionError(f"version {version.number}: its header has another checksum than the pointer names")
-        names, size = files.served(header), 0
-        for name, content in zip(names, pool.map(lambda name: _get(store, prefix + name), names), strict=True):
-            size += len(content)
-            files.accept_size(size, where=f"version {version.number}")
+        header = fetch(files.HEADER)
+        names = _served(header, version)
+        for name, content in zip((files.HEADER, *names), (header, *pool.map(fetch, names)), strict=True):
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
 
 def put_version(store: ObjectStore, version: PublishedVersion, *, model: str, folder: Path) -> None:
-    """Puts the files of a version that a price needs, the header last.
-
-    Raises:
-        SourceError: The store does not answer.
-    """
-    prefix = f"{versions_prefix(model)}{version.folder}/"
+    """Puts the files of a version that a price needs, the header last."""
     for name in (*files.served(files.read_header(folder)), files.HEADER):
-        store.put(prefix + name, (folder / name).read_bytes())
+        store.put(f"{_prefix(model, version)}{name}", (folder / name).read_bytes())
 
 
 def whole(store: ObjectStore, version: PublishedVersion, *, model: str) -> bool:
-    """Tells that the store lists every file of a version, and has its header.
-
-    Raises:
-        SourceError: The store does not answer.
-    """
-    prefix = f"{versions_prefix(model)}{version.folder}/"
+    """Tells that the store lists every file of a version, and has its header."""
+    prefix = _prefix(model, version)
     try:
-        header = files.accepted_header(json.loads(store.get(prefix + files.HEADER) or b""), where=version.folder)
-        names = files.served(header)
-    except (ValueError, VersionError):
+        names = _served(store.get(prefix + files.HEADER) or b"", version)
+    except VersionError:
         return False
-    return header["checksum"] == version.checksum and {prefix + name for name in names} <= set(store.keys(prefix))
+    return {prefix + name for name in names} <= set(store.keys(prefix))
 
 
-def _version(document: Any) -> PublishedVersion:
-    return PublishedVersion(number=str(document["number"]), checksum=str(document["checksum"]))
+def _prefix(model: str, version: PublishedVersion) -> str:
+    return f"{versions_prefix(model)}{version.folder}/"
 
 
-def _get(store: ObjectStore, key: str) -> bytes:
-    content = store.get(key)
-    if content is None:
-        raise SourceError(f"{key}: is not published; pricing publish puts it there")
-    return content
+def _served(header: bytes, version: PublishedVersion) -> list[str]:
+    """The files that a price needs, by the header of the version that a pointer names; VersionError for another one."""
+    known = files.parse_header(header, where=version.folder)
+    if known["checksum"] != version.checksum:
+        raise VersionError(f"version {version.number}: its header has another checksum than the pointer names")
+    return files.served(known)

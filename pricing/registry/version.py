@@ -40,10 +40,7 @@ ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _SERVED = ("table", "products", "anchors", "backtest", "config")
-_NEEDED = ("weights", "backtest", "kind", "state_date", "golden", "holds_only")  # what a header must say
-_MOST_PERIODS = 3_660  # of the horizon and of a product's own history: ten years of days, as configurations allow
-# What parts of a wrong shape or type, and numbers out of all proportion, make of the code that reads them.
-_OF_BAD_PARTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+_OF_OTHER_PARTS = (AttributeError, LookupError, TypeError, ValueError)  # what the files of another library raise
 Kind = Literal["train", "refresh"]
 
 
@@ -157,7 +154,8 @@ class Origin:
 class LoadedVersion:
     """A version read from its folder: `meta` is its header, `config` the configuration that it was built with.
 
-    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on.
+    `backtest` has the figures of its walk-forward backtest, and as `data` what they were scored on. What reads a file
+    that is missing or damaged raises VersionError.
     """
 
     folder: Path
@@ -180,25 +178,15 @@ class LoadedVersion:
 
     @cached_property
     def learner(self) -> DemandModel:
-        """The weights and states that it learnt with, to carry it forward; no price needs them.
-
-        Raises:
-            VersionError: A file is missing or damaged.
-        """
-        arrays = _part(self._refresh.arrays, REFRESH)
+        """The weights and states that it learnt with, to carry it forward; no price needs them."""
+        content = self._refresh
         try:
-            meta = self._refresh.documents["learner"]
-            _check_periods(meta, "horizon", "own_periods", where=self.folder / "learner.json")
-            return DemandModel.from_arrays(arrays, meta)
-        except _OF_BAD_PARTS as error:
+            return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
+        except _OF_OTHER_PARTS as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
 
     def whole_facts(self) -> ProductFacts:
-        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`).
-
-        Raises:
-            VersionError: A file is missing or damaged.
-        """
+        """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""
         return replace(self.facts, **_part(self._refresh.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
 
     @cached_property
@@ -261,9 +249,7 @@ def pack(
         "products": len(demand.product_ids),
         "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
-        "golden": golden.record(
-            pricer, golden.choose_requests(table, today=demand.state_date), today=demand.state_date
-        ),
+        "golden": golden.record(pricer, table, today=demand.state_date),
     }
     documents = {
         "backtest": backtest,
@@ -281,7 +267,7 @@ def pack(
         f"{REFRESH}/facts": {name: known[name] for name in REFRESHED},
     }
     arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
-    files.write(folder, header=header, documents=documents, arrays=arrays)
+    files.write(folder, files.Files(documents, arrays), header=header)
     return load(folder)
 
 
@@ -294,11 +280,12 @@ def load(folder: str | Path) -> LoadedVersion:
     """
     folder = Path(folder)
     header = files.read_header(folder)
-    _accept(header, where=folder)
+    for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
+        if header.get(name) != known:
+            raise VersionError(f"{folder}: has {name} {header.get(name)}, expected {known}; {_train_again(header)}")
     content = files.read(folder, parts=_SERVED)
     try:
         documents = content.documents
-        _check_periods(documents["table"], "horizon", where=folder / "table.json")
         return LoadedVersion(
             folder=folder,
             demand=DemandTable.from_arrays(_part(content.arrays, "table"), documents["table"]),
@@ -308,10 +295,8 @@ def load(folder: str | Path) -> LoadedVersion:
             backtest=documents["backtest"],
             anchors=Anchors.from_arrays(_part(content.arrays, "anchors")),
         )
-    except ConfigError as error:
-        raise VersionError(f"{error}; {_packed_by(header)}; train again") from error
-    except _OF_BAD_PARTS as error:
-        raise VersionError(f"{folder}: cannot be read by this library: {first_line(error)}; train again") from error
+    except (ConfigError, *_OF_OTHER_PARTS) as error:
+        raise VersionError(f"{folder}: cannot be read: {first_line(error)}; {_train_again(header)}") from error
 
 
 def _priced_by(demand: DemandTable, *, holds_only: bool) -> DemandTable:
@@ -332,43 +317,8 @@ def read_anchors(folder: str | Path) -> Anchors:
         raise VersionError(f"{folder}: holds no anchors that this library can read: {error}") from error
 
 
-def read_backtest(folder: str | Path) -> dict[str, Any]:
-    """Reads the figures of a version's walk-forward backtest alone.
-
-    Raises:
-        VersionError: The folder holds no version, one of another format or contract, or no backtest.
-    """
-    content = files.read(Path(folder), parts=("backtest",))
-    _accept(files.read_header(Path(folder)), where=Path(folder))
-    try:
-        backtest: dict[str, Any] = content.documents["backtest"]
-    except KeyError as error:
-        raise VersionError(f"{folder}: holds no backtest; train again") from error
-    return backtest
-
-
-def _accept(header: Mapping[str, Any], *, where: Path) -> None:
-    """Refuses, by name, a version of another format or contract, and a header that lacks a part."""
-    for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
-        if header.get(name) != known:
-            raise VersionError(
-                f"{where}: has {name} {header.get(name)}, expected {known}; {_packed_by(header)}; train again"
-            )
-    missing = [key for key in _NEEDED if header.get(key) in (None, "", {})]
-    if missing:
-        raise VersionError(f"{where}: its {files.HEADER} lacks {', '.join(missing)}; train again")
-
-
-def _check_periods(meta: Mapping[str, Any], *names: str, where: Path) -> None:
-    """Refuses periods out of all proportion, of which arrays are made that no file's size bounds."""
-    for name in names:
-        if type(meta[name]) is not int or not 1 <= meta[name] <= _MOST_PERIODS:
-            found = repr(meta[name])[:40]
-            raise VersionError(f"{where}: {name} is {found}, expected 1 to {_MOST_PERIODS:,} periods; train again")
-
-
-def _packed_by(header: Mapping[str, Any]) -> str:
-    return f"pricing {header.get('library')} packed it, and this is pricing {pricing.__version__}"
+def _train_again(header: Mapping[str, Any]) -> str:
+    return f"pricing {header.get('library')} packed it, and this is pricing {pricing.__version__}; train again"
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:

@@ -29,10 +29,9 @@ from deploy.environment import DeploymentError, Environment, read_environments
 from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
 from deploy.watch import FOLDER, ROLLBACK, TABLE
-from monitoring import aws as monitoring_aws
 from monitoring import evaluate
 from monitoring.evaluate import evaluate_decisions
-from monitoring.launchers import JobRequest, send_metrics
+from monitoring.launchers import EventBridgeLauncher, JobRequest, send_metrics
 from monitoring.tracking import NO_CHAMPION
 from pricing.config import load_config
 from serving.__main__ import GRACE_SECONDS
@@ -553,10 +552,10 @@ def test_what_monitoring_asks_for_is_started(
     synthesis: Synthesis, order: JobRequest, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = Bus()
-    monkeypatch.setattr(monitoring_aws, "client", lambda service: bus)
+    monkeypatch.setattr("pricing.runtime.aws.client", lambda service: bus)
     given = {"sales": "s3://shop/sales", "config": SETTINGS_FILE}
 
-    monitoring_aws.EventBridgeLauncher("pricing-staging", parameters=given).start(order)
+    EventBridgeLauncher("pricing-staging", parameters=given).start(order)
 
     (entry,) = bus.entries
     rules = synthesis.made["staging"].of("AWS::Events::Rule", "jobs").values()
@@ -626,7 +625,7 @@ def sent_by_monitoring() -> Iterator[str]:
     evaluation = evaluate_decisions(panel, world.joined([], panel, now=now), champion=NO_CHAMPION, config=config)
     cloud = CloudWatch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitoring_aws, "client", lambda service: cloud)
+        patch.setattr("pricing.runtime.aws.client", lambda service: cloud)
         send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
     assert {json.dumps(one["Dimensions"]) for one in cloud.taken} == {'[{"Name": "Model", "Value": "pricing"}]'}
     yield from (f"model {one['MetricName']}" for one in cloud.taken)

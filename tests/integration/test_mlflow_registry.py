@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLf
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("packed") / "v").folder
+    return packed(tmp_path_factory.mktemp("packed") / "version").folder
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,11 @@ from monitoring.__main__ import main
 from monitoring.policy import JobHistory, PolicyOutcome
 from monitoring.store import MonitoringStore
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
-from pricing.arrays import flatten
-from pricing.data.anchors import Anchors
-from pricing.data.panel import CONTRACT_VERSION, Panel, save_panel
+from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
-from pricing.registry import files
-from pricing.registry.version import _NEEDED, FORMAT
 from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import Webhook, World, backtest_figures, build, entries
+from tests.kit.promotions import packed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -49,12 +46,7 @@ def prepare(home: Path, world: World, *, days=range(300, 392), noise=0.1) -> Pan
 def crown(home: Path, world: World, *, state_date: str) -> None:
     """Registers a champion with the backtest of a model that knows the world before its change."""
     panel, truth = build(World(**{**world.__dict__, "change_day": None, "days": 300}))
-    files.write(
-        home / "version",
-        header={"format": FORMAT, "contract": CONTRACT_VERSION, **dict.fromkeys(_NEEDED, "x")},
-        documents={"backtest": backtest_figures(panel, truth)},
-        arrays=flatten({"anchors": Anchors.from_panel(panel).to_arrays()}),
-    )
+    packed(home / "version", panel=panel, **backtest_figures(panel, truth))
     client = MlflowClient()
     run = client.create_run(client.get_experiment_by_name("pricing").experiment_id)
     client.log_artifacts(run.info.run_id, str(home / "version"), "model/artifacts/version")

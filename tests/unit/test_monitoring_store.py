@@ -9,7 +9,7 @@ import pytest
 from monitoring.policy import PolicyOutcome, Situation, decide
 from monitoring.store import OUTCOME_DAYS, MonitoringStore
 from pricing.config import load_config
-from pricing.errors import SourceError
+from pricing.errors import RegistryError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 MAY = {"first": dt.date(2024, 5, 1), "last": dt.date(2024, 5, 31)}
@@ -176,7 +176,7 @@ def test_shops_that_share_a_database_share_no_memory(tmp_path):
 def test_a_memory_that_cannot_be_used_is_one_clear_error_without_the_password(tmp_path, url):
     (tmp_path / "broken.db").write_bytes(b"no database at all, but long enough to be looked at" * 40)
 
-    with pytest.raises(SourceError, match=r"broken\.db|127\.0\.0\.1") as found:
+    with pytest.raises(RegistryError, match=r"broken\.db|127\.0\.0\.1") as found:
         MonitoringStore(url.format(folder=tmp_path), model="shop")
 
     assert "hush" not in str(found.value)

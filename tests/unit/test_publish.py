@@ -1,6 +1,7 @@
 """What serving follows is what the aliases name: verified, whole, and of a sequence that only rises."""
 
 import datetime as dt
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pricing.registry.audit import Audit
 from pricing.registry.promotion import move
 from pricing.registry.publish import KEPT, champion_is_published, publish
 from pricing.registry.published import (
+    MOST_ARMS,
     Pointer,
     PublishedVersion,
     fetch_version,
@@ -216,10 +218,22 @@ def test_only_versions_of_its_own_that_nothing_names_are_deleted(shop: Shop) -> 
     assert all(whole(shop.store, one, model="shop") for one in found.served)
 
 
-@pytest.mark.parametrize(("number", "checksum"), [("1/../2", "0" * 64), ("1", "../" * 20)])
-def test_a_name_that_would_leave_the_prefix_is_none(number: str, checksum: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "other"},
+        {"format": 2},
+        {"sequence": "1"},
+        {"champion": {"number": "1/../2", "checksum": "0" * 64}},
+        {"champion": {"number": "1", "checksum": "../" * 20}},
+        {"arms": [{"number": "1", "checksum": "0" * 64}] * (MOST_ARMS + 1)},
+    ],
+)
+def test_a_pointer_of_another_form_or_whose_names_would_leave_the_prefix_is_refused(changes: dict[str, Any]) -> None:
+    document = json.loads(Pointer("shop", 1, PublishedVersion("1", "0" * 64)).to_json())
+
     with pytest.raises(VersionError):
-        PublishedVersion(number, checksum)
+        parse_pointer(json.dumps({**document, **changes}).encode(), model="shop")
 
 
 def test_an_image_is_baked_with_the_champion_alone(shop: Shop) -> None:

@@ -1,13 +1,14 @@
-"""A version is loaded as it was packed, or refused by name, also where it was made to harm whoever reads it."""
+"""A version is loaded as it was packed, or refused by name."""
 
+import io
 import json
-import os
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ import pytest
 from pricing.config import load_config
 from pricing.decision.product_facts import ProductFacts
 from pricing.errors import VersionError
-from pricing.registry import files, golden
-from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors, read_backtest
+from pricing.registry import files
+from pricing.registry.version import FORMAT, LoadedVersion, load, read_anchors
 from tests.kit.promotions import history_anchors, packed
 from tests.kit.versions import make_demand, make_panel
 
-ARRAY, DOCUMENT = "products/price.npy", "products.json"
+ARRAY = "products/price.npy"
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,6 @@ def rewrite(folder: Path, **changes: Any) -> None:
     changed = {**header(folder), **changes}
     del changed["checksum"]
     (folder / files.HEADER).write_text(json.dumps({**changed, "checksum": files.digest(changed)}))
-
-
-def plant(folder: Path, name: str, content: bytes) -> None:
-    """Puts other contents in the place of a file, with the right checksum."""
-    (folder / name).write_bytes(content)
-    rewrite(folder, files={**header(folder)["files"], name: files._sha256(folder / name)})
 
 
 def every_file(folder: Path) -> list[Path]:
@@ -97,8 +92,8 @@ def test_no_file_of_a_version_holds_a_pickle_or_an_object(version: LoadedVersion
             shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
             assert not dtype.hasobject
             assert len(handle.read()) == int(np.prod(shape)) * dtype.itemsize, "nothing follows the array"
-    with pytest.raises(VersionError):
-        files.write(tmp_path / "v", header={}, documents={}, arrays={"a": np.array([None], dtype=object)})
+    with pytest.raises(ValueError, match="object"):
+        files.write(tmp_path / "v", files.Files({}, {"a": np.array([None], dtype=object)}), header={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,8 +146,8 @@ def dearer(cases: list[Any]) -> list[Any]:
     return [{**cases[0], "decision": changed}, *cases[1:]]
 
 
-@pytest.mark.parametrize("changed", [dearer, lambda _: [], lambda cases: cases[:1] * (golden.MOST_REQUESTS + 1)])
-def test_a_version_that_answers_otherwise_or_shows_nothing_or_too_much_is_refused(
+@pytest.mark.parametrize("changed", [dearer, lambda _: [], lambda cases: [{"request": cases[0]["request"]}]])
+def test_a_version_that_answers_otherwise_or_shows_nothing_is_refused(
     copy: Path, changed: Callable[[list[Any]], list[Any]]
 ) -> None:
     recorded = header(copy)["golden"]
@@ -162,14 +157,13 @@ def test_a_version_that_answers_otherwise_or_shows_nothing_or_too_much_is_refuse
         load(copy).verify()
 
 
-@pytest.mark.parametrize("changes", [{"contract": 99}, {"format": FORMAT - 1}, {"golden": None}])
+@pytest.mark.parametrize("changes", [{"contract": 99}, {"format": FORMAT - 1}])
 def test_another_contract_or_format_is_refused_and_its_anchors_outlive_it(copy: Path, changes: dict[str, Any]) -> None:
     anchors = load(copy).anchors
     rewrite(copy, **changes)
 
-    for read in (load, read_backtest):
-        with pytest.raises(VersionError):
-            read(copy)
+    with pytest.raises(VersionError):
+        load(copy)
     assert read_anchors(copy).digest() == anchors.digest()
 
 
@@ -181,82 +175,40 @@ def test_a_header_cannot_reach_beyond_its_folder_nor_name_other_files(copy: Path
         load(copy)
 
 
-def npy(text: str, *, data: bytes = b"") -> bytes:
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data
-
-
-def described(shape: str, *, descr: str = "<f8") -> str:
-    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
-
-
 @pytest.mark.parametrize(
-    "content",
+    "save",
     [
-        npy(described("(10,)"), data=bytes(79)),
-        npy(described(f"({2**32}, {2**32})", descr="|i1")),
-        npy(described("(-1, -10)"), data=bytes(80)),
-        npy(described("(10,)", descr="|O"), data=bytes(80)),
-        npy("(" * 9_000),
-        npy("9" * 60_000),
-        b"PK\x05\x06" + bytes(18),
-        b"",
+        lambda file: np.save(file, np.array([{}], dtype=object)),
+        lambda file: np.save(file, np.zeros(3, dtype="f8,i4")),
+        lambda file: np.savez(file, price=np.zeros(3)),
+        lambda file: pickle.dump([1.0], file),
+        lambda _: None,
     ],
 )
-def test_what_is_no_plain_array_is_refused_by_name(copy: Path, content: bytes) -> None:
-    plant(copy, ARRAY, content)
+def test_what_is_no_plain_array_is_refused_by_name(copy: Path, save: Callable[[BinaryIO], None]) -> None:
+    content = io.BytesIO()
+    save(content)
+    (copy / ARRAY).write_bytes(content.getvalue())
+    rewrite(copy, files={**header(copy)["files"], ARRAY: files._sha256(copy / ARRAY)})
 
     with pytest.raises(VersionError, match=ARRAY):
         load(copy)
 
 
-@pytest.mark.parametrize("levels", [files.MOST_LEVELS + 1, 100_000])
-def test_a_document_of_many_levels_is_refused_by_name(copy: Path, levels: int) -> None:
-    plant(copy, DOCUMENT, ('{"a":' * levels + "1" + "}" * levels).encode())
-
-    with pytest.raises(VersionError, match=DOCUMENT):
-        load(copy)
-
-
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"files": {}, "checksum": "", "x": NaN}'])
-def test_a_header_made_to_harm_is_refused(copy: Path, content: bytes) -> None:
-    (copy / files.HEADER).write_bytes(content)
+@pytest.mark.parametrize("content", [b"[1]", b'{"files": {}, "checksum": "", "x": NaN}', None])
+def test_a_header_that_is_none_or_is_missing_is_refused(copy: Path, content: bytes | None) -> None:
+    if content is None:
+        (copy / files.HEADER).unlink()
+    else:
+        (copy / files.HEADER).write_bytes(content)
 
     with pytest.raises(VersionError, match=files.HEADER):
         load(copy)
 
 
-def test_more_bytes_or_files_than_any_version_has_are_refused_unread(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(copy, DOCUMENT, b'"' + b"x" * files.MOST_JSON_BYTES + b'"')
-    with pytest.raises(VersionError, match="is the most"):
-        load(copy)
-    monkeypatch.setattr(files, "_sha256", lambda _: pytest.fail("it was read"))
-    os.truncate(copy / "backtest.json", files.MOST_BYTES + 1)  # a hole: it takes no room
-    with pytest.raises(VersionError, match="at most"):
-        files.read(copy, parts=("backtest",))
-    rewrite(copy, files={f"a{'_' * place}.json": "" for place in range(files.MOST_FILES + 1)})
-    with pytest.raises(VersionError, match="1,001"):
-        load(copy)
-
-
-@pytest.mark.parametrize("linked", ["version.json", ARRAY, "products"])
-def test_a_link_in_the_place_of_a_file_is_refused(copy: Path, tmp_path: Path, linked: str) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    (copy / linked).rename(elsewhere)
-    (copy / linked).symlink_to(elsewhere)
+def test_parts_that_this_library_does_not_know_are_refused(copy: Path) -> None:
+    (copy / "table.json").write_text("{}")
+    rewrite(copy, files={**header(copy)["files"], "table.json": files._sha256(copy / "table.json")})
 
     with pytest.raises(VersionError):
         load(copy)
-
-
-@pytest.mark.parametrize("planted", [10**12, -1, 1e308, "28"])
-@pytest.mark.parametrize(("at", "key"), [("table", "horizon"), ("learner", "own_periods")])
-def test_periods_out_of_all_proportion_are_refused_before_arrays_of_that_length_are_made(
-    copy: Path, at: str, key: str, planted: Any
-) -> None:
-    meta = json.loads((copy / f"{at}.json").read_text())
-    plant(copy, f"{at}.json", json.dumps({**meta, key: planted}).encode())
-
-    with pytest.raises(VersionError, match=rf"{at}\.json: {key} is"):
-        _ = load(copy).learner
