@@ -40,7 +40,7 @@ from pricing.paths import (
     tracking_uri,
 )
 from pricing.runtime.cli import Terminated
-from pricing.runtime.experiment import chosen_experiment
+from pricing.runtime.experiment import EXPERIMENT
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
@@ -198,14 +198,17 @@ def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
 
 
 def experiment_id() -> str:
-    """The ID of the jobs' experiment (`chosen_experiment`), which is made where it is not there yet.
+    """The ID of the jobs' experiment, which is made where it is not there yet.
+
+    It is that of MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else that of EXPERIMENT.
 
     Raises:
         RegistryError: It was deleted.
     """
-    name, given = chosen_experiment(os.environ)
-    if given is not None:
+    name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if given and not name:
         return given
+    name = name or EXPERIMENT
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
