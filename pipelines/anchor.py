@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.change import put_in_force
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
+from pipelines.production import ProductionAccess, nothing_to_do, production
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config import read_config_file
 from pricing.data.anchors import Anchors
@@ -59,9 +59,7 @@ def main(
         moves = _moves(version.anchors, wished)
         said = _said(moves)
         if not moves:
-            mlflow.set_tag("verdict", NOTHING_TO_DO)
-            print(f"{NOTHING_TO_DO}: these anchors are there already")
-            return 0
+            return nothing_to_do("these anchors are there already")
         if not force and any(abs(new / old - 1) > FURTHEST for old, new in moves.values()):
             raise click.UsageError(
                 f"{said}: some by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "

@@ -143,7 +143,7 @@ def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
 
 @job("results", sales="needed")
 @_NAMED
-def results(*, sales: str, quarantine: Path | None, config: str | None, name: str) -> int:
+def results(*, sales: str, quarantine: Path | None, config: str | None, name: str, **_: object) -> int:
     """Tells what an experiment has shown."""
     settings = load_config(config)
     one = control_in_force(settings).experiments.find(name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.change import REPORT, decide, fetched_champion
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, production, production_decay
+from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
 from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
@@ -40,7 +40,7 @@ from pricing.registry.promotion import rejection_gates
 from pricing.registry.version import LoadedVersion, identified_share
 from pricing.runtime.cli import flag, job, next_lines
 from pricing.runtime.inputs import fingerprint
-from pricing.runtime.mlflow_runs import artifact_place, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import artifact_place, tracked_run
 from simulation.market import simulated_sales
 
 
@@ -82,12 +82,12 @@ def main(
         registry = access.registry
         target = registry.find(version) if version else registry.at(CHALLENGER)
         if target is None:
-            return _nothing(f"{registry.model_name} has no {CHALLENGER}; train a model, or name a --version")
+            return nothing_to_do(f"{registry.model_name} has no {CHALLENGER}; train a model, or name a --version")
         if not check:
             access.record_manual_change()
         champion = registry.at(CHAMPION)
         if champion is not None and champion.number == target.number:
-            _nothing(f"version {target.number} is the champion already")
+            nothing_to_do(f"version {target.number} is the champion already")
             return 0 if check else publish_champion(access, file.config)  # a job before may not have got so far
         challenger = access.fetch(target.number, file=file)
         incumbent = fetched_champion(access, champion, must=not force)
@@ -102,13 +102,6 @@ def main(
         if not code and not check:
             print(next_lines("serve", config=config, page=artifact_place(run, REPORT)))
         return code
-
-
-def _nothing(why: str) -> int:
-    mlflow.set_tag("verdict", NOTHING_TO_DO)
-    set_run_description(f"{NOTHING_TO_DO.capitalize()}: {why}.")
-    print(f"{NOTHING_TO_DO}: {why}")
-    return 0
 
 
 def _stranger(challenger: LoadedVersion, incumbent: LoadedVersion | None) -> bool:

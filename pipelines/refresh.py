@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
+from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.quality import read_checked
 from pricing.config import Config, read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
-from pricing.data.load import LoadedSales
 from pricing.data.panel import STEP_DAYS, Panel
 from pricing.decision.carried_facts import carry_facts, carry_last_price
-from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.demand.state import advance, digest, encode_panel, expand, span
 from pricing.errors import HistoryError, RegistryError
@@ -33,7 +31,6 @@ from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
 Array = NDArray[Any]
-_FINGERPRINT, _REBUILT, _ANCHORS, _CALENDAR = "data_fingerprint", "rebuilt", "anchors", "calendar"
 SAMPLE = 200
 
 
@@ -63,7 +60,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         )
         _same_shop(loaded.panel, old, number=base.number)
         number = refreshed(
-            *(access, old, loaded),
+            *(access, old, loaded.panel),
             anchors=anchors,
             parent=base.number,
             sales=sales,
@@ -72,8 +69,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         )
         last = loaded.panel.dates[-1]
         if number is None:
-            print(f"{NOTHING_TO_DO}: version {base.number} has read these sales already, up to {last}")
-            return 0
+            return nothing_to_do(f"version {base.number} has read these sales already, up to {last}")
         said = f"version {number}: the weights of version {base.number} with states up to {last}"
         name_run(f"refresh v{number}")
         set_run_description(f"{said[0].upper()}{said[1:]}.")
@@ -118,13 +114,13 @@ def _waiting(access: ProductionAccess, base: RegisteredVersion) -> str | None:
 def refreshed(
     access: ProductionAccess,
     version: LoadedVersion,
-    loaded: LoadedSales,
+    panel: Panel,
     *,
     anchors: Anchors,
     parent: str,
     sales: str,
     config: Config,
-    rebuild: bool = False,
+    rebuild: bool,
 ) -> str | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
@@ -139,28 +135,28 @@ def refreshed(
         HistoryError: The panel leaves a gap after the state or changes rows before the checkpoint.
         RegistryError: The registry refuses.
     """
-    started, panel = time.perf_counter(), loaded.panel
+    started = time.perf_counter()
     anchors = anchors.extended(panel)
     known = version.whole_facts()
     planned = with_plan(known, version.config.data)
     tags = {
-        _FINGERPRINT: log_data(panel, sales=sales),
-        _REBUILT: str(rebuild).lower(),
-        _ANCHORS: anchors.digest(),
-        _CALENDAR: calendar_digest(panel, planned),
+        "data_fingerprint": log_data(panel, sales=sales),
+        "rebuilt": str(rebuild).lower(),
+        "anchors": anchors.digest(),
+        "calendar": calendar_digest(panel, planned),
     }
-    earlier = _registered(access, version, panel, parent=parent, tags=tags)
-    if earlier is not None:
-        mlflow.set_tag("version", earlier)
+    about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, "state_date": str(panel.dates[-1])}
+    earlier = [one.number for one in access.registry.versions() if (about | tags).items() <= one.tags.items()]
+    if earlier:
+        mlflow.set_tag("version", earlier[-1])
         print("nothing new to register")
-        return earlier
+        return earlier[-1]
     demand = version.learner.refresh(panel, rebuild=rebuild)
     unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(planned.to_arrays(), known.to_arrays())
     if unchanged and not version.anchors.differing(anchors):
-        mlflow.set_tag("verdict", NOTHING_TO_DO)
         return None
     checked = parity(demand, panel)
-    kept, whole = version.learner.encoded.tail, covers(panel, demand)
+    kept, whole = version.learner.encoded.tail, checked.from_scratch
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
     last_price = carry_last_price(
         planned,
@@ -172,9 +168,12 @@ def refreshed(
         serving=config.serving,
     )
     facts = replace(facts, last_price=last_price)
-    demand = _with_coming_holidays(demand, facts, country=version.config.data.country)
+    # From the new state date on; otherwise holiday flags end a year after training.
+    dates = facts.state_date + np.arange(1, len(demand.holidays)) * np.timedelta64(STEP_DAYS[demand.period], "D")
+    flags = holidays_for(dates, recurring=facts.recurring, country=version.config.data.country, period=demand.period)
+    demand = demand.with_holidays(flags.astype(np.float32))
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
-    against = "from scratch" if checked.from_scratch else "from the checkpoint"
+    against = "from scratch" if whole else "from the checkpoint"
     print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
     number = access.register(
         version,
@@ -183,33 +182,15 @@ def refreshed(
         anchors=anchors,
         origin=Origin(
             kind="refresh",
-            data=describe_data(panel, sales=sales, fingerprint=tags[_FINGERPRINT]),
+            data=describe_data(panel, sales=sales, fingerprint=tags["data_fingerprint"]),
             parent=parent,
-            checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
+            checks={"parity": checked.difference, "parity_from_scratch": whole},
         ),
         tags=tags,
         words=f"The weights of version {parent} with states up to {panel.dates[-1]}.",
     )
     mlflow.set_tag("version", number)
     return number
-
-
-def _registered(
-    access: ProductionAccess, version: LoadedVersion, panel: Panel, *, parent: str, tags: Mapping[str, str]
-) -> str | None:
-    """Returns the newest version registered by an earlier refresh of the same version on the same sales, or None."""
-    about = {"kind": "refresh", "parent": parent, "weights": version.weights_hash, **tags}
-    wanted = {**about, "state_date": str(panel.dates[-1])}
-    found = [entry.number for entry in access.registry.versions() if wanted.items() <= entry.tags.items()]
-    return found[-1] if found else None
-
-
-def _with_coming_holidays(demand: DemandModel, facts: ProductFacts, *, country: str) -> DemandModel:
-    """Returns the model with holiday flags from the new state date on; otherwise they end a year after training."""
-    step = np.timedelta64(STEP_DAYS[demand.period], "D")
-    dates = facts.state_date + np.arange(1, len(demand.holidays)) * step
-    flags = holidays_for(dates, recurring=facts.recurring, country=country, period=demand.period)
-    return demand.with_holidays(flags.astype(np.float32))
 
 
 def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:

@@ -6,7 +6,7 @@ import click
 
 from pipelines.anchor import register_with_anchors
 from pipelines.change import decide, fetched_champion
-from pipelines.production import NOTHING_TO_DO, ProductionAccess, production
+from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.promote import forcible
 from pipelines.publish import publish_champion
 from pricing.config import read_config_file
@@ -32,7 +32,7 @@ def main(*, config: str | None, version: str | None, force: bool, reason: str | 
         champion = access.registry.at(CHAMPION)
         target = access.registry.find(version) if version else _earlier(access, champion)
         if champion is not None and champion.number == target.number:
-            print(f"{NOTHING_TO_DO}: version {target.number} is the champion already")
+            nothing_to_do(f"version {target.number} is the champion already")
             return publish_champion(access, file.config)  # a job before may not have got so far
         number, found = target.number, access.fetch(target.number, file=file)
         found.verify()

@@ -5,7 +5,6 @@
 """
 
 import sys
-from collections.abc import Mapping
 
 from pricing.runtime.cli import job
 
@@ -20,15 +19,6 @@ def main() -> int:
     connect()
     print(f"--experiment-id={experiment_id()}")  # noqa: T201
     return 0
-
-
-def chosen_experiment(environment: Mapping[str, str]) -> tuple[str, str | None]:
-    """The experiment's name, and its ID where only that is given.
-
-    MLFLOW_EXPERIMENT_NAME counts for more than MLFLOW_EXPERIMENT_ID; without either it is EXPERIMENT.
-    """
-    name, number = environment.get("MLFLOW_EXPERIMENT_NAME"), environment.get("MLFLOW_EXPERIMENT_ID")
-    return name or EXPERIMENT, None if name else number or None
 
 
 if __name__ == "__main__":

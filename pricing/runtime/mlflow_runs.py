@@ -3,19 +3,17 @@
 Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes).
 """
 
-import http.client
 import logging
 import os
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import click
+import httpx2
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -40,7 +38,7 @@ from pricing.paths import (
     tracking_uri,
 )
 from pricing.runtime.cli import Terminated
-from pricing.runtime.experiment import chosen_experiment
+from pricing.runtime.experiment import EXPERIMENT
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
@@ -198,14 +196,17 @@ def _open(job: str, *, reason: str | None, measures_system: bool) -> Run:
 
 
 def experiment_id() -> str:
-    """The ID of the jobs' experiment (`chosen_experiment`), which is made where it is not there yet.
+    """The ID of the jobs' experiment, which is made where it is not there yet.
+
+    It is that of MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else that of EXPERIMENT.
 
     Raises:
         RegistryError: It was deleted.
     """
-    name, given = chosen_experiment(os.environ)
-    if given is not None:
+    name, given = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if given and not name:
         return given
+    name = name or EXPERIMENT
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -256,26 +257,16 @@ def check_reachable(uri: str) -> None:
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
     """
-    scheme, separator, _ = uri.partition("://")
-    if separator and scheme in ("http", "https"):
-        _check_server(uri)
-    elif separator and scheme.partition("+")[0] in _DATABASES:
+    if uri.startswith(("http://", "https://")):
+        try:
+            httpx2.get(f"{uri.rstrip('/')}/health", timeout=_SECONDS)  # whether it lets us in shows at the first call
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise RegistryError(
+                f"{redact_url(uri)}: the tracking server does not answer ({type(error).__name__}); start it, or unset "
+                "MLFLOW_TRACKING_URI to work on this machine alone"
+            ) from error
+    elif "://" in uri and uri.partition("://")[0].partition("+")[0] in _DATABASES:
         probe_database(uri, what="the tracking store")
-
-
-def _check_server(uri: str) -> None:
-    parts = urlsplit(uri)
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes no name and password
-    try:
-        with urllib.request.urlopen(f"{bare.rstrip('/')}/health", timeout=_SECONDS):
-            return
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in shows at the first call
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise RegistryError(
-            f"{redact_url(uri)}: the tracking server does not answer ({error}); start it, or unset "
-            "MLFLOW_TRACKING_URI to work on this machine alone"
-        ) from error
 
 
 def probe_database(uri: str, *, what: str) -> None:

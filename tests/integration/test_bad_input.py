@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from monitoring import __main__ as monitor
-from pipelines import etl, nightly, price, promote, refresh, rollback, train, tune
+from pipelines import etl, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
 from tests.kit.versions import shared_version
@@ -66,7 +66,7 @@ def named(job: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "job",
-    [etl, tune, promote, refresh, price, monitor, nightly],
+    [etl, promote, refresh, price, monitor],
     ids=lambda job: job.__name__,
 )
 def test_a_registry_that_does_not_answer_stops_every_job(
@@ -107,13 +107,3 @@ def test_what_is_not_there_or_makes_no_sense_changes_nothing(
     assert registry.aliases() == {"champion": "1"}
     assert len(registry.versions()) == 1
     assert not [run for run in MlflowClient().search_runs(["1"]) if run.info.status == "RUNNING"]
-
-
-@pytest.mark.parametrize("address", ["ftp://nowhere", "sqlite:////dev/null/x/mlflow.db", DEAD_DATABASE])
-def test_an_address_that_is_no_store_is_one_clear_line(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-
-    for job in (promote, monitor):
-        assert address.replace("secret", "***") in refused(job, *named(job), capsys=capsys)

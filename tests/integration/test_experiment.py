@@ -4,23 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from pricing.runtime.experiment import chosen_experiment
 from tests.kit.mlflow_jobs import ROOT, JobFolder
-
-
-@pytest.mark.parametrize(
-    ("environment", "chosen"),
-    [
-        ({}, ("pricing", None)),
-        ({"MLFLOW_EXPERIMENT_NAME": "", "MLFLOW_EXPERIMENT_ID": ""}, ("pricing", None)),
-        ({"MLFLOW_EXPERIMENT_ID": "7"}, ("pricing", "7")),
-        ({"MLFLOW_EXPERIMENT_NAME": "autumn", "MLFLOW_EXPERIMENT_ID": "7"}, ("autumn", None)),
-    ],
-)
-def test_a_name_counts_for_more_than_a_number(environment: dict[str, str], chosen: tuple[str, str | None]) -> None:
-    assert chosen_experiment(environment) == chosen
 
 
 def option(here: JobFolder, cwd: Path, **more: str) -> str:
@@ -29,7 +13,9 @@ def option(here: JobFolder, cwd: Path, **more: str) -> str:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_artifacts_of_a_new_experiment_lie_beside_the_database(tmp_path: Path) -> None:
+def test_a_name_counts_for_more_than_a_number_and_artifacts_of_a_new_experiment_lie_beside_the_database(
+    tmp_path: Path,
+) -> None:
     here, cwd = JobFolder(tmp_path / "store"), tmp_path / "clone"
     here.folder.mkdir()
     cwd.mkdir()
@@ -41,3 +27,8 @@ def test_the_artifacts_of_a_new_experiment_lie_beside_the_database(tmp_path: Pat
     assert printed == option(here, cwd) == f"--experiment-id={experiment.experiment_id}\n"
     assert experiment.artifact_location == (here.folder / "mlartifacts" / "pricing").as_uri()
     assert list(cwd.iterdir()) == []
+    autumn = option(here, cwd, MLFLOW_EXPERIMENT_NAME="autumn", MLFLOW_EXPERIMENT_ID="7")
+    found = here.client.get_experiment_by_name("autumn")
+    assert found is not None
+    assert autumn == f"--experiment-id={found.experiment_id}\n"
+    assert option(here, cwd, MLFLOW_EXPERIMENT_NAME="", MLFLOW_EXPERIMENT_ID="7") == "--experiment-id=7\n"

@@ -340,25 +340,16 @@ def test_an_archive_that_cannot_be_written_costs_no_prices_and_the_night_ends_fa
     assert nights() == [("FAILED", "states are up to date")]
 
 
-def test_without_a_decision_log_states_still_go_forward(jobs: Jobs, home: Path, night: Callable[..., int]) -> None:
-    crown(home)
-    shutil.rmtree(home / "home" / "decisions")
-
-    assert night() == 0
-
-    assert jobs.names == ("etl", "refresh", "promote")
-    assert "nothing to monitor" in nights()[-1][1]
-
-
-def test_a_decision_log_that_is_gone_is_for_monitoring_to_judge(
-    jobs: Jobs, home: Path, night: Callable[..., int]
+@pytest.mark.parametrize("remembered", [False, True])
+def test_without_a_decision_log_states_go_forward_and_one_that_is_gone_is_for_monitoring_to_judge(
+    jobs: Jobs, home: Path, night: Callable[..., int], remembered: bool
 ) -> None:
     crown(home)
     shutil.rmtree(home / "home" / "decisions")
-    (home / "home" / "monitoring").mkdir()  # so that it may remember decisions
-    jobs.codes["monitor"] = 2
-    jobs.found = {"outcome": "page"}
+    if remembered:
+        (home / "home" / "monitoring").mkdir()
 
-    assert night() == 2
+    assert night() == 0
 
-    assert jobs.names == ("etl", "monitor", "refresh", "promote")
+    assert jobs.names == (STAGES if remembered else ("etl", "refresh", "promote"))
+    assert ("nothing to monitor" in nights()[-1][1]) is not remembered

@@ -305,7 +305,6 @@ def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--requests", "nowhere.csv", "--version", "VERSION"), "nowhere.csv"),
         (("--version", "VERSION", "--output", "prices.xlsx"), ".csv or .parquet"),
         (("--version", "41"), "41"),
         ((), "champion"),

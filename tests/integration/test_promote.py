@@ -352,17 +352,10 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     for name in ("reasons", "binds", "gave_way"):
         assert answer[name].tolist() == [getattr(decision, name) for decision in expected]
     assert set(answer["model_version"]) == {number}
-    whole_numbers = pd.DataFrame(rows[:1])
-    for frame in (whole_numbers, whole_numbers.astype({"current_stock": float, "comp_price": float})):
-        assert (
-            model.predict(frame, params={"today": "2024-06-03"})["recommended_price"][0]
-            == expected[0].recommended_price
-        )
-
-    fields: dict[str, Any]
-    for fields in ({"strict": True}, {"list_price": None}):
-        with pytest.raises(UnknownProductError, match="'nobody knows'"):
-            model.predict(pd.DataFrame([{**rows[1], **fields}]))
+    whole_numbers = model.predict(pd.DataFrame(rows[:1]), params={"today": "2024-06-03"})
+    assert whole_numbers["recommended_price"][0] == expected[0].recommended_price
+    with pytest.raises(UnknownProductError, match="'nobody knows'"):
+        model.predict(pd.DataFrame([{**rows[1], "list_price": None}]))
 
     made: dict[str, Any] = {"reason": "wrong costs", "by": "ann", "at": dt.datetime(2024, 5, 1, tzinfo=dt.UTC)}
     freeze = Control(Switches([Switch(action="freeze", scope="all", **made)]), sequence=1)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import etl, nightly, quality, refresh, train
+from pipelines import etl, nightly, quality, refresh
 from pricing.data.findings import Finding, load_findings, quality_file
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.mlflow_jobs import write_config
@@ -117,12 +117,3 @@ def test_a_row_set_aside_is_told_until_the_champion_has_read_the_days_after_it(
     new = old.assign(price=old["price"].where(~(of_one & newest(old)), 9999.0))
     assert etl.main([*write(new), "--quarantine", "bad"]) == 0
     assert told == ["price_outlier"]
-
-
-def test_a_column_that_the_champion_had_and_the_sales_lack_stops_training(shop: Shop, rows: pd.DataFrame) -> None:
-    settings = ["--config", str(write_config(Path("mine.yaml").resolve()))]
-
-    assert train.main([*write(rows.rename(columns={"comp_price": "competitor_price"})), *settings]) == 2
-
-    assert len(shop.registry.versions()) == 1
-    assert newest_run("train").data.tags["quality_findings"] == "lost_columns stop"

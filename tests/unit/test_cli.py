@@ -69,7 +69,6 @@ def test_an_absent_parameter_arrives_as_an_empty_string_and_counts_as_not_given(
 @pytest.mark.parametrize(
     ("words", "config", "said"),
     [
-        ((), "env.yaml", ["configuration: env.yaml, which PRICING_CONFIG names"]),
         (("--config", ""), "env.yaml", ["configuration: env.yaml, which PRICING_CONFIG names"]),
         (("--config", "mine.yaml"), "mine.yaml", []),
     ],
