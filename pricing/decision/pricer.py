@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, take
+from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
@@ -24,7 +24,7 @@ from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingConte
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, named
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
-from pricing.decision.resolve import ResolvedBatch, Resolver
+from pricing.decision.resolve import ResolvedBatch, Resolver, take
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand, DemandAt

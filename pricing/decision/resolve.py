@@ -2,9 +2,10 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ _KNOWN = (
     *("seen_high", "cost_assumed", "comp_price", "comp_price_date", "last_change", "typical_units"),
 )
 _UNIX = dt.date(1970, 1, 1).toordinal()
+Batch = TypeVar("Batch")
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
 
@@ -48,6 +50,17 @@ class ResolvedBatch:
     dates: list[dt.date]  # first day of the period of each request
     categories: list[str]  # category of each request; empty where unknown
     assigned: list[Assignment | None]  # what an experiment asks of each request
+
+
+def take(batch: Batch, rows: Ints) -> Batch:
+    """Some rows, in that order, of a dataclass of columns: arrays, lists, and other such batches; None stays."""
+    columns = {each.name: getattr(batch, each.name) for each in fields(batch)}  # type: ignore[arg-type]
+    for name, column in columns.items():
+        if is_dataclass(column):
+            columns[name] = take(column, rows)
+        elif column is not None:
+            columns[name] = [column[row] for row in rows] if isinstance(column, list) else column[rows]
+    return type(batch)(**columns)
 
 
 class Resolver:
