@@ -52,7 +52,6 @@ def _measured(folder: Path, products: int, known: int, *, times: int) -> list[st
     frame = price_table(names, change=change, category=categories)
     frame.loc[: known - 1, "expected_gain"] += 1_000
     frame["reasons"] = rng.choice(["held", "stock_short", "", "low_confidence"], products)
-    frame["binds"] = rng.choice(["max_move", "band", ""], products)
     shop_home(home, frame)
     save_panel(panel, home / "panel")
     make_version(folder / "version", panel=panel)

@@ -316,8 +316,7 @@ def _price_lines(asked: Mapping[str, Any], answer: Mapping[str, Any], *, period:
         f"confidence {answer['confidence']:.2f}, "
         f"gain {gain['mean']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) until the next delivery"
     )
-    said = meanings(answer["reasons"], answer["binds"], answer["gave_way"])
-    yield f"      {'; '.join(said.values())}"
+    yield f"      {'; '.join(meanings(answer['reasons'], answer['binds'], answer['gave_way']).values())}"
 
 
 def call(url: str, body: object = None) -> Any:

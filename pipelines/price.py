@@ -239,8 +239,7 @@ def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.Da
                 "gain_low": gain and gain.low,
                 "gain_high": gain and gain.high,
                 "reasons": " ".join((*decision.reasons, *waits)),
-                "binds": " ".join(decision.binds),
-                "gave_way": " ".join(decision.gave_way),
+                **{name: " ".join(getattr(decision, name)) for name in ("binds", "gave_way")},
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

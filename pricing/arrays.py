@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +15,11 @@ Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 Strings = NDArray[np.str_]
 Days = NDArray[np.datetime64]
-Batch = TypeVar("Batch")
 
 
 def weekday_of(days: Days) -> Ints:
     """Weekday of each day, Monday 0."""
     return (days.astype("datetime64[D]").astype(np.int64) + 3) % 7
-
-
-def take(batch: Batch, rows: Ints) -> Batch:
-    """Some rows, in that order, of a dataclass of columns: arrays, lists, and other such batches; None stays."""
-    columns = {each.name: getattr(batch, each.name) for each in fields(batch)}  # type: ignore[arg-type]
-    for name, column in columns.items():
-        if is_dataclass(column):
-            columns[name] = take(column, rows)
-        elif column is not None:
-            columns[name] = [column[row] for row in rows] if isinstance(column, list) else column[rows]
-    return type(batch)(**columns)
 
 
 def flatten(values: Mapping[str, Any], *, prefix: str = "") -> dict[str, NDArray[Any]]:

@@ -84,8 +84,8 @@ def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sen
 def _said(decision: Decision, today: float) -> str:
     """The decision in words, beginning with whether today's price is kept."""
     moved = "kept" if abs(decision.recommended_price - today) < 0.005 else "moved"
-    said = meanings(decision.reasons, decision.binds, decision.gave_way)
-    return ": ".join([moved, *(["; ".join(said.values())] if said else [])])
+    said = "; ".join(meanings(decision.reasons, decision.binds, decision.gave_way).values())
+    return f"{moved}: {said}" if said else moved
 
 
 def price_levels(band: tuple[float, float]) -> Floats:

@@ -51,15 +51,12 @@ class Policy:
         self.calibration = {name: np.array(pairs).reshape(-1, 2).T for name, pairs in config.calibration.items()}
         # By how much the worth of a unit sold falls per unit of its cost: revenue counts none, a followed price all.
         self._kept = np.array([getattr(each, "kept_value", float(each.kind == "match")) for each in strategies])
-        self._ratio = np.array([strategy.ratio if strategy.kind == "match" else np.nan for strategy in strategies])
+        # Of the competitor's price, as near to which as it may a strategy goes; NaN where it maximises worth.
+        self.ratio = np.array([strategy.ratio if strategy.kind == "match" else np.nan for strategy in strategies])
         self._is = {
             kind: np.array([strategy.kind == kind for strategy in strategies])
             for kind in ("margin", "clearance", "match")
         }
-
-    def followed(self, context: PricingContext) -> Floats:
-        """(request,) the price that its strategy goes as near to as it may; NaN where it maximises worth."""
-        return np.asarray(context.comp_price * self._ratio.take(context.strategy))
 
     def is_kind(self, kind: str, context: PricingContext) -> Bools:
         """(request,) whether its strategy is of a kind: margin, clearance or match."""
@@ -150,7 +147,7 @@ def _decide(
     prices = policy.allowed.candidates(context)
     grid, log_worth = demand_at(prices), policy.log_worth(context)
     worth = log_worth(prices)
-    followed = policy.followed(context)
+    followed = np.asarray(context.comp_price * policy.ratio.take(context.strategy))
     follows, given = np.isfinite(followed), np.isfinite(asked)
     rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
     blind = (grid.grade == PRIOR_ONLY) & rests

@@ -40,28 +40,20 @@ _OF_CHOICE = frozenset(
 )
 
 
-def as_overridden(kept: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with a price that a person gave; `raised` where that lay below cost, and was raised to it.
-
-    Its confidence is that of a price that is sure to be charged: no model is asked.
-    """
-    return _given(kept, "overridden", price=price, units=units, raised=raised, confidence=1.0, source="override")
-
-
 def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
-    """The answer with the price that was approved last, while the proposal waits; `raised` as in `as_overridden`."""
+    """The answer with the price that was approved last, while the proposal waits; `raised` as in `with_price`."""
     decision = proposed.decision
     stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
     gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
     doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
-    found = _given(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
+    found = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
     return found._replace(proposed=decision)
 
 
-def _given(
+def with_price(
     kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
 ) -> DetailedDecision:
-    """The answer with a price that no model chose."""
+    """The answer with a price that no model chose, for a reason; `raised` where it lay below cost, and is cost now."""
     said = {*kept.decision.reasons, code} - _OF_CHOICE
     profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
     if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):

@@ -12,19 +12,19 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pricing.arrays import Floats, take
+from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
 from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
-from pricing.decision.detailed import DetailedDecision, as_overridden, as_waiting
+from pricing.decision.detailed import DetailedDecision, as_waiting, with_price
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, named
 from pricing.decision.request import Decision, PriceRequest, Source, Spread
-from pricing.decision.resolve import ResolvedBatch, Resolver
+from pricing.decision.resolve import ResolvedBatch, Resolver, take
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
 from pricing.decision.switches import NO_SWITCHES, Switch, Switches
 from pricing.demand.curve import Demand, DemandAt
@@ -83,7 +83,7 @@ class Pricer:
 
     def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
         """Returns the first day of the period that a request asks for; raises RequestError as `price`."""
-        return self._resolver.day_priced(request, today=today)
+        return self._resolver.date_of(request.day_of_week, request.date, today=today)[0]
 
     def price_detailed(
         self,
@@ -171,7 +171,9 @@ class Pricer:
         grid = self.policy.allowed.grid
         given, floor = float(grid.nearest(switch.price)), float(grid.above(with_tax(kept.unit_cost, kept.tax_rate)))
         price = given if switch.below_cost else max(given, floor)
-        return as_overridden(kept, price=price, units=self._units(request, price, today), raised=price > given)
+        sold, raised = self._units(request, price, today), price > given
+        # No model is asked: the confidence is that of a price that is sure to be charged.
+        return with_price(kept, "overridden", price=price, units=sold, raised=raised, confidence=1.0, source="override")
 
     def _units(self, request: PriceRequest, price: float, today: dt.date) -> float:
         """Units expected over the requested period at a price, no more than the stock; 0 where nothing tells them."""

@@ -2,9 +2,10 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ _KNOWN = (
     *("seen_high", "cost_assumed", "comp_price", "comp_price_date", "last_change", "typical_units"),
 )
 _UNIX = dt.date(1970, 1, 1).toordinal()
+Batch = TypeVar("Batch")
 _UNKNOWN = BIT["unknown_product"] | BIT["unknown_category"]
 
 
@@ -50,6 +52,17 @@ class ResolvedBatch:
     assigned: list[Assignment | None]  # what an experiment asks of each request
 
 
+def take(batch: Batch, rows: Ints) -> Batch:
+    """Some rows, in that order, of a dataclass of columns: arrays, lists, and other such batches; None stays."""
+    columns = {each.name: getattr(batch, each.name) for each in fields(batch)}  # type: ignore[arg-type]
+    for name, column in columns.items():
+        if is_dataclass(column):
+            columns[name] = take(column, rows)
+        elif column is not None:
+            columns[name] = [column[row] for row in rows] if isinstance(column, list) else column[rows]
+    return type(batch)(**columns)
+
+
 class Resolver:
     """Looks up, for each request, what history knows, and fills in what the request leaves open by default."""
 
@@ -63,7 +76,7 @@ class Resolver:
         self._review = -(-policy.config.review_days // self._step_days)
         self._state_date: dt.date | None = facts.state_date.astype(dt.date) if facts else None
         date_of = partial(resolve_date, state_date=self._state_date, horizon=config.demand.horizon, period=self._period)
-        self._date_of = lru_cache(maxsize=1024)(date_of)
+        self.date_of = lru_cache(maxsize=1024)(date_of)  # weekday, date, today → first day of the period; is it stale
         self._deliveries = facts.deliveries if facts else None
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
@@ -72,10 +85,6 @@ class Resolver:
         self._facts, self._categories = _numbers(facts), [*(facts.categories.tolist() if facts else ()), ""]
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
         self._typical = typical(facts)
-
-    def day_priced(self, request: PriceRequest, *, today: dt.date) -> dt.date:
-        """Returns the first day of the period that a request asks for; raises RequestError as `resolve`."""
-        return self._date_of(request.day_of_week, request.date, today=today)[0]
 
     def resolve(
         self, requests: Sequence[PriceRequest], *, today: dt.date, experiments: Experiments = NO_EXPERIMENTS
@@ -97,7 +106,7 @@ class Resolver:
         usual = np.array([self._typical.get(category, self._typical[""]) for category in categories]).reshape(-1, 4)
         usual_list, usual_units, usual_margin, usual_tax = usual.T
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
-        days = [self._date_of(request.day_of_week, request.date, today=today) for request in requests]
+        days = [self.date_of(request.day_of_week, request.date, today=today) for request in requests]
         dates, stale = [date for date, _ in days], np.array([old for _, old in days], np.bool_)
         date = np.array(dates, _DAY)
         day = date.view(np.int64)

@@ -91,9 +91,6 @@ class Switches:
         self._everything = self._of.get(("all", ""))
         self._first_end = min((switch.until for switch in self if switch.until is not None), default=None)
 
-    def __bool__(self) -> bool:
-        return bool(self._of)
-
     def __len__(self) -> int:
         return len(self._of)
 

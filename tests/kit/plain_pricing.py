@@ -6,11 +6,11 @@ from statistics import NormalDist
 import numpy as np
 from scipy import stats
 
-from pricing.arrays import take
 from pricing.config_models import DecisionConfig
 from pricing.data import features
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.guardrails import Limits, PricingContext
+from pricing.decision.resolve import take
 from pricing.demand.curve import DemandGrid, Offers
 from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DELIVERY, ELASTICITY_Z, EXPONENTIAL, LEVEL_Z, WEIGHT, DemandTable

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pricing.arrays import take
 from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.guardrails import Limits, PricingContext
 from pricing.decision.reasons import named
+from pricing.decision.resolve import take
 from pricing.demand.curve import DemandAt, Offers
 from pricing.demand.grades import PRIOR_ONLY, TESTED
 from tests.kit.decision import NEXT_DELIVERY, config, demand, pricing_context
