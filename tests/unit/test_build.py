@@ -141,6 +141,7 @@ def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
         build_panel(rows([0, 8], price=1.0), weekly)
 
 
+History = dict[tuple[int, str], dict[str, object]]
 MAYBE = st.one_of(st.just(float("nan")), st.sampled_from([1.0, 2.0, 4.0]))
 FLAG = st.sampled_from([0.0, 1.0, float("nan")])
 ROW = st.fixed_dictionaries(
@@ -162,28 +163,27 @@ CELL = st.tuples(st.integers(0, 9), st.sampled_from(["A", "B", "C"]))
 HISTORY = st.dictionaries(CELL, ROW, min_size=1, max_size=20)
 
 
-def _table(history: dict[tuple[int, str], dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"date": START + pd.Timedelta(days=day), "product_id": product, **row}
-            for (day, product), row in history.items()
-        ]
-    )
+def _table(history: History) -> pd.DataFrame:
+    keys = ({"date": START + pd.Timedelta(days=day), "product_id": product} for day, product in history)
+    return pd.DataFrame([key | row for key, row in zip(keys, history.values(), strict=True)])
 
 
-@given(past=HISTORY, future=HISTORY, other_future=HISTORY, cutoff=st.integers(0, 9))
+@given(
+    past=HISTORY,
+    future=HISTORY,
+    other_future=HISTORY,
+    cutoff=st.integers(0, 9),
+    missing=st.sampled_from(["zero", "unknown"]),
+)
 def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
-    past: dict[tuple[int, str], dict[str, object]],
-    future: dict[tuple[int, str], dict[str, object]],
-    other_future: dict[tuple[int, str], dict[str, object]],
-    cutoff: int,
+    past: History, future: History, other_future: History, cutoff: int, missing: str
 ) -> None:
     past = {cell: row for cell, row in past.items() if cell[0] <= cutoff} or {(0, "A"): next(iter(past.values()))}
     day = np.datetime64("2024-03-01") + max(cell[0] for cell in past)
     panels = []
     for later in (future, other_future):
         after = {(cell[0] + cutoff + 1, cell[1]): row for cell, row in later.items()}
-        panel = build_panel(_table(past | after), UNASKED).through(day)
+        panel = build_panel(_table(past | after), UNASKED.model_copy(update={"missing": missing})).through(day)
         panels.append(panel.select(np.flatnonzero(panel.present.any(axis=1))))
 
     for name in ("product_ids", "dates", *SERIES):
@@ -201,7 +201,7 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
     absent=set(),
 )
 def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
-    history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]
+    history: History, cutoff: int, absent: set[str]
 ) -> None:
     history |= {(0, "A"): {"price": 2.0}, (9, "A"): {"price": 1.0}}  # something on either side of the cutoff
     frame = _table(history).drop(columns=["list_price", *absent], errors="ignore")
