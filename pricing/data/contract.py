@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, weekday_of
 from pricing.data import coerce
+from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE, Period
 from pricing.errors import ContractError, Violation, nearest
@@ -168,7 +169,7 @@ class _Faults:
         reasons = pd.Series("", index=positions, dtype=object)
         for rule, rows, _ in self.rules:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
-        bad = self.frame.iloc[positions].assign(reasons=reasons)
+        bad = self.frame.iloc[positions].assign(reasons=reasons.to_numpy())
         bad.insert(0, "row", self.numbers[positions])
         lines = pd.DataFrame(self.damaged, columns=["row", "line"]).assign(reasons=_FIELDS)
         return pd.concat([bad, lines] if self.damaged else [bad], ignore_index=True)
@@ -258,10 +259,8 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
         if 2 * sold[first] < sold.sum():
             fault = f"they fall on {np.count_nonzero(sold)} weekdays; for daily sales leave data.period at day"
             raise ContractError(where, [Violation("dates must be weeks (data.period is week)", 0, fault)])
-        name = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[first]
-        rules.append(
-            (f"a weekly date must be the first day of its week (here {name})", (near & (weekdays != first))[inverse])
-        )
+        rule = f"a weekly date must be the first day of its week (here {WEEKDAYS[first]})"
+        rules.append((rule, (near & (weekdays != first))[inverse]))
     elif np.count_nonzero(sold) == 1 and near.sum() >= 4:
         fault = f"all {int(near.sum())} dates fall on one weekday; for weekly sales set data.period to week"
         raise ContractError(where, [Violation("dates must be days (data.period is day)", 0, fault)])

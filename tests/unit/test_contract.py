@@ -72,11 +72,14 @@ def test_a_breach_names_its_rule_its_count_and_its_first_offender(column: str, v
 def test_an_identical_row_is_set_aside_once_and_differing_ones_altogether() -> None:
     days = ["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03"]
 
-    checked = look(date=days, units_sold=[1, 1, 2, 3, 4, -1])  # a bad row makes no duplicate of its good twin
+    frame = sales(date=days, units_sold=[1, 1, 2, 3, 4, -1]).set_index(pd.Index([7] * 6))
+
+    checked = check(frame, where="sales.csv")  # a bad row makes no duplicate of its good twin
 
     assert [fault.count for fault in checked.violations] == [1, 3]
     assert checked.violations[1].rule == "(product_id, date) must be unique"
     assert checked.bad_rows["row"].tolist() == [2, 3, 4, 6]
+    assert checked.bad_rows["reasons"].notna().all()
     assert checked.clean["units_sold"].tolist() == [1, 4]
 
 
