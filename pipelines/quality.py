@@ -45,9 +45,10 @@ def read_checked(
         QualityError: See there.
         ConfigError: `config.quality.accept` names a check that there is none of.
     """
+    checks = list(CHECKS)
     for name in config.quality.accept:
-        if name not in CHECKS:
-            near = nearest(name, CHECKS)
+        if name not in checks:
+            near = nearest(name, checks)
             hint = f"; did you mean {near}?" if near else "; docs/data_quality.md lists them"
             raise ConfigError(f"data.quality.accept: there is no check {name!r}{hint}")
     try:
