@@ -35,9 +35,10 @@ def read_checked(
         SourceError: See `load_sales`, as for ContractError and QualityError, at which the findings are left, too.
         ConfigError: `config.quality.accept` names a check that there is none of.
     """
+    checks = list(CHECKS)
     for name in config.quality.accept:
-        if name not in CHECKS:
-            near = nearest(name, CHECKS, cutoff=0.0)
+        if name not in checks:
+            near = nearest(name, checks, cutoff=0.0)
             raise ConfigError(f"data.quality.accept: there is no check {name!r}; did you mean {near}?")
     try:
         loaded = load_sales(sales, config, past=past, known=known, simulated=simulated_sales, **others)

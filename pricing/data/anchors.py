@@ -130,13 +130,9 @@ class Anchors:
     def differing(self, other: "Anchors") -> list[str]:
         """Products in both whose anchors differ, or all products in both where `since` differs; sorted."""
         common = set(self.product_ids.tolist()) & set(other.product_ids.tolist())
-        if self.since != other.since:
-            return sorted(common)
-        mine, theirs = (
-            set(zip(each.product_ids.tolist(), each.dates.tolist(), each.list_price.tolist(), strict=True))
-            for each in (self, other)
-        )
-        return sorted({name for name, _, _ in mine ^ theirs} & common)
+        columns = ((one.product_ids, one.dates, one.list_price) for one in (self, other))
+        mine, theirs = (set(zip(*(values.tolist() for values in these), strict=True)) for these in columns)
+        return sorted(common if self.since != other.since else common & {name for name, _, _ in mine ^ theirs})
 
     def digest(self) -> str:
         """SHA-256 of the anchors, in hexadecimal."""

@@ -86,12 +86,10 @@ def build_panel(
     stock = grid.spread("stock")
     some = grid.present & np.isfinite(stock).any(axis=1, keepdims=True)
     grid.note(some & np.isnan(stock), "stock is unknown on {} rows of products that have it on others.")
-    units = grid.spread("units_sold")
-    there, launched = grid.present.copy(), grid.latest >= 0
-    there[:, : grid.own.start] &= ~np.isnan(units[:, : grid.own.start])  # else only a carried price
+    launched = grid.latest >= 0
     if unknown is not None:
         launched &= ~grid.marked(*unknown)
-    rows = handle_missing_rows(grid, units=units, stock=stock, present=there, launched=launched, config=config)
+    rows = handle_missing_rows(grid, stock, launched=launched, config=config)
     is_promo = np.where(rows.filled, carry(is_promo, latest_period(rows.present & ~rows.filled)), is_promo)
     with np.errstate(invalid="ignore"):
         grid.note(rows.units > stock, "{} rows sold more than the opening stock (a delivery that day): censored.")

@@ -21,13 +21,7 @@ _LEAST_HISTORY = 2 * 364  # days: a holiday recurs when it was seen twice
 
 
 def resolve_date(
-    day_of_week: str,
-    date: dt.date | None,
-    *,
-    today: dt.date,
-    state_date: dt.date | None,
-    horizon: int,
-    period: Period,
+    day_of_week: str, date: dt.date | None, *, today: dt.date, state_date: dt.date | None, horizon: int, period: Period
 ) -> tuple[dt.date, bool]:
     """The first day of the period that a request means, and whether the model's state is too old for it.
 

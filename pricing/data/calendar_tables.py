@@ -7,6 +7,7 @@ import pandas as pd
 
 from pricing.arrays import Bools
 from pricing.data import coerce
+from pricing.data.contract import absent
 from pricing.data.etl_output import plan_of
 from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
@@ -51,7 +52,11 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         raw = read_sales(plan_of(where, key.rpartition(".")[2]))
     except SourceError as error:
         raise SourceError(f"{key}: {error}") from error
-    faults = _column_faults([str(name) for name in raw.columns], needed, optional)
+    names = [str(name) for name in raw.columns]
+    faults = absent(names, needed, ours=needed)
+    for name in optional:
+        if name not in names and (near := nearest(name, (one for one in names if one not in needed), cutoff=0.8)):
+            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
     columns: dict[str, Any] = {}
     for name in (*needed, *optional) if not faults else ():
         cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
@@ -69,21 +74,6 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
     if faults:
         raise PlanError(redact_url(where), key=key, violations=faults)
     return pd.DataFrame(columns)
-
-
-def _column_faults(names: list[str], needed: tuple[str, ...], optional: tuple[str, ...]) -> list[Violation]:
-    faults = []
-    for name in (*needed, *optional):
-        if name in names:
-            continue
-        others = (other for other in names if other not in needed)
-        near = nearest(name, others, cutoff=0.5 if name in needed else 0.8)
-        if name in needed:
-            hint = f"; rename {near!r} if that is it" if near else ""
-            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
-        elif near:
-            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
-    return faults
 
 
 def _fault(rule: str, broken: Bools, cells: "pd.Series[Any] | None" = None) -> Violation:

@@ -75,7 +75,7 @@ def _parsed(column: "pd.Series[Any]", parse: Callable[[Any], float | None]) -> C
 
 def _faults(codes: NDArray[np.int64], distinct: list[Any], parsed: Sequence[Any]) -> tuple[Bools, Bools]:
     """(row,) whether a cell is empty, and whether it holds what cannot be read."""
-    empty = np.array([_is_missing(value) for value in distinct], dtype=np.bool_)
+    empty = np.array([value is None or str(value).strip().lower() in _MISSING for value in distinct], dtype=np.bool_)
     wrong = np.array([value is None for value in parsed], dtype=np.bool_) & ~empty
     return _take(empty, codes, True), _take(wrong, codes, False)
 
@@ -93,10 +93,6 @@ def _take(values: NDArray[Any], codes: NDArray[np.int64], absent: Any) -> NDArra
     return np.append(values, np.array([absent], dtype=values.dtype))[codes]
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
-
-
 def _number(value: Any) -> float | None:
     if isinstance(value, bool | np.bool_):
         return None
@@ -108,18 +104,12 @@ def _number(value: Any) -> float | None:
 
 
 def _flag(value: Any) -> float | None:
-    if isinstance(value, bool | np.bool_):
-        return float(value)
-    if isinstance(value, str) and value.strip().lower() in _FLAGS:
-        return _FLAGS[value.strip().lower()]
-    return _number(value)
+    return _FLAGS.get(str(value).strip().lower(), _number(value))
 
 
 def _stamp(value: Any) -> dt.datetime | None:
     if isinstance(value, dt.datetime):
         return value
-    if isinstance(value, dt.date):
-        return dt.datetime.combine(value, dt.time())
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)
     try:

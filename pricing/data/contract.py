@@ -1,6 +1,6 @@
 """The data contract: check every row of sales against column types, ranges and uniqueness, and count violations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pricing.arrays import Bools, weekday_of
 from pricing.data import coerce
+from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE, Period
 from pricing.errors import ContractError, Violation, nearest
@@ -103,11 +104,8 @@ def check(frame: pd.DataFrame, *, where: str, period: Period = "day") -> Checked
         >>> days = ["2026-03-02", "2026-03-03", "2026-03-04"]
         >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": [12, -3, 9], "price": 4.99})
         >>> checked = check(sales, where="sales.csv")
-        >>> len(checked.clean), len(checked.bad_rows)
-        (2, 1)
-        >>> for violation in checked.violations:
-        ...     print(f"{violation.rule}: {violation.first}")
-        units_sold must be at least 0: row 2 (product_id 'tea', date '2026-03-03', units_sold -3)
+        >>> len(checked.clean), len(checked.bad_rows), checked.violations[0].rule
+        (2, 1, 'units_sold must be at least 0')
     """
     _check_table(frame, where)
     others = [*(str(name) for name in frame.columns if name not in COLUMNS), *frame.attrs.get("left_out", ())]
@@ -171,13 +169,10 @@ class _Faults:
         reasons = pd.Series("", index=positions, dtype=object)
         for rule, rows, _ in self.rules:
             reasons[rows] = reasons[rows].where(reasons[rows] == "", reasons[rows] + "; ") + rule
-        bad = self.frame.iloc[positions].reset_index(drop=True)
+        bad = self.frame.iloc[positions].assign(reasons=reasons.to_numpy())
         bad.insert(0, "row", self.numbers[positions])
-        bad["reasons"] = reasons.to_numpy()
-        if not self.damaged:
-            return bad
-        lines = pd.DataFrame(self.damaged, columns=["row", "line"])
-        return pd.concat([bad, lines.assign(reasons=_FIELDS)], ignore_index=True)
+        lines = pd.DataFrame(self.damaged, columns=["row", "line"]).assign(reasons=_FIELDS)
+        return pd.concat([bad, lines] if self.damaged else [bad], ignore_index=True)
 
 
 def _offender(frame: pd.DataFrame, number: int, row: int, column: str) -> str:
@@ -196,19 +191,27 @@ def _show(value: Any) -> str:
 
 def _check_table(frame: pd.DataFrame, where: str) -> None:
     names = [str(name) for name in frame.columns]
-    known = [*names, *frame.attrs.get("left_out", ())]
-    faults = []
-    for name, column in COLUMNS.items():
-        if names.count(name) > 1:
-            faults.append(Violation(f"column {name} must occur once", 0, f"it occurs {names.count(name)} times"))
-        if column.needed and name not in names:
-            near = nearest(name, (other for other in known if other not in COLUMNS), cutoff=0.5)
-            hint = f"; rename {near!r} if that is it" if near else ""
-            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(known) or 'none'}{hint}"))
+    twice = {name: names.count(name) for name in COLUMNS if names.count(name) > 1}
+    faults = [
+        Violation(f"column {name} must occur once", 0, f"it occurs {count} times") for name, count in twice.items()
+    ]
+    needed = [name for name, column in COLUMNS.items() if column.needed]
+    faults += absent([*names, *frame.attrs.get("left_out", ())], needed, ours=COLUMNS)
     if frame.empty and not faults:
         faults.append(Violation("there must be rows", 0, "found none"))
     if faults:
         raise ContractError(where, faults)
+
+
+def absent(names: Sequence[str], needed: Iterable[str], *, ours: Container[str]) -> list[Violation]:
+    """Name the needed columns that are not among a table's, each with the likely other name of it."""
+    faults = []
+    for name in needed:
+        if name not in names:
+            near = nearest(name, (other for other in names if other not in ours), cutoff=0.5)
+            hint = f"; rename {near!r} if that is it" if near else ""
+            faults.append(Violation(f"column {name} must be there", 0, f"found {', '.join(names) or 'none'}{hint}"))
+    return faults
 
 
 def _ranges(name: str, column: Column, cells: coerce.Coerced) -> list[tuple[str, Bools]]:
@@ -256,10 +259,8 @@ def _date_rules(dates: NDArray[np.datetime64], period: Period, where: str) -> li
         if 2 * sold[first] < sold.sum():
             fault = f"they fall on {np.count_nonzero(sold)} weekdays; for daily sales leave data.period at day"
             raise ContractError(where, [Violation("dates must be weeks (data.period is week)", 0, fault)])
-        name = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[first]
-        rules.append(
-            (f"a weekly date must be the first day of its week (here {name})", (near & (weekdays != first))[inverse])
-        )
+        rule = f"a weekly date must be the first day of its week (here {WEEKDAYS[first]})"
+        rules.append((rule, (near & (weekdays != first))[inverse]))
     elif np.count_nonzero(sold) == 1 and near.sum() >= 4:
         fault = f"all {int(near.sum())} dates fall on one weekday; for weekly sales set data.period to week"
         raise ContractError(where, [Violation("dates must be days (data.period is day)", 0, fault)])

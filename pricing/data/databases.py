@@ -89,7 +89,7 @@ def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
 
 
 def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
-    """What stands behind # of an address, to select from: a table or view, or a query in brackets.
+    """Find what stands behind # of an address, to select from: a table or view, or a query in brackets.
 
     Args:
         database: The database.

@@ -38,7 +38,7 @@ class EtlOutput(BaseModel):
 
 
 def read_output(folder: str) -> EtlOutput | None:
-    """Tells what a folder's pointer says; None where there is none.
+    """Read a folder's pointer; None where there is none.
 
     Raises:
         SourceError: It cannot be read, or is damaged.
@@ -61,7 +61,7 @@ def _output_in_force() -> EtlOutput:
 
 
 def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of sales that the last run of `etl` left; `attrs` has their lineage.
+    """Read the rows of sales that the last run of `etl` left; `attrs` has their lineage.
 
     Raises:
         SourceError: There are none yet, or a file is missing or damaged.

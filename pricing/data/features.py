@@ -41,23 +41,17 @@ class Past:
 
 def weekends(dates: Days, *, period: Period) -> Floats:
     """(date,) 1.0 on a Saturday or a Sunday; always 0.0 on weekly panels."""
-    if period == "week":
-        return np.zeros(len(dates), np.float32)
     return (weekdays(dates, period=period) >= SATURDAY).astype(np.float32)
 
 
 def weekdays(dates: Days, *, period: Period) -> Ints:
     """Weekday of each date, Monday 0; always 0 on weekly panels, whose profile has one entry."""
-    if period == "week":
-        return np.zeros(len(dates), dtype=np.int64)
-    return weekday_of(dates)
+    return np.zeros(len(dates), dtype=np.int64) if period == "week" else weekday_of(dates)
 
 
 def promo_effect_share(price: Floats, list_price: Floats) -> Floats:
     """Fraction of a promotion's full effect at this price: 0 at list price and above, 1 from a cut of 10 %."""
-    cut = 1.0 - price / list_price
-    draw: Floats = np.clip(cut / FULL_PROMO_CUT, 0.0, 1.0)
-    return draw
+    return np.clip((1.0 - price / list_price) / FULL_PROMO_CUT, 0.0, 1.0)
 
 
 def relative_price(price: Floats, usual_price: Floats) -> Floats:
@@ -88,7 +82,9 @@ def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None
         np.zeros((*panel.present.shape, width), np.float32) for width in (PAST, state.profile_sums.shape[1], SUMMARY)
     )
     level = np.zeros(panel.present.shape, np.float32)
-    columns = restated_columns(panel, norms)
+    columns, own = restated_columns(panel, norms), ("seen", "censored", "promo", "holiday", "gap", "gap_known")
+    inputs[:, :, 1:7] = np.stack([columns[name] for name in own], axis=-1)
+    inputs[:, :, 8:12] = waves[:, [0, 1, 4, 5]]
     now = ewma_features(state, norms)
     for t in range(len(panel.dates)):
         observations = PeriodObservations(
@@ -97,12 +93,8 @@ def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None
         state, log_residual = update_ewma_state(state, observations, level=now[0], profile=now[1], period=panel.period)
         now = ewma_features(state, norms)
         level[:, t], profile[:, t], summary[:, t] = now
-        own = ("seen", "censored", "promo", "holiday", "gap", "gap_known")
         inputs[:, t, 0] = log_residual
-        inputs[:, t, 1:7] = np.stack([getattr(observations, name) for name in own], axis=-1)
         inputs[:, t, 7] = profile[:, t, weekday[t]]
-        inputs[:, t, 8:10] = waves[t, :2]
-        inputs[:, t, 10:12] = waves[t, 4:6]
         inputs[:, t, 12:] = summary[:, t]
     return Past(inputs, level, profile, summary), state
 
@@ -119,9 +111,7 @@ def launched(inputs: Any) -> Any:
 def competitor_gap(comp_price: Floats, usual_price: Floats) -> tuple[Floats, Floats]:
     """Log competitor's price over usual price, clipped to ±1 (0 where unknown), and 1.0 where it is known."""
     known = np.isfinite(comp_price) & np.isfinite(usual_price)
-    ratio = np.where(known, comp_price, 1.0) / np.where(known, usual_price, 1.0)
-    gap = np.clip(np.log(np.maximum(ratio, 1e-6)), -1.0, 1.0)
-    return gap.astype(np.float32), known.astype(np.float32)
+    return np.clip(relative_price(comp_price, usual_price), -1.0, 1.0), known.astype(np.float32)
 
 
 def known_features(dates: Days, *, holiday: Floats, gap: Floats, gap_known: Floats, step: Floats) -> Floats:

@@ -38,7 +38,7 @@ def open_filesystem(where: str) -> tuple[Any, str]:
 
 
 def foreign_content(store: Any, path: str) -> str | None:
-    """Tells what a file, perhaps packed, holds that should be CSV; None when nothing speaks against it."""
+    """Name what a file, perhaps packed, holds instead of CSV; None when nothing speaks against CSV."""
     with store.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
         head = stream.read(_HEAD)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()

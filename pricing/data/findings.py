@@ -32,7 +32,7 @@ class Finding:
     advice: str = ""  # what to do
 
     def __str__(self) -> str:
-        """Tells what was found, an example, and what to do."""
+        """Say what was found, an example, and what to do."""
         return f"{self.sentence}{f', such as {self.example}' if self.example else ''}. {self.advice}".rstrip()
 
 

@@ -94,14 +94,8 @@ def load_sales(
     del frame
     if checked.violations and (quarantine is None or checked.clean.empty):
         raise ContractError(where, checked.violations)
-    judged = judge(
-        checked,
-        config,
-        names=names,
-        known=past if known is None else known,
-        where=where,
-        today=dt.datetime.now(dt.UTC).date(),
-    )
+    today = dt.datetime.now(dt.UTC).date()
+    judged = judge(checked, config, names=names, known=known or past, where=where, today=today)
     checked = judged.checked
     panel = build_panel(checked.clean, config, past=past, anchors=anchors, events=events, unknown=judged.unknown)
     notes = list(checked.notes)

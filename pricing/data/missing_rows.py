@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from math import lgamma, log
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pricing.arrays import Bools, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.counting_units import common_steps
-from pricing.data.grid import Grid
 from pricing.errors import MissingRowsError
+
+if TYPE_CHECKING:  # which needs pandas, and serving has none
+    from pricing.data.grid import Grid
 
 LEAST_IMPLIED = 20  # expected zero-sale periods needed for a verdict
 LARGEST_GIVEN = 0.1  # share present as rows that shows zeros are recorded: of 20, under 2 come once in 20 million times
@@ -27,22 +30,21 @@ class MissingRows:
     filled: Bools  # (product, period) True where a zero was filled in
 
 
-def handle_missing_rows(
-    grid: Grid, *, units: Floats, stock: Floats, present: Bools, launched: Bools, config: DataConfig
-) -> MissingRows:
+def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config: DataConfig) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
     A period depends only on itself and earlier ones, never on a later row: otherwise a sale would change earlier
     periods, and states that have encoded them could not be carried forward. So zeros are filled in from a product's
     first row to the end of the panel, not only up to its last row, which is not known at the time.
 
-    Arrays are (product, period); units and stock are NaN where there is no row or value, and `launched` is True from a
-    product's first row on. Periods before the grid's own are done already and only read. Adds notes to the grid.
+    Stock is NaN where unknown; `launched` is True from a product's first row on, both (product, period). Periods before
+    the grid's own are done already and only read. Adds notes to the grid.
 
     Raises:
         MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
     """
-    own, ids = grid.own, grid.ids
+    own, ids, units = grid.own, grid.ids, grid.spread("units_sold")
+    present = grid.present & ~np.isnan(units)  # in the past a row may have a carried price only
     gaps = between_rows(present)
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():

@@ -159,7 +159,7 @@ def save_panel(panel: Panel, folder: str | Path) -> None:
 
 
 def is_panel(folder: str | Path) -> bool:
-    """Tells whether the folder holds a saved panel's header."""
+    """Say whether the folder holds a saved panel's header."""
     return (Path(folder) / HEADER).is_file()
 
 

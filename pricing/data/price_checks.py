@@ -6,15 +6,7 @@ import numpy as np
 
 from pricing.arrays import Bools, Floats
 from pricing.data.findings import ROWS, Found
-from pricing.data.given_rows import (
-    LEAST_SEEN,
-    LEAST_TOGETHER,
-    LOOKBACK,
-    GivenRows,
-    far_off,
-    newest_run,
-    past_range,
-)
+from pricing.data.given_rows import LEAST_SEEN, LEAST_TOGETHER, LOOKBACK, GivenRows, far_off, newest_run, past_range
 from pricing.data.grid import carry, latest_period
 
 TOGETHER = 0.25, 1.5  # × the range of most products of a category: no clearance of all goes below, no inflation above

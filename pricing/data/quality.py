@@ -232,23 +232,11 @@ def judge(
         names: All columns that the sales have.
         known: The end of the history that the champion has read.
         where: Name of the sales in messages.
-        today: The day of the load; absent: no row is in the future, and none is old.
+        today: The day of the load; without it no row is in the future, and none is old.
 
     Raises:
         ContractError: The configuration leaves out all days, or all lie in the future.
         QualityError: A finding stops, or more is set aside than a sound feed has faults.
-
-    Example:
-        >>> import pandas as pd
-        >>> from pricing.config import load_config
-        >>> from pricing.data.contract import check
-        >>> from pricing.data.quality import judge
-        >>> days = pd.date_range("2026-01-05", periods=80)
-        >>> sales = pd.DataFrame({"date": days, "product_id": "tea", "units_sold": 5, "price": 4.99})
-        >>> sales.loc[70, "price"] = 499.0
-        >>> judged = judge(check(sales, where="sales.csv"), load_config().data, names=list(sales))
-        >>> [(one.check, one.level, one.first) for one in judged.findings]
-        [('price_outlier', 'set_aside', '2026-03-16')]
     """
     last = str(max(_bad_days(checked), default=""))
     findings = [replace(one, level="set_aside", last=last) for one in contract_findings(checked.violations)]
@@ -299,17 +287,12 @@ def judge(
 
 def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
     """The findings that stop sales which break the contract, where nothing is set aside: one a rule."""
-    return [
-        Finding(
-            "contract",
-            "stop",
-            rows=one.count,
-            example=one.first,
-            sentence=f"{one.rule}: {one.count:,} rows" if one.count else one.rule,
-            advice="Mend them; README.md lists the columns",
-        )
-        for one in violations
-    ]
+    found = []
+    for one in violations:
+        text = f"{one.rule}: {one.count:,} rows" if one.count else one.rule
+        advice = "Mend them; README.md lists the columns"
+        found.append(Finding("contract", "stop", rows=one.count, example=one.first, sentence=text, advice=advice))
+    return found
 
 
 def _bad_days(checked: Checked) -> Days:

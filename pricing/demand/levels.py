@@ -88,8 +88,7 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
 def row_parameters(model: "DemandModel") -> RowParameters:
     """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
     norms, priors, state = model.norms, model.priors, model.encoded.state
-    level, profile, summary = ewma_features(state.memory, norms)
-    recent = smoothed_price(state.memory)
+    level, profile, summary, recent = *ewma_features(state.memory, norms), smoothed_price(state.memory)
     count = len(priors.level)
 
     def stack(own: Floats, category: Floats | None = None) -> Floats:

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pricing.config import load_config
 from pricing.data.contract import COLUMNS, check
 from pricing.data.databases import open_database
-from pricing.data.load import load_panel_from
 from pricing.data.source import read_sales
 from pricing.errors import SourceError
 from pricing.fileio import POSTGRESQL
@@ -43,11 +41,9 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'sales.db'}"
-        sqlite3.connect(tmp_path / "sales.db").close()
-    else:
-        url = request.getfixturevalue("postgresql")
+    sqlite3.connect(tmp_path / "sales.db").close()
+    lite = f"sqlite:///{tmp_path / 'sales.db'}"
+    url = lite if request.param == "sqlite" else request.getfixturevalue("postgresql")
     engine = sa.create_engine(url.replace("postgresql:", f"{POSTGRESQL}:"))
     with engine.begin() as connection:
         connection.execute(sa.text(TABLE))
@@ -79,7 +75,7 @@ def test_a_table_is_read_as_the_contract_wants_it(database: str) -> None:
     [("#cheap", 1), ("#SELECT date, product_id, units_sold, price FROM sales WHERE product_id = '00123'", 2)],
 )
 def test_a_table_a_view_and_a_query_are_read(database: str, what: str, expected: int) -> None:
-    assert load_panel_from(database + what, load_config().data).present.sum() == expected
+    assert len(read_sales(database + what)) == expected
 
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(database: str) -> None:

@@ -32,25 +32,20 @@ def rows(days: list[int], *, product: str = "A", **columns: object) -> pd.DataFr
     return frame if "units_sold" in frame else frame.assign(units_sold=1.0)
 
 
-def test_a_gap_carries_the_price_and_holds_no_sales() -> None:
-    panel = build_panel(rows([0, 3], price=[2.0, 4.0], stock=[9.0, 9.0], is_promo=[1, 1]), CONFIG)
+def test_a_gap_carries_the_price_and_holds_no_sales_and_a_product_has_nothing_before_its_launch() -> None:
+    early = rows([0, 3], price=[2.0, 4.0], units_sold=[9.0, 1.0], stock=[9.0, 8.0], is_promo=[1, 1])
 
-    assert_array_equal(panel.present, [[True, False, False, True]])
-    assert_array_equal(panel.price, [[2, 2, 2, 4]])
-    assert_array_equal(panel.units_sold, [[1, np.nan, np.nan, 1]])
-    assert_array_equal(panel.stock, [[9, np.nan, np.nan, 9]])
-    assert_array_equal(panel.is_promo, [[1, 0, 0, 1]])
-
-
-def test_a_product_holds_nothing_before_its_launch() -> None:
-    frame = pd.concat([rows([0, 1, 2], price=1.0), rows([1], product="B", price=5.0)])
-
-    panel = build_panel(frame, CONFIG)
+    panel = build_panel(pd.concat([early, rows([1], product="B", price=5.0)]), CONFIG)
 
     assert panel.product_ids.tolist() == ["A", "B"]
-    assert_array_equal(panel.price[1], [np.nan, 5, 5])
-    assert_array_equal(panel.list_price[1], [np.nan, 5, 5])
-    assert_array_equal(panel.unit_cost[1], [np.nan, 2.5, 2.5])
+    assert_array_equal(panel.present, [[True, False, False, True], [False, True, False, False]])
+    assert_array_equal(panel.price, [[2, 2, 2, 4], [np.nan, 5, 5, 5]])
+    assert_array_equal(panel.units_sold[0], [9, np.nan, np.nan, 1])
+    assert_array_equal(panel.censored[0], [True, False, False, False])
+    assert_array_equal(panel.stock[0], [9, np.nan, np.nan, 8])
+    assert_array_equal(panel.is_promo[0], [1, 0, 0, 1])
+    assert_array_equal(panel.list_price[1], [np.nan, 5, 5, 5])
+    assert_array_equal(panel.unit_cost[1], [np.nan, 2.5, 2.5, 2.5])
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 2.5, 3.0, 8.0]), min_size=1, max_size=12))
@@ -60,12 +55,6 @@ def test_an_absent_list_price_is_the_high_quantile_of_recent_prices(prices: list
     recent = [sorted(prices[max(0, day - 3) : day + 1]) for day in range(len(prices))]
     expected = [window[math.ceil(0.7 * (len(window) - 1) - 1e-9)] for window in recent]
     assert panel.list_price[0].tolist() == expected
-
-
-def test_a_given_list_price_stands_and_is_carried_over_gaps() -> None:
-    panel = build_panel(rows([0, 3, 4], price=[2.0, 2.0, 3.0], list_price=[5.0, np.nan, 6.0]), CONFIG)
-
-    assert_array_equal(panel.list_price, [[5, 5, 5, 2, 6]])
 
 
 def test_the_last_cost_given_is_carried_and_before_it_a_margin_is_assumed() -> None:
@@ -124,13 +113,6 @@ def test_an_absent_holiday_comes_from_the_rows_of_the_day_then_from_the_calendar
     assert not build_panel(frame.drop(columns="is_holiday"), CONFIG).holidays_given
 
 
-def test_sales_above_stock_are_kept_counted_and_censored() -> None:
-    panel = build_panel(rows([0, 1, 2], price=1.0, units_sold=[5.0, 4.0, 3.0], stock=4.0), CONFIG)
-
-    assert_array_equal(panel.units_sold, [[5, 4, 3]])
-    assert_array_equal(panel.censored, [[True, True, False]])
-
-
 def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
     weekly = CONFIG.model_copy(update={"period": "week"})
 
@@ -141,6 +123,7 @@ def test_a_weekly_panel_steps_by_weeks_and_refuses_other_days() -> None:
         build_panel(rows([0, 8], price=1.0), weekly)
 
 
+History = dict[tuple[int, str], dict[str, object]]
 MAYBE = st.one_of(st.just(float("nan")), st.sampled_from([1.0, 2.0, 4.0]))
 FLAG = st.sampled_from([0.0, 1.0, float("nan")])
 ROW = st.fixed_dictionaries(
@@ -162,28 +145,27 @@ CELL = st.tuples(st.integers(0, 9), st.sampled_from(["A", "B", "C"]))
 HISTORY = st.dictionaries(CELL, ROW, min_size=1, max_size=20)
 
 
-def _table(history: dict[tuple[int, str], dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"date": START + pd.Timedelta(days=day), "product_id": product, **row}
-            for (day, product), row in history.items()
-        ]
-    )
+def _table(history: History) -> pd.DataFrame:
+    keys = ({"date": START + pd.Timedelta(days=day), "product_id": product} for day, product in history)
+    return pd.DataFrame([key | row for key, row in zip(keys, history.values(), strict=True)])
 
 
-@given(past=HISTORY, future=HISTORY, other_future=HISTORY, cutoff=st.integers(0, 9))
+@given(
+    past=HISTORY,
+    future=HISTORY,
+    other_future=HISTORY,
+    cutoff=st.integers(0, 9),
+    missing=st.sampled_from(["zero", "unknown"]),
+)
 def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
-    past: dict[tuple[int, str], dict[str, object]],
-    future: dict[tuple[int, str], dict[str, object]],
-    other_future: dict[tuple[int, str], dict[str, object]],
-    cutoff: int,
+    past: History, future: History, other_future: History, cutoff: int, missing: str
 ) -> None:
     past = {cell: row for cell, row in past.items() if cell[0] <= cutoff} or {(0, "A"): next(iter(past.values()))}
     day = np.datetime64("2024-03-01") + max(cell[0] for cell in past)
     panels = []
     for later in (future, other_future):
         after = {(cell[0] + cutoff + 1, cell[1]): row for cell, row in later.items()}
-        panel = build_panel(_table(past | after), UNASKED).through(day)
+        panel = build_panel(_table(past | after), UNASKED.model_copy(update={"missing": missing})).through(day)
         panels.append(panel.select(np.flatnonzero(panel.present.any(axis=1))))
 
     for name in ("product_ids", "dates", *SERIES):
@@ -201,7 +183,7 @@ def test_changing_rows_after_a_day_changes_nothing_of_the_panel_up_to_it(
     absent=set(),
 )
 def test_newer_rows_with_their_past_are_derived_as_in_the_whole_history(
-    history: dict[tuple[int, str], dict[str, object]], cutoff: int, absent: set[str]
+    history: History, cutoff: int, absent: set[str]
 ) -> None:
     history |= {(0, "A"): {"price": 2.0}, (9, "A"): {"price": 1.0}}  # something on either side of the cutoff
     frame = _table(history).drop(columns=["list_price", *absent], errors="ignore")

@@ -31,21 +31,31 @@ def days_after(days: int) -> dt.date:
 
 @pytest.mark.parametrize(("weekday", "days"), [("Tuesday", 1), ("Sunday", 6), ("Monday", 7)])
 def test_without_a_date_it_is_the_first_such_weekday_after_today(weekday: str, days: int) -> None:
-    assert resolve(weekday, today=MONDAY, state=days_after(-1)) == (days_after(days), False)
-    assert resolve(weekday, today=MONDAY, state=None) == (days_after(days), False)
+    for state in (days_after(-1), None):
+        assert resolve(weekday, today=MONDAY, state=state) == (days_after(days), False)
 
 
-def test_a_state_is_stale_once_it_ended_more_than_the_horizon_ago() -> None:
-    assert resolve("Monday", today=days_after(28), state=MONDAY) == (days_after(35), False)
-    assert resolve("Monday", today=days_after(29), state=MONDAY) == (days_after(7), True)
+@pytest.mark.parametrize(
+    ("weekday", "date", "today", "weekly", "expected"),
+    [
+        ("Monday", None, 28, False, (35, False)),
+        ("Monday", None, 29, False, (7, True)),  # the state ended more than the horizon ago
+        ("Monday", 28, 365, False, (28, False)),  # a date that is given stands, and is stale only beyond the horizon
+        ("Monday", 35, 365, False, (35, True)),
+        ("Monday", 35, 1, False, (35, False)),
+        ("Thursday", 10, 0, True, (7, False)),  # the day selects its week
+        ("Thursday", None, 8, True, (7, False)),
+        ("Sunday", None, 7 + 28 * 7, True, (7, True)),
+    ],
+)
+def test_a_state_is_stale_once_it_ended_more_than_the_horizon_ago(
+    weekday: str, date: int | None, today: int, weekly: bool, expected: tuple[int, bool]
+) -> None:
+    given_date = None if date is None else days_after(date)
 
+    found = resolve(weekday, given_date, today=days_after(today), state=MONDAY, weekly=weekly)
 
-def test_a_date_that_is_given_stands_and_is_stale_only_beyond_an_old_states_horizon() -> None:
-    year_later = days_after(365)
-
-    assert resolve("Monday", days_after(28), today=year_later, state=MONDAY) == (days_after(28), False)
-    assert resolve("Monday", days_after(35), today=year_later, state=MONDAY) == (days_after(35), True)
-    assert resolve("Monday", days_after(35), today=days_after(1), state=MONDAY) == (days_after(35), False)
+    assert found == (days_after(expected[0]), expected[1])
 
 
 @pytest.mark.parametrize(("weekday", "date"), [("Monday", days_after(1)), ("monday", None)])
@@ -66,13 +76,6 @@ def test_a_date_more_than_two_years_ahead_is_refused(state: int | None, today: i
     for date in (beyond, dt.date(9999, 12, 31)):
         with pytest.raises(RequestError):
             resolve(WEEKDAYS[date.weekday()], date, today=days_after(today), state=begin)
-
-
-def test_on_a_weekly_panel_the_day_selects_its_week_and_a_state_ends_with_it() -> None:
-    assert resolve("Thursday", days_after(10), today=MONDAY, state=MONDAY, weekly=True) == (days_after(7), False)
-    assert resolve("Thursday", today=days_after(8), state=MONDAY, weekly=True) == (days_after(7), False)
-    assert not resolve("Monday", today=days_after(6 + 28 * 7), state=MONDAY, weekly=True)[1]
-    assert resolve("Sunday", today=days_after(7 + 28 * 7), state=MONDAY, weekly=True) == (days_after(7), True)
 
 
 @given(

@@ -70,20 +70,17 @@ def test_a_breach_names_its_rule_its_count_and_its_first_offender(column: str, v
 
 
 def test_an_identical_row_is_set_aside_once_and_differing_ones_altogether() -> None:
-    days = ["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02", "2024-01-03"]
+    days = ["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03"]
 
-    checked = look(date=days, units_sold=[1, 1, 2, 3, 4])
+    frame = sales(date=days, units_sold=[1, 1, 2, 3, 4, -1]).set_index(pd.Index([7] * 6))
 
-    assert [(fault.rule, fault.count) for fault in checked.violations] == [("(product_id, date) must be unique", 3)]
-    assert checked.bad_rows["row"].tolist() == [2, 3, 4]
+    checked = check(frame, where="sales.csv")  # a bad row makes no duplicate of its good twin
+
+    assert [fault.count for fault in checked.violations] == [1, 3]
+    assert checked.violations[1].rule == "(product_id, date) must be unique"
+    assert checked.bad_rows["row"].tolist() == [2, 3, 4, 6]
+    assert checked.bad_rows["reasons"].notna().all()
     assert checked.clean["units_sold"].tolist() == [1, 4]
-
-
-def test_a_bad_row_does_not_make_its_good_twin_a_duplicate() -> None:
-    checked = look(date=["2024-01-01", "2024-01-01", "2024-01-02"], units_sold=[1, -1, 2])
-
-    assert [fault.rule for fault in checked.violations] == ["units_sold must be at least 0"]
-    assert len(checked.clean) == 2
 
 
 def test_absent_columns_are_all_named_with_the_likely_other_name() -> None:
@@ -111,7 +108,6 @@ def test_a_weekly_date_off_the_first_day_of_the_week_is_set_aside() -> None:
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [
-        ([1, 2, 3], ["1", "2", "3"]),
         ([1.0, 2.0, 3.5], ["1", "2", "3.5"]),
         (["00123", "2 ", "x"], ["00123", "2", "x"]),
         (["1.0", "2.0", "3.0"], ["1", "2", "3"]),
@@ -129,7 +125,6 @@ def test_a_product_id_is_a_text_however_it_came(ids: object, expected: list[str]
     [
         ["2024-01-01", "2024-01-02"],
         [20240101.0, 20240102.0],
-        [dt.datetime(2024, 1, 1, 12), dt.datetime(2024, 1, 2)],
         ["2024-01-01T23:30:00+01:00", "2024-01-02T01:00:00Z"],
         pd.to_datetime(["2024-01-01 23:00", "2024-01-02 00:00"]).tz_localize("America/New_York"),
         pd.Series([dt.date(2024, 1, 1), pd.Timestamp("2024-01-02")], dtype=object),

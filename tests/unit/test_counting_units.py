@@ -43,16 +43,7 @@ def amounts_of(mean: float, size: float) -> tuple[np.ndarray, Units]:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("mean", [0.05, 30.0])
-def test_counts_are_counted_in_the_step_that_they_are_written_in(scale: float, mean: float) -> None:
-    units = find_units((scale * counts(40, 200, mean=mean)).astype(np.float32), ONE[:40])
-
-    assert units.counted.all()
-    np.testing.assert_allclose(units.size, scale, rtol=1e-5)
-
-
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("mean", [200.0, 1e5])
+@pytest.mark.parametrize("mean", [0.05, 200.0, 1e5])
 @pytest.mark.parametrize("size", [5.0, 1e9])
 def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
     scale: float, mean: float, size: float
@@ -63,6 +54,7 @@ def test_what_counts_as_one_is_the_same_in_every_unit_however_much_sells(
 
     np.testing.assert_array_equal(units.counted, plain.counted)
     np.testing.assert_allclose(units.size, scale * plain.size, rtol=1e-4)
+    assert mean > 1 or (plain.size == 1).all()
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -34,17 +34,6 @@ def test_changing_rows_after_the_cutoff_changes_no_feature(cutoff: int, seed: in
         np.testing.assert_array_equal(getattr(ours, name)[:, :cutoff], getattr(theirs, name)[:, :cutoff])
 
 
-def test_features_in_two_parts_equal_features_at_once() -> None:
-    panel = make_panel()
-    norms = make_norms(panel)
-
-    whole, _ = past_features(panel, norms=norms)
-    _, memory = past_features(span(panel, 0, 40), norms=norms)
-    rest, _ = past_features(span(panel, 40, 90), norms=norms, memory=memory)
-
-    np.testing.assert_allclose(rest.inputs, whole.inputs[:, 40:], atol=1e-6)
-
-
 def test_the_level_is_stated_at_usual_price() -> None:
     panel = make_panel(products=1, periods=200)
     units = np.full_like(panel.units_sold, 8.0)
@@ -72,21 +61,6 @@ def test_one_mistyped_price_cannot_run_away_with_the_level() -> None:
     past, _ = past_features(slip, norms=make_norms(panel))
 
     assert past.level[0, -1] - past.level[0, 39] < 2.0
-
-
-def test_a_day_that_sold_out_never_pulls_the_level_down() -> None:
-    panel = make_panel(products=1, periods=60)
-    stock = panel.stock.copy()
-    units = panel.units_sold.copy()
-    units[0, -1], stock[0, -1] = 1.0, 1.0
-    sold_out = replace(panel, units_sold=units, stock=stock)
-    open_day = replace(panel, units_sold=units)
-
-    censored, _ = past_features(sold_out, norms=make_norms(panel))
-    plain, _ = past_features(open_day, norms=make_norms(panel))
-
-    assert censored.level[0, -1] >= censored.level[0, -2] - 1e-3
-    assert plain.level[0, -1] < censored.level[0, -1]
 
 
 def test_a_gap_in_the_history_is_neither_a_zero_nor_forgotten() -> None:
