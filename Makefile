@@ -105,7 +105,7 @@ ui:  ## runs, models and what each keeps, in MLflow's pages on http://127.0.0.1:
 	$(installed) training demo
 	$(quiet) .venv/bin/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db} --port 5000
 
-bench:  ## one benchmark (NAME=demand, market, serving, …: the modules in benchmarks/; ARGS=its options)
+bench:  ## one benchmark (NAME=demand, forecast, serving, …: the modules in benchmarks/; ARGS=its options)
 	$(installed) development demo
 	.venv/bin/python -m benchmarks.$(NAME) $(ARGS)
 

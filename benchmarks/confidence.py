@@ -73,7 +73,7 @@ def true_worth(market: Market, requests: Requests, prices: Floats, *, shelf: She
     """
     row = {product: at for at, product in enumerate(market.product_ids)}
     rows = np.array([row[product] for product in requests.product_id])
-    days_left = market.next_delivery(requests.day)[rows] - requests.day
+    days_left = market.supply.next_day[requests.day, rows] - requests.day
     worth = np.empty_like(prices)
     for days in np.unique(days_left):
         some = np.flatnonzero(days_left == days)

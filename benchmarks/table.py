@@ -5,9 +5,6 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table."""
@@ -23,12 +20,3 @@ def measured() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"*Measured at `{done.stdout.strip()}`, {dt.date.today()}.*\n"
-
-
-def spread(values: npt.ArrayLike, form: str) -> str:
-    """Mean ± standard error, least and most in brackets; "–" of nothing, the value itself of one."""
-    found = np.asarray(values, np.float64)
-    if len(found) < 2:
-        return f"{found[0]:{form}}" if len(found) else "–"
-    error = f"{found.std(ddof=1) / np.sqrt(len(found)):{form.replace('+', '')}}"
-    return f"{found.mean():{form}} ± {error} ({found.min():{form}} to {found.max():{form}})"

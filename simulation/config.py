@@ -43,7 +43,7 @@ class Constants:
     shift: tuple[float, float] = (0.25, 500.0)  # sd of a level shift, log units, and mean days between two of a product
     product_shock: tuple[float, float] = (0.25, 0.97)  # stationary sd and AR(1) coefficient a day of a hidden shock
     category_shock: tuple[float, float] = (0.15, 0.98)  # the same for the shock that a category shares
-    size: float = 10.0  # of the negative binomial of a day when `noise` is 1; variance is mean + mean² / size
+    size: float = 10.0  # of the negative binomial of a day; variance is mean + mean² / size
     belief: float = 0.10  # sd of the incumbent's error about a category's elasticity (log), which sets its mark-up
     list_error: float = 0.17  # sd of the log of a product's list price around its category's mark-up
     list_review: int = 28  # days between two reviews of a list price
@@ -130,7 +130,7 @@ KINDS: dict[str, Kind] = {
     # Unit costs unknown and margins of about 15 %, at the elasticities to which they are the answer (Lerner).
     "merchant_thin": Kind("merchant", slope=6.5, slope_bounds=(4.5, 10.0), withheld=("unit_cost",)),
 }
-OF_THE_DEFAULT = ("mean_elasticity", "endogeneity", "noise", "price_points", "regime_change", "unseen")
+OF_THE_DEFAULT = ("mean_elasticity", "endogeneity", "regime_change", "unseen")
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,6 @@ class MarketConfig:
     mean_elasticity: float = -2.5
     # How strongly the incumbent reacts to shocks and cover; 0 makes prices independent of demand.
     endogeneity: float = 1.0
-    noise: float = 1.0  # scales the over-dispersion of daily demand; 0 gives Poisson counts
-    price_points: int = 27  # number of prices the incumbent uses between 0.70 and 1.35 × list
     regime_change: bool = False  # whether elasticity, level and competitor prices change for half of the categories
     regime_lead: int = 45  # days before the end of the history at which they change; below 0 for a day after the end
     unseen: float = 0.05  # products that launch after the end of the history, as a share of `products`
@@ -169,8 +167,6 @@ class MarketConfig:
             "categories must be at least 1": self.categories >= 1,
             "mean_elasticity must lie between -10 and -1": -10 <= self.mean_elasticity <= -1,
             "endogeneity must lie between 0 and 5": 0 <= self.endogeneity <= 5,
-            "noise must lie between 0 and 10": 0 <= self.noise <= 10,
-            "price_points must be at least 2": self.price_points >= 2,
             "regime_lead must lie inside history and future": not self.regime_change
             or -self.future < self.regime_lead < self.days,
             "unseen must lie between 0 and 1": 0 <= self.unseen <= 1,

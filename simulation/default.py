@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.arrays import Bools, Days, Floats, Ints, weekday_of
 from simulation.config import BEYOND, MarketConfig
-from simulation.truth import DefaultTruth, holidays_among, weekday
+from simulation.truth import DefaultTruth, holidays_among
 from simulation.world import BAND, Incumbent, Rival, Shelf, Supply, World, autoregression, names_of, next_days
 
+PRICE_POINTS = 27  # prices that the incumbent uses between 0.70 and 1.35 × list
 FIRST_DAY = "2023-03-01"
 CATEGORY_NAMES = ("bakery", "beverages", "coffee", "dairy", "frozen", "household", "personal", "snacks")
 STREAMS = (
@@ -66,7 +67,6 @@ def draw_world(config: MarketConfig) -> World:
     level += shock + (np.log(constants.volume[0]) + volume_log).astype(np.float32)
     slopes, shift = _change_regime(config, category, slope, level)
     is_promo, promo_cut = _promotions(config)
-    size = constants.size / config.noise if config.noise > 0 else np.inf
     truth = DefaultTruth(
         features=config.features,
         dates=dates,
@@ -83,8 +83,9 @@ def draw_world(config: MarketConfig) -> World:
         list_price=list_price,
         is_promo=is_promo,
         uniform=np.clip(stream(config, "shopper").random(level.shape, dtype=np.float32), 1e-6, 1 - 1e-6),
-        day_factor=_crowds(config, size),
-        size=size,
+        day_factor=stream(config, "crowd").standard_gamma(constants.size, level.shape, dtype=np.float32)
+        / np.float32(constants.size),
+        size=constants.size,
         regime_day=config.regime_day,
         history=config.days,
     )
@@ -101,13 +102,6 @@ def draw_world(config: MarketConfig) -> World:
         supply=_supply(config),
         rival=_rival(config, truth, shift),
     )
-
-
-def _crowds(config: MarketConfig, size: float) -> Floats:
-    shape = (config.total_days, config.total_products)
-    if config.noise == 0:
-        return np.ones(shape, dtype=np.float32)
-    return stream(config, "crowd").standard_gamma(size, shape, dtype=np.float32) / np.float32(size)
 
 
 def _launch_days(config: MarketConfig, rng: np.random.Generator) -> Ints:
@@ -195,9 +189,9 @@ def _levels(config: MarketConfig, category: Ints, dates: Days) -> Floats:
     day_of_year = 2 * np.pi * np.arange(config.total_days) / 365.25
     season = amplitude * np.sin(day_of_year[:, None] + phase)
     near = _holiday_nearness(dates)[:, None] * holiday_lift
-    level = (season + near + week[weekday(dates)])[:, category].astype(np.float32)
+    level = (season + near + week[weekday_of(dates)])[:, category].astype(np.float32)
     level += _steps(rng, level.shape, constants.shift)
-    level += own_week[weekday(dates)]
+    level += own_week[weekday_of(dates)]
     level += trend * (np.arange(config.total_days)[:, None] - config.days / 2)
     return level
 
@@ -295,7 +289,7 @@ class Grocer:
         self._weekday = self._rng.integers(0, 7, config.total_products)
         self._hand = np.zeros(config.total_products)
         self._felt = np.zeros(config.total_products)
-        steps = np.linspace(*BAND, config.price_points)
+        steps = np.linspace(*BAND, PRICE_POINTS)
         steps[np.argmin(np.abs(steps - 1))] = 1.0
         self._steps = steps
 

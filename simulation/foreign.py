@@ -5,9 +5,9 @@ from typing import cast
 
 import numpy as np
 
-from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.arrays import Bools, Days, Floats, Ints, weekday_of
 from simulation.config import BEYOND, MarketConfig
-from simulation.truth import INSIDE, ForeignTruth, holidays_among, weekday
+from simulation.truth import INSIDE, ForeignTruth, holidays_among
 from simulation.world import (
     BAND,
     AloofRival,
@@ -222,7 +222,7 @@ def _levels(config: MarketConfig, category: Ints, dates: Days) -> Floats:
     """(day, product) log effects of weekday, paydays, triangular yearly season, holidays and level shifts, around 0."""
     rng = stream(config, "calendar")
     strength = rng.uniform(0.5, 1.5, config.categories)
-    week = np.array(WEEK)[weekday(dates)][:, None] * strength
+    week = np.array(WEEK)[weekday_of(dates)][:, None] * strength
     day_of_month = (dates - dates.astype("datetime64[M]")).astype(np.int64)
     payday = PAYDAY * (day_of_month < 5)[:, None]
     phase = rng.uniform(0, 1, config.categories)

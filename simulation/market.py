@@ -64,11 +64,6 @@ class Market(World):
         return known
 
     @property
-    def oracle_limit(self) -> str:
-        """Why the oracle may not be the best policy, such as "held prices"; empty if it is."""
-        return self.config.features.oracle_limit
-
-    @property
     def held_days(self) -> int:
         """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
         features = self.config.features
@@ -77,11 +72,6 @@ class Market(World):
     def frame(self) -> pd.DataFrame:
         """Return the history as rows of the data contract, sorted by product and date."""
         return rows(self, self.ledger)
-
-    def next_delivery(self, day: int) -> Ints:
-        """(product,) first day after `day` on which a delivery is due."""
-        due: Ints = self.supply.next_day[day]
-        return due
 
     def open_day(self, shelf: Shelf, *, day: int) -> None:
         """Start a day: launches, deliveries, the competitor's new prices. Modifies `shelf`."""
@@ -131,18 +121,17 @@ class Market(World):
     def outlook(
         self, product: Ints, prices: Floats, *, day: int, days: int, comp_price: Floats, shelf: Shelf
     ) -> Floats:
-        """Expected units on each of `days` days from `day` if a product's price is held and all else is constant.
+        """(request, day, price) expected units on each of `days` days from `day`, not limited by stock.
+
+        A product's price is held and all else is constant; days past the end of the future are like the last one.
 
         Args:
             product: (request,) rows of `product_ids`.
             prices: (request, price) in currency units.
-            day: The first day; days past the end of the future are like the last one.
+            day: The first day.
             days: Number of days.
             comp_price: (request,) competitor's price observed that morning; NaN if not observed.
             shelf: The morning's shelf, including the shoppers' state.
-
-        Returns:
-            (request, day, price) units demanded, not limited by stock.
         """
         truth, list_price = self.truth, self.truth.list_price[day]
         active = truth.launch <= day
@@ -184,23 +173,7 @@ def simulated_sales() -> pd.DataFrame:
 
 
 def simulate(config: MarketConfig | None = None) -> Market:
-    """Draw a market and simulate its history under the incumbent.
-
-    Args:
-        config: The options; 60 products over 730 days when absent.
-
-    Example:
-        >>> from simulation.market import MarketConfig, simulate
-        >>> market = simulate(MarketConfig(products=4, days=90, seed=1))
-        >>> sales = market.frame()  # rows of the data contract: all that a learner may see
-        >>> sales[["date", "product_id", "units_sold", "price", "stock"]].head(3)
-                date product_id  units_sold  price  stock
-        0 2023-03-27     P00001         2.0  11.02   49.0
-        1 2023-03-28     P00001         4.0   9.27   47.0
-        2 2023-03-29     P00001         6.0   9.27   43.0
-        >>> market.truth.elasticity.round(1)  # hidden: only for judging
-        array([-3. , -2.1, -3.1, -3.4])
-    """
+    """Draw a market, of the default options when absent, and simulate its history under the incumbent."""
     config = config or MarketConfig()
     world, incumbent = DRAWS[config.features.family](config)
     ledger = Ledger.blank(0, config.days, config.total_products)

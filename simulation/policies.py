@@ -118,7 +118,7 @@ class Oracle:
     def __call__(self, requests: Requests) -> Floats:
         """Return prices for one morning's requests."""
         rows = np.array([self._row[product] for product in requests.product_id])
-        days_left = self._market.next_delivery(requests.day)[rows] - requests.day
+        days_left = self._market.supply.next_day[requests.day, rows] - requests.day
         span = requests.ceiling - requests.floor
         ladder = requests.floor[:, None] + span[:, None] * np.linspace(0, 1, CANDIDATES)
         price = np.empty(len(rows))
@@ -163,29 +163,22 @@ def best_first_price(
         margin: (request, candidate) price less cost.
         units: (request, day, candidate) expected units on each day until the delivery.
         stock: (request,) units on hand.
-        size: Size of a day's negative binomial; inf for Poisson.
+        size: Size of a day's negative binomial.
         substitution_profit: (request, day, candidate) other products' profit at a candidate.
     """
-    substitution_profit = np.broadcast_to(substitution_profit, units.shape)
-    first, total, value, beside = _plan_at(
-        ladder, margin=margin, units=units, shadow=np.zeros(len(ladder)), substitution_profit=substitution_profit
-    )
-    spread = np.sqrt(total + total**2 / (size * units.shape[1]))
-    scarce = np.flatnonzero(stock < total + 4 * spread)
-    best = value[scarce] * expected_share(total[scarce], stock=stock[scarce], size=size * units.shape[1])
-    best += beside[scarce]
-    for step in np.linspace(0, 1, SHADOW_PRICES)[1:] ** 2:
-        shadow = step * margin[scarce].max(axis=1)
-        price, total, value, beside = _plan_at(
-            ladder[scarce],
-            margin=margin[scarce],
-            units=units[scarce],
-            shadow=shadow,
-            substitution_profit=substitution_profit[scarce],
+    beside = np.broadcast_to(substitution_profit, units.shape)
+    first, best = np.zeros(len(ladder)), np.full(len(ladder), -np.inf)
+    some = np.arange(len(ladder))
+    for step in np.linspace(0, 1, SHADOW_PRICES) ** 2:
+        shadow = step * margin[some].max(axis=1)
+        price, total, value, others = _plan_at(
+            ladder[some], margin=margin[some], units=units[some], shadow=shadow, substitution_profit=beside[some]
         )
-        value = value * expected_share(total, stock=stock[scarce], size=size * units.shape[1]) + beside
-        first[scarce] = np.where(value > best, price, first[scarce])
-        best = np.maximum(best, value)
+        value = value * expected_share(total, stock=stock[some], size=size * units.shape[1]) + others
+        first[some] = np.where(value > best[some], price, first[some])
+        best[some] = np.maximum(best[some], value)
+        if step == 0:  # with stock enough, no shadow price is better than none
+            some = np.flatnonzero(stock < total + 4 * np.sqrt(total + total**2 / (size * units.shape[1])))
     return first
 
 
@@ -202,14 +195,10 @@ def _plan_at(
 
 
 def expected_share(mean: Floats, *, stock: Ints, size: float) -> Floats:
-    """E[min(demand, stock)] / E[demand] for negative binomial demand; Poisson at size inf."""
+    """E[min(demand, stock)] / E[demand] for negative binomial demand."""
     stock = np.asarray(stock, dtype=np.float64)
-    if np.isinf(size):
-        inner = np.where(stock >= 2, special.pdtr(np.maximum(stock - 2, 0), mean), 0.0)
-        outer = np.where(stock >= 1, special.pdtrc(np.maximum(stock - 1, 0), mean), 0.0)
-    else:
-        chance = size / (size + mean)
-        inner = np.where(stock >= 2, special.betainc(size + 1, np.maximum(stock - 1, 1), chance), 0.0)
-        outer = np.where(stock >= 1, special.betaincc(size, np.maximum(stock, 1), chance), 0.0)
+    chance = size / (size + mean)
+    inner = np.where(stock >= 2, special.betainc(size + 1, np.maximum(stock - 1, 1), chance), 0.0)
+    outer = np.where(stock >= 1, special.betaincc(size, np.maximum(stock, 1), chance), 0.0)
     share: Floats = inner + np.minimum(stock / np.maximum(mean, 1e-12), 1e12) * outer
     return np.minimum(share, 1.0)

@@ -1,8 +1,8 @@
 """Roll a simulated market forward under a pricing policy's prices, and score the policy's profit."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -56,16 +56,14 @@ class Requests:
 
         If no allowed change reaches the band, its nearest end is the only price accepted besides the list price.
         """
-        return self.floor if self.max_move is None else self._reach(1 - self.max_move)
+        move = 1.0 if self.max_move is None else self.max_move
+        return np.asarray(np.clip(self.current_price * (1 - move), self.floor, self.ceiling))
 
     @property
     def highest(self) -> Floats:
         """(request,) highest price accepted today: `ceiling`, within the largest allowed change."""
-        return self.ceiling if self.max_move is None else self._reach(1 + self.max_move)
-
-    def _reach(self, factor: float) -> Floats:
-        reach: Floats = np.clip(self.current_price * factor, self.floor, self.ceiling)
-        return reach
+        move = np.inf if self.max_move is None else self.max_move
+        return np.asarray(np.clip(self.current_price * (1 + move), self.floor, self.ceiling))
 
     @property
     def days_left(self) -> Ints:
@@ -80,14 +78,6 @@ class Requests:
 
 
 Policy = Callable[[Requests], Floats]
-
-
-@runtime_checkable
-class InformedPolicy(Protocol):
-    """A policy with access to hidden state: the oracle, and code that scores decisions."""
-
-    def observe_shelf(self, shelf: Shelf) -> None:
-        """Called each morning before the requests; must not modify `shelf`."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +97,12 @@ class Run:
     def earned(self) -> Floats:
         """(day, product) profit over unit cost; unsold units are valued at cost."""
         margin = np.where(self.on_sale, self.ledger.price - self.market.unit_cost[self.ledger.days], 0.0)
-        earned: Floats = margin * self.ledger.units
-        return earned
+        return np.asarray(margin * self.ledger.units)
 
     @property
     def profit(self) -> Floats:
         """(product,) profit over all days."""
-        profit: Floats = self.earned.sum(axis=0)
-        return profit
+        return np.asarray(self.earned.sum(axis=0))
 
     def frame(self) -> pd.DataFrame:
         """Return the days as rows of the data contract."""
@@ -136,8 +124,8 @@ def roll_forward(
 
     Args:
         market: The market, at the end of its history.
-        policy: Maps requests to prices; NaN, or a price outside the requests' bounds, is refused. An `InformedPolicy`
-            gets the shelf first.
+        policy: Maps requests to prices; NaN, or a price outside the requests' bounds, is refused. One that is shown
+            hidden state, as the oracle is, has `observe_shelf`, which gets each morning's shelf first.
         days: Number of days.
         refresh: Called every `every` days, before that morning's requests, with the rows recorded since its last
             call, so that a policy can be updated; the history is in `market.frame()`.
@@ -154,10 +142,10 @@ def roll_forward(
             f"cannot roll {days} days forward, refreshing every {every}: the market was drawn with a future of "
             f"{config.future} days; give its configuration a longer `future`"
         )
-    shelf = market.shelf.copy()
+    shelf = deepcopy(market.shelf)
     ledger = Ledger.blank(config.days, days, config.total_products)
     refused = np.zeros((days, config.total_products), dtype=np.bool_)
-    told = 0
+    told, observe = 0, getattr(policy, "observe_shelf", None)
     for row in range(days):
         day = config.days + row
         if refresh is not None and row and row % every == 0:
@@ -166,8 +154,8 @@ def roll_forward(
         market.open_day(shelf, day=day)
         active = np.flatnonzero(market.truth.launch <= day)
         requests = _requests(market, shelf, day=day, max_move=max_move)
-        if isinstance(policy, InformedPolicy):
-            policy.observe_shelf(shelf)
+        if observe is not None:
+            observe(shelf)
         charged, refused[row, active] = _accept(requests, np.asarray(policy(requests), dtype=np.float64))
         price = market.truth.list_price[day].copy()
         price[active] = charged
@@ -178,7 +166,7 @@ def roll_forward(
 def _requests(market: Market, shelf: Shelf, *, day: int, max_move: float | None) -> Requests:
     truth = market.truth
     on_sale = np.flatnonzero(truth.launch <= day)
-    delivery = truth.dates[day] + (market.next_delivery(day)[on_sale] - day)
+    delivery = truth.dates[day] + (market.supply.next_day[day, on_sale] - day)
     if not market.config.features.announces_deliveries:
         delivery = np.full(len(on_sale), np.datetime64("NaT", "D"))
     return Requests(

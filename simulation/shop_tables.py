@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pricing.arrays import Ints
+
 _OPENS, _CLOSES = 8, 21  # hours of the day within which people buy
 _COUNTED = 5  # hour at which stock is counted
 _MOST_IN_LINE = 3  # units
@@ -35,18 +37,17 @@ def shop_tables(rows: pd.DataFrame, *, zone: ZoneInfo, rng: np.random.Generator)
         rng: Draws times of day, line sizes, cancellations, returns and repeated lines.
     """
     rows = rows.sort_values(["date", "product_id"], ignore_index=True)
+    seen = rows[rows["comp_price"].notna()]
+    counted, told = (_at(some["date"], np.full(len(some), _COUNTED * 3600), zone) for some in (rows, seen))
+    offers = {"seen_at": told, "sku": seen["product_id"], "competitor": "rival", "price": seen["comp_price"]}
     return ShopTables(
         order_lines=_order_lines(rows, zone, rng),
         stock_counts=pd.DataFrame(
-            {
-                "counted_at": _at(rows["date"], np.full(len(rows), _COUNTED * 3600), zone),
-                "sku": rows["product_id"],
-                "on_hand": rows["stock"].astype("Int64"),
-            }
+            {"counted_at": counted, "sku": rows["product_id"], "on_hand": rows["stock"].astype("Int64")}
         ),
         product_master=_master(rows),
         promotions=_promotions(rows),
-        competitor_prices=_competitor(rows, zone),
+        competitor_prices=pd.DataFrame(offers).reset_index(drop=True),
     )
 
 
@@ -60,42 +61,34 @@ def _order_lines(rows: pd.DataFrame, zone: ZoneInfo, rng: np.random.Generator) -
     opens |= (np.arange(len(unit_row)) - start) % _MOST_IN_LINE == 0
     row = unit_row[opens]
     quantity = np.diff(np.append(np.flatnonzero(opens), len(unit_row)))
-    sold = _lines(rows, row, quantity, "sold", zone, rng)
+
+    def lines(row: Ints, quantity: Ints, status: str = "sold") -> pd.DataFrame:
+        seconds = rng.integers(_OPENS * 3600, _CLOSES * 3600, size=len(row))
+        return pd.DataFrame(
+            {
+                "ordered_at": _at(rows["date"].iloc[row], seconds, zone),
+                "sku": rows["product_id"].to_numpy()[row],
+                "quantity": quantity,
+                "unit_price": rows["price"].to_numpy()[row],
+                "status": status,
+            }
+        )
+
+    sold = lines(row, quantity)
     again = sold.iloc[rng.choice(len(sold), size=len(sold) // 200, replace=False)]
     dropped = rng.choice(len(row), size=len(row) // 50, replace=False)
-    cancelled = _lines(rows, row[dropped], quantity[dropped], "cancelled", zone, rng)
+    cancelled = lines(row[dropped], quantity[dropped], "cancelled")
     unwanted = rng.choice(len(row), size=len(row) // 100, replace=False)
-    ones = np.ones(len(unwanted), dtype=np.int64)
-    bought, returned = (_lines(rows, row[unwanted], ones * sign, "sold", zone, rng) for sign in (1, -1))
+    bought, returned = (lines(row[unwanted], np.full(len(unwanted), sign)) for sign in (1, -1))
     returned["ordered_at"] = bought["ordered_at"] + pd.Timedelta(minutes=5)
-    lines = pd.concat([sold, cancelled, bought, returned], ignore_index=True)
-    lines = lines.sort_values("ordered_at", kind="stable", ignore_index=True)
-    lines.insert(0, "line_id", np.arange(1, len(lines) + 1))
-    copies = lines.merge(again[["ordered_at", "sku"]].drop_duplicates(), on=["ordered_at", "sku"])
-    return pd.concat([lines, copies], ignore_index=True)
+    recorded = pd.concat([sold, cancelled, bought, returned], ignore_index=True)
+    recorded = recorded.sort_values("ordered_at", kind="stable", ignore_index=True)
+    recorded.insert(0, "line_id", np.arange(1, len(recorded) + 1))
+    copies = recorded.merge(again[["ordered_at", "sku"]].drop_duplicates(), on=["ordered_at", "sku"])
+    return pd.concat([recorded, copies], ignore_index=True)
 
 
-def _lines(
-    rows: pd.DataFrame,
-    row: NDArray[np.int64],
-    quantity: NDArray[np.int64],
-    status: str,
-    zone: ZoneInfo,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    seconds = rng.integers(_OPENS * 3600, _CLOSES * 3600, size=len(row))
-    return pd.DataFrame(
-        {
-            "ordered_at": _at(rows["date"].iloc[row], seconds, zone),
-            "sku": rows["product_id"].to_numpy()[row],
-            "quantity": quantity,
-            "unit_price": rows["price"].to_numpy()[row],
-            "status": status,
-        }
-    )
-
-
-def _at(days: "pd.Series[pd.Timestamp]", seconds: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.object_]:
+def _at(days: "pd.Series[pd.Timestamp]", seconds: Ints, zone: ZoneInfo) -> NDArray[np.object_]:
     """Times of day, in UTC, as the shop's clock shows them."""
     local = pd.DatetimeIndex(days) + pd.to_timedelta(seconds, unit="s")
     return np.asarray(local.tz_localize(zone).tz_convert(dt.UTC).astype(object))
@@ -121,16 +114,4 @@ def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
     runs = ordered[on].groupby(run)
     return pd.DataFrame(
         {"sku": runs["product_id"].first(), "first_day": runs["date"].min(), "last_day": runs["date"].max()}
-    ).reset_index(drop=True)
-
-
-def _competitor(rows: pd.DataFrame, zone: ZoneInfo) -> pd.DataFrame:
-    seen = rows[rows["comp_price"].notna()]
-    return pd.DataFrame(
-        {
-            "seen_at": _at(seen["date"], np.full(len(seen), 5 * 3600), zone),
-            "sku": seen["product_id"],
-            "competitor": "rival",
-            "price": seen["comp_price"],
-        }
     ).reset_index(drop=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from pricing.arrays import Bools, Days, Floats, Ints
+from pricing.arrays import Bools, Days, Floats, Ints, weekday_of
 from simulation.config import HELD_DAYS, Kind
 
 HOLIDAYS = ("01-01", "02-14", "05-01", "07-04", "10-31", "11-11", "12-24", "12-25", "12-31")  # month-day, every year
@@ -44,7 +44,7 @@ class _Truth:
     is_promo: Bools  # (day, product) advertising plan; independent of the policy
     uniform: Floats  # (day, product) uniform random number for demand, common to all prices
     day_factor: Floats  # (day, product) random factor of the day, mean 1; 0 where the product is off its shelf
-    size: float  # size of the negative binomial approximating a day's demand; inf for Poisson
+    size: float  # size of the negative binomial approximating a day's demand
     history: int  # days of history; later days are the future
 
     @property
@@ -113,7 +113,7 @@ class DefaultTruth(_Truth):
         """
         product, day = np.asarray(product), np.asarray(day)
         price = np.asarray(price, dtype=np.float64)
-        is_weekend = is_weekend_day(self.dates)[day]
+        is_weekend = weekday_of(self.dates)[day] >= 5
         slope = self.slope[(day >= self.regime_day).astype(np.int64), product] * (
             1 + self.weekend[product] * is_weekend
         )
@@ -269,16 +269,6 @@ class ForeignTruth(_Truth):
 Truth = DefaultTruth | ForeignTruth
 
 
-def is_weekend_day(dates: Days) -> Bools:
-    """(date,) whether it is a Saturday or a Sunday."""
-    return weekday(dates) >= 5
-
-
-def weekday(dates: Days) -> Ints:
-    """(date,) 0 for Monday to 6 for Sunday."""
-    return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
-
-
 def holidays_among(dates: Days) -> Bools:
     """(date,) whether it is one of the market's holidays, which are on the same day every year."""
     month_day = np.array([str(date)[5:] for date in dates.astype("datetime64[D]")])
@@ -288,25 +278,11 @@ def holidays_among(dates: Days) -> Bools:
 def poisson_quantile(mean: Floats, uniform: NDArray[np.floating]) -> Ints:
     """Poisson quantile at `uniform`: exact below a mean of 30, Cornish–Fisher above; nondecreasing in the mean."""
     mean, chance = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(uniform, dtype=np.float64))
-    count = _count_up(np.minimum(mean, EXACT_BELOW), chance)
+    small = np.minimum(mean, EXACT_BELOW)
+    found = np.ceil(np.nan_to_num(special.pdtrik(chance, small)))  # no number at a mean of 0
+    count: Ints = (found - (special.pdtr(np.maximum(found - 1, 0), small) >= chance)).clip(0).astype(np.int64)
     large = np.flatnonzero(mean > EXACT_BELOW)
     middle, z = mean[large], special.ndtri(chance[large])
     far = np.floor(middle + z * np.sqrt(middle) + (z**2 - 1) / 6 + 0.5).astype(np.int64)
     count[large] = np.maximum(count[large], far)
-    return count
-
-
-def _count_up(mean: Floats, chance: Floats) -> Ints:
-    count = np.zeros(len(mean), dtype=np.int64)
-    rows = np.arange(len(mean))
-    weight = np.exp(-mean)
-    below = weight.copy()
-    for step in range(1, 120):
-        keep = chance[rows] > below
-        rows, weight, below = rows[keep], weight[keep], below[keep]
-        if not len(rows):
-            break
-        count[rows] = step
-        weight = weight * mean[rows] / step
-        below = below + weight
     return count

@@ -1,7 +1,7 @@
 """A market before any sales: products, plans, costs, purchasing and competitor; and its state between two days."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal
@@ -24,10 +24,6 @@ class Shelf:
     household_stock: Floats  # shoppers' excess household stock, in days of use
     memory: Floats  # shoppers' reference price; NaN before the launch
     coming: Ints  # (day modulo its length, product) units ordered that arrive on a day
-
-    def copy(self) -> "Shelf":
-        """Return a deep copy."""
-        return Shelf(**{field.name: getattr(self, field.name).copy() for field in fields(self)})
 
 
 @dataclass(frozen=True)

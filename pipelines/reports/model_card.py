@@ -11,8 +11,7 @@ from pipelines.reports.page import render
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS
 from pricing.demand.ensemble import CLASSES
-from pricing.demand.grades import GRADES, PRIOR_ONLY
-from pricing.demand.shrinkage import PLAUSIBLE
+from pricing.demand.grades import GRADES
 from pricing.registry.version import (
     HOLDS_ONLY_MEANING,
     MEANINGS,
@@ -21,10 +20,8 @@ from pricing.registry.version import (
     shares_by_grade,
     shown_competitor,
     shown_elasticities,
-    unit_shares,
 )
 
-_NAMED = 10  # most products listed in a line
 _EVENTS = 15  # most events in the table
 _CLEAR = 2.0  # standard deviations above which a lift is listed
 
@@ -32,7 +29,7 @@ _CLEAR = 2.0  # standard deviations above which a lift is listed
 def model_card(version: LoadedVersion, *, model: str) -> str:
     """Returns the model card of a version of the registered model `model`, in Markdown."""
     figures, facts, demand = version.backtest, version.facts, version.demand
-    grade, elasticity = (column[: len(demand.product_ids)] for column in (demand.grade, demand.elasticity))
+    grade = demand.grade[: len(demand.product_ids)]
     return render(
         "model_card.md.jinja",
         meta=version.meta,
@@ -61,10 +58,6 @@ def model_card(version: LoadedVersion, *, model: str) -> str:
             {"name": name, "count": int((grade == GRADES.index(name)).sum()), "share": share, "meaning": MEANINGS[name]}
             for name, share in shares_by_grade(demand, facts).items()
         ],
-        named=_NAMED,
-        unknown=_unknown(version),
-        plausible=PLAUSIBLE,
-        beyond=demand.product_ids[(elasticity <= PLAUSIBLE[0]) | (elasticity >= PLAUSIBLE[1])].tolist(),
     )
 
 
@@ -93,18 +86,6 @@ def _competitor(version: LoadedVersion) -> list[ShownCompetitor]:
     """What a competitor's price does to demand, of the products of which it is known, the largest effect first."""
     every = (shown_competitor(version.demand, row) for row in range(len(version.demand.product_ids)))
     return sorted((one for one in every if one.effect is not None), key=lambda one: -(one.effect or 0.0))
-
-
-def _unknown(version: LoadedVersion) -> list[dict[str, Any]]:
-    """The best-selling products whose elasticity comes from the prior only, and why their prices stay."""
-    shares, demand = unit_shares(version.demand, version.facts), version.demand
-    order = np.argsort(-shares, kind="stable")
-    largest = order[demand.grade[order] == PRIOR_ONLY][:_NAMED]
-    why = shown_elasticities(demand, largest, holds_only=version.holds_only)["why"].tolist()
-    return [
-        {"name": str(demand.product_ids[row]), "share": shares[row], "why": said}
-        for row, said in zip(largest.tolist(), why, strict=True)
-    ]
 
 
 def _events(lifts: EventLifts | None) -> list[dict[str, Any]] | None:

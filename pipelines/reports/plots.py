@@ -29,9 +29,9 @@ from pricing.demand.baselines import sales_rows
 from pricing.registry.version import LoadedVersion, shown_elasticities
 
 # Okabe and Ito's palette: distinct in hue and lightness.
-BLUE, RED, GREY, BLACK = "#0072B2", "#D55E00", "#8c8c8c", "#222222"
+BLUE, RED, BLACK = "#0072B2", "#D55E00", "#222222"
 WIDTH, DPI = 11.0, 110  # inches, dots an inch
-FANS, CATEGORIES = 6, 20  # most products with fans, most categories
+FANS = 6  # most products with fans
 SAMPLE, PROMOTED, SEED = 24, 0.3, 7  # products explained, share of them on promotion
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
 _LEVELS = np.linspace(0.05, 0.95, 19)
@@ -62,7 +62,6 @@ def write_artifacts(
             (plots / f"{name}.png").write_bytes(png(draw(frame)))
     with dispensable("sensitivity/"):
         found = analyse(version, largest_jump=largest_jump)
-        (plots / "elasticity_by_category.png").write_bytes(png(draw_by_category(found.summary)))
         for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
@@ -153,30 +152,6 @@ def draw_calibration(frame: pd.DataFrame) -> Figure:
     right.set_xlabel("interval should hold", fontsize=9)
     right.set_ylabel("interval held", fontsize=9)
     right.set_title("Coverage of central intervals", fontsize=9, loc="left")
-    return figure
-
-
-def draw_by_category(summary: pd.DataFrame) -> Figure:
-    """Draws the elasticities of each category's products, and their median with the median of their intervals."""
-    chosen = summary.groupby("category")["typical_units"].sum().nlargest(CATEGORIES).index
-    columns = ["elasticity", "elasticity_low", "elasticity_high"]
-    by = summary[summary["category"].isin(chosen)].groupby("category")
-    rows = by[columns].median().assign(products=by.size()).sort_values("elasticity")
-    place = np.arange(len(rows))
-    figure, (ax,) = grid(
-        *(1, 1),
-        height=1.2 + 0.4 * len(rows),
-        title="How strongly demand answers to price",
-        note="Dots: products. Bars: 80 % intervals; a category's is the median of its products' intervals.",
-    )
-    for row, name in enumerate(rows.index):
-        own = summary.loc[summary["category"] == name, "elasticity"]
-        ax.plot(own, np.full(len(own), row), "o", color=GREY, markersize=3)
-    ax.hlines(place, rows["elasticity_low"], rows["elasticity_high"], color=BLUE, linewidth=6, alpha=0.5)
-    ax.plot(rows["elasticity"], place, "D", color=BLUE, markersize=7)
-    ax.set_yticks(place, [f"{name}\n{count} products" for name, count in rows["products"].items()])
-    ax.axvline(-1, color=BLACK, linestyle="--", linewidth=0.8)
-    ax.set_xlabel("elasticity: per cent of demand for one per cent of price; at −1 revenue does not depend on price")
     return figure
 
 

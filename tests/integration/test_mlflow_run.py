@@ -18,7 +18,7 @@ from tests.kit.servers import free_port
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
 PLOTS = (
-    *("forecast_fans", "calibration", "elasticity_by_category"),
+    *("forecast_fans", "calibration"),
     *("shap_summary_price", "shap_summary_demand", "shap_waterfall_price", "shap_waterfall_demand"),
 )
 SENSITIVITY = ("sensitivity.html", "summary.parquet", "products.parquet")

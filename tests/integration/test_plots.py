@@ -65,7 +65,7 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     write_artifacts(tmp_path, frame().drop(columns="pit_low"), version=loaded_version())
 
     drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
-    assert drawn >= {"forecast_fans", "elasticity_by_category", "shap_summary_price"}
+    assert drawn >= {"forecast_fans", "shap_summary_price"}
     assert {path.name for path in (tmp_path / "sensitivity").iterdir()} == {
         *("summary.parquet", "products.parquet", "sensitivity.html"),
     }

@@ -59,16 +59,6 @@ def test_the_card_tells_the_grades_by_their_share_of_sales() -> None:
     assert f"| own_history | {len(order) - 2} | {1 - share:.0%} |" in text
 
 
-def test_the_card_names_elasticities_that_are_not_plausible() -> None:
-    demand = loaded_version().demand
-    elasticity = demand.elasticity.copy()
-    elasticity[[2, 5]] = -25.0, -0.1
-
-    odd = replace(loaded_version(), demand=replace(demand, elasticity=elasticity), backtest=FIGURES)
-
-    assert f"-0.2: {demand.product_ids[2]}, {demand.product_ids[5]}." in model_card(odd, model="pricing")
-
-
 def test_the_card_names_events_with_what_they_add_to_demand() -> None:
     learner = with_feast(loaded_version().learner, date="2023-08-04", lift=0.3)
 
