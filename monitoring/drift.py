@@ -168,9 +168,8 @@ def compare(samples: Samples, *, window: int, step_days: int, false_alarm: float
         columns.append(ColumnDrift(watched, threshold, float(value)))
     drift = Drift(columns, findings, samples)
     if not drift.watched:
-        findings.append(
-            Finding("drift_unjudged", "warning", "no column could be compared: drift is unknown, not absent")
-        )
+        text = "no column could be compared: drift is unknown, not absent"
+        findings.append(Finding("drift_unjudged", "warning", text))
     return drift
 
 

@@ -104,9 +104,7 @@ def evaluate_decisions(
         int(by_other_weights.sum()),
     )
     if share_scored < SCORED_SHARE:
-        text = (
-            f"only {share_scored:.0%} of the newest decisions could be scored by sales: error and decay are about these"
-        )
+        text = f"only {share_scored:.0%} of the newest decisions could be scored by sales: error is about these alone"
         findings.append(Finding("scored_few", "warning", text))
     if not replay:
         decayed = performance.decayed_categories(own_frame, last=end, days=days, config=config, rng_seed=SEED)

@@ -14,8 +14,6 @@ Outcome = Literal["done", "refused", "lost"]
 _RECORD = append_only(
     "pricing_promotions",
     "registry",
-    Column("at", String(40), nullable=False),
-    Column("who", String(300), nullable=False),
     Column("action", String(20), nullable=False),
     Column("outcome", String(20), nullable=False),
     Column("why", String, nullable=False),
@@ -32,14 +30,11 @@ _RECORD = append_only(
 class AuditEntry(LedgerEntry):
     """One line of the record, or a change of the champion that is asked for.
 
-    `at` is UTC, ISO 8601; `who` the person or job that acts, or noticed a change by hand (action "by_hand"). An outcome
-    "refused" is the gates', "lost" means that `from_version` was no longer champion. `to_version` becomes champion
-    (None: the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as JSON,
-    and `run_id` is MLflow's.
+    An outcome "refused" is the gates', "lost" means that `from_version` was no longer champion. `to_version` becomes
+    champion (None: the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as
+    JSON, and `run_id` is MLflow's.
     """
 
-    at: str
-    who: str
     action: Action
     why: str
     from_version: str | None

@@ -28,8 +28,6 @@ Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
 _TABLE = append_only(
     "pricing_control",
     "model",
-    Column("at", String(40), nullable=False),
-    Column("who", String(300), nullable=False),
     Column("kind", String(20), nullable=False),
     Column("body", String, nullable=False),
 )
@@ -40,10 +38,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ControlEntry(LedgerEntry):
-    """One line of the record: UTC in ISO 8601, who, and a body as JSON, of the type that `kind` names."""
+    """One line of the record: a body as JSON, of the type that `kind` names."""
 
-    at: str
-    who: str
     kind: Kind
     body: str
 

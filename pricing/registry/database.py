@@ -71,7 +71,8 @@ def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
     own = Column("id", Integer, primary_key=True), Column(key, String(300), nullable=False)
     # Two concurrent entries cannot take the same place, whatever the database's own locks do.
     place = Column("sequence", Integer, nullable=False), UniqueConstraint(key, "sequence", name=f"{name}_in_order")
-    table = Table(name, MetaData(), *own, *place, *columns)
+    said = Column("at", String(40), nullable=False), Column("who", String(300), nullable=False)
+    table = Table(name, MetaData(), *own, *place, *said, *columns)
     for dialect, statements in _GUARDS.items():
         for statement in statements:
             guard = DDL(statement.format(name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
@@ -81,9 +82,14 @@ def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`."""
+    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`.
+
+    `at` is UTC, ISO 8601, and `who` the person or job that acts.
+    """
 
     sequence: int = 0
+    at: str
+    who: str
 
 
 Entry = TypeVar("Entry", bound=LedgerEntry)

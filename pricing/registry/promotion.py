@@ -120,13 +120,13 @@ def record_refusal(registry: "Registry", audit: Audit, wanted: AuditEntry) -> Au
 
 
 def record_manual_change(registry: "Registry", audit: Audit, *, who: str, at: str) -> AuditEntry | None:
-    """Compares the champion with the record, and records and returns a change that was made by hand."""
+    """Does what `note_manual_change` does, under the record's lock."""
     with audit.turn(registry.identity()) as turn:
         return note_manual_change(turn, registry.aliases(), who=who, at=at)
 
 
 def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, who: str, at: str) -> AuditEntry | None:
-    """Does what `record_manual_change` does, for whoever holds the record's lock."""
+    """Compares the champion with the record, and records and returns a change that was made by hand."""
     recorded, found = champion_of(turn.entries()), aliases.get(CHAMPION)
     if recorded == found:
         return None

@@ -50,7 +50,7 @@ def publish(
     who: str,
     alone: bool = False,
 ) -> Pointer | None:
-    """Publishes the champion and the arms of experiments, and returns what is published then.
+    """Publishes the champion and the arms of experiments, and returns what is published then; None without a champion.
 
     A change of the champion past the record is recorded. Nothing is written where all of it is published already.
 
@@ -62,9 +62,6 @@ def publish(
         now: The moment, in the shop's time zone: an experiment that is over by its day names no version any more.
         who: The person or job, for the record.
         alone: Publishes the champion alone and deletes nothing, as an image is baked with it.
-
-    Returns:
-        The pointer; None where there is no champion.
 
     Raises:
         PricingError: The store, the registry or the record does not answer, or the champion is damaged or prices

@@ -41,7 +41,6 @@ ELASTICITY_DIGITS = 2  # decimals of an elasticity, wherever it is shown
 REFRESH = "refresh"  # the folder of what is needed to carry a version forward, and to price by it is not
 _SERVED = ("table", "products", "anchors", "backtest", "config")
 _OF_OTHER_PARTS = (AttributeError, LookupError, TypeError, ValueError)  # what the files of another library raise
-Kind = Literal["train", "refresh"]
 
 
 @dataclass(frozen=True)
@@ -136,18 +135,12 @@ def identified_share(demand: DemandTable, facts: ProductFacts) -> float:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version comes from.
+    """Where a version comes from."""
 
-    Attributes:
-        kind: "train" when its weights are new, "refresh" when they are those of the registry's version `parent`.
-        data: The sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, ….
-        checks: Figures measured while it was made, such as a refresh's `parity`.
-    """
-
-    kind: Kind
-    data: Mapping[str, Any]
+    kind: Literal["train", "refresh"]  # whether its weights are new, or those of the registry's version `parent`
+    data: Mapping[str, Any]  # the sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, …
     parent: str | None = None
-    checks: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)  # measured while it was made, such as a refresh's `parity`
 
 
 @dataclass(frozen=True)

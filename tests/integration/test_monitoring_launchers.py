@@ -4,16 +4,12 @@ import subprocess
 from pathlib import Path
 
 import boto3
-import mlflow
 import pytest
 from moto import mock_aws
 
 from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
-from pricing.errors import HistoryError
 from pricing.runtime.alerts import Alert, DeliveryError, Notifier, alert_notifiers
-from pricing.runtime.cli import job
-from pricing.runtime.mlflow_runs import tracked_run
 from tests.kit.monitoring_world import Webhook
 
 NOW = dt.datetime.now(dt.UTC)
@@ -106,30 +102,6 @@ def test_a_webhook_that_refuses_is_a_delivery_error(answers, tries):
         Notifier("webhook", address=hook.url).send(ALERT)
 
     assert len(hook.bodies) == tries
-
-
-def test_a_job_that_fails_unattended_reaches_the_webhook_with_its_run_and_keeps_its_exit_code(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-
-    @job("train", unattended=True)
-    def train(*, config):
-        with tracked_run("train") as run:
-            mlflow.set_tag("version", "7")
-            raise HistoryError(f"too short for run {run.info.run_id}")
-
-    with Webhook() as hook:
-        words = f"monitoring: {{alerts: [webhook], endpoints: {{webhook_url: '{hook.url}', mlflow_url: 'http://ui'}}}}"
-        (tmp_path / "mine.yaml").write_text(words)
-        code = train(["--config", str(tmp_path / "mine.yaml")])
-
-    (body,) = hook.bodies
-    assert code == 2
-    assert (body["job"], body["exit_status"], body["version"], body["severity"]) == ("train", 2, "7", "critical")
-    assert body["how_bad"] == f"too short for run {body['run']}"
-    experiment = mlflow.get_run(body["run"]).info.experiment_id
-    assert body["link"] == f"http://ui/#/experiments/{experiment}/runs/{body['run']}"
 
 
 PROJECT = """name: small

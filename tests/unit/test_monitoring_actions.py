@@ -9,7 +9,7 @@ import pytest
 from monitoring import actions
 from monitoring.business import newest_week
 from monitoring.evaluate import SEED, evaluate_decisions, metrics
-from monitoring.performance import band, decayed_categories, judge, score
+from monitoring.performance import decayed_categories
 from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
@@ -259,16 +259,6 @@ def test_a_hostile_name_and_what_it_is_said_of_stand_on_the_page_as_text(seen):
 
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;alert(1)") == 7
-
-
-def test_a_verdict_says_how_far_off_it_is(seen):
-    doubled = seen.joined.frame.assign(forecast=2.04 * seen.joined.frame["forecast"])
-
-    wrong = judge(score(doubled, name="w", rng=np.random.default_rng(0)), band(PROMISED, CONFIG), min_rows=10)
-
-    assert set(wrong.breaches) == {"error", "bias"}
-    assert wrong.off == pytest.approx(max(abs(wrong.score.bias.value), wrong.score.wape.value / 0.4 - 1))
-    assert seen.verdicts[-1].off == 0.0
 
 
 def test_a_category_that_decays_while_the_whole_looks_fine_is_found_and_no_other(seen):

@@ -65,36 +65,19 @@ def test_the_newest_week_ends_with_the_sales_and_the_week_before_may_be_cut_off(
     assert (week.before and week.before.units) == (before and PANEL.units_sold[:, before].sum())
 
 
-def test_a_margin_that_pricing_raised_is_found_and_one_it_did_not_is_not():
+@pytest.mark.parametrize(("lifted", "gain"), [("priced", True), ("none", False), ("all", False)])  # all: a season
+def test_a_margin_that_pricing_raised_is_found_and_no_other(lifted, gain):
     held, priced = halves()
-    gained = PANEL.units_sold.copy()
-    gained[np.isin(PANEL.product_ids, sorted(priced)), BEGIN:] *= 1.5
-    holdout = holding(held)
-
-    with_gain = effect(
-        replace(PANEL, units_sold=gained), joined(priced), holdout, window=28, rng=np.random.default_rng(0)
-    )
-    without_gain = effect(PANEL, joined(priced), holdout, window=28, rng=np.random.default_rng(0))
-
-    assert 0.3 < with_gain.margin.value < 0.75
-    assert with_gain.margin.low > 0.1
-    assert without_gain.margin.low < 0 < without_gain.margin.high
-
-
-def test_a_season_that_lifts_everything_is_not_taken_for_a_gain():
-    held, priced = halves()
-    lifted = PANEL.units_sold.copy()
-    lifted[:, BEGIN:] *= 1.5
+    rows = np.isin(PANEL.product_ids, {"priced": sorted(priced), "none": [], "all": PANEL.product_ids}[lifted])
+    units = PANEL.units_sold.copy()
+    units[rows, BEGIN:] *= 1.5
 
     found = effect(
-        replace(PANEL, units_sold=lifted),
-        joined(priced),
-        holding(held),
-        window=28,
-        rng=np.random.default_rng(0),
-    )
+        replace(PANEL, units_sold=units), joined(priced), holding(held), window=28, rng=np.random.default_rng(0)
+    ).margin
 
-    assert found.margin.low < 0 < found.margin.high
+    assert found.low > 0.1 if gain else found.low < 0 < found.high
+    assert not gain or 0.3 < found.value < 0.75
 
 
 @pytest.mark.parametrize(

@@ -165,10 +165,8 @@ def test_what_became_of_a_price_is_known_by_its_reasons(reasons, source, flag):
 
 
 def test_a_price_that_stayed_as_it_was_is_told_apart_from_an_override():
-    kept = [
-        redecided(entry, recommended_price=999.0, current_price=float(PANEL.price[row, 55]))
-        for row, entry in enumerate(one_day())
-    ]
+    priced = [(one, one.answer.decision.recommended_price) for one in one_day()]
+    kept = [redecided(one, recommended_price=999.0, current_price=price) for one, price in priced]
 
     assert set(joined(kept).frame["pricing"]) == {"kept"}
 

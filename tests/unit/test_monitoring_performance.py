@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from monitoring.performance import NO_BACKTEST, Interval, band, judge, score, window_days
+from monitoring.performance import Interval, band, judge, score, window_days
 from pricing.config import load_config
 
 CONFIG = load_config().monitoring
@@ -113,20 +113,6 @@ def test_the_interval_covers_products_not_days():
     assert found.high - found.low > 0.15
 
 
-def test_of_few_products_the_interval_covers_their_weeks():
-    rows = frame(products=3, days=140)
-    late = rows["period"].dt.isocalendar().week % 2 == 0
-    rows["forecast"] = rows["units_sold"] + 8.0 * late  # alike for all products, and not from week to week
-
-    few = score(rows, name="x", rng=np.random.default_rng(0)).wape
-    alone = score(rows[rows["product_id"] == "P0"], name="x", rng=np.random.default_rng(0)).wape
-    many = score(frame(products=10, days=7), name="x", rng=np.random.default_rng(0)).wape
-
-    assert few.high - few.low > 0.1
-    assert alone.low < alone.value < alone.high
-    assert many.low < many.value < many.high  # of one week: these are resampled by product
-
-
 @pytest.mark.parametrize(
     ("products", "days", "window"),
     [
@@ -214,19 +200,16 @@ def test_only_what_surely_lies_outside_the_band_is_decay(changes, judged, breach
     verdict = judge(rated(**changes), band(FIGURES, CONFIG), min_rows=100)
 
     assert (verdict.judged, list(verdict.breaches)) == (judged, breaches)
+    assert verdict.off == pytest.approx({"error": 0.5, "bias": 0.3}.get(*breaches, 0.0) if breaches else 0.0)
 
 
-def test_coverage_that_the_backtest_does_not_tell_is_not_judged():
-    promised = band({**FIGURES, "coverage_80": None}, CONFIG)
+@pytest.mark.parametrize(
+    ("figures", "judged"), [({}, False), ({"wape_mean": float("nan")}, False), ({**FIGURES, "coverage_80": None}, True)]
+)
+def test_what_the_backtest_does_not_tell_is_not_judged(figures, judged):
+    verdict = judge(rated(coverage=(0.1, 0.05, 0.15)), band(figures, CONFIG), min_rows=100)
 
-    assert not judge(rated(coverage=(0.1, 0.05, 0.15)), promised, min_rows=100).breaches
-
-
-@pytest.mark.parametrize("figures", [{}, {"wape_mean": None}, {"wape_mean": float("nan")}])
-def test_a_version_without_a_backtest_is_not_judged(figures):
-    verdict = judge(rated(earlier_weeks=0.3), band(figures, CONFIG), min_rows=100)
-
-    assert (verdict.judged, verdict.breaches, verdict.note) == (False, {}, NO_BACKTEST)
+    assert (verdict.judged, verdict.breaches) == (judged, {})
 
 
 def test_what_varies_by_the_luck_of_the_products_widens_no_band():

@@ -46,16 +46,21 @@ def test_a_day_counts_on_whose_weekday_the_shop_usually_decides(days: Any, last:
     assert count_undecided(decided(*days), sold(days=last)) == missed
 
 
-def test_a_day_on_which_the_shop_sold_nothing_is_no_silence() -> None:
-    assert count_undecided(decided(*range(26)), sold(days=28, closed=(26, 27))) == 0
-    assert count_undecided(decided(*range(26)), sold(days=28, closed=(27,))) == 1
-
-
-def test_prices_of_the_evening_before_count_for_their_day_and_prices_for_next_month_hide_no_outage() -> None:
-    every_evening, once = decided(*range(28), ahead=1), decided(60, ahead=40)
-
-    assert count_undecided(every_evening, sold(days=28)) == 0
-    assert count_undecided(pd.concat([decided(*range(20)), once]), sold(days=28)) == 7
+@pytest.mark.parametrize(
+    ("made", "closed", "missed"),
+    [
+        (decided(*range(26)), (26, 27), 0),  # sold nothing
+        (decided(*range(26)), (27,), 1),
+        (decided(*range(28), ahead=1), (), 0),  # the evening before
+        (pd.concat([decided(*range(20)), decided(60, ahead=40)]), (), 7),  # a price for next month hides no outage
+        (decided(), (), 0),  # not live yet
+        (decided(3, live=False), (), 0),  # a replay
+    ],
+)
+def test_only_a_day_on_which_it_sold_and_a_live_decision_was_due_is_silent(
+    made: pd.DataFrame, closed: tuple[int, ...], missed: int
+) -> None:
+    assert count_undecided(made, sold(days=28, closed=closed)) == missed
 
 
 def test_a_week_without_a_decision_counts_in_a_weekly_panel() -> None:
@@ -65,8 +70,3 @@ def test_a_week_without_a_decision_counts_in_a_weekly_panel() -> None:
     assert count_undecided(decided(30, 37), weekly) == 0  # a Wednesday and the next one
     assert count_undecided(decided(30), weekly) == 7
     assert count_undecided(decided(35, ahead=1), weekly) == 0  # made on the Sunday before
-
-
-def test_before_going_live_and_in_a_replay_nothing_is_silent() -> None:
-    assert count_undecided(decided(), sold(days=28)) == 0
-    assert count_undecided(decided(3, live=False), sold(days=28)) == 0

@@ -83,15 +83,6 @@ def test_a_small_shop_is_judged_on_longer_windows(products, period, days, decide
     assert ("window_longer" in {finding.code for finding in calm.findings}) is (days > 7)
 
 
-def test_one_long_window_in_breach_retrains_nothing():
-    once = judged(*shop(8, decided=range(58, 100), change_day=86, demand_factor=0.4))
-    twice = judged(*shop(8, decided=range(58, 100), change_day=72, demand_factor=0.4))
-
-    assert [bool(verdict.breaches) for verdict in once.verdicts] == [False, False, True]
-    assert once.situation.window_days == twice.situation.window_days == 14
-    assert (outcome_of(once).action, outcome_of(twice).action) == ("none", "retrain")
-
-
 @pytest.mark.parametrize(
     ("products", "period", "periods"),
     [

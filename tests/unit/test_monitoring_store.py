@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from monitoring.policy import PolicyOutcome, Situation, decide
+from monitoring.policy import PolicyOutcome
 from monitoring.store import OUTCOME_DAYS, MonitoringStore
-from pricing.config import load_config
 from pricing.errors import RegistryError
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
@@ -55,7 +54,9 @@ def wrote(store, frame, last=dt.date(2024, 6, 1)):
 
 
 def test_errors_are_those_of_scored_decisions_as_known_last(store):
-    for each in (outcomes(), outcomes(units=(7.0, 3.0)), outcomes("2024-06-02")):
+    before = store.has_outcomes()
+    nothing_scored = outcomes("2024-05-21", forecast=float("nan")).assign(scored=False)
+    for each in (outcomes(), outcomes(units=(7.0, 3.0)), outcomes("2024-06-02"), nothing_scored):
         wrote(store, each)
 
     known = store.errors(["A", "B", "C"], **MAY)
@@ -64,15 +65,7 @@ def test_errors_are_those_of_scored_decisions_as_known_last(store):
         {"product_id": "A", "forecast": 4.0, "units_sold": 7.0, "period": pd.Timestamp("2024-05-20")}
     ]
     assert store.errors(["B"], **MAY).empty
-
-
-def test_a_day_without_a_scored_decision_is_remembered_and_spoils_none(store):
-    assert not store.has_outcomes()
-    wrote(store, outcomes())
-    wrote(store, outcomes("2024-05-21", forecast=float("nan")).assign(scored=False))
-
-    assert store.has_outcomes()
-    assert len(store.errors(["A", "B"], **MAY)) == 1
+    assert (before, store.has_outcomes()) == (False, True)
 
 
 def test_old_outcomes_are_deleted_and_no_others(store):
@@ -140,23 +133,6 @@ def test_failures_count_with_start_and_end_until_a_retraining_ends_well(store):
     job(store, ended=later.isoformat(), succeeded=True)
 
     assert store.past(now=NOW).failed == 0
-
-
-@pytest.mark.parametrize("promoted", [False, True])
-def test_decay_with_old_states_leads_to_a_retraining_whether_or_not_anybody_promotes_the_refresh(store, promoted):
-    started, age = [], 9
-    for cause in ("drift", "stale"):  # only a refresh against decay makes the rules wait
-        job(store, "refresh", cause=cause, now=NOW - dt.timedelta(days=1), ended=NOW.isoformat(), succeeded=True)
-    for day in range(10):
-        now = NOW + dt.timedelta(days=day)
-        seen = Situation((True,) * 3, "error grew", 7, (), age + day, 0, 0.0)
-        outcome = decide(seen, store.past(now=now), load_config().monitoring, now=now)
-        if outcome.action in ("refresh", "retrain"):
-            started.append((day, outcome.action))
-            job(store, outcome.action, cause=outcome.cause, now=now, ended=now.isoformat(), succeeded=True)
-            age = -day if promoted else age
-
-    assert started[:2] == [(0, "refresh"), (7, "retrain")]
 
 
 def test_shops_that_share_a_database_share_no_memory(tmp_path):

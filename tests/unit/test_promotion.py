@@ -64,18 +64,6 @@ def test_previous_is_the_last_champion_with_other_weights(audit: Audit) -> None:
         assert (registry.pointed[CHAMPION], registry.pointed.get(PREVIOUS)) == (to, previous)
 
 
-@pytest.mark.parametrize(("to", "previous"), [("5", "1"), ("7", "4")], ids=["the same weights", "other weights"])
-def test_a_move_mends_a_previous_that_one_killed_halfway_has_left_on_the_champion(
-    audit: Audit, to: str, previous: str
-) -> None:
-    registry = moved(audit, "1", "4")
-    registry.pointed[PREVIOUS] = "4"  # as when the move to 7 had been killed before the champion's turn
-
-    move(registry, audit, asked(to, "4"))
-
-    assert registry.pointed == {CHAMPION: to, PREVIOUS: previous}
-
-
 def test_the_earlier_champion_is_the_last_that_was_one_has_other_weights_and_is_still_there(audit: Audit) -> None:
     registry = moved(audit, "1", "4", "7", "8")
     record_refusal(registry, audit, asked("2", "8"))
