@@ -33,7 +33,7 @@ from pricing.objects import open_store
 from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
 from pricing.registry.control import known_control
-from pricing.registry.published import published_url
+from pricing.registry.published import published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
@@ -67,7 +67,12 @@ RejectedRow = tuple[int, str]  # row number, error
     help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period after "
     "the version's states where that is later or today lies beyond its horizon",
 )
-@click.option("--output", type=FILE, metavar="FILE", help="decisions, .csv or .parquet; absent: in PRICING_HOME")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="decisions, .csv or .parquet; absent: prices.csv in PRICING_HOME, and the console has them, too",
+)
 @click.option("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
 @click.option("--today", "day", type=DAY, metavar="DATE", help="the day that answers; absent: today")
 @flag(
@@ -90,7 +95,7 @@ def main(
     file = read_config_file(config)
     settings = file.config
     today = day.date() if day else shop_now(settings.zone).date()
-    output = output or pricing_home() / "prices.csv"
+    shown, output = output is None, output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
@@ -122,6 +127,9 @@ def main(
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(asked, answer, at) for _, asked, answer in answers])
         write(decisions, output)
+        if shown:  # in the console
+            table, now = decisions.to_parquet(index=False), dt.datetime.now(dt.UTC)
+            put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=now)
         _record(decisions, refused=len(bad), version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
     age = (today - loaded.facts.state_date.astype("datetime64[D]").item()).days
