@@ -18,7 +18,6 @@ from pricing.errors import ConflictError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import pricing_home
 
-BODY_LIMIT = 32_000_000  # bytes of a price file
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -34,7 +33,6 @@ def create_app(shop: Shop, access: Access) -> Flask:
     """Creates the application around a shop that has been looked at once."""
     app = Flask("console")
     app.url_map.merge_slashes = False  # a product's id may hold two
-    app.config.update(MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_MEMORY_SIZE=BODY_LIMIT, MAX_FORM_PARTS=100_000)
     app.extensions["shop"], app.extensions["access"] = shop, access
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):

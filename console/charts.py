@@ -124,8 +124,8 @@ def history(panel: Panel, row: int) -> tuple[Markup, Markup]:
     return prices.svg(), sold.svg()
 
 
-def curve(tried: Simulation, *, proposed: float) -> tuple[Markup, Markup]:
-    """Profit, and units, against price, with 80 % intervals, the guardrails, today's price and the proposed one."""
+def curve(tried: Simulation, *, marked: float, word: str) -> tuple[Markup, Markup]:
+    """Profit, and units, against price, with 80 % intervals, the guardrails, today's price and another one."""
     outcomes = sorted(tried.outcomes, key=lambda one: one.price)
     xs = [one.price for one in outcomes]
     found = []
@@ -146,7 +146,7 @@ def curve(tried: Simulation, *, proposed: float) -> tuple[Markup, Markup]:
         plot.line(xs, mean, "mean")
         if tried.current_price is not None:
             plot.mark(tried.current_price, f"today {money(tried.current_price)}", "today")
-        plot.mark(proposed, f"proposed {money(proposed)}", "proposed", row=1)
+        plot.mark(marked, f"{word} {money(marked)}", "proposed", row=1)
         for price in np.linspace(xs[0], xs[-1], 5).tolist():
             anchor = "start" if price == xs[0] else "end" if price == xs[-1] else "middle"
             plot.text(plot.at(price, 0)[0], plot.height - 6, money(price), anchor=anchor)
@@ -161,7 +161,7 @@ def waterfall(found: Explanation) -> Markup:
         if driver.name != "approval":
             steps.append((STEP.get(driver.name, driver.name), value, value + driver.effect))
             value += driver.effect
-    steps.append(("proposed", 0.0, value))
+    steps.append(("price", 0.0, value))
     ends = np.array([end for _, start, end in steps] + [start for _, start, _ in steps[1:-1]])
     plot = Plot((0, len(steps)), _room(ends), found.summary, height=200)
     plot.ticks(digits=2)

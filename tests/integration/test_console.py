@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.kit.console import BEYOND, KEYS, environment, price_table, shop_home
+from tests.kit.console import BEYOND, KEYS, environment, price_table, put_table, shop_home
 from tests.kit.control import table
 from tests.kit.servers import free_port, python, running, wait_for
 from tests.kit.versions import loaded_version, shared_panel
@@ -230,7 +230,7 @@ def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser
         row = frame["product_id"] == held["product_id"]
         proposal = _proposal(pricer, held)
         frame.loc[row, ["current_price", "proposed_price", "recommended_price"]] = [before, proposal, before]
-        frame.to_csv(home / "prices.csv", index=False)
+        put_table(home, frame)
         with console_of(home) as found, logged_in(browser, found) as page:
             page.get_by_role("button", name=f"Approve {held['product_id']}").click()
             started = time.monotonic()
