@@ -37,7 +37,7 @@ def create_app(shop: Shop, access: Access) -> Flask:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):
         app.add_template_filter(getattr(words, name), name)
-    app.jinja_env.globals |= {"words": words, "ours": ours}
+    app.jinja_env.globals |= {"words": words, "ours": ours, "shop": shop}
     guard(app, access, home=shop.home)
     pages(app, shop)
 

@@ -31,7 +31,6 @@ from pricing.registry.version import shown_elasticities
 PRICES_TRIED = 25  # of a curve
 WIDE = 0.35  # how far from list price a curve reaches, a fraction
 HIGHEST = 1e9  # of a price
-OVERRIDE_DAYS = 7  # that a price given by hand counts, unless a person says otherwise
 
 
 def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the other
@@ -58,26 +57,25 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.get("/")
     def today() -> str:
-        table, seen = _state(shop)
+        table = _state(shop)
         pick = Pick.of(request.args)
         rows = table.pick(pick)
         lists = {show: table.shown(show) for show in words.SHOWN if show != "all"}
         return render_template(
             "today.html",
-            **_common(shop, table, seen),
+            table=table,
             pick=pick,
             count=len(rows),
             money_of=table.totals(rows),
             lines=[line(shop, table, row) for row in rows[(pick.page - 1) * PAGE : pick.page * PAGE].tolist()],
             pages=max(-(-len(rows) // PAGE), 1),
-            until=_until(shop),
             tiles=[(show, int(mask.sum()), float(table.gain[mask].sum())) for show, mask in lists.items()],
             reasons_known=[code for code, number in _counted(table).most_common() if number],
         )
 
     @app.post("/decide")
     def decide() -> Response:
-        table, _ = _state(shop)
+        table = _state(shop)
         if request.form.get("table") != table.key:
             raise ConflictError({"the price table": "a newer one came in; look at the new proposals first"})
         one = request.form.get("one", "")
@@ -93,23 +91,22 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.get("/products/<path:product>")
     def one_product(product: str) -> str:
-        table, seen = _state(shop)
+        table = _state(shop)
         row = table.rows.get(product)
         if row is None:
             abort(404, f"no product {product!r} is in the price table")
         return render_template(
             "product.html",
-            **_common(shop, table, seen),
+            table=table,
             line=line(shop, table, row),
             word=shop.hear().words.get(product),
             reasons=[REASONS[code] for code in codes(int(table.bits[row]))],
-            until=_until(shop),
             **_understood(shop, table, row),
         )
 
     @app.get("/what-if")
     def what_if() -> str:
-        table, seen = _state(shop)
+        table = _state(shop)
         product, given, pick = request.args.get("product", ""), request.args, Pick.of(request.args)
         known = table.rows.get(product)
         rows = table.pick(pick) if known is None else np.array([known])
@@ -126,7 +123,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
                 trouble = str(error)
         return render_template(
             "what_if.html",
-            **_common(shop, table, seen),
+            table=table,
             pick=pick,
             product=product if known is not None else "",
             change=change,
@@ -136,17 +133,16 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
             left_out=len(rows) - len(tried.rows) if tried else 0,
             most=MOST,
             lines=[(line(shop, table, row), price) for row, price in tried.rows[:PAGE]] if tried else (),
-            policies=served.pricer.policy.names if served else (),
         )
 
     @app.get("/portfolio")
     def portfolio() -> str:
-        table, seen = _state(shop)
+        table = _state(shop)
         ways = {"up": table.change > 0, "down": table.change < 0, "held": table.change == 0}
         counted = [(code, number) for code, number in _counted(table).most_common() if number]
         return render_template(
             "portfolio.html",
-            **_common(shop, table, seen),
+            table=table,
             ways={name: (int(mask.sum()), table.totals(mask)) for name, mask in ways.items()},
             all_gain=table.totals(~ways["held"]),
             counts={
@@ -154,27 +150,25 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
                 "Why prices stay": [one for one in counted if one[0] in _WHY_HELD],
             },
             categories=_categories(table),
-            monitoring=shop.monitoring,
-            gains_measured=[(one, shop.gains.get(one.name)) for one in shop.experiments.values()],
             REASONS=REASONS,
         )
 
     @app.get("/price-file")
     def price_file() -> str:
-        table, seen = _state(shop)
+        table = _state(shop)
         written, may = files.newest(), table.charges
         counts = {"proposed": int(((table.state == OPEN) & ~may).sum()), "approved": int(may.sum())}
         for state in ("exported", "failed"):
             counts[state] = sum(len(one.approved) for one in written if one.state == state)
         url = shop.config.console.push_url is not None
-        return render_template("price_file.html", **_common(shop, table, seen), counts=counts, files=written, push=url)
+        return render_template("price_file.html", table=table, counts=counts, files=written, push=url)
 
     @app.post("/price-file")
     def make_file() -> Response:
-        table, seen = _state(shop)
+        table = _state(shop)
         rows = table.pick(Pick.of({"show": "all", **request.form.to_dict()}))
         news = changes(table, rows, decision=shop.decision, switches=shop.switches())
-        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC), seen=seen)
+        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC), seen=table.seen)
         flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
         return redirect(url_for("price_file"))
 
@@ -192,7 +186,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         file, url = files.find(name), shop.config.console.push_url
         if url is None:
             abort(400, "console.push_url names nobody to send prices to")
-        table, _ = _state(shop)
+        table = _state(shop)
         _refuse_stale(table, file.approved, "charged", "this price is no longer approved; write a new file")
         try:
             send(file, url.get_secret_value())
@@ -206,7 +200,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
 
     @app.post("/price-file/read")
     def read_file() -> Response:
-        table, _ = _state(shop)
+        table = _state(shop)
         sent = request.files.get("file")
         if sent is None or not sent.filename:
             abort(400, "no file was chosen")
@@ -271,7 +265,7 @@ def _given(
     """The prices that a form gives, in whole steps, and when they end. Aborts where they cannot be meant."""
     price, percent = form.get("price", "").replace(",", "."), _change(form.get("percent"))
     try:
-        day = dt.date.fromisoformat(form.get("until") or _until(shop))
+        day = dt.date.fromisoformat(form.get("until") or shop.soon)
         wanted = np.array([float(price)]) if price else table.before[rows] * (1 + percent / 100)
     except ValueError:
         abort(400, "expected a price such as 4.99, and a day such as 2026-03-06")
@@ -309,13 +303,13 @@ def line(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     return text | number | known
 
 
-def _state(shop: Shop) -> tuple[Worklist, int]:
-    """The table with every person's word, and the last entry that this rests on. Aborts without a table."""
-    table, seen = shop.standing()
+def _state(shop: Shop) -> Worklist:
+    """The table with every person's word. Aborts without a table."""
+    table = shop.standing()
     if table is None:
         why = shop.trouble.get("prices", "pricing price makes one")
         abort(503, f"There is no price table yet: {why}")
-    return table, seen
+    return table
 
 
 def _refuse_stale(table: Worklist, rows: Sequence[Mapping[str, Any]], name: str, why: str) -> None:
@@ -323,17 +317,6 @@ def _refuse_stale(table: Worklist, rows: Sequence[Mapping[str, Any]], name: str,
     now = dict(zip(table.rows, table.number[name].tolist(), strict=True))
     if stale := [row["product_id"] for row in rows if now.get(row["product_id"]) != row["new"]]:
         raise ConflictError(dict.fromkeys(stale, why))
-
-
-def _common(shop: Shop, table: Worklist, seen: int) -> dict[str, Any]:
-    return {
-        "table": table,
-        "seen": seen,
-        "trouble_lines": list(shop.trouble.values()),
-        "beyond": shop.beyond,
-        "period": shop.period,
-        "version": shop.served.pointer.number if shop.served else None,
-    }
 
 
 def ours(address: str | None) -> str:
@@ -366,10 +349,6 @@ def _change(text: str | None) -> float:
     if not -90 <= value <= 400:
         abort(400, "expected a change between −90 and 400 per cent")
     return value
-
-
-def _until(shop: Shop) -> str:
-    return (shop.now().date() + dt.timedelta(days=OVERRIDE_DAYS)).isoformat()
 
 
 def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
+OVERRIDE_DAYS = 7
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,11 @@ class Shop:
     def beyond(self) -> float | None:
         """The move beyond which a person must approve."""
         return self.decision.approve_beyond
+
+    @property
+    def soon(self) -> str:
+        """The last day of a price that is given by hand, unless a person says otherwise."""
+        return (self.now().date() + dt.timedelta(days=OVERRIDE_DAYS)).isoformat()
 
     @property
     def period(self) -> str:
@@ -153,15 +159,15 @@ class Shop:
         with self._lock:
             return self._heard.in_force(dt.datetime.now(dt.UTC))
 
-    def standing(self) -> tuple[Worklist | None, int]:
-        """The table with every person's word, and the sequence of the last entry that this rests on."""
+    def standing(self) -> Worklist | None:
+        """The table with every person's word."""
         heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
         with self._lock:
             switches = heard.in_force(dt.datetime.now(dt.UTC))
             key = (table and table.key, heard.sequence, len(switches), self.decision)
             if self._standing[0] != key:
-                self._standing = key, table and table.standing(heard.words, switches, decision=self.decision)
-            return self._standing[1], heard.sequence
+                self._standing = key, table and table.standing(heard, switches, decision=self.decision)
+            return self._standing[1]
 
     def day(self, table: Worklist) -> dt.date:
         """The day that answers as the table was answered: today, or the day priced where that is past."""

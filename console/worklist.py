@@ -71,6 +71,32 @@ def _number(text: str | None) -> float:
     return value if 0 <= value < 1e9 else 0.0
 
 
+@dataclass
+class Heard:
+    """What persons have said so far, by the entries of the control record; reads on where it left off."""
+
+    sequence: int = 0
+    words: dict[str, Switch | Unfreeze | Verdict] = field(default_factory=dict)  # product → the last one
+    switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
+    approved: dict[str, float] = field(default_factory=dict)
+
+    def hear(self, entry: Switch | Unfreeze | Verdict) -> None:
+        """Takes in one entry."""
+        if isinstance(entry, Verdict):
+            self.words |= dict.fromkeys(entry.prices, entry)
+            self.approved |= entry.prices if entry.verdict == "approve" else {}
+            return
+        self.switches[entry.scope, entry.name] = entry
+        if entry.scope == "product":
+            self.approved.pop(entry.name, None)
+            self.words[entry.name] = entry
+
+    def in_force(self, moment: dt.datetime) -> Switches:
+        """The switches that have not ended."""
+        known = (one for one in self.switches.values() if isinstance(one, Switch))
+        return Switches(known, self.approved).at(moment)
+
+
 @dataclass(frozen=True, eq=False)
 class Worklist:
     """A price table; (product,) each. Money in currency units, shares as fractions; NaN where unknown.
@@ -83,6 +109,7 @@ class Worklist:
         state: Index into STATES.
         rows: Product → its row.
         names: Every category, and every strategy.
+        seen: Sequence of the last entry of the control record that it rests on.
     """
 
     key: str
@@ -93,6 +120,7 @@ class Worklist:
     state: Ints
     rows: Mapping[str, int]
     names: Mapping[str, list[str]]
+    seen: int = 0
 
     @property
     def day(self) -> dt.date:
@@ -119,14 +147,14 @@ class Worklist:
         """Expected gain; 0 where unknown."""
         return np.nan_to_num(self.number["expected_gain"])
 
-    def standing(self, words: Mapping[str, Any], switches: Switches, *, decision: DecisionConfig) -> "Worklist":
+    def standing(self, heard: Heard, switches: Switches, *, decision: DecisionConfig) -> "Worklist":
         """The table with where each proposal stands, and the price that serving makes of it.
 
         A price that a person set stands in for the proposal, and nothing is expected of it.
 
         Args:
-            words: Product → the last word of a person on it.
-            switches: In force, with the prices approved last.
+            heard: What persons said.
+            switches: Those of them in force, with the prices approved last.
             decision: Has the limit of approval and the step of prices.
         """
         beyond, grid, rows = decision.approve_beyond, PriceGrid(decision.price_step), self.rows
@@ -134,9 +162,9 @@ class Worklist:
         approved, rejected = np.full(size, np.nan), np.full(size, np.nan)
         for product in switches.approved.keys() & rows.keys():
             approved[rows[product]] = switches.approved[product]
-        for product in words.keys() & rows.keys():
-            if getattr(words[product], "verdict", "") == "reject":
-                rejected[rows[product]] = words[product].prices[product]
+        for product in heard.words.keys() & rows.keys():
+            if isinstance(word := heard.words[product], Verdict) and word.verdict == "reject":
+                rejected[rows[product]] = word.prices[product]
         cost = grid.above(with_tax(self.number["unit_cost"], self.number["tax_rate"]))
         floor = np.where(self.bits & BIT["cost_assumed"], np.nan, cost)  # below a known cost nothing is charged
         limit, has = STILL if beyond is None else beyond + STILL, np.isfinite(approved)
@@ -157,7 +185,7 @@ class Worklist:
         hand, number = found == BY_HAND, {**self.number, "charged": charged}
         number["proposed_price"] = np.where(hand, charged, proposed)
         number |= {name: np.where(hand, np.nan, number[name]) for name in _EXPECTED}
-        return replace(self, number=number, bits=bits, state=found)
+        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence)
 
     def pick(self, pick: Pick) -> Ints:
         """The rows of a list, in its order."""
@@ -221,29 +249,3 @@ def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:
     names = {name: np.unique(texts[name]).tolist() for name in ("category", "strategy")}
     state = np.full(len(rows), HELD)
     return Worklist(key, made, texts, numbers, bits[place] if len(bits) else state, state, rows, names)
-
-
-@dataclass
-class Heard:
-    """What persons have said so far, by the entries of the control record; reads on where it left off."""
-
-    sequence: int = 0
-    words: dict[str, Switch | Unfreeze | Verdict] = field(default_factory=dict)  # product → the last one
-    switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
-    approved: dict[str, float] = field(default_factory=dict)
-
-    def hear(self, entry: Switch | Unfreeze | Verdict) -> None:
-        """Takes in one entry."""
-        if isinstance(entry, Verdict):
-            self.words |= dict.fromkeys(entry.prices, entry)
-            self.approved |= entry.prices if entry.verdict == "approve" else {}
-            return
-        self.switches[entry.scope, entry.name] = entry
-        if entry.scope == "product":
-            self.approved.pop(entry.name, None)
-            self.words[entry.name] = entry
-
-    def in_force(self, moment: dt.datetime) -> Switches:
-        """The switches that have not ended."""
-        known = (one for one in self.switches.values() if isinstance(one, Switch))
-        return Switches(known, self.approved).at(moment)

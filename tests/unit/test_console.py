@@ -192,7 +192,7 @@ def test_a_list_is_what_its_address_says_most_money_first(tmp_path: Path) -> Non
     category = np.where(np.arange(200) % 2, "tea", "milk")
     frame = price_table(products, change=change, category=category)
     with open_console(shop_home(tmp_path, frame)) as console:
-        worklist, _ = console.shop.standing()
+        worklist = console.shop.standing()
         assert worklist is not None
 
         def listed(**given: Any) -> list[str]:
@@ -234,7 +234,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     for name, amount in (("given", 99.0), ("cheap", 0.01)):
         said.hear(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
 
-    table = worklist.standing(said.words, said.in_force(NIGHT), decision=decision(0.05))
+    table = worklist.standing(said, said.in_force(NIGHT), decision=decision(0.05))
 
     assert {name: STATES[table.state[row]] for name, row in table.rows.items()} == {
         **dict.fromkeys(("far", "outdated", "freed", "older", "newer"), "open"), "near": "automatic", "held": "held",
@@ -249,7 +249,7 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
     assert {name for name, row in table.rows.items() if np.isnan(table.number["expected_gain"][row])} == {
         "frozen", "given", "cheap"
     }  # fmt: skip
-    free = worklist.standing({}, Switches(), decision=decision(None))
+    free = worklist.standing(Heard(), Switches(), decision=decision(None))
     assert free.number["charged"].tolist() == free.number["proposed_price"].tolist()
     assert "automatic" not in {STATES[state] for state in free.state}
 
@@ -257,9 +257,9 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
 def test_what_stays_but_wants_eyes_leaves_the_list_once_a_person_has_approved_it() -> None:
     worklist, said = worklist_of(price_table(["doubtful"], change=0.0, reasons="low_confidence")), Heard()
 
-    before = worklist.standing({}, Switches(), decision=decision(0.05)).pick(Pick())
+    before = worklist.standing(Heard(), Switches(), decision=decision(0.05)).pick(Pick())
     said.hear(Verdict(verdict="approve", prices={"doubtful": float(worklist.before[0])}, **SAID))
-    after = worklist.standing(said.words, said.in_force(NIGHT), decision=decision(0.05)).pick(Pick())
+    after = worklist.standing(said, said.in_force(NIGHT), decision=decision(0.05)).pick(Pick())
 
     assert (before.tolist(), after.tolist()) == ([0], [])
 
