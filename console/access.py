@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-from flask import Flask, abort, redirect, request, session, url_for
+from flask import Flask, abort, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
@@ -99,6 +98,7 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=dt.timedelta(hours=HOURS),
     )
+    app.jinja_env.globals |= {"csrf": csrf_token, "keys_needed": access.needed}
 
     @app.before_request
     def ask() -> Response | None:
@@ -107,7 +107,7 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
         person = None if request.endpoint == "login" else access.person()
         if person is None and request.endpoint != "login":
             return redirect(url_for("login", next=request.full_path if request.method == "GET" else None))
-        request.environ["console.person"] = person
+        g.person = person
         if request.endpoint == "read_file":  # by then somebody is known
             request.max_content_length = FILE_LIMIT
         if request.method == "POST":
@@ -118,20 +118,10 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
                 abort(403, f"{person.name} may look, and not decide")
         return None
 
-    @app.context_processor
-    def known() -> dict[str, Any]:
-        return {"person": request.environ.get("console.person"), "csrf": csrf_token, "keys_needed": access.needed}
-
 
 def csrf_token() -> str:
     """The token that a form of this session must carry."""
     return str(session.setdefault("csrf", secrets.token_urlsafe(24)))
-
-
-def person() -> Person:
-    """Who the present request is from."""
-    found: Person = request.environ["console.person"]
-    return found
 
 
 def _secret(home: Path) -> str:

@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pandas as pd
-from flask import Flask, abort, flash, redirect, render_template, request, session, url_for
+from flask import Flask, abort, flash, g, redirect, render_template, request, session, url_for
 from numpy.typing import NDArray
 from werkzeug.wrappers import Response
 
 from console import charts, words
-from console.access import Access, person
+from console.access import Access
 from console.price_file import PriceFiles, SendError, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, try_prices
@@ -168,14 +168,14 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         table = _state(shop)
         rows = table.pick(Pick.of({"show": "all", **request.form.to_dict()}))
         news = changes(table, rows, decision=shop.decision, switches=shop.switches())
-        made = files.write(news, by=person().name, at=dt.datetime.now(dt.UTC), seen=table.seen)
+        made = files.write(news, by=g.person.name, at=dt.datetime.now(dt.UTC), seen=table.seen)
         flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
         return redirect(url_for("price_file"))
 
     @app.get("/price-file/<name>.csv")
     def download(name: str) -> Response:
         file = files.find(name)
-        if file.state == "written" and person().decides:
+        if file.state == "written" and g.person.decides:
             file.state = "exported"
             files.keep(file)
         headers = {"Content-Disposition": f'attachment; filename="prices-{name}.csv"'}
@@ -190,7 +190,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
         _refuse_stale(table, file.approved, "charged", "this price is no longer approved; write a new file")
         try:
             send(file, url.get_secret_value())
-            file.state, file.detail = "exported", f"sent by {person().name}"
+            file.state, file.detail = "exported", f"sent by {g.person.name}"
             flash(f"{len(file.approved):,} approved prices were taken.")
         except SendError as error:
             file.state, file.detail = "failed", str(error)
@@ -235,7 +235,7 @@ def spoken(
     reason = form.get("reason", "").strip()[:1000] or ("as proposed" if action == "approve" else "")
     if not reason:
         abort(400, "say why, in the field beside the buttons: whoever reads the record later wants to know")
-    given: dict[str, Any] = {"reason": reason, "by": person().name, "at": moment}
+    given: dict[str, Any] = {"reason": reason, "by": g.person.name, "at": moment}
     if action in ("approve", "reject"):
         if shop.beyond is None:
             abort(400, "no price waits for approval: decision.approve_beyond is not set; a freeze keeps one")

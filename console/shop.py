@@ -224,11 +224,9 @@ class Shop:
 
 def _measured(panel: Panel, experiment: Experiment) -> Gain:
     """Profit of the products that an experiment let move against those that it kept, or against those of its rule."""
-    arms: dict[str, list[str]] = {}
-    for product, arm in experiment.products.items():
-        arms.setdefault(arm, []).append(product)
-    base = "keep" if "keep" in arms else "rule"
-    others, treated = arms.pop(base, []), [one for products in arms.values() for one in products]
+    base = "keep" if "keep" in experiment.named else "rule"
+    others = experiment.in_arm(base)
+    treated = [product for product, arm in experiment.products.items() if arm != base]
     if not treated and base == "keep":
         treated = [one for one in panel.product_ids.tolist() if one not in experiment.products]
     before, after = spans(panel, start=experiment.start, end=experiment.end)

@@ -21,19 +21,16 @@ BINDING = {
 }
 STATE = {
     "open": "to decide",
-    "automatic": "goes by itself",
+    "automatic": "by itself",
     "approved": "approved",
     "rejected": "rejected",
     "by hand": "set by hand",
-    "held": "stays",
+    "held": "unchanged",
 }
+# Lists: beside proposals, the first has what stays and yet wants eyes.
 SHOWN = {
-    "todo": "want a decision",
-    "automatic": "go by themselves",
-    "approved": "approved",
-    "rejected": "rejected",
-    "by hand": "set by hand",
-    "held": "stay",
+    "todo": "to decide",
+    **{state: words for state, words in STATE.items() if state != "open"},
     "all": "everything",
 }
 KIND = {
