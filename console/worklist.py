@@ -109,6 +109,7 @@ class Worklist:
         state: Index into STATES.
         rows: Product → its row.
         names: Every category, and every strategy.
+        orders: By words.SORTS: every row, in the order of what is proposed.
         seen: Sequence of the last entry of the control record that it rests on.
     """
 
@@ -120,6 +121,7 @@ class Worklist:
     state: Ints
     rows: Mapping[str, int]
     names: Mapping[str, list[str]]
+    orders: Mapping[str, Ints] = field(default_factory=dict)
     seen: int = 0
 
     @property
@@ -160,10 +162,11 @@ class Worklist:
         beyond, grid, rows = decision.approve_beyond, PriceGrid(decision.price_step), self.rows
         proposed, moves, size = self.number["proposed_price"], self.change != 0, len(self.bits)
         approved, rejected = np.full(size, np.nan), np.full(size, np.nan)
-        for product in switches.approved.keys() & rows.keys():
-            approved[rows[product]] = switches.approved[product]
-        for product in heard.words.keys() & rows.keys():
-            if isinstance(word := heard.words[product], Verdict) and word.verdict == "reject":
+        for product, price in switches.approved.items():
+            if (row := rows.get(product)) is not None:
+                approved[row] = price
+        for product, word in heard.words.items():
+            if isinstance(word, Verdict) and word.verdict == "reject" and product in rows:
                 rejected[rows[product]] = word.prices[product]
         cost = grid.above(with_tax(self.number["unit_cost"], self.number["tax_rate"]))
         floor = np.where(self.bits & BIT["cost_assumed"], np.nan, cost)  # below a known cost nothing is charged
@@ -202,11 +205,9 @@ class Worklist:
         if pick.q:
             wanted = pick.q.strip().casefold()
             mask &= np.fromiter((wanted in product.casefold() for product in self.rows), np.bool_, len(mask))
-        rows = np.flatnonzero(mask)
-        size, gain = -np.abs(self.change[rows]), -self.gain[rows]
-        doubt = np.nan_to_num(self.number["confidence"][rows], nan=1.0)
-        keys = {"product": (rows,), "move": (gain, size), "doubt": (gain, doubt)}.get(pick.sort, (size, gain))
-        return np.asarray(rows[np.lexsort(keys)])
+        order = self.orders.get(pick.sort, self.orders["money"])
+        rows = order[mask[order]]
+        return np.asarray(rows[np.argsort(self.state[rows] == BY_HAND, kind="stable")])  # nothing is expected of these
 
     def shown(self, show: str) -> Bools:
         """The rows of a list before its filters."""
@@ -248,4 +249,8 @@ def read_table(content: bytes, *, key: str, made: dt.datetime) -> Worklist:
     rows = {product: row for row, product in enumerate(texts["product_id"].tolist())}
     names = {name: np.unique(texts[name]).tolist() for name in ("category", "strategy")}
     state = np.full(len(rows), HELD)
-    return Worklist(key, made, texts, numbers, bits[place] if len(bits) else state, state, rows, names)
+    table = Worklist(key, made, texts, numbers, bits[place] if len(bits) else state, state, rows, names)
+    size, doubt = -np.abs(table.change), np.nan_to_num(table.number["confidence"])
+    keys = {"money": (size, -table.gain), "move": (-table.gain, size), "doubt": (-table.gain, doubt)}
+    orders = {name: np.lexsort(key) for name, key in keys.items()} | {"product": np.arange(len(rows))}
+    return replace(table, orders=orders)
