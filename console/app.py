@@ -62,11 +62,6 @@ def create_app(shop: Shop, access: Access) -> Flask:
         _log.error("%s", redact_text(str(error)))
         return _plain("That did not work", redact_text(str(error))), HTTPStatus.UNPROCESSABLE_ENTITY
 
-    @app.errorhandler(Exception)
-    def unforeseen(error: Exception) -> tuple[str, int]:
-        _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
-        return _plain("Something unforeseen went wrong", "It is in the log."), HTTPStatus.INTERNAL_SERVER_ERROR
-
     return app
 
 

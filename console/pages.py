@@ -167,7 +167,7 @@ def pages(app: Flask, shop: Shop) -> None:  # noqa: PLR0915 - one view after the
     def make_file() -> Response:
         table = _state(shop)
         rows = table.pick(Pick.of({"show": "all", **request.form.to_dict()}))
-        news = changes(table, rows, decision=shop.decision, switches=shop.switches())
+        news = changes(table, rows, decision=shop.decision)
         made = files.write(news, by=g.person.name, at=dt.datetime.now(dt.UTC), seen=table.seen)
         flash(f"A file with {len(made.rows):,} changes was written, {len(made.approved):,} of them approved.")
         return redirect(url_for("price_file"))
@@ -247,7 +247,7 @@ def spoken(
         return [Verdict(verdict=action, prices=prices, **given)]  # type: ignore[arg-type]
     scoped = [{**given, "scope": "product", "name": product} for product in products]
     if action == "unfreeze":
-        own = {switch.name for switch in shop.switches() if switch.scope == "product"}
+        own = {switch.name for switch in table.switches if switch.scope == "product"}
         if not own.issuperset(products):
             abort(400, "some of these are set for their category or for everything: pricing unfreeze ends that")
         return [Unfreeze(**one) for one in scoped]
@@ -368,7 +368,7 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     found["elasticity"] = elasticity = _elasticity(served, product)
     told = Told(elasticity["own"]["elasticity"] if elasticity else None)
     try:
-        found["summary"] = explain(asked, served.pricer, today=day, switches=shop.switches(), told=told)
+        found["summary"] = explain(asked, served.pricer, today=day, switches=table.switches, told=told)
         found["steps"] = charts.waterfall(found["summary"])
         tried = served.pricer.simulate(asked, today=day, prices=prices)
         word = "by hand" if table.state[row] == BY_HAND else "proposed"

@@ -18,7 +18,6 @@ from console.worklist import BY_HAND, OPEN, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
 from pricing.csv_text import quote_formulas, unquote_formulas
-from pricing.decision.switches import Switches
 from pricing.errors import PricingError, SourceError, first_line
 from pricing.objects import ObjectStore
 
@@ -62,7 +61,7 @@ class PriceFile:
         return quote_formulas(frame.reindex(columns=list(COLUMNS))).to_csv(index=False).encode()
 
 
-def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig, switches: Switches) -> list[dict[str, Any]]:
+def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
     """The rows of a price file: another price than now that may be charged, or one that waits for approval."""
     kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
     found = []
@@ -71,7 +70,7 @@ def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig, switches: 
         number = {name: float(values[row]) for name, values in table.number.items()}
         new, by_hand = number["charged" if table.charges[row] else "proposed_price"], table.state[row] == BY_HAND
         told: dict[str, Any] = {"reason": _KEPT, "gain": ""}
-        if by_hand and (given := switches.of(text["product_id"], category=text["category"])):
+        if by_hand and (given := table.switches.of(text["product_id"], category=text["category"])):
             told["reason"] = given.reason
         elif new == number["proposed_price"]:
             kind, change = kinds.get(text["strategy"], ""), float(table.change[row])

@@ -22,7 +22,7 @@ from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import Switch, Unfreeze, Verdict
 from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
 from pricing.registry.control import ControlRecord
@@ -154,11 +154,6 @@ class Shop:
             )
             raise RegistryError(said) from error
 
-    def switches(self) -> Switches:
-        """What persons have frozen, given and approved."""
-        with self._lock:
-            return self._heard.in_force(dt.datetime.now(dt.UTC))
-
     def standing(self) -> Worklist | None:
         """The table with every person's word."""
         heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
@@ -171,7 +166,7 @@ class Shop:
 
     def day(self, table: Worklist) -> dt.date:
         """The day that answers as the table was answered: today, or the day priced where that is past."""
-        return min(self.now().date(), table.day)
+        return min(self.now().date(), dt.date.fromisoformat(min(table.text["date"].tolist())[:10]))
 
     def request(self, table: Worklist, row: int, *, strategy: str | None = None) -> PriceRequest:
         """The request that a row of the table answered."""

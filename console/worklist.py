@@ -17,7 +17,7 @@ from pricing.config_models import DecisionConfig
 from pricing.data.net_price import with_tax
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import Switch, Switches, Unfreeze, Verdict
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches, Unfreeze, Verdict
 from pricing.errors import SourceError, first_line
 
 PAGE = 50
@@ -111,6 +111,7 @@ class Worklist:
         names: Every category, and every strategy.
         orders: By words.SORTS: every row, in the order of what is proposed.
         seen: Sequence of the last entry of the control record that it rests on.
+        switches: In force, with the prices approved last.
     """
 
     key: str
@@ -123,11 +124,7 @@ class Worklist:
     names: Mapping[str, list[str]]
     orders: Mapping[str, Ints] = field(default_factory=dict)
     seen: int = 0
-
-    @property
-    def day(self) -> dt.date:
-        """The first day priced."""
-        return dt.date.fromisoformat(min(self.text["date"].tolist())[:10])
+    switches: Switches = NO_SWITCHES
 
     @cached_property
     def before(self) -> Floats:
@@ -188,7 +185,7 @@ class Worklist:
         hand, number = found == BY_HAND, {**self.number, "charged": charged}
         number["proposed_price"] = np.where(hand, charged, proposed)
         number |= {name: np.where(hand, np.nan, number[name]) for name in _EXPECTED}
-        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence)
+        return replace(self, number=number, bits=bits, state=found, seen=heard.sequence, switches=switches)
 
     def pick(self, pick: Pick) -> Ints:
         """The rows of a list, in its order."""
