@@ -175,13 +175,9 @@ def promise(check: Promise) -> Promise:
 
 
 @promise
-def no_task_needs_a_way_to_the_internet(made: Made) -> bool:
-    return not made.of("AWS::EC2::NatGateway") and not made.of("AWS::EC2::InternetGateway")
-
-
-@promise
-def the_load_balancer_has_no_public_address(made: Made) -> bool:
-    return made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
+def no_task_needs_a_way_to_the_internet_and_the_load_balancer_has_no_public_address(made: Made) -> bool:
+    ways = [made.of(f"AWS::EC2::{kind}Gateway") for kind in ("Nat", "Internet")]
+    return not any(ways) and made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
 
 
 @promise
@@ -255,20 +251,17 @@ def a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> bool:
 
 
 @promise
-def a_deployment_that_fails_rolls_back_by_itself(made: Made) -> bool:
-    how = made.one("AWS::ECS::Service", "serving")["DeploymentConfiguration"]
+def a_deployment_that_fails_rolls_back_by_itself_and_none_resets_the_number_of_tasks(made: Made) -> bool:
+    service = made.one("AWS::ECS::Service", "serving")
+    how = service["DeploymentConfiguration"]
     alarms = {one.get("AlarmName") for one in made.of("AWS::CloudWatch::Alarm", "serving").values()}
     return (
         how["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
         and how["Alarms"]["Rollback"]
         and set(how["Alarms"]["AlarmNames"]) <= alarms
+        and "DesiredCount" not in service
         and (how["MinimumHealthyPercent"], how["MaximumPercent"]) == (100, 200)
     )
-
-
-@promise
-def a_deployment_does_not_reset_the_number_of_tasks(made: Made) -> bool:
-    return "DesiredCount" not in made.one("AWS::ECS::Service", "serving")
 
 
 @promise
@@ -437,14 +430,10 @@ def the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(mad
 
 
 @promise
-def publishing_runs_for_ever_once(made: Made) -> bool:
-    service, command = made.one("AWS::ECS::Service", "jobs"), made.container("publish", "job")["Command"]
-    return service["DesiredCount"] == 1 and command == ["pricing", "publish", "--every", "10"]
-
-
-@promise
-def a_task_runs_the_job_that_it_is_named_after(made: Made) -> bool:
-    return all(made.container(kind, "job")["Command"][:2] == ["pricing", kind] for kind in JOBS)
+def a_task_runs_the_job_that_it_is_named_after_and_publishing_runs_for_ever_once(made: Made) -> bool:
+    commands = {kind: made.container(kind, "job")["Command"] for kind in JOBS}
+    once = made.one("AWS::ECS::Service", "jobs")["DesiredCount"] == 1 and commands["publish"][2:] == ["--every", "10"]
+    return once and all(command[:2] == ["pricing", kind] for kind, command in commands.items())
 
 
 @promise
