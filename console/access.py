@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-from flask import Flask, abort, redirect, request, session, url_for
+from flask import Flask, abort, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
@@ -21,6 +20,7 @@ from pricing.runtime.api_keys import ApiKey, find_key, is_local_name, is_loopbac
 from pricing.runtime.shared_state import actor
 
 HOURS = 12  # that a session lasts
+FORM_LIMIT, FILE_LIMIT = 200_000, 32_000_000  # bytes of a form; of a price file that is read back
 _SENDERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 
 
@@ -42,12 +42,11 @@ class Access:
             ConfigError: The rule is none, or keys are needed and none opens the console.
         """
         self._proxy = config.console.trusted_proxy
-        rule = environment.get("PRICING_KEYS") or config.serving.keys
-        if rule not in ("required", "local", "none"):
-            raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {rule!r}")
+        self._rule = environment.get("PRICING_KEYS") or config.serving.keys
+        if self._rule not in ("required", "local", "none"):
+            raise ConfigError(f"PRICING_KEYS: expected required, local or none, found {self._rule!r}")
         self._keys = [key for key in read_keys(environment) if key.scopes & {"look", "decide"}]
-        self.needed = rule == "required" or (rule == "local" and not is_loopback(host))
-        self._local = rule == "local" and not self.needed
+        self.needed = self._rule == "required" or (self._rule == "local" and not is_loopback(host))
         if self.needed and not self._keys and self._proxy is None:
             raise ConfigError(
                 f"keys are needed on {host} (PRICING_KEYS or serving.keys), and none opens the console: give "
@@ -63,8 +62,9 @@ class Access:
             name, role = environ.get("HTTP_X_FORWARDED_USER", ""), environ.get("HTTP_X_PRICING_ROLE", "look")
             return Person(name[:200], role == "decide") if name else abort(401, "the proxy names nobody")
         if not self.needed:
-            strange = any(name in environ for name in _SENDERS) or not is_local_name(environ.get("HTTP_HOST", ""))
-            if self._local and strange:
+            # Under a name of its own another site could have this machine's browser ask here (DNS rebinding).
+            strange = not is_local_name(environ.get("HTTP_HOST", ""))
+            if strange or (self._rule == "local" and any(name in environ for name in _SENDERS)):
                 abort(403, "without keys only this machine is answered: set PRICING_KEYS=required, and give keys")
             return Person(actor(), decides=True)
         key = next((one for one in self._keys if _mark(one) == session.get("key")), None)
@@ -72,13 +72,9 @@ class Access:
 
     def log_in(self, sent: str) -> bool:
         """Begins a session where the key is known."""
-        key, csrf = find_key(self._keys, sent), session.get("csrf")
-        session.clear()
-        if key is not None:
-            session.permanent = True
-            session["key"] = _mark(key)
-        elif csrf:
-            session["csrf"] = csrf
+        if (key := find_key(self._keys, sent)) is not None:
+            session.clear()
+            session.permanent, session["key"] = True, _mark(key)
         return key is not None
 
 
@@ -97,42 +93,35 @@ def guard(app: Flask, access: Access, *, home: Path) -> None:
     app.session_interface = _Session()
     app.secret_key = _secret(home)
     app.config.update(
+        MAX_CONTENT_LENGTH=FORM_LIMIT,
         SESSION_COOKIE_NAME="pricing_console",
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=dt.timedelta(hours=HOURS),
     )
+    app.jinja_env.globals |= {"csrf": csrf_token, "keys_needed": access.needed}
 
     @app.before_request
     def ask() -> Response | None:
         if request.endpoint in ("static", "alive"):
             return None
-        ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
-        if request.method == "POST" and not (ours and hmac.compare_digest(sent, ours)):
-            abort(400, "this form is too old, or not one of ours: open the page again")
-        if request.endpoint == "login":
-            return None
-        person = access.person()
-        if person is None:
+        person = None if request.endpoint == "login" else access.person()
+        if person is None and request.endpoint != "login":
             return redirect(url_for("login", next=request.full_path if request.method == "GET" else None))
-        if request.method == "POST" and request.endpoint != "logout" and not person.decides:
-            abort(403, f"{person.name} may look, and not decide")
-        request.environ["console.person"] = person
+        g.person = person
+        if request.endpoint == "read_file":  # by then somebody is known
+            request.max_content_length = FILE_LIMIT
+        if request.method == "POST":
+            ours, sent = str(session.get("csrf", "")).encode(), request.form.get("csrf", "").encode()
+            if not (ours and hmac.compare_digest(sent, ours)):
+                abort(400, "this form is too old, or not one of ours: open the page again")
+            if person is not None and not person.decides and request.endpoint != "logout":
+                abort(403, f"{person.name} may look, and not decide")
         return None
-
-    @app.context_processor
-    def known() -> dict[str, Any]:
-        return {"person": request.environ.get("console.person"), "csrf": csrf_token, "keys_needed": access.needed}
 
 
 def csrf_token() -> str:
     """The token that a form of this session must carry."""
     return str(session.setdefault("csrf", secrets.token_urlsafe(24)))
-
-
-def person() -> Person:
-    """Who the present request is from."""
-    found: Person = request.environ["console.person"]
-    return found
 
 
 def _secret(home: Path) -> str:

@@ -18,7 +18,6 @@ from pricing.errors import ConflictError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import pricing_home
 
-BODY_LIMIT = 32_000_000  # bytes of a price file
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -34,12 +33,11 @@ def create_app(shop: Shop, access: Access) -> Flask:
     """Creates the application around a shop that has been looked at once."""
     app = Flask("console")
     app.url_map.merge_slashes = False  # a product's id may hold two
-    app.config.update(MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_MEMORY_SIZE=BODY_LIMIT, MAX_FORM_PARTS=100_000)
     app.extensions["shop"], app.extensions["access"] = shop, access
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     for name in ("money", "percent", "moment", "sure"):
         app.add_template_filter(getattr(words, name), name)
-    app.jinja_env.globals |= {"words": words, "ours": ours}
+    app.jinja_env.globals |= {"words": words, "ours": ours, "shop": shop}
     guard(app, access, home=shop.home)
     pages(app, shop)
 
@@ -63,11 +61,6 @@ def create_app(shop: Shop, access: Access) -> Flask:
             return _plain(title, "Nothing of yours was written. Meanwhile:", changed=error.changed), HTTPStatus.CONFLICT
         _log.error("%s", redact_text(str(error)))
         return _plain("That did not work", redact_text(str(error))), HTTPStatus.UNPROCESSABLE_ENTITY
-
-    @app.errorhandler(Exception)
-    def unforeseen(error: Exception) -> tuple[str, int]:
-        _log.error("unforeseen, in %s", request.endpoint, exc_info=error)
-        return _plain("Something unforeseen went wrong", "It is in the log."), HTTPStatus.INTERNAL_SERVER_ERROR
 
     return app
 

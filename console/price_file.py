@@ -7,27 +7,23 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from console.words import moment, why
-from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, STILL, Worklist
+from console.worklist import BY_HAND, OPEN, Worklist
 from pricing.arrays import Ints
 from pricing.config_models import DecisionConfig
 from pricing.csv_text import quote_formulas, unquote_formulas
-from pricing.data.net_price import with_tax
-from pricing.decision.guardrails import PriceGrid
-from pricing.decision.switches import Switches
 from pricing.errors import SourceError, first_line
-from pricing.fileio import replace_json
+from pricing.objects import ObjectStore
 from pricing.runtime.post import post
 
 COLUMNS = ("file", "id", "product_id", "old", "new", "from", "reason", "gain", "status", "decision", "note")
-_STATUS = {OPEN: "proposed", AUTOMATIC: "approved", APPROVED: "approved", BY_HAND: "approved"}
-_NAME = re.compile(r"[0-9a-f]{16}")
+SHOWN = 20  # files, the newest
+_NAME = re.compile(r"\d{14}-[0-9a-f]{8}")  # when it was written, by UTC, so that the last is the newest
+_KEPT = "What was approved last, or the cost; a newer proposal waits."
 
 
 @dataclass
@@ -52,80 +48,69 @@ class PriceFile:
         """The rows that may be charged."""
         return [row for row in self.rows if row["status"] == "approved"]
 
-    def frame(self) -> pd.DataFrame:
+    def as_csv(self) -> bytes:
         """The file as a table; two columns are for a person to fill in."""
         frame = pd.DataFrame([{"file": self.name, **row, "decision": "", "note": ""} for row in self.rows])
-        return quote_formulas(frame.reindex(columns=list(COLUMNS)))
+        return quote_formulas(frame.reindex(columns=list(COLUMNS))).to_csv(index=False).encode()
 
 
-def changes(
-    table: Worklist, rows: Ints, states: Ints, *, decision: DecisionConfig, switches: Switches
-) -> list[dict[str, Any]]:
-    """The rows of a price file: what is proposed, and what may be charged, a price that a person gave included."""
+def changes(table: Worklist, rows: Ints, *, decision: DecisionConfig) -> list[dict[str, Any]]:
+    """The rows of a price file: another price than now that may be charged, or one that waits for approval."""
     kinds = {name: strategy.kind for name, strategy in decision.strategies.items()}
-    found, grid = [], PriceGrid(decision.price_step)
-    for row in rows[np.isin(states[rows], list(_STATUS))].tolist():
+    found = []
+    for row in rows[table.charges[rows] | (table.state[rows] == OPEN)].tolist():
         text = {name: str(values[row]) for name, values in table.text.items()}
         number = {name: float(values[row]) for name, values in table.number.items()}
-        given = switches.of(text["product_id"], category=text["category"]) if states[row] == BY_HAND else None
-        if states[row] == BY_HAND and (given is None or given.price is None):  # it ended a moment ago, or is a freeze
-            continue
-        told: dict[str, Any] = {
-            "new": number["proposed_price"],
-            "reason": why(int(table.bits[row]), float(table.change[row]), kinds.get(text["strategy"], "")),
-            "gain": round(float(table.gain[row]), 2),
-        }
-        if given is not None and given.price is not None:
-            floor = grid.above(np.array(with_tax(number["unit_cost"], number["tax_rate"])))
-            told = {
-                "new": given.price if given.below_cost else float(np.fmax(given.price, floor)),
-                "reason": given.reason,
-                "gain": "",
-            }
-        before = float(table.before[row])
-        if abs(told["new"] / before - 1) > STILL:
-            known = {"id": text["decision_id"], "product_id": text["product_id"], "old": before}
-            found.append(known | told | {"from": text["date"][:10], "status": _STATUS[int(states[row])]})
+        new, by_hand = number["charged" if table.charges[row] else "proposed_price"], table.state[row] == BY_HAND
+        told: dict[str, Any] = {"reason": _KEPT, "gain": ""}
+        if by_hand and (given := table.switches.of(text["product_id"], category=text["category"])):
+            told["reason"] = given.reason
+        elif new == number["proposed_price"]:
+            kind, change = kinds.get(text["strategy"], ""), float(table.change[row])
+            told = {"reason": why(int(table.bits[row]), change, kind), "gain": round(float(table.gain[row]), 2)}
+        known = {"id": text["decision_id"], "product_id": text["product_id"], "from": text["date"][:10]}
+        status = "approved" if table.charges[row] else "proposed"
+        found.append({**known, **told, "old": float(table.before[row]), "new": new, "status": status})
     return found
 
 
 class PriceFiles:
-    """The files of a PRICING_HOME, newest first."""
+    """The files of a shop, in the store beside its price table: a console's task may come and go."""
 
-    def __init__(self, home: Path) -> None:
-        self._folder = home / "console" / "files"
+    def __init__(self, store: ObjectStore, *, model: str) -> None:
+        self._store, self._prefix = store, f"{model}/price_files/"
 
     def write(self, rows: list[dict[str, Any]], *, by: str, at: dt.datetime, seen: int) -> PriceFile:
         """Makes a file, and keeps what it says."""
-        made = PriceFile(secrets.token_hex(8), at.isoformat(timespec="seconds"), by, rows, seen)
+        name = f"{at.astimezone(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+        made = PriceFile(name, at.isoformat(timespec="seconds"), by, rows, seen)
         self.keep(made)
         return made
 
     def keep(self, file: PriceFile) -> None:
         """Writes down what became of a file."""
-        replace_json(self._folder / f"{file.name}.json", asdict(file))
+        self._store.put(f"{self._prefix}{file.name}.json", json.dumps(asdict(file)).encode())
 
     def find(self, name: str) -> PriceFile:
         """A file by its name; raises SourceError where we never wrote it."""
-        place = self._folder / f"{name}.json"
-        if not _NAME.fullmatch(name) or not place.is_file():
+        content = self._store.get(f"{self._prefix}{name}.json") if _NAME.fullmatch(name) else None
+        if content is None:
             raise SourceError("this is no price file that was written here: only such a file is read back")
-        return PriceFile(**json.loads(place.read_text(encoding="utf-8")))
+        return PriceFile(**json.loads(content))
 
-    def newest(self, most: int = 20) -> list[PriceFile]:
+    def newest(self) -> list[PriceFile]:
         """The newest files."""
-        places = sorted(self._folder.glob("*.json"), key=lambda place: place.stat().st_mtime, reverse=True)
-        return [self.find(place.stem) for place in places[:most]]
+        names = [key.removeprefix(self._prefix).removesuffix(".json") for key in self._store.keys(self._prefix)]
+        return [self.find(name) for name in names[: -SHOWN - 1 : -1]]
 
-    def read_back(self, content: bytes, *, excel: bool) -> tuple[PriceFile, dict[str, tuple[str, str]]]:
+    def read_back(self, content: bytes) -> tuple[PriceFile, dict[str, tuple[str, str]]]:
         """Reads decisions from a file that a person filled in: product → its word and note.
 
         Raises:
             SourceError: It is no file that we wrote, or its rows were changed.
         """
         try:
-            reader = _excel_reader if excel else pd.read_csv
-            frame = unquote_formulas(reader(io.BytesIO(content), dtype=str, keep_default_na=False))
+            frame = unquote_formulas(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False))
             names = set(frame["file"]) if len(frame) else {""}
             sent = frame[["id", "product_id", "new", "decision", "note"]].to_dict(orient="records")
         except (KeyError, ValueError, OSError) as error:
@@ -142,34 +127,6 @@ class PriceFiles:
                     raise SourceError(f"line {number}: expected approve or reject as the decision, found {word[:40]!r}")
                 decided[row["product_id"]] = word, row["note"].strip()
         return file, decided
-
-
-def as_csv(file: PriceFile) -> bytes:
-    """The file as CSV."""
-    return file.frame().to_csv(index=False).encode()
-
-
-def as_excel(file: PriceFile) -> bytes:
-    """The file as a workbook; raises SourceError where openpyxl is not installed."""
-    content = io.BytesIO()
-    _need_openpyxl()
-    file.frame().to_excel(content, index=False, engine="openpyxl")
-    return content.getvalue()
-
-
-def _excel_reader(content: io.BytesIO, **options: Any) -> pd.DataFrame:
-    _need_openpyxl()
-    frame: pd.DataFrame = pd.read_excel(content, engine="openpyxl", **options)
-    return frame
-
-
-def _need_openpyxl() -> None:
-    try:
-        import openpyxl  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise SourceError(
-            "Excel needs openpyxl, which is not installed: pip install pricing[excel], or take CSV"
-        ) from error
 
 
 def send(file: PriceFile, url: str) -> None:

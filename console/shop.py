@@ -5,7 +5,8 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from console.worklist import Said, Worklist, newest_table, read_table
-from pricing.arrays import Ints
+from console.worklist import Heard, Worklist, read_table
 from pricing.config import ConfigFile
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
@@ -22,18 +22,26 @@ from pricing.decision.experiment_results import Gain, profit_gain, spans
 from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Review, Switch, Switches, Unfreeze
+from pricing.decision.switches import Review, Switch, Unfreeze
 from pricing.errors import ConfigError, PricingError, RegistryError
 from pricing.objects import open_store
-from pricing.paths import log_url
 from pricing.registry.control import ControlRecord
-from pricing.registry.published import PublishedVersion, fetch_version, parse_pointer, pointer_key, published_url
+from pricing.registry.published import (
+    PRICES_MADE,
+    PublishedVersion,
+    fetch_version,
+    parse_pointer,
+    pointer_key,
+    prices_prefix,
+    published_url,
+)
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.shared_state import database_url
 from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
+OVERRIDE_DAYS = 7
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +62,8 @@ class Shop:
         """Opens the stores and asks them nothing yet; raises PricingError where an address is none."""
         self.file, self.home = file, home
         self.model, self.config = file.config.registry.model_name, file.config
-        self.log = log_url(environment)
-        self._store = open_store(published_url(environment))
-        self.record = ControlRecord(database_url(environment), model=self.model, store=self._store)
+        self.store = open_store(published_url(environment))
+        self.record = ControlRecord(database_url(environment), model=self.model, store=self.store)
         self.table: Worklist | None = None
         self.served: Served | None = None
         self.panel: Panel | None = None
@@ -64,10 +71,9 @@ class Shop:
         self.monitoring: dict[str, Any] = {}
         self.gains: dict[str, Gain] = {}  # experiment → what it measured so far
         self.trouble: dict[str, str] = {}  # what could not be read, and why
-        self._said = Said()
-        self._states: tuple[tuple[str, int, int, float | None], Ints] = ("", -1, 0, None), np.zeros(0, np.int64)
+        self._heard = Heard()
+        self._standing: tuple[object, Worklist | None] = None, None
         self._lock, self._seen = threading.Lock(), dict[str, object]()
-        self._stop = threading.Event()
         self.now = partial(shop_now, self.config.zone)
 
     @property
@@ -81,24 +87,24 @@ class Shop:
         return self.decision.approve_beyond
 
     @property
+    def soon(self) -> str:
+        """The last day of a price that is given by hand, unless a person says otherwise."""
+        return (self.now().date() + dt.timedelta(days=OVERRIDE_DAYS)).isoformat()
+
+    @property
     def period(self) -> str:
         """The word for a period."""
         return self.served.version.facts.period if self.served else "day"
 
-    def follow(self) -> threading.Thread:
+    def follow(self) -> None:
         """Looks for news from now on, in a thread."""
 
         def run() -> None:
-            while not self._stop.wait(LOOK_SECONDS):
+            while True:
+                time.sleep(LOOK_SECONDS)
                 self.look()
 
-        thread = threading.Thread(target=run, name="console", daemon=True)
-        thread.start()
-        return thread
-
-    def close(self) -> None:
-        """Ends the looks."""
-        self._stop.set()
+        threading.Thread(target=run, name="console", daemon=True).start()
 
     def look(self) -> None:
         """Reads what is new; what cannot be read stays as it was, and `trouble` says why."""
@@ -115,11 +121,11 @@ class Shop:
                 self.trouble[name] = str(error)
                 self._seen.pop(name, None)  # it is read again
 
-    def hear(self) -> Said:
+    def hear(self) -> Heard:
         """Reads what persons said since the last time."""
         with self._lock:
-            for entry in self.record.entries(after=self._said.sequence):
-                self._said.sequence = entry.sequence
+            for entry in self.record.entries(after=self._heard.sequence):
+                self._heard.sequence = entry.sequence
                 try:
                     body = entry.read()
                 except ConfigError as error:
@@ -128,8 +134,8 @@ class Shop:
                 if isinstance(body, Experiment):
                     self.experiments[body.name] = body
                 else:
-                    self._said.hear(body)
-            return self._said
+                    self._heard.hear(body)
+            return self._heard
 
     def say(self, *words: Switch | Unfreeze | Review, seen: int) -> None:
         """Writes what a person said, and has it in force.
@@ -138,8 +144,6 @@ class Shop:
             ConflictError: Somebody else said something on one of these products after entry `seen`.
             RegistryError: It could not be written, or is written and not published.
         """
-        if not words:
-            return
         self.record.append(*words, seen=seen)
         self.hear()
         try:
@@ -150,38 +154,26 @@ class Shop:
             )
             raise RegistryError(said) from error
 
-    def switches(self) -> Switches:
-        """What persons have frozen, given and approved."""
+    def standing(self) -> Worklist | None:
+        """The table with every person's word."""
+        heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
         with self._lock:
-            return self._said.in_force(dt.datetime.now(dt.UTC))
-
-    def states(self, table: Worklist) -> tuple[Ints, int]:
-        """(product,) where each proposal stands, and the sequence of the last entry that this rests on."""
-        self.hear()
-        with self._lock:
-            said, switches = self._said, self._said.in_force(dt.datetime.now(dt.UTC))
-            key = (table.key, said.sequence, len(switches), self.beyond)
-            if self._states[0] != key:
-                self._states = key, table.states(said.words, switches, beyond=self.beyond)
-            return self._states[1], key[1]
+            switches = heard.in_force(dt.datetime.now(dt.UTC))
+            key = (table and table.key, heard.sequence, len(switches), self.decision)
+            if self._standing[0] != key:
+                self._standing = key, table and table.standing(heard, switches, decision=self.decision)
+            return self._standing[1]
 
     def day(self, table: Worklist) -> dt.date:
         """The day that answers as the table was answered: today, or the day priced where that is past."""
-        return min(self.now().date(), table.day)
+        return min(self.now().date(), dt.date.fromisoformat(min(table.text["date"].tolist())[:10]))
 
     def request(self, table: Worklist, row: int, *, strategy: str | None = None) -> PriceRequest:
         """The request that a row of the table answered."""
-        stock = float(table.number["current_stock"][row])
-        given = {"strategy": strategy} if strategy else {}
-        return PriceRequest.model_validate(
-            {
-                "product_id": str(table.text["product_id"][row]),
-                "current_stock": None if np.isnan(stock) else stock,
-                "date": str(table.text["date"][row])[:10],
-                "current_price": None if np.isnan(now := float(table.number["current_price"][row])) else now,
-                **given,
-            }
-        )
+        number = {name: float(table.number[name][row]) for name in ("current_stock", "current_price")}
+        known = {name: None if np.isnan(value) else value for name, value in number.items()}
+        asked = {"product_id": str(table.text["product_id"][row]), "date": str(table.text["date"][row])[:10]}
+        return PriceRequest.model_validate(asked | known | ({"strategy": strategy} if strategy else {}))
 
     def _changed(self, name: str, what: object) -> bool:
         """Tells that something is not what was read last; from then on it is."""
@@ -190,19 +182,20 @@ class Shop:
         return changed
 
     def _read_table(self) -> None:
-        found = newest_table(self.home)
-        if found is not None and self._changed("prices", found[1]):
-            self.table = read_table(found[0], key=found[1])
+        keys = self.store.keys(prices_prefix(self.model))
+        if keys and self._changed("prices", keys[-1]) and (content := self.store.get(keys[-1])) is not None:
+            made = dt.datetime.strptime(keys[-1].rpartition("/")[2], PRICES_MADE).replace(tzinfo=dt.UTC)
+            self.table = read_table(content, key=keys[-1], made=made)
 
     def _read_version(self) -> None:
-        content = self._store.get(pointer_key(self.model))
+        content = self.store.get(pointer_key(self.model))
         if content is None:
             return
         champion = parse_pointer(content, model=self.model).champion
         if self.served is not None and self.served.pointer == champion:
             return
         folder = self.home / "console" / "versions" / champion.folder
-        fetch_version(self._store, champion, model=self.model, folder=folder)
+        fetch_version(self.store, champion, model=self.model, folder=folder)
         version = load(folder)
         config = served_config(version.config, self.file, name=champion.number).config
         jump = self.config.serving.largest_jump
@@ -226,12 +219,10 @@ class Shop:
 
 def _measured(panel: Panel, experiment: Experiment) -> Gain:
     """Profit of the products that an experiment let move against those that it kept, or against those of its rule."""
-    arms: dict[str, list[str]] = {}
-    for product, arm in experiment.products.items():
-        arms.setdefault(arm, []).append(product)
-    base = "keep" if "keep" in arms else "rule"
-    others = arms.pop(base, [])
-    outside: Sequence[str] = [one for one in panel.product_ids.tolist() if one not in experiment.products]
-    treated = [one for products in arms.values() for one in products] or (outside if base == "keep" else [])
+    base = "keep" if "keep" in experiment.named else "rule"
+    others = experiment.in_arm(base)
+    treated = [product for product, arm in experiment.products.items() if arm != base]
+    if not treated and base == "keep":
+        treated = [one for one in panel.product_ids.tolist() if one not in experiment.products]
     before, after = spans(panel, start=experiment.start, end=experiment.end)
     return profit_gain(panel, treated, others, before=before, after=after, rng=np.random.default_rng(7))

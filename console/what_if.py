@@ -17,36 +17,20 @@ MOST = 300  # products that are tried at a time: those with the most money
 
 
 @dataclass(frozen=True)
-class Total:
-    """What prices lead to in the period priced, over all products."""
-
-    name: str
-    units: float
-    revenue: float  # net of tax
-    profit: float
-    moved: int  # prices that differ from today's
-
-
-@dataclass(frozen=True)
 class Tried:
-    """A what-if: totals, and what each guardrail costs in the period priced."""
+    """A what-if in the period priced, over all products; revenue is net of tax."""
 
-    products: int
-    left_out: int  # beyond MOST, or nothing says how much of them sells
-    totals: tuple[Total, ...]  # today's prices, those proposed, and those tried
-    costs: tuple[tuple[str, int, float], ...]  # guardrail, products that it binds, profit that it takes
-    prices: Sequence[float]  # tried, in the order of `rows`
-    rows: Sequence[int]
-
-    def first(self, most: int) -> list[tuple[int, float]]:
-        """The first rows with the prices tried on them."""
-        return list(zip(self.rows, self.prices, strict=True))[:most]
+    totals: dict[str, dict[str, float]]  # prices today, proposed and tried → profit, revenue, units, how many moved
+    costs: list[tuple[str, int, float]]  # guardrail, products that it binds, profit that it takes; dearest first
+    rows: list[tuple[int, float]]  # of the table, with the price tried
 
 
 def try_prices(
     shop: Shop, served: Served, table: Worklist, rows: Sequence[int], *, change: float, strategy: str
 ) -> Tried:
     """Tries today's prices times 1 + `change`, or those of a strategy where one is named, on rows of the table.
+
+    What does not sell, and what is beyond MOST, is left out.
 
     Raises:
         RequestError: None of them can be priced.
@@ -58,9 +42,8 @@ def try_prices(
     requests = [shop.request(table, row) for row in sells]
     details = pricer.price_detailed(requests, today=day)
     decisions = [one.proposed or one.decision for one in details]
-    now = table.before[sells]
+    now, wanted = table.before[sells], np.array([one.wanted for one in details])
     proposed = np.array([one.recommended_price for one in decisions])
-    wanted = np.array([one.wanted for one in details])
     if strategy:
         asked = [shop.request(table, row, strategy=strategy) for row in sells]
         tried = np.array([one.recommended_price for one in pricer.price(asked, today=day)])
@@ -75,23 +58,16 @@ def try_prices(
     def profit(prices: Floats, units: Floats) -> Floats:
         return np.asarray(units * unit_profit(prices, cost, tax_rate=tax_rate))
 
-    def total(name: str, prices: Floats) -> Total:
-        units = sold(prices)
-        revenue, moved = units * net_price(prices, tax_rate), int((np.abs(prices / now - 1) > EDGE).sum())
-        return Total(name, float(units.sum()), float(revenue.sum()), float(profit(prices, units).sum()), moved)
-
+    totals = {}
+    for name, prices in {"today": now, "proposed": proposed, "tried": tried}.items():
+        units, moved = sold(prices), np.abs(prices / now - 1) > EDGE
+        figures = {"profit": profit(prices, units), "revenue": units * net_price(prices, tax_rate), "units": units}
+        totals[name] = {key: float(values.sum()) for key, values in (figures | {"moved": moved}).items()}
     missed = profit(wanted, sold(wanted)) - profit(proposed, sold(proposed))
     costs = []
     for name in GUARDRAILS:
         binds = np.array([name in one.binds for one in decisions])
         if binds.any():
             costs.append((name, int(binds.sum()), float(missed[binds].sum())))
-    names = {"today": now, "proposed": proposed, "tried": tried}
-    return Tried(
-        products=len(sells),
-        left_out=len(rows) - len(sells),
-        totals=tuple(total(name, prices) for name, prices in names.items()),
-        costs=tuple(sorted(costs, key=lambda one: -one[2])),
-        prices=tried.tolist(),
-        rows=sells,
-    )
+    costs.sort(key=lambda one: -one[2])
+    return Tried(totals, costs, list(zip(sells, tried.tolist(), strict=True)))

@@ -4,22 +4,20 @@ import datetime as dt
 import math
 
 from pricing.decision.reasons import BIT, GUARDRAILS
+from pricing.decision.switches import Review, Switch, Unfreeze
 
 STATE = {
     "open": "to decide",
-    "automatic": "goes by itself",
+    "automatic": "by itself",
     "approved": "approved",
     "rejected": "rejected",
     "by hand": "set by hand",
-    "held": "stays",
+    "held": "unchanged",
 }
+# Lists: beside proposals, the first has what stays and yet wants eyes.
 SHOWN = {
-    "todo": "want a decision",
-    "automatic": "go by themselves",
-    "approved": "approved",
-    "rejected": "rejected",
-    "by hand": "set by hand",
-    "held": "stay",
+    "todo": "to decide",
+    **{state: words for state, words in STATE.items() if state != "open"},
     "all": "everything",
 }
 KIND = {
@@ -43,8 +41,16 @@ STEP = {
     "price_test": "test",
     "switch": "by hand",
 }
-# The first that holds is the reason given; `{way}` is up or down.
+# What gains are counted over. A what-if counts one period, in which prices of many products can be compared.
+UNTIL = "until the next delivery"
+TRIED_FOR = "in the one {period} priced, not until the next delivery as on Today"
+# At the buttons.
+FREEZE = "Freeze keeps today's price, inside cost and bands: that of an offer outside its band moves into it."
+GIVEN = "A price below cost is raised to it ({floor} with tax), unless by pricing override --force."
+# The first that holds is the reason given.
 _WHY = (
+    ("frozen", "A person has frozen it; only cost and bands move it."),
+    ("overridden", "A person has given this price."),
     ("price_test", "An experiment tries this price for a week."),
     ("holdout", "Held out, to measure by; only the guardrails move it."),
     ("model_failed", "The model gave no usable figure, so a rule answered."),
@@ -83,6 +89,13 @@ def why(bits: int, change: float, kind: str) -> str:
     if bits & BIT["elasticity_unidentified"]:
         return "Too little is known of how buyers answer to its price, so it goes back to the regular one."
     return _MOVES.get((kind, change > 0), "The strategy asks for it.")
+
+
+def said(word: Switch | Unfreeze | Review, product: str) -> str:
+    """What a person did with a product's price."""
+    price = word.prices.get(product) if isinstance(word, Review) else getattr(word, "price", None)
+    kind = word.verdict if isinstance(word, Review) else getattr(word, "action", "unfreeze")
+    return KIND[kind] + (f" at {money(price)}" if price else "")
 
 
 def binding(bits: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from aws_cdk import App, DefaultStackSynthesizer, LegacyStackSynthesizer, Stack, Tags
 from aws_cdk import Environment as Place
 
+from deploy.console import Console
 from deploy.environment import DeploymentError, Environment, read_environments
 from deploy.foundation import Foundation
 from deploy.jobs import Jobs
@@ -75,8 +76,10 @@ def build(app: App, environment: Environment, *, repository: str = "") -> None:
     tracking = Tracking(app, f"{name}-tracking", base=base, **options())
     jobs = Jobs(app, f"{name}-jobs", base=base, tracking=tracking, **options())
     serving = Serving(app, f"{name}-serving", base=base, tracking=tracking, **options())
-    watch = Watch(app, f"{name}-watch", base=base, tracking=tracking, jobs=jobs, serving=serving.places, **options())
-    stacks: list[Stack] = [base, tracking, jobs, serving, watch]
+    console = Console(app, f"{name}-console", base=base, tracking=tracking, **options())
+    places = serving.places | console.places
+    watch = Watch(app, f"{name}-watch", base=base, tracking=tracking, jobs=jobs, places=places, **options())
+    stacks: list[Stack] = [base, tracking, jobs, serving, console, watch]
     if repository:
         # No role stands between: whoever deploys these must hold their rights.
         provider = app.node.try_find_child("pricing-github") or GithubProvider(

@@ -60,7 +60,7 @@ class NetworkPart(Part):
         cidr: Addresses of the VPC.
         internet: Whether the load balancer has public addresses.
         nat_gateways: Ways out for jobs that read a shop's own systems or a competitor's API; the service needs none.
-        callers: Networks that may call the load balancer.
+        callers: Networks that may call the load balancer: the service and the console.
         people: Networks from which people may open MLflow; empty for nobody.
     """
 
@@ -168,7 +168,8 @@ class Environment(Part):
         name: Its key in the file.
         region: AWS region.
         domain: Name that the certificate is for and that callers use.
-        mlflow_domain: Name under which people open MLflow; the certificate must have it, too.
+        mlflow_domain: Name under which people open MLflow; the certificate must have it, and the next one, too.
+        console_domain: Name under which pricing managers open the console.
         kept: Whether data outlive the stacks: no deletion without a further step.
         qualifier: Part of the names of what `cdk bootstrap` makes for this environment alone: at most ten letters and
             digits, unlike any other bootstrap's in the account.
@@ -188,6 +189,7 @@ class Environment(Part):
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
     domain: Domain
     mlflow_domain: Domain
+    console_domain: Domain
     kept: bool
     qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
@@ -212,6 +214,11 @@ class Environment(Part):
     def namespace(self) -> str:
         """The CloudWatch namespace of everything that the platform's programs measure."""
         return f"Pricing/{self.name}"
+
+    @property
+    def model(self) -> str:
+        """The name of the registered model."""
+        return str(self.settings.get("registry", {}).get("model_name", "pricing"))
 
 
 def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Environment]:

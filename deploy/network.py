@@ -6,6 +6,7 @@ from constructs import Construct
 from deploy.environment import NetworkPart
 
 PROXY_PORT = 8080
+CONSOLE_PORT = 8090  # of the proxy before it
 MLFLOW_PORT = 5000
 DATABASE_PORT = 5432
 TLS_PORT = 443
@@ -62,6 +63,7 @@ class Network(Construct):
         self.data = ec2.SubnetSelection(subnet_group_name="data")
         self.balancer = self._group("Balancer", "the load balancer")
         self.serving = self._group("Serving", "tasks of the service")
+        self.console = self._group("Console", "tasks of the console")
         self.mlflow = self._group("Mlflow", "tasks of MLflow")
         self.jobs = self._group("Jobs", "tasks of jobs")
         self.database = self._group("Database", "the database")
@@ -76,8 +78,10 @@ class Network(Construct):
             self.balancer.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(TLS_PORT), "callers, by TLS")
         pairs = [
             (self.balancer, self.serving, PROXY_PORT, "requests and readiness"),
+            (self.balancer, self.console, CONSOLE_PORT, "pages"),
             (self.jobs, self.mlflow, MLFLOW_PORT, "runs and models"),
             (self.jobs, self.database, DATABASE_PORT, "promotions and switches"),
+            (self.console, self.database, DATABASE_PORT, "a manager's decisions"),
             (self.mlflow, self.database, DATABASE_PORT, "its store"),
         ]
         if part.people:
@@ -90,7 +94,7 @@ class Network(Construct):
     def _open_endpoints(self) -> None:
         endpoints = self._group("Endpoints", "endpoints of AWS services")
         # Interface endpoints are reached by their group, S3 through its gateway by public addresses.
-        for group in (self.serving, self.mlflow, self.jobs):
+        for group in (self.serving, self.console, self.mlflow, self.jobs):
             endpoints.add_ingress_rule(group, ec2.Port.tcp(TLS_PORT), "AWS services")
             group.add_egress_rule(
                 ec2.Peer.any_ipv4(), ec2.Port.tcp(TLS_PORT), "AWS services by TLS; routes lead nowhere else"

@@ -17,7 +17,7 @@ from deploy.environment import DeploymentError, Environment
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
-STACKS = ("foundation", "tracking", "jobs", "serving", "watch")
+STACKS = ("foundation", "tracking", "jobs", "serving", "console", "watch")
 # Roles of `cdk bootstrap`, which a deployment goes through; its own role for CloudFormation is not among them.
 BOOTSTRAPPED = ("deploy", "file-publishing", "lookup")
 PUSH = (

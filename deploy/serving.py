@@ -112,23 +112,7 @@ class Serving(Stack):
             health_check=asks(f"http://127.0.0.1:{PORT}/health/live"),
             stop_timeout=STOP,
         )
-        proxy = task.add(
-            "proxy",
-            image="serving",
-            command=["haproxy", "-db", "-f", "/app/haproxy.cfg"],
-            variables={
-                "SERVING_1": f"127.0.0.1:{PORT}",
-                "PORT": str(PROXY_PORT),
-                "TRUSTED_PROXIES": environment.network.cidr,
-            },
-            stop_timeout=STOP,
-        )
-        proxy.add_port_mappings(ecs.PortMapping(container_port=PROXY_PORT))
-        # What starts after another is stopped before it.
-        proxy.add_container_dependencies(
-            ecs.ContainerDependency(container=service, condition=ecs.ContainerDependencyCondition.START)
-        )
-        task.definition.default_container = proxy
+        task.add_proxy(service, port=PROXY_PORT, stop=STOP, SERVING_1=f"127.0.0.1:{PORT}", PORT=str(PROXY_PORT))
         group = base.log_group(self, "figures")
         config = json.dumps(yaml.safe_load((FOLDER / "collector.yaml").read_text(encoding="utf-8")))
         values = {"Environment": environment.name, "Group": group.log_group_name}

@@ -115,6 +115,31 @@ class Task(Construct):
             container.add_mount_points(ecs.MountPoint(container_path=path, source_volume=volume, read_only=False))
         return container
 
+    def add_proxy(
+        self, before: ecs.ContainerDefinition, *, port: int, stop: Duration, **variables: str
+    ) -> ecs.ContainerDefinition:
+        """Adds HAProxy, through which alone a program is reached; it believes the load balancer who the caller is.
+
+        Args:
+            before: The program, which starts before its proxy and so is stopped after it.
+            port: Of the proxy.
+            stop: Time for its open requests.
+            variables: Of `compose/haproxy.cfg`.
+        """
+        proxy = self.add(
+            "proxy",
+            image="serving",
+            command=["haproxy", "-db", "-f", "/app/haproxy.cfg"],
+            variables={**variables, "TRUSTED_PROXIES": self._base.environment_.network.cidr},
+            stop_timeout=stop,
+        )
+        proxy.add_port_mappings(ecs.PortMapping(container_port=port))
+        proxy.add_container_dependencies(
+            ecs.ContainerDependency(container=before, condition=ecs.ContainerDependencyCondition.START)
+        )
+        self.definition.default_container = proxy
+        return proxy
+
     def allow(self, actions: Sequence[str], resources: Sequence[str], **conditions: Mapping[str, Any]) -> None:
         """Lets the program do what the actions say, and nothing more: CDK's own grants are wider."""
         self.definition.add_to_task_role_policy(

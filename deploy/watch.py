@@ -88,17 +88,16 @@ class Watch(Stack):
         base: Foundation,
         tracking: Tracking,
         jobs: Jobs,
-        serving: Places,
+        places: Places,
         **options: Any,
     ) -> None:
         super().__init__(scope, name, **options)
         self._base, environment = base, base.environment_
         cluster = {"ClusterName": base.cluster.cluster_name}
-        model = str(environment.settings.get("registry", {}).get("model_name", "pricing"))
-        places: Places = {
-            **serving,
+        places = {
+            **places,
             "serving": (environment.namespace, {"Service": "serving"}),
-            "model": (environment.namespace, {"Model": model}),
+            "model": (environment.namespace, {"Model": environment.model}),
             "firewall": (
                 "AWS/WAFV2",
                 {"WebACL": f"pricing-{environment.name}", "Rule": "ALL", "Region": self.region},
@@ -113,17 +112,17 @@ class Watch(Stack):
         for row in TABLE:
             if row not in ROLLBACK and row not in environment.watch.without:
                 alarm(self, row, base=base, places=places)
-        self._dashboard(places, model=model)
+        self._dashboard(places)
         self._failed_jobs()
         self._budget()
 
-    def _dashboard(self, places: Places, *, model: str) -> None:
+    def _dashboard(self, places: Places) -> None:
         """The page for 3 a.m. (`dashboard.json`): is it us, since when, which version, what changed."""
         environment = self._base.environment_
         values = {
             "Environment": environment.name,
             "Guide": environment.watch.guide,
-            "Model": model,
+            "Model": environment.model,
             "Balancer": places["balancer"][1]["LoadBalancer"],
             "Targets": places["targets"][1]["TargetGroup"],
             "Service": places["service"][1]["ServiceName"],

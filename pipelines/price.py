@@ -29,8 +29,10 @@ from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically
+from pricing.objects import open_store
 from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
+from pricing.registry.published import published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
@@ -59,7 +61,12 @@ COLUMNS = (
     help="requests, one a row, wherever sales can lie; absent: every product for today, or for the first period after "
     "the version's states where that is later or today lies beyond its horizon",
 )
-@click.option("--output", type=FILE, metavar="FILE", help="decisions, .csv or .parquet; absent: in PRICING_HOME")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="decisions, .csv or .parquet; absent: prices.csv in PRICING_HOME, and the console has them, too",
+)
 @click.option("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
 @click.option("--today", "day", type=DAY, metavar="DATE", help="the day that answers; absent: today")
 @flag(
@@ -80,7 +87,7 @@ def main(
     file = read_config_file(config)
     settings = file.config
     today = day.date() if day else shop_now(settings.zone).date()
-    output = output or pricing_home() / "prices.csv"
+    shown, output = output is None, output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
@@ -103,6 +110,9 @@ def main(
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
         write(decisions, output)
+        if shown:  # in the console
+            table, now = decisions.to_parquet(index=False), dt.datetime.now(dt.UTC)
+            put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=now)
         _record(decisions, version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
     age = (today - facts.state_date.astype(dt.date)).days

@@ -1,11 +1,13 @@
 """The store that jobs publish to and serving tasks read: a pointer, and verified versions. No MLflow, no database.
 
 Below a store's address lie, for each registered model: `MODEL/champion.json`, the pointer; `MODEL/control.json`, what
-persons have switched and tried (`pricing.decision.control`); `MODEL/versions/NUMBER-CHECKSUM/`, the files of a version
-that a price needs. A version's files never change, so that a pointer, written last, switches everything at once. What
-reads or writes the store raises SourceError when it does not answer.
+persons have switched and tried (`pricing.decision.control`); `MODEL/prices/`, the newest table of `pricing price`;
+`MODEL/versions/NUMBER-CHECKSUM/`, the files of a version that a price needs. A version's files never change, so that a
+pointer, written last, switches everything at once. What reads or writes the store raises SourceError when it does not
+answer.
 """
 
+import datetime as dt
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from pricing.registry import files
 
 BAKED = "baked"  # the folder under PRICING_HOME that an image was built with: a store of one version
 MOST_ARMS = 4
+PRICES_MADE = "%Y%m%dT%H%M%S%fZ.parquet"  # the name of a price table, by UTC
 _FETCHED_AT_ONCE = 16
 
 
@@ -96,6 +99,22 @@ def pointer_key(model: str) -> str:
 def control_key(model: str) -> str:
     """The key of a model's mirror of the control table."""
     return f"{model}/control.json"
+
+
+def prices_prefix(model: str) -> str:
+    """The beginning of the keys of a model's price tables, which end with when they were made: the last counts."""
+    return f"{model}/prices/"
+
+
+def put_prices(store: ObjectStore, table: bytes, *, model: str, at: dt.datetime) -> None:
+    """Puts a price table (Parquet), then deletes those before it.
+
+    Raises:
+        SourceError: The store does not answer.
+    """
+    key = f"{prices_prefix(model)}{at.astimezone(dt.UTC):{PRICES_MADE}}"
+    store.put(key, table)
+    store.delete([other for other in store.keys(prices_prefix(model)) if other < key])
 
 
 def versions_prefix(model: str) -> str:

@@ -24,7 +24,7 @@ if lacks_for_cdk():
 from aws_cdk import Validations
 from cdk_nag import AwsSolutionsChecks
 
-from deploy.app import make, new_app
+from deploy.app import build, make, new_app
 from deploy.environment import DeploymentError, Environment, read_environments
 from deploy.pipeline import ISSUER, STACKS
 from deploy.tasks import SETTINGS_FILE
@@ -174,13 +174,9 @@ def promise(check: Promise) -> Promise:
 
 
 @promise
-def no_task_needs_a_way_to_the_internet(made: Made) -> bool:
-    return not made.of("AWS::EC2::NatGateway") and not made.of("AWS::EC2::InternetGateway")
-
-
-@promise
-def the_load_balancer_has_no_public_address(made: Made) -> bool:
-    return made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
+def no_task_needs_a_way_to_the_internet_and_the_load_balancer_has_no_public_address(made: Made) -> bool:
+    ways = [made.of(f"AWS::EC2::{kind}Gateway") for kind in ("Nat", "Internet")]
+    return not any(ways) and made.one("AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
 
 
 @promise
@@ -195,8 +191,40 @@ def only_the_load_balancer_reaches_the_service(made: Made) -> bool:
 
 
 @promise
-def only_what_trains_or_tracks_reaches_the_database(made: Made) -> bool:
-    return made.reached_from("Database") == {"Mlflow", "Jobs"}
+def only_the_load_balancer_reaches_the_console_and_its_proxy_alone(made: Made) -> bool:
+    console, proxy = made.variables("console", "console"), made.variables("console", "proxy")
+    return (
+        made.reached_from("Console") == {"Balancer"}
+        and (console["HOST"], proxy["CONSOLE"]) == ("127.0.0.1", f"127.0.0.1:{console['PORT']}")
+        and made.container("console", "proxy")["PortMappings"][0]["ContainerPort"] == int(proxy["CONSOLE_PORT"]) == 8090
+        and proxy["TRUSTED_PROXIES"] == made.environment.network.cidr
+    )
+
+
+@promise
+def managers_open_the_console_under_its_own_name_with_keys_and_sessions_outlive_its_task(made: Made) -> bool:
+    rule = made.one("AWS::ElasticLoadBalancingV2::ListenerRule", "console")
+    (host,) = (one["HostHeaderConfig"]["Values"] for one in rule["Conditions"])
+    return host == [made.environment.console_domain] and made.secrets("console", "console") == {
+        *("PGPASSWORD", "PRICING_API_KEYS", "PRICING_CONSOLE_SECRET"),
+    }
+
+
+@promise
+def the_console_reads_what_is_published_and_writes_decisions_and_price_files_alone(made: Made) -> bool:
+    may = made.may("console", "PagesRole")
+    puts = {"s3:PutObject", "s3:AbortMultipartUpload"}
+    written = re.findall(r"/published/([^*]*)\*", may["s3:PutObject"])
+    return (
+        may.keys() == {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "kms:GenerateDataKey"} | puts
+        and may["s3:GetObject"].endswith("/published/*")
+        and written == [f"{made.environment.model}/control", f"{made.environment.model}/price_files/"]
+    )
+
+
+@promise
+def only_what_trains_tracks_or_decides_reaches_the_database(made: Made) -> bool:
+    return made.reached_from("Database") == {"Mlflow", "Jobs", "Console"}
 
 
 @promise
@@ -222,20 +250,17 @@ def a_tag_of_an_image_never_moves_and_each_push_is_scanned(made: Made) -> bool:
 
 
 @promise
-def a_deployment_that_fails_rolls_back_by_itself(made: Made) -> bool:
-    how = made.one("AWS::ECS::Service", "serving")["DeploymentConfiguration"]
+def a_deployment_that_fails_rolls_back_by_itself_and_none_resets_the_number_of_tasks(made: Made) -> bool:
+    service = made.one("AWS::ECS::Service", "serving")
+    how = service["DeploymentConfiguration"]
     alarms = {one.get("AlarmName") for one in made.of("AWS::CloudWatch::Alarm", "serving").values()}
     return (
         how["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
         and how["Alarms"]["Rollback"]
         and set(how["Alarms"]["AlarmNames"]) <= alarms
+        and "DesiredCount" not in service
         and (how["MinimumHealthyPercent"], how["MaximumPercent"]) == (100, 200)
     )
-
-
-@promise
-def a_deployment_does_not_reset_the_number_of_tasks(made: Made) -> bool:
-    return "DesiredCount" not in made.one("AWS::ECS::Service", "serving")
 
 
 @promise
@@ -324,7 +349,11 @@ def no_role_may_do_everything_of_a_service(made: Made) -> bool:
 
 @promise
 def tasks_and_jobs_meet_in_the_data_bucket(made: Made) -> bool:
-    both = [made.variables("serving", "serving"), *(made.variables(kind, "job") for kind in JOBS)]
+    both = [
+        made.variables("serving", "serving"),
+        made.variables("console", "console"),
+        *(made.variables(kind, "job") for kind in JOBS),
+    ]
     names = ("PRICING_DECISIONS_URL", "PRICING_PUBLISHED")
     return all(len({flat(one[name]) for one in both}) == 1 and "Data" in flat(both[0][name]) for name in names)
 
@@ -400,14 +429,10 @@ def the_night_starts_by_itself_in_the_shops_time_and_what_cannot_start_waits(mad
 
 
 @promise
-def publishing_runs_for_ever_once(made: Made) -> bool:
-    service, command = made.one("AWS::ECS::Service", "jobs"), made.container("publish", "job")["Command"]
-    return service["DesiredCount"] == 1 and command == ["pricing", "publish", "--every", "10"]
-
-
-@promise
-def a_task_runs_the_job_that_it_is_named_after(made: Made) -> bool:
-    return all(made.container(kind, "job")["Command"][:2] == ["pricing", kind] for kind in JOBS)
+def a_task_runs_the_job_that_it_is_named_after_and_publishing_runs_for_ever_once(made: Made) -> bool:
+    commands = {kind: made.container(kind, "job")["Command"] for kind in JOBS}
+    once = made.one("AWS::ECS::Service", "jobs")["DesiredCount"] == 1 and commands["publish"][2:] == ["--every", "10"]
+    return once and all(command[:2] == ["pricing", kind] for kind, command in commands.items())
 
 
 @promise
@@ -489,11 +514,11 @@ def test_the_templates_promise_that(synthesis: Synthesis, name: str, check: Prom
 
 
 @BOTH
-@pytest.mark.parametrize("family", ["serving", "nightly"])
+@pytest.mark.parametrize("family", ["serving", "console", "nightly"])
 def test_the_platform_takes_the_settings_that_a_task_gets(
     synthesis: Synthesis, name: str, family: str, tmp_path: Path
 ) -> None:
-    container = "serving" if family == "serving" else "job"
+    container = "job" if family == "nightly" else family
     path = tmp_path / "settings.yaml"
     path.write_text(flat(synthesis.made[name].variables(family, container)["SETTINGS"]), encoding="utf-8")
 
@@ -515,13 +540,13 @@ def test_a_tasks_settings_are_there_whatever_it_is_told_to_run(synthesis: Synthe
 
 @BOTH
 def test_every_variable_of_a_task_is_one_that_the_code_reads(synthesis: Synthesis, name: str) -> None:
-    packages = ("pricing", "serving", "pipelines", "monitoring")
+    packages = ("pricing", "serving", "pipelines", "monitoring", "console")
     sources = "".join(path.read_text("utf-8") for package in packages for path in (ROOT / package).rglob("*.py"))
     others = {"TZ", "PGSSLMODE", "PGPASSWORD", "METRICS_KEY", "SETTINGS"}  # of C, libpq, the collector, the shell
     others |= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
     made = synthesis.made[name]
 
-    for family, program in (("serving", "serving"), *((kind, "job") for kind in JOBS)):
+    for family, program in (("serving", "serving"), ("console", "console"), *((kind, "job") for kind in JOBS)):
         named = {*made.variables(family, program), *made.secrets(family, program)} - others
         assert {one for one in named if f'"{one}"' not in sources} == set(), family
 
@@ -731,6 +756,14 @@ def test_an_environment_is_deployed_by_way_of_its_own_bootstrap_and_protected_wh
 def test_a_deployment_that_cannot_be_meant_is_refused(given: Mapping[str, str], complaint: str) -> None:
     with pytest.raises(DeploymentError, match=complaint):
         make(new_app(), given)
+
+
+def test_on_aws_no_proxy_names_who_decides(tmp_path: Path) -> None:
+    settings = {"console": {"trusted_proxy": "10.0.0.0/8"}}
+    environment = ENVIRONMENTS["staging"].model_copy(update={"settings": settings})
+
+    with pytest.raises(DeploymentError, match="trusted_proxy"):
+        build(new_app(str(tmp_path)), environment)
 
 
 def test_an_alarm_that_takes_deployments_back_is_one_of_callers() -> None:

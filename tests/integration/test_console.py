@@ -1,5 +1,6 @@
 """The console in a real browser, beside the real service: what a pricing manager does, by mouse and by keyboard."""
 
+import datetime as dt
 import json
 import re
 import shutil
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.kit.console import BEYOND, KEYS, environment, price_table, shop_home
+from pricing.decision.request import PriceRequest
+from tests.kit.console import BEYOND, KEYS, environment, price_table, put_table, shop_home
 from tests.kit.control import table
 from tests.kit.servers import free_port, python, running, wait_for
 from tests.kit.versions import loaded_version, shared_panel
@@ -228,9 +230,10 @@ def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser
         before = price(held)["recommended_price"]
         frame = price_table(PRODUCTS, change=0.0)
         row = frame["product_id"] == held["product_id"]
-        proposal = _proposal(pricer, held)
+        asking, day = [PriceRequest.model_validate(held)], dt.datetime.now(dt.UTC).date()
+        proposal = pricer.price(asking, today=day)[0].recommended_price
         frame.loc[row, ["current_price", "proposed_price", "recommended_price"]] = [before, proposal, before]
-        frame.to_csv(home / "prices.csv", index=False)
+        put_table(home, frame)
         with console_of(home) as found, logged_in(browser, found) as page:
             page.get_by_role("button", name=f"Approve {held['product_id']}").click()
             started = time.monotonic()
@@ -243,15 +246,6 @@ def test_a_price_is_in_force_within_ten_seconds_of_its_approval(browser: Browser
     assert took <= 10
     (entry,) = table(home).entries()
     assert (entry.who, json.loads(entry.body)["reason"]) == ("ann", "as proposed")
-
-
-def _proposal(pricer: Any, asked: dict[str, Any]) -> float:
-    import datetime as dt  # noqa: PLC0415
-
-    from pricing.decision.request import PriceRequest  # noqa: PLC0415
-
-    today = dt.datetime.now(dt.UTC).date()
-    return float(pricer.price([PriceRequest.model_validate(asked)], today=today)[0].recommended_price)
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed: apt-get install haproxy")

@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from console.worklist import read_table
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
 from pricing.decision.control import Control
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Switch, Switches
-from pricing.objects import FolderStore
+from pricing.objects import FolderStore, open_store
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.published import published_url
 from tests.kit.control import put_control
 from tests.kit.serving import sent
 from tests.kit.versions import shared_panel, shared_version
@@ -282,6 +284,23 @@ def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -
     assert [(request.comp_price, request.comp_price_age) for request in cells] == [(8.5, 2), (None, None)]
     assert not any(request.asks_newest_comp_price for request in cells)
     assert [request.current_stock for request in (*absent, *cells)] == [None, None, 40, None]
+
+
+def test_the_console_has_the_newest_prices_that_go_to_no_file_of_their_own(tmp_path: Path) -> None:
+    options = ("--requests", requests_file(tmp_path), "--version", shared_version(), "--today", "2024-01-02")
+    store = open_store(published_url())
+
+    assert run(*options, "--output", tmp_path / "own.csv") == 0
+    before = store.keys("pricing/prices/")
+    assert [run(*options), run(*options)] == [0, 0]
+
+    (key,) = store.keys("pricing/prices/")
+    shown = read_table(store.get(key) or b"", key=key, made=dt.datetime.now(dt.UTC))
+    written = pd.read_csv(tmp_path / "home" / "prices.csv").set_index("product_id")
+    assert before == []
+    assert shown.rows.keys() == set(written.index)
+    prices = written["proposed_price"][list(shown.rows)]
+    assert shown.number["proposed_price"].tolist() == pytest.approx(prices.tolist())
 
 
 def test_bad_rows_stop_the_job_with_their_numbers_and_nothing_is_written(

@@ -1,5 +1,6 @@
 """A console for tests: a PRICING_HOME with a price table of any size, a published version, keys, and a client."""
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from console.app import create_app
 from console.shop import Shop
 from pipelines.price import COLUMNS
 from pricing.config import read_config_file
+from pricing.objects import FolderStore
+from pricing.registry.published import put_prices
 from tests.kit.serving import publish
 from tests.kit.versions import shared_panel, shared_version
 
@@ -44,11 +47,18 @@ def price_table(products: list[str], *, change: Any = 0.10, seed: int = 5, **col
     return pd.DataFrame(values | columns, columns=list(COLUMNS))
 
 
+def put_table(home: Path, table: pd.DataFrame) -> None:
+    """Puts a table where `pricing price` does."""
+    put_prices(
+        FolderStore(home / "published"), table.to_parquet(index=False), model="pricing", at=dt.datetime.now(dt.UTC)
+    )
+
+
 def shop_home(home: Path, table: pd.DataFrame | None = None, *, beyond: float | None = BEYOND, more: str = "") -> Path:
     """Fills a PRICING_HOME: the table, a published version, keys and a configuration."""
     home.mkdir(parents=True, exist_ok=True)
     products = [str(product) for product in shared_panel().product_ids]
-    (price_table(products) if table is None else table).to_csv(home / "prices.csv", index=False)
+    put_table(home, price_table(products) if table is None else table)
     publish(str(home / "published"), shared_version(), version="7")
     lines = [f"{name} {key} {ROLES[name]}" for name, key in KEYS.items()]
     (home / "keys").write_text("\n".join([*lines, "till key-of-the-till-0123456789 price"]))

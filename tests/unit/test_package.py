@@ -71,7 +71,7 @@ def test_every_extra_takes_the_locked_versions_and_has_a_lower_bound(name: str) 
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = ranges((BASE, "serving", "training", "demo", "excel")).keys()
+    declared = ranges((BASE, "serving", "training", "demo")).keys()
     names = packages_distributions()
     imported = {library for package in PACKAGES for library in libraries(ROOT / package)}
 
