@@ -24,10 +24,9 @@ from pricing.decision.explanation import Told, explain
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
 from pricing.decision.switches import Review, Switch, Unfreeze
-from pricing.errors import ConflictError, RequestError
+from pricing.errors import ConflictError, DeliveryError, RequestError
 from pricing.registry.control import refuse_unseen
 from pricing.registry.version import shown_elasticities
-from pricing.runtime.alerts import DeliveryError
 
 PRICES_TRIED = 25  # of a curve
 WIDE = 0.35  # how far from list price a curve reaches, a fraction

@@ -27,12 +27,12 @@ from monitoring.todo import Task, tasks
 from pricing.config import load_config
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
-from pricing.errors import PricingError
+from pricing.errors import DeliveryError, PricingError
 from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracking_uri
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
-from pricing.runtime.alerts import DeliveryError, alert_notifiers, deliver, run_page
+from pricing.runtime.alerts import alert_notifiers, deliver, run_page
 from pricing.runtime.cli import FILE, CommandLine, flag, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url, given_database_url

@@ -10,8 +10,9 @@ from monitoring.launchers import JobLauncher, JobRequest
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from pricing.config_models import Severity
+from pricing.errors import DeliveryError
 from pricing.fileio import utc_stamp
-from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding, DeliveryError
+from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding
 
 CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half of it a warning: see `WindowVerdict.off`
 MEND_SALES = (

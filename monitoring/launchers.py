@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.config_models import MonitoringConfig
+from pricing.errors import DeliveryError
 from pricing.paths import ROOT, process_alive
-from pricing.runtime.alerts import DeliveryError
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pipelines.production import ProductionAccess
 from pipelines.publish import publish_champion
 from pricing.config import Config, ConfigFile
 from pricing.decision.pricer import Pricer
-from pricing.errors import RegistryError, VersionError
+from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.markdown_text import escape_markdown
 from pricing.paths import PARENT_VARIABLE
 from pricing.registry.audit import AuditEntry
@@ -23,7 +23,7 @@ from pricing.registry.price_moves import list_prices, measure_moves, sample_requ
 from pricing.registry.promotion import REJECTED, move, record_refusal, recorded_reason
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
 from pricing.runtime.alerts import AlertFinding
-from pricing.runtime.cli import EXIT_REFUSED, notice
+from pricing.runtime.invocation import notice
 from pricing.runtime.mlflow_runs import name_run, set_run_description
 from pricing.served_config import served_config
 

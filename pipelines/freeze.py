@@ -17,13 +17,14 @@ from pydantic import ValidationError
 
 from pricing.config import Config, load_config
 from pricing.decision.control import Control
-from pricing.decision.switches import Scoped, Switch, Switches, Unfreeze
-from pricing.errors import PricingError, nearest
+from pricing.decision.experiments import Experiment
+from pricing.decision.switches import Review, Scoped, Switch, Switches, Unfreeze
+from pricing.errors import EXIT_NOT_PUBLISHED, PricingError, nearest
 from pricing.objects import open_store
 from pricing.registry.control import ControlRecord, known_control
 from pricing.registry.published import fetch_version, parse_pointer, pointer_key, published_url
 from pricing.registry.version import load
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, flag, job, typed
+from pricing.runtime.cli import flag, job, typed
 from pricing.runtime.shared_state import actor, database_url
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _act(action: str, options: SimpleNamespace, *, now: dt.datetime) -> int:
     elif (said.scope, said.name) not in {(one.scope, one.name) for one in before}:
         raise click.UsageError(f"nothing is frozen or overridden for {said.whose}. {_said(before)}")
     record.append(said)
-    print(f"{_sentence(said)}.")
+    print(f"{sentence(said)}.")
     if isinstance(said, Switch) and said.price is not None and not said.below_cost:
         print("Where this lies below a product's cost, the cost is charged; --force charges it all the same.")
     print(_said(record.control(at=now).switches))
@@ -203,11 +204,16 @@ def _time(text: str) -> dt.datetime:
 def _said(switches: Switches) -> str:
     if not switches:
         return "In force: nothing; no price is a person's."
-    lines = [f"  {_sentence(one)} ({one.by}, {_shown(one.at)})" for one in switches]
+    lines = [f"  {sentence(one)} ({one.by}, {_shown(one.at)})" for one in switches]
     return "In force; the narrowest counts:\n" + "\n".join(lines)
 
 
-def _sentence(said: Scoped) -> str:
+def sentence(said: Scoped | Review | Experiment) -> str:
+    """What a person said of prices, in one line."""
+    if isinstance(said, Experiment):
+        return f"experiment {said.name}"
+    if isinstance(said, Review):
+        return f"{said.verdict} of {len(said.prices):,} product(s): {said.reason}"
     if not isinstance(said, Switch):
         return f"unfreeze of {said.whose}: {said.reason}"
     until = f" until {_shown(said.until)}" if said.until else ""

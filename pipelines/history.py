@@ -1,11 +1,12 @@
-"""Show the promotion history: which version was champion when, by whom and why."""
+"""Show the record: which version was champion when, and what persons said of prices; by whom and why."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+from pipelines.freeze import control_record, sentence
 from pipelines.production import ProductionAccess, production
-from pricing.config import load_config
-from pricing.errors import SourceError
+from pricing.config import Config, load_config
+from pricing.errors import ConfigError, SourceError
 from pricing.objects import open_store
 from pricing.registry import CHAMPION
 from pricing.registry.audit import AuditEntry
@@ -14,14 +15,34 @@ from pricing.registry.publish import champion_is_published
 from pricing.registry.published import published_url
 from pricing.runtime.cli import flag, job, typed
 
+SHOWN = 20  # entries about prices, where not all are asked for
+
 
 @job("history")
-@flag("--all", "everything", help="also what was refused, or lost to another promotion at the same time")
+@flag(
+    "--all",
+    "everything",
+    help="also what was refused, or lost to another at the same time, and older words of prices",
+)
 def main(*, config: str | None, everything: bool) -> int:
-    """Shows what was in production when."""
-    with production(load_config(config)) as access:
-        print("\n".join(_told(access, everything=everything)))
+    """Shows what was in production when, and what persons said of prices."""
+    settings = load_config(config)
+    with production(settings) as access:
+        print("\n".join([*_told(access, everything=everything), *told_of_prices(settings, everything=everything)]))
     return 0
+
+
+def told_of_prices(config: Config, *, everything: bool) -> list[str]:
+    """Formats what persons said of prices, newest last: the last SHOWN, or `everything`."""
+    entries = control_record(config).entries()
+    said = [f"\nSaid of prices, {len(entries):,} entries"] if entries else []
+    for entry in entries if everything else entries[-SHOWN:]:
+        try:
+            words = sentence(entry.read())
+        except ConfigError as error:
+            words = f"cannot be read ({error})"
+        said.append(f"{entry.at}  {entry.who}: {words}")
+    return said
 
 
 def _told(access: ProductionAccess, *, everything: bool) -> list[str]:

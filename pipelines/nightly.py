@@ -15,12 +15,12 @@ from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
 from pricing.decision_log.read import archive, holds_decisions
-from pricing.errors import PricingError, RegistryError, SourceError
+from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, RegistryError, SourceError
 from pricing.paths import log_url, pricing_home, tracking_uri
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.retention import delete_outdated
-from pricing.runtime.cli import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, job, option_words
+from pricing.runtime.cli import job, option_words
 from pricing.runtime.mlflow_runs import runs_of, set_run_description, tracked_run
 from pricing.runtime.shared_state import given_database_url
 

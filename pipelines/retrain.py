@@ -10,8 +10,9 @@ import yaml
 from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import child_tags, only_one, run_job
 from pricing.config import load_config
+from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED
 from pricing.paths import pricing_home
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, job, option_words, typed
+from pricing.runtime.cli import job, option_words, typed
 from pricing.runtime.mlflow_runs import set_run_description, tracked_run
 
 

@@ -10,11 +10,11 @@ from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.promote import forcible
 from pipelines.publish import publish_champion
 from pricing.config import read_config_file
-from pricing.errors import RegistryError
+from pricing.errors import EXIT_REFUSED, RegistryError
 from pricing.registry import CHAMPION, PREVIOUS
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.promotion import earlier_champion, rejection_gates, rejections, weights_of
-from pricing.runtime.cli import EXIT_REFUSED, job, typed
+from pricing.runtime.cli import job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 
 

@@ -13,6 +13,14 @@ NO_SALES = (
     f"or --sales {SIMULATED}, the built-in simulated market"
 )
 
+# Exit codes of jobs.
+EXIT_BUG = 1  # as Python itself ends a program with a traceback
+EXIT_KNOWN_ERROR = 2
+EXIT_REFUSED = 3  # promote: a gate refused the version
+EXIT_NOT_PUBLISHED = 4  # what the job changed is in force, and serving does not know of it yet: `pricing publish`
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
 
 class PricingError(Exception):
     """Base of every error that a user can fix; a program prints it as one line and exits 2."""
@@ -114,8 +122,16 @@ class ConflictError(PricingError):
         super().__init__("; ".join(f"{product}: {word}" for product, word in changed.items()))
 
 
+class DeliveryError(PricingError):
+    """An alert, metric or job command that could not be delivered."""
+
+
 class LockError(PricingError):
     """Another process holds the lock that this job needs."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception, so that no handler of ordinary errors swallows it."""
 
 
 def first_line(error: BaseException) -> str:

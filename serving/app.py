@@ -43,7 +43,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
         now=now or partial(shop_now, settings.config.zone),
     )
     service.together = Together(partial(pricing.answers, service, dry=False))
-    service.metrics.registry.register(State(service))
+    service.metrics.registry.register(State(service.follower, service.log, now=service.now))
     app = Flask("serving", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = serving.body_limit
     app.extensions["pricing"] = service

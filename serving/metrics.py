@@ -1,18 +1,17 @@
 """The counts of the service, by prometheus_client, as one registry of each application."""
 
+import datetime as dt
 from collections import Counter as Count
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pricing.decision.detailed import DetailedDecision
-
-if TYPE_CHECKING:
-    from serving.api import Service
+from pricing.decision_log.write import LogWriter
+from serving.follower import Follower
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -65,8 +64,8 @@ class Metrics:
 class State(Collector):
     """Gauges that are known when the page is asked for."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, follower: Follower, log: LogWriter, *, now: Callable[[], dt.datetime]) -> None:
+        self._follower, self._log, self._now = follower, log, now
 
     def describe(self) -> Iterable[Metric]:
         """Names nothing in advance."""
@@ -74,8 +73,7 @@ class State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Tells what is served, how following and the decision log fare, what persons have set."""
-        service, now = self._service, self._service.now()
-        current, following, log = service.follower.current, service.follower.following, service.log.status()
+        current, following, log, now = self._follower.current, self._follower.following, self._log.status(), self._now()
         control, day = current.control, now.date()
         yield _gauge("pricing_workers", "1 for the version that is served.", 1, version=current.champion.name)
         for name in current.arms:

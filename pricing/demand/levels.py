@@ -5,18 +5,18 @@ Rows are products, then categories, then the unknown category.
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.data import features
-from pricing.data.ewma import ewma_features, smoothed_price
+from pricing.data.ewma import Norms, ewma_features, smoothed_price
 from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import ensemble, forward
-
-if TYPE_CHECKING:
-    from pricing.demand.model import DemandModel
+from pricing.demand.ensemble import Combination
+from pricing.demand.forward import Weights
+from pricing.demand.state import Encoded
 
 # Row of the network's `known` input: before it `features.known_features` lays out 8 waves, 4 holidays, gap, known and
 # step, after it the summary follows.
@@ -39,6 +39,25 @@ class Priors:
     elasticity_sd: Floats
     grade: Ints
     counted: Bools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """What a model's forecasts of levels rest on."""
+
+    category: Ints  # (product,) row of each product's category; one past the end where it is unknown
+    period: Period
+    horizon: int  # periods after the state's date up to which the state is not stale
+    weights: Weights  # the network's
+    norms: Norms  # (product,) scales, elasticities among them
+    priors: Priors  # parameters of products without history, by category
+    holidays: Floats  # (period,) holiday flags from the state's date on
+    combination: Combination
+    encoded: Encoded
+
+    def rival_usual(self) -> Floats:
+        """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
+        return row_median(self.encoded.tail.comp_price)
 
 
 class RowParameters(NamedTuple):
@@ -85,7 +104,7 @@ def typical(values: Floats, category: Ints, *, count: int) -> Floats:
     return np.stack([row.mean(axis=0) if len(row) else everyone for row in rows])
 
 
-def row_parameters(model: "DemandModel") -> RowParameters:
+def row_parameters(model: Learnt) -> RowParameters:
     """Gather the parameters of every row; a category's own are its prior's or its products' mean."""
     norms, priors, state = model.norms, model.priors, model.encoded.state
     level, profile, summary, recent = *ewma_features(state.memory, norms), smoothed_price(state.memory)
@@ -108,14 +127,14 @@ def row_parameters(model: "DemandModel") -> RowParameters:
     )
 
 
-def coming_dates(model: "DemandModel", periods: int) -> Days:
+def coming_dates(model: Learnt, periods: int) -> Days:
     """(period,) the dates after the states'."""
     steps = np.arange(1, periods + 1) * STEP_DAYS[model.period]
     dates: Days = model.encoded.tail.dates[-1] + steps.astype("timedelta64[D]")
     return dates
 
 
-def network_forecast(model: "DemandModel", parameters: RowParameters, *, periods: int) -> NetworkForecast:
+def network_forecast(model: Learnt, parameters: RowParameters, *, periods: int) -> NetworkForecast:
     """Run the network's heads over the periods after the states, of every row."""
     kernel, count = model.weights["from_known/kernel"], len(parameters.level)
     weekday = features.weekdays(coming_dates(model, periods), period=model.period)
@@ -133,7 +152,7 @@ def network_forecast(model: "DemandModel", parameters: RowParameters, *, periods
     return NetworkForecast(found[0], lift, log_size)
 
 
-def _known(model: "DemandModel", gap: Floats, *, step: Ints) -> Floats:
+def _known(model: Learnt, gap: Floats, *, step: Ints) -> Floats:
     """(row, period, known) known covariates of the periods after the states.
 
     The periods past the horizon, which look-ahead repeats, have no holiday; the competitor is at his usual price.
@@ -157,7 +176,7 @@ def _known(model: "DemandModel", gap: Floats, *, step: Ints) -> Floats:
     )
 
 
-def forecast_levels(model: "DemandModel") -> LevelForecasts:
+def forecast_levels(model: Learnt) -> LevelForecasts:
     """Compute each forecaster's level under the covariates known at the states' date.
 
     These are the calendar's holidays, no promotion, and the competitor's usual price; named events are common to all.
@@ -171,7 +190,7 @@ def forecast_levels(model: "DemandModel") -> LevelForecasts:
     return LevelForecasts(paths, network.lift[:products], network.log_size[:products])
 
 
-def _tree_paths(model: "DemandModel") -> Floats:
+def _tree_paths(model: Learnt) -> Floats:
     """(product, horizon) the trees' log factor on level and profile."""
     tail, horizon, text = model.encoded.tail, model.horizon, model.combination.booster.tobytes()
     level, profile, summary = ewma_features(model.encoded.state.memory, model.norms)

@@ -16,9 +16,9 @@ from pricing.data.lifts import EventLifts
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import Combination, combined_factor, extend_combination, own_noise
-from pricing.demand.forward import Weights
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
+    Learnt,
     LevelForecasts,
     Priors,
     coming_dates,
@@ -37,28 +37,19 @@ NOISE_STEP: dict[Period, float] = {"day": 4.0, "week": 1.5}  # step at which `ow
 _COLUMNS = ("product_ids", "categories", "category", "counted", "elasticity_sd", "grade", "list_price", "holidays")
 
 
-@dataclass(frozen=True)
-class DemandModel:
+@dataclass(frozen=True, kw_only=True)
+class DemandModel(Learnt):
     """Demand of every product as a function of price, as of a date."""
 
     product_ids: Strings  # (product,) sorted
     categories: Strings  # (category,) sorted
-    category: Ints  # (product,) row of each product's category; one past the end where it is unknown
-    period: Period
-    horizon: int  # periods after the state's date up to which the state is not stale
     own_periods: int  # periods with a row from which a product counts as `source: model` and not `category`
-    weights: Weights  # the network's
-    norms: Norms  # (product,) scales, elasticities among them
     counted: Bools  # (product,) whether it is sold by the piece; else by weight, and its units are not counts
     elasticity_sd: Floats  # (product,) posterior standard deviations of their logs
     grade: Grades  # (product,) how well each elasticity is identified, index into `grades.GRADES`
     evidence: Evidence  # behind each elasticity, and objections to it
     list_price: Floats  # (product,) the panel's last list price, from which a promotion's cut is measured
-    priors: Priors  # parameters of products without history, by category
     level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
-    holidays: Floats  # (period,) holiday flags from the state's date on
-    combination: Combination
-    encoded: Encoded
     competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
 
     @property
@@ -71,10 +62,6 @@ class DemandModel:
         """(product,) the parent whose elasticity each product shares; its own id without one."""
         parents = self.encoded.tail.parent_ids
         return self.product_ids if parents is None else parents
-
-    def rival_usual(self) -> Floats:
-        """(product,) the median of the competitor's prices since the checkpoint; NaN where there is none."""
-        return row_median(self.encoded.tail.comp_price)
 
     def table(self) -> DemandTable:
         """Write the table that a version serves; see `table.DemandTable`."""

@@ -112,7 +112,7 @@ def carry(weights: Weights, encoded: Encoded, panel: Panel, *, norms: Norms, tai
         start, sums = _encode_unread(weights, encoded, before, norms=norms)
         # A product's age gives its first row: a panel that begins by then contains all of its past.
         age = start.memory.age
-        _refuse_single_rows(before, old, age=age)
+        _refuse_single_rows(before, old, age=age, read=sums[:, 0])
         there = before.present.any(axis=1) | panel.present.any(axis=1)
         whole = (age > 0) & (age * days <= (begin - first) // np.timedelta64(1, "D")) & there
         differs = ~np.isclose(digest(before), sums, rtol=1e-6, atol=1e-3).all(axis=1) & whole
@@ -144,19 +144,21 @@ def _encode_unread(
     return _each(put, encoded.checkpoint, fresh), put(encoded.digest, digest(theirs))
 
 
-def _refuse_single_rows(before: Panel, tail: Panel, *, age: Floats) -> None:
+def _refuse_single_rows(before: Panel, tail: Panel, *, age: Floats, read: Floats) -> None:
     """Refuse single rows from before the checkpoint, which can neither be encoded nor compared.
 
-    A history has about as many rows a period as the `tail` since the checkpoint, a list of corrections far fewer; `age`
-    has the (product,) periods from its first row to the checkpoint.
+    A history has about as many rows a period as the `tail` since the checkpoint, or all that were read, a list of
+    corrections far fewer; `age` has the (product,) periods from its first row to the checkpoint, `read` its rows there.
 
     Raises:
         HistoryError: The rows are so few that they must be corrections.
     """
     rows = before.present.sum(axis=1)
     there = rows > 0
-    possible = np.minimum(age[there], len(before.dates)).sum()
-    if not there.any() or rows.sum() >= HISTORY * tail.present[there].mean() * possible:
+    if not there.any():
+        return
+    expected = tail.present[there].mean() * np.minimum(age, len(before.dates))
+    if rows.sum() >= HISTORY * np.minimum(expected, read)[there].sum():
         return
     product = int(np.argmax(there))
     period = before.dates[int(np.argmax(before.present[product]))]

@@ -10,17 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pricing.config_models import Channel, MonitoringConfig, Severity
 from pricing.data.findings import Finding
-from pricing.errors import PricingError, SourceError
+from pricing.errors import DeliveryError, SourceError
 from pricing.paths import pricing_home, tracking_uri
 
 _log = logging.getLogger("pricing.alerts")
 
 RANKS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 REPEAT_HOURS = 20  # before the same alert is sent again: below 24, so that a nightly run never skips a day
-
-
-class DeliveryError(PricingError):
-    """An alert, metric or job command that could not be delivered."""
 
 
 @dataclass(frozen=True)

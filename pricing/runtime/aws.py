@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pricing.runtime.alerts import DeliveryError
+from pricing.errors import DeliveryError
 
 _PATIENCE = BotoConfig(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3, "mode": "standard"})
 

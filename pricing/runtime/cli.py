@@ -11,59 +11,34 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
-from pricing.errors import NO_SALES, PricingError
+from pricing.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_KNOWN_ERROR,
+    EXIT_TERMINATED,
+    NO_SALES,
+    PricingError,
+    Terminated,
+)
 from pricing.paths import pricing_home
-
-if TYPE_CHECKING:
-    from pricing.runtime.alerts import AlertFinding
+from pricing.runtime.invocation import RUNNING, Invocation
 
 _log = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "PRICING_CONFIG"
-EXIT_BUG = 1  # as Python itself ends a program with a traceback
-EXIT_KNOWN_ERROR = 2
-EXIT_REFUSED = 3  # promote: a gate refused the version
-EXIT_NOT_PUBLISHED = 4  # what the job changed is in force, and serving does not know of it yet: `pricing publish`
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 DAY = click.DateTime(["%Y-%m-%d"])
 FILE = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 _WITHOUT_SALES = ("price", "promote", "history", "publish", "doctor", "serve")  # commands that need no sales
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
-
-
-@dataclass
-class Invocation:
-    """The job that this process runs, as far as it is known; filled in as it comes to be known."""
-
-    job: str = ""
-    config: str | None = None  # the configuration file that it was given
-    unattended: bool = False  # a schedule may run it, so that nobody reads what it prints
-    findings: list["AlertFinding"] = field(default_factory=list)  # that people should hear of, also where it ends well
-
-
-_invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
-
-
-def notice(*findings: "AlertFinding") -> None:
-    """Notes what a job found; when it ends, well or not, alerts carry it (`monitoring.alerts`)."""
-    invocation = _invocation.get()
-    if invocation is not None:
-        invocation.findings.extend(findings)
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no handler of ordinary errors swallows it."""
 
 
 class Job(click.Command):
@@ -82,7 +57,7 @@ class Job(click.Command):
     def invoke(self, ctx: click.Context) -> int:
         """Runs the job and returns its exit code."""
         config = ctx.params.get("config")
-        invocation = _invocation.get()
+        invocation = RUNNING.get()
         if invocation is not None:
             invocation.job, invocation.config, invocation.unattended = str(self.name), config, self.unattended
         if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT:
@@ -220,7 +195,7 @@ def run(
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))
     invocation = Invocation()
-    token = _invocation.set(invocation)
+    token = RUNNING.set(invocation)
     shown = command.name if command.name == "pricing" else f"pricing {command.name}"
     try:
         with _sigterm_raises():
@@ -254,7 +229,7 @@ def run(
         print("stopped by SIGTERM", file=sys.stderr)
         code = EXIT_TERMINATED
     finally:
-        _invocation.reset(token)
+        RUNNING.reset(token)
     return code
 
 

@@ -8,13 +8,11 @@ import sys
 
 from pricing.runtime.cli import job
 
-EXPERIMENT = "pricing"
-
 
 @job("experiment", config=False)
 def main() -> int:
     """Prints the option that names the jobs' experiment."""
-    from pricing.runtime.mlflow_runs import connect, experiment_id  # noqa: PLC0415 - it takes the name from here
+    from pricing.runtime.mlflow_runs import connect, experiment_id  # noqa: PLC0415 - importing mlflow takes a second
 
     connect()
     print(f"--experiment-id={experiment_id()}")  # noqa: T201

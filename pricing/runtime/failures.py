@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pricing.config import load_config
-from pricing.errors import ConfigError, LockError, PricingError
+from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, ConfigError, LockError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import PARENT_VARIABLE
 from pricing.runtime.alerts import RANKS, Alert, alert_notifiers, as_findings, deliver, last_sent, note_sent, run_page
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Invocation
+from pricing.runtime.invocation import Invocation
 
 LINES, CHARACTERS = 6, 1000  # of the error in an alert, at most
 _FAILED = "The job ended without its result. Prices go on from the last good version."

@@ -28,7 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pricing.config import Config
-from pricing.errors import PricingError, RegistryError, first_line
+from pricing.errors import PricingError, RegistryError, Terminated, first_line
 from pricing.fileio import redact_url
 from pricing.paths import (
     CODE,
@@ -37,12 +37,11 @@ from pricing.paths import (
     pricing_home,
     tracking_uri,
 )
-from pricing.runtime.cli import Terminated
-from pricing.runtime.experiment import EXPERIMENT
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
 
+EXPERIMENT = "pricing"  # of all jobs
 _FAILURE_CHARACTERS = 4000
 _SECONDS = 5
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS)}

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import stamina
 
-from pricing.runtime.alerts import DeliveryError
+from pricing.errors import DeliveryError
 
 ATTEMPTS, SECONDS = 3, 10  # of all, and for one answer
 FIRST_WAIT = 0.5  # seconds before the second attempt

@@ -14,7 +14,7 @@ from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel, load_panel
-from pricing.runtime.cli import EXIT_REFUSED
+from pricing.errors import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.panels import panel_frame
 

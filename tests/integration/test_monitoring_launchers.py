@@ -9,7 +9,8 @@ from moto import mock_aws
 
 from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
-from pricing.runtime.alerts import Alert, DeliveryError, Notifier, alert_notifiers
+from pricing.errors import DeliveryError
+from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
 from tests.kit.monitoring_world import Webhook
 
 NOW = dt.datetime.now(dt.UTC)

@@ -15,7 +15,7 @@ from pipelines import nightly
 from pipelines.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
+from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
 from tests.kit.mlflow_jobs import FOREIGN, place, write_config
 from tests.kit.monitoring_world import World, build, entries, write_log
 

@@ -11,10 +11,10 @@ from pipelines import promote, refresh, rollback
 from pricing.config import load_config
 from pricing.config_models import Channel
 from pricing.decision.request import PriceRequest
+from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
 from pricing.runtime import failures
 from pricing.runtime.alerts import Alert
-from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.integration.test_refresh import dear
 

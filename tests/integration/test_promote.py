@@ -23,14 +23,13 @@ from pricing.decision.control import Control
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Switch, Switches
 from pricing.demand.state import span
-from pricing.errors import UnknownProductError
+from pricing.errors import EXIT_REFUSED, UnknownProductError
 from pricing.objects import FolderStore
 from pricing.registry.audit import Audit, AuditEntry
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, load
-from pricing.runtime.cli import EXIT_REFUSED
 from pricing.runtime.shared_state import database_url
 from tests.kit.mlflow_jobs import ROOT, cut_off_before
 from tests.kit.promotions import asked, packed

@@ -9,10 +9,9 @@ from pipelines import history, promote, publish, rollback
 from pricing.config import load_config
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.switches import Switch
-from pricing.errors import PricingError
+from pricing.errors import EXIT_NOT_PUBLISHED, PricingError
 from pricing.objects import FolderStore
 from pricing.registry.published import Pointer, control_key, parse_pointer, pointer_key
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.control import put_control
 

@@ -17,8 +17,8 @@ from pricing.decision.carried_facts import carry_facts
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
+from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
-from pricing.runtime.cli import EXIT_REFUSED
 from tests.integration.test_promote import Shop, shop, whole
 from tests.kit.versions import make_demand, with_feast
 

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from pipelines import retrain
 from pipelines.commands import only_one
-from pricing.runtime.cli import EXIT_REFUSED
+from pricing.errors import EXIT_REFUSED
 from tests.kit.mlflow_jobs import JobFolder, moved, place, write_config, write_sales
 
 

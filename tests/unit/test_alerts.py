@@ -11,20 +11,12 @@ import pytest
 
 from pricing.config_models import Severity
 from pricing.data.findings import Finding
-from pricing.errors import HistoryError, LockError, PricingError
+from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, DeliveryError, HistoryError, LockError, PricingError
 from pricing.runtime import failures
-from pricing.runtime.alerts import (
-    Alert,
-    AlertFinding,
-    Delivery,
-    DeliveryError,
-    Notifier,
-    alert_notifiers,
-    deliver,
-    run_page,
-)
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Invocation, Job, job, notice
+from pricing.runtime.alerts import Alert, AlertFinding, Delivery, Notifier, alert_notifiers, deliver, run_page
+from pricing.runtime.cli import Job, job
 from pricing.runtime.failures import report_failure, report_findings
+from pricing.runtime.invocation import Invocation, notice
 
 NOW = dt.datetime(2024, 6, 1, 3, tzinfo=dt.UTC)
 DOUBT = AlertFinding("price_unit", "warning", "price of 3 products is 100 times their own past since 2024-05-30")

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipelines import freeze
+from pipelines.history import told_of_prices
+from pricing.config import load_config
 from pricing.decision.control import Control, parse_control
+from pricing.errors import EXIT_NOT_PUBLISHED
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord
 from pricing.registry.published import Pointer, PublishedVersion, pointer_key, put_version
 from pricing.registry.version import load
-from pricing.runtime.cli import EXIT_NOT_PUBLISHED
 from tests.kit.versions import loaded_version, shared_version
 
 NOW = dt.datetime(2023, 8, 1, 12, tzinfo=dt.UTC)
@@ -59,6 +61,8 @@ def test_what_is_frozen_given_and_ended_is_on_record_and_published(
         ("override", "tea", 0.07, True), ("freeze", "drinks", None, False),
     ]  # fmt: skip
     assert capsys.readouterr().out.count("ada@ops") == 2
+    told = told_of_prices(load_config(), everything=True)
+    assert [line.split()[1] for line in told[1:]] == 4 * ["ada@ops:"]
 
 
 def publish_version(folder: Path) -> None:

@@ -16,8 +16,7 @@ from monitoring.store import MonitoringStore
 from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config, parse_config
-from pricing.errors import ConfigError
-from pricing.runtime.alerts import DeliveryError
+from pricing.errors import ConfigError, DeliveryError
 from pricing.runtime.cli import CommandLine, typed
 from tests.kit.monitoring_world import World, build, entries, joined, redecided
 
