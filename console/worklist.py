@@ -179,7 +179,7 @@ class Worklist:
         for switch in sorted(switches, key=lambda one: one.scope):  # all, category, product: the narrowest counts
             mine = slice(None) if switch.scope == "all" else rows.get(switch.name, slice(0, 0))
             mine = self.text["category"] == switch.name if switch.scope == "category" else mine
-            given = self.before[mine] if switch.price is None else switch.price
+            given = self.before[mine] if switch.price is None else grid.nearest(switch.price)
             charged[mine] = given if switch.price is None or switch.below_cost else np.fmax(given, cost[mine])
             bits[mine], found[mine] = BIT["frozen" if switch.price is None else "overridden"], BY_HAND
         hand, number = found == BY_HAND, {**self.number, "charged": charged}

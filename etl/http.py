@@ -3,7 +3,6 @@
 import base64
 import datetime as dt
 import json
-import logging
 import re
 import time
 from collections.abc import Mapping
@@ -22,10 +21,6 @@ from pricing.fileio import HIDDEN
 # http:// is for this machine and for a container's bare name: elsewhere credentials would travel in the clear.
 _ADDRESS = re.compile(r"(https://[a-z0-9.-]+|http://(127\.0\.0\.1|[a-z0-9-]+))(:[0-9]{1,5})?(/[!-?A-~]*)?")
 _KEY_IN_QUERY = re.compile(r"\?.*(auth|secret|passw|token|key|signature)[^&]*=", re.IGNORECASE)
-
-# At INFO the library logs addresses, and with them a key in the query; at DEBUG headers.
-for _name in ("httpx2", "httpcore2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class Settings(BaseModel):

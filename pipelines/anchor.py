@@ -60,9 +60,10 @@ def main(
         said = _said(moves)
         if not moves:
             return nothing_to_do("these anchors are there already")
-        if not force and any(abs(new / old - 1) > FURTHEST for old, new in moves.values()):
+        far = {name: (old, new) for name, (old, new) in moves.items() if abs(new / old - 1) > FURTHEST}
+        if far and not force:
             raise click.UsageError(
-                f"{said}: some by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "
+                f"{_said(far)}: by more than {FURTHEST:.0%}, and prices follow into the band around it; check the "
                 "prices, or say --force true"
             )
         products, prices = np.array(list(moves)), np.array([new for _, new in moves.values()])

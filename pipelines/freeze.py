@@ -144,8 +144,12 @@ def _said_by(action: str, options: SimpleNamespace, *, now: dt.datetime) -> Swit
     given = [(scope, name) for scope, name in named.items() if name not in (None, False)]
     if len(given) != 1:
         raise click.UsageError("say of what: exactly one of --all, --category NAME and --product ID")
+    if not options.reason:
+        raise click.UsageError("--reason: say why, for whoever reads the record in the morning")
+    if action == "override" and (options.price is None or options.until is None):
+        raise click.UsageError("an override needs --price and --until: a price given for good is the shop's own")
     (scope, name), kind = given[0], Unfreeze if action == "unfreeze" else Switch
-    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason or "", "by": actor(), "at": now}
+    said: dict[str, Any] = {"scope": scope, "name": name, "reason": options.reason, "by": actor(), "at": now}
     if action != "unfreeze":
         said |= {"action": action, "until": None if options.until is None else _time(options.until)}
     if action == "override":

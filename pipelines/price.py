@@ -87,7 +87,8 @@ def main(
     file = read_config_file(config)
     settings = file.config
     today = day.date() if day else shop_now(settings.zone).date()
-    shown, output = output is None, output or pricing_home() / "prices.csv"
+    shown = output is None and version is None and where is None  # in the console: what the champion says of all
+    output = output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
@@ -110,7 +111,7 @@ def main(
             at = dt.datetime.now(dt.UTC)
             put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
         write(decisions, output)
-        if shown:  # in the console
+        if shown:
             table, now = decisions.to_parquet(index=False), dt.datetime.now(dt.UTC)
             put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=now)
         _record(decisions, version=name, applied=applied)
@@ -220,8 +221,19 @@ def decide(pricer: Pricer, requests: list[PriceRequest], *, today: dt.date, cont
         RequestError: One cannot be answered; names it.
     """
     known: dict[str, Any] = {"today": today, "experiments": control.experiments, "switches": control.switches}
-    parts = (requests[start : start + BATCH] for start in range(0, len(requests), BATCH))
-    return [answer for part in parts for answer in pricer.price_detailed(part, **known)]
+    answers: list[DetailedDecision] = []
+    for start in range(0, len(requests), BATCH):
+        part = requests[start : start + BATCH]
+        try:
+            answers += pricer.price_detailed(part, **known)
+        except RequestError:
+            for row, request in enumerate(part, start=start + 1):
+                try:
+                    pricer.price_detailed([request], **known)
+                except RequestError as error:
+                    raise RequestError(f"row {row}, {request.product_id!r}: {error}") from error
+            raise
+    return answers
 
 
 def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.DataFrame:

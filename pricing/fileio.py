@@ -1,14 +1,12 @@
 """Write files atomically; set database drivers of URLs, and hide their passwords; stamp records with moments."""
 
 import datetime as dt
-import json
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
@@ -57,12 +55,6 @@ def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Writes a text file atomically; see `replace_atomically`."""
     with replace_atomically(path, durable=durable) as draft:
         draft.write_text(text, encoding="utf-8")
-
-
-def replace_json(path: Path, document: Any, *, indent: int | None = None, durable: bool = True) -> None:
-    """Writes a JSON document atomically; see `replace_atomically`."""
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
-    replace_text(path, text + "\n" if indent is not None else text, durable=durable)
 
 
 def with_driver(url: str) -> str:

@@ -149,17 +149,19 @@ class Pricer:
         beyond, grid = self.policy.config.approve_beyond, self.policy.allowed.grid
         if beyond is None:
             return answers
-        found = []
-        for request, answer in zip(requests, answers, strict=True):
+        waiting: dict[int, tuple[float, float]] = {}  # place → price, and the one before the cost raised it
+        for place, (request, answer) in enumerate(zip(requests, answers, strict=True)):
             approved, assumed = switches.approved.get(request.product_id), "cost_assumed" in answer.decision.reasons
             before = (answer.current_price or answer.list_price) if approved is None else float(grid.nearest(approved))
             price = before if assumed else max(before, float(grid.above(with_tax(answer.unit_cost, answer.tax_rate))))
-            if abs(answer.decision.recommended_price / price - 1) <= beyond + EDGE:
-                found.append(answer)
-            else:
-                units = self._units(request, price, today)
-                found.append(as_waiting(answer, price=price, units=units, raised=price > before))
-        return found
+            if abs(answer.decision.recommended_price / price - 1) > beyond + EDGE:
+                waiting[place] = price, before
+        told = [place for place in waiting if "demand_unknown" not in answers[place].decision.reasons]
+        asked, prices = [requests[place] for place in told], [waiting[place][0] for place in told]
+        units = dict(zip(told, self._units(asked, prices, today), strict=True))
+        for place, (price, before) in waiting.items():
+            answers[place] = as_waiting(answers[place], price=price, units=units.get(place, 0.0), raised=price > before)
+        return answers
 
     def _given(self, request: PriceRequest, switch: Switch, kept: DetailedDecision, today: dt.date) -> DetailedDecision:
         """The frozen answer, or with the price that a person gave; at cost where that is higher, unless they said so.
@@ -171,17 +173,23 @@ class Pricer:
         grid = self.policy.allowed.grid
         given, floor = float(grid.nearest(switch.price)), float(grid.above(with_tax(kept.unit_cost, kept.tax_rate)))
         price = given if switch.below_cost else max(given, floor)
-        sold, raised = self._units(request, price, today), price > given
+        (sold,), raised = self._units([request], [price], today), price > given
         # No model is asked: the confidence is that of a price that is sure to be charged.
         return with_price(kept, "overridden", price=price, units=sold, raised=raised, confidence=1.0, source="override")
 
-    def _units(self, request: PriceRequest, price: float, today: dt.date) -> float:
-        """Units expected over the requested period at a price, no more than the stock; 0 where nothing tells them."""
+    def _units(self, requests: Sequence[PriceRequest], prices: Sequence[float], today: dt.date) -> list[float]:
+        """Units expected over the requested period at a price each, no more than stock; 0 where nothing tells them."""
         try:
-            (units,) = self.demand_at([request], [price], today=today)
+            sold = self.demand_at(requests, prices, today=today) if requests else []
         except RequestError:
-            return 0.0
-        return min(units, request.stock_limit) if math.isfinite(units) else 0.0
+            if len(requests) == 1:
+                return [0.0]
+            pairs = zip(requests, prices, strict=True)
+            return [self._units([request], [price], today)[0] for request, price in pairs]
+        return [
+            min(units, request.stock_limit) if math.isfinite(units) else 0.0
+            for units, request in zip(sold, requests, strict=True)
+        ]
 
     def _together(
         self, requests: Sequence[PriceRequest], today: dt.date, experiments: Experiments = NO_EXPERIMENTS

@@ -111,7 +111,7 @@ def fit(
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
-    norms = initial_norms(panel, category=category, units=units, config=config)
+    norms = initial_norms(panel, category=category, units=units)
     if start is not None:  # counting units are always this panel's
         identified = start.identified
         norms = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
@@ -206,7 +206,7 @@ def _with_forecasters(
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
 
 
-def initial_norms(panel: Panel, *, category: Ints, units: Units, config: DemandConfig) -> Norms:
+def initial_norms(panel: Panel, *, category: Ints, units: Units) -> Norms:
     """Return initial scales: median price, category level, elasticity of which nothing is known."""
     usual = row_median(np.where(panel.present, panel.price, np.nan))
     sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])

@@ -1,6 +1,7 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
 import datetime as dt
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from console.worklist import read_table
+from pipelines import price
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
 from pricing.decision.control import Control
@@ -21,6 +23,7 @@ from pricing.objects import FolderStore, open_store
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import published_url
+from pricing.registry.version import load
 from tests.kit.control import put_control
 from tests.kit.serving import sent
 from tests.kit.versions import shared_panel, shared_version
@@ -286,13 +289,16 @@ def test_in_a_table_an_empty_cell_is_none_and_an_absent_column_what_is_known() -
     assert [request.current_stock for request in (*absent, *cells)] == [None, None, 40, None]
 
 
-def test_the_console_has_the_newest_prices_that_go_to_no_file_of_their_own(tmp_path: Path) -> None:
-    options = ("--requests", requests_file(tmp_path), "--version", shared_version(), "--today", "2024-01-02")
-    store = open_store(published_url())
+def test_the_console_has_the_newest_prices_of_all_products_by_the_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price, "_opened", lambda *_: nullcontext((load(shared_version()), "8")))
+    store, day = open_store(published_url()), ("--today", "2024-01-02")
 
-    assert run(*options, "--output", tmp_path / "own.csv") == 0
+    tried = [("--output", tmp_path / "own.csv"), ("--version", "8"), ("--requests", requests_file(tmp_path))]
+    assert [run(*options, *day) for options in tried] == [0, 0, 0]
     before = store.keys("pricing/prices/")
-    assert [run(*options), run(*options)] == [0, 0]
+    assert [run(*day), run(*day)] == [0, 0]
 
     (key,) = store.keys("pricing/prices/")
     shown = read_table(store.get(key) or b"", key=key, made=dt.datetime.now(dt.UTC))

@@ -7,13 +7,16 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipelines import promote, refresh, rollback
 from pricing.config import load_config
+from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
+from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Event, Panel
-from pricing.decision.carried_facts import carry_facts
+from pricing.decision.carried_facts import carry_facts, carry_last_price
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
@@ -268,3 +271,113 @@ def test_once_others_are_taxed_a_product_of_a_version_without_taxes_has_an_unkno
     facts = carry_facts(before, new, new, kept=span(panel, 85, 120), whole=False)
 
     assert np.isnan(facts.tax_rate).tolist() == [True] + [False] * 11
+
+
+@pytest.mark.parametrize("first", [0, 150], ids=["the whole history", "new rows alone"])
+def test_products_launched_since_are_priced(shop: Shop, first: int) -> None:
+    panel = launched(shop.panel(165), row=5, day=152)
+    new = str(panel.product_ids[5])
+    known = panel.through(panel.dates[149]).select(np.flatnonzero(np.arange(12) != 5))
+    shop.add(panel=known, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165, first=first, panel=panel)]) == 0
+
+    version = shop.fetch("challenger")
+    row = int(np.flatnonzero(version.facts.product_ids == new)[0])
+    assert version.facts.price[row] == pytest.approx(shop.panel(165).price[5, -1])
+    assert version.facts.categories[row] == shop.whole.categories[5]
+    assert list(version.demand.product_ids) == list(version.facts.product_ids) == list(shop.whole.product_ids)
+    assert version.meta["checks"]["parity"] < 1e-5
+    assert promote.main([]) == 0
+
+
+def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
+    shop.add(days=150, alias="champion")
+    before = shop.fetch("champion")
+    gone = np.flatnonzero(np.arange(12) != 5)
+
+    assert refresh.main(["--sales", shop.sales(160, first=150, panel=shop.panel(160).select(gone))]) == 0
+
+    version = shop.fetch("challenger")
+    assert list(version.facts.product_ids) == list(shop.whole.product_ids)
+    facts, known = version.whole_facts(), before.whole_facts()
+    for name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
+        np.testing.assert_array_equal(getattr(facts, name)[5], getattr(known, name)[5], err_msg=name)
+
+
+@pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
+def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
+    shop.add(days=150, alias="champion")
+    panel = corrected(shop.panel(160), ago=15)
+
+    assert refresh.main(["--sales", shop.sales(160, first=first, panel=panel)]) == 0
+
+    version = shop.fetch("challenger")
+    scratch = make_demand(shop.panel(150)).refresh(panel, rebuild=True)
+    plain = make_demand(shop.panel(150)).refresh(shop.panel(160), rebuild=True)
+    np.testing.assert_allclose(version.learner.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
+    assert np.abs(scratch.encoded.state.hidden - plain.encoded.state.hidden).max() > 1e-3, "the correction matters"
+
+
+def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
+    last, product = shop.panel(165).dates[-1].astype("datetime64[D]"), str(shop.whole.product_ids[0])
+    made = tmp_path / "home" / "etl"
+    made.mkdir(parents=True)
+    days = (last + np.array([-3, 2, 4])).astype("datetime64[s]")
+    pd.DataFrame({"product_id": product, "date": days}).to_parquet(made / "deliveries.a.parquet")
+    output = EtlOutput(
+        made="a", run_id="", settings="", last=last.astype(dt.date), columns=[], sales=[],
+        plans={"deliveries": "deliveries.a.parquet"},
+    )  # fmt: skip
+    (made / POINTER).write_text(output.model_dump_json())
+    settings = tmp_path / "my.yaml"
+    settings.write_text("etl: {tables: {sales: {location: x.csv}, deliveries: {location: trucks.csv}}}\n")
+    shop.add(days=150, alias="champion")
+
+    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
+    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
+    (made / POINTER).unlink()
+    assert refresh.main(["--version", "2", "--sales", shop.sales(168)]) == 0
+
+    planned, handed_on = (shop.fetch(number).facts.planned_deliveries.days() for number in ("2", "3"))
+    assert planned == {product: (last + np.array([2, 4])).tolist()}
+    assert handed_on == {product: [(last + 4).tolist()]}, "what is over is left out"
+    assert "delivery_planned" in reasons_of(shop.fetch("2"), product, str(last + 3))
+    assert "the deliveries that the version knows stay planned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["new rows alone", "the whole history"])
+def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_refresh(
+    whole: Panel, everything: bool
+) -> None:
+    launch, nights = 150, load_config().serving.jump_confirmed
+    panel = launched(whole.through(whole.dates[launch + nights + 5]), row=5, day=launch)
+    present, price = np.array(panel.present), np.array(panel.price)
+    present[5, launch:], price[5, launch:] = True, 6.5
+    price[5, launch] = 650.0
+    panel = replace(panel, present=present, price=price)
+
+    def until(day: int) -> Panel:
+        return panel.through(panel.dates[day])
+
+    facts, found = ProductFacts.from_panel(until(launch - 1)), []
+    facts = replace(facts, last_price=np.full(12, np.nan))
+    for day in range(launch, launch + nights + 3):
+        history, tail, kept = until(day), span(panel, day - 34, day + 1), span(panel, day - 35, day)
+        new = carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
+        last_price = carry_last_price(
+            facts,
+            new,
+            history=history if everything else tail,
+            tail=tail,
+            kept=kept,
+            anchors=Anchors.from_panel(until(launch - 1)),
+            serving=load_config().serving,
+        )
+        facts = replace(new, last_price=last_price)
+        found.append(float(last_price[5]))
+
+    np.testing.assert_array_equal(found, [np.nan] * nights + [6.5] * 3)

@@ -200,3 +200,15 @@ def test_a_rollback_takes_the_alias_challenger_from_the_weights_that_it_leaves(
     assert rejection_gates(registry, audit, registry.find("7")) == []
     move(registry, audit, asked("4", "1"))
     assert rejection_gates(registry, audit, registry.find("6")) == []
+
+
+@pytest.mark.parametrize(("to", "previous"), [("5", "1"), ("7", "4")], ids=["the same weights", "other weights"])
+def test_a_move_mends_a_previous_that_one_killed_halfway_has_left_on_the_champion(
+    audit: Audit, to: str, previous: str
+) -> None:
+    registry = moved(audit, "1", "4")
+    registry.pointed[PREVIOUS] = "4"  # as when the move to 7 had been killed before the champion's turn
+
+    move(registry, audit, asked(to, "4"))
+
+    assert registry.pointed == {CHAMPION: to, PREVIOUS: previous}
