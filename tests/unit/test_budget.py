@@ -13,25 +13,25 @@ PRODUCT = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "s
 # All lines of tracked code below a path, without what a longer path of this table counts. A change that moves lines
 # from one part to another moves both ceilings; one that deletes lowers them.
 LINES = {
-    "pricing": 1_532,
+    "pricing": 1_524,
     "pricing/data": 4_026,
     "pricing/demand": 5_254,
-    "pricing/decision": 3_643,
+    "pricing/decision": 3_651,
     "pricing/decision_log": 450,
     "pricing/registry": 2_470,
-    "pricing/runtime": 1_457,
-    "etl": 1_767,
-    "pipelines": 5_137,
+    "pricing/runtime": 1_461,
+    "etl": 1_762,
+    "pipelines": 5_154,
     "serving": 2_056,
     "monitoring": 2_914,
     "console": 1_975,
     "simulation": 2_366,
     "deploy": 2_338,
     "benchmarks": 2_326,
-    "tests": 29_074,
+    "tests": 29_205,
 }
 TOTALS = {
-    "product": 37_385,
+    "product": 37_401,
     "product files": 225,
     "Markdown in docs": 2_940,
     "settings": 131,
