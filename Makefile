@@ -85,7 +85,8 @@ nightly:  ## monitors, refreshes or retrains, lets the gates decide, and prices
 
 serve:  ## the REST service on http://127.0.0.1:8080 (PORT=…; CONFIG=file), in the foreground
 	$(installed) training demo
-	$(pricing) publish --every 10 $(config) & trap "kill $$!" EXIT; $(pricing) serve $(config)
+	$(pricing) publish --every 10 $(config) & loop=$$!; $(pricing) serve $(config) & server=$$!; \
+	trap "kill $$loop $$server" EXIT INT TERM; wait $$server
 
 console:  ## the pages where a manager looks, approves and changes, on http://127.0.0.1:8090 (PORT=…; CONFIG=file)
 	$(installed) training demo

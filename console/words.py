@@ -43,7 +43,8 @@ STEP = {
 }
 # What gains are counted over. A what-if counts one period, in which prices of many products can be compared.
 UNTIL = "until the next delivery"
-TRIED_FOR = "in the one {period} priced, not until the next delivery as on Today"
+AGAINST = "against today's price, or the nearest to it that the guardrails allow"
+TRIED_FOR = "in the one {period} priced, against today's price whether allowed or not; Today: until the next delivery"
 # At the buttons.
 FREEZE = "Freeze keeps today's price, inside cost and bands: that of an offer outside its band moves into it."
 GIVEN = "A price below cost is raised to it ({floor} with tax), unless by pricing override --force."
@@ -56,7 +57,7 @@ _WHY = (
     ("model_failed", "The model gave no usable figure, so a rule answered."),
     ("no_model", "No model is published, so a rule answered."),
     ("unknown_category", "Nobody knows this product yet, so a rule answered."),
-    ("largest_jump", "It would go further, but that is too far from the last price charged."),
+    ("largest_jump", "It goes as far as the largest jump from the last price charged allows."),
     ("cost", "The cost has risen to the price, so the price follows."),
 )
 _HELD = (
@@ -96,6 +97,11 @@ def said(word: Switch | Unfreeze | Review, product: str) -> str:
     price = word.prices.get(product) if isinstance(word, Review) else getattr(word, "price", None)
     kind = word.verdict if isinstance(word, Review) else getattr(word, "action", "unfreeze")
     return KIND[kind] + (f" at {money(price)}" if price else "")
+
+
+def state(name: str, beyond: float | None) -> str:
+    """Where a proposal stands; without `decision.approve_beyond` none waits."""
+    return STATE["automatic" if name == "open" and beyond is None else name]
 
 
 def binding(bits: int) -> str:

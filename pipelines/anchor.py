@@ -139,13 +139,14 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
     """
     facts = version.whole_facts().anchored(anchors)
     list_price = _moved(facts.list_price, version.facts.product_ids, version.anchors, anchors)
-    ratio = list_price / facts.list_price
+    ratio, moved = list_price / facts.list_price, _differ(facts.product_ids, version.anchors, anchors)
     facts = replace(
         facts,
         list_price=list_price,
         unit_cost=np.where(facts.cost_assumed, facts.unit_cost * ratio, facts.unit_cost),
         # A person's word: answers may go there at once, however far it is from what was charged.
-        last_price=np.where(_differ(facts.product_ids, version.anchors, anchors), facts.anchor_price, facts.last_price),
+        last_price=np.where(moved, facts.anchor_price, facts.last_price),
+        former_price=np.where(moved, np.nan, facts.former_price),
     )
     listed = _moved(version.learner.list_price, version.demand.product_ids, version.anchors, anchors)
     return access.register(

@@ -85,9 +85,9 @@ def main(*, data: str) -> int:
         asked = _Demo(SCENARIOS[data], folder, shop).run()
         where = {"market": "DATA=market ", "database": "SOURCES=database "}.get(data, "")
         body = shlex.quote(json.dumps(_body(asked)))
-        print("Ask this model for a price, once the last line's command serves it:")
-        print(f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}")
+        print("Serve this model, and ask it for a price:")
         print(f"   PRICING_HOME={shlex.quote(str(home))} make serve-demo {where}PORT={port}")
+        print(f"   curl -s http://127.0.0.1:{port}/get_price -H 'Content-Type: application/json' -d {body}")
         print("The page of today's prices, on http://127.0.0.1:8090 once this runs:")
         print(f"   PRICING_HOME={shlex.quote(str(folder))} make console CONFIG={data}")
     return 0

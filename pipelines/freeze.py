@@ -27,6 +27,7 @@ from pricing.registry.version import load
 from pricing.runtime.cli import flag, job, typed
 from pricing.runtime.shared_state import actor, database_url
 
+SHOWN = 3  # products of a decision that are named
 _log = logging.getLogger(__name__)
 
 
@@ -207,7 +208,7 @@ def _time(text: str) -> dt.datetime:
 
 def _said(switches: Switches) -> str:
     if not switches:
-        return "In force: nothing; no price is a person's."
+        return "In force: no freeze and no override."
     lines = [f"  {sentence(one)} ({one.by}, {_shown(one.at)})" for one in switches]
     return "In force; the narrowest counts:\n" + "\n".join(lines)
 
@@ -217,7 +218,9 @@ def sentence(said: Scoped | Review | Experiment) -> str:
     if isinstance(said, Experiment):
         return f"experiment {said.name}"
     if isinstance(said, Review):
-        return f"{said.verdict} of {len(said.prices):,} product(s): {said.reason}"
+        named = [f"{product} at {_money(price)}" for product, price in list(said.prices.items())[:SHOWN]]
+        more = f" and {len(said.prices) - SHOWN:,} more" if len(said.prices) > SHOWN else ""
+        return f"{said.verdict} of {', '.join(named)}{more}: {said.reason}"
     if not isinstance(said, Switch):
         return f"unfreeze of {said.whose}: {said.reason}"
     until = f" until {_shown(said.until)}" if said.until else ""

@@ -158,7 +158,7 @@ def refreshed(
     checked = parity(demand, panel)
     kept, whole = version.learner.encoded.tail, checked.from_scratch
     facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
-    last_price = carry_last_price(
+    last_price, former_price = carry_last_price(
         planned,
         facts,
         history=panel if whole else demand.encoded.tail,
@@ -167,7 +167,7 @@ def refreshed(
         anchors=anchors,
         serving=config.serving,
     )
-    facts = replace(facts, last_price=last_price)
+    facts = replace(facts, last_price=last_price, former_price=former_price)
     # From the new state date on; otherwise holiday flags end a year after training.
     dates = facts.state_date + np.arange(1, len(demand.holidays)) * np.timedelta64(STEP_DAYS[demand.period], "D")
     flags = holidays_for(dates, recurring=facts.recurring, country=version.config.data.country, period=demand.period)

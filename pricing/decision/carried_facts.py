@@ -72,7 +72,7 @@ def carry_last_price(
     anchors: Anchors,
     serving: ServingConfig,
 ) -> Array:
-    """Returns the last prices charged as of the new facts' date, (product,): those known before, moved by newer rows.
+    """Returns `last_prices` as of the new facts' date, (2, product): those known before, moved by newer rows.
 
     So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one has what
     the history says; NaN until its rows agree for long enough. `history` is the whole one where it is at hand, else
@@ -83,7 +83,7 @@ def carry_last_price(
     every = expand(history, ids)
     read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
     at, known = _places(old.product_ids, ids)
-    before = np.where(known, old.last_price[at], np.nan)
+    before = np.where(known, np.stack([old.last_price[at], old.former_price[at]]), np.nan)
     counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
     carried = last_prices(
         np.hstack([past.price[:, counted], rows.price[:, since]]),
@@ -93,7 +93,7 @@ def carry_last_price(
         seen=int(counted.sum()),
         **settings,
     )
-    return np.where(np.isfinite(before), carried, read)
+    return np.where(np.isfinite(before[0]), carried, read)
 
 
 def _places(some: Array, wanted: Array) -> tuple[Array, Array]:

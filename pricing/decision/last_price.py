@@ -1,8 +1,9 @@
 """The last price charged, to which answers are bound: neither one night's fault in the sales nor a typo moves it.
 
 A price further from the last one than the largest jump counts only once it was charged for some periods in a row, or
-once a person moved the product's anchor there. The same holds for a product's first price: a new product whose rows do
-not yet agree for so long has no last price.
+once a person moved the product's anchor there. One that is near the price that counted before the last one counts at
+once: after a promotion the regular price is back. A new product whose rows do not yet agree for so long has no last
+price.
 """
 
 from collections.abc import Mapping
@@ -24,20 +25,20 @@ def last_prices(
     largest_jump: float | None,  # at which a price counts at once, a fraction of the last one; None: all do
     confirmed: int,  # periods in a row for which a price further away, or a first one, must have been charged to count
     moves: Moves | None = None,  # prices that persons set; at a period beyond the last one, since then
-    before: Floats | None = None,  # (product,) last prices known after the first `seen` periods; NaN for none
+    before: Floats | None = None,  # (2, product) as returned, known after the first `seen` periods; NaN for none
     seen: int = 0,  # periods that `before` has counted: they only tell for how long a price further away is charged
 ) -> NDArray[np.float64]:
-    """(product,) the last price charged of each product; NaN where none counts yet."""
+    """(2, product) the last price charged, and that before it which lay further away; NaN where none counts yet."""
     products, periods = price.shape
     moved = moves or {}
-    last = np.full(products, np.nan) if before is None else before.astype(np.float64)
+    last, former = np.full((2, products), np.nan) if before is None else before.astype(np.float64)
     other, run = last.copy(), np.zeros(products, np.int64)  # a price further away, and for how long it is charged
     for period in range(periods):
         if period in moved:
             rows, set_to = moved[period]
             run[rows] = 0
             if period >= seen:
-                last[rows] = set_to
+                last[rows], former[rows] = set_to, np.nan
         now = price[:, period].astype(np.float64)
         here = charged[:, period] & np.isfinite(now)
         near = _within(now, last, largest_jump)
@@ -46,12 +47,13 @@ def last_prices(
         other = np.where(here, now, other)
         if period < seen:
             continue
-        counts = here & (near | (run >= confirmed))
+        counts = here & (near | (run >= confirmed) | _within(now, former, largest_jump))
+        former = np.where(counts & ~near, last, former)
         last, run = np.where(counts, now, last), np.where(counts, 0, run)
     for period in sorted(place for place in moved if place >= periods):
         rows, set_to = moved[period]
-        last[rows] = set_to
-    return as_written(last)
+        last[rows], former[rows] = set_to, np.nan
+    return as_written(np.stack([last, former]))
 
 
 def as_written(values: Floats) -> NDArray[np.float64]:

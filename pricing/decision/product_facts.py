@@ -21,7 +21,12 @@ from pricing.decision.last_price import anchor_moves, as_written, last_prices
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-REFRESHED = ("stock_jumps", "delivery_gaps", "last_delivery")  # columns that only carrying the facts forward reads
+REFRESHED = (
+    "former_price",
+    "stock_jumps",
+    "delivery_gaps",
+    "last_delivery",
+)  # columns that only carrying the facts forward reads
 _NOT_READ = np.zeros(0, np.uint8)
 
 
@@ -35,6 +40,7 @@ class ProductFacts:
     categories: Strings
     price: Floats  # price charged last
     last_price: Floats  # but for one that may be a fault (`last_price.last_prices`), which is NaN
+    former_price: Floats  # that before it which lay further away, to which a price may go back at once
     list_price: Floats
     unit_cost: Floats  # without tax, given or assumed
     cost_assumed: Bools  # the configured margin stands in for a cost
@@ -69,19 +75,21 @@ class ProductFacts:
         learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
         comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
+        last_price, former_price = last_prices(
+            panel.price,
+            panel.present,
+            largest_jump=largest_jump,
+            confirmed=confirmed,
+            moves=anchor_moves(anchors, panel.product_ids, panel.dates),
+        )
         facts = cls(
             period=panel.period,
             state_date=state_date,
             product_ids=panel.product_ids,
             categories=panel.categories,
             price=as_written(panel.price[:, -1]),
-            last_price=last_prices(
-                panel.price,
-                panel.present,
-                largest_jump=largest_jump,
-                confirmed=confirmed,
-                moves=anchor_moves(anchors, panel.product_ids, panel.dates),
-            ),
+            last_price=last_price,
+            former_price=former_price,
             list_price=as_written(panel.list_price[:, -1]),
             unit_cost=as_written(panel.unit_cost[:, -1]),
             cost_assumed=panel.cost_assumed,

@@ -368,7 +368,7 @@ def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_
     for day in range(launch, launch + nights + 3):
         history, tail, kept = until(day), span(panel, day - 34, day + 1), span(panel, day - 35, day)
         new = carry_facts(facts, tail, history if everything else tail, kept=kept, whole=everything)
-        last_price = carry_last_price(
+        last_price, former_price = carry_last_price(
             facts,
             new,
             history=history if everything else tail,
@@ -377,7 +377,7 @@ def test_a_fault_in_the_first_row_of_a_new_product_becomes_the_last_price_in_no_
             anchors=Anchors.from_panel(until(launch - 1)),
             serving=load_config().serving,
         )
-        facts = replace(new, last_price=last_price)
+        facts = replace(new, last_price=last_price, former_price=former_price)
         found.append(float(last_price[5]))
 
     np.testing.assert_array_equal(found, [np.nan] * nights + [6.5] * 3)

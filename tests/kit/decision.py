@@ -97,6 +97,7 @@ def facts(**columns: Any) -> ProductFacts:
         "categories": np.array(["fruit", "pantry", "pantry"]),
         "price": np.full(3, 10.0),
         "last_price": np.full(3, np.nan),
+        "former_price": np.full(3, np.nan),
         "list_price": np.full(3, 10.0),
         "unit_cost": np.full(3, 6.0),
         "cost_assumed": np.zeros(3, dtype=bool),

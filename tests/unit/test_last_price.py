@@ -10,7 +10,7 @@ KNOWN = (6.6, 6.6, 6.6)  # nights that agree for long enough
 
 def last(*nights: float, confirmed: int = 3, jump: float | None = 0.3, charged: tuple[bool, ...] = ()) -> float:
     shown = np.array([charged or (True,) * len(nights)])
-    return float(last_prices(np.array([nights]), shown, largest_jump=jump, confirmed=confirmed)[0])
+    return float(last_prices(np.array([nights]), shown, largest_jump=jump, confirmed=confirmed)[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ def last(*nights: float, confirmed: int = 3, jump: float | None = 0.3, charged: 
         ((660.0, 0.066, 660.0, 0.066), 6.6),  # no price in a row
         ((9.9, 9.5, 9.7), 9.7),  # a person's new price, which the platform then moves
         ((8.5, 10.9), 10.9),  # step by step, each within the jump
+        ((3.3, 3.3, 3.3, 6.5), 6.5),  # a promotion, and the regular price again
+        ((3.3, 3.3, 3.3, 6.5, 3.2, 6.6, 650.0), 6.6),
     ],
 )
 def test_a_price_further_away_counts_once_it_was_charged_for_some_periods_in_a_row(
@@ -62,7 +64,7 @@ def test_a_price_that_a_person_set_counts_at_once_and_until_another_is_confirmed
 
     def after(place: int) -> float:
         moves = {place: (np.array([0]), np.array([15.0]))}
-        return float(last_prices(nights, shown, largest_jump=0.3, confirmed=3, moves=moves)[0])
+        return float(last_prices(nights, shown, largest_jump=0.3, confirmed=3, moves=moves)[0, 0])
 
     assert [after(place) for place in (5, 4, 3, 2)] == [15.0, 15.0, 15.0, 10.0]
 
