@@ -1,7 +1,7 @@
 """Measure what the demand model earns on markets whose truth is known, beside plain rules, a reference and the truth.
 
 python -m benchmarks.demand --skip 10 --seeds 8 --jobs 2      every setting on held-out seeds
-python -m benchmarks.demand --settings clearance --seeds 2 --development true      one setting, development seeds
+python -m benchmarks.demand --settings clearance --seeds 2 --development      one setting, development seeds
 
 Every market is a file of `--output`, which a second run takes up. Prints the tables of demand.md, which says what each
 row is.

@@ -18,7 +18,7 @@ def test_both_families_are_measured_in_one_run_with_every_row(
 
     code = demand.main(
         [
-            *("--settings", "default", "no_prices", "heavy_tail", "--seeds", "1", "--development", "true"),
+            *("--settings", "default", "no_prices", "heavy_tail", "--seeds", "1", "--development"),
             *("--products", "8", "--days", "150", "--ahead", "16", "--config", str(tmp_path / "tiny.yaml")),
         ]
     )
