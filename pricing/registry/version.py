@@ -22,7 +22,7 @@ from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
 
-FORMAT = 1  # of a version's files: no other is read
+FORMAT = 2  # of a version's files: no other is read
 
 MEANINGS: Mapping[str, str] = {
     "tested": "prices drawn at random in experiments tell how demand answers to price",
