@@ -127,15 +127,19 @@ def test_a_damaged_or_deleted_pointer_changes_nothing_and_is_healed_by_the_next(
     assert served(follower) == ("7", "following")
 
 
-@pytest.mark.parametrize("documents", [False, True], ids=["version", "documents"])
-def test_what_is_damaged_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings, documents: bool) -> None:
+@pytest.mark.parametrize("fault", ["damaged", "another version", "documents"])
+def test_what_is_wrong_on_its_disk_is_fetched_anew_at_the_next_start(settings: Settings, fault: str) -> None:
     control(settings, Control(Switches([FREEZE])).to_json())
     started(settings)
-    keys = (pointer_key(MODEL), control_key(MODEL)) if documents else ()
+    keys = (pointer_key(MODEL), control_key(MODEL)) if fault == "documents" else ()
     for key in keys:
         own(settings, key).write_bytes(b"{half")
-    if not documents:
+    if fault == "damaged":
         damage(versions(settings))
+    elif fault == "another version":
+        (folder,) = versions(settings).iterdir()
+        shutil.rmtree(folder)
+        shutil.copytree(shared_version(2), folder)
 
     follower = started(settings, looks=0)
     assert follower.current.champion.name == "none"
