@@ -85,22 +85,6 @@ def test_jobs_are_called_by_commands_that_work_without_conda(document: Path) -> 
     assert "python -m pipelines." not in text
 
 
-def test_decisions_are_numbered_in_order_and_each_says_why_and_what_would_change_it() -> None:
-    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
-    entries = re.findall(r"^## (.*)\n([^#]*)", text, re.MULTILINE)
-    said = ("*Decision.*", "*Reason.*", "*What would change our mind.*")
-
-    numbers = [int(heading.partition(". ")[0]) for heading, _ in entries]
-    assert numbers == sorted(set(numbers))  # the number of an entry that went is not given again
-    assert [heading for heading, words in entries if re.findall(r"\*[A-Z][a-z ]+\.\*", words) != [*said]] == []
-
-
-def test_a_name_that_is_gone_is_found() -> None:
-    assert exists("pricing.data.build.build_panel")
-    assert not exists("pricing.data.build.no_such_function")
-    assert not exists("pricing.nowhere.at_all")
-
-
 def test_targets_of_make_and_jobs_that_the_documents_name_exist() -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)

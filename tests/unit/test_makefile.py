@@ -55,15 +55,3 @@ def test_a_job_runs_in_the_experiment_of_all_jobs(tmp_path: Path) -> None:
 
     words = ["--env-manager", "local", "--experiment-id=7", "-P", "sales=my sales.csv"]
     assert done.stdout.splitlines() == ["run", ".", "-e", "main", *words]
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        (("smoke", "URL=http://127.0.0.1:8080"), "deploy.smoke 'http://127.0.0.1:8080'"),
-        (("deploy", "ENV=staging", "STACK=pipeline", "REPOSITORY=a@1/b@2"), "REPOSITORY='a@1/b@2'"),
-        (("lock", "UPGRADE=yes"), "uv pip compile --upgrade --quiet"),
-    ],
-)
-def test_what_delivers_gets_what_it_is_given(words: tuple[str, ...], command: str) -> None:
-    assert command in dry_run(*words).stdout

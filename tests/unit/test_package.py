@@ -14,8 +14,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-import pricing
-
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
@@ -98,9 +96,3 @@ def test_every_package_is_built() -> None:
     folders = [path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 
     assert set(SETUPTOOLS["packages"]) == {".".join(folder.parts) for folder in folders} | {"pricing.defaults"}
-
-
-def test_the_newest_release_in_the_changelog_is_this_version() -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-
-    assert re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE)[:1] == [pricing.__version__]

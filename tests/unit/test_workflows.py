@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 BOTH = [*WORKFLOWS, *ACTIONS]
 PROGRAMS = Path(sys.executable).parent
-PINNED = re.compile(r"uses: (?P<action>[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)\n")
-USED = re.compile(r"uses: (?!\./)")
-EVENT = re.compile(r"\$\{\{[^}]*(inputs|github\.event|github\.head_ref|github\.ref_name|steps|needs|secrets|matrix)\b")
 
 
 def read(path: Path) -> dict[Any, Any]:
@@ -64,22 +60,6 @@ def test_zizmor_finds_nothing() -> None:
     assert all(f"completed {path.relative_to(ROOT)}" in done.stderr.replace(f"{ROOT}/", "") for path in BOTH)
 
 
-@pytest.mark.parametrize("path", BOTH, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_action_is_pinned_by_a_whole_commit_and_says_its_version(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-
-    assert len(PINNED.findall(text)) == len(USED.findall(text))
-
-
-def test_one_action_is_one_commit_everywhere() -> None:
-    pins = defaultdict(set)
-    for path in BOTH:
-        for pin in PINNED.finditer(path.read_text(encoding="utf-8")):
-            pins[pin["action"]].add((pin["commit"], pin["version"]))
-
-    assert {action: found for action, found in pins.items() if len(found) > 1} == {}
-
-
 def test_a_job_has_no_right_that_it_does_not_name_and_an_end() -> None:
     assert [path.name for path in WORKFLOWS if read(path)["permissions"] != {}] == []
     for name, job in jobs():
@@ -112,24 +92,12 @@ def test_the_suite_runs_only_on_a_tree_that_no_run_has_tried() -> None:
 
 
 @pytest.mark.parametrize(("where", "script"), SCRIPTS)
-def test_what_people_or_registries_write_reaches_a_script_as_a_variable(where: str, script: str) -> None:
-    assert EVENT.search(script) is None, where
-
-
-@pytest.mark.parametrize(("where", "script"), SCRIPTS)
 def test_what_a_script_calls_exists(where: str, script: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
     assert set(re.findall(r"\bmake ([a-z-]+)", script)) <= targets, where
     for module in re.findall(r"-m ((?:deploy|pipelines)\.\w+)", script):
         assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), where
-
-
-@pytest.mark.parametrize(("where", "script"), SCRIPTS)
-def test_every_option_that_a_script_gives_is_one_of_its_program(where: str, script: str) -> None:
-    for module, words in re.findall(r"-m deploy\.(\w+)([^\n|)]*)", script):
-        source = (ROOT / "deploy" / f"{module}.py").read_text(encoding="utf-8")
-        assert [option for option in re.findall(r"(--\w+)", words) if f'"{option}"' not in source] == [], where
 
 
 # The scripts that sign and copy images, run with programs that write down how they are called. A registry is a folder
@@ -206,15 +174,3 @@ def test_an_image_is_built_once_and_signed(
     assert (code == 0) is bool(signs)
     assert sum(f"BASE=python:3.11-slim@{OTHER} " in call for call in calls if " build " in call) == builds
     assert [call for call in calls if "cosign" in call] == signs * [f"cosign sign --yes {OURS}/serving@{DIGEST}"]
-
-
-def test_a_fault_of_each_kind_would_be_found(tmp_path: Path) -> None:
-    workflow = tmp_path / "bad.yml"
-    workflow.write_text(
-        "name: Bad\non: pull_request_target\njobs:\n  one:\n    runs-on: ubuntu-24.04\n    steps:\n"
-        "      - uses: actions/checkout@v5\n      - run: echo ${{ github.event.pull_request.title }}\n"
-    )
-
-    assert "potentially untrusted" in lint("actionlint", workflow).stdout
-    found = lint("zizmor", "--offline", "--no-progress", workflow).stdout
-    assert {"template-injection", "dangerous-triggers", "unpinned-uses"} <= set(re.findall(r"\[([\w-]+)\]", found))
