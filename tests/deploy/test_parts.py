@@ -242,20 +242,3 @@ def test_mlflows_accounts_lie_in_its_own_database_and_no_password_in_the_file(tm
 
 
 # The Makefile
-
-
-@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
-def test_an_environment_must_be_named(verb: str) -> None:
-    done = subprocess.run(["make", "-n", verb], cwd=ROOT, capture_output=True, text=True, check=False)
-
-    assert done.returncode != 0
-    assert f"make {verb}: which environment?" in done.stderr
-
-
-def test_a_deployment_touches_the_stacks_of_its_environment_alone() -> None:
-    command = ["make", "-n", "deploy", "ENV=staging", "STACK=jobs", "IMAGES=jobs=2.1.0"]
-
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    assert "'pricing-staging-jobs'" in shown
-    assert "IMAGES='jobs=2.1.0'" in shown

@@ -39,7 +39,6 @@ from tests.kit.serving import open_app
 from tests.kit.versions import shared_version
 
 ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs" / "operating.md"
 ENVIRONMENTS = read_environments()
 BOTH = pytest.mark.parametrize("name", ENVIRONMENTS)
 REPOSITORY = "shop@12/pricing@345"
@@ -338,13 +337,6 @@ def only_the_night_measures_asks_and_deletes_decisions(made: Made) -> bool:
     may = {kind: made.may("jobs", f"{kind.capitalize()}Role") for kind in JOBS}
     asking = {kind for kind, one in may.items() if {"events:PutEvents", "cloudwatch:PutMetricData"} & one.keys()}
     return asking == {"nightly"} and "/sales*" not in flat(may["publish"].get("s3:GetObject", ""))
-
-
-@promise
-def no_role_may_do_everything_of_a_service(made: Made) -> bool:
-    policies = made.of("AWS::IAM::Policy", *STACKS, "pipeline").values()
-    every = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
-    return not [action for one in every for action in listed(one["Action"]) if "*" in action]
 
 
 @promise
@@ -654,26 +646,6 @@ def sent_by_monitoring() -> Iterator[str]:
         send_metrics(evaluate.metrics(evaluation, backtest_wape=0.4), sends, model="pricing", now=now)
     assert {json.dumps(one["Dimensions"]) for one in cloud.taken} == {'[{"Name": "Model", "Value": "pricing"}]'}
     yield from (f"model {one['MetricName']}" for one in cloud.taken)
-
-
-@BOTH
-def test_every_output_name_and_alarm_of_the_guide_is_there(synthesis: Synthesis, name: str) -> None:
-    guide, made = GUIDE.read_text(encoding="utf-8"), synthesis.made[name]
-    chapter = guide.partition("\n## Alarms\n")[2]
-    families = {one["Family"] for one in made.of("AWS::ECS::TaskDefinition").values()}
-    groups = {one["LogGroupName"] for one in made.of("AWS::Logs::LogGroup").values()}
-
-    outputs = {(stack, key) for stack in STACKS for key in made.templates[stack].get("Outputs", {})}
-    named = {one.replace("ENV", name) for one in re.findall(r"`(/pricing/ENV/\w+)`", guide)}
-    named |= {f"/pricing/{name}/{group}" for group in re.findall(r"`errors (\w+)", guide)}
-
-    assert set(re.findall(r"output (\w+) (\w+)", guide)) - outputs == set()
-    assert {f"pricing-{name}-{job}" for job in re.findall(r"`job (\w+)", guide)} - families == set()
-    assert named - groups == set()
-    assert re.findall(r"^### (.+)$", chapter, flags=re.MULTILINE) == list(TABLE)
-    for one in made.of("AWS::CloudWatch::Alarm").values():
-        row = str(one.get("AlarmName", "")).removeprefix(f"pricing-{name}-")
-        assert one["AlarmDescription"].endswith(f": docs/operating.md#{row}") or not row
 
 
 # Tools

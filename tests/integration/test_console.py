@@ -128,21 +128,6 @@ def test_a_thousand_products_are_approved_at_once(browser: Browser, place: Place
     assert len(said(place)[-1][1]["prices"]) == 1_000
 
 
-def test_two_managers_at_once_lose_nothing(browser: Browser, place: Place) -> None:
-    with logged_in(browser, place) as ann, logged_in(browser, place, "bob") as bob:
-        for page in (ann, bob):
-            page.goto(f"{place.address}/?q={PRODUCTS[7]}")
-        ann.get_by_role("button", name=f"Approve {PRODUCTS[7]}").click()
-        before = said(place)
-        bob.get_by_label("Why").fill("too dear")
-        bob.get_by_label(f"Tick {PRODUCTS[7]}").check()
-        bob.get_by_role("button", name="Reject").click()
-
-        assert bob.get_by_role("heading", name="Somebody else was faster").is_visible()
-        assert bob.get_by_text("approve by ann").is_visible()
-    assert said(place) == before
-
-
 def test_the_keyboard_alone_is_enough(browser: Browser, place: Place) -> None:
     with logged_in(browser, place) as page:
         page.goto(f"{place.address}/?q={PRODUCTS[8]}")

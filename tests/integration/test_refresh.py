@@ -15,7 +15,7 @@ from pricing.config import load_config
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.etl_output import POINTER, EtlOutput
-from pricing.data.panel import SERIES, Event, Panel
+from pricing.data.panel import SERIES, Panel
 from pricing.decision.carried_facts import carry_facts, carry_last_price
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.request import PriceRequest
@@ -23,7 +23,6 @@ from pricing.demand.state import expand, overlay, span
 from pricing.errors import EXIT_REFUSED
 from pricing.registry.version import LoadedVersion
 from tests.integration.test_promote import Shop, shop, whole
-from tests.kit.versions import make_demand, with_feast
 
 __all__ = ["shop", "whole"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -211,25 +210,6 @@ def reasons_of(version: LoadedVersion, product: str, day: str) -> list[str]:
     return version.pricer(version="3").price([ask], today=date)[0].reasons
 
 
-def test_the_lifts_of_coming_events_are_known_after_a_refresh(shop: Shop) -> None:
-    before, panel = shop.panel(150), shop.panel(160)
-    past, coming = (panel.dates[-1] + away for away in (-5, 30))
-    lifted = with_feast(make_demand(before), date=str(past))
-    shop.add(panel=before, alias="champion", demand=lifted)
-    feasts = tuple(Event("Feast", day, day, before=1, after=1) for day in (past, coming))
-
-    assert refresh.main(["--sales", shop.sales(160, panel=replace(panel, events=feasts))]) == 0
-
-    version = shop.fetch("challenger")
-    lifts = version.learner.norms.lifts
-    assert lifts is not None
-    assert lifts.rows(np.array([coming - 1, coming, coming + 1]))[0] == pytest.approx([0.15, 0.3, 0.0])
-    assert len(lifts.dates) - 1 == int((panel.dates[-1] - lifts.dates[0]) // np.timedelta64(1, "D")) + 419
-    assert version.meta["checks"]["parity"] < 1e-5
-    assert version.meta["checks"]["parity_from_scratch"]
-    assert promote.main([]) == 0
-
-
 def dear(panel: Panel, *, since: int, until: int) -> Panel:
     """The panel with the prices and list prices of some days in another unit."""
     there = np.zeros(len(panel.dates), bool)
@@ -303,20 +283,6 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
     facts, known = version.whole_facts(), before.whole_facts()
     for name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
         np.testing.assert_array_equal(getattr(facts, name)[5], getattr(known, name)[5], err_msg=name)
-
-
-@pytest.mark.parametrize("first", [0, 140], ids=["the whole history", "recent rows alone"])
-def test_a_late_correction_is_encoded_exactly(shop: Shop, first: int) -> None:
-    shop.add(days=150, alias="champion")
-    panel = corrected(shop.panel(160), ago=15)
-
-    assert refresh.main(["--sales", shop.sales(160, first=first, panel=panel)]) == 0
-
-    version = shop.fetch("challenger")
-    scratch = make_demand(shop.panel(150)).refresh(panel, rebuild=True)
-    plain = make_demand(shop.panel(150)).refresh(shop.panel(160), rebuild=True)
-    np.testing.assert_allclose(version.learner.encoded.state.hidden, scratch.encoded.state.hidden, atol=1e-5)
-    assert np.abs(scratch.encoded.state.hidden - plain.encoded.state.hidden).max() > 1e-3, "the correction matters"
 
 
 def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(

@@ -11,7 +11,6 @@ import pytest
 import requests
 
 import pricing
-from pricing.runtime.command import JOBS
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree
 from tests.kit.servers import free_port, running
 
@@ -81,14 +80,6 @@ def test_the_wheel_holds_every_module_and_the_settings_and_nothing_else(installe
     beside = {path.relative_to(ROOT).as_posix() for kind in kinds for path in ROOT.glob(kind)}
     assert names == modules | settings | beside | {"pricing/py.typed"}
     assert f"-{pricing.__version__}-" in installed.wheel.name
-
-
-def test_the_command_lists_every_job(installed: Installed, shop: Path) -> None:
-    done = installed.run("--help", cwd=shop)
-
-    assert done.returncode == 0, done.stderr
-    assert JOBS.keys() <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert installed.run("--version", cwd=shop).stdout == f"pricing {pricing.__version__}\n"
 
 
 def test_a_job_keeps_what_it_makes_in_the_folder_where_it_was_issued(installed: Installed, shop: Path) -> None:

@@ -229,14 +229,3 @@ def test_only_what_goes_wrong_without_anybody_watching_is_told(
 
     assert code == (0 if error is None and not words else 2)
     assert [one.severity for one in box.alerts] == severities
-
-
-def test_where_alerts_go_to_the_log_only_a_failure_leaves_no_trace_beside_its_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("PRICING_CONFIG")
-
-    assert a_job(HistoryError("too short"))([]) == 2
-
-    assert capsys.readouterr().err == "error: too short\n"
-    assert not (tmp_path / "home" / "alerts.db").exists()

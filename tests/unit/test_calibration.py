@@ -10,7 +10,6 @@ from pipelines.evaluation import (
     ratio_error,
     saved,
     score_lines,
-    totals,
     transform_figures,
     transform_histogram,
     weekly,
@@ -117,20 +116,6 @@ def test_a_fold_in_which_nothing_was_sold_is_a_dash_and_no_crash() -> None:
 
     assert lines[1].split()[:2] == ["2024-01-01", "–"]
     assert lines[2].split()[2] == "0.300"
-
-
-def test_only_the_figures_that_judge_a_model_stand_outside_a_group_and_none_that_is_not_known() -> None:
-    more = {"weights": {"low": {"network": 1.0}}, "pit": {"spread": 1.0}}
-
-    found = dict(totals({**FIGURES, **more, "crps": 0.2, "wape_flat": 0.36, "by_volume": {"low": {"crps": 0.3}}}))
-
-    judging = {"wape", "crps", "skill", "bias", "coverage_80", "coverage_95"}
-    assert {name for name in found if "/" not in name} == judging
-    assert found["skill"] == pytest.approx(0.25)
-    expected = {"volume_low/crps": 0.3, "weight_low/network": 1.0, "pit/spread": 1.0}
-    expected |= {"baseline/wape_flat": 0.36, "baseline/wape_hindsight": 0.36, "against_baseline/wape_low": -0.1}
-    assert expected.items() <= found.items()
-    assert "against_baseline/wape_high" not in found
 
 
 @pytest.mark.parametrize(("ours", "naive", "share"), [(0.3, 0.4, 0.25), (0.3, 0.0, None), (np.nan, 0.4, None)])

@@ -5,26 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.demo import SCENARIOS, StageError, _Demo, headline, main
-
-SCORES = {"wape": 0.313, "wape_naive": 0.5, "wape_baseline": 0.335, "coverage_80": 0.82}
-MODEL = {
-    "backtest": {**SCORES, "baseline": "mixed", "folds": [{"baseline": "flat"}, {"baseline": "flat"}]},
-    "model_version": "1",
-}
-PROMOTION = ["| gate | | figure | needed |", "| bias | pass | 0.03 | ≤ 0.2 |", "| golden | pass | 1.5 | ≤ 50 |"]
-MOVES = [(1.0, False), (1.1, False), (0.8, True), (1.0, False)]
-
-
-def test_what_a_manager_asks_is_said_in_a_line_each() -> None:
-    watched = ["80 % intervals: held 86%", "outcome: none: no input drifted"]
-
-    forecasts, gates, prices, watching = headline(MODEL, PROMOTION, MOVES, watched, period="week")
-
-    assert all(figure in forecasts for figure in ("31.3%", "2 trials on later weeks", "flat median by 33.5%", "82%"))
-    assert gates == "Gates      2 passed: version 1 sets prices"
-    assert "4 prices: 50% differ from the price before, half of those by more than 15%; 1 by rule" in prices
-    assert watching.endswith("no input drifted")
+from pipelines.demo import SCENARIOS, StageError, _Demo, main
 
 
 def test_a_failed_stage_shows_its_last_lines_and_its_log(tmp_path: Path) -> None:

@@ -10,27 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.forecast import ATOMS, CANDIDATES, atoms, judge, ranked_probability
-from benchmarks.forecast_data import CHOOSING, SETS, configured
 from benchmarks.forecasters import SEARCH, _History
-from pricing.data.panel import STEP_DAYS
-from pricing.demand.folds import walk_forward
 from tests.kit.demand_fakes import make_panel
-
-LENGTHS = {"m5": 1913, "oj": 121, "cj": 52, "cjday": 364, "tafeng": 120}  # periods of the data sets
-
-
-@pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize("name", sorted(SETS))
-def test_every_set_is_judged_from_eight_cutoffs_after_the_choice_of_its_products(name: str, short: bool) -> None:
-    sales, length = SETS[name], LENGTHS[name]
-    dates = np.datetime64("2020-01-06") + STEP_DAYS[sales.period] * np.arange(length)
-    own = dates[-sales.short_periods :] if short else dates
-
-    folds = walk_forward(own, config=configured(sales, short=short).demand, period=sales.period)
-
-    assert len(folds) == 8
-    assert folds[0].first > dates[int(CHOOSING * length) - 1]
-    assert folds[-1].last == dates[-1]
 
 
 def judged(*, folds: int = 3, products: int = 6, seed: int = 0) -> pd.DataFrame:

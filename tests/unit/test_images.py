@@ -109,10 +109,6 @@ def test_a_serving_task_has_the_settings_and_the_zone_of_the_jobs_and_reaches_ne
     assert not [one for one in named if re.search("PASSWORD|MLFLOW|DATABASE", one)]
 
 
-def test_databases_are_there_before_mlflow_starts() -> None:
-    assert SERVICES["mlflow"]["depends_on"] == {"databases": {"condition": "service_completed_successfully"}}
-
-
 def test_docker_waits_longer_than_a_task_takes_to_end() -> None:
     """Open requests, and then the last decisions, as `serving.__main__` waits for them."""
     assert int(SERVICES["serving-1"]["stop_grace_period"].removesuffix("s")) > 2 * GRACE_SECONDS

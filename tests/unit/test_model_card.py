@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation import score_lines
 from pipelines.reports.model_card import model_card
 from pricing.demand.grades import OWN_HISTORY, PRIOR_ONLY
 from pricing.registry.version import shown_elasticities
@@ -38,14 +37,6 @@ def test_a_categorys_name_is_no_markup_in_the_card() -> None:
     assert "<img" not in text
 
 
-def test_the_card_has_the_scores_of_the_run_and_tables_of_even_rows() -> None:
-    text = card(FIGURES)
-
-    assert "\n".join(score_lines(FIGURES)) in text
-    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert all(len({line.count("|") for line in table}) == 1 for table in tables)
-
-
 def test_the_card_tells_the_grades_by_their_share_of_sales() -> None:
     demand, facts = loaded_version().demand, loaded_version().facts
     order = np.argsort(-facts.typical_units)
@@ -65,9 +56,3 @@ def test_the_card_names_events_with_what_they_add_to_demand() -> None:
     text = model_card(replace(loaded_version(), demand=learner.table(), backtest=FIGURES), model="pricing")
 
     assert "| Feast | 3 × | +16 % ± 7 % | +35 % ± 8 % | +0 % ± 6 % |" in text
-
-
-def test_the_card_of_a_version_that_holds_only_says_so() -> None:
-    holds = replace(loaded_version(), backtest=FIGURES, meta={**loaded_version().meta, "holds_only": True})
-
-    assert "**The version is holds_only:" in model_card(holds, model="pricing")

@@ -35,15 +35,6 @@ def test_a_curve_and_a_decision_are_what_the_pricer_answers_for_the_next_ordinar
         assert all(REASONS[reason] in row.decision for reason in decision.reasons)
 
 
-def test_a_price_that_the_service_keeps_is_shown_as_kept_and_no_other_as_better() -> None:
-    held = analyse(replace(loaded_version(), meta={**loaded_version().meta, "holds_only": True}))
-
-    kept = held.summary["decided"] == held.summary["price"]
-
-    assert kept.any()
-    assert held.summary.loc[kept, "decision"].str.contains(REASONS["elasticity_unidentified"], regex=False).all()
-
-
 def test_a_price_lies_no_further_from_the_last_one_than_the_service_lets_it() -> None:
     config = loaded_version().config
     free = config.decision.guardrails.model_copy(update={"max_move": None})
