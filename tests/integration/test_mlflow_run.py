@@ -1,3 +1,4 @@
+import datetime as dt
 import os
 import shutil
 import subprocess
@@ -8,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
+from pricing.data.net_price import net_price
 from pricing.runtime.command import main as pricing
 from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
 from tests.kit.servers import free_port
 
+Ran = subprocess.CompletedProcess[str]
+TAX = 0.20
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
 PLOTS = (
@@ -29,7 +35,7 @@ def here(tmp_path: Path, empty_store: Path) -> JobFolder:
     return place(tmp_path, template=empty_store)
 
 
-def _mlflow_run(here: JobFolder, uri: str, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+def _mlflow_run(here: JobFolder, uri: str, *words: str, **more: str) -> Ran:
     """As from a plain shell: neither the virtual environment nor its python is on PATH."""
     bare = os.pathsep.join(
         part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != Path(sys.executable).parent
@@ -60,11 +66,23 @@ def test_every_parameter_of_an_entry_point_is_an_option_of_its_job(entry: str) -
         assert declared["default"] == ""
 
 
-@pytest.mark.slow
-def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) -> None:
-    sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml", plots=True)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[JobFolder, Ran]:
+    """A shop that pays 20 % tax after a training by MLflow.
 
-    done = _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings, reason="a trial"))
+    What is left of a price after tax is 0.83 of it, so that its products were sold at a loss.
+    """
+    here = place(tmp_path_factory.mktemp("trained"), template=empty_store)
+    sales, settings = write_sales(here.folder / "sales.csv"), write_config(here.folder / "tiny.yaml", plots=True)
+    frame = pd.read_csv(sales)
+    listed = frame["list_price"]
+    frame.assign(tax_rate=TAX, unit_cost=0.9 * listed, comp_price=0.8 * listed).to_csv(sales, index=False)
+    return here, _mlflow_run(here, str(ROOT), *_given(sales=sales, config=settings, reason="a trial"))
+
+
+@pytest.mark.slow
+def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(trained: tuple[JobFolder, Ran]) -> None:
+    here, done = trained
 
     assert done.returncode == 0, done.stderr
     assert "all folds" in done.stdout
@@ -72,15 +90,8 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     (run,) = here.runs(job="train")
     assert (run.info.status, run.data.tags["reason"]) == ("FINISHED", "a trial")
     assert run.data.params["demand.units"] == "4"
-    assert {
-        "wape",
-        "baseline/wape_naive",
-        "baseline/wape_baseline",
-        "crps",
-        "skill",
-        "coverage_80",
-        "elasticity/mean",
-    } <= run.data.metrics.keys()
+    named = {"wape", "baseline/wape_naive", "baseline/wape_baseline", "crps", "skill", "coverage_80", "elasticity/mean"}
+    assert named <= run.data.metrics.keys()
     assert [set_alias.step for set_alias in here.client.get_metric_history(run.info.run_id, "fold/wape")] == [1, 2]
     assert len(here.client.get_metric_history(run.info.run_id, "step/wape")) == 14
     losses = here.client.get_metric_history(run.info.run_id, "training/loss")
@@ -99,6 +110,27 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(here: JobFolder) 
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}
     assert "How good the forecast is" in here.client.get_model_version("pricing", "1").description
+
+
+@pytest.mark.slow
+def test_no_price_sells_below_net_cost_from_sales_to_prices(trained: tuple[JobFolder, Ran]) -> None:
+    shop, frame = trained[0], pd.read_csv(trained[0].folder / "sales.csv")
+    today = (dt.date.fromisoformat(frame["date"].max()) + dt.timedelta(days=1)).isoformat()
+    output, config = shop.folder / "prices.csv", str(shop.folder / "tiny.yaml")
+
+    options = ["--version", "challenger", "--config", config, "--output", str(output), "--today", today]
+    priced = shop.run("price", *options)
+
+    assert priced.code == 0, priced.err
+    prices = pd.read_csv(output)
+    net = net_price(prices["recommended_price"], TAX)
+    assert len(prices) == frame["product_id"].nunique()
+    assert (prices["tax_rate"] == TAX).all()
+    assert (net >= prices["unit_cost"] * (1 - 1e-6)).all()
+    assert (prices["binds"] == "cost").any()
+    assert np.allclose(prices["expected_margin"], prices["expected_units"] * (net - prices["unit_cost"]), atol=1e-6)
+    assert prices["comp_price_used"].notna().all()
+    assert (prices["comp_price_age"] == 1).all()
 
 
 @pytest.mark.weekly
@@ -173,6 +205,7 @@ def _git_server(folder: Path) -> Iterator[str]:
         daemon.wait(20)
 
 
+@pytest.mark.weekly
 @pytest.mark.slow
 def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_issued(
     here: JobFolder, tmp_path_factory: pytest.TempPathFactory

@@ -52,8 +52,7 @@ def walk(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any], asks:
     cut = days[-3] if settings.get("data", {}).get("period") == "week" else days[-15]
     config = train_and_promote(person, frame[frame["date"] <= cut], settings=settings)
     told = ("--config", str(config))
-    name = settings.get("registry", {}).get("model_name", "pricing")
-    first = person.champion(name)
+    first = person.champion()
     following = pd.Timestamp(days[days.index(cut) + 1])
     asked = [
         {"product_id": product, "date": str(following.date()), "day_of_week": following.day_name(), **asks}
@@ -70,7 +69,7 @@ def walk(person: Person, frame: pd.DataFrame, *, settings: dict[str, Any], asks:
         newer = write(frame, person.folder / "newer.csv")
         person.pricing("refresh", "--sales", str(newer), *told)
         person.pricing("promote", *told)
-        second = person.champion(name)
+        second = person.champion()
         assert second != first
         service.wait_for(second)
     person.pricing("monitor", "--sales", str(newer), *told)
@@ -123,14 +122,24 @@ def person(tmp_path: Path) -> Person:
     return in_a_folder(tmp_path)
 
 
-def test_a_shop_with_the_four_needed_columns_gets_prices(person: Person) -> None:
-    frame = sales(products=9, periods=365, seed=1)
+def test_a_shop_with_the_four_needed_columns_gets_prices_and_a_second_one_a_registered_model_of_its_own(
+    person: Person,
+) -> None:
+    frame, second = sales(products=9, periods=365, seed=1), sales(products=6, periods=250, seed=6)
+    second["product_id"] = "B" + second["product_id"]
 
     walked = walk(person, frame, settings={}, asks={})
-
     check(walked, frame)
+    before = person.champion()
+    config = train_and_promote(person, second, settings={"registry": {"model_name": "phones", "plots": False}})
+    with person.serving(f"{PRICING} serve --config {config}") as service:
+        service.wait_for(person.champion("phones"))
+        served = {one["product_id"] for one in service.ask("/products")[1]["products"]}
+
     assert not walked.model["holds_only"]
     assert {one["grade"] for one in walked.why.values()} <= {"own_history", "category"}
+    assert person.champion() == before
+    assert served == set(second["product_id"])
 
 
 def test_prices_that_never_moved_stay_and_every_product_says_why(person: Person) -> None:
@@ -178,15 +187,3 @@ def test_a_weekly_shop_gets_prices(person: Person) -> None:
 
     check(walked, frame)
     assert (walked.model["period"], walked.model["horizon"]) == ("week", 4)
-
-
-def test_a_second_shop_has_a_registered_model_of_its_own(person: Person) -> None:
-    first, second = (sales(products=6, periods=250, seed=seed) for seed in (5, 6))
-    second["product_id"] = "B" + second["product_id"]
-
-    train_and_promote(person, first, settings={"registry": {"plots": False}})
-    before = person.champion()
-    walked = walk(person, second, settings={"registry": {"model_name": "phones"}}, asks={})
-
-    check(walked, second)
-    assert person.champion() == before
