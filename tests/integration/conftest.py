@@ -1,11 +1,17 @@
 """Tracking stores: an empty one to copy, and none that a module of tests leaves behind for the next one."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import pytest
+
+from pricing.registry import CHAMPION
+from pricing.registry.mlflow_registry import Registry
+from tests.kit.versions import shared_version
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +22,29 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def stocked_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a database with one version in its registry, `shared_version` as champion; making it takes seconds, too."""
+    store = tmp_path_factory.mktemp("stocked")
+    uri = f"sqlite:///{shutil.copy(empty_store, store / 'mlflow.db')}"
+    with environment_kept(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store)  # where the artifacts go
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("pricing")
+        registry = Registry("pricing", uri=uri)
+        with mlflow.start_run():
+            registry.set_alias(CHAMPION, registry.log_version(shared_version()))
+    return store / "mlflow.db"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tracking_store_forgotten() -> Iterator[None]:
+    with environment_kept():
+        yield
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
     """Takes back what `mlflow.set_tracking_uri` did, to this process and to the environment that children inherit."""
     before = {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "PRICING_"))}
     yield

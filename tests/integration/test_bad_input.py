@@ -13,34 +13,17 @@ from monitoring import __main__ as monitor
 from pipelines import etl, price, promote, refresh, rollback, train, tune
 from pricing.registry.mlflow_registry import Registry
 from tests.kit.mlflow_jobs import FOREIGN, write_config, write_sales
-from tests.kit.versions import shared_version
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
 DEAD = "http://127.0.0.1:9"
 DEAD_DATABASE = "postgresql+psycopg2://me:secret@127.0.0.1:9/x"
 
 
-@pytest.fixture(scope="module")
-def stocked(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A store with one version, the champion."""
-    store = tmp_path_factory.mktemp("stocked")
-    uri = f"sqlite:///{shutil.copy(empty_store, store / 'mlflow.db')}"
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment("pricing")
-    registry = Registry("pricing", uri=uri)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(store)
-        with mlflow.start_run():
-            registry.set_alias("champion", registry.log_version(shared_version()))
-    mlflow.set_tracking_uri(None)
-    return store / "mlflow.db"
-
-
 @pytest.fixture
-def registry(stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def registry(stocked_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    uri = f"sqlite:///{shutil.copy(stocked, tmp_path / 'mlflow.db')}"
+    uri = f"sqlite:///{shutil.copy(stocked_store, tmp_path / 'mlflow.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

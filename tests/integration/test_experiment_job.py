@@ -4,7 +4,6 @@ import datetime as dt
 import math
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,34 +12,16 @@ from pipelines.experiment import forecast, main
 from pricing.decision.experiments import Arm, Experiments
 from pricing.decision.request import PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
-from pricing.registry import CHAMPION
-from pricing.registry.mlflow_registry import Registry
 from tests.kit.control import read_control
-from tests.kit.versions import loaded_version, shared_panel, shared_version
+from tests.kit.versions import loaded_version, shared_panel
 
 TODAY, MONDAY = dt.date(2023, 7, 28), dt.date(2023, 7, 31)  # the version's states end on the 28th
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registry whose version 1 is champion; making one takes seconds."""
-    folder = tmp_path_factory.mktemp("registry")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    with pytest.MonkeyPatch.context() as here:
-        here.chdir(folder)  # where the artifacts go
-        registry = Registry("pricing", uri=uri)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_experiment("pricing")  # of this store: MLflow remembers that of the store before
-        with mlflow.start_run():
-            number = registry.log_version(shared_version())
-        registry.set_alias(CHAMPION, number)
-    return uri
-
-
 @pytest.fixture
-def home(tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, stocked_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{stocked_store}")
     return tmp_path
 
 

@@ -1,4 +1,5 @@
 import datetime as dt
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def registry(folder: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry with two versions; the second bears the alias champion."""
     place = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        uri = f"sqlite:///{place / 'mlflow.db'}"
+        uri = f"sqlite:///{shutil.copy(empty_store, place / 'mlflow.db')}"
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("pricing")
         registry = Registry("pricing", uri=uri)

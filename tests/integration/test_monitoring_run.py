@@ -16,6 +16,7 @@ from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
 from pricing.runtime.mlflow_runs import tracked_run
+from tests.kit.mlflow_jobs import place
 from tests.kit.monitoring_world import Webhook, World, backtest_figures, build, entries
 from tests.kit.promotions import packed
 
@@ -23,11 +24,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, empty_store, monkeypatch):
+    here = place(tmp_path, template=empty_store)
     monkeypatch.setenv("PRICING_HOME", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", here.uri)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(here.uri)
     MlflowClient().create_experiment("pricing", (tmp_path / "artifacts").as_uri())
     yield tmp_path
     while mlflow.active_run():

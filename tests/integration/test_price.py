@@ -1,12 +1,12 @@
 """The job that prices files: requests in, decisions out, from a version's folder or the registry."""
 
 import datetime as dt
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,8 +20,6 @@ from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.switches import Switch, Switches
 from pricing.objects import FolderStore, open_store
-from pricing.registry import CHAMPION
-from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import published_url
 from pricing.registry.version import load
 from tests.kit.control import put_control
@@ -32,8 +30,8 @@ PRODUCTS = [str(name) for name in shared_panel().product_ids[:3]]
 
 
 @pytest.fixture(autouse=True)
-def _own_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def _own_tracking(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}")
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
@@ -137,15 +135,6 @@ def test_the_period_priced_is_todays_or_the_first_one_that_can_be(period: Period
     assert day == last + dt.timedelta(days=priced)
 
 
-def champion(folder: Path) -> str:
-    registry = Registry("pricing", uri=f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_tracking_uri(registry.uri)
-    with mlflow.start_run():
-        number = registry.log_version(shared_version())
-    registry.set_alias(CHAMPION, number)
-    return number
-
-
 def log(folder: Path) -> list[dict[str, Any]]:
     return sent(str(folder / "home" / "decisions"))
 
@@ -161,9 +150,9 @@ def log(folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
-    tmp_path: Path, options: tuple[str, ...], applied: bool
+    tmp_path: Path, stocked_store: Path, options: tuple[str, ...], applied: bool
 ) -> None:
-    number = champion(tmp_path)
+    shutil.copy(stocked_store, tmp_path / "mlflow.db")
 
     code = run("--requests", requests_file(tmp_path), "--output", tmp_path / "prices.csv", *options)
 
@@ -171,7 +160,7 @@ def test_decisions_are_logged_where_a_person_says_that_they_are_applied(
     lines = log(tmp_path) if applied else []
     assert code == 0
     assert (tmp_path / "home" / "decisions").exists() is applied
-    assert set(written["model_version"]) == {number}
+    assert set(written["model_version"]) == {"1"}
     if applied:
         assert [line["decision"]["decision_id"] for line in lines] == written["decision_id"].tolist()
         assert [line["decision"]["recommended_price"] for line in lines] == written["recommended_price"].tolist()

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -26,17 +27,18 @@ PRODUCTS = 6
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+def shop(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """The sales of a shop up to yesterday, and a champion whose states end there."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("PRICING_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(uri)
     sales = simulate(MarketConfig(products=PRODUCTS, days=100, seed=3)).frame()
     yesterday = pd.Timestamp(dt.datetime.now(dt.UTC).date()) - pd.Timedelta(days=1)
     sales["date"] = pd.to_datetime(sales["date"]) + (yesterday - pd.to_datetime(sales["date"]).max())
     make_version(tmp_path / "version", panel=build_panel(sales, load_config().data))
-    registry = Registry("pricing", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    registry = Registry("pricing", uri=uri)
     with mlflow.start_run():
         number = registry.log_version(tmp_path / "version")
     registry.set_alias(CHAMPION, number)
