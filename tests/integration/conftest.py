@@ -8,9 +8,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import sqlalchemy
 
 from pricing.registry import CHAMPION
 from pricing.registry.mlflow_registry import Registry
+from tests.kit import servers
 from tests.kit.versions import shared_version
 
 
@@ -35,6 +37,23 @@ def stocked_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -
         with mlflow.start_run():
             registry.set_alias(CHAMPION, registry.log_version(shared_version()))
     return store / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: str, request: pytest.FixtureRequest) -> str:
+    """The address of an empty PostgreSQL database, the module's own."""
+    name = request.module.__name__.rpartition(".")[-1]
+    engine = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return sqlalchemy.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,15 +13,8 @@ from pricing.registry import CHAMPION
 from pricing.registry.audit import Audit
 from pricing.registry.promotion import move, record_refusal
 from tests.kit.promotions import FakeRegistry, asked
-from tests.kit.servers import postgres as postgres_server
 
 RACERS, ROUNDS = 4, 12
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -4,7 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from pricing.objects import FolderStore
 from pricing.paths import ROOT
 from pricing.registry.control import ControlRecord
 from pricing.registry.published import control_key
-from tests.kit.servers import postgres as postgres_server
 from tests.kit.servers import wait_for
 from tests.unit.test_control import experiment, freeze, frozen, plan
 from tests.unit.test_monitoring_store import (  # noqa: F401 - the same rules of the memory, in PostgreSQL
@@ -41,15 +40,9 @@ with only_one("nightly", home=Path(sys.argv[1]), model="shop") as held:
 """
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
-
-
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
-    """A shop of its own for each test, all on one server."""
+    """A shop of its own for each test, all in one database."""
     return str(request.node.name)
 
 
