@@ -1,10 +1,13 @@
 """What every test runs with: how many examples a law gets, and compiled modules for the processes that tests start."""
 
 import os
+import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
+from sqlalchemy import Engine, event
 
 # A law tries few examples while you work; CI asks for more with HYPOTHESIS_PROFILE=thorough. A test sets its own number
 # only where an example costs much.
@@ -19,3 +22,10 @@ if sys.dont_write_bytecode:
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(compiled))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
+
+
+# Nothing here survives a power cut anyway: no commit of a test waits for the disk.
+@event.listens_for(Engine, "connect")
+def _unsynchronised(connection: Any, _: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
