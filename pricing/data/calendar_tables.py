@@ -18,19 +18,14 @@ _DAYS = ("date", "first", "last", "last_date")  # columns
 
 
 def read_promotions(where: str) -> Promotions:
-    """Read planned promotions, of product_id, first and last, from what `pricing.data.source.read_sales` takes.
-
-    Raises:
-        SourceError: The table does not exist or cannot be read.
-        PlanError: A column is missing, or rows lack a product or a usable date; violations are counted.
-    """
+    """Read planned promotions, of product_id, first and last; see `read_plan`."""
     plan = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
     first, last = (plan[name].to_numpy("M8[D]") for name in ("first", "last"))
     return Promotions(plan["product_id"].to_numpy(np.str_), first, last)
 
 
 def read_deliveries(where: str) -> Deliveries:
-    """Read planned deliveries, of product_id and date, as `read_promotions`; several of one product and day are one."""
+    """Read planned deliveries, of product_id and date; several of one product and day are one."""
     plan = read_plan(where, key="data.deliveries", needed=("product_id", "date")).drop_duplicates(ignore_index=True)
     return Deliveries(plan["product_id"].to_numpy(np.str_), plan["date"].to_numpy("M8[D]"))
 
@@ -45,7 +40,7 @@ def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[
         optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
 
     Raises:
-        SourceError: The table does not exist or cannot be read.
+        SourceError: The table cannot be read.
         PlanError: A column is missing or rows are invalid; violations are counted by rule.
     """
     try:

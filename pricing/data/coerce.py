@@ -41,7 +41,7 @@ def flags(column: "pd.Series[Any]") -> Coerced:
 def days(column: "pd.Series[Any]") -> Coerced:
     """Read days from dates, timestamps, ISO text, or numbers such as 20240131; day-month order is never guessed.
 
-    A time of day is dropped, and so is a zone: the day counts as written, so that zones may be mixed.
+    Time of day and zone are dropped: the day counts as written.
     """
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]

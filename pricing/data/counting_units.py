@@ -35,13 +35,11 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
 
     A product's own step is the largest of which all but 1 % of its sales are whole multiples; if it is a small multiple
     of a step that more products have, that step is used. Sales whose noise comes in lumps of many steps are amounts
-    (money, grams, or counts so large that a single one is negligible). Such a sum of independent purchases is compound
-    Poisson (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), with variance mean × purchase size. A negative
-    binomial in units of that size has no less variance, and the model estimates the rest: so a tenth of the
-    period-to-period variance is attributed to purchases. The unit is then that size, but at most the lowest decile of
-    the product's sales. A product with few rows gets its category's unit, else that of all products.
-
-    Units sold are (product, period), NaN where there is no row.
+    (money, grams, huge counts): sums of independent purchases, compound Poisson (Jørgensen 1987,
+    doi:10.1111/j.2517-6161.1987.tb01685.x) with variance mean × purchase size. A tenth of the period-to-period variance
+    is attributed to purchases, since the model estimates the rest; the unit is that size, but at most the lowest decile
+    of sales. A product with few rows gets its category's unit, else that of all. Units sold are (product, period), NaN
+    where there is no row.
     """
     seen = np.isfinite(units_sold)
     sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
@@ -112,8 +110,8 @@ def _own_step(sold: Floats) -> float:
 def _refined(step: float, values: Floats, gaps: Floats) -> float:
     """Refine a step by least squares over its multiples, since one difference has the error of single precision.
 
-    Starts with amounts of few steps, whose number of steps is certain, and extends the range fourfold until all
-    amounts are used. Values are distinct and ascending, gaps the differences of neighbours.
+    Starts with amounts of few steps, whose number is certain. Values are distinct and ascending, gaps their
+    differences.
     """
     amounts = np.concatenate([gaps, values - values[0], values])
     furthest, most = 16.0, float(values[-1] / step)
@@ -148,8 +146,8 @@ def _share_whole(sold: Floats, step: float) -> Floats:
 def _lumps(units_sold: Floats, seen: Bools) -> Floats:
     """(product,) purchase size, from the period-to-period variance; NaN where nothing was sold.
 
-    The variance is estimated robustly, from the median absolute difference as of a normal variable, so that price cuts
-    and holidays do not count; for a product that sells in less than half of its periods it is the sample variance.
+    The median absolute difference tells it, so that price cuts and holidays do not count; of a product that sells in
+    less than half of its periods, the sample variance.
     """
     order = np.argsort(~seen, axis=1, kind="stable")  # periods with a row first, in time
     amounts = np.take_along_axis(np.where(seen, units_sold, np.nan), order, axis=1).astype(np.float64)
@@ -165,10 +163,7 @@ def _lumps(units_sold: Floats, seen: Bools) -> Floats:
 
 
 def _ranked(values: Floats, *, part: int) -> Floats:
-    """(product,) lower 1/`part` quantile of the known values; NaN where nothing is known.
-
-    Same as `numpy.nanquantile` with the method "lower", which loops over products and is slow for thousands.
-    """
+    """(product,) lower 1/`part` quantile of the known values, NaN where there is none; `numpy.nanquantile` is slow."""
     if not values.shape[1]:
         return np.full(len(values), np.nan)
     number = np.isfinite(values).sum(axis=1)

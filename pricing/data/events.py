@@ -30,8 +30,7 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
 
     Raises:
         ConfigError: The country has no calendar.
-        SourceError: A file that the configuration names cannot be read.
-        PlanError: It holds something else than a calendar of events.
+        SourceError, PlanError: A file that the configuration names cannot be read, or is no calendar of events.
     """
     end = last + np.timedelta64(AHEAD * STEP_DAYS[period], "D")
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
@@ -69,7 +68,7 @@ def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
 def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     """The public holidays by name; days in a row of one name are one event.
 
-    A day off that stands in for a holiday has its name, and counts only where the day itself is not in the calendar.
+    A day off that stands in for a holiday counts only where that itself is not in the calendar.
     """
     themselves: dict[str, set[dt.date]] = {}
     stand_ins: dict[str, set[dt.date]] = {}

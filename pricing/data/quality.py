@@ -1,9 +1,8 @@
 """Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
-job ends and the champion stays; `set_aside`: rows or values count as unknown, the rest goes on and a person should
-look; `note`: it is said. A person accepts a finding by `data.quality.accept` ({check: last day}), which makes a note of
-it. No check depends on the currency, and none changes the rows that it is given.
+job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
+said. A person accepts a finding by `data.quality.accept`. No check depends on the currency, none changes its rows.
 """
 
 import datetime as dt
