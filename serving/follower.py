@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switches
+from pricing.decision.switches import NO_CONTROL, Control, Switches, parse_control
 from pricing.errors import ConfigError, PricingError, SourceError, VersionError, first_line
 from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store

@@ -10,12 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import GUARDRAILS
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switches
 
 Quantity = Literal["price", "demand"]

@@ -4,13 +4,14 @@ import datetime as dt
 import math
 import operator
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE
+from pricing.decision.experiments import Assignment
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
@@ -170,3 +171,26 @@ class Decision(BaseModel):
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "
         "be used; null without any.",
     )
+
+
+class DetailedDecision(NamedTuple):
+    """A decision with the figures behind it, for the decision log."""
+
+    decision: Decision
+    date: dt.date  # first day of the period priced
+    category: str | None
+    current_price: float | None
+    list_price: float  # this and the next two: given, known or assumed
+    unit_cost: float  # without tax
+    tax_rate: float  # a fraction of the net price
+    candidate_prices: list[float]  # nine prices that were considered, ascending
+    candidate_units: list[float]  # demand expected at each over the requested period, stock apart
+    candidate_sizes: list[float]  # size of the negative binomial with the mean and variance that are forecast at each
+    best: float  # the price that cost and elasticity ask for with ample stock
+    target: float  # the same as far as the step goes
+    wanted: float  # the target with the stock that there is
+    settled: float  # the price without a draw
+    against: float  # the price that its confidence compares it with
+    experiment: Assignment | None = None
+    unit: float = 1.0  # the amount that the negative binomials count as one
+    proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it

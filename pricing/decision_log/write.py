@@ -20,8 +20,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from pricing.decision.detailed import DetailedDecision
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.errors import SourceError
 from pricing.objects import open_store
 

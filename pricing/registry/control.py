@@ -14,9 +14,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, String
 
-from pricing.decision.control import Control, control_of, parse_control
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Review, Switch, Unfreeze
+from pricing.decision.switches import Control, Review, Switch, Unfreeze, control_of, parse_control
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pricing.decision.control import NO_CONTROL, Control
+from pricing.decision.switches import NO_CONTROL, Control
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore

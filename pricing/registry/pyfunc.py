@@ -14,9 +14,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from pricing.config_models import ServingConfig
-from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, request_fields
+from pricing.decision.switches import NO_CONTROL, Control, parse_control
 from pricing.errors import RequestError
 from pricing.objects import open_store
 from pricing.registry import version

@@ -11,9 +11,8 @@ from flask import request
 from pydantic import BaseModel, FailFast, Field, ValidationError
 from pydantic_core import from_json, to_json
 
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body

@@ -19,9 +19,8 @@ from pipelines import history, promote, refresh, rollback
 from pipelines.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
-from pricing.decision.control import Control
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from pricing.demand.state import span
 from pricing.errors import EXIT_REFUSED, UnknownProductError
 from pricing.objects import FolderStore

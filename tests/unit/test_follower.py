@@ -9,9 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from pricing.decision.control import Control
 from pricing.decision.pricer import Pricer
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from pricing.errors import SourceError
 from pricing.registry.published import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower

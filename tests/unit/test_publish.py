@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import pytest
 
 from pipelines.publish import follow
-from pricing.decision.control import NO_CONTROL, Control
 from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
+from pricing.decision.switches import NO_CONTROL, Control
 from pricing.errors import SourceError, VersionError
 from pricing.objects import FolderStore
 from pricing.registry import CHAMPION
