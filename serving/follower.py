@@ -1,8 +1,7 @@
 """Follow what is published: fetch the champion and its arms, verify them, and swap them between requests.
 
-What was served last lies in a store of its own under PRICING_HOME, of the published one's form, so that a process that
-starts while the published one is away answers at once. What an image was baked with answers only where no pointer can
-be read.
+What was served last lies in a store of its own under PRICING_HOME: a process that starts while the published one is
+away answers at once. What an image was baked with answers only where no pointer can be read.
 """
 
 import datetime as dt
@@ -91,11 +90,7 @@ class Follower:
     """Keeps `current` at what is published. One thread looks; any thread may read `current` and `following`."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        """Loads what was served last, as far as it is whole; otherwise rules answer.
-
-        Raises:
-            ConfigError: The store's address is none.
-        """
+        """Loads what was served last, as far as it is whole; otherwise rules answer."""
         self._settings, self._clock = settings, clock
         self._model = settings.config.registry.model_name
         self._store, self._own = open_store(settings.published), FolderStore(settings.own_store)
@@ -167,8 +162,7 @@ class Follower:
     def _serve(self, pointer: Pointer, store: ObjectStore, versions: Path) -> None:
         """Loads what is not loaded yet, and swaps all of it at once.
 
-        Raises:
-            VersionError: The champion cannot be served. An arm that cannot is left out: the champion answers for it.
+        Raises VersionError where the champion cannot be served; it also answers for an arm that cannot.
         """
         champion = self._opened(pointer.champion, store, versions)
         arms: dict[str, Served] = {}
@@ -188,8 +182,7 @@ class Follower:
     def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
         """A version that is served already, or the version fetched where it is not on the disk, and verified.
 
-        Raises:
-            VersionError: It cannot be served; it is fetched and tried again after a minute.
+        Raises VersionError where it cannot be served; it is tried again after a minute.
         """
         served, folder = self._known().get(version.number), versions / version.folder
         if served is not None and served.version is not None and served.version.meta["checksum"] == version.checksum:
@@ -225,9 +218,7 @@ class Follower:
     def _verified(self, version: PublishedVersion, folder: Path) -> Served:
         """Maps a version, compares its checksums and golden requests, and prices one with the settings that count.
 
-        Raises:
-            VersionError: It is damaged, another one, or does not answer as it did when it was packed.
-            ConfigError: The user's file contradicts it.
+        Raises VersionError, or ConfigError where the user's file contradicts it.
         """
         loaded, settings = load(folder), self._settings
         if loaded.meta["checksum"] != version.checksum:
@@ -273,9 +264,6 @@ class Follower:
         """Takes over what persons have set; where there is none, or none that can be read, the last known stays.
 
         Returns why it is unknown, where it cannot be read and nothing was known before.
-
-        Raises:
-            SourceError: The store does not answer.
         """
         content = self._store.get(control_key(self._model))
         if content is None:

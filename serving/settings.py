@@ -45,10 +45,8 @@ class Settings:
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Reads PRICING_CONFIG, PRICING_HOME, PRICING_PUBLISHED, PRICING_KEYS, PRICING_API_KEYS(_FILE), HOST and PORT.
 
-    Without PRICING_CONFIG the configuration counts that a champion was baked in with, where there is one.
-
-    Raises:
-        ConfigError: A value cannot be used; names the variable, what was found and what is expected.
+    Without PRICING_CONFIG the configuration counts that a champion was baked in with, where there is one. Raises
+    ConfigError, which names variable, value and what is expected.
     """
     home = pricing_home(environment).absolute()
     baked = home / BAKED / "config.yaml"
@@ -74,11 +72,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def bind_address(host: str) -> str:
-    """The IP address to bind: as given, with or without brackets; of the name localhost 127.0.0.1.
-
-    Raises:
-        ConfigError: It is none.
-    """
+    """The IP address to bind, 127.0.0.1 of localhost; raises ConfigError where it is none."""
     try:
         return "127.0.0.1" if host == "localhost" else str(ip_address(host.strip("[]")))
     except ValueError as error:

@@ -184,10 +184,7 @@ def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
 
 
 def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:
-    """Return the median unit size of the products in a mask (product,), and whether most are sold by the piece.
-
-    (1.0, True) without products.
-    """
+    """The median unit size of the products in a mask (product,), and whether most sell by the piece; or (1.0, True)."""
     if not members.any():
         return 1.0, True
     counted = bool(units.counted[members].mean() >= 0.5)

@@ -43,10 +43,7 @@ def percent(value: float, sd: float) -> str:
 
 @dataclass(frozen=True)
 class EventLifts:
-    """Estimated lifts, the event calendar, and the resulting log units of each period.
-
-    A row is a category, the last one an unknown category. After training only the calendar of future periods changes.
-    """
+    """Estimated lifts, the event calendar, and the log units of each period. The last row is an unknown category."""
 
     category: Ints  # (product,) row of each product's category
     categories: Strings  # (category,) their names

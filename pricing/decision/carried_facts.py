@@ -25,8 +25,7 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
 
     `tail` has the rows since the checkpoint, new ones included, of every product; `kept` those of the version before
     the refresh. Where the panel is the `whole` history, facts of its products come from it alone. Otherwise older facts
-    fill in what recent rows do not show, or show too briefly. Delivery cadence is estimated from older and new stock
-    jumps together, which equals an estimate from the whole history.
+    fill in what recent rows do not show, or show too briefly; stock jumps of both count, as in the whole history.
     """
     new = ProductFacts.from_panel(panel if whole else tail)
     ids = np.union1d(old.product_ids, new.product_ids)
@@ -74,9 +73,8 @@ def carry_last_price(
 ) -> Array:
     """Returns `last_prices` as of the new facts' date, (2, product): those known before, moved by newer rows.
 
-    So no fault in the sales moves one at once, in the newest night's or in all of them. A product without one has what
-    the history says; NaN until its rows agree for long enough. `history` is the whole one where it is at hand, else
-    `tail`; the other rows are those of `carry_facts`.
+    So no fault in the sales moves one at once. A product without one has what the history says, which is the whole one
+    where it is at hand, else `tail`; the other rows are those of `carry_facts`.
     """
     settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
     ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
@@ -103,9 +101,6 @@ def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
 
 def _known(values: Array, *, seen: Array) -> Array:
     """Returns where a recent fact is known; flags are known where the product was seen."""
-    kind = values.dtype.kind
-    if kind == "f":
-        return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))
-    if kind == "M":
-        return np.asarray(~np.isnat(values))
-    return np.asarray(values != "") if kind == "U" else seen
+    if values.dtype.kind in "fM":
+        return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))  # or no time
+    return np.asarray(values != "") if values.dtype.kind == "U" else seen

@@ -65,8 +65,7 @@ class Policy:
     def log_worth(self, context: PricingContext) -> LogWorth:
         """Prepares the log of what a unit sold is worth: of prices (request, price), (doubt, request, price).
 
-        That of a loss is below the log of every profit, and the lower the larger the loss. Doubts are how far an
-        assumed cost is lower than it is taken for; only the first of DOUBTS where no cost is assumed.
+        That of a loss is below the log of every profit. Of DOUBTS only the first counts where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
         cost, tax_rate, target = context.unit_cost - doubts * context.cost_sd, context.tax_rate[:, None], None
@@ -90,7 +89,7 @@ class Choices(NamedTuple):
     """What was chosen for a batch; (request,) each where nothing else is said. Money in currency units.
 
     Confidence is the chance that a new price earns at least as much as the current one, or that the current one, where
-    it is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
+    it is kept, does as the move that was not made; as the regular price where none was wanted.
     """
 
     price: Floats
@@ -120,8 +119,8 @@ class Choices(NamedTuple):
 def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.
 
-    Where an experiment drew a factor, the price is chosen as if the one before the experiment were the current one;
-    then it is multiplied by the factor, and the guardrails hold for the product.
+    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment, and the
+    guardrails hold for the product.
     """
     if context.test_base is None or context.test_draw is None:
         return _decide(context, demand_at, policy)
@@ -360,12 +359,10 @@ def _range(
 
 
 def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
-    """The chance that a gain is not negative, from its values at a few weighted nodes.
+    """The chance that a gain is not negative, from its values at a few weighted nodes: (…,) from (…, node).
 
-    A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
-    the mean and as wide as keeps mean and variance: for a normal gain this is exact, and a skewed one keeps its skew.
-
-    Returns (…,) chances from gains (…, node) of weights (node,); 1 where every node gains exactly nothing.
+    Every node becomes a normal distribution, drawn 30 % towards the mean and as wide as keeps mean and variance, so
+    that chances are no handful: for a normal gain this is exact, and a skewed one keeps its skew.
     """
     mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
     around = gain - mean[..., None]

@@ -122,8 +122,7 @@ class Pricer:
     def _frozen(self) -> "Pricer":
         """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
 
-        The others could move a price that is to stay: by a competitor's price, by an ending, by a margin. A current
-        price beyond the largest jump is taken for a fault: what stays is the last price charged.
+        A current price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
         found, config = copy.copy(self), self.policy.config
         guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
@@ -217,8 +216,8 @@ class Pricer:
             strategies = self.policy.names
         batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
         demand_at, context, allowed = self._demand_at(batch), batch.context, self.policy.allowed
-        list_price = float(context.list_price[0])
-        money = {"unit_cost": float(context.unit_cost[0]), "tax_rate": float(context.tax_rate[0])}
+        columns = (context.list_price, context.unit_cost, context.tax_rate)
+        list_price, unit_cost, tax_rate = (float(column[0]) for column in columns)
         low, high = list_price / REACH, list_price * REACH
         if wrong := [price for price in prices if not low <= price <= high]:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
@@ -233,13 +232,14 @@ class Pricer:
             periods=int(batch.offers.periods[0]),
             current_price=float(context.current_price[0]) if context.current_known[0] else None,
             list_price=list_price,
-            **money,
+            unit_cost=unit_cost,
+            tax_rate=tax_rate,
             comp_price_used=_number(float(context.comp_price[0])),
             comp_price_age=_number(float(batch.comp_price_age[0])),
             price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(tried, demand_at, stock=float(context.stock[0]), **money),
+            outcomes=outcomes(tried, demand_at, stock=float(context.stock[0]), unit_cost=unit_cost, tax_rate=tax_rate),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
@@ -268,10 +268,7 @@ class Pricer:
         return {"level": math.log(usual), "price": math.log(units / usual)}
 
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
-        """Units expected over the requested period at one given price for each request, stock apart.
-
-        Raises RequestError as `price`, or where nothing says how much of a product sells.
-        """
+        """Units expected over the requested period at one given price a request, stock apart; raises as `terms`."""
         batch = self._resolver.resolve(requests, today=today)
         known, units = _known(batch), np.empty(len(requests))
         for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
@@ -427,10 +424,9 @@ def prior_demand(
 
 
 def prior_elasticity(margin: Floats) -> Floats:
-    """(2, request) mean and standard deviation of the elasticity's size where no model answers.
+    """(2, request) mean and sd of the elasticity's size where no model answers.
 
-    A usual margin m, a fraction of the net list price, is optimal at an elasticity of 1 / m (Lerner); else it is
-    RULE_ELASTICITY.
+    A usual margin m, a fraction of the net list price, is optimal at an elasticity of 1 / m (Lerner).
     """
     mean, sd = RULE_ELASTICITY
     size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))

@@ -21,12 +21,8 @@ from pricing.decision.last_price import anchor_moves, as_written, last_prices
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-REFRESHED = (
-    "former_price",
-    "stock_jumps",
-    "delivery_gaps",
-    "last_delivery",
-)  # columns that only carrying the facts forward reads
+# Columns that only carrying the facts forward reads:
+REFRESHED = ("former_price", "stock_jumps", "delivery_gaps", "last_delivery")
 _NOT_READ = np.zeros(0, np.uint8)
 
 
@@ -113,11 +109,8 @@ class ProductFacts:
 
     def meta(self) -> dict[str, Any]:
         """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
-        return {
-            "period": self.period,
-            "state_date": str(self.state_date),
-            "recurring": None if self.recurring is None else list(self.recurring),
-        }
+        recurring = None if self.recurring is None else list(self.recurring)
+        return {"period": self.period, "state_date": str(self.state_date), "recurring": recurring}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
@@ -127,11 +120,7 @@ class ProductFacts:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
-        """Puts together again what `to_arrays` and `meta` took apart; columns of REFRESHED that are missing are empty.
-
-        Raises:
-            KeyError: An array or a field is missing.
-        """
+        """Puts together again what `to_arrays` and `meta` took apart; only columns of REFRESHED may be missing."""
         recurring = meta["recurring"]
         promotions, deliveries = below(arrays, "promotions"), below(arrays, "planned_deliveries")
         return cls(
@@ -147,9 +136,8 @@ class ProductFacts:
         """The facts with these plans, of which what is over is left out; None keeps the plan that they have."""
         promotions = self.promotions if promotions is None else promotions
         deliveries = self.planned_deliveries if deliveries is None else deliveries
-        return replace(
-            self, promotions=promotions.after(self.state_date), planned_deliveries=deliveries.after(self.state_date)
-        )
+        coming = deliveries.after(self.state_date)
+        return replace(self, promotions=promotions.after(self.state_date), planned_deliveries=coming)
 
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
@@ -204,12 +192,11 @@ def _left(panel: Panel) -> Floats:
 
 
 def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
-    """Which row tells each product's newest competitor's price, be it that there is none.
+    """(product,) whether a row tells the competitor's newest price, be it that there is none, and its period.
 
-    It is the product's last row up to the last period in which any product has such a price. Without one there, the
-    competitor is sold out or gone; periods after it, in which nobody has one, are a feed that stopped and tell nothing.
-    A row of 0 units without a stock may be one that the sales left out (`data.missing`), and tells nothing either.
-    Returns (product,) whether there is such a row, and its period.
+    It is the product's last row up to the last period in which any product has such a price: without one there, the
+    competitor is sold out or gone; later periods are a feed that stopped and tell nothing. A row of 0 units without a
+    stock may be one that the sales left out (`data.missing`), and tells nothing either.
     """
     priced = np.isfinite(panel.comp_price)
     fed = np.flatnonzero(priced.any(axis=0))
@@ -232,12 +219,11 @@ def _newest_comp_price(panel: Panel) -> tuple[Floats, Days]:
 
 def _last_change(panel: Panel) -> Days:
     """(product,) the period whose price first differs from the one before, counted from the end."""
-    changed = np.zeros(panel.price.shape, dtype=np.bool_)
     before, after = panel.price[:, :-1], panel.price[:, 1:]
-    changed[:, 1:] = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
-    last = panel.price.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
-    dates: Days = panel.dates[last].astype("datetime64[D]")
-    return np.where(changed.any(axis=1), dates, np.datetime64("NaT", "D"))
+    changed = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
+    changed = np.pad(changed, ((0, 0), (1, 0)))
+    last = changed.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
+    return np.where(changed.any(axis=1), panel.dates[last].astype("datetime64[D]"), np.datetime64("NaT", "D"))
 
 
 def _typical_units(panel: Panel) -> Floats:
@@ -253,11 +239,11 @@ def _typical_units(panel: Panel) -> Floats:
 
 
 def typical(facts: ProductFacts | None) -> dict[str, Floats]:
-    """The usual values of each category, and under the empty name of all products: medians, of the tax the highest.
+    """The usual values of each category, and under the empty name of all products; NaN where unknown.
 
-    (4,) each: list price (NaN over all products, as it would be that of something else), units a period, the fraction
-    of the net list price above a cost that is really known, and the highest tax of its products, of all where none of
-    its own is known: with any lower one a price could lie below net cost. NaN where unknown.
+    (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
+    fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one a
+    price could lie below net cost.
     """
     if facts is None:
         return {"": np.array([np.nan, np.nan, np.nan, 0.0])}

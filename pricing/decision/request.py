@@ -52,11 +52,8 @@ class PriceRequest(BaseModel):
     """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
 
     Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
-    units, and moves no price where it is unknown: null or left out. `day_of_week` may be left out where `date` is
-    given. `strict` is written out only where it is set.
-
-    A `comp_price` that is left out is the newest one that the model version knows; null is no competitor. A
-    `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
+    units. `strict` is written out only where it is set. A `comp_price` that is left out is the newest one that the
+    model version knows, null is no competitor; a `next_delivery` likewise the planned one, and null what history tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,10 +123,9 @@ class PriceRequest(BaseModel):
 
 
 def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The fields of a request that stands in a row of a table, where None is an empty cell.
+    """The fields of a request that stands in a row of a table, where None is an empty cell: an absent field.
 
-    An empty cell is an absent field, but in the column `comp_price`: a table cannot hold both a null and nothing, so
-    there it is a null (no competitor), and the newest price known counts where the column is absent.
+    In the column `comp_price` it is a null (no competitor), since a table cannot hold both a null and nothing.
     """
     return {str(name): value for name, value in row.items() if value is not None or name == "comp_price"}
 

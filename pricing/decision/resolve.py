@@ -266,7 +266,7 @@ class Resolver:
         """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.
 
         Returns DELIVERIES equally likely values within the horizon, ascending; reason bits; and whether anything tells
-        them. Raises RequestError where the delivery named comes before the period priced.
+        them. Refuses a named delivery before the period priced.
         """
         delivery, reasons, told = request.next_delivery, 0, True
         if request.asks_planned_delivery and (delivery := self._planned_delivery(request, date)) is not None:

@@ -82,8 +82,7 @@ def outcomes(
     """Computes the outcome of each price, in order.
 
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
-    binomials. Demand is that of one request at prices (1, candidate), ascending; stock is infinite where unknown, the
-    unit cost without tax, the tax rate a fraction of the net price.
+    binomials. Demand is that of one request at prices (1, candidate); stock is infinite where unknown.
     """
     prices = np.unique([one.price for one in tried])
     grid = demand_at(prices[None])

@@ -20,6 +20,11 @@ from pricing.decision.request import DetailedDecision, Money, Spread
 from pricing.errors import ConfigError, SourceError
 
 FORMAT = 1  # of the document
+# Reasons that say how a price was chosen, and so nothing of one that a person gave.
+_OF_CHOICE = frozenset(
+    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
+    | {"frozen", "price_test", "stock_short"}
+)
 _EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
 Scope = Literal["all", "category", "product"]
 
@@ -87,10 +92,9 @@ class Switch(Scoped):
 
 
 class Switches:
-    """The switches in force: at most one of each product, of each category, and of everything.
+    """The switches in force, of which the narrowest counts: of the product, else its category, else everything.
 
-    The narrowest counts: that of the product, else of its category, else of everything. Behind every switch counts
-    `approved`: product → the price that a person approved last.
+    Behind every switch counts `approved`: product → the price that a person approved last.
     """
 
     def __init__(self, switches: Iterable[Switch] = (), approved: Mapping[str, float] = MappingProxyType({})) -> None:
@@ -145,50 +149,39 @@ NO_CONTROL = Control()
 
 
 def parse_control(content: bytes) -> Control:
-    """Reads the document. An entry that cannot be understood is passed over and named, so that it disarms no other.
-
-    Raises:
-        SourceError: It is no such document.
-    """
+    """Reads the document, all but entries that cannot be understood; raises SourceError where it is none."""
     try:
-        document: Any = json.loads(content)
-        if document["format"] != FORMAT:
-            raise ValueError(f"it is of format {document['format']}, expected {FORMAT}")
-        sequence, switches, experiments = int(document["sequence"]), document["switches"], document["experiments"]
-        return control_of(switches, experiments, document.get("approved", {}), sequence=sequence)
+        known: Any = json.loads(content)
+        if known["format"] != FORMAT:
+            raise ValueError(f"it is of format {known['format']}, expected {FORMAT}")
+        approved, sequence = known.get("approved", {}), int(known["sequence"])
+        return control_of(known["switches"], known["experiments"], approved, sequence=sequence)
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
         raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
 
 
 def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, sequence: int) -> Control:
-    """Makes it of JSON values; each that is no switch, experiment or map of prices is passed over and named."""
-    known, tried, unread, prices = [], NO_EXPERIMENTS, [], {}
+    """Makes it of JSON values; each that cannot be understood is passed over and named, so that it disarms no other."""
+    known, tried, unread, prices = [], NO_EXPERIMENTS, list[str](), dict[str, float]()
+
+    def passed_over(what: str, error: Exception) -> None:
+        unread.append(f"{what} passed over: {' '.join(str(error).split())[:300]}")
+
     try:
         prices = _APPROVED.validate_python(approved)
     except ValidationError as error:
-        unread.append(f"the approved prices are passed over: {_line(error)}")
+        passed_over("the approved prices are", error)
     for one in switches:
         try:
             known.append(Switch.model_validate(one))
         except ValidationError as error:
-            unread.append(f"a switch is passed over: {_line(error)}")
+            passed_over("a switch is", error)
     for one in experiments:
         try:
             tried = tried.plus(_EXPERIMENT.validate_python(one))
         except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
-            unread.append(f"an experiment is passed over: {_line(error)}")
+            passed_over("an experiment is", error)
     return Control(Switches(known, prices), tried, sequence, tuple(unread))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-# Reasons that say how a price was chosen, and so nothing of one that a person gave.
-_OF_CHOICE = frozenset(
-    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
-    | {"frozen", "price_test", "stock_short"}
-)
 
 
 def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
@@ -197,8 +190,8 @@ def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised
     stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
     gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
     doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
-    found = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
-    return found._replace(proposed=decision)
+    waiting = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
+    return waiting._replace(proposed=decision)
 
 
 def with_price(
@@ -206,14 +199,13 @@ def with_price(
 ) -> DetailedDecision:
     """The answer with a price that no model chose, for a reason; `raised` where it lay below cost, and is cost now."""
     said = {*kept.decision.reasons, code} - _OF_CHOICE
-    profit = unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate)
     if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
         said.add("below_cost")
     changes = {
         "recommended_price": price,
         "price_range": (price, price),
         "expected_units": units,
-        "expected_margin": units * profit,
+        "expected_margin": units * unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate),
         "reasons": [code for code in REASONS if code in said],
         "binds": ["cost"] if raised else [],
         "gave_way": [],

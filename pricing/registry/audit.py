@@ -30,9 +30,8 @@ _RECORD = append_only(
 class AuditEntry(LedgerEntry):
     """One line of the record, or a change of the champion that is asked for.
 
-    An outcome "refused" is the gates', "lost" means that `from_version` was no longer champion. `to_version` becomes
-    champion (None: the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as
-    JSON, and `run_id` is MLflow's.
+    "refused" is the gates' word; "lost": `from_version` was no longer champion. `to_version` becomes champion (None:
+    the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as JSON.
     """
 
     action: Action

@@ -52,10 +52,9 @@ class ControlEntry(LedgerEntry):
 
 
 class ControlRecord:
-    """The record of one registered model, so that shops that share a database share no entry.
+    """The record of one registered model; its methods raise RegistryError when the database does not answer.
 
-    Every method raises RegistryError, in one line, when the database does not answer or refuses, and all but `entries`
-    where the mirror has more entries than the table.
+    All but `entries` also do where the mirror has more entries than the table.
     """
 
     def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
@@ -76,11 +75,8 @@ class ControlRecord:
     def append(self, *said: Switch | Unfreeze | Review, seen: int | None = None) -> None:
         """Writes what a person said, all of it or nothing.
 
-        `seen` is the sequence of the last entry that the person knew: what was said since on one of these products is
-        not overruled.
-
-        Raises:
-            ConflictError: Something was; names each such product, who and what.
+        Raises ConflictError where something was said on one of these products since `seen`, the last entry that the
+        person knew; it names each such product, who and what.
         """
         with self._turn() as turn:
             if seen is not None:
@@ -92,10 +88,7 @@ class ControlRecord:
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
     ) -> Experiment:
-        """Changes the experiment of a name inside a transaction, writes it, and returns it.
-
-        `change` makes the experiments with the change of those that there are; it raises ConfigError to refuse it.
-        """
+        """Changes the experiment of a name inside a transaction, as `change` allows; writes and returns it."""
         with self._turn() as turn:
             one = change(_in_force(turn.entries()).experiments).find(name)
             body = _BODIES["experiment"].dump_json(one).decode()
@@ -138,9 +131,7 @@ class ControlRecord:
 def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime | None = None) -> Control:
     """Tells a job what is in force: by the table, or, while that is away, by its mirror.
 
-    Raises:
-        RegistryError: The table is away, and there is no mirror.
-        SourceError: It is away, and the mirror cannot be read.
+    Raises RegistryError where both are away, SourceError where the mirror cannot be read.
     """
     try:
         control = ControlRecord(url, model=model, store=store).control(at=at)

@@ -54,11 +54,7 @@ _KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 15, "tcp_ke
 
 
 def open_engine(url: str) -> Engine:
-    """Makes the engine of a database, PostgreSQL or SQLite, by its SQLAlchemy URL; connects to nothing yet.
-
-    Raises:
-        ArgumentError: The URL cannot be understood.
-    """
+    """Makes the engine of a database and connects to nothing yet; raises ArgumentError where the URL is none."""
     try:
         parsed = make_url(with_driver(url))
     except ValueError as error:  # its text quotes what may be a part of the password
@@ -82,10 +78,7 @@ def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`.
-
-    `at` is UTC, ISO 8601, and `who` the person or job that acts.
-    """
+    """One line of a record: its fields are columns of the table. `at` is UTC, `who` the person or job that acts."""
 
     sequence: int = 0
     at: str
@@ -118,10 +111,7 @@ class Turn(Generic[Entry]):
 
 
 class Ledger(Generic[Entry]):
-    """Entries of an append-only table in a database.
-
-    Every method raises RegistryError, in one line, when the database does not answer or refuses.
-    """
+    """Entries of an append-only table. Every method raises RegistryError, in one line, when the database refuses."""
 
     def __init__(self, url: str, table: Table, kind: type[Entry]) -> None:
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
@@ -171,11 +161,7 @@ def create_tables(engine: Engine, metadata: MetaData) -> None:
 
 
 def lock_transaction(connection: Connection, name: str, *, seconds: int = LOCK_SECONDS) -> None:
-    """Waits until no other transaction has this lock, which goes with the transaction, before that has read anything.
-
-    In SQLite it is the lock of the whole file: the driver's own BEGIN lets two processes read the same before either
-    writes.
-    """
+    """Waits until no other transaction has this lock, before it has read anything; SQLite locks its whole file."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
@@ -189,11 +175,7 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
 
     The lock goes with its connection: when the process and every child that inherits the descriptor have ended, and at
     the latest two minutes after its machine has gone. SQLite serves one machine, whose files have locks of their own:
-    there nothing is locked and nothing yielded.
-
-    Raises:
-        LockError: Another process holds it.
-        RegistryError: The database does not answer.
+    there nothing is locked. Raises LockError where another process holds it.
     """
     if not url.startswith("postgres"):
         yield ()

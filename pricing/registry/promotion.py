@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, AuditEntry]:
     """Number of each rejected version → the rollback that rejects it, from the record alone, oldest entry first.
 
-    A rollback rejects the version that it leaves, until that is champion again: by force, or by hand. Where it goes to
-    other weights, every version that shares those that it leaves is rejected. `versions` are number → weights.
+    A rollback rejects the version that it leaves, until that is champion again; where it goes to other weights, every
+    version that shares those that it leaves. `versions` are number → weights.
     """
     hashes: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
     hashes.update(versions)
@@ -46,8 +46,8 @@ def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
     """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
-        RegistryError: The version is unknown; the registry or the record does not answer; or `from_version` is no
-            longer the champion (which is recorded as lost). The aliases are then as they were.
+        RegistryError: The version is unknown, registry or record does not answer, or `from_version` is no longer
+            champion (recorded as lost). The aliases are then as they were.
     """
     target = registry.find(wanted.to_version or "")
     before: dict[str, str] | None = None
@@ -91,10 +91,7 @@ def recorded_reason(why: str, *, holds_only: bool) -> str:
 
 
 def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
-    """The last champion of the record, oldest first, with other weights than these that still exists; None for none.
-
-    `versions` are number → weights of every version that exists.
-    """
+    """The last champion of the record with other weights that is still in `versions`, number → weights; or None."""
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 

@@ -47,8 +47,8 @@ class PricingModel(PythonModel):
 
         Args:
             context: Unused.
-            model_input: A price request's fields as columns; an empty cell is an absent field, but in `comp_price`:
-                there it says that there is no competitor, and only without that column the newest price known counts.
+            model_input: A price request's fields as columns; an empty cell is an absent field, but in `comp_price` no
+                competitor: only without that column the newest price known counts.
             params: Unused, except `today` (ISO date): the day that absent dates are counted from.
 
         Raises:
@@ -70,8 +70,7 @@ class PricingModel(PythonModel):
 def signature() -> ModelSignature:
     """The model signature: a request's fields, of which `product_id` is required.
 
-    Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
-    are declared.
+    Numbers are of any type: MLflow would refuse whole numbers where doubles are declared.
     """
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
@@ -91,10 +90,7 @@ def example(header: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _registered(folder: Path) -> tuple[str, str]:
-    """Names the registered model and the version's number there; empty where it came from a run or a folder.
-
-    MLflow leaves a note of them beside a registered model's files.
-    """
+    """The registered model and number that MLflow notes beside its files; empty of one from a run or a folder."""
     note = folder.parent.parent / "registered_model_meta"
     try:
         found = yaml.safe_load(note.read_text(encoding="utf-8"))

@@ -44,11 +44,8 @@ def outdated(
 def delete_outdated(registry: Registry, record: Audit, *, before: dt.datetime) -> list[str]:
     """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
 
-    Each goes under the record's lock, so that nothing is promoted meanwhile, which is released before the next: others
-    wait for one deletion at most. One that cannot be deleted is logged, and tried again the next time.
-
-    Raises:
-        RegistryError: The registry or the record does not answer.
+    Each goes under the record's lock, so that nothing is promoted meanwhile; others wait for one deletion at most. One
+    that cannot be deleted is logged, and tried again the next time.
     """
     gone: list[str] = []
     for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below

@@ -101,11 +101,7 @@ def simulate(service: Service) -> Simulation:
 
 
 def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served], Computed]) -> Computed:
-    """Applies `compute` to the version that prices a product; to the champion where an arm fails.
-
-    Raises:
-        ProblemError: The request cannot be priced.
-    """
+    """Applies `compute` to the version that prices a product; to the champion where an arm fails."""
     current = service.follower.current
     served = version_for(asked, service.now().date(), current=current)
     try:
