@@ -69,7 +69,8 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
     last: dict[int, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         row = row_of.get(str(record["product_id"]))
-        column, made = ((_day(record[name]) - first).days // step for name in ("date", "at"))
+        days = [dt.date.fromisoformat(record[name][:10]) for name in ("date", "at")]
+        column, made = ((day - first).days // step for day in days)
         if row is not None and made <= column < len(panel.dates):
             last.setdefault(row, {})[column] = record
     deviation, given = np.full((2, *panel.present.shape), np.nan)
@@ -82,7 +83,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
                 force = slice(max(column, 0), max(min(following, column + 7 // step), 0))
                 deviation[row, force] = float(asked["deviation"])
                 given[row, force] = float(record["decision"]["recommended_price"])
-                week[row, force] = (_day(record["date"]).toordinal() - 1) // 7
+                week[row, force] = (dt.date.fromisoformat(record["date"]).toordinal() - 1) // 7
     drawn = np.isfinite(deviation) & panel.present
     with np.errstate(invalid="ignore", divide="ignore"):
         charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
@@ -221,7 +222,3 @@ def _ratio(above: float, below: float) -> float:
 def _centred(values: Floats, mask: Bools) -> Floats:
     mean = (values * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
     return np.asarray((values - mean) * mask)
-
-
-def _day(moment: str) -> dt.date:
-    return dt.date.fromisoformat(moment[:10])

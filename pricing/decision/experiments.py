@@ -148,21 +148,18 @@ class Experiments:
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
         """Tells what the experiment that a product is in on a day asks of it; None outside every experiment."""
         for one in self.every:
-            name = one.products.get(product_id)
-            if name is not None and one.runs_on(day):
-                arm = one.named[name]
-                if arm.kind != "draw":
-                    return Assignment(one.name, arm)
-                return Assignment(one.name, arm, one.deviation(product_id, day), one.prices[product_id])
+            arm = one.named.get(one.products.get(product_id, OUTSIDE))
+            if arm is not None and one.runs_on(day):
+                drawn = (one.deviation(product_id, day), one.prices[product_id]) if arm.kind == "draw" else ()
+                return Assignment(one.name, arm, *drawn)
         return None
 
     def find(self, name: str) -> Experiment:
         """The experiment of a name; raises ConfigError where there is none."""
-        found = next((one for one in self.every if one.name == name), None)
-        if found is None:
-            known = ", ".join(one.name for one in self.every) or "none"
-            raise ConfigError(f"there is no experiment {name!r}; there are: {known}")
-        return found
+        known = {one.name: one for one in self.every}
+        if name not in known:
+            raise ConfigError(f"there is no experiment {name!r}; there are: {', '.join(known) or 'none'}")
+        return known[name]
 
     def challenger(self, day: dt.date) -> str | None:
         """Number of the version that an experiment names which is not over; None without one."""
@@ -181,8 +178,7 @@ class Experiments:
         if any(one.name == planned.name for one in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
         for other in self.beside(planned.start, planned.end):
-            both = sorted(set(other.products) & set(planned.products))
-            if both:
+            if both := sorted(set(other.products) & set(planned.products)):
                 raise ConfigError(f"{len(both)} products of {planned.name}, first {both[0]}, are in {other.name}")
             if other.challenger and planned.challenger:
                 raise ConfigError(f"{other.name} tries version {other.challenger}: one challenger at a time")
@@ -205,8 +201,8 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
     for category in np.unique(categories):
         rows = np.flatnonzero(categories == category)
         size = np.searchsorted(np.quantile(units[rows], _CLASSES), units[rows], side="right")
-        for row, number in zip(rows.tolist(), size.tolist(), strict=True):
-            found[str(product_ids[row])] = f"{category}/{number}"
+        pairs = zip(product_ids[rows].tolist(), size.tolist(), strict=True)
+        found |= {product: f"{category}/{number}" for product, number in pairs}
     return found
 
 

@@ -108,19 +108,13 @@ def explain(
         digits = _money_digits(pricer.policy.config.price_step, start, end)
     rounded = round_together(effects.values(), start=start, end=end, digits=digits)
     words = _words(request, decided, pricer, told or Told())
-    start, end = round(start, digits), round(end, digits)
-    return Explanation(
-        quantity=quantity,
-        decision=decided,
-        baseline_value=start,
-        value=end,
-        digits=digits,
-        summary=_summary(quantity, decided, start, end, digits),
-        drivers=tuple(
-            Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
-            for name, effect in zip(effects, rounded, strict=True)
-        ),
+    drivers = tuple(
+        Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
+        for name, effect in zip(effects, rounded, strict=True)
     )
+    start, end = round(start, digits), round(end, digits)
+    summary = _summary(quantity, decided, start, end, digits)
+    return Explanation(quantity, decided, start, end, digits, summary, drivers)
 
 
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
@@ -213,8 +207,8 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
-    drawn = "price_test" in decided.decision.reasons
-    origin = "from which its draws start" if drawn else origin
+    if "price_test" in decided.decision.reasons:
+        origin = "from which its draws start"
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

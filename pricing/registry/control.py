@@ -23,6 +23,7 @@ from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published import control_key
 
 Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
+Said = Switch | Unfreeze | Review
 
 _TABLE = append_only(
     "pricing_control",
@@ -42,10 +43,10 @@ class ControlEntry(LedgerEntry):
     kind: Kind
     body: str
 
-    def read(self) -> Switch | Unfreeze | Review | Experiment:
+    def read(self) -> Said | Experiment:
         """The body; raises ConfigError where it cannot be understood."""
         try:
-            found: Switch | Unfreeze | Review | Experiment = _BODIES[self.kind].validate_json(self.body)
+            found: Said | Experiment = _BODIES[self.kind].validate_json(self.body)
         except (KeyError, ValidationError) as error:
             raise ConfigError(f"{self.kind} {self.body[:100]!r}: {' '.join(str(error).split())[:200]}") from error
         return found
@@ -72,7 +73,7 @@ class ControlRecord:
         self._compare(entries)
         return _in_force(entries, at=at)
 
-    def append(self, *said: Switch | Unfreeze | Review, seen: int | None = None) -> None:
+    def append(self, *said: Said, seen: int | None = None) -> None:
         """Writes what a person said, all of it or nothing.
 
         Raises ConflictError where something was said on one of these products since `seen`, the last entry that the
@@ -171,8 +172,8 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
             switches[body.scope, body.name] = body
             if body.scope == "product":
                 approved.pop(body.name, None)  # a later word on the product itself ends it
-    known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
-    found = control_of(list(known), list(experiments.values()), approved, sequence=len(entries))
+    known = [one for one in switches.values() if isinstance(one, Switch) and not (at and one.ended(at))]
+    found = control_of(known, list(experiments.values()), approved, sequence=len(entries))
     return replace(found, unread=(*unread, *found.unread))
 
 
@@ -184,7 +185,7 @@ def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     return replace(control, experiments=Experiments(under_way))
 
 
-def products_of(said: Switch | Unfreeze | Review | Experiment) -> Collection[str]:
+def products_of(said: Said | Experiment) -> Collection[str]:
     """The products that a person's word names one by one."""
     if isinstance(said, Review):
         return said.prices.keys()

@@ -57,8 +57,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
-        kept: dict[str, Any] = plain({**vars(self), "passed": self.passed})
-        return kept
+        return dict(plain({**vars(self), "passed": self.passed}))
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -108,13 +107,11 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
     """Says whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
     words = "share of units whose elasticity is identified"
-    if holds_only:
-        words += f"; promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
-    elif share < limits.identified:
-        words += f"; prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
-    else:
+    if not holds_only and share >= limits.identified:
         return Verdict("identified", share, words, low=limits.identified)
-    return Verdict("identified", share, words)
+    moves = f"prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
+    holds = f"promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
+    return Verdict("identified", share, f"{words}; {holds if holds_only else moves}")
 
 
 def champion_gates(
@@ -126,12 +123,9 @@ def champion_gates(
     """
     words = "error (WAPE) as a multiple of the champion's on the same folds"
     words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
-    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=decay)
-    limit = limits.champion_ratio_by_volume
-    return [
-        Verdict("against_champion", ratio, words, high=limits.champion_ratio),
-        *_by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay),
-    ]
+    ratio, limit = _ratio(challenger.get("wape"), champion.get("wape"), times=decay), limits.champion_ratio_by_volume
+    by_volume = _by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay)
+    return [Verdict("against_champion", ratio, words, high=limits.champion_ratio), *by_volume]
 
 
 def not_compared_gate() -> Verdict:
@@ -140,7 +134,7 @@ def not_compared_gate() -> Verdict:
     return Verdict("against_champion", None, said)
 
 
-def state_gates(*, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig) -> list[Verdict]:
+def state_gates(*, challenger: str, champion: str | None, parity: float | None) -> list[Verdict]:
     """Judges whether a version's states (ISO dates) are as recent as the champion's, and those of a refresh correct.
 
     `parity` is the largest relative difference between states carried forward and encoded from scratch.
@@ -242,11 +236,9 @@ def _by_volume(
 
 def _ratio(figure: Any, base: Any, *, times: float = 1.0) -> float | None:
     top, bottom = _number(figure), _number(base)
-    if top is None or bottom is None:
+    if top is None or bottom is None or (top and not bottom):
         return None
-    if bottom == 0:
-        return 1.0 if top == 0 else None
-    return top / (bottom * times)
+    return top / (bottom * times) if bottom else 1.0
 
 
 def _number(value: Any) -> float | None:

@@ -58,11 +58,10 @@ def test_the_parity_gate_passes_after_days_in_which_two_products_launched(panel:
 
     checked = parity(model.refresh(history), history)
 
-    limits = load_config().registry.gates
     assert checked.from_scratch
     assert checked.difference < 1e-5
     day, difference = str(history.dates[-1]), checked.difference
-    assert not failed(state_gates(challenger=day, champion=day, parity=difference, limits=limits))
+    assert not failed(state_gates(challenger=day, champion=day, parity=difference))
 
 
 @pytest.mark.parametrize("missing", ["zero", "unknown"])
