@@ -93,8 +93,9 @@ class Follower:
         """Loads what was served last, as far as it is whole; otherwise rules answer."""
         self._settings, self._clock = settings, clock
         self._model = settings.config.registry.model_name
-        self._store, self._own = open_store(settings.published), FolderStore(settings.own_store)
-        self._versions = settings.own_store / versions_prefix(self._model)
+        own = settings.home / "serving"
+        self._store, self._own = open_store(settings.published), FolderStore(own)
+        self._versions = own / versions_prefix(self._model)
         self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
         self._said: dict[str, str] = {}
         self._control: bytes | None = None  # the document that was taken over

@@ -26,16 +26,6 @@ class Settings:
     keys: tuple[ApiKey, ...]
 
     @property
-    def own_store(self) -> Path:
-        """The store of what was served last: the same form as the published one."""
-        return self.home / "serving"
-
-    @property
-    def decisions_folder(self) -> Path:
-        """The folder of decisions that wait to be sent."""
-        return self.home / "segments"
-
-    @property
     def keys_needed(self) -> bool:
         """Tells whether a request without a valid key is refused."""
         rule = self.config.serving.keys

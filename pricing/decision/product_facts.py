@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pricing.data.calendar import recurring_holidays
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.data.plans import Deliveries, Promotions
+from pricing.data.plans import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions
 from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
 
@@ -55,8 +55,8 @@ class ProductFacts:
     anchor_price: Floats  # regular price as a person set it last
     anchor_cost: Floats  # cost of a unit when it was set
     recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
-    promotions: Promotions = field(default_factory=Promotions.none)  # planned, and not over
-    planned_deliveries: Deliveries = field(default_factory=Deliveries.none)  # to come
+    promotions: Promotions = NO_PROMOTIONS  # planned, and not over
+    planned_deliveries: Deliveries = NO_DELIVERIES  # to come
 
     @classmethod
     def from_panel(
@@ -127,8 +127,8 @@ class ProductFacts:
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
-            promotions=Promotions(**promotions) if promotions else Promotions.none(),
-            planned_deliveries=Deliveries(**deliveries) if deliveries else Deliveries.none(),
+            promotions=Promotions(**promotions) if promotions else NO_PROMOTIONS,
+            planned_deliveries=Deliveries(**deliveries) if deliveries else NO_DELIVERIES,
             **{name: arrays.get(name, _NOT_READ) if name in REFRESHED else arrays[name] for name in _ARRAYS},
         )
 

@@ -1,5 +1,6 @@
-"""Change the champion and record it in one transaction; say what was moved by hand, and what was rolled back from."""
+"""Change the champion and record it in one transaction; say what was moved by hand, rolled back from, or may go."""
 
+import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +10,13 @@ from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
 from pricing.registry.audit import Audit, AuditEntry, champion_of
 from pricing.registry.database import Turn
-from pricing.registry.gates import HOLDS_ONLY, Verdict
+from pricing.registry.gates import Verdict
 
 if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 
 REJECTED = "not_rejected"  # the gate that a rejected version fails
+MOST = 30  # versions deleted at once: a month of nights, so that a long history goes within days and no night lasts
 _log = logging.getLogger(__name__)
 
 
@@ -85,11 +87,6 @@ def weights_of(registry: "Registry") -> dict[str, str]:
     return {version.number: version.weights for version in registry.versions()}
 
 
-def recorded_reason(why: str, *, holds_only: bool) -> str:
-    """The reason to record, with a note where the version is holds_only."""
-    return f"{why}; {HOLDS_ONLY}: prices stay" if holds_only else why
-
-
 def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
     """The last champion of the record with other weights that is still in `versions`, number → weights; or None."""
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
@@ -138,6 +135,54 @@ def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, wh
             to_version=found,
         )
     )
+
+
+def outdated(
+    versions: Sequence["RegisteredVersion"], entries: Sequence[AuditEntry], *, before: dt.datetime
+) -> list["RegisteredVersion"]:
+    """Returns the copies that nothing needs: refreshed before a time, and neither of these.
+
+    - a version that an alias names;
+    - the newest copy of its weights;
+    - the copy with which its weights were last champion, according to the record: what a rollback goes to.
+
+    What was trained always stays. `versions` are all, and they and the record's `entries` are oldest first.
+    """
+    newest = {version.weights: version.number for version in versions}
+    number_weights = {version.number: version.weights for version in versions}
+    last_champion = {
+        number_weights[entry.to_version]: entry.to_version
+        for entry in entries
+        if entry.outcome == "done" and entry.to_version in number_weights
+    }
+    needed = {*newest.values(), *last_champion.values()}
+    return [
+        version
+        for version in versions
+        if version.tags.get("kind") == "refresh"
+        and version.created_ms < before.timestamp() * 1000
+        and not version.aliases
+        and version.number not in needed
+    ]
+
+
+def delete_outdated(registry: "Registry", record: Audit, *, before: dt.datetime) -> list[str]:
+    """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
+
+    Each goes under the record's lock, so that nothing is promoted meanwhile; others wait for one deletion at most. One
+    that cannot be deleted is logged, and tried again the next time.
+    """
+    gone: list[str] = []
+    for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
+        with record.turn(registry.identity()) as turn:
+            if version not in outdated(registry.versions(), turn.entries(), before=before):
+                continue
+            try:
+                registry.delete(version.number)
+                gone.append(version.number)
+            except RegistryError as error:
+                _log.warning("version %s is not deleted: %s", version.number, error)
+    return gone
 
 
 def _drop_rejected_challenger(registry: "Registry", turn: Turn[AuditEntry]) -> None:

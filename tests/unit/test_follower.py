@@ -41,7 +41,7 @@ def served(follower: Follower) -> tuple[str, str]:
 
 
 def versions(settings: Settings) -> Path:
-    return settings.own_store / versions_prefix(MODEL)
+    return settings.home / "serving" / versions_prefix(MODEL)
 
 
 def published(settings: Settings, key: str = "") -> Path:
@@ -49,7 +49,7 @@ def published(settings: Settings, key: str = "") -> Path:
 
 
 def own(settings: Settings, key: str = "") -> Path:
-    return settings.own_store / (key or pointer_key(MODEL))
+    return settings.home / "serving" / (key or pointer_key(MODEL))
 
 
 def take_away(settings: Settings) -> Path:
