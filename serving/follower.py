@@ -157,7 +157,10 @@ class Follower:
         except VersionError as error:
             return replace(now, state="refused", detail=str(error))
         self._keep(pointer_key(self._model), content)
-        self._delete_unneeded(pointer)
+        needed = {one.folder for one in pointer.served}
+        for path in self._versions.glob("*"):
+            if path.name not in needed:
+                shutil.rmtree(path, ignore_errors=True)
         return replace(now, state="following")
 
     def _serve(self, pointer: Pointer, store: ObjectStore, versions: Path) -> None:
@@ -178,7 +181,7 @@ class Follower:
             _log.info("version %s answers from now on%s", champion.name, beside)
 
     def _known(self) -> dict[str, Served]:
-        return {served.name: served for served in (self.current.champion, *self.current.arms.values())}
+        return {self.current.champion.name: self.current.champion, **self.current.arms}
 
     def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
         """A version that is served already, or the version fetched where it is not on the disk, and verified.
@@ -299,12 +302,6 @@ class Follower:
             self._say(key, None)
         except SourceError as error:
             self._say(key, f"{error}: a restart while the store is away would not know what is served now")
-
-    def _delete_unneeded(self, pointer: Pointer) -> None:
-        needed = {one.folder for one in pointer.served}
-        for path in self._versions.glob("*"):
-            if path.name not in needed:
-                shutil.rmtree(path, ignore_errors=True)
 
     def _say(self, subject: str, line: str | None) -> None:
         """Logs a line about a subject once, until another one is true."""

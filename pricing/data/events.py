@@ -39,7 +39,7 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
 
     Raises:
         ConfigError: The country has no calendar.
-        SourceError, PlanError: A file that the configuration names cannot be read, or is no calendar of events.
+        SourceError, PlanError: The user's calendar cannot be read, or is none.
     """
     end = last + np.timedelta64(AHEAD * STEP_DAYS[period], "D")
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
@@ -137,11 +137,9 @@ def read_deliveries(where: str) -> Deliveries:
 def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read a table whose columns date, first, last and last_date are days and whose others are texts.
 
-    Args:
-        where: What `read_sales` takes, or `etl`, for what it made of the table of that name.
-        key: The setting that names it.
-        needed: Columns that must be there and filled, the first day before the last one.
-        optional: Columns that may be absent or empty; an absent text is empty, an absent last day the first one.
+    It is named by the setting `key`: what `read_sales` takes, or `etl`, for what that made of it. `needed` columns must
+    be there and filled, the first day before the last one; an `optional` text may be empty, a last day is then the
+    first one.
 
     Raises:
         SourceError: The table cannot be read.

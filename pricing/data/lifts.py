@@ -37,7 +37,7 @@ class Lift(NamedTuple):
 
 
 def percent(value: float, sd: float) -> str:
-    """Format a lift in log units and its standard deviation as per cent of demand (delta method)."""
+    """Format a lift in log units and its sd as per cent of demand (delta method)."""
     return f"{100 * np.expm1(value):+.0f} % ± {100 * np.exp(value) * sd:.0f} %"
 
 

@@ -35,11 +35,9 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
 
     A period depends on itself and earlier ones alone: else states that have encoded it could not be carried forward. So
     zeros are filled in from a product's first row to the end of the panel, since its last row is not known at the time.
-    Stock is NaN where unknown; `launched` is True from a product's first row on, both (product, period). Periods before
-    the grid's own are only read. Adds notes to the grid.
-
-    Raises:
-        MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
+    Stock is NaN where unknown; `launched` is True from a product's first row on. Periods before the grid's own are only
+    read. Adds notes to the grid; raises MissingRowsError at a gap where `missing` is "error", and where it is None and
+    zero-sale rows seem left out.
     """
     own, ids, units = grid.own, grid.ids, grid.spread("units_sold")
     present = grid.present & ~np.isnan(units)  # in the past a row may have a carried price only

@@ -232,8 +232,7 @@ def _wish(
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
     the way from the regular price to the best one, in logs. The objective is tilted by a power of the price so that
-    with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole:
-    the price wanted is where it peaks with the stock that there is.
+    with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole.
     """
     log_price, anchor, follows = np.log(prices), np.log(context.anchor), np.isfinite(followed)
     ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
@@ -257,10 +256,10 @@ def _wish(
 def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats) -> Floats:
     """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
 
-    In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
-    profit itself is convex in the elasticity. An assumed cost is never learnt, and so no lottery: of the best prices at
-    both ends of where it may lie, on one side of the regular price, the nearer one counts; on different sides, the
-    regular price (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    In logs doubt about the elasticity raises no price: expected profit itself is convex in the elasticity. An assumed
+    cost is never learnt, and so no lottery: of the best prices at both ends of where it may lie, on one side of the
+    regular price, the nearer one counts; on different sides, the regular price (Gilboa and Schmeidler 1989,
+    doi:10.1016/0304-4068(89)90018-9).
     """
     ends = _peak(units + worth[-2:], prices)
     best: Floats = (

@@ -83,15 +83,12 @@ def explain(
     switches: Switches = NO_SWITCHES,
     told: Told | None = None,
 ) -> Explanation:
-    """Explains the price of a request, or the units expected at it.
+    """Explains the price of a request, or the units expected at it; raises RequestError where the pricer does.
 
     A price is explained by the steps of its decision, each less the one before: from the price charged now to what cost
     and elasticity ask for with ample stock, as far as the step goes, with the stock there is, inside the guardrails and
     where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic
     mean of start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
-
-    Raises:
-        RequestError: The request cannot be priced, or for demand, nothing says how much sells.
     """
     (decided,) = pricer.price_detailed([request], today=today, experiments=experiments, switches=switches)
     if quantity == "demand":

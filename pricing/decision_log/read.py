@@ -1,7 +1,7 @@
 """Read the decision log, and archive it by day: `lines/DAY/*.jsonl` and, by DuckDB, `parquet/date=DAY/*.parquet`.
 
-A line or row is one decision; one that stands in both counts once. A line that is no JSON, or whose fields have other
-types than the log's, is damaged: it is kept, counted and named, and costs only itself.
+A line or row is one decision; one that stands in both counts once. A damaged line, no JSON or of other types, is kept,
+counted and named, and costs only itself.
 """
 
 import datetime as dt

@@ -53,7 +53,6 @@ class PricingModel(PythonModel):
 
         Raises:
             RequestError: A row is no price request; names the row, the field and the value.
-            SourceError: What persons have switched cannot be read.
         """
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
