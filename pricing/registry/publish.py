@@ -18,8 +18,7 @@ from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, files
-from pricing.registry.audit import Audit, champion_of
-from pricing.registry.promotion import note_manual_change
+from pricing.registry.promotion import Audit, champion_of, note_manual_change
 from pricing.registry.published import (
     MOST_ARMS,
     Pointer,
