@@ -100,22 +100,26 @@ class Follower:
         self._said: dict[str, str] = {}
         self._control: bytes | None = None  # the document that was taken over
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         rules = Pricer(None, None, settings.config, version=NO_VERSION)
         self.rules = Served(NO_VERSION, rules, ServedConfig(settings.config))
         self.current = Current(self.rules)
         self.following = Following(answered_at=clock())
-        self._restore()
+        try:
+            if (content := self._own.get(control_key(self._model))) is not None:
+                self.current = replace(self.current, control=parse_control(content))
+        except SourceError as error:
+            _log.error("%s; no switch is in force until the published one is read", error)
+        self._serve_from(self._own, self._versions)
 
     def start(self) -> None:
         """Looks every POLL_SECONDS from now on."""
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the looks."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout=10)
 
     def look(self) -> None:
@@ -238,15 +242,6 @@ class Follower:
         served.price_golden()
         _log.info("version %s answered %d golden requests", version.number, requests)
         return served
-
-    def _restore(self) -> None:
-        """Serves what the own store has, without asking any other."""
-        try:
-            if (content := self._own.get(control_key(self._model))) is not None:
-                self.current = replace(self.current, control=parse_control(content))
-        except SourceError as error:
-            _log.error("%s; no switch is in force until the published one is read", error)
-        self._serve_from(self._own, self._versions)
 
     def _use_baked(self) -> None:
         """Serves what the image was baked with, where nothing else answers; any published pointer is newer."""
