@@ -35,7 +35,7 @@ def numbers(column: "pd.Series[Any]") -> Coerced:
 
 def flags(column: "pd.Series[Any]") -> Coerced:
     """Read 0 and 1, given as numbers, bools, or the words true and false."""
-    return _parsed(column, _flag)
+    return _parsed(column, lambda value: _FLAGS.get(str(value).strip().lower(), _number(value)))
 
 
 def days(column: "pd.Series[Any]") -> Coerced:
@@ -101,10 +101,6 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return None if np.isnan(number) or (isinstance(value, str) and "_" in value) else number
-
-
-def _flag(value: Any) -> float | None:
-    return _FLAGS.get(str(value).strip().lower(), _number(value))
 
 
 def _stamp(value: Any) -> dt.datetime | None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Strings
 
@@ -73,11 +72,12 @@ def common_steps(sold: Floats) -> Floats:
     if amounts and not telling:
         telling = [np.concatenate(amounts)]
     own = np.array([_own_step(each) for each in telling])
-    proposed, support = _clusters(own[np.isfinite(own)])
-    if not len(proposed):
+    own = np.sort(own[np.isfinite(own)])
+    if not len(own):
         return np.full(len(sold), np.nan)
-    order = np.argsort(-support, kind="stable")[:_PROPOSED]
-    proposed = np.sort(proposed[order])[::-1]  # largest first
+    parts = np.split(own, np.flatnonzero(np.diff(np.log(own)) > _NEAR) + 1)  # which agree but for rounding
+    parts = sorted(parts, key=len, reverse=True)[:_PROPOSED]
+    proposed = np.sort([np.median(part) for part in parts])[::-1]  # largest first
     fits = np.stack([_share_whole(sold, step) >= SHARE for step in proposed])  # (step, product)
     largest = np.where(fits.any(axis=0), fits.argmax(axis=0), -1)
     common = np.bincount(largest[largest >= 0], minlength=len(proposed))
@@ -124,13 +124,6 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
         if furthest > most:
             return step
         furthest *= 4.0
-
-
-def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
-    """Merge steps that agree but for rounding; returns the steps and how many agree on each."""
-    ordered = np.sort(steps)
-    parts = np.split(ordered, np.flatnonzero(np.diff(np.log(ordered)) > _NEAR) + 1) if len(ordered) else []
-    return np.array([np.median(part) for part in parts]), np.array([len(part) for part in parts])
 
 
 def _share_whole(sold: Floats, step: float) -> Floats:

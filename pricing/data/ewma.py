@@ -103,7 +103,9 @@ def smoothed_price(memory: EwmaState) -> Floats:
 
 def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floats]:
     """Compute (product,) log level, (product, weekday) log profile, and (product, SUMMARY) slow features."""
-    levels = _log_levels(memory, norms)
+    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
+    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
+    levels: Floats = np.log(np.maximum(mean, 1e-3))  # (product, half-life); the middle one gives the level
     return levels[:, 1], _log_profile(memory), _slow_features(memory, levels)
 
 
@@ -207,14 +209,6 @@ def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
         power = power * t + coefficient
     tail = t * np.exp(power)  # erfc(x) exp(x²)
     return np.asarray(np.sqrt(2.0 / np.pi) / np.where(z >= 0, tail, 2.0 * np.exp(np.minimum(x * x, 99.0)) - tail))
-
-
-def _log_levels(memory: EwmaState, norms: Norms) -> Floats:
-    """(product, half-life) log units a period at usual price; the middle half-life gives the level."""
-    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
-    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
-    levels: Floats = np.log(np.maximum(mean, 1e-3))
-    return levels
 
 
 def _log_profile(memory: EwmaState) -> Floats:

@@ -41,7 +41,9 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
     """
     own, ids, units = grid.own, grid.ids, grid.spread("units_sold")
     present = grid.present & ~np.isnan(units)  # in the past a row may have a carried price only
-    gaps = between_rows(present)
+    before = np.logical_or.accumulate(present, axis=1)
+    after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
+    gaps = ~present & before & after  # between a product's first and last row
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
         first = int(np.argmax(gaps.any(axis=1)))
@@ -87,13 +89,6 @@ def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     at = np.maximum(counted, 0)
     left = np.take_along_axis(stock, at, axis=1) - (before - np.take_along_axis(before, at, axis=1))
     return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
-
-
-def between_rows(present: Bools) -> Bools:
-    """(product, period) True where a row is absent between a product's first and last row."""
-    before = np.logical_or.accumulate(present, axis=1)
-    after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(~present & before & after)
 
 
 def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: Strings) -> None:

@@ -157,14 +157,6 @@ class ProductFacts:
         highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
 
-    def jumps(self) -> Bools:
-        """(product, LOOK_BACK) as `cadence.stock_jumps` finds them."""
-        return np.unpackbits(self.stock_jumps, axis=1, count=cadence.LOOK_BACK).astype(np.bool_)
-
-    def with_jumps(self, jumps: Bools) -> "ProductFacts":
-        """The facts with these (product, LOOK_BACK) jumps of stock and all that is learnt from them."""
-        return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
-
 
 _NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
 _ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
@@ -306,8 +298,11 @@ def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, wh
     if not whole:
         rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
     periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
-    since = cadence.carry_jumps(old.jumps()[at_old], rows, periods=periods, since=kept.dates[0])
-    return carried.with_jumps(np.where((in_old & ~(in_new & whole))[:, None], since, cadence.stock_jumps(rows)))
+    jumps = np.unpackbits(old.stock_jumps, axis=1, count=cadence.LOOK_BACK).astype(np.bool_)
+    since = cadence.carry_jumps(jumps[at_old], rows, periods=periods, since=kept.dates[0])
+    jumps = np.where((in_old & ~(in_new & whole))[:, None], since, cadence.stock_jumps(rows))
+    learnt = _deliveries(jumps, carried.categories, state_date=carried.state_date, period=carried.period)
+    return replace(carried, **learnt)
 
 
 def carry_last_price(

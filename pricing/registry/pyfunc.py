@@ -16,7 +16,7 @@ from mlflow.types.schema import AnyType
 from pricing.config_models import ServingConfig
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, request_fields
-from pricing.decision.switches import NO_CONTROL, Control, parse_control
+from pricing.decision.switches import NO_CONTROL, parse_control
 from pricing.errors import RequestError
 from pricing.objects import open_store
 from pricing.registry import version
@@ -57,13 +57,13 @@ class PricingModel(PythonModel):
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
         requests = [_request(row, place) for place, row in enumerate(rows)]
-        control = _control(self._model)
+        content = open_store(published_url()).get(control_key(self._model)) if self._model else None
+        control = NO_CONTROL if content is None else parse_control(content)
         switches = control.switches.at(dt.datetime.now(dt.UTC))
         detailed = self._pricer.price_detailed(
             requests, today=today, experiments=control.experiments, switches=switches
         )
-        decisions = [each.decision for each in detailed]
-        return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
+        return pd.DataFrame([each.decision.model_dump(mode="json") for each in detailed])
 
 
 def signature() -> ModelSignature:
@@ -98,15 +98,9 @@ def _registered(folder: Path) -> tuple[str, str]:
         return "", ""
 
 
-def _control(model: str) -> Control:
-    content = open_store(published_url()).get(control_key(model)) if model else None
-    return NO_CONTROL if content is None else parse_control(content)
-
-
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:
-    fields = request_fields(row)
     try:
-        return PriceRequest.model_validate(fields)
+        return PriceRequest.model_validate(request_fields(row))
     except ValueError as error:
         raise RequestError(f"row {place} is no price request: {error}") from error
 
