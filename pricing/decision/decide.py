@@ -262,9 +262,7 @@ def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats)
     doi:10.1016/0304-4068(89)90018-9).
     """
     ends = _peak(units + worth[-2:], prices)
-    best: Floats = (
-        ends[0] if len(ends) == 1 else np.minimum(np.maximum(context.anchor, ends.min(axis=0)), ends.max(axis=0))
-    )
+    best: Floats = np.minimum(np.maximum(context.anchor, ends.min(axis=0)), ends.max(axis=0))
     return np.where(context.cost_assumed, np.fmax(best, context.seen_low), best)
 
 

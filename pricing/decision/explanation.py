@@ -14,7 +14,7 @@ from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import GUARDRAILS
-from pricing.decision.request import Decision, DetailedDecision, PriceRequest
+from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switches
 
 Quantity = Literal["price", "demand"]
@@ -172,13 +172,18 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
     stock, comp_price = request.current_stock, decision.comp_price_used
     follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
     beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
+    binding = "The guardrails, and rounding to a price that can be charged"
+    if decision.binds:
+        binding = f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
+    else:
+        binding = next((words for code, words in _HELD.items() if code in reasons), binding)
     return {
         "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
         "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
-        "binding": _held_by(decision),
+        "binding": binding,
         "done": "given this price" if "overridden" in reasons else "frozen prices",
         "weekday": f"{decided.date:%A}",
         "date": str(decided.date),
@@ -187,14 +192,6 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "comp_price": f"{comp_price or 0.0:,.{digits}f}",
         "competitor": told.competitor,
     }
-
-
-def _held_by(decision: Decision) -> str:
-    """Tells what keeps a price from where cost, elasticity and stock would have it."""
-    if decision.binds:
-        return f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
-    default = "The guardrails, and rounding to a price that can be charged"
-    return next((words for code, words in _HELD.items() if code in decision.reasons), default)
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:

@@ -116,11 +116,6 @@ class PriceRequest(BaseModel):
         """Tells whether the competitor's price is left out, and not null: the newest one known is meant."""
         return self.comp_price is None and "comp_price" not in self.model_fields_set
 
-    @property
-    def asks_planned_delivery(self) -> bool:
-        """Tells whether the next delivery is left out, and not null: the one that is planned is meant, where one is."""
-        return self.next_delivery is None and "next_delivery" not in self.model_fields_set
-
 
 def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
     """The fields of a request that stands in a row of a table, where None is an empty cell: an absent field.

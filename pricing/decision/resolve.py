@@ -263,8 +263,9 @@ class Resolver:
         them. Refuses a named delivery before the period priced.
         """
         delivery, reasons, told = request.next_delivery, 0, True
-        if request.asks_planned_delivery and (delivery := self._planned_delivery(request, date)) is not None:
-            reasons = BIT["delivery_planned"]
+        if delivery is None and "next_delivery" not in request.model_fields_set:
+            delivery = self._planned_delivery(request, date)
+            reasons = 0 if delivery is None else BIT["delivery_planned"]
         if delivery is not None:
             if delivery < date:
                 raise RequestError(f"next_delivery {delivery} is past when {date} comes, which is priced")
