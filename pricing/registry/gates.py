@@ -76,10 +76,10 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
     ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
-    covered = "share of actuals in {} % intervals"
+    covered, by_volume = "share of actuals in {} % intervals", limits.naive_ratio_by_volume
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
-        *_by_volume("beats_naive", figures, words, limit=limits.naive_ratio_by_volume),
+        *_by_volume("beats_naive", figures, figures, words, key="wape_baseline", limit=by_volume, times=1.0),
         Verdict("bias", bias and abs(bias), "absolute bias as a share of units", high=limits.bias),
         Verdict("coverage_80", _number(figures.get("coverage_80")), covered.format(80), *limits.coverage_80),
         Verdict("coverage_95", _number(figures.get("coverage_95")), covered.format(95), *limits.coverage_95),
@@ -124,7 +124,7 @@ def champion_gates(
     words = "error (WAPE) as a multiple of the champion's on the same folds"
     words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
     ratio, limit = _ratio(challenger.get("wape"), champion.get("wape"), times=decay), limits.champion_ratio_by_volume
-    by_volume = _by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay)
+    by_volume = _by_volume("against_champion", challenger, champion, words, key="wape", limit=limit, times=decay)
     return [Verdict("against_champion", ratio, words, high=limits.champion_ratio), *by_volume]
 
 
@@ -217,17 +217,10 @@ def comparable(
 
 
 def _by_volume(
-    name: str,
-    figures: Mapping[str, Any],
-    words: str,
-    *,
-    limit: float,
-    champion: Mapping[str, Any] | None = None,
-    times: float = 1.0,
+    name: str, figures: Mapping[str, Any], base: Mapping[str, Any], words: str, *, key: str, limit: float, times: float
 ) -> Iterator[Verdict]:
-    """Judges each class of products by volume, against the champion, or else against the baseline."""
-    mine = figures.get("by_volume") or {}
-    theirs, key = (mine, "wape_baseline") if champion is None else (champion.get("by_volume") or {}, "wape")
+    """Judges each class of products by volume: its error as a multiple of that which `base` has under `key`."""
+    mine, theirs = (one.get("by_volume") or {} for one in (figures, base))
     for volume in CLASSES:
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)
