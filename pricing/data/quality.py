@@ -41,10 +41,7 @@ def _lost_days(sales: GivenRows) -> Iterator[Found]:
     _, selling = sales.less_than_usual(sold.astype(float), usable=usable, share=FEWEST)
     periods = np.arange(len(counts))
     none_sold = (periods >= sales.grid.own.start) & (counts > 0) & (sold == 0) & (selling >= QUIET)
-    for at, what in (
-        (low & (counts == 0), "have no row at all"),
-        (none_sold, "report 0 units for every product"),
-    ):
+    for at, what in ((low & (counts == 0), "have no row at all"), (none_sold, "report 0 units for every product")):
         if at.any():
             first = str(sales.grid.dates[np.argmax(at)])
             yield sales.days(at, f"{int(at.sum()):,} {sales.period}s {what}", example=first)

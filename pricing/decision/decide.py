@@ -148,10 +148,9 @@ def _decide(
     worth = log_worth(prices)
     followed = np.asarray(context.comp_price * policy.ratio.take(context.strategy))
     follows, given = np.isfinite(followed), np.isfinite(asked)
-    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
-    blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
-        wish = _wish(context, prices, grid, policy, worth=worth, followed=followed, blind=blind, rests=rests)
+        wish = _wish(context, prices, grid, policy, worth=worth, followed=followed)
+        blind = wish.blind
         limits = policy.allowed.limits(context)
         aims = np.array([context.current_price, np.where(given, asked, wish.wanted), context.anchor])
         sold = _Sold(policy.allowed.nearest(aims, limits), context, demand_at, log_worth)
@@ -215,18 +214,11 @@ class _Wish(NamedTuple):
     wanted: Floats
     tilt: Floats
     logs: Floats
+    blind: Bools  # whether too little is known of its elasticity to move it by that
 
 
 def _wish(
-    context: PricingContext,
-    prices: Floats,
-    grid: DemandGrid,
-    policy: Policy,
-    *,
-    worth: Floats,
-    followed: Floats,
-    blind: Bools,
-    rests: Bools,
+    context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, worth: Floats, followed: Floats
 ) -> _Wish:
     """The target, a move as far as its elasticity is known; and the price wanted with the stock that there is.
 
@@ -237,6 +229,8 @@ def _wish(
     log_price, anchor, follows = np.log(prices), np.log(context.anchor), np.isfinite(followed)
     ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
     values = grid.weight @ ample
+    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
+    blind = (grid.grade == PRIOR_ONLY) & rests
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
     best = np.where(follows, followed, _best(values, context, prices, worth))
     log_best = np.log(best)
@@ -246,11 +240,11 @@ def _wish(
     at_best, at_target = _slope(values + worth[0], log_price, at=np.array([log_best, log_target]))
     tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
     if sales.until is grid.until:
-        return _Wish(best, target, target, tilt, ample)
+        return _Wish(best, target, target, tilt, ample, blind)
     logs = np.log(np.maximum(sales.until, NOTHING))
     wanted = np.maximum(_peak(grid.weight @ logs + worth[0] + tilt[:, None] * log_price, prices), target)
     short = sales.runs_out(np.abs(log_price - log_target[:, None]).argmin(axis=1)) & ~follows
-    return _Wish(best, target, np.where(short, wanted, target), tilt, logs)
+    return _Wish(best, target, np.where(short, wanted, target), tilt, logs, blind)
 
 
 def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats) -> Floats:

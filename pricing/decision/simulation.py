@@ -59,8 +59,7 @@ class Simulation(BaseModel):
         "it asks of /get_price is not tried here; null where it is in none.",
     )
     switch: Literal["freeze", "override"] | None = Field(
-        default=None,
-        description="Whether a person has frozen or given the product's price: /get_price answers that.",
+        default=None, description="Whether a person has frozen or given the product's price: /get_price answers that."
     )
     price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
     source: Source

@@ -26,10 +26,7 @@ Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
 Said = Switch | Unfreeze | Review
 
 _TABLE = append_only(
-    "pricing_control",
-    "model",
-    Column("kind", String(20), nullable=False),
-    Column("body", String, nullable=False),
+    "pricing_control", "model", Column("kind", String(20), nullable=False), Column("body", String, nullable=False)
 )
 _KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
 _BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(of) for of, kind in _KINDS.items()}

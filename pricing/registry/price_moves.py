@@ -78,12 +78,7 @@ class PriceMoves:
 
 
 def measure_moves(
-    requests: list[PriceRequest],
-    candidate: Pricer,
-    champion: Pricer | None,
-    *,
-    listed: Floats,
-    today: dt.date,
+    requests: list[PriceRequest], candidate: Pricer, champion: Pricer | None, *, listed: Floats, today: dt.date
 ) -> PriceMoves:
     """Prices the requests by the candidate and, where there is one, the champion; `listed` are their `list_prices`."""
 
