@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints
+from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, net_price, price_at_margin
@@ -129,15 +129,15 @@ class Resolver:
         if self._planned:
             planned[:] = list(map(self._promoted, requests, dates))
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        assigned = self._assigned(requests, dates, is_promo, price, experiments)
+        asks = partial(self._assigned, experiments)
+        assigned = list(map(asks, requests, dates, is_promo.tolist(), price.tolist()))
         strategy = np.array(list(map(self._strategy_of, requests, assigned)), np.int64)
         days_of = [self._policy.days[number] for number in strategy.tolist()]
         ahead = list(map(self._ahead, requests, place.tolist(), dates, days_of))
         deliveries = np.array([periods for periods, _, _ in ahead], np.int64).reshape(-1, DELIVERIES)
         reasons = self._unknown(product, place, group, categories) | np.array([said for _, said, _ in ahead], np.int64)
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        if experiments.every:
-            keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
+        keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
         tests = any(one is not None and one.deviation is not None for one in assigned)
         reasons = reasons | flagged(
             stale_state=stale,
@@ -199,30 +199,20 @@ class Resolver:
         )
 
     def _assigned(
-        self,
-        requests: Sequence[PriceRequest],
-        dates: Sequence[dt.date],
-        is_promo: Bools,
-        now: Floats,
-        experiments: Experiments,
-    ) -> list[Assignment | None]:
-        """What an experiment asks of each request: no strategy where the request names one, or this version lacks it.
+        self, experiments: Experiments, request: PriceRequest, date: dt.date, advertised: bool, price: float
+    ) -> Assignment | None:
+        """What an experiment asks of a request: no strategy where that names one, or this version lacks it.
 
         No draw where the offer is advertised, or somebody moved the price further than draw and platform would.
         """
-        if not experiments.every:
-            return [None] * len(requests)
-        most = self._policy.config.guardrails.max_move
-        found = []
-        for request, date, advertised, price in zip(requests, dates, is_promo.tolist(), now.tolist(), strict=True):
-            one = experiments.of(request.product_id, date)
-            if one is not None and one.arm.kind == "strategy":
-                one = one if request.strategy is None and one.arm.of in self._policy.number else None
-            elif one is not None and one.deviation is not None:
-                reach = np.inf if most is None else one.arm.deviation + np.log1p(most) + NEAR
-                one = None if advertised or abs(np.log(price / one.base)) > reach else one
-            found.append(one)
-        return found
+        one = experiments.of(request.product_id, date)
+        if one is not None and one.arm.kind == "strategy":
+            return one if request.strategy is None and one.arm.of in self._policy.number else None
+        if one is not None and one.deviation is not None:
+            most = self._policy.config.guardrails.max_move
+            reach = np.inf if most is None else one.arm.deviation + np.log1p(most) + NEAR
+            return None if advertised or abs(np.log(price / one.base)) > reach else one
+        return one
 
     def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
         """Refuses strict requests for unknown products; while no product is known, none is refused."""
