@@ -44,14 +44,6 @@ _HELD = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a version tells of a product's demand, for the sentences."""
-
-    elasticity: float | None = None  # as it is shown everywhere; None where the product is not known
-    competitor: str = ""  # a sentence on what the competitor's price does to demand
-
-
-@dataclass(frozen=True)
 class Driver:
     """A step of a decision, or a term of demand."""
 
@@ -81,7 +73,8 @@ def explain(
     quantity: Quantity = "price",
     experiments: Experiments = NO_EXPERIMENTS,
     switches: Switches = NO_SWITCHES,
-    told: Told | None = None,
+    elasticity: float | None = None,  # for the sentences, as it is shown everywhere; None where it is not known
+    competitor: str = "",  # a sentence on what the competitor's price does to demand
 ) -> Explanation:
     """Explains the price of a request, or the units expected at it; raises RequestError where the pricer does.
 
@@ -104,7 +97,7 @@ def explain(
         end = decided.decision.recommended_price
         digits = _money_digits(pricer.policy.config.price_step, start, end)
     rounded = round_together(effects.values(), start=start, end=end, digits=digits)
-    words = _words(request, decided, pricer, told or Told())
+    words = _words(request, decided, pricer, elasticity) | {"competitor": competitor}
     drivers = tuple(
         Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
         for name, effect in zip(effects, rounded, strict=True)
@@ -161,14 +154,16 @@ def _money_digits(step: float, *prices: float) -> int:
     return digits
 
 
-def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, told: Told) -> dict[str, str]:
+def _words(
+    request: PriceRequest, decided: DetailedDecision, pricer: Pricer, elasticity: float | None
+) -> dict[str, str]:
     """Tells what the sentences are filled with."""
     decision = decided.proposed or decided.decision
     reasons = decision.reasons
     digits = _money_digits(pricer.policy.config.price_step)
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""
-    known = f" and an elasticity{whose} of −{abs(told.elasticity):.2f}" if told.elasticity is not None else ""
+    known = f" and an elasticity{whose} of −{abs(elasticity):.2f}" if elasticity is not None else ""
     stock, comp_price = request.current_stock, decision.comp_price_used
     follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
     beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
@@ -190,7 +185,6 @@ def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, tol
         "events": "; ".join(lift.words() for lift in pricer.events_on(decided.date, category=decided.category)),
         "price": f"{decided.decision.recommended_price:,.{digits}f}",  # of the one charged, as the terms are
         "comp_price": f"{comp_price or 0.0:,.{digits}f}",
-        "competitor": told.competitor,
     }
 
 

@@ -125,12 +125,11 @@ class Resolver:
         comp_price, age = _competitor(requests, *given[4:], newest=newest, day=asked)
         old = age > self._policy.config.comp_price_max_age
         comp_price = np.where(old, np.nan, comp_price)
-        planned = np.zeros(len(requests), np.bool_)
-        if self._planned:
-            planned[:] = list(map(self._promoted, requests, dates))
+        planned = np.array(list(map(self._promoted, requests, dates)), np.bool_)
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        asks = partial(self._assigned, experiments)
-        assigned = list(map(asks, requests, dates, is_promo.tolist(), price.tolist()))
+        assigned: list[Assignment | None] = [None] * len(requests)
+        if experiments.every:
+            assigned = list(map(partial(self._assigned, experiments), requests, dates, is_promo, price))
         strategy = np.array(list(map(self._strategy_of, requests, assigned)), np.int64)
         days_of = [self._policy.days[number] for number in strategy.tolist()]
         ahead = list(map(self._ahead, requests, place.tolist(), dates, days_of))
