@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from pricing.arrays import Bools, Floats
-from pricing.decision.detailed import DetailedDecision
+from pricing.decision.request import DetailedDecision
 from simulation.market import Market
 from simulation.policies import expected_share
 from simulation.rollforward import Requests

@@ -20,7 +20,7 @@ from console.price_file import PriceFiles, changes, send
 from console.shop import Served, Shop
 from console.what_if import MOST, try_prices
 from console.worklist import APPROVED, AUTOMATIC, BY_HAND, OPEN, PAGE, STATES, Pick, Worklist
-from pricing.decision.explanation import Told, explain
+from pricing.decision.explanation import explain
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT, GUARDRAILS, REASONS, meanings
 from pricing.decision.switches import Review, Switch, Unfreeze
@@ -367,9 +367,9 @@ def _understood(shop: Shop, table: Worklist, row: int) -> dict[str, Any]:
     )
     prices = np.linspace(lowest, highest, PRICES_TRIED).tolist()
     found["elasticity"] = elasticity = _elasticity(served, product)
-    told = Told(elasticity["own"]["elasticity"] if elasticity else None)
+    own = elasticity["own"]["elasticity"] if elasticity else None
     try:
-        found["summary"] = explain(asked, served.pricer, today=day, switches=table.switches, told=told)
+        found["summary"] = explain(asked, served.pricer, today=day, switches=table.switches, elasticity=own)
         found["steps"] = charts.waterfall(found["summary"])
         tried = served.pricer.simulate(asked, today=day, prices=prices)
         word = "by hand" if table.state[row] == BY_HAND else "proposed"

@@ -8,8 +8,7 @@ from typing import Any
 from pricing.arrays import Bools, Days
 from pricing.config_models import DataConfig
 from pricing.data.calendar import holidays_for, recurring_holidays
-from pricing.data.calendar_tables import read_deliveries, read_promotions
-from pricing.data.events import event_files
+from pricing.data.events import event_files, read_deliveries, read_promotions
 from pricing.data.panel import Event, Panel
 from pricing.data.source import read_sales
 from pricing.decision.product_facts import ProductFacts

@@ -16,11 +16,10 @@ from pricing.decision.pricer import Pricer
 from pricing.errors import EXIT_REFUSED, RegistryError, VersionError
 from pricing.markdown_text import escape_markdown
 from pricing.paths import PARENT_VARIABLE
-from pricing.registry.audit import AuditEntry
-from pricing.registry.gates import Verdict, failed, price_moves_gate
+from pricing.registry.gates import HOLDS_ONLY, Verdict, failed, price_moves_gate
 from pricing.registry.mlflow_registry import RegisteredVersion
 from pricing.registry.price_moves import list_prices, measure_moves, sample_requests
-from pricing.registry.promotion import REJECTED, move, record_refusal, recorded_reason
+from pricing.registry.promotion import REJECTED, AuditEntry, move, record_refusal
 from pricing.registry.version import HOLDS_ONLY_MEANING, LoadedVersion
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.invocation import notice
@@ -122,7 +121,7 @@ def put_in_force(access: ProductionAccess, wanted: AuditEntry, config: Config, *
     Raises:
         RegistryError: Another change came first, or the registry does not answer.
     """
-    wanted = replace(wanted, why=recorded_reason(wanted.why, holds_only=holds_only))
+    wanted = replace(wanted, why=f"{wanted.why}; {HOLDS_ONLY}: prices stay") if holds_only else wanted
     try:
         entry = move(access.registry, access.audit, wanted)
     except RegistryError as error:

@@ -16,9 +16,8 @@ import click
 from pydantic import ValidationError
 
 from pricing.config import Config, load_config
-from pricing.decision.control import Control
 from pricing.decision.experiments import Experiment
-from pricing.decision.switches import Review, Scoped, Switch, Switches, Unfreeze
+from pricing.decision.switches import Control, Review, Scoped, Switch, Switches, Unfreeze
 from pricing.errors import EXIT_NOT_PUBLISHED, PricingError, nearest
 from pricing.objects import open_store
 from pricing.registry.control import ControlRecord, known_control

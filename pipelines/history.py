@@ -9,8 +9,7 @@ from pricing.config import Config, load_config
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import open_store
 from pricing.registry import CHAMPION
-from pricing.registry.audit import AuditEntry
-from pricing.registry.promotion import rejections, weights_of
+from pricing.registry.promotion import AuditEntry, rejections, weights_of
 from pricing.registry.publish import champion_is_published
 from pricing.registry.published import published_url
 from pricing.runtime.cli import flag, job, typed

@@ -22,10 +22,9 @@ from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.build import build_panel
 from pricing.data.lifts import Lift
 from pricing.data.panel import Panel
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest, Weekday
+from pricing.decision.request import DetailedDecision, PriceRequest, Weekday
 from pricing.demand.curve import SOURCES, Demand, DemandAt, DemandGrid, Offers
 from pricing.demand.grades import CATEGORY, TESTED
 from pricing.errors import VersionError

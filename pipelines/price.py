@@ -21,11 +21,10 @@ from pricing.config import Config, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
 from pricing.data.source import read_sales
-from pricing.decision.control import Control
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.request import PriceRequest, Weekday, request_fields
+from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
+from pricing.decision.switches import Control
 from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.errors import RequestError, SourceError
 from pricing.fileio import replace_atomically

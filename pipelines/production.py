@@ -20,9 +20,8 @@ from pricing.errors import RegistryError, VersionError
 from pricing.fileio import utc_stamp
 from pricing.paths import pricing_home, tracking_uri
 from pricing.registry import CHAMPION, PREVIOUS
-from pricing.registry.audit import Action, Audit, AuditEntry
 from pricing.registry.mlflow_registry import RegisteredVersion, Registry
-from pricing.registry.promotion import record_manual_change
+from pricing.registry.promotion import Action, Audit, AuditEntry, record_manual_change
 from pricing.registry.version import LoadedVersion, Origin, load, pack, read_anchors
 from pricing.runtime.mlflow_runs import connect, runs_of, set_run_description
 from pricing.runtime.shared_state import actor, database_url

@@ -127,7 +127,6 @@ def _own_gates(
             challenger=challenger.meta["state_date"],
             champion=champion.tags.get("state_date") if champion and not strange else None,
             parity=challenger.meta["checks"].get("parity"),
-            limits=limits,
         ),
         golden_gate(challenger.verify(), limits),
     ]

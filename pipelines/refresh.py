@@ -18,7 +18,7 @@ from pricing.config import Config, read_config_file
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import holidays_for
 from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.carried_facts import carry_facts, carry_last_price
+from pricing.decision.product_facts import carry_facts, carry_last_price
 from pricing.demand.model import DemandModel
 from pricing.demand.state import advance, digest, encode_panel, expand, span
 from pricing.errors import HistoryError, RegistryError

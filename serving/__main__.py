@@ -1,7 +1,4 @@
-"""Check the settings and run granian, the web server, whose one worker process answers and follows what is published.
-
-Slow senders, queues and rates are the business of a proxy in front.
-"""
+"""Check the settings and run granian, whose one worker process answers; slow senders are a proxy's business."""
 
 import datetime as dt
 import json
@@ -112,11 +109,7 @@ def main(*, config: str | None, host: str | None, port: str | None) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Checks that stores and API keys can be used and that the port is free.
-
-    Raises:
-        PricingError: An address is none, keys are needed and none are given, or the port is taken.
-    """
+    """Refuses addresses that are none, keys that are needed and not given, and a port that is taken."""
     for where in (settings.published, settings.decisions_url):
         open_store(where)
     if settings.keys_needed and not settings.keys:

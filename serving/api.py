@@ -172,12 +172,7 @@ def encode(model: BaseModel) -> bytes:
 
 
 def sent_body() -> bytes:
-    """The request's body.
-
-    Raises:
-        RequestEntityTooLarge: It is larger than the limit, of which a declared length tells at once; a stream without
-            one ends there.
-    """
+    """The request's body; raises RequestEntityTooLarge, of a stream of no declared length where the limit ends it."""
     body = request.get_data(cache=False)
     if len(body) >= (request.max_content_length or sys.maxsize) and request.content_length is None:
         raise RequestEntityTooLarge
@@ -187,8 +182,8 @@ def sent_body() -> bytes:
 def body_of(model: type[Model]) -> Model:
     """Validates the request's body strictly by JSON type: true is not 1 and "150" is not 150.
 
-    Raises:
-        ProblemError: 400 when it is not JSON or has a name twice, 422 with its faults when it does not fit the model.
+    Raises ProblemError: 400 when it is not JSON or has a name twice, 422 with its faults when it does not fit the
+    model.
     """
     body = sent_body()
     try:
@@ -201,11 +196,7 @@ def body_of(model: type[Model]) -> Model:
 
 
 def refuse_twice(body: bytes) -> None:
-    """Refuses JSON with a name twice in one object, of which the last would count, without a word.
-
-    Raises:
-        ProblemError: 400, it has; names it.
-    """
+    """Refuses JSON with a name twice in one object, of which the last would count, without a word."""
 
     def checked(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()

@@ -38,7 +38,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
         settings=settings,
         follower=Follower(settings),
         authenticator=Authenticator(settings.keys, needed=settings.keys_needed, local=serving.keys == "local"),
-        log=LogWriter(settings.decisions_folder, url=settings.decisions_url),
+        log=LogWriter(settings.home / "segments", url=settings.decisions_url),
         metrics=Metrics(),
         now=now or partial(shop_now, settings.config.zone),
     )

@@ -23,8 +23,7 @@ class Authenticator:
     def authorise(self, environ: Mapping[str, Any], scope: str | None) -> None:
         """Checks that a request (its WSGI environment) has the scope that its route needs; None needs no key.
 
-        Raises:
-            ProblemError: 401 without a valid key, 403 without the scope, or, where none is needed, from elsewhere.
+        Raises ProblemError: 401 without a valid key, 403 without the scope, or, where none is needed, from elsewhere.
         """
         if scope is None:
             return
@@ -60,9 +59,6 @@ def _refuse_strangers(environ: Mapping[str, Any]) -> None:
 
     A proxy on this machine passes on requests from others, and a web page whose name is made to mean 127.0.0.1 (DNS
     rebinding) sends its own name as Host.
-
-    Raises:
-        ProblemError: 403, it did not.
     """
     host = environ.get("HTTP_HOST")
     if any(name in environ for name in _PROXIED) or not (host is None or is_local_name(host)):

@@ -1,8 +1,7 @@
 """Follow what is published: fetch the champion and its arms, verify them, and swap them between requests.
 
-What was served last lies in a store of its own under PRICING_HOME, of the published one's form, so that a process that
-starts while the published one is away answers at once. What an image was baked with answers only where no pointer can
-be read.
+What was served last lies in a store of its own under PRICING_HOME: a process that starts while the published one is
+away answers at once. What an image was baked with answers only where no pointer can be read.
 """
 
 import datetime as dt
@@ -15,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switches
+from pricing.decision.switches import NO_CONTROL, Control, Switches, parse_control
 from pricing.errors import ConfigError, PricingError, SourceError, VersionError, first_line
 from pricing.fileio import redact_text
 from pricing.objects import FolderStore, ObjectStore, open_store
@@ -92,35 +90,36 @@ class Follower:
     """Keeps `current` at what is published. One thread looks; any thread may read `current` and `following`."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        """Loads what was served last, as far as it is whole; otherwise rules answer.
-
-        Raises:
-            ConfigError: The store's address is none.
-        """
+        """Loads what was served last, as far as it is whole; otherwise rules answer."""
         self._settings, self._clock = settings, clock
         self._model = settings.config.registry.model_name
-        self._store, self._own = open_store(settings.published), FolderStore(settings.own_store)
-        self._versions = settings.own_store / versions_prefix(self._model)
+        own = settings.home / "serving"
+        self._store, self._own = open_store(settings.published), FolderStore(own)
+        self._versions = own / versions_prefix(self._model)
         self._refused: dict[PublishedVersion, tuple[str, float]] = {}  # why, when
         self._said: dict[str, str] = {}
         self._control: bytes | None = None  # the document that was taken over
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         rules = Pricer(None, None, settings.config, version=NO_VERSION)
         self.rules = Served(NO_VERSION, rules, ServedConfig(settings.config))
         self.current = Current(self.rules)
         self.following = Following(answered_at=clock())
-        self._restore()
+        try:
+            if (content := self._own.get(control_key(self._model))) is not None:
+                self.current = replace(self.current, control=parse_control(content))
+        except SourceError as error:
+            _log.error("%s; no switch is in force until the published one is read", error)
+        self._serve_from(self._own, self._versions)
 
     def start(self) -> None:
         """Looks every POLL_SECONDS from now on."""
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the looks."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout=10)
 
     def look(self) -> None:
@@ -162,14 +161,16 @@ class Follower:
         except VersionError as error:
             return replace(now, state="refused", detail=str(error))
         self._keep(pointer_key(self._model), content)
-        self._delete_unneeded(pointer)
+        needed = {one.folder for one in pointer.served}
+        for path in self._versions.glob("*"):
+            if path.name not in needed:
+                shutil.rmtree(path, ignore_errors=True)
         return replace(now, state="following")
 
     def _serve(self, pointer: Pointer, store: ObjectStore, versions: Path) -> None:
         """Loads what is not loaded yet, and swaps all of it at once.
 
-        Raises:
-            VersionError: The champion cannot be served. An arm that cannot is left out: the champion answers for it.
+        Raises VersionError where the champion cannot be served; it also answers for an arm that cannot.
         """
         champion = self._opened(pointer.champion, store, versions)
         arms: dict[str, Served] = {}
@@ -184,13 +185,12 @@ class Follower:
             _log.info("version %s answers from now on%s", champion.name, beside)
 
     def _known(self) -> dict[str, Served]:
-        return {served.name: served for served in (self.current.champion, *self.current.arms.values())}
+        return {self.current.champion.name: self.current.champion, **self.current.arms}
 
     def _opened(self, version: PublishedVersion, store: ObjectStore, versions: Path) -> Served:
         """A version that is served already, or the version fetched where it is not on the disk, and verified.
 
-        Raises:
-            VersionError: It cannot be served; it is fetched and tried again after a minute.
+        Raises VersionError where it cannot be served; it is tried again after a minute.
         """
         served, folder = self._known().get(version.number), versions / version.folder
         if served is not None and served.version is not None and served.version.meta["checksum"] == version.checksum:
@@ -226,9 +226,7 @@ class Follower:
     def _verified(self, version: PublishedVersion, folder: Path) -> Served:
         """Maps a version, compares its checksums and golden requests, and prices one with the settings that count.
 
-        Raises:
-            VersionError: It is damaged, another one, or does not answer as it did when it was packed.
-            ConfigError: The user's file contradicts it.
+        Raises VersionError, or ConfigError where the user's file contradicts it.
         """
         loaded, settings = load(folder), self._settings
         if loaded.meta["checksum"] != version.checksum:
@@ -244,15 +242,6 @@ class Follower:
         served.price_golden()
         _log.info("version %s answered %d golden requests", version.number, requests)
         return served
-
-    def _restore(self) -> None:
-        """Serves what the own store has, without asking any other."""
-        try:
-            if (content := self._own.get(control_key(self._model))) is not None:
-                self.current = replace(self.current, control=parse_control(content))
-        except SourceError as error:
-            _log.error("%s; no switch is in force until the published one is read", error)
-        self._serve_from(self._own, self._versions)
 
     def _use_baked(self) -> None:
         """Serves what the image was baked with, where nothing else answers; any published pointer is newer."""
@@ -274,9 +263,6 @@ class Follower:
         """Takes over what persons have set; where there is none, or none that can be read, the last known stays.
 
         Returns why it is unknown, where it cannot be read and nothing was known before.
-
-        Raises:
-            SourceError: The store does not answer.
         """
         content = self._store.get(control_key(self._model))
         if content is None:
@@ -311,12 +297,6 @@ class Follower:
             self._say(key, None)
         except SourceError as error:
             self._say(key, f"{error}: a restart while the store is away would not know what is served now")
-
-    def _delete_unneeded(self, pointer: Pointer) -> None:
-        needed = {one.folder for one in pointer.served}
-        for path in self._versions.glob("*"):
-            if path.name not in needed:
-                shutil.rmtree(path, ignore_errors=True)
 
     def _say(self, subject: str, line: str | None) -> None:
         """Logs a line about a subject once, until another one is true."""

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pricing.decision.detailed import DetailedDecision
+from pricing.decision.request import DetailedDecision
 from pricing.decision_log.write import LogWriter
 from serving.follower import Follower
 

@@ -26,16 +26,6 @@ class Settings:
     keys: tuple[ApiKey, ...]
 
     @property
-    def own_store(self) -> Path:
-        """The store of what was served last: the same form as the published one."""
-        return self.home / "serving"
-
-    @property
-    def decisions_folder(self) -> Path:
-        """The folder of decisions that wait to be sent."""
-        return self.home / "segments"
-
-    @property
     def keys_needed(self) -> bool:
         """Tells whether a request without a valid key is refused."""
         rule = self.config.serving.keys
@@ -45,10 +35,8 @@ class Settings:
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Reads PRICING_CONFIG, PRICING_HOME, PRICING_PUBLISHED, PRICING_KEYS, PRICING_API_KEYS(_FILE), HOST and PORT.
 
-    Without PRICING_CONFIG the configuration counts that a champion was baked in with, where there is one.
-
-    Raises:
-        ConfigError: A value cannot be used; names the variable, what was found and what is expected.
+    Without PRICING_CONFIG the configuration counts that a champion was baked in with, where there is one. Raises
+    ConfigError, which names variable, value and what is expected.
     """
     home = pricing_home(environment).absolute()
     baked = home / BAKED / "config.yaml"
@@ -74,11 +62,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def bind_address(host: str) -> str:
-    """The IP address to bind: as given, with or without brackets; of the name localhost 127.0.0.1.
-
-    Raises:
-        ConfigError: It is none.
-    """
+    """The IP address to bind, 127.0.0.1 of localhost; raises ConfigError where it is none."""
     try:
         return "127.0.0.1" if host == "localhost" else str(ip_address(host.strip("[]")))
     except ValueError as error:

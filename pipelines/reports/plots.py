@@ -22,7 +22,7 @@ from pipelines.evaluation import BINS, transform_figures, transform_histogram
 from pipelines.reports.page import dispensable
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pricing.arrays import Floats, Ints
-from pricing.decision.explanation import Explanation, Quantity, Told, explain
+from pricing.decision.explanation import Explanation, Quantity, explain
 from pricing.decision.request import PriceRequest
 from pricing.demand import evaluation
 from pricing.demand.baselines import sales_rows
@@ -174,7 +174,7 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     quantities: tuple[Quantity, ...] = get_args(Quantity)
     for quantity in quantities:
         explained = [
-            explain(request, pricer, today=today, quantity=quantity, told=Told(elasticity=elasticity))
+            explain(request, pricer, today=today, quantity=quantity, elasticity=elasticity)
             for request, elasticity in zip(requests, elasticities, strict=True)
         ]
         values = as_shap(shap, explained)

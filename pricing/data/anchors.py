@@ -1,8 +1,7 @@
 """List-price anchors: each product's regular price as people set it, never derived from the platform's own prices.
 
-When the sales have no list price, it is derived from the prices charged. Once the platform sets those prices, the list
-price, the cost assumed from it and every limit around it would follow the platform's own decisions. The list prices
-derived on the last day of the first promoted version's panel are therefore fixed from then on.
+Without a list price in the sales it is derived from the prices charged, until the first promotion fixes it: else every
+limit around it would follow the platform's own decisions.
 """
 
 import hashlib
@@ -21,10 +20,7 @@ _ARRAYS = ("product_ids", "dates", "list_price", "seen_low", "seen_high", "unit_
 
 @dataclass(frozen=True)
 class Anchors:
-    """Regular prices that do not depend on what the platform charges. Arrays are (anchor,), by product id, then date.
-
-    A product has one anchor, and one more for each manual change of it.
-    """
+    """Regular prices, one a product and one more a manual change. Arrays are (anchor,), by product id, then date."""
 
     since: np.datetime64  # first day whose prices may be the platform's own
     product_ids: Strings  # product of each anchor; sorted
@@ -45,8 +41,7 @@ class Anchors:
     def extended(self, panel: Panel) -> "Anchors":
         """Return these anchors plus anchors for the panel's products that have none.
 
-        A product sold before `since` gets its last list price before that day, one launched later its first list price,
-        which is its first price where none is given.
+        One sold before `since` gets its last list price before that day, one launched later its first list price.
         """
         return self.with_products(
             panel.product_ids,
@@ -88,10 +83,7 @@ class Anchors:
     def moved(
         self, product_ids: Strings, list_price: Floats, *, date: np.datetime64, unit_cost: Floats | None = None
     ) -> "Anchors":
-        """Return these anchors with new ones for some products from `date` on; the new prices count as seen.
-
-        `product_ids`, (change,), have an anchor, each once. Costs are those of that day, NaN where unknown.
-        """
+        """Return these anchors with new ones for some products, each once, from `date` on; the new prices are seen."""
         now = self.columns(product_ids)
         new = list_price.astype(np.float32)
         replaced = (self.dates == date) & np.isin(self.product_ids, product_ids)  # changed twice on one day
@@ -148,11 +140,7 @@ class Anchors:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Anchors":
-        """Rebuild anchors from the arrays of `to_arrays`; the arrays are copied.
-
-        Raises:
-            KeyError: An array is missing.
-        """
+        """Rebuild anchors from copies of the arrays of `to_arrays`; raises KeyError where one is missing."""
         return cls(since=arrays["since"][0], **{name: np.array(arrays[name]) for name in _ARRAYS})
 
     def _joined(self, **new: NDArray[Any]) -> "Anchors":

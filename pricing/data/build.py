@@ -10,8 +10,7 @@ from pricing.arrays import Bools, Days, Floats, Strings
 from pricing.config_models import DataConfig
 from pricing.data.anchors import Anchors, matching_anchors
 from pricing.data.calendar import holidays_for
-from pricing.data.calendar_tables import read_promotions
-from pricing.data.events import named_events
+from pricing.data.events import named_events, read_promotions
 from pricing.data.grid import Grid, as_rows, carry, days_of, latest_period
 from pricing.data.missing_rows import handle_missing_rows
 from pricing.data.net_price import cost_at_margin, highest_rates

@@ -27,12 +27,11 @@ def resolve_date(
 
     Without a date it is the first such weekday after today, or after the state's end where that lies later. When the
     state ended more than `horizon` periods before today, it is the first such weekday after the state's end, and stale.
-    A date that is given stands; it is stale when the state is that old and the date lies beyond its horizon.
-    `state_date` is the first day of the last period that the states have seen; weeks are counted from it.
+    A date that is given stands; it is stale when the state is that old and the date lies beyond its horizon. Weeks are
+    counted from `state_date`, the first day of the last period that the states have seen.
 
     Raises:
-        RequestError: The weekday is none, or the date falls on another one, or more than two years after today and
-            the state.
+        RequestError: The weekday is none or not the date's, or that lies more than two years ahead.
     """
     if day_of_week not in WEEKDAYS:
         raise RequestError(f"day_of_week: expected one of {', '.join(WEEKDAYS)}, found {day_of_week!r}")
@@ -55,10 +54,8 @@ def resolve_date(
 def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, period: Period = "day") -> Bools:
     """(period,) which of the periods that begin on `dates`, in any order, hold a holiday.
 
-    They follow the rules that `recurring_holidays` learnt; without rules, the calendar of `country`, an ISO code.
-
-    Raises:
-        ConfigError: The country has no calendar.
+    They follow the rules of `recurring_holidays`; without rules, the calendar of `country`, an ISO code. Raises
+    ConfigError where that has none.
     """
     span = np.arange(STEP_DAYS[period]).astype("timedelta64[D]")
     days = dates.astype("datetime64[D]")[:, None] + span  # (period, day)
@@ -73,15 +70,11 @@ def holidays_for(dates: Days, *, recurring: Sequence[str] | None, country: str, 
 
 
 def recurring_holidays(panel: Panel) -> tuple[str, ...] | None:
-    """The rules by which the history's own holidays recur, for `holidays_for`.
+    """The rules by which the history's own holidays recur, for `holidays_for`; None where only a calendar can say so.
 
     A rule is a day of the year, the nth or last weekday of a month, or a distance from Easter; it holds when each of
     its occurrences within the history, at least two, was a holiday. One rule is taken for each holiday. On a weekly
     panel the middle of the days that fit is taken.
-
-    Returns:
-        None when the history does not say which days are holidays, or is shorter than two years: then a calendar
-        must say so.
     """
     step = STEP_DAYS[panel.period]
     if not panel.holidays_given or len(panel.dates) * step < _LEAST_HISTORY:
@@ -146,11 +139,7 @@ def nth_weekday(year: int, month: int, nth: int, weekday: int) -> dt.date:
 
 @lru_cache(maxsize=32)
 def country_holidays(country: str, years: range) -> Mapping[dt.date, list[str]]:
-    """Names of the public holidays by day, in English where the calendar has that.
-
-    Raises:
-        ConfigError: The country has no calendar.
-    """
+    """Names of the public holidays by day, in English where it can; raises ConfigError where it has no calendar."""
     import holidays  # noqa: PLC0415 - a large library that few processes need
 
     try:

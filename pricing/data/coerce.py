@@ -35,13 +35,13 @@ def numbers(column: "pd.Series[Any]") -> Coerced:
 
 def flags(column: "pd.Series[Any]") -> Coerced:
     """Read 0 and 1, given as numbers, bools, or the words true and false."""
-    return _parsed(column, _flag)
+    return _parsed(column, lambda value: _FLAGS.get(str(value).strip().lower(), _number(value)))
 
 
 def days(column: "pd.Series[Any]") -> Coerced:
     """Read days from dates, timestamps, ISO text, or numbers such as 20240131; day-month order is never guessed.
 
-    A time of day is dropped, and so is a zone: the day counts as written, so that zones may be mixed.
+    Time of day and zone are dropped: the day counts as written.
     """
     codes, distinct = _factorize(column)
     stamps = [_stamp(value) for value in distinct]
@@ -101,10 +101,6 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return None if np.isnan(number) or (isinstance(value, str) and "_" in value) else number
-
-
-def _flag(value: Any) -> float | None:
-    return _FLAGS.get(str(value).strip().lower(), _number(value))
 
 
 def _stamp(value: Any) -> dt.datetime | None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Floats, Strings
 
@@ -35,13 +34,11 @@ def find_units(units_sold: Floats, categories: Strings) -> Units:
 
     A product's own step is the largest of which all but 1 % of its sales are whole multiples; if it is a small multiple
     of a step that more products have, that step is used. Sales whose noise comes in lumps of many steps are amounts
-    (money, grams, or counts so large that a single one is negligible). Such a sum of independent purchases is compound
-    Poisson (Jørgensen 1987, doi:10.1111/j.2517-6161.1987.tb01685.x), with variance mean × purchase size. A negative
-    binomial in units of that size has no less variance, and the model estimates the rest: so a tenth of the
-    period-to-period variance is attributed to purchases. The unit is then that size, but at most the lowest decile of
-    the product's sales. A product with few rows gets its category's unit, else that of all products.
-
-    Units sold are (product, period), NaN where there is no row.
+    (money, grams, huge counts): sums of independent purchases, compound Poisson (Jørgensen 1987,
+    doi:10.1111/j.2517-6161.1987.tb01685.x) with variance mean × purchase size. A tenth of the period-to-period variance
+    is attributed to purchases, since the model estimates the rest; the unit is that size, but at most the lowest decile
+    of sales. A product with few rows gets its category's unit, else that of all. Units sold are (product, period), NaN
+    where there is no row.
     """
     seen = np.isfinite(units_sold)
     sold = np.where(seen & (units_sold > 0), units_sold, np.nan).astype(np.float64)
@@ -75,11 +72,12 @@ def common_steps(sold: Floats) -> Floats:
     if amounts and not telling:
         telling = [np.concatenate(amounts)]
     own = np.array([_own_step(each) for each in telling])
-    proposed, support = _clusters(own[np.isfinite(own)])
-    if not len(proposed):
+    own = np.sort(own[np.isfinite(own)])
+    if not len(own):
         return np.full(len(sold), np.nan)
-    order = np.argsort(-support, kind="stable")[:_PROPOSED]
-    proposed = np.sort(proposed[order])[::-1]  # largest first
+    parts = np.split(own, np.flatnonzero(np.diff(np.log(own)) > _NEAR) + 1)  # which agree but for rounding
+    parts = sorted(parts, key=len, reverse=True)[:_PROPOSED]
+    proposed = np.sort([np.median(part) for part in parts])[::-1]  # largest first
     fits = np.stack([_share_whole(sold, step) >= SHARE for step in proposed])  # (step, product)
     largest = np.where(fits.any(axis=0), fits.argmax(axis=0), -1)
     common = np.bincount(largest[largest >= 0], minlength=len(proposed))
@@ -112,8 +110,8 @@ def _own_step(sold: Floats) -> float:
 def _refined(step: float, values: Floats, gaps: Floats) -> float:
     """Refine a step by least squares over its multiples, since one difference has the error of single precision.
 
-    Starts with amounts of few steps, whose number of steps is certain, and extends the range fourfold until all
-    amounts are used. Values are distinct and ascending, gaps the differences of neighbours.
+    Starts with amounts of few steps, whose number is certain. Values are distinct and ascending, gaps their
+    differences.
     """
     amounts = np.concatenate([gaps, values - values[0], values])
     furthest, most = 16.0, float(values[-1] / step)
@@ -126,13 +124,6 @@ def _refined(step: float, values: Floats, gaps: Floats) -> float:
         if furthest > most:
             return step
         furthest *= 4.0
-
-
-def _clusters(steps: Floats) -> tuple[Floats, NDArray[np.integer]]:
-    """Merge steps that agree but for rounding; returns the steps and how many agree on each."""
-    ordered = np.sort(steps)
-    parts = np.split(ordered, np.flatnonzero(np.diff(np.log(ordered)) > _NEAR) + 1) if len(ordered) else []
-    return np.array([np.median(part) for part in parts]), np.array([len(part) for part in parts])
 
 
 def _share_whole(sold: Floats, step: float) -> Floats:
@@ -148,8 +139,8 @@ def _share_whole(sold: Floats, step: float) -> Floats:
 def _lumps(units_sold: Floats, seen: Bools) -> Floats:
     """(product,) purchase size, from the period-to-period variance; NaN where nothing was sold.
 
-    The variance is estimated robustly, from the median absolute difference as of a normal variable, so that price cuts
-    and holidays do not count; for a product that sells in less than half of its periods it is the sample variance.
+    The median absolute difference tells it, so that price cuts and holidays do not count; of a product that sells in
+    less than half of its periods, the sample variance.
     """
     order = np.argsort(~seen, axis=1, kind="stable")  # periods with a row first, in time
     amounts = np.take_along_axis(np.where(seen, units_sold, np.nan), order, axis=1).astype(np.float64)
@@ -165,10 +156,7 @@ def _lumps(units_sold: Floats, seen: Bools) -> Floats:
 
 
 def _ranked(values: Floats, *, part: int) -> Floats:
-    """(product,) lower 1/`part` quantile of the known values; NaN where nothing is known.
-
-    Same as `numpy.nanquantile` with the method "lower", which loops over products and is slow for thousands.
-    """
+    """(product,) lower 1/`part` quantile of the known values, NaN where there is none; `numpy.nanquantile` is slow."""
     if not values.shape[1]:
         return np.full(len(values), np.nan)
     number = np.isfinite(values).sum(axis=1)
@@ -189,10 +177,7 @@ def _shared(own: Units, *, known: Bools, categories: Strings) -> Units:
 
 
 def typical_unit(units: Units, members: Bools) -> tuple[float, bool]:
-    """Return the median unit size of the products in a mask (product,), and whether most are sold by the piece.
-
-    (1.0, True) without products.
-    """
+    """The median unit size of the products in a mask (product,), and whether most sell by the piece; or (1.0, True)."""
     if not members.any():
         return 1.0, True
     counted = bool(units.counted[members].mean() >= 0.5)

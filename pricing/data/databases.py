@@ -32,14 +32,10 @@ class Database:
 
 @contextmanager
 def open_database(address: str, *, seconds: float) -> Iterator[Database]:
-    """Connect, let the database refuse whatever writes, and tell errors inside the block in words.
+    """Connect by an SQLAlchemy URL, let the database refuse whatever writes, and tell errors inside the block in words.
 
-    Args:
-        address: An SQLAlchemy URL.
-        seconds: How long each statement may take.
-
-    Raises:
-        SourceError: The address is unusable, the server does not answer, or a statement fails inside the block.
+    Each statement may take `seconds`. Raises SourceError where the address is unusable, the server does not answer, or
+    a statement fails.
     """
     try:
         url = sa.make_url(with_driver(address))
@@ -89,11 +85,7 @@ def _engine(url: sa.URL, shown: str, *, seconds: float) -> sa.Engine:
 
 
 def select(database: Database, what: str) -> sa.FromClause | sa.TextClause:
-    """Find what stands behind # of an address, to select from: a table or view, or a query in brackets.
-
-    Args:
-        database: The database.
-        what: `table`, `schema.table`, or one statement that begins with SELECT or WITH.
+    """Find what stands behind # of an address: `table`, `schema.table`, or one statement, SELECT or WITH.
 
     Raises:
         SourceError: There is no such table, or the query may be several statements.

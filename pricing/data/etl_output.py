@@ -38,11 +38,7 @@ class EtlOutput(BaseModel):
 
 
 def read_output(folder: str) -> EtlOutput | None:
-    """Read a folder's pointer; None where there is none.
-
-    Raises:
-        SourceError: It cannot be read, or is damaged.
-    """
+    """Read a folder's pointer; None where there is none. Raises SourceError where it is damaged."""
     content = open_store(folder).get(POINTER)
     try:
         return None if content is None else EtlOutput.model_validate_json(content)
@@ -63,8 +59,7 @@ def _output_in_force() -> EtlOutput:
 def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read the rows of sales that the last run of `etl` left; `attrs` has their lineage.
 
-    Raises:
-        SourceError: There are none yet, or a file is missing or damaged.
+    Raises SourceError where there are none yet, or a file is missing or damaged.
     """
     found = _output_in_force()
     wanted = [name for name in found.columns if columns is None or name in columns]
@@ -84,11 +79,7 @@ def read_etl_rows(columns: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def plan_of(where: str, name: str) -> str:
-    """The address of a plan: `etl` stands for the file that its last run left of promotions, deliveries or events.
-
-    Raises:
-        SourceError: It says `etl`, which has left no such plan.
-    """
+    """The address of a plan; `etl` stands for what its last run left. Raises SourceError where it left no such plan."""
     if where != ETL:
         return where
     file = _output_in_force().plans.get(name)

@@ -1,17 +1,25 @@
-"""Named events: the country's holidays, the sales before Christmas, and a user's own calendar. No clock."""
+"""Named events, and the user's own tables: of events, planned promotions and deliveries. No clock."""
 
 import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from dateutil.easter import easter
 
+from pricing.arrays import Bools
 from pricing.config_models import DataConfig
+from pricing.data import coerce
 from pricing.data.calendar import country_holidays, nth_weekday
-from pricing.data.calendar_tables import read_plan
+from pricing.data.contract import absent
 from pricing.data.etl_output import plan_of
 from pricing.data.panel import STEP_DAYS, Event, Period
+from pricing.data.plans import Deliveries, Promotions
+from pricing.data.source import read_sales
+from pricing.errors import PlanError, SourceError, Violation, nearest
+from pricing.fileio import redact_url
 
 AHEAD = 430  # periods after the history that the calendar reaches; a model's states are carried on with a newer one
 LONG = 7  # days beyond which an event is a time of the year: other events go on in it
@@ -19,6 +27,7 @@ LONG = 7  # days beyond which an event is a time of the year: other events go on
 _STAND_IN = re.compile(r"observed|substitut|in lieu|day off", re.IGNORECASE)
 _DAY_OFF = re.compile(r"^(day off|substitute holiday)\b", re.IGNORECASE)  # a stand-in that does not say for what
 _REMARK = re.compile(r"\s*\([^()]*\)\s*$")
+_DAYS = ("date", "first", "last", "last_date")  # columns of the tables that hold days
 
 Span = tuple[dt.date, dt.date]
 
@@ -30,8 +39,7 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
 
     Raises:
         ConfigError: The country has no calendar.
-        SourceError: A file that the configuration names cannot be read.
-        PlanError: It holds something else than a calendar of events.
+        SourceError, PlanError: The user's calendar cannot be read, or is none.
     """
     end = last + np.timedelta64(AHEAD * STEP_DAYS[period], "D")
     begin: dt.date = first.astype("datetime64[D]").astype(dt.date) - dt.timedelta(days=31)
@@ -40,7 +48,10 @@ def named_events(config: DataConfig, first: np.datetime64, last: np.datetime64, 
     around = config.event_window if period == "day" else (1, 1)
     named: list[tuple[str, Span, str]] = []
     if config.events is not None:
-        named += _own_events(config.events)
+        own = read_plan(config.events, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
+        own = own.sort_values("date", kind="stable")
+        starts, ends = (own[name].to_numpy("M8[D]").tolist() for name in ("date", "last_date"))
+        named += zip(own["name"], zip(starts, ends, strict=True), own["category"], strict=True)
     if config.named_holidays:
         country = _country_events(config.country, years)
         named += [(name, span, "") for name, span in (*country, *_beside(country, years))]
@@ -59,17 +70,10 @@ def event_files(config: DataConfig) -> tuple[str, ...]:
     return () if config.events is None else (plan_of(config.events, "events"),)
 
 
-def _own_events(where: str) -> Iterator[tuple[str, Span, str]]:
-    frame = read_plan(where, key="data.events", needed=("date", "name"), optional=("last_date", "category"))
-    frame = frame.sort_values("date", kind="stable")
-    first, last = (frame[name].to_numpy("M8[D]").tolist() for name in ("date", "last_date"))
-    yield from zip(frame["name"], zip(first, last, strict=True), frame["category"], strict=True)
-
-
 def _country_events(country: str, years: range) -> list[tuple[str, Span]]:
     """The public holidays by name; days in a row of one name are one event.
 
-    A day off that stands in for a holiday has its name, and counts only where the day itself is not in the calendar.
+    A day off that stands in for a holiday counts only where that itself is not in the calendar.
     """
     themselves: dict[str, set[dt.date]] = {}
     stand_ins: dict[str, set[dt.date]] = {}
@@ -115,3 +119,61 @@ def _beside(country: Sequence[tuple[str, Span]], years: range) -> Iterator[tuple
         ):
             if name not in names:
                 yield name, (day, day)
+
+
+def read_promotions(where: str) -> Promotions:
+    """Read planned promotions, of product_id, first and last; see `read_plan`."""
+    plan = read_plan(where, key="data.promotions", needed=("product_id", "first", "last"))
+    first, last = (plan[name].to_numpy("M8[D]") for name in ("first", "last"))
+    return Promotions(plan["product_id"].to_numpy(np.str_), first, last)
+
+
+def read_deliveries(where: str) -> Deliveries:
+    """Read planned deliveries, of product_id and date; several of one product and day are one."""
+    plan = read_plan(where, key="data.deliveries", needed=("product_id", "date")).drop_duplicates(ignore_index=True)
+    return Deliveries(plan["product_id"].to_numpy(np.str_), plan["date"].to_numpy("M8[D]"))
+
+
+def read_plan(where: str, *, key: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table whose columns date, first, last and last_date are days and whose others are texts.
+
+    It is named by the setting `key`: what `read_sales` takes, or `etl`, for what that made of it. `needed` columns must
+    be there and filled, the first day before the last one; an `optional` text may be empty, a last day is then the
+    first one.
+
+    Raises:
+        SourceError: The table cannot be read.
+        PlanError: A column is missing or rows are invalid; violations are counted by rule.
+    """
+    try:
+        raw = read_sales(plan_of(where, key.rpartition(".")[2]))
+    except SourceError as error:
+        raise SourceError(f"{key}: {error}") from error
+    names = [str(name) for name in raw.columns]
+    faults = absent(names, needed, ours=needed)
+    for name in optional:
+        if name not in names and (near := nearest(name, (one for one in names if one not in needed), cutoff=0.8)):
+            faults.append(Violation(f"column {near} is none that is read", 0, f"rename it {name!r} if that is it"))
+    columns: dict[str, Any] = {}
+    for name in (*needed, *optional) if not faults else ():
+        cells = raw[name] if name in raw else pd.Series(None, index=raw.index, dtype=object)
+        read = coerce.days(cells) if name in _DAYS else coerce.names(cells)
+        if name in needed and read.missing.any():
+            faults.append(_fault(f"{name} must not be missing", read.missing))
+        if read.wrong.any():
+            faults.append(_fault(f"{name} must be an ISO day such as 2026-11-27", read.wrong, cells))
+        columns[name] = read.values if name in _DAYS else np.array([*read.names, ""])[read.values]
+    for first, last in (("date", "last_date"), ("first", "last")):
+        if last in columns:
+            columns[last] = np.where(np.isnat(columns[last]), columns[first], columns[last])
+            if (late := columns[last] < columns[first]).any():
+                faults.append(_fault(f"{last} must not come before {first}", late, raw[last]))
+    if faults:
+        raise PlanError(redact_url(where), key=key, violations=faults)
+    return pd.DataFrame(columns)
+
+
+def _fault(rule: str, broken: Bools, cells: "pd.Series[Any] | None" = None) -> Violation:
+    row = int(np.argmax(broken))
+    found = "" if cells is None else f" ({cells.name} {str(cells.iloc[row])!r})"
+    return Violation(rule, int(broken.sum()), f"row {row + 1}{found}")

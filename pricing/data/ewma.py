@@ -103,14 +103,16 @@ def smoothed_price(memory: EwmaState) -> Floats:
 
 def ewma_features(memory: EwmaState, norms: Norms) -> tuple[Floats, Floats, Floats]:
     """Compute (product,) log level, (product, weekday) log profile, and (product, SUMMARY) slow features."""
-    levels = _log_levels(memory, norms)
+    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
+    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
+    levels: Floats = np.log(np.maximum(mean, 1e-3))  # (product, half-life); the middle one gives the level
     return levels[:, 1], _log_profile(memory), _slow_features(memory, levels)
 
 
 def has_own_history(memory: EwmaState, *, periods: int, period: Period) -> NDArray[np.bool_]:
     """(product,) whether its discounted observations amount to `periods` rows without a gap (age ignores gaps).
 
-    Observations a year old (weekly: a year and a half) hardly count any more, so that no more rows can be asked for.
+    Observations a year old (weekly: a year and a half) hardly count any more.
     """
     fade = 0.5 ** (1 / HALF_LIVES[period][1])
     enough = (1 - fade**periods) / (1 - fade)
@@ -123,9 +125,7 @@ def update_ewma_state(
 ) -> tuple[EwmaState, Floats]:
     """Update the state with one more period, given (product,) log level and (product, weekday) profile before it.
 
-    Returns:
-        The new state, and (product,) log of units over expected at the price charged, half a unit added to both; 0
-        where there is no row.
+    Also returns (product,) log of units over expected at the price charged, half a unit added to both; 0 without a row.
     """
     weekday = profile[:, observations.weekday]
     expected = np.exp(level + weekday)
@@ -157,11 +157,11 @@ def update_ewma_state(
 def _weights(price: Floats, expected: Floats) -> Floats:
     """(product,) weight of a period's restated units in the level: inverse variance, at most the usual price's 1.
 
-    Few units at a high price, restated by a factor of many, say little of the level; equally weighted, they would raise
-    it, since the mean of ratios exceeds the ratio of means. Of units of mean m e^x and variance m e^x + (m e^x)² / r,
-    the restated ones have m e^-x + m² / r: the generalised linear model's weights (McCullagh and Nelder 1989, 2.5).
-    Many units at a low price would say more, were e^x known: it is estimated, so they count as much as the usual ones.
-    Here e^x is `price`, the factor on units of price, promotion and events, and m is `expected`, units at usual price.
+    Few units at a high price, restated by a factor of many, say little of the level. Of units of mean m e^x and
+    variance m e^x + (m e^x)² / r, the restated ones have m e^-x + m² / r: the generalised linear model's weights
+    (McCullagh and Nelder 1989, 2.5). e^x is `price`, the factor on units of price, promotion and events; m is
+    `expected`, units at usual price. Many units at a low price count as much as the usual ones, since e^x is only
+    estimated.
     """
     weight: Floats = np.minimum(price * (SIZE + expected) / (SIZE + expected * price), 1.0)
     return weight
@@ -181,8 +181,7 @@ def _completed(observations: PeriodObservations, expected: Floats) -> Floats:
 def demand_above(units: NDArray[np.floating], *, mean: NDArray[np.floating]) -> NDArray[np.float64]:
     """E[demand | demand ≥ units] on sold-out days (the E step of Dempster, Laird, Rubin 1977).
 
-    Levels thereby learn from sold-out days as under the censored likelihood: never less than the expectation, more
-    where little less than that was in stock, so that a level can exceed all past stocks. Demand is negative
+    So levels learn from them as under the censored likelihood, and can exceed all past stocks. Demand is negative
     binomial of size `TAIL_SIZE`, approximated by the gamma variable of the same variance whose cube root is nearly
     normal (Wilson and Hilferty 1931), as in the network's loss; within 9 % of the exact sum, 3 % from a mean of 5. For
     a product that always sells out only the assumed tail bounds the level, so the mean is capped at `FARTHEST` times
@@ -210,14 +209,6 @@ def _hazard(z: NDArray[np.float64]) -> NDArray[np.float64]:
         power = power * t + coefficient
     tail = t * np.exp(power)  # erfc(x) exp(x²)
     return np.asarray(np.sqrt(2.0 / np.pi) / np.where(z >= 0, tail, 2.0 * np.exp(np.minimum(x * x, 99.0)) - tail))
-
-
-def _log_levels(memory: EwmaState, norms: Norms) -> Floats:
-    """(product, half-life) log units a period at usual price; the middle half-life gives the level."""
-    prior = np.maximum(norms.prior_level, 1e-3)[:, None]
-    mean = (memory.sums + PRIOR_WEIGHT * prior) / (memory.counts + PRIOR_WEIGHT)
-    levels: Floats = np.log(np.maximum(mean, 1e-3))
-    return levels
 
 
 def _log_profile(memory: EwmaState) -> Floats:

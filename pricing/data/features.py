@@ -71,10 +71,7 @@ def calendar_features(dates: Days) -> Floats:
 
 
 def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None) -> tuple[Past, EwmaState]:
-    """Compute the features of every period in one causal pass, and the state after the last one.
-
-    The panel's products are those of `norms`. Without `memory` the EWMA state is blank at the start.
-    """
+    """Compute the features of every period of the products of `norms` in one causal pass, and the state after it."""
     state = memory or blank_ewma_state(len(panel.product_ids), period=panel.period)
     weekday = weekdays(panel.dates, period=panel.period)
     waves = calendar_features(panel.dates)
@@ -102,8 +99,7 @@ def past_features(panel: Panel, *, norms: Norms, memory: EwmaState | None = None
 def launched(inputs: Any) -> Any:
     """(…,) whether a product has had its first row, from the network's (…, PAST) inputs: an array or a Keras tensor.
 
-    The encoder skips earlier periods and its state stays blank; otherwise the calendar features would change it, and it
-    would depend on how long before the launch encoding began.
+    The encoder skips earlier periods: else its state would depend on how long before the launch encoding began.
     """
     return inputs[..., AGE] > BLANK_AGE
 

@@ -14,13 +14,9 @@ _MAGIC = ((b"PAR1", "Parquet"), (b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "ZIP or E
 
 
 def open_filesystem(where: str) -> tuple[Any, str]:
-    """The file system that a path or an s3:// address lies in, and the path there.
+    """The file system that a path or an s3:// address lies in, and the path there; S3's settings are the AWS_ ones.
 
-    Args:
-        where: A path or an `s3://` address; endpoint, region and keys are looked up by their usual AWS_ names.
-
-    Raises:
-        SourceError: The store cannot be reached.
+    Raises SourceError where the store cannot be reached.
     """
     if not where.startswith("s3://"):
         return pa.fs.LocalFileSystem(), str(Path(where).expanduser().absolute())

@@ -81,11 +81,7 @@ def to_json(findings: Iterable[Finding]) -> str:
 
 
 def save_findings(findings: Iterable[Finding], path: str | Path) -> None:
-    """Write findings as JSON, atomically.
-
-    Raises:
-        SourceError: The file cannot be written.
-    """
+    """Write findings as JSON, atomically; raises SourceError where the file cannot be written."""
     try:
         replace_text(Path(path), to_json(findings))
     except OSError as error:
@@ -93,11 +89,7 @@ def save_findings(findings: Iterable[Finding], path: str | Path) -> None:
 
 
 def load_findings(path: str | Path) -> list[Finding]:
-    """Read what `save_findings` wrote.
-
-    Raises:
-        SourceError: There is no such file, or it is none of these.
-    """
+    """Read what `save_findings` wrote; raises SourceError where there is no such file, or it is none of these."""
     try:
         return [Finding(**one) for one in json.loads(Path(path).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:

@@ -51,10 +51,7 @@ class GivenRows:
         known: Panel | None,
         today: dt.date | None,
     ) -> "GivenRows":
-        """Lay out rows that satisfy the contract, one per product and period.
-
-        A `known` history that has none of the products, or another grain, is of another shop and ignored.
-        """
+        """Lay out rows that satisfy the contract; a `known` history of other products or grain is ignored."""
         step, start = STEP_DAYS[config.period], days_of(frame["date"]).min()
         if known is not None and (
             known.period != config.period
@@ -120,7 +117,7 @@ class GivenRows:
     ) -> Found:
         """The finding on marked cells, (product, period), whose values in the column `aside`, or whose rows, go aside.
 
-        Unless `example` says otherwise, the first cell is the example, with its value in `column`.
+        The example is the first cell, with its value in `column`.
         """
         days = np.flatnonzero(at.any(axis=0))
         product, dates = int(np.argmax(at[:, days[0]])), self.grid.dates
@@ -154,7 +151,7 @@ class GivenRows:
     def less_than_usual(self, values: Floats, *, usable: Bools, share: float) -> tuple[Bools, Floats]:
         """(period,) whether a value is below `share` of the lowest of the last such weekdays, and that lowest one.
 
-        Values found so are not compared with later, so that a fault that lasts stays found.
+        Later ones are not compared with those, so that a fault that lasts stays found.
         """
         low, lowest = np.zeros(len(values), dtype=np.bool_), np.full(len(values), np.nan)
         for now in range(len(values)):
@@ -186,11 +183,10 @@ def past_range(logs: Floats, past: int) -> tuple[Floats, Floats]:
 
 
 def far_off(logs: Floats, *, low: float, high: float, past: int) -> Bools:
-    """(product, period) values beyond the range of the product's own `past` periods by more than a factor.
+    """(product, period) values beyond the range of the product's own `past` periods by more than a factor, all in logs.
 
-    The factors below the lowest, and above the highest, are logarithms as the values are. The first LEAST_ROWS values
-    are compared with their median. A run of more than SETTLED is a new level, which is in the range from then on. Only
-    products whose values span such a factor are gone through.
+    The first LEAST_ROWS values are compared with their median. A run of more than SETTLED is a new level, in the range
+    from then on. Only products whose values span such a factor are gone through.
     """
     off, known = np.zeros(logs.shape, dtype=np.bool_), np.isfinite(logs)
     span = np.max(logs, axis=1, where=known, initial=-np.inf) - np.min(logs, axis=1, where=known, initial=np.inf)

@@ -29,8 +29,7 @@ class Grid:
     def of(cls, frame: pd.DataFrame, *, period: Period, start: np.datetime64) -> "Grid":
         """Lay rows that satisfy the contract out, in any order; the own periods begin at `start`.
 
-        Raises:
-            ContractError: A repeated (product, date), or a date off the week's first day.
+        Raises ContractError at a repeated (product, date), or a date off the week's first day.
         """
         codes, values = pd.factorize(frame["product_id"])
         ids, rank = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)

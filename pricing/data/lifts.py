@@ -37,16 +37,13 @@ class Lift(NamedTuple):
 
 
 def percent(value: float, sd: float) -> str:
-    """Format a lift in log units and its standard deviation as per cent of demand (delta method)."""
+    """Format a lift in log units and its sd as per cent of demand (delta method)."""
     return f"{100 * np.expm1(value):+.0f} % ± {100 * np.exp(value) * sd:.0f} %"
 
 
 @dataclass(frozen=True)
 class EventLifts:
-    """Estimated lifts, the event calendar, and the resulting log units of each period.
-
-    A row is a category, the last one an unknown category. After training only the calendar of future periods changes.
-    """
+    """Estimated lifts, the event calendar, and the log units of each period. The last row is an unknown category."""
 
     category: Ints  # (product,) row of each product's category
     categories: Strings  # (category,) their names
@@ -111,10 +108,10 @@ class EventLifts:
     def with_calendar(
         self, events: Sequence[Event], *, since: np.datetime64, until: np.datetime64, period: Period
     ) -> "EventLifts":
-        """Return the same lifts with a newer calendar; an empty one keeps the present.
+        """Return the same lifts with a newer calendar up to the period of `until`; an empty one keeps the present.
 
-        Periods up to `since`, the last one that states have encoded, stay as they are, whatever the calendar says now.
-        An event that was not in the calendar when lifts were estimated has none. `until` is the last period to compute.
+        Periods up to `since`, the last one that states have encoded, stay as they are. An event that was not in the
+        calendar when lifts were estimated has none.
         """
         own, coming = self.events(), [event for event in events if event.first > since]
         if not events or set(coming) == {event for event in own if event.first > since}:
@@ -159,8 +156,8 @@ def place(events: Sequence[Event], names: Sequence[str], dates: Days, *, period:
     """Assign periods, which begin on evenly spaced `dates`, to events' windows, in no order.
 
     A period belongs to the nearest event that is no overlay; ties go to the event ahead, then to the shorter one, then
-    to the earlier in the calendar. Overlays additionally take every period of their windows. Events that are not among
-    `names` still occupy their periods.
+    to the earlier in the calendar. Overlays also take all of theirs, and what is not among `names` still occupies its
+    own.
     """
     row = {name: number for number, name in enumerate(names)}
     step = STEP_DAYS[period]

@@ -33,19 +33,17 @@ class MissingRows:
 def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config: DataConfig) -> MissingRows:
     """Fill in or leave unknown the periods without a row, and mark zeros that may be stock-outs as unknown.
 
-    A period depends only on itself and earlier ones, never on a later row: otherwise a sale would change earlier
-    periods, and states that have encoded them could not be carried forward. So zeros are filled in from a product's
-    first row to the end of the panel, not only up to its last row, which is not known at the time.
-
-    Stock is NaN where unknown; `launched` is True from a product's first row on, both (product, period). Periods before
-    the grid's own are done already and only read. Adds notes to the grid.
-
-    Raises:
-        MissingRowsError: `missing` is "error" and there is a gap, or it is None and zero-sale rows seem left out.
+    A period depends on itself and earlier ones alone: else states that have encoded it could not be carried forward. So
+    zeros are filled in from a product's first row to the end of the panel, since its last row is not known at the time.
+    Stock is NaN where unknown; `launched` is True from a product's first row on. Periods before the grid's own are only
+    read. Adds notes to the grid; raises MissingRowsError at a gap where `missing` is "error", and where it is None and
+    zero-sale rows seem left out.
     """
     own, ids, units = grid.own, grid.ids, grid.spread("units_sold")
     present = grid.present & ~np.isnan(units)  # in the past a row may have a carried price only
-    gaps = between_rows(present)
+    before = np.logical_or.accumulate(present, axis=1)
+    after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
+    gaps = ~present & before & after  # between a product's first and last row
     gaps[:, : own.start] = False
     if config.missing == "error" and gaps.any():
         first = int(np.argmax(gaps.any(axis=1)))
@@ -80,8 +78,8 @@ def handle_missing_rows(grid: "Grid", stock: Floats, *, launched: Bools, config:
 def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     """(product, period) last stock count before a period, at most `limit` periods old, less the units sold since.
 
-    A lower bound of the stock where it was not counted, since deliveries only add to it; below 0 where more was sold
-    than counted, NaN without such a count. Stock, at opening, and units are NaN where unknown.
+    A lower bound of the stock, since deliveries only add to it; NaN without such a count. Stock, at opening, and units
+    are NaN where unknown.
     """
     periods = np.arange(stock.shape[1])
     counted = np.maximum.accumulate(np.where(np.isfinite(stock), periods, -1), axis=1)
@@ -93,22 +91,14 @@ def left_over(stock: Floats, units: Floats, *, limit: int) -> Floats:
     return np.where(counted >= np.maximum(periods - limit, 0), left, np.nan)
 
 
-def between_rows(present: Bools) -> Bools:
-    """(product, period) True where a row is absent between a product's first and last row."""
-    before = np.logical_or.accumulate(present, axis=1)
-    after = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(~present & before & after)
-
-
 def _refuse_dropped_zeros(units: Floats, *, gaps: Bools, own: slice, ids: Strings) -> None:
     """Stop where rows of periods without a sale seem to be left out.
 
-    The number of zero-sale periods is estimated from the units of the others by the zero-truncated Poisson distribution
-    (Plackett 1953, doi:10.2307/2333104): with rate λ the mean of a period with a sale is λ / (1 − e^−λ), and each comes
-    with 1 / (e^λ − 1) periods without one. Demand is over-dispersed, so more are to be expected; if fewer than a tenth
-    of them are present as rows, that is not by chance. A product counts for at most its periods without a row or with
-    a zero, so gaps of another cause, which fast sellers have as well, imply nothing. Left out are periods without
-    any row (shop closed) and goods sold by weight, whose amounts are not counts.
+    By the zero-truncated Poisson distribution (Plackett 1953, doi:10.2307/2333104), with rate λ the mean of a period
+    with a sale is λ / (1 − e^−λ), and each comes with 1 / (e^λ − 1) periods without one. Demand is over-dispersed, so
+    there are more; if fewer than a tenth are present as rows, that is not by chance. A product counts for at most its
+    periods without a row or with a zero. Periods without any row (shop closed) and goods sold by weight, whose amounts
+    are no counts, do not count.
     """
     room = gaps[:, own] & np.isfinite(units[:, own]).any(axis=0)
     sold = np.where(units[:, own] > 0, units[:, own], np.nan)
@@ -139,12 +129,11 @@ def _doubt(doubted: Bools, zero: Bools, sale: Bools, unsure: Bools, *, own: slic
     """Mark zeros in runs that are too long for chance, period by period.
 
     The probability of a run of zeros since the last sale is the beta-binomial predictive under Jeffreys' prior, given
-    the share of zeros in the product's other periods of the window. No distribution of units is assumed; with few
-    other periods nothing is unlikely, so runs of slow sellers and weekly closing days pass. Without a sale in the
-    window zeros count as sales of 0. Where absent rows are zeros, a marked run stays marked until the next sale.
+    the share of zeros in the product's other periods of the window: runs of slow sellers and weekly closing days pass.
+    Where absent rows are zeros, a marked run stays marked until the next sale.
 
-    Arrays are (product, period); `doubted` is modified and holds earlier results before `own`, and `unsure` are periods
-    with neither a known stock nor stock left over from the last count.
+    Arrays are (product, period); `doubted` is modified and holds earlier results before `own`; in `unsure` periods no
+    stock is known, nor left over from the last count.
     """
     limit, window = log(config.zero_run or 1.0), config.list_price_window
     whole, half = (np.array([lgamma(k + add) for k in range(2 * window + 3)]) for add in (1.0, 0.5))

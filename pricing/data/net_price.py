@@ -18,11 +18,7 @@ Number = Any
 
 
 def net_price(price: Number, tax_rate: Number) -> Number:
-    """Tells what the shop keeps of a price.
-
-    Args:
-        price: What the shopper pays.
-        tax_rate: Tax as a fraction of the net price: 0.20 for 20 %.
+    """Tells what the shop keeps of a price; the tax rate is a fraction of the net price: 0.20 for 20 %.
 
     Example:
         >>> from pricing.data.net_price import net_price
@@ -60,11 +56,8 @@ def price_at_margin(unit_cost: Number, margin: Number, *, tax_rate: Number) -> N
 def highest_rates(tax_rate: Floats, category: Ints) -> Floats:
     """(product, period) the highest tax rate known in each one's category, where none is of all products, and else 0.
 
-    It stands in for a rate that nobody gave: with any lower one a price could lie below net cost.
-
-    Args:
-        tax_rate: (product, period) fractions of the net price; NaN where unknown.
-        category: The number of each one's category, from 0 on, in a shape that broadcasts to that.
+    It stands in for a rate that nobody gave: with any lower one a price could lie below net cost. Unknown rates are
+    NaN; categories are numbers from 0 on, in a shape that broadcasts.
     """
     category = np.broadcast_to(category, tax_rate.shape)
     known, period = np.nan_to_num(tax_rate, nan=-np.inf), np.broadcast_to(np.arange(tax_rate.shape[1]), tax_rate.shape)

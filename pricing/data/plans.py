@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from pricing.arrays import Days, Strings
 from pricing.data.panel import STEP_DAYS, Period
 
-_NO_DAYS = np.zeros(0, "datetime64[D]")
-
 
 @dataclass(frozen=True)
 class Promotions:
@@ -19,11 +17,6 @@ class Promotions:
     product_id: Strings  # (promotion,) product
     first: Days  # (promotion,) first day
     last: Days  # (promotion,) last day
-
-    @classmethod
-    def none(cls) -> "Promotions":
-        """Return an empty plan."""
-        return cls(np.zeros(0, np.str_), _NO_DAYS, _NO_DAYS)
 
     def after(self, date: np.datetime64) -> "Promotions":
         """Return the promotions that end after a day."""
@@ -58,11 +51,6 @@ class Deliveries:
     product_id: Strings  # (delivery,) product
     date: Days  # (delivery,) the day on whose opening stock it counts
 
-    @classmethod
-    def none(cls) -> "Deliveries":
-        """Return an empty plan."""
-        return cls(np.zeros(0, np.str_), _NO_DAYS)
-
     def after(self, date: np.datetime64) -> "Deliveries":
         """Return the deliveries that come after a day."""
         coming: NDArray[np.bool_] = self.date > date
@@ -74,3 +62,8 @@ class Deliveries:
         for product_id, day in zip(self.product_id.tolist(), self.date.astype("datetime64[D]").tolist(), strict=True):
             found.setdefault(product_id, set()).add(day)
         return {product_id: sorted(days) for product_id, days in found.items()}
+
+
+_NO_DAYS = np.zeros(0, "datetime64[D]")
+NO_PROMOTIONS = Promotions(np.zeros(0, np.str_), _NO_DAYS, _NO_DAYS)
+NO_DELIVERIES = Deliveries(np.zeros(0, np.str_), _NO_DAYS)

@@ -1,9 +1,8 @@
 """Find what is probably wrong with sales that keep the contract, by one table of ten checks, and set it aside.
 
 Rows are compared with the past of their own product, shop and weekday, and with what the champion has read. `stop`: the
-job ends and the champion stays; `set_aside`: rows or values count as unknown, the rest goes on and a person should
-look; `note`: it is said. A person accepts a finding by `data.quality.accept` ({check: last day}), which makes a note of
-it. No check depends on the currency, and none changes the rows that it is given.
+job ends and the champion stays; `set_aside`: rows or values count as unknown, and a person should look; `note`: it is
+said. A person accepts a finding by `data.quality.accept`. No check depends on the currency, none changes its rows.
 """
 
 import datetime as dt
@@ -37,26 +36,22 @@ NULLABLE = ("list_price", "unit_cost", "stock", "comp_price", "is_promo")
 
 def _lost_days(sales: GivenRows) -> Iterator[Found]:
     present, usable = sales.grid.present, ~sales.odd
-    counts = present.sum(axis=0)
+    counts, sold = present.sum(axis=0), (sales.columns["units_sold"] > 0).sum(axis=0)
     low, usual = sales.less_than_usual(counts.astype(float), usable=usable, share=FEWEST)
-    with np.errstate(invalid="ignore"):
-        sold = (sales.columns["units_sold"] > 0).sum(axis=0)
     _, selling = sales.less_than_usual(sold.astype(float), usable=usable, share=FEWEST)
-    own = np.arange(len(counts)) >= sales.grid.own.start
-    for at, what in (
-        (low & (counts == 0), "have no row at all"),
-        (own & (counts > 0) & (sold == 0) & (selling >= QUIET), "report 0 units for every product"),
-    ):
+    periods = np.arange(len(counts))
+    none_sold = (periods >= sales.grid.own.start) & (counts > 0) & (sold == 0) & (selling >= QUIET)
+    for at, what in ((low & (counts == 0), "have no row at all"), (none_sold, "report 0 units for every product")):
         if at.any():
             first = str(sales.grid.dates[np.argmax(at)])
             yield sales.days(at, f"{int(at.sum()):,} {sales.period}s {what}", example=first)
     newest = newest_run(low & (counts > 0))
     if newest == 1:
         text = f"{sales.grid.dates[-1]} has {counts[-1]:,} rows, such {sales.period}s had {usual[-1]:,.0f} or more"
-        yield sales.days(np.arange(len(counts)) == len(counts) - 1, text)
+        yield sales.days(periods == len(counts) - 1, text)
     elif newest:
         since = len(counts) - newest
-        absent = ~present & (np.arange(len(counts)) >= since) & _sold_every_day(present, since)[:, None]
+        absent = ~present & (periods >= since) & _sold_every_day(present, since)[:, None]
         text = f"{int(absent.any(axis=1).sum()):,} products that had a row almost every {sales.period} lack rows now"
         if absent.any():
             yield sales.found("set_aside", absent, text, aside=ROWS)
@@ -117,9 +112,9 @@ def _renamed_ids(sales: GivenRows) -> Iterator[Found]:
             yield sales.found("stop", at, text, example=f"{str(sales.grid.ids[gone][0])!r} gone")
             return
     if known is not None:
-        lost = known.present[:, -ACTIVE:].any(axis=1) & ~np.isin(known.product_ids, sales.grid.ids)
-        fresh = ~np.isin(sales.grid.ids, known.product_ids)
-        if min(lost.sum(), fresh.sum()) > NEW_IDS * known.present[:, -ACTIVE:].any(axis=1).sum():
+        sold = known.present[:, -ACTIVE:].any(axis=1)
+        lost, fresh = sold & ~np.isin(known.product_ids, sales.grid.ids), ~np.isin(sales.grid.ids, known.product_ids)
+        if min(lost.sum(), fresh.sum()) > NEW_IDS * sold.sum():
             text = f"{int(lost.sum()):,} products that the champion knows are in no row, {int(fresh.sum()):,} are new"
             yield sales.found("stop", present & fresh[:, None], text)
 
@@ -224,15 +219,10 @@ def judge(
     where: str = "the sales",
     today: dt.date | None = None,
 ) -> Judged:
-    """Run the ten checks on rows, and set aside what they say.
+    """Run the ten checks on rows that keep the contract, and set aside what they say.
 
-    Args:
-        checked: Result of the contract's check; not modified.
-        config: The grain, the country, days that a person leaves out, and what is accepted.
-        names: All columns that the sales have.
-        known: The end of the history that the champion has read.
-        where: Name of the sales in messages.
-        today: The day of the load; without it no row is in the future, and none is old.
+    `names` are all columns that the sales have, `known` is the end of the history that the champion has read. Without
+    `today` no row is in the future, and none is old.
 
     Raises:
         ContractError: The configuration leaves out all days, or all lie in the future.
@@ -267,11 +257,10 @@ def judge(
             marked |= rows & (found.finding.check != "lost_days")  # which are no fault of their rows
         else:
             frame = frame.assign(**{found.aside: frame[found.aside].mask(rows)})
-    since = sales.grid.dates[sales.since]
+    since, limit = sales.grid.dates[sales.since], config.quality.most_set_aside
     newest = days_of(frame["date"]) >= since
-    limit = config.quality.most_set_aside
-    findings += _too_many(int(marked.sum()) + broken, total, "rows", limit)
     recent = int((marked & newest).sum()) + int((bad >= since).sum())
+    findings += _too_many(int(marked.sum()) + broken, total, "rows", limit)
     findings += _too_many(recent, int(newest.sum()), f"rows since {since}", limit)
     findings += notes
     if any(one.level == "stop" for one in findings):
@@ -287,12 +276,12 @@ def judge(
 
 def contract_findings(violations: Sequence[Violation]) -> list[Finding]:
     """The findings that stop sales which break the contract, where nothing is set aside: one a rule."""
-    found = []
-    for one in violations:
-        text = f"{one.rule}: {one.count:,} rows" if one.count else one.rule
-        advice = "Mend them; README.md lists the columns"
-        found.append(Finding("contract", "stop", rows=one.count, example=one.first, sentence=text, advice=advice))
-    return found
+    advice = "Mend them; README.md lists the columns"
+    said = [f"{one.rule}: {one.count:,} rows" if one.count else one.rule for one in violations]
+    return [
+        Finding("contract", "stop", rows=one.count, example=one.first, sentence=text, advice=advice)
+        for one, text in zip(violations, said, strict=True)
+    ]
 
 
 def _bad_days(checked: Checked) -> Days:

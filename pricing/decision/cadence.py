@@ -18,8 +18,8 @@ UNKNOWN = 0  # where no delivery was seen
 def stock_jumps(panel: Panel) -> Bools:
     """(product, LOOK_BACK) last periods of a history that open with more stock than the one before left: deliveries.
 
-    Where up to COUNTED periods have no stock count, what was left is the last count less the units sold since, and the
-    delivery is dated to where it first shows. After longer gaps in the counts none is found.
+    Up to COUNTED periods after a stock count, that less the units sold since was left, and the delivery is dated to
+    where it first shows.
     """
     first = max(0, len(panel.dates) - LOOK_BACK - COUNTED)
     stock, units = (values[:, first:].astype(np.float64) for values in (panel.stock, panel.units_sold))
@@ -35,8 +35,8 @@ def stock_jumps(panel: Panel) -> Bools:
 def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime64) -> Bools:
     """Carries `stock_jumps` forward over new rows of the same products; the result is as from the whole history.
 
-    They begin at `since` or earlier, up to which and for COUNTED periods after which, where an earlier stock count may
-    matter, `before` (product, LOOK_BACK) holds; it ends `periods` before they do.
+    The rows begin at `since` or earlier. Up to there, and COUNTED periods on, `before` (product, LOOK_BACK) holds,
+    which ends `periods` before they do.
     """
     jumps = np.zeros_like(before)
     if periods < LOOK_BACK:
@@ -48,10 +48,9 @@ def carry_jumps(before: Bools, rows: Panel, *, periods: int, since: np.datetime6
 
 
 def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.float32]:
-    """(product, LONGEST) distribution of the gap between consecutive deliveries: shares of 1, 2, … periods.
+    """(product, LONGEST) distribution of the gap between consecutive `stock_jumps`: shares of 1, 2, … periods.
 
-    They are told by jumps (product, LOOK_BACK) from `stock_jumps`. A product with fewer than two gaps has those of its
-    category, and NaN where that has none.
+    A product with fewer than two gaps has those of its category, and NaN where that has none.
     """
     rows, places = np.nonzero(jumps)
     same = rows[1:] == rows[:-1]
@@ -68,10 +67,7 @@ def delivery_gaps(jumps: Bools, *, categories: NDArray[np.str_]) -> NDArray[np.f
 
 
 def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) -> Days:
-    """(product,) first day of the period that opened with the last delivery; NaT where none was seen.
-
-    `state_date` is the first day of the last period of the jumps (product, LOOK_BACK).
-    """
+    """(product,) first day of the period that opened with the last delivery; NaT where none was seen."""
     ago = np.argmax(jumps[:, ::-1], axis=1)
     dates: Days = state_date - ago * np.timedelta64(STEP_DAYS[period], "D")
     return np.where(jumps.any(axis=1), dates, np.datetime64("NaT", "D"))
@@ -80,11 +76,10 @@ def last_deliveries(jumps: Bools, *, state_date: np.datetime64, period: Period) 
 def next_deliveries(gaps: Floats, since: Floats) -> NDArray[np.uint8]:
     """Computes the distribution of the time to the next delivery, for each of the AHEAD periods after the state's date.
 
-    Gaps are independent (a renewal process), conditional on no delivery since the last one. A delivery that is overdue,
-    or whose predecessor is unknown, has the forward recurrence time from a random period. Gaps are `delivery_gaps`;
-    `since` (product,) are periods from the last delivery to the state's date, NaN where unknown. Returns (product,
-    AHEAD, DELIVERIES) equally likely numbers, ascending, of periods from the one priced (included) to the next delivery
-    (excluded); UNKNOWN where no gap was seen.
+    Gaps (`delivery_gaps`) are independent, conditional on no delivery since the last one, `since` (product,) periods
+    before the state's date. A delivery that is overdue, or whose predecessor is unknown (NaN), has the forward
+    recurrence time from a random period. Returns (product, AHEAD, DELIVERIES) equally likely numbers, ascending, of
+    periods from the one priced (included) to the next delivery (excluded); UNKNOWN where no gap was seen.
     """
     unknown: Bools = np.asarray(np.isnan(gaps).any(axis=1))
     chance = np.where(unknown[:, None], 1.0 / LONGEST, gaps).astype(np.float64)

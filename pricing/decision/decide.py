@@ -65,8 +65,7 @@ class Policy:
     def log_worth(self, context: PricingContext) -> LogWorth:
         """Prepares the log of what a unit sold is worth: of prices (request, price), (doubt, request, price).
 
-        That of a loss is below the log of every profit, and the lower the larger the loss. Doubts are how far an
-        assumed cost is lower than it is taken for; only the first of DOUBTS where no cost is assumed.
+        That of a loss is below the log of every profit. Of DOUBTS only the first counts where no cost is assumed.
         """
         doubts = DOUBTS if context.cost_sd.any() else DOUBTS[:1]
         cost, tax_rate, target = context.unit_cost - doubts * context.cost_sd, context.tax_rate[:, None], None
@@ -90,7 +89,7 @@ class Choices(NamedTuple):
     """What was chosen for a batch; (request,) each where nothing else is said. Money in currency units.
 
     Confidence is the chance that a new price earns at least as much as the current one, or that the current one, where
-    it is kept, earns at least as much as the move that was not made; as the regular price where none was wanted.
+    it is kept, does as the move that was not made; as the regular price where none was wanted.
     """
 
     price: Floats
@@ -120,8 +119,8 @@ class Choices(NamedTuple):
 def decide(context: PricingContext, demand_at: DemandAt, policy: Policy) -> Choices:
     """Chooses a price for every request of a batch.
 
-    Where an experiment drew a factor, the price is chosen as if the one before the experiment were the current one;
-    then it is multiplied by the factor, and the guardrails hold for the product.
+    A factor that an experiment drew multiplies the price that is chosen from the one before the experiment, and the
+    guardrails hold for the product.
     """
     if context.test_base is None or context.test_draw is None:
         return _decide(context, demand_at, policy)
@@ -149,10 +148,9 @@ def _decide(
     worth = log_worth(prices)
     followed = np.asarray(context.comp_price * policy.ratio.take(context.strategy))
     follows, given = np.isfinite(followed), np.isfinite(asked)
-    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
-    blind = (grid.grade == PRIOR_ONLY) & rests
     with np.errstate(invalid="ignore"):
-        wish = _wish(context, prices, grid, policy, worth=worth, followed=followed, blind=blind, rests=rests)
+        wish = _wish(context, prices, grid, policy, worth=worth, followed=followed)
+        blind = wish.blind
         limits = policy.allowed.limits(context)
         aims = np.array([context.current_price, np.where(given, asked, wish.wanted), context.anchor])
         sold = _Sold(policy.allowed.nearest(aims, limits), context, demand_at, log_worth)
@@ -216,29 +214,23 @@ class _Wish(NamedTuple):
     wanted: Floats
     tilt: Floats
     logs: Floats
+    blind: Bools  # whether too little is known of its elasticity to move it by that
 
 
 def _wish(
-    context: PricingContext,
-    prices: Floats,
-    grid: DemandGrid,
-    policy: Policy,
-    *,
-    worth: Floats,
-    followed: Floats,
-    blind: Bools,
-    rests: Bools,
+    context: PricingContext, prices: Floats, grid: DemandGrid, policy: Policy, *, worth: Floats, followed: Floats
 ) -> _Wish:
     """The target, a move as far as its elasticity is known; and the price wanted with the stock that there is.
 
     With s = `decision.step` × min(1, 2 × share of the prior variance that data removed), the target lies the part s of
     the way from the regular price to the best one, in logs. The objective is tilted by a power of the price so that
-    with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole:
-    the price wanted is where it peaks with the stock that there is.
+    with ample stock it peaks at the target, but not for what keeps the best price from lying lower; stock counts whole.
     """
     log_price, anchor, follows = np.log(prices), np.log(context.anchor), np.isfinite(followed)
     ample, sales = np.log(np.maximum(grid.until, NOTHING)), Sales(grid, context.supply)
     values = grid.weight @ ample
+    rests = ~(follows | policy.is_kind("clearance", context))  # clearance always cuts
+    blind = (grid.grade == PRIOR_ONLY) & rests
     step = np.where(rests, policy.config.step * np.minimum(1.0, 2.0 * grid.known), 1.0)
     best = np.where(follows, followed, _best(values, context, prices, worth))
     log_best = np.log(best)
@@ -248,25 +240,23 @@ def _wish(
     at_best, at_target = _slope(values + worth[0], log_price, at=np.array([log_best, log_target]))
     tilt = np.where(follows, 0.0, np.minimum(at_best, 0.0) - at_target)
     if sales.until is grid.until:
-        return _Wish(best, target, target, tilt, ample)
+        return _Wish(best, target, target, tilt, ample, blind)
     logs = np.log(np.maximum(sales.until, NOTHING))
     wanted = np.maximum(_peak(grid.weight @ logs + worth[0] + tilt[:, None] * log_price, prices), target)
     short = sales.runs_out(np.abs(log_price - log_target[:, None]).argmin(axis=1)) & ~follows
-    return _Wish(best, target, np.where(short, wanted, target), tilt, logs)
+    return _Wish(best, target, np.where(short, wanted, target), tilt, logs, blind)
 
 
 def _best(units: Floats, context: PricingContext, prices: Floats, worth: Floats) -> Floats:
     """(request,) the price with the largest mean log objective, from mean log units (request, candidate).
 
-    In logs, since a node's level then counts for nothing and doubt about the elasticity raises no price: expected
-    profit itself is convex in the elasticity. An assumed cost is never learnt, and so no lottery: of the best prices at
-    both ends of where it may lie, on one side of the regular price, the nearer one counts; on different sides, the
-    regular price (Gilboa and Schmeidler 1989, doi:10.1016/0304-4068(89)90018-9).
+    In logs doubt about the elasticity raises no price: expected profit itself is convex in the elasticity. An assumed
+    cost is never learnt, and so no lottery: of the best prices at both ends of where it may lie, on one side of the
+    regular price, the nearer one counts; on different sides, the regular price (Gilboa and Schmeidler 1989,
+    doi:10.1016/0304-4068(89)90018-9).
     """
     ends = _peak(units + worth[-2:], prices)
-    best: Floats = (
-        ends[0] if len(ends) == 1 else np.minimum(np.maximum(context.anchor, ends.min(axis=0)), ends.max(axis=0))
-    )
+    best: Floats = np.minimum(np.maximum(context.anchor, ends.min(axis=0)), ends.max(axis=0))
     return np.where(context.cost_assumed, np.fmax(best, context.seen_low), best)
 
 
@@ -360,12 +350,10 @@ def _range(
 
 
 def chance_at_least(gain: Floats, *, weight: Floats) -> Floats:
-    """The chance that a gain is not negative, from its values at a few weighted nodes.
+    """The chance that a gain is not negative, from its values at a few weighted nodes: (…,) from (…, node).
 
-    A handful of nodes would give a handful of chances. So every node becomes a normal distribution, drawn 30 % towards
-    the mean and as wide as keeps mean and variance: for a normal gain this is exact, and a skewed one keeps its skew.
-
-    Returns (…,) chances from gains (…, node) of weights (node,); 1 where every node gains exactly nothing.
+    Every node becomes a normal distribution, drawn 30 % towards the mean and as wide as keeps mean and variance, so
+    that chances are no handful: for a normal gain this is exact, and a skewed one keeps its skew.
     """
     mean = (gain * weight).sum(axis=-1)  # a product of BLAS rounds a batch otherwise than one request
     around = gain - mean[..., None]

@@ -58,19 +58,19 @@ class Gain:
 
 
 def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
-    """Finds the draws in a decision log whose prices were charged.
+    """Finds the draws in a decision log, whose lines come in the order of `at`, whose prices were charged.
 
-    A decision belongs to the panel's period (day or week) that contains its date, and counts if it was made before that
-    period ended; the last of several counts. It is in force from there until the next period with a decision, a week at
-    most. Such a period has the decision's draw if the sales show the price that was given; a week in whose middle the
-    price changed has none. `records` are the log's lines, in the order of `at`.
+    A decision belongs to the panel's period that contains its date, and counts if it was made before that ended; the
+    last of several counts, until the next period with a decision, a week at most. Its draw counts where the sales show
+    the price given; a week in whose middle the price changed has none.
     """
     row_of = {product: row for row, product in enumerate(panel.product_ids.tolist())}
     first, step = panel.dates[0].astype(dt.date), STEP_DAYS[panel.period]
     last: dict[int, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         row = row_of.get(str(record["product_id"]))
-        column, made = ((_day(record[name]) - first).days // step for name in ("date", "at"))
+        days = [dt.date.fromisoformat(record[name][:10]) for name in ("date", "at")]
+        column, made = ((day - first).days // step for day in days)
         if row is not None and made <= column < len(panel.dates):
             last.setdefault(row, {})[column] = record
     deviation, given = np.full((2, *panel.present.shape), np.nan)
@@ -83,7 +83,7 @@ def find_draws(panel: Panel, records: Sequence[Mapping[str, Any]]) -> Draws:
                 force = slice(max(column, 0), max(min(following, column + 7 // step), 0))
                 deviation[row, force] = float(asked["deviation"])
                 given[row, force] = float(record["decision"]["recommended_price"])
-                week[row, force] = (_day(record["date"]).toordinal() - 1) // 7
+                week[row, force] = (dt.date.fromisoformat(record["date"]).toordinal() - 1) // 7
     drawn = np.isfinite(deviation) & panel.present
     with np.errstate(invalid="ignore", divide="ignore"):
         charged = drawn & (np.abs(np.log(panel.price / given)) <= CHARGED)
@@ -95,9 +95,8 @@ def estimate_elasticity(panel: Panel, draws: Draws) -> Interval:
 
     The moment condition of an exponential demand with multiplicative errors and an instrument (Mullahy 1997,
     doi:10.1162/003465397557169): sales restated by the elasticity, units · exp(−e · log price), are uncorrelated with
-    the draws. The price itself may be endogenous; the draws are random. A product's mean and each period's share of all
-    sales are taken out, for precision only. Standard errors are clustered by product and draw. Sold-out periods are
-    left out.
+    the draws. A product's mean and each period's share of all sales are taken out, for precision only. Standard errors
+    are clustered by product and draw. Sold-out periods are left out.
     """
     mask = np.isfinite(draws.deviation) & ~panel.censored
     rows = mask.sum(axis=1) > 1
@@ -133,8 +132,7 @@ def estimate_elasticity(panel: Panel, draws: Draws) -> Interval:
 def cost_of_draws(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> Interval:
     """Estimates what moved prices cost, as a fraction of the profit without draws; below 0 they earned more.
 
-    Each product's moved periods are compared with its own at the chosen price; the 80 % interval is from a bootstrap
-    over products.
+    A product's moved periods are compared with its own at the chosen price; the interval, 80 %, resamples products.
     """
     mask = np.isfinite(draws.deviation)
     moved = mask & (np.abs(np.where(mask, draws.deviation, 0.0)) > 0)
@@ -157,10 +155,7 @@ def cost_of_draws(panel: Panel, draws: Draws, *, rng: np.random.Generator) -> In
 
 
 def spans(panel: Panel, *, start: dt.date, end: dt.date = dt.date.max, most: int | None = None) -> tuple[slice, slice]:
-    """The panel's periods before an experiment with which profit is compared, and within it the `most` newest ones.
-
-    `end` is the first day after it.
-    """
+    """The panel's periods before an experiment, and within it, to before `end`, the `most` newest ones."""
     begin, stop = np.searchsorted(panel.dates, np.array([start, end], "datetime64[D]")).tolist()
     since = begin if most is None else max(begin, stop - most)
     return slice(max(0, begin - BEFORE_DAYS // STEP_DAYS[panel.period]), begin), slice(since, stop)
@@ -177,9 +172,8 @@ def profit_gain(
 ) -> Gain:
     """Estimates how much more profit products earn than if they had been treated as others, by a ratio of changes.
 
-    Profit per product after is compared with that before. What the products would have earned is estimated as their
-    profit before, times the change of the others of the same volume class. The interval is a bootstrap over products,
-    stratified by group and class.
+    They would have earned their profit per product before, times the change of the others of the same volume class. The
+    interval is a bootstrap over products, stratified by group and class.
     """
     known = panel.present[:, before].any(axis=1) & panel.present[:, after].any(axis=1)
     groups = [np.flatnonzero(np.isin(panel.product_ids, sorted(group)) & known) for group in (products, others)]
@@ -228,7 +222,3 @@ def _ratio(above: float, below: float) -> float:
 def _centred(values: Floats, mask: Bools) -> Floats:
     mean = (values * mask).sum(axis=1, keepdims=True) / mask.sum(axis=1, keepdims=True)
     return np.asarray((values - mean) * mask)
-
-
-def _day(moment: str) -> dt.date:
-    return dt.date.fromisoformat(moment[:10])

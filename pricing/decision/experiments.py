@@ -1,7 +1,7 @@
 """Experiments: products dealt to arms within strata when planned, and what an arm asks of a price.
 
-A draw is a hash of experiment, product and week, so that every program finds the same one without asking another: each
-of down, stay and up comes once in each block of three weeks, in an order drawn for that block.
+A draw is a hash of experiment, product and week: every program finds the same one. Each of down, stay and up comes once
+in each block of three weeks, in an order drawn for that block.
 """
 
 import datetime as dt
@@ -148,25 +148,18 @@ class Experiments:
     def of(self, product_id: str, day: dt.date) -> Assignment | None:
         """Tells what the experiment that a product is in on a day asks of it; None outside every experiment."""
         for one in self.every:
-            name = one.products.get(product_id)
-            if name is not None and one.runs_on(day):
-                arm = one.named[name]
-                if arm.kind != "draw":
-                    return Assignment(one.name, arm)
-                return Assignment(one.name, arm, one.deviation(product_id, day), one.prices[product_id])
+            arm = one.named.get(one.products.get(product_id, OUTSIDE))
+            if arm is not None and one.runs_on(day):
+                drawn = (one.deviation(product_id, day), one.prices[product_id]) if arm.kind == "draw" else ()
+                return Assignment(one.name, arm, *drawn)
         return None
 
     def find(self, name: str) -> Experiment:
-        """The experiment of a name.
-
-        Raises:
-            ConfigError: There is none.
-        """
-        found = next((one for one in self.every if one.name == name), None)
-        if found is None:
-            known = ", ".join(one.name for one in self.every) or "none"
-            raise ConfigError(f"there is no experiment {name!r}; there are: {known}")
-        return found
+        """The experiment of a name; raises ConfigError where there is none."""
+        known = {one.name: one for one in self.every}
+        if name not in known:
+            raise ConfigError(f"there is no experiment {name!r}; there are: {', '.join(known) or 'none'}")
+        return known[name]
 
     def challenger(self, day: dt.date) -> str | None:
         """Number of the version that an experiment names which is not over; None without one."""
@@ -181,27 +174,18 @@ class Experiments:
         return [one for one in self.every if max(one.start, start) < min(one.end, end)]
 
     def plus(self, planned: Experiment) -> "Experiments":
-        """With one experiment more.
-
-        Raises:
-            ConfigError: There is one of that name; or another at the time has a product of it, or a challenger as well.
-        """
+        """With one more; raises ConfigError where one at the time has its name, a product of it or a challenger too."""
         if any(one.name == planned.name for one in self.every):
             raise ConfigError(f"there is an experiment {planned.name} already; give another --name")
         for other in self.beside(planned.start, planned.end):
-            both = sorted(set(other.products) & set(planned.products))
-            if both:
+            if both := sorted(set(other.products) & set(planned.products)):
                 raise ConfigError(f"{len(both)} products of {planned.name}, first {both[0]}, are in {other.name}")
             if other.challenger and planned.challenger:
                 raise ConfigError(f"{other.name} tries version {other.challenger}: one challenger at a time")
         return replace(self, every=(*self.every, planned))
 
     def ended(self, name: str, *, after: dt.date) -> "Experiments":
-        """With an experiment that asks nothing more from a day on.
-
-        Raises:
-            ConfigError: There is no experiment of that name.
-        """
+        """With an experiment that asks nothing more from a day on."""
         found = self.find(name)
         stopped = replace(found, stopped=min(after, found.stopped or after))
         return replace(self, every=tuple(stopped if one is found else one for one in self.every))
@@ -217,17 +201,17 @@ def strata_of(product_ids: Strings, *, categories: Strings, mean_units: Floats) 
     for category in np.unique(categories):
         rows = np.flatnonzero(categories == category)
         size = np.searchsorted(np.quantile(units[rows], _CLASSES), units[rows], side="right")
-        for row, number in zip(rows.tolist(), size.tolist(), strict=True):
-            found[str(product_ids[row])] = f"{category}/{number}"
+        pairs = zip(product_ids[rows].tolist(), size.tolist(), strict=True)
+        found |= {product: f"{category}/{number}" for product, number in pairs}
     return found
 
 
 def deal(strata: Mapping[str, str], arms: Collection[Arm], *, name: str) -> dict[str, str]:
     """Deals products to arms: product → name of its arm, without those that stay outside.
 
-    Within each stratum, products come in an order drawn from their names; the first is dealt by lot, or many small
-    strata would leave the same arms without any; each later one goes where the stratum lacks most. So every stratum has
-    its share of every arm, to within one product. `strata` is product → stratum; the experiment's name draws the order.
+    Within each stratum (product → stratum), products come in an order that the experiment's name draws; the first is
+    dealt by lot, or many small strata would leave the same arms without any; each later one goes where the stratum
+    lacks most.
     """
     wanted = {arm.name: arm.share for arm in arms}
     wanted[OUTSIDE] = max(1.0 - sum(wanted.values()), 0.0)

@@ -10,12 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiments import NO_EXPERIMENTS, Experiments
 from pricing.decision.guardrails import NEAR
 from pricing.decision.pricer import Pricer
 from pricing.decision.reasons import GUARDRAILS
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.decision.switches import NO_SWITCHES, Switches
 
 Quantity = Literal["price", "demand"]
@@ -42,14 +41,6 @@ _HELD = {
     "held": "Too little is gained by a move inside the guardrails",
     "holdout": "The product is held out to measure by",
 }
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a version tells of a product's demand, for the sentences."""
-
-    elasticity: float | None = None  # as it is shown everywhere; None where the product is not known
-    competitor: str = ""  # a sentence on what the competitor's price does to demand
 
 
 @dataclass(frozen=True)
@@ -82,17 +73,15 @@ def explain(
     quantity: Quantity = "price",
     experiments: Experiments = NO_EXPERIMENTS,
     switches: Switches = NO_SWITCHES,
-    told: Told | None = None,
+    elasticity: float | None = None,  # for the sentences, as it is shown everywhere; None where it is not known
+    competitor: str = "",  # a sentence on what the competitor's price does to demand
 ) -> Explanation:
-    """Explains the price of a request, or the units expected at it.
+    """Explains the price of a request, or the units expected at it; raises RequestError where the pricer does.
 
     A price is explained by the steps of its decision, each less the one before: from the price charged now to what cost
     and elasticity ask for with ample stock, as far as the step goes, with the stock there is, inside the guardrails and
     where a move pays, and by an experiment's draw. Units are a product of terms; the log of each, times the logarithmic
     mean of start and end, is its effect, so that they add up (Ang 2004, doi:10.1016/S0301-4215(03)00076-4).
-
-    Raises:
-        RequestError: The request cannot be priced, or for demand, nothing says how much sells.
     """
     (decided,) = pricer.price_detailed([request], today=today, experiments=experiments, switches=switches)
     if quantity == "demand":
@@ -108,20 +97,14 @@ def explain(
         end = decided.decision.recommended_price
         digits = _money_digits(pricer.policy.config.price_step, start, end)
     rounded = round_together(effects.values(), start=start, end=end, digits=digits)
-    words = _words(request, decided, pricer, told or Told())
-    start, end = round(start, digits), round(end, digits)
-    return Explanation(
-        quantity=quantity,
-        decision=decided,
-        baseline_value=start,
-        value=end,
-        digits=digits,
-        summary=_summary(quantity, decided, start, end, digits),
-        drivers=tuple(
-            Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
-            for name, effect in zip(effects, rounded, strict=True)
-        ),
+    words = _words(request, decided, pricer, elasticity) | {"competitor": competitor}
+    drivers = tuple(
+        Driver(name, effect, _SENTENCES[words["target"] if name == "target" else name].format(**words).strip())
+        for name, effect in zip(effects, rounded, strict=True)
     )
+    start, end = round(start, digits), round(end, digits)
+    summary = _summary(quantity, decided, start, end, digits)
+    return Explanation(quantity, decided, start, end, digits, summary, drivers)
 
 
 def _steps(decided: DetailedDecision, pricer: Pricer) -> tuple[float, dict[str, float]]:
@@ -171,40 +154,38 @@ def _money_digits(step: float, *prices: float) -> int:
     return digits
 
 
-def _words(request: PriceRequest, decided: DetailedDecision, pricer: Pricer, told: Told) -> dict[str, str]:
+def _words(
+    request: PriceRequest, decided: DetailedDecision, pricer: Pricer, elasticity: float | None
+) -> dict[str, str]:
     """Tells what the sentences are filled with."""
     decision = decided.proposed or decided.decision
     reasons = decision.reasons
     digits = _money_digits(pricer.policy.config.price_step)
     cost = f"{decided.unit_cost:,.{digits}f}{' (assumed)' if 'cost_assumed' in reasons else ''}"
     whose = " of its category" if "elasticity_from_category" in reasons else ""
-    known = f" and an elasticity{whose} of −{abs(told.elasticity):.2f}" if told.elasticity is not None else ""
+    known = f" and an elasticity{whose} of −{abs(elasticity):.2f}" if elasticity is not None else ""
     stock, comp_price = request.current_stock, decision.comp_price_used
     follows = comp_price is not None and pricer.policy.config.strategies[decision.strategy].kind == "match"
     beside = f" beside a competitor at {comp_price:,.{digits}f}" if follows else ""
+    binding = "The guardrails, and rounding to a price that can be charged"
+    if decision.binds:
+        binding = f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
+    else:
+        binding = next((words for code, words in _HELD.items() if code in reasons), binding)
     return {
         "strategy": f"What the strategy {decision.strategy} asks for{beside}",
         "cost": cost,
         "elasticity": known,
         "target": "unidentified" if "elasticity_unidentified" in reasons else "target",
         "stock": "unknown size" if stock is None else f"{stock:,.10g} unit{'' if stock == 1 else 's'}",
-        "binding": _held_by(decision),
+        "binding": binding,
         "done": "given this price" if "overridden" in reasons else "frozen prices",
         "weekday": f"{decided.date:%A}",
         "date": str(decided.date),
         "events": "; ".join(lift.words() for lift in pricer.events_on(decided.date, category=decided.category)),
         "price": f"{decided.decision.recommended_price:,.{digits}f}",  # of the one charged, as the terms are
         "comp_price": f"{comp_price or 0.0:,.{digits}f}",
-        "competitor": told.competitor,
     }
-
-
-def _held_by(decision: Decision) -> str:
-    """Tells what keeps a price from where cost, elasticity and stock would have it."""
-    if decision.binds:
-        return f"The guardrails ({', '.join(GUARDRAILS[name] for name in decision.binds)})"
-    default = "The guardrails, and rounding to a price that can be charged"
-    return next((words for code, words in _HELD.items() if code in decision.reasons), default)
 
 
 def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: float, digits: int) -> str:
@@ -214,8 +195,8 @@ def _summary(quantity: Quantity, decided: DetailedDecision, start: float, end: f
         ample = "With ample stock, " if decided.decision.expected_units < end * (1 - NEAR) else ""
         return f"{ample}{after} units would sell at the recommended price, {before} in a mean period at the usual one."
     origin = "charged now" if decided.current_price is not None else "which stands in for an unknown current one"
-    drawn = "price_test" in decided.decision.reasons
-    origin = "from which its draws start" if drawn else origin
+    if "price_test" in decided.decision.reasons:
+        origin = "from which its draws start"
     if abs(end - start) <= NEAR * start:
         return f"The price stays at {after}, {origin}."
     return f"The price goes from {before}, {origin}, to {after}."

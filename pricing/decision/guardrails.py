@@ -99,11 +99,10 @@ def flagged(**flags: Bools) -> Ints:
 def limits(context: PricingContext, config: Guardrails, *, largest_jump: float | None = None) -> Limits:
     """Lays the guardrails over one another, the strongest first.
 
-    Each one cuts the interval that the stronger ones left. One that does not meet that interval gives way: it has no
-    effect at all, as if it were not configured. One that floating point alone parts from the interval's end meets it
-    there: 0.7 × 8.3 is a little more than 5.81. A cost above the largest jump or above the band around list, which is
-    always there, gives exactly the cost: it must not free the price to go anywhere. `largest_jump` is the largest
-    distance from the last price charged, a fraction of it; None: any.
+    Each one cuts the interval that the stronger ones left. One that does not meet it gives way, as if it were not
+    configured. One that floating point alone parts from the interval's end meets it there: 0.7 × 8.3 is a little more
+    than 5.81. A cost above the largest jump or the band around list gives exactly the cost: it must not free the price
+    to go anywhere. `largest_jump` is the largest distance from the last price charged, a fraction of it; None: any.
     """
     ends = np.array([context.cost_floor, np.full(len(context), -_INF)])  # (2, request) low and minus high
     if largest_jump is not None and context.cost_assumed.any():

@@ -1,9 +1,8 @@
 """The last price charged, to which answers are bound: neither one night's fault in the sales nor a typo moves it.
 
 A price further from the last one than the largest jump counts only once it was charged for some periods in a row, or
-once a person moved the product's anchor there. One that is near the price that counted before the last one counts at
-once: after a promotion the regular price is back. A new product whose rows do not yet agree for so long has no last
-price.
+once a person moved the product's anchor there. One near the price that counted before counts at once: after a promotion
+the regular price is back. A new product has none until its rows agree for so long.
 """
 
 from collections.abc import Mapping
@@ -62,10 +61,9 @@ def as_written(values: Floats) -> NDArray[np.float64]:
 
 
 def anchor_moves(anchors: Anchors | None, product_ids: Strings, dates: Days) -> dict[int, tuple[Ints, Floats]]:
-    """The anchors that persons moved, by the first of these periods for which each holds.
+    """The anchors that persons moved, by the first of these periods for which each holds; ids and periods are sorted.
 
-    A product's first anchor is no move, nor is one from before the first period. Product ids and first days of the
-    periods are sorted.
+    A product's first anchor is no move, nor is one from before the first period.
     """
     if anchors is None or not len(product_ids):
         return {}

@@ -16,18 +16,17 @@ from pricing.arrays import Floats
 from pricing.config import ModelConfig
 from pricing.data.lifts import Lift
 from pricing.data.net_price import margin_of, with_tax
-from pricing.decision.cold_start import prior_demand, prior_elasticity
 from pricing.decision.decide import UNIDENTIFIED, Choices, Policy, decide
-from pricing.decision.detailed import DetailedDecision, as_waiting, with_price
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import CANDIDATES, EDGE, SOFT_OFF, PricingContext
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT, named
-from pricing.decision.request import Decision, PriceRequest, Source, Spread
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest, Source, Spread
 from pricing.decision.resolve import ResolvedBatch, Resolver, take
 from pricing.decision.simulation import REACH, Simulation, Tried, outcomes
-from pricing.decision.switches import NO_SWITCHES, Switch, Switches
-from pricing.demand.curve import Demand, DemandAt
+from pricing.decision.switches import NO_SWITCHES, Switch, Switches, as_waiting, with_price
+from pricing.demand.curve import Demand, DemandAt, DemandGrid
+from pricing.demand.grades import PRIOR_ONLY
 from pricing.demand.table import DemandTable
 from pricing.errors import RequestError, UnknownProductError
 
@@ -35,6 +34,13 @@ PASS = 250  # requests that share one pass: more would outgrow the processor's c
 _SUMMARY = np.linspace(0, CANDIDATES - 1, 9).astype(np.intp)  # candidates that the decision log keeps
 RULE_ELASTICITY = (2.5, 0.8)  # where no model answers: mean and sd of the elasticity's size
 SUREST = 0.9999  # no model is certain
+LEAST_ELASTICITY = 1.2  # at 1 and below, profit grows with every price
+STEEPEST = 6.0
+LUMP = 0.1  # share of a period's sales that counts as one unit, since sales may be in any unit
+SIZE = 2.0  # of the negative binomial of one period: the level is little more than a guess
+FURTHEST = 5.0  # largest |log(price / list price)|; beyond it powers would overflow
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+WEIGHT = _WEIGHTS / _WEIGHTS.sum()
 _SOURCES: tuple[Source, ...] = get_args(Source)
 RULE = _SOURCES.index("rule")
 T = TypeVar("T")
@@ -97,9 +103,6 @@ class Pricer:
 
         Switches go before experiments and every strategy. What moves further than `decision.approve_beyond` from the
         price approved last, or from the current one, waits for approval.
-
-        Raises:
-            RequestError: As `price`.
         """
         of = [self.switch_of(request, switches) for request in requests]
         free = [place for place, switch in enumerate(of) if switch is None]
@@ -119,8 +122,7 @@ class Pricer:
     def _frozen(self) -> "Pricer":
         """The same with the hard guardrails alone, in which a frozen price is kept: cost, largest jump, the two bands.
 
-        The others could move a price that is to stay: by a competitor's price, by an ending, by a margin. A current
-        price beyond the largest jump is taken for a fault: what stays is the last price charged.
+        A current price beyond the largest jump is taken for a fault: what stays is the last price charged.
         """
         found, config = copy.copy(self), self.policy.config
         guardrails = config.guardrails.model_copy(update={**SOFT_OFF, "endings": [], "ladder": []})
@@ -184,8 +186,7 @@ class Pricer:
         except RequestError:
             if len(requests) == 1:
                 return [0.0]
-            pairs = zip(requests, prices, strict=True)
-            return [self._units([request], [price], today)[0] for request, price in pairs]
+            return [self._units([one], [price], today)[0] for one, price in zip(requests, prices, strict=True)]
         return [
             min(units, request.stock_limit) if math.isfinite(units) else 0.0
             for units, request in zip(sold, requests, strict=True)
@@ -207,26 +208,16 @@ class Pricer:
     ) -> Simulation:
         """Simulates sales until the next delivery at given prices, and at the prices that strategies choose.
 
-        Prices may lie outside the guardrails. Without prices and strategies, every configured strategy is tried; that
-        of the request is of no matter.
-
-        Raises:
-            RequestError: As `price`; or a price is out of reach of the list price, or nothing says how much sells.
+        Prices may lie outside the guardrails. Without either, every configured strategy is tried; the request's does
+        not matter. Raises RequestError as `price`, where a price is out of reach of the list price, or nothing says how
+        much sells.
         """
         if not prices and not strategies:
             strategies = self.policy.names
         batch = self._resolver.resolve([request.model_copy(update={"strategy": None})], today=today)
         demand_at, context, allowed = self._demand_at(batch), batch.context, self.policy.allowed
-        now, list_price, unit_cost, tax_rate, stock = (
-            float(column[0])
-            for column in (
-                context.current_price,
-                context.list_price,
-                context.unit_cost,
-                context.tax_rate,
-                context.stock,
-            )
-        )
+        columns = (context.list_price, context.unit_cost, context.tax_rate)
+        list_price, unit_cost, tax_rate = (float(column[0]) for column in columns)
         low, high = list_price / REACH, list_price * REACH
         if wrong := [price for price in prices if not low <= price <= high]:
             raise RequestError(f"prices: expected {low:g} to {high:g}, a hundred times list price, found {wrong[0]!r}")
@@ -239,7 +230,7 @@ class Pricer:
             product_id=request.product_id,
             date=batch.dates[0],
             periods=int(batch.offers.periods[0]),
-            current_price=now if context.current_known[0] else None,
+            current_price=float(context.current_price[0]) if context.current_known[0] else None,
             list_price=list_price,
             unit_cost=unit_cost,
             tax_rate=tax_rate,
@@ -248,15 +239,11 @@ class Pricer:
             price_limits=(float(limits.low[0]), float(limits.high[0])),
             source=_SOURCES[int(demand_at(context.current_price[:, None]).source[0])],
             model_version=self.version,
-            outcomes=outcomes(tried, demand_at, stock=stock, unit_cost=unit_cost, tax_rate=tax_rate),
+            outcomes=outcomes(tried, demand_at, stock=float(context.stock[0]), unit_cost=unit_cost, tax_rate=tax_rate),
         )
 
     def room(self, requests: Sequence[PriceRequest], *, size: float, today: dt.date) -> NDArray[np.bool_]:
-        """(request,) whether the guardrails leave a draw of `size`, a fraction, at least half of it to either side.
-
-        Raises:
-            RequestError: As `price`.
-        """
+        """(request,) whether the guardrails leave a draw of `size`, a fraction, at least half of it to either side."""
         context, allowed = self._resolver.resolve(requests, today=today).context, self.policy.allowed
         limit = allowed.limits(context)
         home = np.clip(context.current_price, limit.low, limit.high)
@@ -266,10 +253,8 @@ class Pricer:
     def terms(self, request: PriceRequest, price: float, *, today: dt.date) -> dict[str, float]:
         """The log of the units expected over the requested period at a price, as terms that add up to it.
 
-        They are those of `DemandTable.terms`; where no table says, `level` at list price and `price` alone.
-
-        Raises:
-            RequestError: As `price`; or nothing says how much sells.
+        They are those of `DemandTable.terms`; where no table says, `level` at list price and `price` alone. Raises
+        RequestError as `price`, or where nothing says how much sells.
         """
         batch = self._resolver.resolve([request], today=today)
         if isinstance(self._demand, DemandTable) and _known(batch).all():
@@ -283,11 +268,7 @@ class Pricer:
         return {"level": math.log(usual), "price": math.log(units / usual)}
 
     def demand_at(self, requests: Sequence[PriceRequest], prices: Sequence[float], *, today: dt.date) -> list[float]:
-        """Units expected over the requested period at one given price for each request, stock apart.
-
-        Raises:
-            RequestError: As `price`; or nothing says how much of a product sells.
-        """
+        """Units expected over the requested period at one given price a request, stock apart; raises as `terms`."""
         batch = self._resolver.resolve(requests, today=today)
         known, units = _known(batch), np.empty(len(requests))
         for rows in (np.flatnonzero(known), np.flatnonzero(~known)):
@@ -298,21 +279,13 @@ class Pricer:
         return found
 
     def events_on(self, date: dt.date, *, category: str | None) -> Sequence[Lift]:
-        """The events with learnt lifts of a category in the period from `date` on, the largest first.
-
-        Of an unknown category, or None, what they add for all categories.
-        """
-        if self._demand is None:
-            return ()
-        names = self._demand.categories.tolist()
-        return self._demand.events_on(date, category=names.index(category) if category in names else -1)
+        """The events with learnt lifts of a category, or of an unknown one, in the period from `date` on."""
+        names = self._demand.categories.tolist() if self._demand else []
+        row = names.index(category) if category in names else -1
+        return self._demand.events_on(date, category=row) if self._demand else ()
 
     def _demand_at(self, batch: ResolvedBatch) -> DemandAt:
-        """Demand of the requests, by the model where it knows them all, or by belief.
-
-        Raises:
-            RequestError: Nothing says how much sells.
-        """
+        """Demand of the requests, by the model where it knows them all, or by belief."""
         if self._demand is not None and _known(batch).all():
             return self._demand.curves(batch.offers)
         if np.isnan(batch.level).any():
@@ -370,13 +343,12 @@ class Pricer:
             list_price=context.list_price,
             level=level,
             periods=batch.offers.periods,
-            elasticity=prior_elasticity(margin, usual=RULE_ELASTICITY),
+            elasticity=prior_elasticity(margin),
         )
 
     def _answers(self, batch: ResolvedBatch, choices: Choices) -> list[DetailedDecision]:
         """The decisions of a batch, each with the figures behind it."""
         context = batch.context
-        sources = np.where(choices.kept, RULE, choices.source).tolist()
         gains = zip(choices.gain.T.round(4).tolist(), context.current_known.tolist(), strict=True)
         columns = {
             "recommended_price": choices.price.tolist(),
@@ -387,7 +359,7 @@ class Pricer:
             "expected_gain": [
                 Spread(mean=gain[0], low=gain[1], high=gain[2]) if known else None for gain, known in gains
             ],
-            "source": [_SOURCES[place] for place in sources],
+            "source": [_SOURCES[place] for place in np.where(choices.kept, RULE, choices.source).tolist()],
             "strategy": [self.policy.names[number] for number in context.strategy.tolist()],
             "comp_price_used": map(_number, context.comp_price.tolist()),
             "comp_price_age": map(_number, batch.comp_price_age.tolist()),
@@ -415,17 +387,50 @@ class Pricer:
             *(column.tolist() for column in (choices.prices[:, _SUMMARY], units, sizes)),
             *(column.tolist() for column in (choices.best, choices.target, choices.wanted)),
             *(column.tolist() for column in (choices.settled, choices.against)),
-            map(_followed, batch.assigned, decisions),
+            map(self._followed, batch.assigned),
             np.broadcast_to(choices.grid.unit, len(decisions)).tolist(),
         )
         return [DetailedDecision(*row) for row in zip(*figures, strict=True)]
 
+    def _followed(self, asked: Assignment | None) -> Assignment | None:
+        """Tells what an experiment asked, but for an arm of another version."""
+        return None if asked and asked.arm.kind == "challenger" and asked.arm.of != self.version else asked
 
-def _followed(asked: Assignment | None, decision: Decision) -> Assignment | None:
-    """Tells what was asked of a decision, but for a challenger's arm that another version answered."""
-    if asked is not None and asked.arm.kind == "challenger" and asked.arm.of != decision.model_version:
-        return None
-    return asked
+
+def prior_demand(
+    prices: Floats, *, list_price: Floats, level: Floats, periods: NDArray[np.integer], elasticity: Floats
+) -> DemandGrid:
+    """Prior demand of constant elasticity around the list price, at which `level` units a period are sold.
+
+    Maximised, it gives the classic rules: a mark-up on cost (Lerner's) where stock is ample, and a higher price where
+    the usual sales would empty the shelf in the `periods` (request,) until the next delivery.
+    """
+    mean, sd = elasticity
+    sizes = np.maximum(mean[:, None] + sd[:, None] * _NODES, LEAST_ELASTICITY)  # (request, node)
+    away = np.clip(np.log(prices / list_price[:, None]), -FURTHEST, FURTHEST)
+    first = np.exp(away[:, None, :] * -sizes[:, :, None]) * level[:, None, None]
+    doubt = np.full(len(prices), SIZE)
+    return DemandGrid(
+        first=first,
+        until=first * periods[:, None, None],
+        first_size=doubt,
+        until_size=doubt * np.sqrt(periods),
+        weight=WEIGHT,
+        source=np.full(len(prices), RULE),
+        grade=np.full(len(prices), PRIOR_ONLY),
+        known=np.zeros(len(prices)),
+        unit=LUMP * np.where(level > 0, level, 1.0),
+    )
+
+
+def prior_elasticity(margin: Floats) -> Floats:
+    """(2, request) mean and sd of the elasticity's size where no model answers.
+
+    A usual margin m, a fraction of the net list price, is optimal at an elasticity of 1 / m (Lerner).
+    """
+    mean, sd = RULE_ELASTICITY
+    size = np.where(np.isnan(margin), mean, 1 / np.clip(margin, 1 / STEEPEST, 1 / LEAST_ELASTICITY))
+    return np.array([size, sd * size / mean])
 
 
 def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[T]]]) -> list[T]:

@@ -2,31 +2,33 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.arrays import Bools, Days, Floats, Ints, Strings, below, flatten
+from pricing.config_models import ServingConfig
 from pricing.data.anchors import Anchors
 from pricing.data.calendar import recurring_holidays
 from pricing.data.missing_rows import COUNTED, left_over
 from pricing.data.net_price import highest_rates, margin_of
 from pricing.data.panel import STEP_DAYS, Panel, Period
-from pricing.data.plans import Deliveries, Promotions
-from pricing.decision.cadence import LOOK_BACK, delivery_gaps, last_deliveries, next_deliveries, stock_jumps
+from pricing.data.plans import NO_DELIVERIES, NO_PROMOTIONS, Deliveries, Promotions
+from pricing.decision import cadence
 from pricing.decision.last_price import anchor_moves, as_written, last_prices
+from pricing.demand.state import expand, overlay
 
 RECENT = 28  # periods behind typical_units
 RESTATED = 2.0  # size of the elasticity with which they are restated at list price
 
-REFRESHED = (
-    "former_price",
-    "stock_jumps",
-    "delivery_gaps",
-    "last_delivery",
-)  # columns that only carrying the facts forward reads
+# Columns that only carrying the facts forward reads:
+REFRESHED = ("former_price", "stock_jumps", "delivery_gaps", "last_delivery")
+Array = NDArray[Any]
+# Facts that need a long history: older values are preferred over those from a few recent weeks.
+_OF_A_HISTORY = ("delivery_gaps", "seen_low", "seen_high")
+_COMPETITOR = ("comp_price", "comp_price_date")  # known where newer rows tell them, be it that there is none
 _NOT_READ = np.zeros(0, np.uint8)
 
 
@@ -59,8 +61,8 @@ class ProductFacts:
     anchor_price: Floats  # regular price as a person set it last
     anchor_cost: Floats  # cost of a unit when it was set
     recurring: tuple[str, ...] | None = None  # rules of the holidays of every year; None where a calendar said so
-    promotions: Promotions = field(default_factory=Promotions.none)  # planned, and not over
-    planned_deliveries: Deliveries = field(default_factory=Deliveries.none)  # to come
+    promotions: Promotions = NO_PROMOTIONS  # planned, and not over
+    planned_deliveries: Deliveries = NO_DELIVERIES  # to come
 
     @classmethod
     def from_panel(
@@ -72,7 +74,7 @@ class ProductFacts:
         The other arguments are those of `last_price.last_prices`.
         """
         state_date = panel.dates[-1].astype("datetime64[D]")
-        learnt = _deliveries(stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
+        learnt = _deliveries(cadence.stock_jumps(panel), panel.categories, state_date=state_date, period=panel.period)
         comp_price, comp_price_date = _newest_comp_price(panel)
         learnt |= _anchor_columns(Anchors.from_panel(panel), panel.product_ids)
         last_price, former_price = last_prices(
@@ -113,33 +115,26 @@ class ProductFacts:
 
     def meta(self) -> dict[str, Any]:
         """Everything that is no array, as JSON; with `to_arrays` it is what `from_arrays` reads."""
-        return {
-            "period": self.period,
-            "state_date": str(self.state_date),
-            "recurring": None if self.recurring is None else list(self.recurring),
-        }
+        recurring = None if self.recurring is None else list(self.recurring)
+        return {"period": self.period, "state_date": str(self.state_date), "recurring": recurring}
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> dict[str, Array]:
         """The arrays by name."""
         plans = flatten({"promotions": self.promotions, "planned_deliveries": self.planned_deliveries})
         plans = {name: values for name, values in plans.items() if len(values)}
         return {name: getattr(self, name) for name in _ARRAYS} | plans
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "ProductFacts":
-        """Puts together again what `to_arrays` and `meta` took apart; columns of REFRESHED that are missing are empty.
-
-        Raises:
-            KeyError: An array or a field is missing.
-        """
+    def from_arrays(cls, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> "ProductFacts":
+        """Puts together again what `to_arrays` and `meta` took apart; only columns of REFRESHED may be missing."""
         recurring = meta["recurring"]
         promotions, deliveries = below(arrays, "promotions"), below(arrays, "planned_deliveries")
         return cls(
             period=meta["period"],
             state_date=np.datetime64(meta["state_date"], "D"),
             recurring=None if recurring is None else tuple(recurring),
-            promotions=Promotions(**promotions) if promotions else Promotions.none(),
-            planned_deliveries=Deliveries(**deliveries) if deliveries else Deliveries.none(),
+            promotions=Promotions(**promotions) if promotions else NO_PROMOTIONS,
+            planned_deliveries=Deliveries(**deliveries) if deliveries else NO_DELIVERIES,
             **{name: arrays.get(name, _NOT_READ) if name in REFRESHED else arrays[name] for name in _ARRAYS},
         )
 
@@ -147,9 +142,8 @@ class ProductFacts:
         """The facts with these plans, of which what is over is left out; None keeps the plan that they have."""
         promotions = self.promotions if promotions is None else promotions
         deliveries = self.planned_deliveries if deliveries is None else deliveries
-        return replace(
-            self, promotions=promotions.after(self.state_date), planned_deliveries=deliveries.after(self.state_date)
-        )
+        coming = deliveries.after(self.state_date)
+        return replace(self, promotions=promotions.after(self.state_date), planned_deliveries=coming)
 
     def known_costs(self, product_ids: Strings) -> Floats:
         """(product,) cost of a unit now; NaN where it is assumed, or the product is not known."""
@@ -163,14 +157,6 @@ class ProductFacts:
         highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
 
-    def jumps(self) -> Bools:
-        """(product, LOOK_BACK) as `cadence.stock_jumps` finds them."""
-        return np.unpackbits(self.stock_jumps, axis=1, count=LOOK_BACK).astype(np.bool_)
-
-    def with_jumps(self, jumps: Bools) -> "ProductFacts":
-        """The facts with these (product, LOOK_BACK) jumps of stock and all that is learnt from them."""
-        return replace(self, **_deliveries(jumps, self.categories, state_date=self.state_date, period=self.period))
-
 
 _NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
 _ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _NO_ARRAYS)
@@ -178,14 +164,14 @@ _ARRAYS = tuple(each.name for each in fields(ProductFacts) if each.name not in _
 
 def _deliveries(jumps: Bools, categories: Strings, *, state_date: np.datetime64, period: Period) -> dict[str, Any]:
     """The columns that are learnt from jumps of stock."""
-    gaps = delivery_gaps(jumps, categories=categories)
-    last = last_deliveries(jumps, state_date=state_date, period=period)
+    gaps = cadence.delivery_gaps(jumps, categories=categories)
+    last = cadence.last_deliveries(jumps, state_date=state_date, period=period)
     since = np.floor((state_date - last) / np.timedelta64(STEP_DAYS[period], "D"))  # periods; NaN where there is none
     return {
         "stock_jumps": np.packbits(jumps, axis=1),
         "delivery_gaps": gaps,
         "last_delivery": last,
-        "deliveries": next_deliveries(gaps, since),
+        "deliveries": cadence.next_deliveries(gaps, since),
     }
 
 
@@ -204,12 +190,11 @@ def _left(panel: Panel) -> Floats:
 
 
 def told_comp_price(panel: Panel) -> tuple[Bools, Ints]:
-    """Which row tells each product's newest competitor's price, be it that there is none.
+    """(product,) whether a row tells the competitor's newest price, be it that there is none, and its period.
 
-    It is the product's last row up to the last period in which any product has such a price. Without one there, the
-    competitor is sold out or gone; periods after it, in which nobody has one, are a feed that stopped and tell nothing.
-    A row of 0 units without a stock may be one that the sales left out (`data.missing`), and tells nothing either.
-    Returns (product,) whether there is such a row, and its period.
+    It is the product's last row up to the last period in which any product has such a price: without one there, the
+    competitor is sold out or gone; later periods are a feed that stopped and tell nothing. A row of 0 units without a
+    stock may be one that the sales left out (`data.missing`), and tells nothing either.
     """
     priced = np.isfinite(panel.comp_price)
     fed = np.flatnonzero(priced.any(axis=0))
@@ -232,12 +217,11 @@ def _newest_comp_price(panel: Panel) -> tuple[Floats, Days]:
 
 def _last_change(panel: Panel) -> Days:
     """(product,) the period whose price first differs from the one before, counted from the end."""
-    changed = np.zeros(panel.price.shape, dtype=np.bool_)
     before, after = panel.price[:, :-1], panel.price[:, 1:]
-    changed[:, 1:] = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
-    last = panel.price.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
-    dates: Days = panel.dates[last].astype("datetime64[D]")
-    return np.where(changed.any(axis=1), dates, np.datetime64("NaT", "D"))
+    changed = np.isfinite(before) & (np.abs(after - before) > 1e-6 * np.abs(before))
+    changed = np.pad(changed, ((0, 0), (1, 0)))
+    last = changed.shape[1] - 1 - np.argmax(changed[:, ::-1], axis=1)
+    return np.where(changed.any(axis=1), panel.dates[last].astype("datetime64[D]"), np.datetime64("NaT", "D"))
 
 
 def _typical_units(panel: Panel) -> Floats:
@@ -253,11 +237,11 @@ def _typical_units(panel: Panel) -> Floats:
 
 
 def typical(facts: ProductFacts | None) -> dict[str, Floats]:
-    """The usual values of each category, and under the empty name of all products: medians, of the tax the highest.
+    """The usual values of each category, and under the empty name of all products; NaN where unknown.
 
-    (4,) each: list price (NaN over all products, as it would be that of something else), units a period, the fraction
-    of the net list price above a cost that is really known, and the highest tax of its products, of all where none of
-    its own is known: with any lower one a price could lie below net cost. NaN where unknown.
+    (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
+    fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one a
+    price could lie below net cost.
     """
     if facts is None:
         return {"": np.array([np.nan, np.nan, np.nan, 0.0])}
@@ -275,3 +259,92 @@ def typical(facts: ProductFacts | None) -> dict[str, Floats]:
         }
     found[""][0] = np.nan
     return found
+
+
+def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:
+    """Returns the product facts as of the panel's last date.
+
+    `tail` has the rows since the checkpoint, new ones included, of every product; `kept` those of the version before
+    the refresh. Where the panel is the `whole` history, facts of its products come from it alone. Otherwise older facts
+    fill in what recent rows do not show, or show too briefly; stock jumps of both count, as in the whole history.
+    """
+    new = ProductFacts.from_panel(panel if whole else tail)
+    ids = np.union1d(old.product_ids, new.product_ids)
+    at_old, in_old = _places(old.product_ids, ids)
+    at_new, in_new = _places(new.product_ids, ids)
+    told, _ = told_comp_price(panel if whole else tail)
+    # A rate of 0 in facts without any tax says nothing: once others have rates it is unknown.
+    first_taxes = (new.tax_rate > 0).any() and not (old.tax_rate > 0).any()
+    columns: dict[str, Any] = {}
+    for name, values in new.to_arrays().items():
+        if name == "stock_jumps":
+            continue
+        before, after, seen = getattr(old, name)[at_old], values[at_new], np.isin(ids, panel.product_ids)
+        if whole or (name == "tax_rate" and first_taxes):
+            known = in_new
+        elif name in _COMPETITOR:
+            known = in_new & told[at_new]
+        elif name in _OF_A_HISTORY:
+            known = in_new & ~(in_old & _known(before, seen=seen))
+        else:
+            known = in_new & _known(after, seen=seen)
+        columns[name] = np.where((in_old & ~known).reshape(-1, *(1,) * (after.ndim - 1)), before, after)
+    columns["product_ids"] = ids
+    columns["stock_jumps"] = np.zeros((len(ids), 0), np.uint8)
+    recurring = new.recurring if whole else old.recurring
+    carried = replace(new, recurring=recurring, **columns)
+    carried = carried.planned(old.promotions, deliveries=old.planned_deliveries)
+    rows = expand(panel, ids)
+    if not whole:
+        rows = overlay(expand(kept, ids), rows, whole=np.zeros(len(ids), bool))
+    periods = int((new.state_date - old.state_date) // np.timedelta64(STEP_DAYS[new.period], "D"))
+    jumps = np.unpackbits(old.stock_jumps, axis=1, count=cadence.LOOK_BACK).astype(np.bool_)
+    since = cadence.carry_jumps(jumps[at_old], rows, periods=periods, since=kept.dates[0])
+    jumps = np.where((in_old & ~(in_new & whole))[:, None], since, cadence.stock_jumps(rows))
+    learnt = _deliveries(jumps, carried.categories, state_date=carried.state_date, period=carried.period)
+    return replace(carried, **learnt)
+
+
+def carry_last_price(
+    old: ProductFacts,
+    new: ProductFacts,
+    *,
+    history: Panel,
+    tail: Panel,
+    kept: Panel,
+    anchors: Anchors,
+    serving: ServingConfig,
+) -> Array:
+    """Returns `last_prices` as of the new facts' date, (2, product): those known before, moved by newer rows.
+
+    So no fault in the sales moves one at once. A product without one has what the history says, which is the whole one
+    where it is at hand, else `tail`; the other rows are those of `carry_facts`.
+    """
+    settings: dict[str, Any] = {"largest_jump": serving.largest_jump, "confirmed": serving.jump_confirmed}
+    ids, rows, past = new.product_ids, expand(tail, new.product_ids), expand(kept, new.product_ids)
+    every = expand(history, ids)
+    read = last_prices(every.price, every.present, moves=anchor_moves(anchors, ids, every.dates), **settings)
+    at, known = _places(old.product_ids, ids)
+    before = np.where(known, np.stack([old.last_price[at], old.former_price[at]]), np.nan)
+    counted, since = past.dates < old.state_date, rows.dates >= old.state_date  # its own rows may have been corrected
+    carried = last_prices(
+        np.hstack([past.price[:, counted], rows.price[:, since]]),
+        np.hstack([past.present[:, counted], rows.present[:, since]]),
+        moves=anchor_moves(anchors, ids, np.concatenate([past.dates[counted], rows.dates[since]])),
+        before=before,
+        seen=int(counted.sum()),
+        **settings,
+    )
+    return np.where(np.isfinite(before[0]), carried, read)
+
+
+def _places(some: Array, wanted: Array) -> tuple[Array, Array]:
+    places = np.minimum(np.searchsorted(some, wanted), len(some) - 1)
+    return places, some[places] == wanted
+
+
+def _known(values: Array, *, seen: Array) -> Array:
+    """Returns where a recent fact is known; flags are known where the product was seen."""
+    if values.dtype.kind in "fM":
+        return np.asarray(~np.isnan(values).reshape(len(values), -1).any(axis=1))  # or no time
+    return np.asarray(values != "") if values.dtype.kind == "U" else seen

@@ -4,13 +4,14 @@ import datetime as dt
 import math
 import operator
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.net_price import HIGHEST_TAX
 from pricing.data.panel import LONGEST_AGE
+from pricing.decision.experiments import Assignment
 
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 Source = Literal["model", "category", "rule", "override"]
@@ -51,11 +52,8 @@ class PriceRequest(BaseModel):
     """What a shop system asks: product, stock and day, promotion and competitor; the rest is optional.
 
     Prices and costs are per unit, in the currency of the sales history, prices with tax and costs without; stock is in
-    units, and moves no price where it is unknown: null or left out. `day_of_week` may be left out where `date` is
-    given. `strict` is written out only where it is set.
-
-    A `comp_price` that is left out is the newest one that the model version knows; null is no competitor. A
-    `next_delivery` that is left out is the planned one that the version knows; null is what history tells.
+    units. `strict` is written out only where it is set. A `comp_price` that is left out is the newest one that the
+    model version knows, null is no competitor; a `next_delivery` likewise the planned one, and null what history tells.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,17 +116,11 @@ class PriceRequest(BaseModel):
         """Tells whether the competitor's price is left out, and not null: the newest one known is meant."""
         return self.comp_price is None and "comp_price" not in self.model_fields_set
 
-    @property
-    def asks_planned_delivery(self) -> bool:
-        """Tells whether the next delivery is left out, and not null: the one that is planned is meant, where one is."""
-        return self.next_delivery is None and "next_delivery" not in self.model_fields_set
-
 
 def request_fields(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The fields of a request that stands in a row of a table, where None is an empty cell.
+    """The fields of a request that stands in a row of a table, where None is an empty cell: an absent field.
 
-    An empty cell is an absent field, but in the column `comp_price`: a table cannot hold both a null and nothing, so
-    there it is a null (no competitor), and the newest price known counts where the column is absent.
+    In the column `comp_price` it is a null (no competitor), since a table cannot hold both a null and nothing.
     """
     return {str(name): value for name, value in row.items() if value is not None or name == "comp_price"}
 
@@ -170,3 +162,26 @@ class Decision(BaseModel):
         description="Days from when the competitor's price was seen to the day priced, also of one that was too old to "
         "be used; null without any.",
     )
+
+
+class DetailedDecision(NamedTuple):
+    """A decision with the figures behind it, for the decision log."""
+
+    decision: Decision
+    date: dt.date  # first day of the period priced
+    category: str | None
+    current_price: float | None
+    list_price: float  # this and the next two: given, known or assumed
+    unit_cost: float  # without tax
+    tax_rate: float  # a fraction of the net price
+    candidate_prices: list[float]  # nine prices that were considered, ascending
+    candidate_units: list[float]  # demand expected at each over the requested period, stock apart
+    candidate_sizes: list[float]  # size of the negative binomial with the mean and variance that are forecast at each
+    best: float  # the price that cost and elasticity ask for with ample stock
+    target: float  # the same as far as the step goes
+    wanted: float  # the target with the stock that there is
+    settled: float  # the price without a draw
+    against: float  # the price that its confidence compares it with
+    experiment: Assignment | None = None
+    unit: float = 1.0  # the amount that the negative binomials count as one
+    proposed: Decision | None = None  # what waits for a person's approval; all figures above but the decision are of it

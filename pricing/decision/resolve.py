@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints
+from pricing.arrays import Floats, Ints
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, net_price, price_at_margin
@@ -68,7 +68,6 @@ class Resolver:
 
     def __init__(self, demand: Demand | None, facts: ProductFacts | None, config: ModelConfig, policy: Policy) -> None:
         self._config, self._policy = config, policy
-        self._default = policy.config.strategy
         self._margin, self._usual_margin = config.data.margin, config.data.margin.get("default", 0.0)
         self._period = facts.period if facts else config.data.period
         self._step_days = STEP_DAYS[self._period]
@@ -111,10 +110,9 @@ class Resolver:
         date = np.array(dates, _DAY)
         day = date.view(np.int64)
 
-        found = np.where(np.isnan(given[:4]), known[:4], given[:4])
+        found = _first(given[:4], known[:4])
         (cost, tax_rate, price, listed), missing = found, np.isnan(found)
         assumed = np.isnan(given[0]) & (missing[0] | (cost_assumed > 0))
-        no_tax, no_price, no_list = missing[1] & (usual_tax > 0), missing[2], missing[3]
         tax_rate = np.where(missing[1], usual_tax, tax_rate)
         if missing.any():
             margin = np.array([self._margin.get(category, self._usual_margin) for category in categories])
@@ -127,28 +125,25 @@ class Resolver:
         comp_price, age = _competitor(requests, *given[4:], newest=newest, day=asked)
         old = age > self._policy.config.comp_price_max_age
         comp_price = np.where(old, np.nan, comp_price)
-        planned = np.zeros(len(requests), np.bool_)
-        if self._planned:
-            planned[:] = [self._promoted(*pair) for pair in zip(requests, dates, strict=True)]
+        planned = np.array(list(map(self._promoted, requests, dates)), np.bool_)
         is_promo = planned | np.array([request.is_promo for request in requests], np.bool_)
-        assigned = self._assigned(requests, dates, is_promo, price, experiments)
-        strategy = np.array([self._strategy_of(*pair) for pair in zip(requests, assigned, strict=True)], np.int64)
-        ahead = [
-            self._ahead(request, where, first, self._policy.days[number])
-            for request, where, first, number in zip(requests, place.tolist(), dates, strategy.tolist(), strict=True)
-        ]
+        assigned: list[Assignment | None] = [None] * len(requests)
+        if experiments.every:
+            assigned = list(map(partial(self._assigned, experiments), requests, dates, is_promo, price))
+        strategy = np.array(list(map(self._strategy_of, requests, assigned)), np.int64)
+        days_of = [self._policy.days[number] for number in strategy.tolist()]
+        ahead = list(map(self._ahead, requests, place.tolist(), dates, days_of))
         deliveries = np.array([periods for periods, _, _ in ahead], np.int64).reshape(-1, DELIVERIES)
         reasons = self._unknown(product, place, group, categories) | np.array([said for _, said, _ in ahead], np.int64)
         keep = np.where((reasons & _UNKNOWN) == _UNKNOWN, _UNKNOWN, 0)
-        if experiments.every:
-            keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
+        keep[[one is not None and one.arm.kind == "keep" for one in assigned]] = BIT["holdout"]
         tests = any(one is not None and one.deviation is not None for one in assigned)
         reasons = reasons | flagged(
             stale_state=stale,
-            tax_rate_assumed=no_tax,
-            list_price_assumed=no_list,
+            tax_rate_assumed=missing[1] & (usual_tax > 0),
+            list_price_assumed=missing[3],
             cost_assumed=assumed,
-            current_price_unknown=no_price,
+            current_price_unknown=missing[2],
             comp_price_stale=old,
             promotion_planned=planned,
         )
@@ -158,7 +153,7 @@ class Resolver:
         dearer = np.where(assumed | np.isnan(anchor_cost), 1.0, cost / anchor_cost)
         context = PricingContext(
             current_price=price,
-            current_known=~no_price,
+            current_known=~missing[2],
             list_price=listed,
             unit_cost=cost,
             tax_rate=tax_rate,
@@ -203,30 +198,20 @@ class Resolver:
         )
 
     def _assigned(
-        self,
-        requests: Sequence[PriceRequest],
-        dates: Sequence[dt.date],
-        is_promo: Bools,
-        now: Floats,
-        experiments: Experiments,
-    ) -> list[Assignment | None]:
-        """What an experiment asks of each request: no strategy where the request names one, or this version lacks it.
+        self, experiments: Experiments, request: PriceRequest, date: dt.date, advertised: bool, price: float
+    ) -> Assignment | None:
+        """What an experiment asks of a request: no strategy where that names one, or this version lacks it.
 
         No draw where the offer is advertised, or somebody moved the price further than draw and platform would.
         """
-        if not experiments.every:
-            return [None] * len(requests)
-        most = self._policy.config.guardrails.max_move
-        found = []
-        for request, date, advertised, price in zip(requests, dates, is_promo.tolist(), now.tolist(), strict=True):
-            one = experiments.of(request.product_id, date)
-            if one is not None and one.arm.kind == "strategy":
-                one = one if request.strategy is None and one.arm.of in self._policy.number else None
-            elif one is not None and one.deviation is not None:
-                reach = np.inf if most is None else one.arm.deviation + np.log1p(most) + NEAR
-                one = None if advertised or abs(np.log(price / one.base)) > reach else one
-            found.append(one)
-        return found
+        one = experiments.of(request.product_id, date)
+        if one is not None and one.arm.kind == "strategy":
+            return one if request.strategy is None and one.arm.of in self._policy.number else None
+        if one is not None and one.deviation is not None:
+            most = self._policy.config.guardrails.max_move
+            reach = np.inf if most is None else one.arm.deviation + np.log1p(most) + NEAR
+            return None if advertised or abs(np.log(price / one.base)) > reach else one
+        return one
 
     def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
         """Refuses strict requests for unknown products; while no product is known, none is refused."""
@@ -242,11 +227,9 @@ class Resolver:
         """(request,) reason bits of products that demand does not know; facts may know them, or their category."""
         if not self._no_model:
             return np.where(product >= 0, 0, np.where(group >= 0, BIT["unknown_product"], _UNKNOWN))
-        if not self._known:
-            return np.full(len(product), BIT["no_model"])
-        typical = np.array([bool(category) and category in self._typical for category in categories])
-        stranger = np.where(typical, BIT["unknown_product"], _UNKNOWN)
-        return BIT["no_model"] | np.where(place >= 0, 0, stranger)
+        typical = np.array([bool(category) and category in self._typical for category in categories], np.bool_)
+        known = (place >= 0) | (not self._known)
+        return BIT["no_model"] | np.where(known, 0, np.where(typical, BIT["unknown_product"], _UNKNOWN))
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
         """Tells whether a promotion is planned in the period that begins on `date`, and the request does not say."""
@@ -266,11 +249,12 @@ class Resolver:
         """Periods to look ahead: to the next delivery, `days` of the strategy, as history tells, or to the next review.
 
         Returns DELIVERIES equally likely values within the horizon, ascending; reason bits; and whether anything tells
-        them. Raises RequestError where the delivery named comes before the period priced.
+        them. Refuses a named delivery before the period priced.
         """
         delivery, reasons, told = request.next_delivery, 0, True
-        if request.asks_planned_delivery and (delivery := self._planned_delivery(request, date)) is not None:
-            reasons = BIT["delivery_planned"]
+        if delivery is None and "next_delivery" not in request.model_fields_set:
+            delivery = self._planned_delivery(request, date)
+            reasons = 0 if delivery is None else BIT["delivery_planned"]
         if delivery is not None:
             if delivery < date:
                 raise RequestError(f"next_delivery {delivery} is past when {date} comes, which is priced")
@@ -290,7 +274,7 @@ class Resolver:
     def _strategy_of(self, request: PriceRequest, assigned: Assignment | None) -> int:
         if assigned is not None and assigned.arm.kind == "strategy":
             return self._policy.number[assigned.arm.of]
-        number = self._policy.number.get(request.strategy or self._default)
+        number = self._policy.number.get(request.strategy or self._policy.config.strategy)
         if number is None:
             known = ", ".join(self._policy.names)
             raise RequestError(f"strategy: {request.strategy!r} is not configured; expected one of {known}")
@@ -306,8 +290,6 @@ def _competitor(
     """
     age = np.where(np.isnan(price), np.nan, np.where(np.isnan(age), 0.0, age))
     asks = np.array([request.asks_newest_comp_price for request in requests], np.bool_)
-    if not asks.any():
-        return price, age
     seen = np.maximum(day - newest[1], 0.0)
     meant = asks & np.isfinite(newest[0] + seen)
     return np.where(meant, newest[0], price), np.where(meant, seen, age)

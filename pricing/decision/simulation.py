@@ -59,8 +59,7 @@ class Simulation(BaseModel):
         "it asks of /get_price is not tried here; null where it is in none.",
     )
     switch: Literal["freeze", "override"] | None = Field(
-        default=None,
-        description="Whether a person has frozen or given the product's price: /get_price answers that.",
+        default=None, description="Whether a person has frozen or given the product's price: /get_price answers that."
     )
     price_limits: tuple[float, float] = Field(description="The lowest and highest price that the guardrails allow.")
     source: Source
@@ -82,8 +81,7 @@ def outcomes(
     """Computes the outcome of each price, in order.
 
     The intervals cover parameter uncertainty and chance together: quantiles of the mixture of the nodes' negative
-    binomials. Demand is that of one request at prices (1, candidate), ascending; stock is infinite where unknown, the
-    unit cost without tax, the tax rate a fraction of the net price.
+    binomials. Demand is that of one request at prices (1, candidate); stock is infinite where unknown.
     """
     prices = np.unique([one.price for one in tried])
     grid = demand_at(prices[None])

@@ -30,8 +30,8 @@ def expected_sales(mean: Floats, *, size: Floats, stock: Floats) -> Floats:
 
     from E[D; D ≤ S] = mean · P(D' ≤ S − 1) with D' of size + 1, and the recurrence of the incomplete beta function in
     its first parameter (Abramowitz and Stegun 26.5.16). F is the normal approximation of Peizer and Pratt (1968, JASA
-    63, 1416-1456), good because size + 2 is never small. The relative error is below 0.012 for a size of at least 0.2,
-    below 0.007 from 0.5 on, and 0.0004 on average.
+    63, 1416-1456). The relative error is below 0.012 for a size of at least 0.2, below 0.007 from 0.5 on, and 0.0004 on
+    average.
 
     Mean demand and size are above 0, stock is finite, in the shape of `size`, which broadcasts against `mean`; of less
     than 1 all is sold as soon as one is asked for. Never above `mean` nor `stock`.
@@ -76,8 +76,8 @@ def _mass_and_tail(mean: Floats, *, size: Floats, units: Floats) -> tuple[Floats
 class Sales:
     """Expected sales of a batch over a grid of demand, until the next delivery and in the requested period.
 
-    Exact means are worked out at a few points a request, evenly spaced in log mean, and the share of demand that is
-    served is interpolated between them. Requests whose stock is ample cost nothing.
+    At a few points a request, evenly spaced in log mean, they are exact; between them the share of demand that is
+    served is interpolated. Requests whose stock is ample cost nothing.
     """
 
     def __init__(self, grid: DemandGrid, stock: Floats) -> None:

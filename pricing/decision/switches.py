@@ -1,17 +1,31 @@
-"""What a person says over the model: a price that is frozen, given, or approved. Which switch counts for a product.
+"""What persons have set over the model, as one document: prices that are frozen, given or approved, and experiments.
 
-They are pure data here: `pricing.registry.control` keeps them.
+It is pure data here: `pricing.registry.control` keeps it.
 """
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from pricing.decision.request import Money
+from pricing.data.net_price import unit_profit, with_tax
+from pricing.decision.experiments import NO_EXPERIMENTS, Experiment, Experiments
+from pricing.decision.guardrails import NEAR
+from pricing.decision.reasons import REASONS
+from pricing.decision.request import DetailedDecision, Money, Spread
+from pricing.errors import ConfigError, SourceError
 
+FORMAT = 1  # of the document
+# Reasons that say how a price was chosen, and so nothing of one that a person gave.
+_OF_CHOICE = frozenset(
+    {"low_confidence", "held", "elasticity_unidentified", "elasticity_from_category", "outside_seen_prices", "holdout"}
+    | {"frozen", "price_test", "stock_short"}
+)
+_EXPERIMENT, _APPROVED = TypeAdapter(Experiment), TypeAdapter(dict[str, Money])
 Scope = Literal["all", "category", "product"]
 
 
@@ -78,10 +92,9 @@ class Switch(Scoped):
 
 
 class Switches:
-    """The switches in force: at most one of each product, of each category, and of everything.
+    """The switches in force, of which the narrowest counts: of the product, else its category, else everything.
 
-    The narrowest counts: that of the product, else of its category, else of everything. Behind every switch counts
-    `approved`: product → the price that a person approved last.
+    Behind every switch counts `approved`: product → the price that a person approved last.
     """
 
     def __init__(self, switches: Iterable[Switch] = (), approved: Mapping[str, float] = MappingProxyType({})) -> None:
@@ -109,3 +122,92 @@ class Switches:
 
 
 NO_SWITCHES = Switches()
+
+
+@dataclass(frozen=True)
+class Control:
+    """The switches and experiments in force."""
+
+    switches: Switches = NO_SWITCHES
+    experiments: Experiments = NO_EXPERIMENTS
+    sequence: int = 0  # entries of the record that it was made from; it never falls
+    unread: tuple[str, ...] = ()  # what could not be understood and is passed over, a line each
+
+    def to_json(self) -> bytes:
+        """The document."""
+        document = {
+            "format": FORMAT,
+            "sequence": self.sequence,
+            "switches": [switch.model_dump(mode="json", exclude_defaults=True) for switch in self.switches],
+            "experiments": [_EXPERIMENT.dump_python(one, mode="json") for one in self.experiments.every],
+            **({"approved": dict(self.switches.approved)} if self.switches.approved else {}),
+        }
+        return (json.dumps(document, indent=1) + "\n").encode()
+
+
+NO_CONTROL = Control()
+
+
+def parse_control(content: bytes) -> Control:
+    """Reads the document, all but entries that cannot be understood; raises SourceError where it is none."""
+    try:
+        known: Any = json.loads(content)
+        if known["format"] != FORMAT:
+            raise ValueError(f"it is of format {known['format']}, expected {FORMAT}")
+        approved, sequence = known.get("approved", {}), int(known["sequence"])
+        return control_of(known["switches"], known["experiments"], approved, sequence=sequence)
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise SourceError(f"control.json: cannot be understood ({error}); pricing publish writes it") from error
+
+
+def control_of(switches: list[Any], experiments: list[Any], approved: Any, *, sequence: int) -> Control:
+    """Makes it of JSON values; each that cannot be understood is passed over and named, so that it disarms no other."""
+    known, tried, unread, prices = [], NO_EXPERIMENTS, list[str](), dict[str, float]()
+
+    def passed_over(what: str, error: Exception) -> None:
+        unread.append(f"{what} passed over: {' '.join(str(error).split())[:300]}")
+
+    try:
+        prices = _APPROVED.validate_python(approved)
+    except ValidationError as error:
+        passed_over("the approved prices are", error)
+    for one in switches:
+        try:
+            known.append(Switch.model_validate(one))
+        except ValidationError as error:
+            passed_over("a switch is", error)
+    for one in experiments:
+        try:
+            tried = tried.plus(_EXPERIMENT.validate_python(one))
+        except (ValidationError, ConfigError, OverflowError) as error:  # an end beyond all days
+            passed_over("an experiment is", error)
+    return Control(Switches(known, prices), tried, sequence, tuple(unread))
+
+
+def as_waiting(proposed: DetailedDecision, *, price: float, units: float, raised: bool) -> DetailedDecision:
+    """The answer with the price that was approved last, while the proposal waits; `raised` as in `with_price`."""
+    decision = proposed.decision
+    stays = proposed.current_price is not None and abs(price / proposed.current_price - 1) <= NEAR
+    gain = Spread(mean=0.0, low=0.0, high=0.0) if stays else None
+    doubt = {"confidence": round(1 - decision.confidence, 4), "source": "rule", "expected_gain": gain}
+    waiting = with_price(proposed, "awaiting_approval", price=price, units=units, raised=raised, **doubt)
+    return waiting._replace(proposed=decision)
+
+
+def with_price(
+    kept: DetailedDecision, code: str, *, price: float, units: float, raised: bool, **more: Any
+) -> DetailedDecision:
+    """The answer with a price that no model chose, for a reason; `raised` where it lay below cost, and is cost now."""
+    said = {*kept.decision.reasons, code} - _OF_CHOICE
+    if price < with_tax(kept.unit_cost, kept.tax_rate) * (1 - NEAR):
+        said.add("below_cost")
+    changes = {
+        "recommended_price": price,
+        "price_range": (price, price),
+        "expected_units": units,
+        "expected_margin": units * unit_profit(price, kept.unit_cost, tax_rate=kept.tax_rate),
+        "reasons": [code for code in REASONS if code in said],
+        "binds": ["cost"] if raised else [],
+        "gave_way": [],
+    }
+    return kept._replace(decision=kept.decision.model_copy(update=changes | more), experiment=None)

@@ -1,7 +1,7 @@
 """Read the decision log, and archive it by day: `lines/DAY/*.jsonl` and, by DuckDB, `parquet/date=DAY/*.parquet`.
 
-A line or row is one decision; one that stands in both counts once. A line that is no JSON, or whose fields have other
-types than the log's, is damaged: it is kept, counted and named, and costs only itself.
+A line or row is one decision; one that stands in both counts once. A damaged line, no JSON or of other types, is kept,
+counted and named, and costs only itself.
 """
 
 import datetime as dt
@@ -117,11 +117,7 @@ def holds_decisions(url: str) -> bool:
 
 
 def read_drawn(url: str) -> list[dict[str, Any]]:
-    """Reads the lines on products of which an experiment drew a price, in the order of time.
-
-    Raises:
-        SourceError: The log cannot be read.
-    """
+    """Reads the lines on products of which an experiment drew a price, in the order of time; raises SourceError."""
     query = f'SELECT line FROM decisions WHERE {_DRAWN.format("found")} ORDER BY "at", worker, sequence'
     with open_log(url, drawn=True) as (con, _):
         return [from_json(line) for (line,) in con.execute(query).fetchall()]
@@ -135,9 +131,7 @@ def open_log(
 
     Days before `since` are left out; archived ones are read, the newest first, until there are `few` decisions. `drawn`
     leaves out archived products of which no experiment drew a price so far, and keeps each `line` of the others, whole.
-
-    Raises:
-        SourceError: The log cannot be read.
+    Raises SourceError where the log cannot be read.
     """
     store, first = open_store(url), since.isoformat() if since else ""
     columns, rows = "* EXCLUDE (line)", "true"
@@ -160,11 +154,8 @@ def open_log(
 def archive(url: str, *, before: dt.date, kept_since: dt.date | None = None) -> int:
     """Copies past days' lines, damaged ones too, into a Parquet file a day, then deletes them; returns their number.
 
-    Lines that came late make one more file of their day. `before` is the first day that stays as lines, `kept_since`
-    the first that is kept at all (None: all are).
-
-    Raises:
-        SourceError: The log cannot be read or written.
+    Late lines make one more file of their day. `before` is the first day that stays as lines, `kept_since` the first
+    that is kept at all (None: all are). Raises SourceError where the log cannot be read or written.
     """
     store, archived = open_store(url), 0
     if kept_since is not None:

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from pricing.decision.detailed import DetailedDecision
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.errors import SourceError
 from pricing.objects import open_store
 
@@ -66,11 +65,7 @@ class LogEntry:
 
 
 def put_decisions(url: str, entries: Sequence[LogEntry]) -> None:
-    """Puts decisions of a job into the log's store, before it goes on.
-
-    Raises:
-        SourceError: The store does not take them.
-    """
+    """Puts decisions of a job into the log's store, before it goes on; raises SourceError where it takes none."""
     store, worker = open_store(url), _new_worker()
     for number, start in enumerate(range(0, len(entries), _AT_ONCE)):
         part = enumerate(entries[start : start + _AT_ONCE], start + 1)

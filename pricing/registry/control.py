@@ -14,9 +14,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, String
 
-from pricing.decision.control import Control, control_of, parse_control
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Review, Switch, Unfreeze
+from pricing.decision.switches import Control, Review, Switch, Unfreeze, control_of, parse_control
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
@@ -24,12 +23,10 @@ from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
 from pricing.registry.published import control_key
 
 Kind = Literal["switch", "unfreeze", "verdict", "experiment"]
+Said = Switch | Unfreeze | Review
 
 _TABLE = append_only(
-    "pricing_control",
-    "model",
-    Column("kind", String(20), nullable=False),
-    Column("body", String, nullable=False),
+    "pricing_control", "model", Column("kind", String(20), nullable=False), Column("body", String, nullable=False)
 )
 _KINDS: dict[type, Kind] = {Switch: "switch", Unfreeze: "unfreeze", Review: "verdict", Experiment: "experiment"}
 _BODIES: dict[str, TypeAdapter[Any]] = {kind: TypeAdapter(of) for of, kind in _KINDS.items()}
@@ -43,20 +40,19 @@ class ControlEntry(LedgerEntry):
     kind: Kind
     body: str
 
-    def read(self) -> Switch | Unfreeze | Review | Experiment:
+    def read(self) -> Said | Experiment:
         """The body; raises ConfigError where it cannot be understood."""
         try:
-            found: Switch | Unfreeze | Review | Experiment = _BODIES[self.kind].validate_json(self.body)
+            found: Said | Experiment = _BODIES[self.kind].validate_json(self.body)
         except (KeyError, ValidationError) as error:
             raise ConfigError(f"{self.kind} {self.body[:100]!r}: {' '.join(str(error).split())[:200]}") from error
         return found
 
 
 class ControlRecord:
-    """The record of one registered model, so that shops that share a database share no entry.
+    """The record of one registered model; its methods raise RegistryError when the database does not answer.
 
-    Every method raises RegistryError, in one line, when the database does not answer or refuses, and all but `entries`
-    where the mirror has more entries than the table.
+    All but `entries` also do where the mirror has more entries than the table.
     """
 
     def __init__(self, url: str, *, model: str, store: ObjectStore) -> None:
@@ -74,14 +70,11 @@ class ControlRecord:
         self._compare(entries)
         return _in_force(entries, at=at)
 
-    def append(self, *said: Switch | Unfreeze | Review, seen: int | None = None) -> None:
+    def append(self, *said: Said, seen: int | None = None) -> None:
         """Writes what a person said, all of it or nothing.
 
-        `seen` is the sequence of the last entry that the person knew: what was said since on one of these products is
-        not overruled.
-
-        Raises:
-            ConflictError: Something was; names each such product, who and what.
+        Raises ConflictError where something was said on one of these products since `seen`, the last entry that the
+        person knew; it names each such product, who and what.
         """
         with self._turn() as turn:
             if seen is not None:
@@ -93,10 +86,7 @@ class ControlRecord:
     def append_experiment(
         self, name: str, change: Callable[[Experiments], Experiments], *, who: str, at: dt.datetime
     ) -> Experiment:
-        """Changes the experiment of a name inside a transaction, writes it, and returns it.
-
-        `change` makes the experiments with the change of those that there are; it raises ConfigError to refuse it.
-        """
+        """Changes the experiment of a name inside a transaction, as `change` allows; writes and returns it."""
         with self._turn() as turn:
             one = change(_in_force(turn.entries()).experiments).find(name)
             body = _BODIES["experiment"].dump_json(one).decode()
@@ -139,9 +129,7 @@ class ControlRecord:
 def known_control(model: str, *, url: str, store: ObjectStore, at: dt.datetime | None = None) -> Control:
     """Tells a job what is in force: by the table, or, while that is away, by its mirror.
 
-    Raises:
-        RegistryError: The table is away, and there is no mirror.
-        SourceError: It is away, and the mirror cannot be read.
+    Raises RegistryError where both are away, SourceError where the mirror cannot be read.
     """
     try:
         control = ControlRecord(url, model=model, store=store).control(at=at)
@@ -181,8 +169,8 @@ def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None)
             switches[body.scope, body.name] = body
             if body.scope == "product":
                 approved.pop(body.name, None)  # a later word on the product itself ends it
-    known = [one for one in switches.values() if isinstance(one, Switch) and not (at is not None and one.ended(at))]
-    found = control_of(list(known), list(experiments.values()), approved, sequence=len(entries))
+    known = [one for one in switches.values() if isinstance(one, Switch) and not (at and one.ended(at))]
+    found = control_of(known, list(experiments.values()), approved, sequence=len(entries))
     return replace(found, unread=(*unread, *found.unread))
 
 
@@ -194,7 +182,7 @@ def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:
     return replace(control, experiments=Experiments(under_way))
 
 
-def products_of(said: Switch | Unfreeze | Review | Experiment) -> Collection[str]:
+def products_of(said: Said | Experiment) -> Collection[str]:
     """The products that a person's word names one by one."""
     if isinstance(said, Review):
         return said.prices.keys()

@@ -7,25 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import (
-    DDL,
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    MetaData,
-    NullPool,
-    String,
-    Table,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-)
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+import sqlalchemy as sa
 
 from pricing.errors import LockError, RegistryError, first_line
 from pricing.fileio import redact_url, with_driver
@@ -53,39 +35,37 @@ _GUARDS = {  # statements that let a table only grow
 _KEEPALIVES = {"tcp_keepalives_idle": 60, "tcp_keepalives_interval": 15, "tcp_keepalives_count": 4}
 
 
-def open_engine(url: str) -> Engine:
-    """Makes the engine of a database, PostgreSQL or SQLite, by its SQLAlchemy URL; connects to nothing yet.
-
-    Raises:
-        ArgumentError: The URL cannot be understood.
-    """
+def open_engine(url: str) -> sa.Engine:
+    """Makes the engine of a database and connects to nothing yet; raises ArgumentError where the URL is none."""
     try:
-        parsed = make_url(with_driver(url))
+        parsed = sa.make_url(with_driver(url))
     except ValueError as error:  # its text quotes what may be a part of the password
-        raise ArgumentError("its user, password, host or port cannot be told apart") from error
-    return create_engine(parsed, connect_args=_CONNECT.get(parsed.get_backend_name(), {}), poolclass=NullPool)
+        raise sa.exc.ArgumentError("its user, password, host or port cannot be told apart") from error
+    return sa.create_engine(parsed, connect_args=_CONNECT.get(parsed.get_backend_name(), {}), poolclass=sa.NullPool)
 
 
-def append_only(name: str, key: str, *columns: Column[Any]) -> Table:
+def append_only(name: str, key: str, *columns: sa.Column[Any]) -> sa.Table:
     """A table that refuses every change of what it holds: entries in `sequence` from 1, for each value of `key`."""
-    own = Column("id", Integer, primary_key=True), Column(key, String(300), nullable=False)
+    own: list[sa.Column[Any]] = [
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column(key, sa.String(300), nullable=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("at", sa.String(40), nullable=False),
+        sa.Column("who", sa.String(300), nullable=False),
+    ]
     # Two concurrent entries cannot take the same place, whatever the database's own locks do.
-    place = Column("sequence", Integer, nullable=False), UniqueConstraint(key, "sequence", name=f"{name}_in_order")
-    said = Column("at", String(40), nullable=False), Column("who", String(300), nullable=False)
-    table = Table(name, MetaData(), *own, *place, *said, *columns)
+    in_order = sa.UniqueConstraint(key, "sequence", name=f"{name}_in_order")
+    table = sa.Table(name, sa.MetaData(), *own, in_order, *columns)
     for dialect, statements in _GUARDS.items():
         for statement in statements:
-            guard = DDL(statement.format(name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
-            event.listen(table, "after_create", guard)
+            guard = sa.DDL(statement.format(name)).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
+            sa.event.listen(table, "after_create", guard)
     return table
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """One line of a record: its fields are the table's columns, but for `id` and the key; appending sets `sequence`.
-
-    `at` is UTC, ISO 8601, and `who` the person or job that acts.
-    """
+    """One line of a record: its fields are columns of the table. `at` is UTC, `who` the person or job that acts."""
 
     sequence: int = 0
     at: str
@@ -98,32 +78,29 @@ Entry = TypeVar("Entry", bound=LedgerEntry)
 class Turn(Generic[Entry]):
     """The record of one key while this process alone may write to it."""
 
-    def __init__(self, connection: Connection, table: Table, kind: type[Entry], key: str) -> None:
+    def __init__(self, connection: sa.Connection, table: sa.Table, kind: type[Entry], key: str) -> None:
         self._connection, self._table, self._kind, self._key = connection, table, kind, key
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """Every entry behind that of sequence `after`, oldest first."""
         _, key, *own = self._table.columns
         place = self._table.c.sequence
-        query = select(*own).where(key == self._key, place > after).order_by(place)
+        query = sa.select(*own).where(key == self._key, place > after).order_by(place)
         return [self._kind(**row) for row in self._connection.execute(query).mappings()]
 
     def append(self, entry: Entry) -> Entry:
         """Writes an entry in the next place; it is committed when the turn ends without an error."""
         key = self._table.columns[1]
-        last = self._connection.execute(select(func.max(self._table.c.sequence)).where(key == self._key)).scalar() or 0
-        placed = replace(entry, sequence=last + 1)
+        query = sa.select(sa.func.max(self._table.c.sequence)).where(key == self._key)
+        placed = replace(entry, sequence=(self._connection.execute(query).scalar() or 0) + 1)
         self._connection.execute(self._table.insert().values(**asdict(placed), **{key.name: self._key}))
         return placed
 
 
 class Ledger(Generic[Entry]):
-    """Entries of an append-only table in a database.
+    """Entries of an append-only table. Every method raises RegistryError, in one line, when the database refuses."""
 
-    Every method raises RegistryError, in one line, when the database does not answer or refuses.
-    """
-
-    def __init__(self, url: str, table: Table, kind: type[Entry]) -> None:
+    def __init__(self, url: str, table: sa.Table, kind: type[Entry]) -> None:
         """Opens the database, PostgreSQL or SQLite by an SQLAlchemy URL, and makes nothing in it."""
         self._table, self._kind = table, kind
         self.where = f"{table.name} in {redact_url(url)} (PRICING_DATABASE_URL)"
@@ -136,7 +113,7 @@ class Ledger(Generic[Entry]):
         if file is not None and not file.exists():
             return []
         with database_errors(self.where), self._engine.connect() as connection:
-            made = inspect(connection).has_table(self._table.name)
+            made = sa.inspect(connection).has_table(self._table.name)
             return Turn(connection, self._table, self._kind, key).entries(after=after) if made else []
 
     @contextmanager
@@ -154,33 +131,29 @@ def database_errors(where: str) -> Iterator[None]:
     """Raises what goes wrong with a database as RegistryError, in one line that begins with `where`."""
     try:
         yield
-    except (SQLAlchemyError, ImportError, OSError) as error:
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
         raise RegistryError(f"{where}: {first_line(error)}") from error
 
 
-def create_tables(engine: Engine, metadata: MetaData) -> None:
+def create_tables(engine: sa.Engine, metadata: sa.MetaData) -> None:
     """Makes the tables that are missing, and the folder of an SQLite file; several processes may do so at once."""
     file = _sqlite_file(engine)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
         metadata.create_all(engine)
-    except SQLAlchemyError:  # another process may have made them meanwhile; anything else is an error
-        if not set(metadata.tables) <= set(inspect(engine).get_table_names()):
+    except sa.exc.SQLAlchemyError:  # another process may have made them meanwhile; anything else is an error
+        if not set(metadata.tables) <= set(sa.inspect(engine).get_table_names()):
             raise
 
 
-def lock_transaction(connection: Connection, name: str, *, seconds: int = LOCK_SECONDS) -> None:
-    """Waits until no other transaction has this lock, which goes with the transaction, before that has read anything.
-
-    In SQLite it is the lock of the whole file: the driver's own BEGIN lets two processes read the same before either
-    writes.
-    """
+def lock_transaction(connection: sa.Connection, name: str, *, seconds: int = LOCK_SECONDS) -> None:
+    """Waits until no other transaction has this lock, before it has read anything; SQLite locks its whole file."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
-        connection.execute(select(func.pg_advisory_xact_lock(_key(name))))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_key(name))))
 
 
 @contextmanager
@@ -189,11 +162,7 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
 
     The lock goes with its connection: when the process and every child that inherits the descriptor have ended, and at
     the latest two minutes after its machine has gone. SQLite serves one machine, whose files have locks of their own:
-    there nothing is locked and nothing yielded.
-
-    Raises:
-        LockError: Another process holds it.
-        RegistryError: The database does not answer.
+    there nothing is locked. Raises LockError where another process holds it.
     """
     if not url.startswith("postgres"):
         yield ()
@@ -205,7 +174,7 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
         with database_errors(where):
             for setting, value in _KEEPALIVES.items():
                 connection.exec_driver_sql(f"SET {setting} = {value}")
-            taken = connection.execute(select(func.pg_try_advisory_lock(_key(name)))).scalar()
+            taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(_key(name)))).scalar()
         if not taken:
             raise LockError(f"{name} is running already, and holds its lock in PRICING_DATABASE_URL; wait for its end")
         driver = connection.connection.driver_connection
@@ -215,7 +184,7 @@ def session_lock(url: str, name: str) -> Iterator[tuple[int, ...]]:
         connection.close()
 
 
-def _sqlite_file(engine: Engine) -> Path | None:
+def _sqlite_file(engine: sa.Engine) -> Path | None:
     url = engine.url
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 

@@ -57,8 +57,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the record and the report store it."""
-        kept: dict[str, Any] = plain({**vars(self), "passed": self.passed})
-        return kept
+        return dict(plain({**vars(self), "passed": self.passed}))
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -67,21 +66,20 @@ def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_only: bool = False) -> list[Verdict]:
-    """Judges a backtest against the baseline, for a first promotion and every later one.
+    """Judges a backtest (`Backtest.figures`) against the baseline, for a first promotion and every later one.
 
-    The baseline of each fold is the one that was best before it, as a forecaster could have known; choosing the best in
-    hindsight would use knowledge that nobody had. The figures are `Backtest.figures`. Of a `holds_only` version no
-    price rests on its elasticities, so that they need not be plausible.
+    The baseline of each fold is the one that was best before it: nobody could choose in hindsight. Of a `holds_only`
+    version no price rests on its elasticities, which need not be plausible.
     """
     bias, elasticity = _number(figures.get("bias")), figures.get("elasticity") or {}
     words = f"error (WAPE) as a multiple of the baseline's ({baseline_words(baselines_of(figures))})"
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
     ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
-    covered = "share of actuals in {} % intervals"
+    covered, by_volume = "share of actuals in {} % intervals", limits.naive_ratio_by_volume
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
-        *_by_volume("beats_naive", figures, words, limit=limits.naive_ratio_by_volume),
+        *_by_volume("beats_naive", figures, figures, words, key="wape_baseline", limit=by_volume, times=1.0),
         Verdict("bias", bias and abs(bias), "absolute bias as a share of units", high=limits.bias),
         Verdict("coverage_80", _number(figures.get("coverage_80")), covered.format(80), *limits.coverage_80),
         Verdict("coverage_95", _number(figures.get("coverage_95")), covered.format(95), *limits.coverage_95),
@@ -98,8 +96,7 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
 def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> float:
     """The most that passes: a little more where the confidence interval of the difference includes the limit.
 
-    The baseline may be LightGBM alone, which forecasts well but has no price response: a model that may be as good and
-    has one is worth having.
+    LightGBM alone may forecast as well, but has no price response.
     """
     low, base = _number((figures.get("against_baseline") or {}).get("wape_low")), _number(figures.get("wape_baseline"))
     if low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
@@ -108,18 +105,13 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
-    """Says that prices may rest on the elasticities or not; never fails: a version that holds prices is useful, too.
-
-    `share` is that of the units whose elasticity is known from more than a prior.
-    """
+    """Says whether prices may rest on the elasticities, of which `share` of the units have one; never fails."""
     words = "share of units whose elasticity is identified"
-    if holds_only:
-        words += f"; promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
-    elif share < limits.identified:
-        words += f"; prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
-    else:
+    if not holds_only and share >= limits.identified:
         return Verdict("identified", share, words, low=limits.identified)
-    return Verdict("identified", share, words)
+    moves = f"prices move all the same: it was not packed as {HOLDS_ONLY}, which only a training decides anew"
+    holds = f"promoted as {HOLDS_ONLY}: it forecasts, and prices stay, but for stock and guardrails"
+    return Verdict("identified", share, f"{words}; {holds if holds_only else moves}")
 
 
 def champion_gates(
@@ -127,33 +119,25 @@ def champion_gates(
 ) -> list[Verdict]:
     """Judges whether a challenger is no worse than the champion by their backtests on the same data and folds.
 
-    The champion's error counts `decay` times, as much as it errs more in production: a fit on the same folds does not
-    show how a model has aged.
+    The champion's error counts `decay` times, as much as it errs more in production: refitted it shows no age.
     """
     words = "error (WAPE) as a multiple of the champion's on the same folds"
     words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
-    ratio = _ratio(challenger.get("wape"), champion.get("wape"), times=decay)
-    limit = limits.champion_ratio_by_volume
-    return [
-        Verdict("against_champion", ratio, words, high=limits.champion_ratio),
-        *_by_volume("against_champion", challenger, words, champion=champion, limit=limit, times=decay),
-    ]
+    ratio, limit = _ratio(challenger.get("wape"), champion.get("wape"), times=decay), limits.champion_ratio_by_volume
+    by_volume = _by_volume("against_champion", challenger, champion, words, key="wape", limit=limit, times=decay)
+    return [Verdict("against_champion", ratio, words, high=limits.champion_ratio), *by_volume]
 
 
 def not_compared_gate() -> Verdict:
-    """Says that a champion with the challenger's own settings is not compared with it on folds, and refuses nothing.
-
-    Refitted on the challenger's folds it would be the challenger, and the ratio 1 whatever either is worth.
-    """
+    """Refuses nothing: refitted on these folds, a champion with the challenger's settings would be the challenger."""
     said = "not compared: the champion has the challenger's settings, and refitted on these folds it is the challenger"
     return Verdict("against_champion", None, said)
 
 
-def state_gates(*, challenger: str, champion: str | None, parity: float | None, limits: GatesConfig) -> list[Verdict]:
-    """Judges whether a version's states are as recent as the champion's, and correct.
+def state_gates(*, challenger: str, champion: str | None, parity: float | None) -> list[Verdict]:
+    """Judges whether a version's states (ISO dates) are as recent as the champion's, and those of a refresh correct.
 
-    `challenger` and `champion` are their dates, ISO 8601; None at the first promotion. For a refresh `parity` is the
-    largest relative difference between states carried forward and states encoded from scratch.
+    `parity` is the largest relative difference between states carried forward and encoded from scratch.
     """
     verdicts = []
     if champion is not None:
@@ -170,8 +154,7 @@ def state_gates(*, challenger: str, champion: str | None, parity: float | None, 
 def products_gate(known: Collection[str], champion: Mapping[str, float], limits: GatesConfig) -> Verdict:
     """Judges whether a challenger knows the champion's products; on others it would use their category's demand.
 
-    `champion` gives units a period of each product that the champion knows. One whose units are unknown (NaN) has not
-    been on sale recently and weighs 0; where all weigh 0, all count the same.
+    `champion` gives units a period of each: unknown ones (NaN) weigh 0; where all weigh 0, all count the same.
     """
     units = {product: 0.0 if math.isnan(amount) else amount for product, amount in champion.items()}
     units = units if any(units.values()) else dict.fromkeys(units, 1.0)
@@ -185,10 +168,7 @@ def products_gate(known: Collection[str], champion: Mapping[str, float], limits:
 
 
 def anchors_gate(products: Sequence[str]) -> Verdict:
-    """Judges whether a challenger has the champion's anchors: no promotion may change a regular price unrecorded.
-
-    `products` are those that both know and whose anchors differ.
-    """
+    """Refuses products whose anchors differ from the champion's: no promotion may change a regular price unrecorded."""
     advice = f"{_some(products)}; `pricing refresh` takes them over, and `pricing anchor` moves them"
     words = "products whose anchors are not the champion's"
     return Verdict("anchors", float(len(products)), words, high=0.0, advice=advice)
@@ -203,8 +183,7 @@ def golden_gate(latency_ms: Sequence[float], limits: GatesConfig) -> Verdict:
 def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
     """Judges how far a promotion would move prices, from the champion's and from those charged last.
 
-    Where the price charged last is a cut, the way back to list price is no move. The figure is the one that is closest
-    to its limit, or furthest beyond it; the words have them all.
+    The figure is the one that is closest to its limit, or furthest beyond it; the words have them all.
     """
     found: list[tuple[float, float]] = []
     said = []
@@ -226,10 +205,9 @@ def price_moves_gate(moves: PriceMoves, limits: PriceMovesConfig) -> Verdict:
 def comparable(
     one: Mapping[str, Any], other: Mapping[str, Any], *, settings: tuple[DemandConfig, DemandConfig]
 ) -> bool:
-    """Tells that two backtests scored the same thing on the same data and folds, so that their figures compare.
+    """Tells that two backtests scored the same periods of the same data, so that their figures compare.
 
-    Each has `data` with the panel's `fingerprint`. The settings are theirs, in order: equal cutoffs do not imply equal
-    scored periods.
+    Each has `data` with the panel's `fingerprint`; equal cutoffs do not imply equal scored periods.
     """
     if len({(demand.gap, demand.horizon) for demand in settings}) > 1:
         return False
@@ -239,17 +217,10 @@ def comparable(
 
 
 def _by_volume(
-    name: str,
-    figures: Mapping[str, Any],
-    words: str,
-    *,
-    limit: float,
-    champion: Mapping[str, Any] | None = None,
-    times: float = 1.0,
+    name: str, figures: Mapping[str, Any], base: Mapping[str, Any], words: str, *, key: str, limit: float, times: float
 ) -> Iterator[Verdict]:
-    """Judges each class of products by volume, against the champion, or else against the baseline."""
-    mine = figures.get("by_volume") or {}
-    theirs, key = (mine, "wape_baseline") if champion is None else (champion.get("by_volume") or {}, "wape")
+    """Judges each class of products by volume: its error as a multiple of that which `base` has under `key`."""
+    mine, theirs = (one.get("by_volume") or {} for one in (figures, base))
     for volume in CLASSES:
         if volume in mine or volume in theirs:
             ratio = _ratio((mine.get(volume) or {}).get("wape"), (theirs.get(volume) or {}).get(key), times=times)
@@ -258,11 +229,9 @@ def _by_volume(
 
 def _ratio(figure: Any, base: Any, *, times: float = 1.0) -> float | None:
     top, bottom = _number(figure), _number(base)
-    if top is None or bottom is None:
+    if top is None or bottom is None or (top and not bottom):
         return None
-    if bottom == 0:
-        return 1.0 if top == 0 else None
-    return top / (bottom * times)
+    return top / (bottom * times) if bottom else 1.0
 
 
 def _number(value: Any) -> float | None:

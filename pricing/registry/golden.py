@@ -59,12 +59,10 @@ def record(prices: Pricer, demand: Demand, *, today: dt.date) -> dict[str, Any]:
 def compare(prices: Pricer, recorded: Mapping[str, Any], *, where: str) -> tuple[float, ...]:
     """Prices the golden requests one by one, and compares the answers with those that `record` returned.
 
-    Returns:
-        (request,) milliseconds of each, the fastest of TRIES: the others measure the machine's load.
+    Returns (request,) milliseconds of each, the fastest of TRIES, since the others measure the machine's load.
 
     Raises:
-        VersionError: An answer differs by more than one part in 10,000, none was recorded, or this library cannot read
-            the requests.
+        VersionError: An answer differs by more than one part in 10,000, none was recorded, or none can be read.
     """
     try:
         today = dt.date.fromisoformat(recorded["today"])

@@ -66,8 +66,8 @@ class RegisteredVersion:
 class Registry:
     """One registered model on one MLflow server or database.
 
-    Every method raises RegistryError, in one line, when the registry does not answer or lacks what was asked for.
-    A server that is down is reported within seconds; MLflow's own environment variables may extend that.
+    Every method raises RegistryError, in one line and within seconds, when that does not answer or lacks what was
+    asked.
     """
 
     def __init__(self, model_name: str, *, uri: str) -> None:
@@ -81,13 +81,10 @@ class Registry:
     def log_version(
         self, folder: str | Path, *, tags: Mapping[str, str] | None = None, description: str | None = None
     ) -> str:
-        """Logs a packed version as a pyfunc model under the active run, registers it, and returns its number.
+        """Logs a packed version, a folder named `version`, as a pyfunc model under the active run; returns its number.
 
-        Its folder must be named `version`, by which name MLflow stores it. Its tags are the given ones and its own
-        kind, hashes and dates. The description, in Markdown, is cut where the registry has no room for all.
-
-        Raises:
-            RegistryError: There is no active run, the folder has another name, or the registry refuses.
+        Its tags are the given ones and its own kind, hashes and dates. The description, in Markdown, is cut to what
+        fits.
         """
         if mlflow.active_run() is None or Path(folder).name != ARTIFACT:
             raise RegistryError(f"a version is logged under a run, from a folder {ARTIFACT}; found {folder}")
@@ -176,7 +173,7 @@ class Registry:
     def delete(self, number: str) -> None:
         """Deletes a version and its files, but for files that a version of another model shares; its run stays.
 
-        Files go first: where that fails, the version is still listed, and can be deleted again.
+        Files go first: else a version that cannot be deleted would no longer be listed.
         """
         with self._translated_errors():
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
@@ -192,11 +189,7 @@ class Registry:
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def download(self, reference: str, to: str | Path) -> Path:
-        """Downloads a version's folder, which becomes the new folder `to` when it is complete; see `files.read`.
-
-        Raises:
-            RegistryError: The version is unknown, its files are gone, or something is in the way.
-        """
+        """Downloads a version's folder, which becomes the new folder `to` when it is complete."""
         to, entry = Path(to), self.find(reference)
         with self._translated_errors():
             to.parent.mkdir(parents=True, exist_ok=True)

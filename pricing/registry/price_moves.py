@@ -22,8 +22,7 @@ DEEPEST_CUT = 0.75  # of the regular price; a price further below it is of anoth
 def beyond_most(sizes: Floats) -> float:
     """The 95th percentile of products' moves: the size that at most a twentieth of them passes, but always one of them.
 
-    One product that moves far, as where a person has moved its anchor, is no fault of a version; what it may move at
-    most is the largest jump's matter.
+    One that moves far, as where a person has moved its anchor, is no fault; the largest jump bounds it.
     """
     passing = max(math.floor((1 - P95) * len(sizes) + 1e-9), 1)
     return float(np.sort(sizes)[::-1][passing]) if len(sizes) > passing else 0.0
@@ -34,7 +33,7 @@ class PriceMoves:
     """Prices of the same requests. Arrays are (request,), currency units.
 
     `charged` is what production charged last, `regular` the regular price where that is a cut, else the same;
-    `candidate` is after the promotion. `champion` is NaN where there is none to compare with.
+    `candidate` is after the promotion, `champion` before it, NaN without one.
     """
 
     product_ids: tuple[str, ...]
@@ -79,17 +78,9 @@ class PriceMoves:
 
 
 def measure_moves(
-    requests: list[PriceRequest],
-    candidate: Pricer,
-    champion: Pricer | None,
-    *,
-    listed: Floats,
-    today: dt.date,
+    requests: list[PriceRequest], candidate: Pricer, champion: Pricer | None, *, listed: Floats, today: dt.date
 ) -> PriceMoves:
-    """Prices the requests (see `sample_requests`) by the candidate and, where there is one, the champion.
-
-    `listed` are (request,) list prices, as `list_prices` finds them.
-    """
+    """Prices the requests by the candidate and, where there is one, the champion; `listed` are their `list_prices`."""
 
     def priced(pricer: Pricer | None) -> Floats:
         decided = pricer.price(requests, today=today) if pricer is not None else ()
@@ -107,10 +98,7 @@ def measure_moves(
 
 
 def last_charged(product_ids: Strings, candidate: ProductFacts, champion: ProductFacts | None) -> Floats:
-    """(product,) the price that production charged last; NaN where nothing tells.
-
-    The champion's word comes first, since newer sales are what may be at fault.
-    """
+    """(product,) the price charged last, by the champion first: newer sales may be at fault; NaN without any."""
     return _first_known(
         product_ids, (champion, "last_price"), (champion, "price"), (candidate, "last_price"), (candidate, "price")
     )

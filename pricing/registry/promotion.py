@@ -1,28 +1,82 @@
-"""Change the champion and record it in one transaction; say what was moved by hand, and what was rolled back from."""
+"""The append-only record of what was in production, by whom and why; to change the champion, and what may go."""
 
+import datetime as dt
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import JSON, Boolean, Column, String
 
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
-from pricing.registry.audit import Audit, AuditEntry, champion_of
-from pricing.registry.database import Turn
-from pricing.registry.gates import HOLDS_ONLY, Verdict
+from pricing.registry.database import Ledger, LedgerEntry, Turn, append_only
+from pricing.registry.gates import Verdict
 
 if TYPE_CHECKING:
     from pricing.registry.mlflow_registry import RegisteredVersion, Registry
 
+Action = Literal["promote", "rollback", "anchor", "by_hand"]
+Outcome = Literal["done", "refused", "lost"]
+
+_RECORD = append_only(
+    "pricing_promotions",
+    "registry",
+    Column("action", String(20), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("why", String, nullable=False),
+    Column("forced", Boolean, nullable=False),
+    Column("from_version", String(40)),
+    Column("to_version", String(40)),
+    Column("weights", String(80)),
+    Column("run_id", String(80)),
+    Column("gates", JSON, nullable=False),
+)
 REJECTED = "not_rejected"  # the gate that a rejected version fails
+MOST = 30  # versions deleted at once: a month of nights, so that a long history goes within days and no night lasts
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry(LedgerEntry):
+    """One line of the record, or a change of the champion that is asked for.
+
+    "refused" is the gates' word; "lost": `from_version` was no longer champion. `to_version` becomes champion (None:
+    the alias was removed), and has these `weights`; `forced` overrules a gate. `gates` are verdicts as JSON.
+    """
+
+    action: Action
+    why: str
+    from_version: str | None
+    to_version: str | None
+    outcome: Outcome = "done"
+    weights: str | None = None
+    forced: bool = False
+    run_id: str | None = None
+    gates: list[dict[str, Any]] = field(default_factory=list)
+
+    def words(self) -> str:
+        """Such as "version 2 was rolled back from by ann at 2024-05-01T10:00:00+00:00: complaints"."""
+        return f"version {self.from_version} was rolled back from by {self.who} at {self.at}: {self.why}"
+
+
+class Audit(Ledger[AuditEntry]):
+    """The promotion record in a database, of each registry by its identity."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, _RECORD, AuditEntry)
+
+
+def champion_of(entries: Sequence[AuditEntry]) -> str | None:
+    """The champion after the last entry with outcome "done"."""
+    return next((entry.to_version for entry in reversed(entries) if entry.outcome == "done"), None)
 
 
 def rejections(entries: Sequence[AuditEntry], versions: Mapping[str, str]) -> dict[str, AuditEntry]:
     """Number of each rejected version → the rollback that rejects it, from the record alone, oldest entry first.
 
-    A rollback rejects the version that it leaves, until that is champion again: by force, or by hand. Where it goes to
-    other weights, every version that shares those that it leaves is rejected. `versions` are number → weights.
+    A rollback rejects the version that it leaves, until that is champion again; where it goes to other weights, every
+    version that shares those that it leaves. `versions` are number → weights.
     """
     hashes: dict[str | None, str | None] = {entry.to_version: entry.weights for entry in entries if entry.weights}
     hashes.update(versions)
@@ -46,8 +100,8 @@ def move(registry: "Registry", audit: Audit, wanted: AuditEntry) -> AuditEntry:
     """Makes a version the champion and records it; `previous` becomes the last champion with other weights.
 
     Raises:
-        RegistryError: The version is unknown; the registry or the record does not answer; or `from_version` is no
-            longer the champion (which is recorded as lost). The aliases are then as they were.
+        RegistryError: The version is unknown, registry or record does not answer, or `from_version` is no longer
+            champion (recorded as lost). The aliases are then as they were.
     """
     target = registry.find(wanted.to_version or "")
     before: dict[str, str] | None = None
@@ -85,16 +139,8 @@ def weights_of(registry: "Registry") -> dict[str, str]:
     return {version.number: version.weights for version in registry.versions()}
 
 
-def recorded_reason(why: str, *, holds_only: bool) -> str:
-    """The reason to record, with a note where the version is holds_only."""
-    return f"{why}; {HOLDS_ONLY}: prices stay" if holds_only else why
-
-
 def earlier_champion(entries: Sequence[AuditEntry], versions: Mapping[str, str], *, weights: str) -> str | None:
-    """The last champion of the record, oldest first, with other weights than these that still exists; None for none.
-
-    `versions` are number → weights of every version that exists.
-    """
+    """The last champion of the record with other weights that is still in `versions`, number → weights; or None."""
     done = [entry.to_version for entry in entries if entry.outcome == "done" and entry.to_version in versions]
     return next((number for number in reversed(done) if number is not None and versions[number] != weights), None)
 
@@ -141,6 +187,54 @@ def note_manual_change(turn: Turn[AuditEntry], aliases: Mapping[str, str], *, wh
             to_version=found,
         )
     )
+
+
+def outdated(
+    versions: Sequence["RegisteredVersion"], entries: Sequence[AuditEntry], *, before: dt.datetime
+) -> list["RegisteredVersion"]:
+    """Returns the copies that nothing needs: refreshed before a time, and neither of these.
+
+    - a version that an alias names;
+    - the newest copy of its weights;
+    - the copy with which its weights were last champion, according to the record: what a rollback goes to.
+
+    What was trained always stays. `versions` are all, and they and the record's `entries` are oldest first.
+    """
+    newest = {version.weights: version.number for version in versions}
+    number_weights = {version.number: version.weights for version in versions}
+    last_champion = {
+        number_weights[entry.to_version]: entry.to_version
+        for entry in entries
+        if entry.outcome == "done" and entry.to_version in number_weights
+    }
+    needed = {*newest.values(), *last_champion.values()}
+    return [
+        version
+        for version in versions
+        if version.tags.get("kind") == "refresh"
+        and version.created_ms < before.timestamp() * 1000
+        and not version.aliases
+        and version.number not in needed
+    ]
+
+
+def delete_outdated(registry: "Registry", record: Audit, *, before: dt.datetime) -> list[str]:
+    """Deletes the oldest MOST versions that `outdated` names, and returns their numbers.
+
+    Each goes under the record's lock, so that nothing is promoted meanwhile; others wait for one deletion at most. One
+    that cannot be deleted is logged, and tried again the next time.
+    """
+    gone: list[str] = []
+    for version in outdated(registry.versions(), [], before=before)[:MOST]:  # what the record says is asked below
+        with record.turn(registry.identity()) as turn:
+            if version not in outdated(registry.versions(), turn.entries(), before=before):
+                continue
+            try:
+                registry.delete(version.number)
+                gone.append(version.number)
+            except RegistryError as error:
+                _log.warning("version %s is not deleted: %s", version.number, error)
+    return gone
 
 
 def _drop_rejected_challenger(registry: "Registry", turn: Turn[AuditEntry]) -> None:

@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pricing.decision.control import NO_CONTROL, Control
+from pricing.decision.switches import NO_CONTROL, Control
 from pricing.errors import PricingError, RegistryError, VersionError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
 from pricing.registry import CHAMPION, files
-from pricing.registry.audit import Audit, champion_of
-from pricing.registry.promotion import note_manual_change
+from pricing.registry.promotion import Audit, champion_of, note_manual_change
 from pricing.registry.published import (
     MOST_ARMS,
     Pointer,

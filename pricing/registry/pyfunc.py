@@ -14,9 +14,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from pricing.config_models import ServingConfig
-from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest, request_fields
+from pricing.decision.switches import NO_CONTROL, parse_control
 from pricing.errors import RequestError
 from pricing.objects import open_store
 from pricing.registry import version
@@ -47,31 +47,29 @@ class PricingModel(PythonModel):
 
         Args:
             context: Unused.
-            model_input: A price request's fields as columns; an empty cell is an absent field, but in `comp_price`:
-                there it says that there is no competitor, and only without that column the newest price known counts.
+            model_input: A price request's fields as columns; an empty cell is an absent field, but in `comp_price` no
+                competitor: only without that column the newest price known counts.
             params: Unused, except `today` (ISO date): the day that absent dates are counted from.
 
         Raises:
             RequestError: A row is no price request; names the row, the field and the value.
-            SourceError: What persons have switched cannot be read.
         """
         today = dt.date.fromisoformat(params["today"]) if params and params.get("today") else dt.date.today()
         rows = model_input.astype(object).where(model_input.notna(), None).to_dict(orient="records")
         requests = [_request(row, place) for place, row in enumerate(rows)]
-        control = _control(self._model)
+        content = open_store(published_url()).get(control_key(self._model)) if self._model else None
+        control = NO_CONTROL if content is None else parse_control(content)
         switches = control.switches.at(dt.datetime.now(dt.UTC))
         detailed = self._pricer.price_detailed(
             requests, today=today, experiments=control.experiments, switches=switches
         )
-        decisions = [each.decision for each in detailed]
-        return pd.DataFrame([decision.model_dump(mode="json") for decision in decisions])
+        return pd.DataFrame([each.decision.model_dump(mode="json") for each in detailed])
 
 
 def signature() -> ModelSignature:
     """The model signature: a request's fields, of which `product_id` is required.
 
-    Numbers are of any type, and validated as requests are: MLflow would refuse a column of whole numbers where doubles
-    are declared.
+    Numbers are of any type: MLflow would refuse whole numbers where doubles are declared.
     """
     optional: dict[str, str | AnyType] = {
         **dict.fromkeys(("comp_price", "comp_price_age", "current_price", "unit_cost", "list_price"), _NUMBER),
@@ -91,10 +89,7 @@ def example(header: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _registered(folder: Path) -> tuple[str, str]:
-    """Names the registered model and the version's number there; empty where it came from a run or a folder.
-
-    MLflow leaves a note of them beside a registered model's files.
-    """
+    """The registered model and number that MLflow notes beside its files; empty of one from a run or a folder."""
     note = folder.parent.parent / "registered_model_meta"
     try:
         found = yaml.safe_load(note.read_text(encoding="utf-8"))
@@ -103,15 +98,9 @@ def _registered(folder: Path) -> tuple[str, str]:
         return "", ""
 
 
-def _control(model: str) -> Control:
-    content = open_store(published_url()).get(control_key(model)) if model else None
-    return NO_CONTROL if content is None else parse_control(content)
-
-
 def _request(row: dict[Any, Any], place: int) -> PriceRequest:
-    fields = request_fields(row)
     try:
-        return PriceRequest.model_validate(fields)
+        return PriceRequest.model_validate(request_fields(row))
     except ValueError as error:
         raise RequestError(f"row {place} is no price request: {error}") from error
 

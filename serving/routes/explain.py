@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from pricing.decision.explanation import Driver, Explanation, Told, explain, unit_digits
+from pricing.decision.explanation import Driver, Explanation, explain, unit_digits
 from pricing.decision.reasons import meanings
 from pricing.decision.request import Decision, Money, PriceRequest, Spread, Text
 from pricing.decision.simulation import Simulation
@@ -67,7 +67,6 @@ def explain_price(service: Service) -> ExplainAnswer:
 
     def explained(served: Served) -> ExplainAnswer:
         elasticity = known_elasticity(served, asked.request.product_id)
-        competitor = elasticity and elasticity.competitor
         found = explain(
             asked.request,
             served.pricer,
@@ -75,7 +74,8 @@ def explain_price(service: Service) -> ExplainAnswer:
             quantity=asked.of,
             experiments=control.experiments,
             switches=control.switches.at(now),
-            told=Told(elasticity.elasticity, competitor.words if competitor else "") if elasticity else Told(),
+            elasticity=elasticity.elasticity if elasticity else None,
+            competitor=elasticity.competitor.words if elasticity else "",
         )
         return _answer(found, elasticity, holds_only=served.version is not None and served.version.holds_only)
 
@@ -101,11 +101,7 @@ def simulate(service: Service) -> Simulation:
 
 
 def _as_priced(service: Service, asked: PriceRequest, compute: Callable[[Served], Computed]) -> Computed:
-    """Applies `compute` to the version that prices a product; to the champion where an arm fails.
-
-    Raises:
-        ProblemError: The request cannot be priced.
-    """
+    """Applies `compute` to the version that prices a product; to the champion where an arm fails."""
     current = service.follower.current
     served = version_for(asked, service.now().date(), current=current)
     try:

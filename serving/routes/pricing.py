@@ -11,9 +11,8 @@ from flask import request
 from pydantic import BaseModel, FailFast, Field, ValidationError
 from pydantic_core import from_json, to_json
 
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 from pricing.errors import RequestError
 from serving.api import Endpoint, Service, body_of, encode, refuse_twice, sent_body
@@ -94,12 +93,9 @@ def version_for(asked: PriceRequest, today: dt.date, *, current: Current) -> Ser
 def _price(
     service: Service, served: Served, asked: Sequence[PriceRequest], *, current: Current, at: dt.datetime
 ) -> list[DetailedDecision]:
-    """Prices requests in one pass by `served`, or by what stands behind it where that fails.
+    """Prices requests in one pass by `served`, or by what stands behind it where it fails; the champion behind an arm.
 
-    An arm that fails, or refuses what the champion accepts, leaves the answer to the champion.
-
-    Raises:
-        RequestError: A request contradicts itself or names an unknown strategy; of many, one fails for any reason.
+    Raises RequestError where one contradicts itself or names an unknown strategy; of many, one fails for any reason.
     """
     if served is not current.champion:
         try:
@@ -167,8 +163,7 @@ def _each(
 def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
     """Reads the body's requests; an invalid item becomes the error to return in its place.
 
-    Raises:
-        ProblemError: The body as a whole is no batch, has too many items, or a name twice in one object.
+    Raises ProblemError where the body as a whole is no batch, has too many items, or a name twice in one object.
     """
     limit = service.settings.config.serving.batch_limit
     try:
@@ -184,11 +179,7 @@ def _batch(service: Service, body: bytes) -> list[PriceRequest | ProblemError]:
 
 
 def _dry_run() -> bool:
-    """Tells whether the query asks for a price that is not logged.
-
-    Raises:
-        ProblemError: The parameter is neither true nor false.
-    """
+    """Tells whether the query asks for a price that is not logged; refuses what is neither true nor false."""
     word = request.args.get("dry_run", "false") if request.environ.get("QUERY_STRING") else "false"
     if word not in ("true", "false"):
         raise refused("dry_run", "must be true or false", found=word)
@@ -196,11 +187,7 @@ def _dry_run() -> bool:
 
 
 def _as_sent(body: bytes, error: ValidationError) -> list[object]:
-    """Reads the items of a batch with invalid ones, as plain JSON values.
-
-    Raises:
-        ProblemError: The body as a whole is no batch.
-    """
+    """Reads the items of a batch with invalid ones, as plain JSON values; raises ProblemError where it is no batch."""
     try:
         whole = from_json(body)
     except ValueError:

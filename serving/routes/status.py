@@ -67,11 +67,7 @@ def live(_: Service) -> bytes:
 
 
 def ready(service: Service) -> Ready:
-    """Says that a version is served and prices a golden request.
-
-    Raises:
-        ProblemError: 503 while no version is served, or when pricing fails.
-    """
+    """Says that a version is served and prices a golden request; 503 while none does."""
     served, following = service.follower.current.champion, service.follower.following
     try:
         price = 0.0 if served.version is None else served.price_golden()

@@ -18,8 +18,8 @@ from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel
-from pricing.decision.carried_facts import carry_facts
 from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import carry_facts
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.demand import evaluation
 from pricing.demand.backtest import evaluate

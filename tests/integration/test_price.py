@@ -15,10 +15,9 @@ from console.worklist import read_table
 from pipelines import price
 from pipelines.price import day_priced, main, read_requests, requests_for_all_products
 from pricing.data.panel import Period
-from pricing.decision.control import Control
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from pricing.objects import FolderStore, open_store
 from pricing.registry.published import published_url
 from pricing.registry.version import load

@@ -19,15 +19,14 @@ from pipelines import history, promote, refresh, rollback
 from pipelines.change import report
 from pricing.config import load_config
 from pricing.data.panel import Panel, save_panel
-from pricing.decision.control import Control
 from pricing.decision.request import PriceRequest
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from pricing.demand.state import span
 from pricing.errors import EXIT_REFUSED, UnknownProductError
 from pricing.objects import FolderStore
-from pricing.registry.audit import Audit, AuditEntry
 from pricing.registry.gates import Verdict
 from pricing.registry.mlflow_registry import Registry
+from pricing.registry.promotion import Audit, AuditEntry
 from pricing.registry.published import control_key
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.shared_state import database_url

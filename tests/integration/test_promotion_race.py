@@ -10,8 +10,7 @@ import sqlalchemy
 
 from pricing.errors import RegistryError
 from pricing.registry import CHAMPION
-from pricing.registry.audit import Audit
-from pricing.registry.promotion import move, record_refusal
+from pricing.registry.promotion import Audit, move, record_refusal
 from tests.kit.promotions import FakeRegistry, asked
 
 RACERS, ROUNDS = 4, 12

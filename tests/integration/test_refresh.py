@@ -16,8 +16,7 @@ from pricing.data.anchors import Anchors
 from pricing.data.calendar import WEEKDAYS
 from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Panel
-from pricing.decision.carried_facts import carry_facts, carry_last_price
-from pricing.decision.product_facts import ProductFacts
+from pricing.decision.product_facts import ProductFacts, carry_facts, carry_last_price
 from pricing.decision.request import PriceRequest
 from pricing.demand.state import expand, overlay, span
 from pricing.errors import EXIT_REFUSED

@@ -16,9 +16,8 @@ from sqlalchemy.engine import URL, make_url
 from deploy import database_setup
 from pricing.decision.switches import Switch
 from pricing.objects import FolderStore
-from pricing.registry.audit import Audit
 from pricing.registry.control import ControlRecord
-from pricing.registry.promotion import move
+from pricing.registry.promotion import Audit, move
 from tests.kit.promotions import FakeRegistry, asked
 from tests.kit.servers import postgres
 

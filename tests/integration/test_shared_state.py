@@ -12,7 +12,7 @@ import pytest
 
 from monitoring.store import MonitoringStore
 from pipelines.commands import only_one
-from pricing.decision.control import parse_control
+from pricing.decision.switches import parse_control
 from pricing.errors import ConfigError, LockError, RegistryError
 from pricing.objects import FolderStore
 from pricing.paths import ROOT

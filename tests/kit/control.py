@@ -3,9 +3,8 @@
 import datetime as dt
 from pathlib import Path
 
-from pricing.decision.control import Control
 from pricing.decision.experiments import Experiment
-from pricing.decision.switches import Switch
+from pricing.decision.switches import Control, Switch
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord
 

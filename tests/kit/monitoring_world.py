@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from monitoring.decisions import Joined, join
 from pipelines.evaluation import ratio_error
 from pricing.data.panel import Panel
-from pricing.decision.detailed import DetailedDecision
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import Decision, DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry
 
 FIRST = np.datetime64("2024-01-01")

@@ -11,8 +11,8 @@ from pricing.data.panel import Panel
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.model import DemandModel
 from pricing.errors import RegistryError, VersionError
-from pricing.registry.audit import AuditEntry
 from pricing.registry.files import read_header
+from pricing.registry.promotion import AuditEntry
 from pricing.registry.version import LoadedVersion, Origin, pack
 from tests.kit.versions import make_demand, make_panel, shared_version
 

@@ -12,7 +12,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from pricing.decision.control import Control
+from pricing.decision.switches import Control
 from pricing.objects import open_store
 from pricing.registry.files import LEARNT, read_header
 from pricing.registry.published import (

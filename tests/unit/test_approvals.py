@@ -10,12 +10,10 @@ import pytest
 
 from pipelines.price import as_frame, decide
 from pricing.config import load_config
-from pricing.decision.control import Control, parse_control
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import PriceRequest
-from pricing.decision.switches import NO_SWITCHES, Review, Switch, Switches
+from pricing.decision.request import DetailedDecision, PriceRequest
+from pricing.decision.switches import NO_SWITCHES, Control, Review, Switch, Switches, parse_control
 from pricing.errors import ConflictError
 from tests.kit.control import table
 from tests.kit.versions import loaded_version, shared_panel

@@ -5,18 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.decision.cold_start import LEAST_ELASTICITY, STEEPEST, prior_demand, prior_elasticity
+from pricing.decision.pricer import LEAST_ELASTICITY, RULE_ELASTICITY, STEEPEST, prior_demand, prior_elasticity
 from pricing.decision.stock import Sales
-
-USUAL = (2.5, 0.8)
 
 
 @given(margin=st.one_of(st.just(np.nan), st.floats(-5, 0.999)))
 def test_what_is_believed_stays_within_its_bounds_and_as_doubtful(margin: float) -> None:
-    size, sd = prior_elasticity(np.array([margin]), usual=USUAL)[:, 0]
+    size, sd = prior_elasticity(np.array([margin]))[:, 0]
 
     assert LEAST_ELASTICITY - 1e-9 <= size <= STEEPEST + 1e-9
-    assert sd / size == pytest.approx(USUAL[1] / USUAL[0])
+    assert sd / size == pytest.approx(RULE_ELASTICITY[1] / RULE_ELASTICITY[0])
 
 
 @pytest.mark.parametrize("scale", [0.1, 100.0])

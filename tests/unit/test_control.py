@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pricing.decision.control import NO_CONTROL, Control, parse_control
 from pricing.decision.experiments import Arm, Experiment
-from pricing.decision.switches import Switch, Switches, Unfreeze
+from pricing.decision.switches import NO_CONTROL, Control, Switch, Switches, Unfreeze, parse_control
 from pricing.errors import ConfigError, RegistryError, SourceError
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord, known_control

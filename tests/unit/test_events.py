@@ -10,8 +10,7 @@ import pytest
 from pipelines.calendar import known_events
 from pricing.config import load_config
 from pricing.config_models import DataConfig
-from pricing.data.calendar_tables import read_promotions
-from pricing.data.events import named_events
+from pricing.data.events import named_events, read_promotions
 from pricing.data.panel import Event, Period
 from pricing.errors import PlanError
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.data.panel import Panel, Period
-from pricing.decision.detailed import DetailedDecision
 from pricing.decision.experiment_results import (
     Draws,
     cost_of_draws,
@@ -31,7 +30,7 @@ from pricing.decision.experiments import (
 )
 from pricing.decision.guardrails import EDGE
 from pricing.decision.pricer import Pricer
-from pricing.decision.request import PriceRequest
+from pricing.decision.request import DetailedDecision, PriceRequest
 from pricing.decision_log.write import LogEntry, LogWriter
 from pricing.errors import ConfigError
 from tests.kit.decision import TODAY, ConstantElasticity, config, facts

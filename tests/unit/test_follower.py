@@ -9,9 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from pricing.decision.control import Control
 from pricing.decision.pricer import Pricer
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from pricing.errors import SourceError
 from pricing.registry.published import BAKED, control_key, pointer_key, versions_prefix
 from serving.follower import RETRY_SECONDS, Follower
@@ -42,7 +41,7 @@ def served(follower: Follower) -> tuple[str, str]:
 
 
 def versions(settings: Settings) -> Path:
-    return settings.own_store / versions_prefix(MODEL)
+    return settings.home / "serving" / versions_prefix(MODEL)
 
 
 def published(settings: Settings, key: str = "") -> Path:
@@ -50,7 +49,7 @@ def published(settings: Settings, key: str = "") -> Path:
 
 
 def own(settings: Settings, key: str = "") -> Path:
-    return settings.own_store / (key or pointer_key(MODEL))
+    return settings.home / "serving" / (key or pointer_key(MODEL))
 
 
 def take_away(settings: Settings) -> Path:

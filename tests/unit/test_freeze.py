@@ -9,7 +9,7 @@ import pytest
 from pipelines import freeze
 from pipelines.history import told_of_prices
 from pricing.config import load_config
-from pricing.decision.control import Control, parse_control
+from pricing.decision.switches import Control, parse_control
 from pricing.errors import EXIT_NOT_PUBLISHED
 from pricing.objects import FolderStore
 from pricing.registry.control import ControlRecord

@@ -152,7 +152,7 @@ def test_a_challenger_must_not_be_worse_than_the_champion(
 def test_states_must_be_as_recent_as_the_champions_and_agree_with_encoding_anew(
     champion: str | None, parity: float | None, refused: list[str]
 ) -> None:
-    verdicts = state_gates(challenger="2024-05-01", champion=champion, parity=parity, limits=LIMITS)
+    verdicts = state_gates(challenger="2024-05-01", champion=champion, parity=parity)
 
     assert names(verdicts) == refused
     assert verdicts[0].figure == (parity or (2 if refused else 0))

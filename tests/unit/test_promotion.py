@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from pricing.errors import RegistryError
 from pricing.registry import CHALLENGER, CHAMPION, PREVIOUS
-from pricing.registry.audit import Audit, AuditEntry, champion_of
 from pricing.registry.gates import failed
 from pricing.registry.promotion import (
     REJECTED,
+    Audit,
+    AuditEntry,
+    champion_of,
     earlier_champion,
     move,
     record_manual_change,

@@ -10,14 +10,13 @@ from unittest.mock import Mock
 import pytest
 
 from pipelines.publish import follow
-from pricing.decision.control import NO_CONTROL, Control
 from pricing.decision.experiments import Arm, Experiment, Experiments
 from pricing.decision.pricer import Pricer
+from pricing.decision.switches import NO_CONTROL, Control
 from pricing.errors import SourceError, VersionError
 from pricing.objects import FolderStore
 from pricing.registry import CHAMPION
-from pricing.registry.audit import Audit
-from pricing.registry.promotion import move
+from pricing.registry.promotion import Audit, move
 from pricing.registry.publish import KEPT, champion_is_published, publish
 from pricing.registry.published import (
     MOST_ARMS,

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from pricing.decision.control import Control
-from pricing.decision.switches import Switch, Switches
+from pricing.decision.switches import Control, Switch, Switches
 from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 

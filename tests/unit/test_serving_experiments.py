@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pricing.decision.control import Control
 from pricing.decision.experiments import NO_EXPERIMENTS, Arm, Experiment
 from pricing.decision.pricer import Pricer
+from pricing.decision.switches import Control
 from tests.kit.serving import NOW, REQUEST, ServingApp, open_app
 from tests.kit.versions import shared_version
 
