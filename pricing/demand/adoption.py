@@ -12,12 +12,12 @@ from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.ensemble import network_only, volume_rows
-from pricing.demand.identification import Networks, identify
+from pricing.demand.identification import identify
 from pricing.demand.levels import row_median, typical
 from pricing.demand.model import DemandModel
 from pricing.demand.shrinkage import START
 from pricing.demand.state import encode_panel
-from pricing.errors import HistoryError
+from pricing.errors import HistoryError, VersionError
 
 
 def adopt(
@@ -25,21 +25,23 @@ def adopt(
     config: DemandConfig,
     *,
     like: DemandModel,
-    networks: Networks,
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
 ) -> DemandModel:
     """Model other products of a shop with the networks that a sample of it trained, which `like` models.
 
-    Their elasticities, scales, states and competitor's effects are estimated as `fit` does, with the nuisance
-    `networks`; network, trees, weights of the combination, lifts of events and promotions, and what is known of a
-    category are the sample's. The other arguments are those of `fit`.
+    Their elasticities, scales, states and competitor's effects are estimated as `fit` does, with its nuisance networks;
+    network, trees, weights of the combination, lifts of events and promotions, and what is known of a category are the
+    sample's. The other arguments are those of `fit`.
 
     Raises:
         HistoryError: The sample has none of a product's category, or ends on another day.
+        VersionError: `like` has no networks.
     """
     if str(panel.dates[-1]) != str(like.state_date):
         raise HistoryError(f"these products end on {panel.dates[-1]}, the sample on {like.state_date}")
+    if like.networks is None:
+        raise VersionError("the sample's model has no networks by which other products could be modelled; train again")
     category = np.searchsorted(like.categories, panel.categories)
     known = np.isin(panel.categories, like.categories)
     if not known.all():
@@ -53,7 +55,7 @@ def adopt(
         config=config,
         tested=tested,
         own=own_prices(panel, live_since),
-        networks=networks,
+        networks=like.networks,
     )
     lift = typical(norms.promotion, like.category, count=len(priors.level))[category]
     norms, sd = replace(identified.norms, promotion=lift), identified.shrunk.sd
@@ -71,6 +73,7 @@ def adopt(
         combination=mix,
         encoded=encode_panel(like.weights, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
+        networks=None,
     )
     old = like.combination
     return adopted.combined(adopted.levels(), weights=old.weights, dispersion=old.dispersion)

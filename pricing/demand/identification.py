@@ -5,14 +5,14 @@ Partially linear model, estimated by residual-on-residual regression (Robinson 1
 estimates may share; `shrinkage` makes the posterior.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pricing.arrays import Bools, Floats, Ints, flatten
+from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
@@ -20,7 +20,7 @@ from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import batches, forward
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import FalsificationTest, FalsificationTests, control_function, fit_price_change_mixture
-from pricing.demand.forward import Weights
+from pricing.demand.forward import NUISANCE_FOLDS, Networks, Weights
 from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
@@ -32,42 +32,13 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 SERIES = 64
-NUISANCE_FOLDS, BLOCK = 2, 28  # cross-fitting folds of alternating blocks, and days in a block
+BLOCK = 28  # days in a block; blocks alternate between the cross-fitting folds
 CHUNK = 1000  # products encoded at a time
 WEEKEND_LIMIT = 0.5  # of the relative change of the elasticity on weekends
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
 # Log units of the level that no test sees: hidden demand that prices follow half. What every family of simulated
 # markets needs for its 80 % intervals to hold 70 to 90 %.
 LEAST_BIAS = 0.15
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The nuisance networks of one estimation, with which elasticities of other products can be estimated."""
-
-    weights: Mapping[tuple[bool, int, int], Weights]  # by whether it predicts prices, the round, and the fold left out
-    start: np.datetime64  # the period that the first block of time begins with
-
-    @property
-    def rounds(self) -> int:
-        """Rounds that were estimated."""
-        return 1 + max((attempt for price, attempt, _ in self.weights if not price), default=0)
-
-    def to_arrays(self) -> dict[str, Floats]:
-        """Return the networks as plain arrays by name."""
-        named = {f"{int(price)}-{attempt}-{fold}": one for (price, attempt, fold), one in self.weights.items()}
-        return {"start": np.array([self.start]), **flatten(named)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Floats]) -> "Networks":
-        """Rebuild the networks from `to_arrays`; KeyError where there are none."""
-        found: dict[tuple[bool, int, int], Weights] = {}
-        for name, values in arrays.items():
-            key, _, of = name.partition("/")
-            if of:
-                price, attempt, fold = map(int, key.split("-"))
-                found.setdefault((bool(price), attempt, fold), {})[of] = values
-        return cls(found, arrays["start"][0])
 
 
 @dataclass(frozen=True)
@@ -331,11 +302,11 @@ class Nuisances:
 
     def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig, networks: Networks | None = None) -> None:
         self._config, self._panel, self._category = config, panel, category
-        self.networks = Networks({}, panel.dates[0]) if networks is None else networks
+        self.networks = Networks({}, panel.dates[:1]) if networks is None else networks
         periods, days = len(panel.dates), np.timedelta64(STEP_DAYS[panel.period], "D")
         block = BLOCK if panel.period == "day" else BLOCK // 7
         block = max(min(block, periods // NUISANCE_FOLDS), 1)  # every fold of a short panel needs a block
-        since = int((panel.dates[0] - self.networks.start) // days)
+        since = int((panel.dates[0] - self.networks.start[0]) // days)
         self._fold = ((since + np.arange(periods)) // block) % NUISANCE_FOLDS
 
     @cached_property
@@ -379,11 +350,11 @@ class Nuisances:
         value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
         block, known = self._fold[events.at], dict(self.networks.weights)
         for fold in range(NUISANCE_FOLDS):
-            if (price, attempt, fold) not in known:
-                known[price, attempt, fold] = self._fitted(table, fold, horizon, price=price, attempt=attempt)
+            name = f"{'price' if price else 'demand'}-{attempt}-{fold}"
+            if name not in known:
+                known[name] = self._fitted(table, fold, horizon, price=price, attempt=attempt)
             scored = block == fold
-            weights = known[price, attempt, fold]
-            value[scored], size[scored] = read_events(weights, table, events.select(scored), price=price)
+            value[scored], size[scored] = read_events(known[name], table, events.select(scored), price=price)
         self.networks = replace(self.networks, weights=known)
         return value, size
 

@@ -62,7 +62,7 @@ def train(
     tested: NDArray[np.floating] | None = None,
     live_since: np.datetime64 | None = None,
     progress: Progress | None = None,
-) -> Trained:
+) -> DemandModel:
     """Train the final model on the whole panel.
 
     Args:
@@ -81,11 +81,9 @@ def train(
     check_length(len(panel.dates), period=panel.period)
     trained = fit(panel, config, calendar=calendar, tested=tested, live_since=live_since, progress=progress)
     if out_of_fold is None:
-        return trained
+        return trained.model
     model = replace(trained.model, level_error=out_of_fold.width.level_error)
-    width = out_of_fold.width
-    model = model.combined(trained.levels, weights=out_of_fold.weights, dispersion=width.dispersion)
-    return replace(trained, model=model)
+    return model.combined(trained.levels, weights=out_of_fold.weights, dispersion=out_of_fold.width.dispersion)
 
 
 def fit(
@@ -185,6 +183,7 @@ def fit(
         combination=network_only(len(panel.product_ids)),
         encoded=encode_panel(serving, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
+        networks=identified.networks,
     )
     model, levels = _with_forecasters(model, panel, table, config)
     return Trained(model, WarmStart(weights, identified), levels)

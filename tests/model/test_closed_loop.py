@@ -42,7 +42,7 @@ def nights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> LoopResu
     def learn(panel: Panel, anchors: Anchors) -> DemandModel:
         version = pack(
             folder,
-            demand=train(panel, config.demand).model,
+            demand=train(panel, config.demand),
             facts=ProductFacts.from_panel(panel, anchors=anchors),
             config=config,
             backtest={"wape": 0.4},

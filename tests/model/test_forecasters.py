@@ -107,7 +107,7 @@ def whole(scale: float) -> tuple[dict[str, float], np.ndarray, list[Decision]]:
     """Backtest figures, elasticities and prices of a market whose sales and stock are written in another unit."""
     sales, config = panel(scale), load_config()
     found = backtest(sales, tiny())
-    model = train(sales, tiny(), out_of_fold=found.out_of_fold).model
+    model = train(sales, tiny(), out_of_fold=found.out_of_fold)
     facts = ProductFacts.from_panel(sales)
     day = model.state_date + dt.timedelta(days=1)
     asked = [
@@ -148,7 +148,7 @@ def test_a_short_history_is_scored_and_trained_on() -> None:
     sales = sales.select(np.flatnonzero(sales.present.any(axis=1)))
 
     found = backtest(sales, tiny(horizon=28, step=28, folds=3, min_history=120), progress=said.append)
-    model = train(sales, tiny(), out_of_fold=found.out_of_fold).model
+    model = train(sales, tiny(), out_of_fold=found.out_of_fold)
 
     assert found.figures["history"] == said[:2]
     assert np.isfinite(found.frame["forecast"]).all()

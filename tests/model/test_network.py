@@ -168,7 +168,7 @@ def test_a_panel_without_a_price_move_keeps_the_priors_elasticity_and_says_how_u
     still = np.where(np.isfinite(panel.price), 10.0, np.nan).astype(np.float32)
     told: list[str] = []
 
-    model = train(replace(panel, price=still, list_price=still), TINY, progress=told.append).model
+    model = train(replace(panel, price=still, list_price=still), TINY, progress=told.append)
 
     np.testing.assert_allclose(model.norms.elasticity, START, rtol=0.1)
     assert (model.elasticity_sd >= PRIOR_SD).all()
