@@ -210,6 +210,18 @@ class Registry:
                 )
                 return Path(found).replace(to)
 
+    def content(self, number: str, name: str) -> bytes:
+        """The content of one file of a version; RegistryError where it is not there."""
+        with self._translated_errors(), tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            where = self._client.get_model_version_download_uri(self.model_name, number)
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}/{name}",
+                dst_path=scratch,
+                tracking_uri=self.uri,
+                registry_uri=self.uri,
+            )
+            return Path(found).read_bytes()
+
     def _model(self) -> RegisteredModel | None:
         with self._translated_errors():
             found = self._client.search_registered_models(f"name = '{self.model_name}'", max_results=1)
