@@ -28,7 +28,9 @@ _SERIES = """
     CREATE TABLE series AS
     SELECT id, md5_number_lower(parent) % $count AS part, stratum,
         dense_rank() OVER (PARTITION BY stratum ORDER BY md5_number_upper(parent), parent) AS place,
-    FROM (SELECT CAST(product_id AS VARCHAR) AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY product_id)
+    FROM (
+        SELECT CAST(product_id AS VARCHAR) AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY product_id
+    )
 """
 _COUNT = "SELECT count(DISTINCT CAST(product_id AS VARCHAR)) FROM sales"
 _WHOLE = "SELECT sales.*, part FROM sales JOIN series ON CAST(product_id AS VARCHAR) = id"
@@ -97,6 +99,9 @@ def _written(
     newest = {name: f"CAST(arg_max({name}, date) AS VARCHAR)" for name in ("parent_id", "category") if name in names}
     parent = f"coalesce({newest['parent_id']}, id)" if "parent_id" in newest else "id"
     con.execute(_SERIES.format(parent=parent, stratum=newest.get("category", "''")), {"count": count})
+    ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
+    if used < count:
+        raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")
     con.execute(f"COPY ({_WHOLE}) TO '{output}' (FORMAT parquet, PARTITION_BY (part))")
     con.execute(
         f"COPY ({_SAMPLE}) TO '{output}/{SAMPLE}' (FORMAT parquet, PER_THREAD_OUTPUT true)",
