@@ -28,14 +28,12 @@ _SERIES = """
     CREATE TABLE series AS
     SELECT id, md5_number_lower(parent) % $count AS part, stratum,
         dense_rank() OVER (PARTITION BY stratum ORDER BY md5_number_upper(parent), parent) AS place,
-    FROM (
-        SELECT CAST(product_id AS VARCHAR) AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY product_id
-    )
+    FROM (SELECT {id} AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY product_id)
 """
-_COUNT = "SELECT count(DISTINCT CAST(product_id AS VARCHAR)) FROM sales"
-_WHOLE = "SELECT sales.*, part FROM sales JOIN series ON CAST(product_id AS VARCHAR) = id"
-_SAMPLE = """
-    SELECT sales.* FROM sales JOIN series ON CAST(product_id AS VARCHAR) = id
+_ID = "CAST(product_id AS VARCHAR)"
+_WHOLE = f"SELECT sales.*, part FROM sales JOIN series ON {_ID} = id"
+_SAMPLE = f"""
+    SELECT sales.* FROM sales JOIN series ON {_ID} = id
         JOIN (SELECT stratum, max(place) AS most FROM series GROUP BY stratum) USING (stratum)
     WHERE place <= greatest($least, ceil(most * $share))
 """
@@ -94,11 +92,11 @@ def _opened(sales: str) -> Any:
 def _written(
     con: duckdb.DuckDBPyConnection, names: set[str], output: str, *, scale: ScaleConfig, count: int | None
 ) -> Partitions:
-    ((series,),) = con.execute(_COUNT).fetchall()
+    ((series,),) = con.execute(f"SELECT count(DISTINCT {_ID}) FROM sales").fetchall()
     count = count or -(-series // scale.series)
     newest = {name: f"CAST(arg_max({name}, date) AS VARCHAR)" for name in ("parent_id", "category") if name in names}
     parent = f"coalesce({newest['parent_id']}, id)" if "parent_id" in newest else "id"
-    con.execute(_SERIES.format(parent=parent, stratum=newest.get("category", "''")), {"count": count})
+    con.execute(_SERIES.format(id=_ID, parent=parent, stratum=newest.get("category", "''")), {"count": count})
     ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
     if used < count:
         raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")

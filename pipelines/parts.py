@@ -34,6 +34,7 @@ from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import published_url
 from pricing.registry.union import unite_facts
 from pricing.registry.version import LoadedVersion, Origin, load, pack
+from pricing.runtime.inputs import describe_data, fingerprint
 from pricing.runtime.workers import map_partitions
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def fit_part(work: Work, number: int) -> None:
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=serving.largest_jump, confirmed=serving.jump_confirmed
     )
-    _keep(work, number, demand=demand, facts=facts, anchors=anchors, origin=Origin("train", _data(work, number, panel)))
+    _keep(work, number, demand=demand, facts=facts, anchors=anchors, origin=Origin("train", _described(work, panel)))
 
 
 def refresh_part(work: Work, number: int) -> None:
@@ -117,12 +118,12 @@ def refresh_part(work: Work, number: int) -> None:
             rebuild=work.rebuild,
         )
         checks = {"parity": carried.parity.difference, "parity_from_scratch": carried.parity.from_scratch}
-        origin = Origin("refresh", _data(work, number, panel), work.number, checks)
+        origin = Origin("refresh", _described(work, panel), work.number, checks)
         _keep(work, number, demand=carried.demand, facts=carried.facts, anchors=carried.anchors, origin=origin)
 
 
-def _data(work: Work, number: int, panel: Panel) -> dict[str, object]:
-    return {"fingerprint": f"{work.prefix}{number}", "rows": int(panel.present.sum())}
+def _described(work: Work, panel: Panel) -> dict[str, object]:
+    return describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel))
 
 
 def _there(work: Work, number: int) -> bool:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pricing.arrays import Days, Floats, Ints, below
 from pricing.data import features
@@ -30,7 +32,7 @@ class Networks:
         return len([name for name in self.weights if name.startswith("demand")]) // NUISANCE_FOLDS or 1
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Floats]) -> "Networks":
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Networks":
         """Rebuild the networks from arrays by path; KeyError where one is missing."""
         weights = below(arrays, "weights")
         return cls(
