@@ -40,6 +40,7 @@ from pricing.data.partitions import MANIFEST, Partitions, sample_of
 from pricing.decision.control import NO_CONTROL
 from pricing.decision.product_facts import ProductFacts
 from pricing.registry import files
+from pricing.registry.union import unite_facts
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig
 from simulation.market import simulate
@@ -49,6 +50,7 @@ SERVE = """
 import sys, time
 begun = time.perf_counter()
 from pricing.decision.request import PriceRequest
+from pricing.registry.union import unite_facts
 from pricing.registry.version import load
 version = load(sys.argv[1])
 version.verify()
@@ -73,11 +75,8 @@ def write(folder: Path, series: int) -> Partitions:
         last = day.min() + pd.Timedelta(days=DAYS - 1)
         drawn = sorted(frame["product_id"].unique(), key=lambda name: hashlib.md5(name.encode()).digest())
         chosen = frame["product_id"].isin(drawn[: SAMPLE // count])
-        nights = (
-            ("history", day <= last),
-            ("newest", (day <= last + pd.Timedelta(days=1)) & (day > last - pd.Timedelta(days=33))),
-        )
-        for name, of in nights:
+        ago = (day - last).dt.days
+        for name, of in (("history", ago <= 0), ("newest", (ago <= 1) & (ago > -33))):
             for place, kept in ((f"part={number}", of), ("_sample", of & chosen)):
                 (folder / name / place).mkdir(parents=True, exist_ok=True)
                 frame[kept].to_parquet(folder / name / place / f"{number}.parquet", index=False)
@@ -157,7 +156,7 @@ def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -
             folder / "newest" / f"part={number}" / "0.parquet", index=False
         )
     shutil.copytree(newest / "_sample", folder / "newest" / "_sample")
-    facts = parts.unite_facts([each.whole_facts() for each in loaded])
+    facts = unite_facts([each.whole_facts() for each in loaded])
     first, *others = (each.anchors for each in loaded)
     shop = pack(
         folder / "version",
