@@ -137,6 +137,22 @@ def test_a_killed_worker_costs_its_partition_only(work: Work) -> None:
     assert whole == [parts.results().get(f"d/parts/{number:05}.tar") for number in range(COUNT)]
 
 
+@pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore")  # what Dask's own sockets leave at its end
+def test_workers_elsewhere_read_versions_from_the_registry(shop: JobFolder, work: Work) -> None:
+    from distributed import LocalCluster  # noqa: PLC0415 - takes a second
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        scale = work.config.scale.model_copy(update={"scheduler": cluster.scheduler_address})
+        far = replace(work, prefix="f/parts/", base=Path("/nowhere"))
+        map_partitions(refresh_part, far, range(COUNT), scale=scale)
+
+    carried = load(version_of(shop, "2"))
+    for number in range(COUNT):
+        there = parts.results().get(f"f/parts/{number:05}.tar")
+        assert there == (carried.folder / f"parts/{number:05}.tar").read_bytes()
+
+
 def test_a_training_that_was_cut_off_goes_on_where_it_was(shop: JobFolder, work: Work) -> None:
     """Two of three partitions are there: the third is made, the others are not touched."""
     found = read_partitions(str(shop.folder / "history"))
