@@ -40,6 +40,7 @@ from pricing.data.partitions import MANIFEST, Partitions, sample_of
 from pricing.decision.control import NO_CONTROL
 from pricing.decision.product_facts import ProductFacts
 from pricing.registry import files
+from pricing.registry.mlflow_registry import Registry
 from pricing.registry.union import unite_facts
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from simulation.config import MarketConfig
@@ -136,7 +137,8 @@ def fitted(folder: Path, made: Partitions, config: Config) -> tuple[LoadedVersio
 
 def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
     """A shop of copies of a version's first partition under other ids, with its newest sales."""
-    one = version.partition(0, folder / "one")
+    files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one")
+    one = load(folder / "one")
     content = files.read(one.folder, parts=(*("table", "products", "anchors", "backtest", "config"), *files.LEARNT))
     header = {name: value for name, value in one.meta.items() if name not in ("files", "checksum")}
     count, size = series // len(one.demand.product_ids), len(one.demand.product_ids)
@@ -179,7 +181,9 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
     found: dict[str, Any] = {"series": made.series}
     sales = str(folder / "newest")
     full = config.model_copy(update=dict(shop.config))
-    work = Work(sales, full, None, shop.anchors, prefix=f"scale/parts/{made.made}/", base=shop.folder)
+    registry = Registry(full.registry.model_name, uri=mlflow.get_tracking_uri())
+    number, listed = registry.log_version(shop.folder), shop.meta["files"]
+    work = Work(sales, full, None, shop.anchors, f"scale/parts/{made.made}/", number, listed)
     scratch = folder / "refreshed"
     scratch.mkdir()
     with timed(found, "refresh"):
@@ -187,7 +191,7 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
         carried = parts.refresh_parts(shop, panel, made, work=work, facts=shop.whole_facts(), scratch=scratch)
         origin = Origin("refresh", {}, parent="1", parts=carried.parts)
         newer = pack(
-            folder / "next",
+            folder / "next" / "version",
             demand=carried.demand,
             facts=carried.facts,
             config=shop.config,
@@ -196,6 +200,7 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
             anchors=carried.anchors,
             holds_only=False,
         )
+        registry.log_version(newer.folder)
     shutil.rmtree(scratch)
     day = newer.demand.state_date + dt.timedelta(days=1)
     plans = (newer.facts.promotions, newer.facts.planned_deliveries)
@@ -230,7 +235,8 @@ def main() -> int:
     chosen = parser.parse_args()
     folder: Path = chosen.folder.resolve()
     os.environ["PRICING_HOME"] = str(folder / "home")
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.chdir(folder)  # where MLflow keeps what is logged
     config = load_config()
     scale = config.scale.model_copy(update={"scheduler": "local", "workers": 2, "series": SERIES})
     config = config.model_copy(update={"scale": scale})

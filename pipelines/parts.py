@@ -1,13 +1,13 @@
 """Work on partitions of sales: fit, refresh and price one at a time, and unite what came out.
 
 A result is one object in the published store, or among the prices, and one that is there is not made again: a job that
-was killed goes on where it was. Workers read versions where the job has them, else from the registry.
+was killed goes on where it was. Workers read versions from the registry.
 """
 
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
 from pricing.demand.adoption import adopt
 from pricing.demand.model import DemandModel
-from pricing.errors import RegistryError
+from pricing.errors import RegistryError, VersionError
 from pricing.objects import ObjectStore, open_store
 from pricing.paths import log_url, tracking_uri
 from pricing.registry import files
@@ -50,8 +50,8 @@ class Work:
     quarantine: Path | None
     anchors: Anchors | None  # in force
     prefix: str = ""  # of the keys of its results
-    base: Path = Path()  # of a refresh: the version's folder, where the job runs
-    number: str = ""  # and its number
+    number: str = ""  # of the version that is refreshed
+    checksums: Mapping[str, str] = field(default_factory=dict)  # of its files
     events: tuple[Event, ...] | None = None
     rebuild: bool = False
     drawn: Sequence[Mapping[str, Any]] = ()  # lines of the decision log on drawn prices
@@ -153,12 +153,11 @@ def _unpacked(key: str, folder: Path) -> LoadedVersion:
 
 
 def _part(work: Work, number: int, folder: Path) -> LoadedVersion:
-    """The version of a partition, from the folder of the one that is refreshed, or from the registry."""
+    """The version of a partition, of the one that is refreshed, from the registry."""
     name = files.part_name(number)
-    if (work.base / name).exists():
-        content = (work.base / name).read_bytes()
-    else:
-        content = Registry(work.config.registry.model_name, uri=tracking_uri()).content(work.number, name)
+    content = Registry(work.config.registry.model_name, uri=tracking_uri()).content(work.number, name)
+    if files.checksum(content) != work.checksums[name]:
+        raise VersionError(f"version {work.number}: {name} is not the file that was registered; train again")
     files.untar(content, folder)
     return load(folder)
 

@@ -166,12 +166,13 @@ class Pricing:
     @cached_property
     def loaded(self) -> LoadedVersion:
         """The version with the plans that count now."""
-        folder, model = self.folder, self.settings.registry.model_name
-        if not folder.is_dir():
-            folder = Path(tempfile.mkdtemp(prefix="pricing-")) / "version"
-            published = PublishedVersion(self.name, self.checksum)
-            fetch_version(open_store(published_url()), published, model=model, folder=folder)
-        version, (promotions, deliveries) = load(folder), self.plans
+        promotions, deliveries = self.plans
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:  # what is mapped outlives it
+            folder, model = self.folder, self.settings.registry.model_name
+            if not folder.is_dir():
+                folder, published = Path(scratch) / "version", PublishedVersion(self.name, self.checksum)
+                fetch_version(open_store(published_url()), published, model=model, folder=folder)
+            version = load(folder)
         return replace(version, facts=version.facts.planned(promotions, deliveries=deliveries))
 
     @cached_property

@@ -62,8 +62,8 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             config=file.config.model_copy(update=dict(old.config)),
             quarantine=quarantine,
             anchors=anchors,
-            base=old.folder,
             number=base.number,
+            checksums=old.meta["files"],
             events=known_events(old),
             rebuild=rebuild,
         )

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from pricing.errors import VersionError
 
 HEADER = "version.json"
-LEARNT = ("refresh", "learner", "parts")  # what carries a version forward, and no price needs
+PARTS = "parts"  # the folder of the versions of partitions
+LEARNT = ("refresh", "learner", PARTS)  # what carries a version forward, and no price needs
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
 _FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json|parts/[0-9]{{5}}\.tar)")
 _PLAIN_KINDS = frozenset("biufUSMm")
@@ -144,7 +145,7 @@ def served(header: Mapping[str, Any]) -> list[str]:
 
 def part_name(number: int) -> str:
     """The name of the file that holds the version of a partition."""
-    return f"parts/{number:05}.tar"
+    return f"{PARTS}/{number:05}.tar"
 
 
 def tar(folder: Path) -> bytes:
@@ -157,6 +158,11 @@ def tar(folder: Path) -> bytes:
             with path.open("rb") as handle:
                 archive.addfile(entry, handle)
     return content.getvalue()
+
+
+def checksum(content: bytes) -> str:
+    """The sha256 of a file's content, in hexadecimal, as headers list it."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def untar(content: bytes, folder: Path) -> None:

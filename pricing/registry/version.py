@@ -1,6 +1,5 @@
 """A model version: everything a decision needs, packed into one folder and loaded from it. No MLflow, no pandas."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -184,16 +183,7 @@ class LoadedVersion:
     @property
     def partitions(self) -> int:
         """The partitions whose versions it was united from; 0 of an ordinary version."""
-        return sum(name.startswith("parts/") for name in self.meta["files"])
-
-    def partition(self, number: int, folder: Path) -> "LoadedVersion":
-        """Unpacks the version of a partition into a new folder, and loads it."""
-        name = files.part_name(number)
-        content = (self.folder / name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.meta["files"].get(name):
-            raise VersionError(f"{self.folder}/{name}: is damaged (its checksum differs); fetch the version again")
-        files.untar(content, folder)
-        return load(folder)
+        return sum(name.startswith(f"{files.PARTS}/") for name in self.meta["files"])
 
     def whole_facts(self) -> ProductFacts:
         """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""

@@ -18,6 +18,7 @@ from pricing.config_models import ScaleConfig
 from pricing.data.partitions import read_partitions
 from pricing.decision.request import PriceRequest
 from pricing.errors import RegistryError
+from pricing.registry import files
 from pricing.registry.version import load
 from pricing.runtime.workers import map_partitions
 from simulation.config import MarketConfig
@@ -63,7 +64,8 @@ def work(shop: JobFolder, monkeypatch: pytest.MonkeyPatch) -> Work:
     for name, value in shop.environment().items():
         monkeypatch.setenv(name, value)
     config = load_config(str(shop.folder / "shop.yaml"))
-    return Work(str(shop.folder / "newest"), config, None, None, base=version_of(shop, "1"), number="1")
+    checksums = load(version_of(shop, "1")).meta["files"]
+    return Work(str(shop.folder / "newest"), config, None, None, number="1", checksums=checksums)
 
 
 def test_a_night_registers_one_version_of_all_partitions(shop: JobFolder) -> None:
@@ -83,7 +85,8 @@ def test_a_product_is_priced_as_by_the_version_of_its_own_partition(shop: JobFol
     whole = load(version_of(shop, "2"))
     today = whole.demand.state_date
     for number in range(COUNT):
-        part = whole.partition(number, tmp_path / f"{number}")
+        files.untar((whole.folder / files.part_name(number)).read_bytes(), tmp_path / f"{number}")
+        part = load(tmp_path / f"{number}")
         requests = [PriceRequest(product_id=each, day_of_week="Friday") for each in part.demand.product_ids.tolist()]
         own, united = (each.pricer(version="x").price(requests, today=today) for each in (part, whole))
         ignored = {"decision_id": "", "reasons": []}
@@ -139,12 +142,12 @@ def test_a_killed_worker_costs_its_partition_only(work: Work) -> None:
 
 @pytest.mark.weekly
 @pytest.mark.filterwarnings("ignore")  # what Dask's own sockets leave at its end
-def test_workers_elsewhere_read_versions_from_the_registry(shop: JobFolder, work: Work) -> None:
+def test_workers_elsewhere_make_the_same_bits(shop: JobFolder, work: Work) -> None:
     from distributed import LocalCluster  # noqa: PLC0415 - takes a second
 
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         scale = work.config.scale.model_copy(update={"scheduler": cluster.scheduler_address})
-        far = replace(work, prefix="f/parts/", base=Path("/nowhere"))
+        far = replace(work, prefix="f/parts/")
         map_partitions(refresh_part, far, range(COUNT), scale=scale)
 
     carried = load(version_of(shop, "2"))
@@ -159,7 +162,7 @@ def test_a_training_that_was_cut_off_goes_on_where_it_was(shop: JobFolder, work:
     assert found is not None
     sales = replace(work, sales=str(shop.folder / "history"), prefix="e/parts/")
     first = load(version_of(shop, "1"))
-    parts.results().put(sales.prefix + parts.SAMPLE, parts.files.tar(first.folder))
+    parts.results().put(sales.prefix + parts.SAMPLE, files.tar(first.folder))
     fit_part(sales, 0)
     parts.results().put(sales.prefix + "00001.tar", b"there already")
 
