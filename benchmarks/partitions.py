@@ -128,7 +128,7 @@ def fitted(folder: Path, made: Partitions, config: Config) -> tuple[LoadedVersio
             anchors=anchors,
             holds_only=False,
         )
-    work = Work(sales, config, None, None, prefix=f"scale/parts/{made.series}/")
+    work = Work(sales, config, f"scale/parts/{made.series}/", None, anchors, panel.events)
     (folder / "parts").mkdir()
     with timed(found, "fit"):
         version = parts.spread(sample, work, made, folder=folder / "parts" / "version")
@@ -137,8 +137,7 @@ def fitted(folder: Path, made: Partitions, config: Config) -> tuple[LoadedVersio
 
 def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
     """A shop of copies of a version's first partition under other ids, with its newest sales."""
-    files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one")
-    one = load(folder / "one")
+    one = files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one", load)
     content = files.read(one.folder, parts=(*("table", "products", "anchors", "backtest", "config"), *files.LEARNT))
     header = {name: value for name, value in one.meta.items() if name not in ("files", "checksum")}
     count, size = series // len(one.demand.product_ids), len(one.demand.product_ids)
@@ -183,11 +182,12 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
     full = config.model_copy(update=dict(shop.config))
     registry = Registry(full.registry.model_name, uri=mlflow.get_tracking_uri())
     number, listed = registry.log_version(shop.folder), shop.meta["files"]
-    work = Work(sales, full, None, shop.anchors, f"scale/parts/{made.made}/", number, listed)
+    given = {"number": number, "checksums": listed}
     scratch = folder / "refreshed"
     scratch.mkdir()
     with timed(found, "refresh"):
         panel = load_panel_from(sample_of(sales), shop.config.data, past=shop.learner.encoded.tail)
+        work = Work(sales, full, f"scale/parts/{made.made}/", None, shop.anchors, panel.events, **given)
         carried = parts.refresh_parts(shop, panel, made, work=work, facts=shop.whole_facts(), scratch=scratch)
         origin = Origin("refresh", {}, parent="1", parts=carried.parts)
         newer = pack(

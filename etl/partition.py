@@ -1,6 +1,7 @@
 """Write a table of sales in partitions, streamed: whole series by the hash of their parent, and a sample of them."""
 
 import sys
+import tempfile
 import uuid
 from datetime import date
 from typing import Any
@@ -26,16 +27,16 @@ _FLUSH = 50_000  # rows that a partition collects before they are written
 # upper one, so that the same series are drawn every night.
 _SERIES = """
     CREATE TABLE series AS
-    SELECT id, md5_number_lower(parent) % $count AS part, stratum,
-        dense_rank() OVER (PARTITION BY stratum ORDER BY md5_number_upper(parent), parent) AS place,
-    FROM (SELECT {id} AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY product_id)
+    SELECT id, md5_number_lower(parent) % $count AS part, stratum, count(*) OVER (PARTITION BY stratum) AS every,
+        count(*) OVER (PARTITION BY stratum ORDER BY md5_number_upper(parent), parent)
+            - count(*) OVER (PARTITION BY stratum, parent) AS before,
+    FROM (SELECT {id} AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY 1)
 """
-_ID = "CAST(product_id AS VARCHAR)"
+_NEWEST = ("parent_id", "category")
+_ID = "trim(CAST(product_id AS VARCHAR))"
 _WHOLE = f"SELECT sales.*, part FROM sales JOIN series ON {_ID} = id"
 _SAMPLE = f"""
-    SELECT sales.* FROM sales JOIN series ON {_ID} = id
-        JOIN (SELECT stratum, max(place) AS most FROM series GROUP BY stratum) USING (stratum)
-    WHERE place <= greatest($least, ceil(most * $share))
+    SELECT sales.* FROM sales JOIN series ON {_ID} = id WHERE before < greatest($least, ceil(every * $share))
 """
 
 
@@ -69,7 +70,8 @@ def partition(sales: str, output: str, *, scale: ScaleConfig, count: int | None 
         raise SourceError(f"{output}: exists already; give a new folder for every writing, such as one a night")
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as con:
         use_s3(con, output)
-        con.execute(f"SET partitioned_write_flush_threshold = {_FLUSH}; SET preserve_insertion_order = false")
+        con.execute(f"SET temp_directory = '{tempfile.gettempdir()}'; SET preserve_insertion_order = false")
+        con.execute(f"SET partitioned_write_flush_threshold = {_FLUSH}")
         try:
             con.register("sales", _opened(sales))
             names = {row[0] for row in con.execute("DESCRIBE sales").fetchall()}
@@ -94,9 +96,9 @@ def _written(
 ) -> Partitions:
     ((series,),) = con.execute(f"SELECT count(DISTINCT {_ID}) FROM sales").fetchall()
     count = count or -(-series // scale.series)
-    newest = {name: f"CAST(arg_max({name}, date) AS VARCHAR)" for name in ("parent_id", "category") if name in names}
-    parent = f"coalesce({newest['parent_id']}, id)" if "parent_id" in newest else "id"
-    con.execute(_SERIES.format(id=_ID, parent=parent, stratum=newest.get("category", "''")), {"count": count})
+    found = [f"trim(CAST(arg_max({name}, date) AS VARCHAR))" if name in names else "NULL" for name in _NEWEST]
+    parent, stratum = (f"coalesce({newest}, {other})" for newest, other in zip(found, ("id", "''"), strict=True))
+    con.execute(_SERIES.format(id=_ID, parent=parent, stratum=stratum), {"count": count})
     ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
     if used < count:
         raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")

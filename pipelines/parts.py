@@ -7,28 +7,30 @@ was killed goes on where it was. Workers read versions from the registry.
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 
 from pipelines.calendar import with_plan
 from pipelines.carry import Carried, Parity, carry, with_coming_holidays
-from pricing.config import Config, ModelConfig
-from pricing.data.anchors import Anchors, version_anchors
-from pricing.data.load import LoadedSales, load_sales
+from pricing import __version__
+from pricing.arrays import Strings
+from pricing.config import Config
+from pricing.data.anchors import Anchors
+from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
 from pricing.data.partitions import Partitions, part_of, read_partitions
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision_log.read import read_drawn
 from pricing.demand.adoption import adopt
 from pricing.demand.model import DemandModel
-from pricing.errors import RegistryError, VersionError
+from pricing.errors import ConfigError, HistoryError, RegistryError, VersionError
 from pricing.objects import ObjectStore, open_store
-from pricing.paths import log_url, tracking_uri
+from pricing.paths import tracking_uri
 from pricing.registry import files
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.published import published_url
@@ -47,24 +49,39 @@ class Work:
 
     sales: str
     config: Config
+    prefix: str  # of the keys of its results, which depend on all that a result depends on
     quarantine: Path | None
-    anchors: Anchors | None  # in force
-    prefix: str = ""  # of the keys of its results
+    anchors: Anchors  # in force
+    events: tuple[Event, ...]
     number: str = ""  # of the version that is refreshed
     checksums: Mapping[str, str] = field(default_factory=dict)  # of its files
-    events: tuple[Event, ...] | None = None
     rebuild: bool = False
     drawn: Sequence[Mapping[str, Any]] = ()  # lines of the decision log on drawn prices
 
-    def read(self, number: int, *, anchors: Anchors | None, **others: Any) -> LoadedSales:
+    def read(self, number: int, **others: Any) -> Panel:
         """Reads and checks a partition's sales; what was found is logged."""
         quarantine = self.quarantine and self.quarantine / f"part={number}"
-        loaded = load_sales(
-            part_of(self.sales, number), self.config.data, quarantine=quarantine, anchors=anchors, **others
-        )
+        known: dict[str, Any] = {"quarantine": quarantine, "anchors": self.anchors, "events": self.events}
+        loaded = load_sales(part_of(self.sales, number), self.config.data, **known, **others)
         for finding in loaded.findings:
             _log.warning("partition %d: %s: %s", number, finding.check, finding)
-        return loaded
+        return loaded.panel
+
+    def anchored(self, panel: Panel, *more: Strings) -> Anchors:
+        """The anchors of a panel's products and of some more."""
+        return self.anchors.of(np.concatenate([panel.product_ids, *more])).extended(panel)
+
+    def keep(self, number: int, origin: Origin, **learnt: Any) -> None:
+        """Packs what was learnt of a partition, and keeps it."""
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            made = pack(
+                Path(scratch) / "version", config=self.config, backtest={}, holds_only=False, origin=origin, **learnt
+            )
+            results().put(self.key(number), files.tar(made.folder))
+
+    def key(self, number: int) -> str:
+        """The key of a partition's result."""
+        return f"{self.prefix}{number:05}.tar"
 
 
 @dataclass(frozen=True)
@@ -81,13 +98,17 @@ def results() -> ObjectStore:
     return open_store(published_url())
 
 
+def prefix_of(config: Config, partitions: Partitions, *question: object) -> str:
+    """Where results lie that depend on a question, such as the settings, on the sales and on this library."""
+    return f"{config.registry.model_name}/parts/{files.digest([question, partitions.made, __version__])[:16]}/"
+
+
 def fit_part(work: Work, number: int) -> None:
     """Models the products of a partition with the sample's networks, and keeps their version."""
-    if _there(work, number):
+    if results().keys(work.key(number)):
         return
-    panel = work.read(number, anchors=work.anchors).panel
-    anchors = version_anchors(work.anchors and work.anchors.of(panel.product_ids), panel)
-    serving, draws = work.config.serving, find_draws(panel, work.drawn)
+    panel, serving = work.read(number), work.config.serving
+    anchors, draws = work.anchored(panel), find_draws(panel, work.drawn)
     demand = adopt(
         panel,
         work.config.demand,
@@ -98,43 +119,28 @@ def fit_part(work: Work, number: int) -> None:
     facts = ProductFacts.from_panel(
         panel, anchors=anchors, largest_jump=serving.largest_jump, confirmed=serving.jump_confirmed
     )
-    _keep(work, number, demand=demand, facts=facts, anchors=anchors, origin=Origin("train", _described(work, panel)))
+    origin = Origin("train", describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel)))
+    work.keep(number, origin, demand=demand, facts=facts, anchors=anchors)
 
 
 def refresh_part(work: Work, number: int) -> None:
     """Carries the version of a partition over new days, and keeps it."""
-    if _there(work, number):
+    if results().keys(work.key(number)):
         return
+    name = files.part_name(number)
+    content = Registry(work.config.registry.model_name, uri=tracking_uri()).content(work.number, name)
+    if files.checksum(content) != work.checksums[name]:
+        raise VersionError(f"version {work.number}: {name} is not the file that was registered; train again")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        version = _part(work, number, Path(scratch) / "version")
-        known = (work.anchors or version.anchors).of(version.demand.product_ids)
-        panel = work.read(number, anchors=known, past=version.learner.encoded.tail, events=work.events).panel
-        carried = carry(
-            version,
-            panel,
-            facts=version.whole_facts(),
-            anchors=known.extended(panel),
-            serving=work.config.serving,
-            rebuild=work.rebuild,
-        )
+        version = files.untar(content, Path(scratch) / "version", load)
+        panel = work.read(number, past=version.learner.encoded.tail)
+        anchors, serving = work.anchored(panel, version.demand.product_ids), work.config.serving
+        facts = version.whole_facts()
+        carried = carry(version, panel, facts=facts, anchors=anchors, serving=serving, rebuild=work.rebuild)
+        data = describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel))
         checks = {"parity": carried.parity.difference, "parity_from_scratch": carried.parity.from_scratch}
-        origin = Origin("refresh", _described(work, panel), work.number, checks)
-        _keep(work, number, demand=carried.demand, facts=carried.facts, anchors=carried.anchors, origin=origin)
-
-
-def _described(work: Work, panel: Panel) -> dict[str, object]:
-    return describe_data(panel, sales=work.sales, fingerprint=fingerprint(panel))
-
-
-def _there(work: Work, number: int) -> bool:
-    key = f"{work.prefix}{number:05}.tar"
-    return key in results().keys(key)
-
-
-def _keep(work: Work, number: int, **learnt: Any) -> None:
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        made = pack(Path(scratch) / "version", config=work.config, backtest={}, holds_only=False, **learnt)
-        results().put(f"{work.prefix}{number:05}.tar", files.tar(made.folder))
+        origin = Origin("refresh", data, work.number, checks)
+        work.keep(number, origin, demand=carried.demand, facts=carried.facts, anchors=anchors)
 
 
 @lru_cache(maxsize=1)
@@ -148,47 +154,37 @@ def _unpacked(key: str, folder: Path) -> LoadedVersion:
     content = results().get(key)
     if content is None:
         raise RegistryError(f"{key} is gone from {published_url()}; start the job again")
-    files.untar(content, folder)
-    return load(folder)
-
-
-def _part(work: Work, number: int, folder: Path) -> LoadedVersion:
-    """The version of a partition, of the one that is refreshed, from the registry."""
-    name = files.part_name(number)
-    content = Registry(work.config.registry.model_name, uri=tracking_uri()).content(work.number, name)
-    if files.checksum(content) != work.checksums[name]:
-        raise VersionError(f"version {work.number}: {name} is not the file that was registered; train again")
-    files.untar(content, folder)
-    return load(folder)
+    folder.with_suffix(".tar").write_bytes(content)
+    return files.untar(content, folder, load)
 
 
 def united(work: Work, part: Callable[[Work, int], None], *, partitions: Partitions, scratch: Path) -> Parts:
     """Maps work over the partitions, and fetches the versions that it made.
 
     Raises:
-        PricingError: A partition failed, which is named.
+        PricingError: A partition failed, which is named, or ends on another day than the others.
+        ConfigError: Rows would be set aside on the disk of a worker elsewhere.
     """
-    done = map_partitions(part, work, range(partitions.count), scale=work.config.scale)
-    tell_slowest([seconds for _, seconds in done])
-    versions = []
-    for number in range(partitions.count):
-        tar = scratch / f"{number:05}.tar"
-        tar.write_bytes(results().get(f"{work.prefix}{number:05}.tar") or b"")
-        files.untar(tar.read_bytes(), tar.with_suffix(""))
-        versions.append(load(tar.with_suffix("")))
-    first, *others = (version.anchors for version in versions)
+    if work.quarantine and "://" in work.config.scale.scheduler:
+        raise ConfigError(
+            "--quarantine: workers elsewhere would keep it; set the rows aside before they are partitioned"
+        )
+    tell_slowest(map_partitions(part, work, range(partitions.count), scale=work.config.scale))
+    versions = [_unpacked(work.key(number), scratch / f"{number:05}") for number in range(partitions.count)]
+    days = [version.demand.state_date for version in versions]
+    if late := [number for number, day in enumerate(days) if day != max(days)]:
+        raise HistoryError(
+            f"partition {late[0]} ends on {days[late[0]]}, others on {max(days)}: give rows up to one day in "
+            "each, or fewer partitions"
+        )
     facts = unite_facts([version.whole_facts() for version in versions])
-    return Parts(tuple(versions), facts, first.joined(*others))
-
-
-def prefix_of(model: str, question: str, partitions: Partitions) -> str:
-    """Where results lie that depend on a question, such as the settings, and on nothing but the sales."""
-    return f"{model}/parts/{question[:16]}-{partitions.made}/"
+    apart = work.anchors.of(np.setdiff1d(work.anchors.product_ids, facts.product_ids))  # of products not sold now
+    return Parts(tuple(versions), facts, apart.joined(*(version.anchors for version in versions)))
 
 
 def forget(work: Work) -> None:
     """Deletes the results that a registered version holds now."""
-    results().delete([key for key in results().keys(work.prefix) if "/parts/" in key])
+    results().delete(results().keys(work.prefix))
 
 
 def tell_slowest(seconds: Sequence[float]) -> None:
@@ -198,20 +194,10 @@ def tell_slowest(seconds: Sequence[float]) -> None:
     mlflow.set_tag("slowest_partition", str(slowest))
 
 
-def fitting(work: Work, partitions: Partitions) -> Work:
-    """The work of a training, whose results depend on sales, settings, anchors and the draws of experiments."""
-    config, drawn = work.config, read_drawn(log_url())
-    anchors = work.anchors.digest() if work.anchors is not None else ""
-    question = files.digest(
-        [config.model_dump(mode="json", include=set(ModelConfig.model_fields)), anchors, len(drawn)]
-    )
-    return replace(work, drawn=drawn, prefix=prefix_of(config.registry.model_name, question, partitions))
-
-
 def kept_sample(work: Work, *, folder: Path) -> LoadedVersion | None:
     """The version of the sample of a training that was cut off; None where there is none."""
     key = work.prefix + SAMPLE
-    return _unpacked(key, folder) if key in results().keys(key) else None
+    return _unpacked(key, folder) if results().keys(key) else None
 
 
 def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder: Path) -> LoadedVersion:
@@ -219,6 +205,8 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
     results().put(work.prefix + SAMPLE, files.tar(sample.folder))
     parts = united(work, fit_part, partitions=partitions, scratch=folder.parent)
     data = {**sample.backtest["data"], "rows": partitions.rows, "partitions": partitions.made}
+    units = [float(np.nansum(version.facts.typical_units)) for version in parts.versions]
+    identified = float(np.average([version.meta["identified"] for version in parts.versions], weights=units))
     return pack(
         folder,
         demand=sample.learner,
@@ -227,7 +215,7 @@ def spread(sample: LoadedVersion, work: Work, partitions: Partitions, *, folder:
         backtest=sample.backtest,
         origin=Origin("train", data, parts=parts.versions),
         anchors=parts.anchors,
-        holds_only=sample.holds_only,
+        holds_only=identified < work.config.registry.gates.identified,
     )
 
 

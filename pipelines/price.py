@@ -21,6 +21,7 @@ from pipelines.calendar import PLANS, with_calendars, with_plan
 from pipelines.freeze import control_in_force
 from pipelines.parts import tell_slowest
 from pipelines.production import production
+from pricing import __version__
 from pricing.config import Config, ModelConfig, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
@@ -32,7 +33,7 @@ from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import PriceRequest, Weekday, request_fields
 from pricing.decision_log.write import LogEntry, put_decisions
-from pricing.errors import RequestError, SourceError
+from pricing.errors import ConfigError, RequestError, SourceError
 from pricing.fileio import replace_atomically
 from pricing.objects import ObjectStore, open_store
 from pricing.paths import log_url, pricing_home
@@ -181,10 +182,15 @@ class Pricing:
         jump = self.settings.serving.largest_jump
         return self.loaded.pricer(version=self.name, config=self.served, largest_jump=jump)
 
-    @property
+    @cached_property
     def prefix(self) -> str:
-        """The beginning of the keys of the day's prices, in `_price_store`."""
-        return f"prices/day={self.day}/"
+        """The beginning of the keys of the day's prices, in `_price_store`: others for whatever prices depend on."""
+        promotions, deliveries = self.plans
+        plans = [sorted(promotions.spans().items()), sorted(deliveries.days().items())]
+        settings = [self.served.model_dump(mode="json"), self.settings.serving.largest_jump, self.settings.scale.series]
+        switched = [self.control.to_json().decode(), repr(plans), self.today, self.applied]
+        question = digest([self.checksum, __version__, settings, switched])
+        return f"prices/{self.settings.registry.model_name}/day={self.day}/{question[:16]}/"
 
     def price(self, requests: list[PriceRequest]) -> pd.DataFrame:
         """Prices requests, and logs the prices where they are charged; see `decide` and `as_frame`."""
@@ -203,33 +209,29 @@ def _price_store() -> ObjectStore:
 def price_parts(asked: Pricing, products: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prices all products of a version, so many at a time; returns what a summary needs, and whole what changes.
 
-    Files of prices that were made by the same version, settings and switches for the day are not made again.
+    Files of prices that were made of the same things are not made again.
+
+    Raises:
+        ConfigError: Workers elsewhere cannot reach the version.
     """
-    store, size = _price_store(), asked.settings.scale.series
-    question = {"version": asked.checksum, "settings": asked.served.model_dump(mode="json"), "applied": asked.applied}
-    made = digest({**question, "control": repr(asked.control), "plans": repr(asked.plans)}).encode()
-    if store.get(f"{asked.prefix}_made") != made:
-        store.delete(store.keys(asked.prefix))
-        store.put(f"{asked.prefix}_made", made)
-    numbers = range(-(-products // size))
-    done = map_partitions(price_part, asked, numbers, scale=asked.settings.scale)
-    tell_slowest([seconds for _, seconds in done])
-    columns = [name for name in COLUMNS if name in _SUMMED]
-    whole, changed = (
-        pd.concat([pd.read_parquet(BytesIO(store.get(key) or b""), columns=wanted) for key in keys], ignore_index=True)
-        for keys, wanted in (
-            ([f"{asked.prefix}part={number:05}.parquet" for number in numbers], columns),
-            ([f"{asked.prefix}changed/part={number:05}.parquet" for number in numbers], None),
-        )
-    )
-    return whole, changed
+    if "://" in asked.settings.scale.scheduler and not asked.name.isdigit():
+        raise ConfigError("--version: workers elsewhere read what is published, no folder; give a version's number")
+    numbers = range(-(-products // asked.settings.scale.series))
+    tell_slowest(map_partitions(price_part, asked, numbers, scale=asked.settings.scale))
+    store = _price_store()
+
+    def read(folder: str, columns: list[str] | None) -> pd.DataFrame:
+        found = (store.get(f"{asked.prefix}{folder}part={number:05}.parquet") or b"" for number in numbers)
+        return pd.concat([pd.read_parquet(BytesIO(each), columns=columns) for each in found], ignore_index=True)
+
+    return read("", [name for name in COLUMNS if name in _SUMMED]), read("changed/", None)
 
 
 def price_part(asked: Pricing, number: int) -> None:
     """Prices the products of one file, and those that change once more apart."""
     store, size = _price_store(), asked.settings.scale.series
     key = f"part={number:05}.parquet"
-    if asked.prefix + key in store.keys(asked.prefix + key):
+    if store.keys(asked.prefix + key):
         return
     requests = requests_for_all_products(
         asked.loaded.facts, day=asked.day, rows=slice(number * size, (number + 1) * size)

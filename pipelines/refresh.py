@@ -60,11 +60,12 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
         asked = Work(
             sales=sales,
             config=file.config.model_copy(update=dict(old.config)),
+            prefix="",
             quarantine=quarantine,
             anchors=anchors,
+            events=loaded.panel.events,
             number=base.number,
             checksums=old.meta["files"],
-            events=known_events(old),
             rebuild=rebuild,
         )
         number = refreshed(access, old, loaded.panel, asked=asked, partitions=partitions)
@@ -134,12 +135,12 @@ def refreshed(
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
-    sales, parent, anchors = asked.sales, asked.number, (asked.anchors or version.anchors).extended(panel)
+    sales, parent, anchors = asked.sales, asked.number, asked.anchors.extended(panel)
     known = version.whole_facts()
     planned = with_plan(known, version.config.data)
     tags = {
         "data_fingerprint": log_data(panel, sales=sales),
-        "partitions": "" if partitions is None else partitions.made,
+        **({} if partitions is None else {"partitions": partitions.made}),
         "rebuilt": str(asked.rebuild).lower(),
         "anchors": anchors.digest(),
         "calendar": calendar_digest(panel, planned),
@@ -157,7 +158,9 @@ def refreshed(
         if unchanged and _same(planned.to_arrays(), known.to_arrays()) and not version.anchors.differing(anchors):
             return None
     else:
-        work = replace(asked, prefix=prefix_of(access.registry.model_name, version.meta["checksum"], partitions))
+        settings = asked.config.serving.model_dump(mode="json")
+        prefix = prefix_of(asked.config, partitions, version.meta["checksum"], tags, settings)
+        work = replace(asked, prefix=prefix)
         carried = refresh_parts(version, panel, partitions, work=work, facts=planned, scratch=access.scratch)
     checked = carried.parity
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})

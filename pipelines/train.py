@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.calendar import PLANS, holiday_calendar, read_plan, with_plan
 from pipelines.evaluation import described, log_backtest, score_lines
-from pipelines.parts import Work, fitting, forget, kept_sample, spread
+from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
@@ -71,9 +71,13 @@ def main(
         if until is not None and partitions is not None:
             raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
         where = sales if partitions is None else sample_of(sales)
-        panel = read_checked(
-            where, settings.data, quarantine=quarantine, known=accepted_past(settings), anchors=anchors
-        ).panel
+        known = accepted_past(settings)
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        if partitions is not None and known is not None and panel.dates[0] > known.dates[0]:
+            raise HistoryError(
+                f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
+                "needs the whole history; partition that"
+            )
         if until is not None:
             if np.datetime64(until, "D") < panel.dates[0]:
                 raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
@@ -91,8 +95,7 @@ def main(
             tested=_tested(panel, say=say),
             run=run,
             say=say,
-            partitions=partitions,
-            work=Work(sales, settings, quarantine, anchors),
+            spread_over=None if partitions is None else (partitions, sales, quarantine),
         )
         name_run(f"train v{number}")
         set_run_description(f"Version {number} of {settings.registry.model_name}.\n\n```\n{scores}\n```")
@@ -104,21 +107,28 @@ def main(
 
 
 def _learn(
-    panel: Panel, config: Config, *, anchors: Anchors, partitions: Partitions | None, work: Work, **others: Any
+    panel: Panel,
+    config: Config,
+    *,
+    anchors: Anchors,
+    spread_over: tuple[Partitions, str, Path | None] | None,
+    **others: Any,
 ) -> tuple[str, str]:
     """Trains and registers, of partitioned sales all after the sample; returns the version's number and its scores."""
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        folder, version = Path(scratch) / "version", None
-        if partitions is not None:
-            work = fitting(work, partitions)
-            folder, version = Path(scratch) / "sample", kept_sample(work, folder=Path(scratch) / "sample")
-        scores = "the scores are those of the run that was cut off"
-        if version is None:
+        folder = Path(scratch) / "version"
+        if spread_over is None:
             version, scores = _trained(folder, panel, config, anchors=anchors, **others)
-        if partitions is not None:
-            version = spread(version, work, partitions, folder=Path(scratch) / "version")
-        number = _register(version, config=config)
-    if partitions is not None:
+            return _register(version, config=config), scores
+        partitions, sales, quarantine = spread_over
+        settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
+        drawn, events = read_drawn(log_url()), [repr(event) for event in panel.events]
+        prefix = prefix_of(config, partitions, settings, anchors.digest(), events, drawn)
+        work = Work(sales, config, prefix, quarantine, anchors, panel.events, drawn=drawn)
+        sample, scores = kept_sample(work, folder=Path(scratch) / "sample"), "as of the run that was cut off"
+        if sample is None:
+            sample, scores = _trained(Path(scratch) / "sample", panel, config, anchors=anchors, **others)
+        number = _register(spread(sample, work, partitions, folder=folder), config=config)
         forget(work)
     return number, scores
 

@@ -34,6 +34,7 @@ from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel, save_panel
+from pricing.data.partitions import read_partitions, sample_of
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
@@ -68,11 +69,14 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
     settings = settings.model_copy(update={"tuning": settings.tuning.model_copy(update=given)})
     with tracked_run("tune", config=settings, reason=reason) as run:
         known, anchors = accepted_past(settings), sales_anchors(settings)
-        panel = read_checked(sales, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        where = sample_of(sales) if read_partitions(sales) else sales
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
         name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
+        if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
+            raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
         storage = os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
         study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
@@ -200,7 +204,9 @@ def _by_dask(config: Config, folder: Path, shares: list[int], of_trials: Mapping
     with client_of(config.scale) as client:
         panel = client.scatter(load_panel(folder / "panel"), broadcast=True, hash=False)
         asked = [client.submit(_work, panel, config, count=share, **of_trials, pure=False) for share in shares]
-        return [int(future.exception() is not None) for future in asked]
+        failed = [future.exception() for future in asked]
+        print("".join(f"a worker's trials failed: {error}\n" for error in failed if error is not None), end="")
+        return [int(error is not None) for error in failed]
 
 
 def _work(panel: Panel, config: Config, *, count: int, name: str, storage: str, parent: str, deadline: float) -> None:

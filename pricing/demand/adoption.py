@@ -12,6 +12,7 @@ from pricing.data.ewma import Norms
 from pricing.data.panel import Panel
 from pricing.demand.competitor import estimate_competitor_effects
 from pricing.demand.ensemble import network_only, volume_rows
+from pricing.demand.grades import CATEGORY
 from pricing.demand.identification import identify
 from pricing.demand.levels import row_median, typical
 from pricing.demand.model import DemandModel
@@ -57,8 +58,13 @@ def adopt(
         own=own_prices(panel, live_since),
         networks=like.networks,
     )
+    # What is known of a category is known from the sample: a partition may have few of its products.
+    evidence, told = identified.evidence, np.minimum(priors.grade, CATEGORY)[category]
+    none = evidence.moves + evidence.drawn == 0
+    elasticity = np.where(none, priors.elasticity[category], identified.norms.elasticity).astype(np.float32)
+    sd = np.where(none, priors.elasticity_sd[category], identified.shrunk.sd).astype(np.float32)
     lift = typical(norms.promotion, like.category, count=len(priors.level))[category]
-    norms, sd = replace(identified.norms, promotion=lift), identified.shrunk.sd
+    norms = replace(identified.norms, promotion=lift, elasticity=elasticity)
     mix = replace(network_only(len(category)), volume=volume_of(panel), booster=like.combination.booster)
     adopted = replace(
         like,
@@ -66,9 +72,9 @@ def adopt(
         category=category.astype(np.int32),
         norms=norms,
         counted=units.counted,
-        elasticity_sd=sd.astype(np.float32),
-        grade=identified.grade,
-        evidence=identified.evidence,
+        elasticity_sd=sd,
+        grade=np.maximum(identified.grade, told),
+        evidence=evidence,
         list_price=panel.list_price[:, -1].astype(np.float32),
         combination=mix,
         encoded=encode_panel(like.weights, panel, norms=norms, tail=config.checkpoint),

@@ -129,7 +129,7 @@ def identify(
     unknown = np.full(len(sample.first), np.inf)
     shrunk = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
     nuisances = Nuisances(panel, category=category, config=config, networks=networks)
-    if not len(sample.everything):
+    if not len(sample.everything) or (networks is not None and not networks.weights):
         say("no price change to learn from: elasticities stay at the prior")
         return _identified(sample, shrunk, current, evidence, grade, nuisances.networks)
     residual, foreseen = nuisances.price_residual(table, sample.moves)

@@ -10,17 +10,18 @@ import re
 import shutil
 import tarfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.errors import VersionError
 
+Loaded = TypeVar("Loaded")
 HEADER = "version.json"
 PARTS = "parts"  # the folder of the versions of partitions
 LEARNT = ("refresh", "learner", PARTS)  # what carries a version forward, and no price needs
@@ -165,8 +166,8 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def untar(content: bytes, folder: Path) -> None:
-    """Unpacks what `tar` made into a new folder.
+def untar(content: bytes, folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
+    """Unpacks what `tar` made into a new folder, and loads that.
 
     Raises:
         VersionError: It is damaged, or something is in the way.
@@ -176,6 +177,7 @@ def untar(content: bytes, folder: Path) -> None:
             archive.extractall(partial, filter="data")
     except tarfile.TarError as error:
         raise VersionError(f"{folder.name}: is damaged ({error}); fetch the version again") from error
+    return load(folder)
 
 
 def digest(value: Any) -> str:

@@ -206,7 +206,10 @@ class Registry:
             with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
                 whole, store = Path(scratch) / ARTIFACT, self._files(entry.number)
                 whole.mkdir()
-                for each in store.list_artifacts():
+                listed = store.list_artifacts()
+                if not listed:
+                    raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
+                for each in listed:
                     if each.path != files.PARTS:
                         store.download_artifacts(each.path, dst_path=str(whole))
                 return whole.replace(to)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pricing.decision.product_facts import ProductFacts
 from pricing.demand.grades import Evidence
 from pricing.demand.table import DemandTable
+from pricing.errors import HistoryError
 
 _PRODUCTS = ("product_ids", "parent_ids", "category", "own")  # (product,) columns of a table
 _ROWS = (
@@ -25,13 +26,12 @@ def unite_tables(parts: Sequence[DemandTable], *, like: DemandTable) -> DemandTa
     for name in _ROWS:
         own = np.concatenate([getattr(part, name)[: len(part.product_ids)] for part in parts])[order]
         columns[name] = np.concatenate([own, getattr(like, name)[len(like.product_ids) :]])
-    some = next((part.competitor for part in parts if part.competitor is not None), None)
-    if some is not None:
-        rivals = [part.competitor or some.spread(np.full(len(part.product_ids), -1)) for part in parts]
-        some = replace(some, **_joined(rivals, vars(some), order))
+    competitor = parts[0].competitor
+    if competitor is not None:  # as in all others: it is estimated of whole shops and of partitions
+        competitor = replace(competitor, **_joined([part.competitor for part in parts], vars(competitor), order))
     evidence = Evidence(**_joined([part.evidence for part in parts], vars(parts[0].evidence), order))
     lifts = like.lifts and like.lifts.with_products(columns["category"])
-    return replace(like, lifts=lifts, evidence=evidence, competitor=some, **columns)
+    return replace(like, lifts=lifts, evidence=evidence, competitor=competitor, **columns)
 
 
 def unite_facts(parts: Sequence[ProductFacts]) -> ProductFacts:
@@ -41,7 +41,14 @@ def unite_facts(parts: Sequence[ProductFacts]) -> ProductFacts:
 
 
 def _by_id(parts: Sequence[DemandTable] | Sequence[ProductFacts]) -> NDArray[np.intp]:
-    return np.argsort(np.concatenate([part.product_ids for part in parts]), kind="stable")
+    ids = np.concatenate([part.product_ids for part in parts])
+    order = np.argsort(ids, kind="stable")
+    twice = ids[order][1:][ids[order][1:] == ids[order][:-1]]
+    if twice.size:
+        raise HistoryError(
+            f"{str(twice[0])!r} is in two partitions, as its parent_id changed: partition the whole history, and train"
+        )
+    return order
 
 
 def _joined(parts: Sequence[Any], names: Iterable[str], order: NDArray[np.intp]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pipelines import parts
 from pipelines.parts import Work, fit_part, partitioned_as, refresh_part
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
-from pricing.data.partitions import read_partitions
+from pricing.data.load import load_panel_from
+from pricing.data.partitions import sample_of
 from pricing.decision.request import PriceRequest
 from pricing.errors import RegistryError
 from pricing.registry import files
@@ -63,9 +64,10 @@ def work(shop: JobFolder, monkeypatch: pytest.MonkeyPatch) -> Work:
     """The refresh of the second night, to be done again."""
     for name, value in shop.environment().items():
         monkeypatch.setenv(name, value)
-    config = load_config(str(shop.folder / "shop.yaml"))
-    checksums = load(version_of(shop, "1")).meta["files"]
-    return Work(str(shop.folder / "newest"), config, None, None, number="1", checksums=checksums)
+    config, version = load_config(str(shop.folder / "shop.yaml")), load(version_of(shop, "1"))
+    newest = load_panel_from(sample_of(str(shop.folder / "newest")), config.data, past=version.learner.encoded.tail)
+    known = {"number": "1", "checksums": version.meta["files"]}
+    return Work(str(shop.folder / "newest"), config, "", None, version.anchors, newest.events, **known)
 
 
 def test_a_night_registers_one_version_of_all_partitions(shop: JobFolder) -> None:
@@ -85,8 +87,7 @@ def test_a_product_is_priced_as_by_the_version_of_its_own_partition(shop: JobFol
     whole = load(version_of(shop, "2"))
     today = whole.demand.state_date
     for number in range(COUNT):
-        files.untar((whole.folder / files.part_name(number)).read_bytes(), tmp_path / f"{number}")
-        part = load(tmp_path / f"{number}")
+        part = files.untar((whole.folder / files.part_name(number)).read_bytes(), tmp_path / f"{number}", load)
         requests = [PriceRequest(product_id=each, day_of_week="Friday") for each in part.demand.product_ids.tolist()]
         own, united = (each.pricer(version="x").price(requests, today=today) for each in (part, whole))
         ignored = {"decision_id": "", "reasons": []}
@@ -94,7 +95,7 @@ def test_a_product_is_priced_as_by_the_version_of_its_own_partition(shop: JobFol
 
 
 def test_prices_lie_in_files_and_what_changes_apart(shop: JobFolder) -> None:
-    (day,) = (shop.home / "prices").iterdir()
+    (day,) = (shop.home / "prices" / "pricing").glob("day=*/*")
     prices = pd.concat([pd.read_parquet(path) for path in sorted(day.glob("part=*"))])
     changed = pd.concat([pd.read_parquet(path) for path in sorted((day / "changed").glob("part=*"))])
 
@@ -129,12 +130,11 @@ def dies_once(work: Work, number: int) -> None:
 
 
 def test_a_killed_worker_costs_its_partition_only(work: Work) -> None:
-    scale = ScaleConfig(scheduler="local", workers=2, series=14, sample=20)
+    scale = ScaleConfig(scheduler="local", workers=1, series=14, sample=20)
     made = replace(work, prefix="c/parts/")
 
-    done = map_partitions(dies_once, made, range(COUNT), scale=scale)
+    map_partitions(dies_once, made, range(COUNT), scale=scale)
 
-    assert len(done) == COUNT
     whole = [parts.results().get(f"c/parts/{number:05}.tar") for number in range(COUNT)]
     map_partitions(refresh_part, replace(work, prefix="d/parts/"), range(COUNT), scale=work.config.scale)
     assert whole == [parts.results().get(f"d/parts/{number:05}.tar") for number in range(COUNT)]
@@ -158,8 +158,6 @@ def test_workers_elsewhere_make_the_same_bits(shop: JobFolder, work: Work) -> No
 
 def test_a_training_that_was_cut_off_goes_on_where_it_was(shop: JobFolder, work: Work) -> None:
     """Two of three partitions are there: the third is made, the others are not touched."""
-    found = read_partitions(str(shop.folder / "history"))
-    assert found is not None
     sales = replace(work, sales=str(shop.folder / "history"), prefix="e/parts/")
     first = load(version_of(shop, "1"))
     parts.results().put(sales.prefix + parts.SAMPLE, files.tar(first.folder))
