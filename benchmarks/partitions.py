@@ -39,6 +39,9 @@ from pricing.data.load import load_panel_from
 from pricing.data.partitions import MANIFEST, Partitions, sample_of
 from pricing.decision.control import NO_CONTROL
 from pricing.decision.product_facts import ProductFacts
+from pricing.demand.adoption import adopt
+from pricing.demand.backtest import evaluate
+from pricing.demand.folds import Fold
 from pricing.registry import files
 from pricing.registry.mlflow_registry import Registry
 from pricing.registry.union import unite_facts
@@ -135,6 +138,36 @@ def fitted(folder: Path, made: Partitions, config: Config) -> tuple[LoadedVersio
     return version, found
 
 
+def agreement(folder: Path, config: Config) -> list[dict[str, Any]]:
+    """Scores the last four weeks of a history by networks of the sample and by those of one fit of everything."""
+    from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
+
+    panel = load_panel_from(str(folder / "history"), config.data)
+    drawn = np.isin(panel.product_ids, load_panel_from(sample_of(str(folder / "history")), config.data).product_ids)
+    fold = Fold(panel.dates[-29], panel.dates[-28], panel.dates[-1])
+    past = panel.through(fold.cutoff)
+    sample = train(past.select(np.flatnonzero(drawn)), config.demand)
+    halves = [past.select(half) for half in np.array_split(np.arange(len(drawn)), 2)]
+    adopted = [adopt(half, config.demand, like=sample) for half in halves]
+    whole = train(past, config.demand)
+    logs = [np.log(-np.concatenate([one.norms.elasticity for one in models])) for models in (adopted, [whole])]
+    print(f"correlation {np.corrcoef(logs)[0, 1]:.4f}, sd of the difference {np.std(logs[0] - logs[1]):.4f}, of logs")
+    frames = {
+        "networks of the sample": pd.concat(
+            [evaluate(model, past=half, panel=panel, fold=fold) for model, half in zip(adopted, halves, strict=True)]
+        ),
+        "one fit of everything": evaluate(whole, past=past, panel=panel, fold=fold),
+    }
+    found = []
+    for name, frame in frames.items():
+        for whose, rows in (("all", frame), ("the sample", frame[frame["product_id"].isin(sample.product_ids)])):
+            kept = rows[~rows["censored"].astype(bool)]
+            inside = (kept["actual"] >= kept["q10"]) & (kept["actual"] <= kept["q90"])
+            wape = float((kept["actual"] - kept["q50"]).abs().sum() / kept["actual"].sum())
+            found.append({"forecasts by": name, "of": whose, "WAPE": wape, "80 % hold": float(inside.mean())})
+    return found
+
+
 def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
     """A shop of copies of a version's first partition under other ids, with its newest sales."""
     one = files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one", load)
@@ -222,7 +255,7 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
 def table(found: list[dict[str, Any]]) -> str:
     """A row of each dictionary."""
     head = list(found[0])
-    rows = [[f"{one[name]:,}" if isinstance(one[name], int) else f"{one[name]:.2f}" for name in head] for one in found]
+    rows = [[f"{one[name]:.4g}" if isinstance(one[name], float) else f"{one[name]}" for name in head] for one in found]
     return markdown(head, rows)
 
 
@@ -246,6 +279,8 @@ def main() -> int:
             place = folder / f"fit-{series}"
             version, found = fitted(place, write(place, series), config)
             fits.append(found)
+            if series == chosen.fit[0]:
+                alike = agreement(place, config)
         for series in chosen.shop:
             there = folder / f"shop-{series}"
             there.mkdir()
@@ -253,6 +288,7 @@ def main() -> int:
             nights.append(night(shop, made, there, config))
     print(measured())
     print(table(fits))
+    print(table(alike))
     if nights:
         print(table(nights))
     return 0
