@@ -139,6 +139,7 @@ lock:  ## new lock files from requirements/*.in (UPGRADE=yes: with the newest of
 	$(installed) development demo
 	$(compile) requirements/development.in -o requirements/development.txt
 	$(compile) requirements/training.in -c requirements/development.txt -o requirements/training.txt
+	$(compile) requirements/scale.in -c requirements/development.txt -o requirements/scale.txt
 	$(compile) requirements/notebook.in -c requirements/development.txt -o requirements/notebook.txt
 	$(compile) requirements/serving.in -c requirements/development.txt -o requirements/serving.txt
 	$(compile) requirements/tracking.in -c requirements/development.txt -o requirements/tracking.txt

@@ -21,6 +21,7 @@ FARGATE: dict[int, tuple[int, int, int]] = {
     16_384: (32_768, 122_880, 8_192),
 }
 SHARED_QUALIFIER = "hnb659fds"  # of `cdk bootstrap` without --qualifier
+DASK_PORT = 8786
 SHARE = 0.5  # of a task's saturation that it is kept at; the rest is for the minutes until new ones answer
 Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
 Domain = Annotated[str, Field(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
@@ -114,11 +115,15 @@ class TrackingPart(Part):
 
 
 class JobsPart(Part):
-    """Sizes of the three kinds of tasks that run jobs: learning, the night, and a person's decisions."""
+    """Sizes of the three kinds of tasks that run jobs: learning, the night, and a person's decisions.
+
+    `workers` are as many tasks of Dask, which run all day; 0 where sales are in no partitions.
+    """
 
     train: Size
     nightly: Size
     promote: Size
+    workers: Annotated[int, Field(ge=0, le=500)] = 0
 
 
 class NightlyPart(Part):
@@ -214,6 +219,16 @@ class Environment(Part):
     def namespace(self) -> str:
         """The CloudWatch namespace of everything that the platform's programs measure."""
         return f"Pricing/{self.name}"
+
+    @property
+    def names(self) -> str:
+        """The private domain in which tasks find each other."""
+        return f"pricing-{self.name}.internal"
+
+    @property
+    def scheduler(self) -> str:
+        """The address of Dask's scheduler; `none` where there are no workers."""
+        return f"tcp://scheduler.{self.names}:{DASK_PORT}" if self.jobs.workers else "none"
 
     @property
     def model(self) -> str:

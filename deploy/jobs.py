@@ -17,6 +17,7 @@ from deploy.environment import Size
 from deploy.foundation import DELETE, READ, WRITE, Foundation
 from deploy.tasks import DECISIONS, ENTRY, HOME, PUBLISHED, Task, program_variables, service_of
 from deploy.tracking import Tracking
+from deploy.workers import add_workers
 
 CONTAINER = "job"
 EVERYTHING = (*READ, *WRITE, *DELETE)
@@ -69,18 +70,20 @@ class Jobs(Stack):
             enforce_ssl=True,
             retention_period=Duration.days(14),
         )
+        if environment.jobs.workers:
+            add_workers(self, base=base, task=lambda kind, size, command: self._task(kind, size, command=command))
         self._schedule()
         self._on_event("refresh", options=())
         self._on_event("retrain", options=("reason",))
 
-    def _task(self, kind: str, size: Size, options: Sequence[str]) -> Task:
+    def _task(self, kind: str, size: Size, options: Sequence[str] = (), *, command: Sequence[str] = ()) -> Task:
         base, tracking = self._base, self._tracking
         task = Task(self, kind.capitalize(), family=kind, size=size, base=base, log=self._log)
         task.add(
             CONTAINER,
             image="jobs",
             entry_point=ENTRY,
-            command=["pricing", kind, *options],
+            command=list(command) or ["pricing", kind, *options],
             variables={
                 **program_variables(base),
                 "MLFLOW_TRACKING_URI": tracking.uri,
@@ -98,7 +101,7 @@ class Jobs(Stack):
             },
             writes=("/tmp", HOME),
         )
-        if kind in KINDS:
+        if kind in (*KINDS, "worker"):
             self._grant(task)
             self._grant_learning(kind, task)
         return task
@@ -116,6 +119,8 @@ class Jobs(Stack):
         task.allow_objects(base.data, READ if kind == "promote" else EVERYTHING, prefix="etl/")
         if kind == "train":
             task.allow_objects(base.data, READ, prefix=f"{DECISIONS}/")
+        if kind == "worker":  # it logs the prices that it makes
+            task.allow_objects(base.data, WRITE, prefix=f"{DECISIONS}/", listing=False)
         if kind == "nightly":  # it makes Parquet of past days' lines
             task.allow_objects(base.data, EVERYTHING, prefix=f"{DECISIONS}/")
             task.allow(["events:PutEvents"], [base.bus.event_bus_arn])

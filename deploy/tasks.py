@@ -213,6 +213,7 @@ def _settings(environment: Environment, base: Foundation) -> dict[str, Any]:
     """The configuration that follows from AWS, under what the environment's `settings` say."""
     ours: dict[str, Any] = {
         "serving": {"keys": "required"},
+        "scale": {"scheduler": environment.scheduler},
         "monitoring": {
             "trigger": "event",
             "alerts": ["log", "sns"],

@@ -27,6 +27,7 @@ from monitoring.todo import Task, tasks
 from pricing.config import load_config
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
+from pricing.data.partitions import read_partitions, sample_of
 from pricing.errors import DeliveryError, PricingError
 from pricing.objects import open_store
 from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracking_uri
@@ -62,7 +63,7 @@ def main(**options: Any) -> int:
 
 
 def _monitor(chosen: SimpleNamespace) -> int:
-    now, acting = dt.datetime.now(dt.UTC), chosen.act
+    now, acting, partitioned = dt.datetime.now(dt.UTC), chosen.act, read_partitions(chosen.sales) is not None
     config = load_config(chosen.config)
     watched, model, folder = config.monitoring, config.registry.model_name, pricing_home() / "monitoring"
     given = {name: str(vars(chosen)[name]) for name in ("sales", "config", "quarantine") if vars(chosen)[name]}
@@ -70,7 +71,7 @@ def _monitor(chosen: SimpleNamespace) -> int:
     with tracked_run("monitor", config=config) as run:
         champion = tracking.find_champion(model, uri=tracking_uri())
         panel = load_panel_from(
-            *(chosen.sales, config.data),
+            *(sample_of(chosen.sales) if partitioned else chosen.sales, config.data),
             quarantine=chosen.quarantine,
             anchors=champion.anchors,
             events=(),
@@ -85,6 +86,7 @@ def _monitor(chosen: SimpleNamespace) -> int:
             known=store.has_outcomes(),
             since=last - dt.timedelta(days=watched.days_looked_at),
             state_dates=champion.seen,
+            only=panel.product_ids if partitioned else None,
         )
         launcher = launchers.job_launcher(
             watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id

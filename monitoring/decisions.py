@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from monitoring.policy import Finding, Level, counted
+from pricing.arrays import Strings
 from pricing.data.counting_units import in_steps
 from pricing.data.net_price import unit_profit
 from pricing.data.panel import STEP_DAYS, Panel
@@ -31,7 +32,8 @@ _QUERY = """
             CAST($first AS DATE) + begun AS period,
             "at" >= date + to_days(CAST($days AS INTEGER)) AS late, "at" > $latest AS ahead,
             "at" < lag("at") OVER (PARTITION BY worker ORDER BY sequence) - to_seconds($clock) AS back
-        FROM decisions QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1),
+        FROM decisions WHERE $only IS NULL OR product_id IN $only
+        QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY "at", sequence) = 1),
     in_force AS (
         SELECT *, NOT late AND NOT ahead AS live, count(*) OVER () AS decisions,
             count(*) FILTER (late) OVER () AS lates, count(*) FILTER (ahead) OVER () AS aheads,
@@ -138,6 +140,7 @@ def join(
     known: bool = False,
     since: dt.date | None = None,
     state_dates: Mapping[str, np.datetime64] | None = None,
+    only: Strings | None = None,
 ) -> Joined:
     """Joins the decision log with the panel of actual sales.
 
@@ -149,6 +152,7 @@ def join(
         since: Earlier days are left out, but those that hold the newest FEW decisions. None: none is.
         state_dates: Last day of data in each model version's states, where known. Decisions for days up to it were
             made in hindsight and are not scored.
+        only: Products of the sample that the sales are of; decisions on others are left out. None: the sales are all.
 
     Raises:
         SourceError: The log cannot be read.
@@ -157,6 +161,7 @@ def join(
     end = first + dt.timedelta(days=days * len(panel.dates))
     given = {
         **{"first": first, "end": end, "days": days, "clock": CLOCK_SECONDS},
+        "only": None if only is None else only.tolist(),
         **{"latest": now + dt.timedelta(seconds=CLOCK_SECONDS), "no_model": NO_MODEL, "switched": sorted(SWITCHED)},
     }
     with open_log(url, since=since, few=FEW) as (con, damaged):

@@ -14,6 +14,7 @@ from pipelines.commands import JobError, child_tags, only_one, run_job
 from pipelines.production import production
 from pricing.config import Config, load_config
 from pricing.data.findings import load_findings, quality_file, tags
+from pricing.data.partitions import read_partitions
 from pricing.decision_log.read import archive, holds_decisions
 from pricing.errors import EXIT_KNOWN_ERROR, EXIT_NOT_PUBLISHED, EXIT_REFUSED, PricingError, RegistryError, SourceError
 from pricing.paths import log_url, pricing_home, tracking_uri
@@ -46,10 +47,12 @@ def main(
         only_one("nightly", home=home, model=settings.registry.model_name) as held,
         tracked_run("nightly", config=settings, reason=reason) as run,
     ):
-        panel = home / "panel"
-        common = option_words(config=config)
-        night = _Night(settings, run=run, held=held, common=common, panel=str(panel), start=start)
-        night.read(panel, *option_words(sales=sales, quarantine=quarantine))
+        panel, partitioned = home / "panel", read_partitions(sales) is not None
+        asked = option_words(sales=sales, quarantine=quarantine)
+        given = asked if partitioned else option_words(sales=panel)  # jobs check each partition that they read
+        night = _Night(settings, run=run, held=held, common=option_words(config=config), given=given, start=start)
+        if not partitioned:
+            night.read(panel, *asked)
         verdict, complaint = night.pass_over(source=sales)
         mlflow.set_tag("verdict", verdict)
         set_run_description(verdict)
@@ -70,13 +73,13 @@ class _Night:
     run: Run
     held: Sequence[int]  # file descriptors of the lock
     common: list[str]  # options of every job
-    panel: str
+    given: list[str]  # options that name the sales
     start: Callable[..., int]
     calls: bool = False  # a gate refused what a person must look at
 
     def job(self, name: str, *words: str, fine: Sequence[int] = (0,), fresh: bool = False) -> int:
-        """Runs a job with the shared options, on this night's panel unless `fresh`."""
-        options = [*self.common, *([] if fresh else ["--sales", self.panel]), *words]
+        """Runs a job with the shared options, on this night's sales unless `fresh`."""
+        options = [*self.common, *([] if fresh else self.given), *words]
         return self.start(name, options, run=self.run, fine=fine, keep=self.held)
 
     def read(self, panel: Path, *words: str) -> None:

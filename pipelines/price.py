@@ -2,9 +2,12 @@
 
 import datetime as dt
 import math
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,26 +19,31 @@ from pydantic import ValidationError
 
 from pipelines.calendar import PLANS, with_calendars, with_plan
 from pipelines.freeze import control_in_force
+from pipelines.parts import tell_slowest
 from pipelines.production import production
-from pricing.config import Config, read_config_file
+from pricing import __version__
+from pricing.config import Config, ModelConfig, read_config_file
 from pricing.csv_text import quote_formulas
 from pricing.data.panel import STEP_DAYS
+from pricing.data.plans import Deliveries, Promotions
 from pricing.data.source import read_sales
 from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import RECENT, ProductFacts
 from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
 from pricing.decision.switches import Control
 from pricing.decision_log.write import LogEntry, put_decisions
-from pricing.errors import RequestError, SourceError
+from pricing.errors import ConfigError, RequestError, SourceError
 from pricing.fileio import replace_atomically
-from pricing.objects import open_store
+from pricing.objects import ObjectStore, open_store
 from pricing.paths import log_url, pricing_home
 from pricing.registry import CHAMPION
-from pricing.registry.published import published_url, put_prices
+from pricing.registry.files import digest
+from pricing.registry.published import PublishedVersion, fetch_version, published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shop_time import shop_now
+from pricing.runtime.workers import map_partitions
 from pricing.served_config import served_config
 
 BATCH = 1000
@@ -44,6 +52,10 @@ STALE = 2  # state age in periods above which a refresh is advised
 _EDGE = 1e-9  # currency units; what subtracting two prices leaves
 _SUFFIXES = (".csv", ".parquet")
 
+_SUMMED = {  # columns that a summary of prices needs
+    *("product_id", "date", "recommended_price", "confidence", "expected_margin", "expected_gain", "gain_low"),
+    *("gain_high", "source", "reasons", "current_price"),
+}
 COLUMNS = (
     *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
     *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
@@ -64,7 +76,8 @@ COLUMNS = (
     "--output",
     type=FILE,
     metavar="FILE",
-    help="decisions, .csv or .parquet; absent: prices.csv in PRICING_HOME, and the console has them, too",
+    help="decisions, .csv or .parquet; absent: prices.csv in PRICING_HOME, and the console has them, too; of a version "
+    "that unites partitions, files in prices/day=DATE, with what changes once more in changed/, which the console has",
 )
 @click.option("--version", metavar="N", help="version, alias or a version's folder; absent: the champion")
 @click.option("--today", "day", type=DAY, metavar="DATE", help="the day that answers; absent: today")
@@ -87,31 +100,39 @@ def main(
     settings = file.config
     today = day.date() if day else shop_now(settings.zone).date()
     shown = output is None and version is None and where is None  # in the console: what the champion says of all
-    output = output or pricing_home() / "prices.csv"
-    if output.suffix not in _SUFFIXES:
+    if output is not None and output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")
     with tracked_run("price", config=settings), _opened(version, settings) as (found, name):
         loaded = with_calendars(found, settings.data, names=PLANS)  # of coming days, on which no state rests
         served = served_config(loaded.config, file, name=name)
         print("".join(f"note: {line}\n" for line in served.lines(name, file=file.path)), end="")
         facts = with_plan(loaded.facts, loaded.config.data)
-        loaded = replace(loaded, facts=facts)
-        pricer = loaded.pricer(version=name, config=served.config, largest_jump=settings.serving.largest_jump)
-        if where is None:
-            requests = requests_for_all_products(
-                facts, day=day_priced(facts, today=today, horizon=found.config.demand.horizon)
-            )
-            print("".join(f"{line}\n" for line in _of_all(requests, facts)), end="")
+        asked = Pricing(
+            folder=found.folder,
+            name=name,
+            checksum=str(found.meta["checksum"]),
+            settings=settings,
+            served=served.config,
+            plans=(facts.promotions, facts.planned_deliveries),
+            control=_control(settings),
+            today=today,
+            day=day_priced(facts, today=today, horizon=found.config.demand.horizon),
+            applied=applied,
+        )
+        if where is None and output is None and loaded.partitions:
+            decisions, changed = price_parts(asked, len(facts.product_ids))
+            output = pricing_home() / asked.prefix
         else:
-            requests = read_requests(read_sales(where), where=where)
-        answers = decide(pricer, requests, today=today, control=_control(settings))
-        decisions = as_frame(zip(requests, answers, strict=True))
-        if applied:
-            at = dt.datetime.now(dt.UTC)
-            put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
-        write(decisions, output)
+            output = output or pricing_home() / "prices.csv"
+            if where is None:
+                requests = requests_for_all_products(facts, day=asked.day)
+                print("".join(f"{line}\n" for line in _of_all(requests, facts)), end="")
+            else:
+                requests = read_requests(read_sales(where), where=where)
+            decisions = changed = asked.price(requests)
+            write(decisions, output)
         if shown:
-            table, now = decisions.to_parquet(index=False), dt.datetime.now(dt.UTC)
+            table, now = changed.to_parquet(index=False), dt.datetime.now(dt.UTC)
             put_prices(open_store(published_url()), table, model=settings.registry.model_name, at=now)
         _record(decisions, version=name, applied=applied)
     print(f"{len(decisions):,} decisions by version {name} in {output}")
@@ -122,6 +143,104 @@ def main(
         print("\n".join(_summary(decisions, step=served.config.decision.price_step)))
         print(_what_becomes(decisions, applied=applied, today=today))
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """How requests are priced: by which version and settings, as of which day, and whether prices are charged.
+
+    It can be sent to another machine, which fetches the version from the published store.
+    """
+
+    folder: Path
+    name: str
+    checksum: str
+    settings: Config
+    served: ModelConfig
+    plans: tuple[Promotions, Deliveries]
+    control: Control
+    today: dt.date
+    day: dt.date  # that is priced where no requests are given
+    applied: bool
+
+    @cached_property
+    def loaded(self) -> LoadedVersion:
+        """The version with the plans that count now."""
+        promotions, deliveries = self.plans
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:  # what is mapped outlives it
+            folder, model = self.folder, self.settings.registry.model_name
+            if not folder.is_dir():
+                folder, published = Path(scratch) / "version", PublishedVersion(self.name, self.checksum)
+                fetch_version(open_store(published_url()), published, model=model, folder=folder)
+            version = load(folder)
+        return replace(version, facts=version.facts.planned(promotions, deliveries=deliveries))
+
+    @cached_property
+    def pricer(self) -> Pricer:
+        """The pricer of that version."""
+        jump = self.settings.serving.largest_jump
+        return self.loaded.pricer(version=self.name, config=self.served, largest_jump=jump)
+
+    @cached_property
+    def prefix(self) -> str:
+        """The beginning of the keys of the day's prices, in `_price_store`: others for whatever prices depend on."""
+        promotions, deliveries = self.plans
+        plans = [sorted(promotions.spans().items()), sorted(deliveries.days().items())]
+        settings = [self.served.model_dump(mode="json"), self.settings.serving.largest_jump, self.settings.scale.series]
+        switched = [self.control.to_json().decode(), repr(plans), self.today, self.applied]
+        question = digest([self.checksum, __version__, settings, switched])
+        return f"prices/{self.settings.registry.model_name}/day={self.day}/{question[:16]}/"
+
+    def price(self, requests: list[PriceRequest]) -> pd.DataFrame:
+        """Prices requests, and logs the prices where they are charged; see `decide` and `as_frame`."""
+        answers = decide(self.pricer, requests, today=self.today, control=self.control)
+        if self.applied:
+            at = dt.datetime.now(dt.UTC)
+            put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
+        return as_frame(zip(requests, answers, strict=True))
+
+
+def _price_store() -> ObjectStore:
+    """Where prices lie in parts: in the published store on S3, which other machines reach, else in PRICING_HOME."""
+    return open_store(published_url() if published_url().startswith("s3://") else str(pricing_home()))
+
+
+def price_parts(asked: Pricing, products: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prices all products of a version, so many at a time; returns what a summary needs, and whole what changes.
+
+    Files of prices that were made of the same things are not made again.
+
+    Raises:
+        ConfigError: Workers elsewhere cannot reach the version.
+    """
+    if "://" in asked.settings.scale.scheduler and not asked.name.isdigit():
+        raise ConfigError("--version: workers elsewhere read what is published, no folder; give a version's number")
+    numbers = range(-(-products // asked.settings.scale.series))
+    tell_slowest(map_partitions(price_part, asked, numbers, scale=asked.settings.scale))
+    store = _price_store()
+
+    def read(folder: str, columns: list[str] | None) -> pd.DataFrame:
+        found = (store.get(f"{asked.prefix}{folder}part={number:05}.parquet") or b"" for number in numbers)
+        return pd.concat([pd.read_parquet(BytesIO(each), columns=columns) for each in found], ignore_index=True)
+
+    return read("", [name for name in COLUMNS if name in _SUMMED]), read("changed/", None)
+
+
+def price_part(asked: Pricing, number: int) -> None:
+    """Prices the products of one file, and those that change once more apart."""
+    store, size = _price_store(), asked.settings.scale.series
+    key = f"part={number:05}.parquet"
+    if store.keys(asked.prefix + key):
+        return
+    requests = requests_for_all_products(
+        asked.loaded.facts, day=asked.day, rows=slice(number * size, (number + 1) * size)
+    )
+    prices = asked.price(requests)
+    step = asked.served.decision.price_step
+    moves = ~((prices["recommended_price"] - prices["current_price"]).abs() <= step - _EDGE)  # also from no price
+    moves |= prices["recommended_price"] != prices["proposed_price"]
+    store.put(f"{asked.prefix}changed/{key}", prices[moves].to_parquet(index=False))
+    store.put(asked.prefix + key, prices.to_parquet(index=False))
 
 
 @contextmanager
@@ -156,19 +275,25 @@ def day_priced(facts: ProductFacts, *, today: dt.date, horizon: int) -> dt.date:
     return last + dt.timedelta(days=step * (ahead if 1 <= ahead <= horizon else 1))
 
 
-def requests_for_all_products(facts: ProductFacts, *, day: dt.date | None = None) -> list[PriceRequest]:
+def requests_for_all_products(
+    facts: ProductFacts, *, day: dt.date | None = None, rows: slice = slice(None)
+) -> list[PriceRequest]:
     """Builds a request for every product sold in the last 28 periods, with the closing stock where it is known.
 
     Args:
         facts: What is known of each product.
         day: First day of the period; the one after the facts by default.
+        rows: Of the facts.
     """
     day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
-    known = np.isfinite(facts.price) & np.isfinite(facts.typical_units)  # typical_units covers the last 28 periods
+    ids, stocks = facts.product_ids[rows], facts.stock[rows]
+    known = np.isfinite(facts.price[rows]) & np.isfinite(
+        facts.typical_units[rows]
+    )  # typical_units covers the last 28 periods
     asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
     return [
         PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
-        for product_id, stock in zip(facts.product_ids[known].tolist(), facts.stock[known].tolist(), strict=True)
+        for product_id, stock in zip(ids[known].tolist(), stocks[known].tolist(), strict=True)
     ]
 
 

@@ -80,8 +80,12 @@ class ProductionAccess:
         """Registers a version with the weights and settings of `base` and new states; returns its number.
 
         Raises:
-            RegistryError: There is no active run, or the registry refuses.
+            RegistryError: There is no active run, the registry refuses, or the partitions of `base` are left out.
         """
+        if base.partitions != len(origin.parts):
+            raise RegistryError(
+                "the version unites partitions, of which one at a time is carried: partition the sales and refresh it"
+            )
         packed = pack(
             self.scratch / f"of-{origin.parent}" / "version",
             demand=demand,

@@ -20,6 +20,7 @@ from pricing.config import Config, read_config_file
 from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from
 from pricing.data.panel import Panel
+from pricing.data.partitions import read_partitions, sample_of
 from pricing.errors import SourceError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.gates import (
@@ -189,7 +190,11 @@ def _panel(challenger: LoadedVersion, sales: str | None, *, quarantine: Path | N
     if sales is None:
         raise SourceError(needed)
     panel = load_panel_from(
-        sales, challenger.config.data, quarantine=quarantine, anchors=challenger.anchors, simulated=simulated_sales
+        sample_of(sales) if read_partitions(sales) else sales,
+        challenger.config.data,
+        quarantine=quarantine,
+        anchors=challenger.anchors,
+        simulated=simulated_sales,
     )
     last = np.datetime64(scored["last_date"], "D")
     if panel.dates[-1] > last:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.calendar import calendar_digest, known_events, with_calendars, with_plan
+from pipelines.carry import carry
+from pipelines.parts import Work, forget, partitioned_as, prefix_of, refresh_parts
 from pipelines.production import ProductionAccess, nothing_to_do, production
 from pipelines.quality import read_checked
-from pricing.config import Config, read_config_file
-from pricing.data.anchors import Anchors
-from pricing.data.calendar import holidays_for
-from pricing.data.panel import STEP_DAYS, Panel
-from pricing.decision.product_facts import carry_facts, carry_last_price
-from pricing.demand.model import DemandModel
-from pricing.demand.state import advance, digest, encode_panel, expand, span
+from pricing.config import read_config_file
+from pricing.data.panel import Panel
+from pricing.data.partitions import Partitions, sample_of
 from pricing.errors import HistoryError, RegistryError
 from pricing.registry import CHALLENGER, CHAMPION
 from pricing.registry.mlflow_registry import RegisteredVersion
@@ -31,7 +29,6 @@ from pricing.runtime.inputs import describe_data, log_data
 from pricing.runtime.mlflow_runs import name_run, set_run_description, tracked_run
 
 Array = NDArray[Any]
-SAMPLE = 200
 
 
 @job("refresh", sales="needed", unattended=True)
@@ -50,8 +47,9 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             )
         old = with_calendars(access.fetch(base.number, file=file), file.config.data)
         anchors = access.anchors_for(old)
+        partitions = partitioned_as(old, sales)
         loaded = read_checked(
-            sales,
+            sales if partitions is None else sample_of(sales),
             old.config.data,
             quarantine=quarantine,
             past=old.learner.encoded.tail,  # newer rows alone do not show which prices were discounts
@@ -59,14 +57,18 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, version: st
             events=known_events(old),
         )
         _same_shop(loaded.panel, old, number=base.number)
-        number = refreshed(
-            *(access, old, loaded.panel),
-            anchors=anchors,
-            parent=base.number,
+        asked = Work(
             sales=sales,
-            config=file.config,
+            config=file.config.model_copy(update=dict(old.config)),
+            prefix="",
+            quarantine=quarantine,
+            anchors=anchors,
+            events=loaded.panel.events,
+            number=base.number,
+            checksums=old.meta["files"],
             rebuild=rebuild,
         )
+        number = refreshed(access, old, loaded.panel, asked=asked, partitions=partitions)
         last = loaded.panel.dates[-1]
         if number is None:
             return nothing_to_do(f"version {base.number} has read these sales already, up to {last}")
@@ -116,11 +118,8 @@ def refreshed(
     version: LoadedVersion,
     panel: Panel,
     *,
-    anchors: Anchors,
-    parent: str,
-    sales: str,
-    config: Config,
-    rebuild: bool,
+    asked: Work,
+    partitions: Partitions | None = None,
 ) -> str | None:
     """Registers a version with the given one's weights and states as of the panel's last date.
 
@@ -136,12 +135,13 @@ def refreshed(
         RegistryError: The registry refuses.
     """
     started = time.perf_counter()
-    anchors = anchors.extended(panel)
+    sales, parent, anchors = asked.sales, asked.number, asked.anchors.extended(panel)
     known = version.whole_facts()
     planned = with_plan(known, version.config.data)
     tags = {
         "data_fingerprint": log_data(panel, sales=sales),
-        "rebuilt": str(rebuild).lower(),
+        **({} if partitions is None else {"partitions": partitions.made}),
+        "rebuilt": str(asked.rebuild).lower(),
         "anchors": anchors.digest(),
         "calendar": calendar_digest(panel, planned),
     }
@@ -151,45 +151,40 @@ def refreshed(
         mlflow.set_tag("version", earlier[-1])
         print("nothing new to register")
         return earlier[-1]
-    demand = version.learner.refresh(panel, rebuild=rebuild)
-    unchanged = _same(demand.to_arrays(), version.learner.to_arrays()) and _same(planned.to_arrays(), known.to_arrays())
-    if unchanged and not version.anchors.differing(anchors):
-        return None
-    checked = parity(demand, panel)
-    kept, whole = version.learner.encoded.tail, checked.from_scratch
-    facts = carry_facts(planned, demand.encoded.tail, panel, kept=kept, whole=whole).anchored(anchors)
-    last_price, former_price = carry_last_price(
-        planned,
-        facts,
-        history=panel if whole else demand.encoded.tail,
-        tail=demand.encoded.tail,
-        kept=kept,
-        anchors=anchors,
-        serving=config.serving,
-    )
-    facts = replace(facts, last_price=last_price, former_price=former_price)
-    # From the new state date on; otherwise holiday flags end a year after training.
-    dates = facts.state_date + np.arange(1, len(demand.holidays)) * np.timedelta64(STEP_DAYS[demand.period], "D")
-    flags = holidays_for(dates, recurring=facts.recurring, country=version.config.data.country, period=demand.period)
-    demand = demand.with_holidays(flags.astype(np.float32))
+    if partitions is None:
+        serving, rebuild = asked.config.serving, asked.rebuild
+        carried = carry(version, panel, facts=planned, anchors=anchors, serving=serving, rebuild=rebuild)
+        unchanged = _same(carried.demand.to_arrays(), version.learner.to_arrays())
+        if unchanged and _same(planned.to_arrays(), known.to_arrays()) and not version.anchors.differing(anchors):
+            return None
+    else:
+        settings = asked.config.serving.model_dump(mode="json")
+        prefix = prefix_of(asked.config, partitions, version.meta["checksum"], tags, settings)
+        work = replace(asked, prefix=prefix)
+        carried = refresh_parts(version, panel, partitions, work=work, facts=planned, scratch=access.scratch)
+    checked = carried.parity
     mlflow.log_metrics({"parity": checked.difference, "refresh_seconds": time.perf_counter() - started})
-    against = "from scratch" if whole else "from the checkpoint"
-    print(f"{len(demand.product_ids)} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
+    against = "from scratch" if checked.from_scratch else "from the checkpoint"
+    count = len(carried.facts.product_ids)
+    print(f"{count} products up to {panel.dates[-1]}; parity {checked.difference:.1e}, {against}")
     number = access.register(
         version,
-        demand=demand,
-        facts=facts,
-        anchors=anchors,
+        demand=carried.demand,
+        facts=carried.facts,
+        anchors=carried.anchors,
         origin=Origin(
             kind="refresh",
             data=describe_data(panel, sales=sales, fingerprint=tags["data_fingerprint"]),
             parent=parent,
-            checks={"parity": checked.difference, "parity_from_scratch": whole},
+            checks={"parity": checked.difference, "parity_from_scratch": checked.from_scratch},
+            parts=carried.parts,
         ),
         tags=tags,
         words=f"The weights of version {parent} with states up to {panel.dates[-1]}.",
     )
     mlflow.set_tag("version", number)
+    if partitions is not None:
+        forget(work)
     return number
 
 
@@ -197,41 +192,3 @@ def _same(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
     return some.keys() == others.keys() and all(
         np.array_equal(array, others[name], equal_nan=array.dtype.kind in "fM") for name, array in some.items()
     )
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Result of comparing refreshed states with states encoded anew, on a sample of products."""
-
-    difference: float  # largest of any hidden or cell state and any step's log factor; relative to values above 1
-    from_scratch: bool  # else only the rows since the checkpoint were encoded: the panel does not reach back further
-
-
-def covers(panel: Panel, model: DemandModel) -> bool:
-    """Returns True when a panel covers the whole history that the model has read."""
-    encoded = model.encoded
-    before = span(panel, 0, int(np.searchsorted(panel.dates, encoded.tail.dates[0])))
-    return bool(digest(before)[:, 0].sum() >= encoded.digest[:, 0].sum())
-
-
-def parity(model: DemandModel, panel: Panel, *, sample: int = SAMPLE) -> Parity:
-    """Encodes up to `sample` products, evenly spaced by row, anew and compares their states.
-
-    Args:
-        model: The model after the refresh.
-        panel: The sales it was refreshed with; the whole history for a comparison from scratch.
-        sample: Most products to compare (encoding all of a long history takes minutes).
-    """
-    count = len(model.product_ids)
-    rows = np.unique(np.linspace(0, count - 1, num=min(sample, count)).astype(np.int64))
-    norms = model.norms.take(rows)
-    encoded, ids = model.encoded, model.product_ids[rows]
-    whole = covers(panel, model)
-    if whole:
-        anew = encode_panel(model.weights, expand(panel, ids), norms=norms, tail=len(encoded.tail.dates)).state
-    else:
-        anew = advance(model.weights, encoded.tail.select(rows), norms=norms, state=encoded.checkpoint.take(rows))
-    pairs = ((encoded.state.hidden[rows], anew.hidden), (encoded.state.cell[rows], anew.cell))
-    levels = model.combination.factor[rows], model.factor_of(rows, anew)
-    worst = max(float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)))) for one, other in (*pairs, levels))
-    return Parity(worst, whole)

@@ -10,6 +10,7 @@ import yaml
 from pipelines.change import REFUSED_BY, needs_person
 from pipelines.commands import child_tags, only_one, run_job
 from pricing.config import load_config
+from pricing.data.partitions import read_partitions
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED
 from pricing.paths import pricing_home
 from pricing.runtime.cli import job, option_words, typed
@@ -39,12 +40,16 @@ def main(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
         read = option_words(config=file, output=panel, sales=sales, quarantine=quarantine)
-        start("etl", read, run=run, keep=held)
-        words = option_words(config=file, sales=panel, source=source or sales, reason=reason)
+        if read_partitions(sales) is None:
+            start("etl", read, run=run, keep=held)
+            given = option_words(config=file, sales=panel)
+        else:  # each partition is checked where it is read
+            given = option_words(config=file, sales=sales, quarantine=quarantine)
+        words = [*given, *option_words(source=source or sales, reason=reason)]
         start("train", words, run=run, keep=held)
         if not settings.registry.auto_promote:
             return _say(f"left to a person: registry.auto_promote is off; `{typed('promote')}` puts it to the gates")
-        words = option_words(config=file, sales=panel, version=child_tags(run, "train")["version"], reason=reason)
+        words = [*given, *option_words(version=child_tags(run, "train")["version"], reason=reason)]
         code = start("promote", words, run=run, fine=(0, EXIT_REFUSED, EXIT_NOT_PUBLISHED), keep=held)
         decided = child_tags(run, "promote")
         if code == EXIT_REFUSED and needs_person(decided):

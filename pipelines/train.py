@@ -11,13 +11,13 @@ from typing import Any
 import click
 import mlflow
 import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
 from pipelines.calendar import PLANS, holiday_calendar, read_plan, with_plan
 from pipelines.evaluation import described, log_backtest, score_lines
+from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pipelines.quiet import import_tensorflow
@@ -26,6 +26,7 @@ from pipelines.reports.page import dispensable
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel
+from pricing.data.partitions import Partitions, read_partitions, sample_of
 from pricing.decision.experiment_results import find_draws
 from pricing.decision.product_facts import ProductFacts
 from pricing.decision_log.read import read_drawn
@@ -66,10 +67,17 @@ def main(
         for name in PLANS:
             read_plan(settings.data, name)  # an invalid plan fails before training
         say("reading sales")
-        anchors = sales_anchors(settings)
-        panel = read_checked(
-            sales, settings.data, quarantine=quarantine, known=accepted_past(settings), anchors=anchors
-        ).panel
+        anchors, partitions = sales_anchors(settings), read_partitions(sales)
+        if until is not None and partitions is not None:
+            raise HistoryError("--until: partitions are read whole; partition the sales up to that day")
+        where = sales if partitions is None else sample_of(sales)
+        known = accepted_past(settings)
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        if partitions is not None and known is not None and panel.dates[0] > known.dates[0]:
+            raise HistoryError(
+                f"the partitions begin on {panel.dates[0]}, after what the champion remembers: a training "
+                "needs the whole history; partition that"
+            )
         if until is not None:
             if np.datetime64(until, "D") < panel.dates[0]:
                 raise HistoryError(f"--until {until:%Y-%m-%d}: the sales begin on {panel.dates[0]}; give a later day")
@@ -87,6 +95,7 @@ def main(
             tested=_tested(panel, say=say),
             run=run,
             say=say,
+            spread_over=None if partitions is None else (partitions, sales, quarantine),
         )
         name_run(f"train v{number}")
         set_run_description(f"Version {number} of {settings.registry.model_name}.\n\n```\n{scores}\n```")
@@ -102,12 +111,40 @@ def _learn(
     config: Config,
     *,
     anchors: Anchors,
+    spread_over: tuple[Partitions, str, Path | None] | None,
+    **others: Any,
+) -> tuple[str, str]:
+    """Trains and registers, of partitioned sales all after the sample; returns the version's number and its scores."""
+    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+        folder = Path(scratch) / "version"
+        if spread_over is None:
+            version, scores = _trained(folder, panel, config, anchors=anchors, **others)
+            return _register(version, config=config), scores
+        partitions, sales, quarantine = spread_over
+        settings = config.model_dump(mode="json", exclude={"scale", "monitoring", "console", "tuning"})
+        drawn, events = read_drawn(log_url()), [repr(event) for event in panel.events]
+        prefix = prefix_of(config, partitions, settings, anchors.digest(), events, drawn)
+        work = Work(sales, config, prefix, quarantine, anchors, panel.events, drawn=drawn)
+        sample, scores = kept_sample(work, folder=Path(scratch) / "sample"), "as of the run that was cut off"
+        if sample is None:
+            sample, scores = _trained(Path(scratch) / "sample", panel, config, anchors=anchors, **others)
+        number = _register(spread(sample, work, partitions, folder=folder), config=config)
+        forget(work)
+    return number, scores
+
+
+def _trained(
+    folder: Path,
+    panel: Panel,
+    config: Config,
+    *,
+    anchors: Anchors,
     data: Mapping[str, object],
     tested: NDArray[np.floating] | None,
     run: Run,
     say: Callable[[str], None],
-) -> tuple[str, str]:
-    """Backtests, fits and registers; returns the version's number and its scores as text."""
+) -> tuple[LoadedVersion, str]:
+    """Backtests, fits and packs; returns the version and its scores as text."""
     # After the sales are checked: importing TensorFlow takes longer than the check.
     import_tensorflow()
     from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
@@ -127,22 +164,24 @@ def _learn(
         panel, anchors=anchors, largest_jump=config.serving.largest_jump, confirmed=config.serving.jump_confirmed
     )
     facts = with_plan(facts, config.data)
-    with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        version = pack(
-            Path(scratch) / "version",
-            demand=demand,
-            facts=facts,
-            config=config,
-            # The gates check the elasticities that will price, not the last fold's.
-            backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
-            origin=Origin(kind="train", data=data),
-            anchors=anchors,
-            holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
-        )
-        if version.holds_only:
-            say(HOLDS_ONLY_MEANING)
-        number = _register(version, frame, config=config)
-    return number, "\n".join(score_lines(figures))
+    version = pack(
+        folder,
+        demand=demand,
+        facts=facts,
+        config=config,
+        # The gates check the elasticities that will price, not the last fold's.
+        backtest={**figures, "elasticity": elasticity_figures(demand), "data": data},
+        origin=Origin(kind="train", data=data),
+        anchors=anchors,
+        holds_only=identified_share(demand.table(), facts) < config.registry.gates.identified,
+    )
+    if version.holds_only:
+        say(HOLDS_ONLY_MEANING)
+    if config.registry.plots:
+        from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
+
+        log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
+    return version, "\n".join(score_lines(figures))
 
 
 @contextmanager
@@ -179,11 +218,7 @@ def _tested(panel: Panel, *, say: Callable[[str], None]) -> NDArray[np.floating]
     return draws.deviation if draws.used else None
 
 
-def _register(version: LoadedVersion, frame: pd.DataFrame, *, config: Config) -> str:
-    if config.registry.plots:
-        from pipelines.reports.plots import log_artifacts  # noqa: PLC0415 - importing shap and matplotlib takes seconds
-
-        log_artifacts(frame, version, largest_jump=config.serving.largest_jump)
+def _register(version: LoadedVersion, *, config: Config) -> str:
     card = ""
     with dispensable("model_card.md"):
         card = model_card(version, model=config.registry.model_name)

@@ -34,6 +34,7 @@ from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel, save_panel
+from pricing.data.partitions import read_partitions, sample_of
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
@@ -41,6 +42,7 @@ from pricing.paths import SQLITE, pricing_home
 from pricing.runtime.cli import FILE, job, option_words
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import connect, describe, name_run, record_failure, set_run_description, tracked_run
+from pricing.runtime.workers import client_of
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
@@ -67,11 +69,14 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
     settings = settings.model_copy(update={"tuning": settings.tuning.model_copy(update=given)})
     with tracked_run("tune", config=settings, reason=reason) as run:
         known, anchors = accepted_past(settings), sales_anchors(settings)
-        panel = read_checked(sales, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
+        where = sample_of(sales) if read_partitions(sales) else sales
+        panel = read_checked(where, settings.data, quarantine=quarantine, known=known, anchors=anchors).panel
         name = f"tune-{log_data(panel, sales=sales)[:8]}-{_question(settings)[:8]}"
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
+        if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
+            raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
         storage = os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
         study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
@@ -80,7 +85,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
         _write(folder / "config.yaml", settings)
         print(f"study {name}: {begun(study)} of {settings.tuning.trials} trials; a rerun of this command resumes it")
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
-            _search(study, settings.tuning, folder, run=run, storage=storage)
+            _search(study, settings, folder, run=run, storage=storage)
             winner, verdict = _conclude(study, panel, settings)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
@@ -162,14 +167,15 @@ def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
         _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
 
 
-def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run, storage: str) -> None:
-    """Runs trials in processes until the budget is spent.
+def _search(study: optuna.Study, config: Config, folder: Path, *, run: Run, storage: str) -> None:
+    """Runs trials in processes, or on the workers of the configured Dask scheduler, until the budget is spent.
 
     A process that is killed costs its trial only: once its heartbeat is missed, a later round tries it again.
 
     Raises:
         StudyError: All processes of a round fail.
     """
+    tuning = config.tuning
     deadline = time.time() + tuning.minutes * 60 if tuning.minutes else math.inf
     words = option_words(study=study.study_name, folder=folder, parent=run.info.run_id, deadline=deadline)
     while True:
@@ -178,15 +184,39 @@ def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run
         if left <= 0 and not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             return
         shares = [len(range(first, left, tuning.workers)) for first in range(min(tuning.workers, left))]
-        own = {STORAGE_VARIABLE: storage}
-        working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
-        try:
-            codes = [process.wait() for process in working]
-        finally:
-            stop(working)
+        if config.scale.scheduler not in ("none", "local"):
+            given = {"name": study.study_name, "storage": storage, "parent": run.info.run_id, "deadline": deadline}
+            codes = _by_dask(config, folder, shares, given)
+        else:
+            own = {STORAGE_VARIABLE: storage}
+            working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
+            try:
+                codes = [process.wait() for process in working]
+            finally:
+                stop(working)
         if codes and all(codes) and begun(study) == have:
             raise StudyError(f"study {study.study_name}: {len(codes)} worker process(es) failed; see above")
         time.sleep(0 if codes else _POLL_SECONDS)  # until the heartbeat of a trial whose process was killed is missed
+
+
+def _by_dask(config: Config, folder: Path, shares: list[int], of_trials: Mapping[str, Any]) -> list[int]:
+    """Runs shares of the trials at once on Dask's workers; returns 0 or 1 for each. They need no shared folder."""
+    with client_of(config.scale) as client:
+        panel = client.scatter(load_panel(folder / "panel"), broadcast=True, hash=False)
+        asked = [client.submit(_work, panel, config, count=share, **of_trials, pure=False) for share in shares]
+        failed = [future.exception() for future in asked]
+        print("".join(f"a worker's trials failed: {error}\n" for error in failed if error is not None), end="")
+        return [int(error is not None) for error in failed]
+
+
+def _work(panel: Panel, config: Config, *, count: int, name: str, storage: str, parent: str, deadline: float) -> None:
+    """Runs `count` trials of a study in a database."""
+    connect()
+    study = open_study(storage, name=name, tuning=config.tuning)
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
+
+    run_trials(study, panel, config, parent=parent, count=count, seconds=deadline - time.time(), score=backtest)
 
 
 @job("trial", config=False)
@@ -197,16 +227,9 @@ def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run
 @click.option("--deadline", default=math.inf, help="begin none after this time (epoch seconds)")
 def trial(*, name: str, folder: Path, parent: str, count: int, deadline: float) -> int:
     """Runs trials of a study; started by tune."""
-    config = load_config(str(folder / "config.yaml"))
-    connect()
-    study, panel = (
-        open_study(os.environ[STORAGE_VARIABLE], name=name, tuning=config.tuning),
-        load_panel(folder / "panel"),
-    )
-    import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
-
-    run_trials(study, panel, config, parent=parent, count=count, seconds=deadline - time.time(), score=backtest)
+    config, panel = load_config(str(folder / "config.yaml")), load_panel(folder / "panel")
+    storage = os.environ[STORAGE_VARIABLE]
+    _work(panel, config, count=count, name=name, storage=storage, parent=parent, deadline=deadline)
     return 0
 
 

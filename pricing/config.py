@@ -16,6 +16,7 @@ from pricing.config_models import (
     DemandConfig,
     MonitoringConfig,
     RegistryConfig,
+    ScaleConfig,
     Section,
     ServingConfig,
     TuningConfig,
@@ -68,6 +69,7 @@ class Config(ModelConfig):
     registry: RegistryConfig
     serving: ServingConfig
     console: ConsoleConfig
+    scale: ScaleConfig
     monitoring: MonitoringConfig
     tuning: TuningConfig
 

@@ -334,6 +334,15 @@ class ServingConfig(Section):
     jump_confirmed: Annotated[int, Field(ge=2, le=366)] = 5
 
 
+class ScaleConfig(Section):
+    """Partitions of sales that are too many for one machine, and who works on them."""
+
+    scheduler: Annotated[str, Field(pattern=r"^(none|local|tls://\S+|tcp://\S+)$")]
+    workers: Annotated[int, Field(ge=1, le=1_000)]
+    series: Annotated[int, Field(ge=1, le=1_000_000)]
+    sample: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class ConsoleConfig(Section):
     """The pages for pricing managers."""
 

@@ -97,6 +97,15 @@ class Anchors:
             unit_cost=np.full(len(new), np.nan, np.float32) if unit_cost is None else unit_cost.astype(np.float32),
         )
 
+    def of(self, product_ids: Strings) -> "Anchors":
+        """Return the anchors of some products."""
+        kept = np.isin(self.product_ids, product_ids)
+        return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
+
+    def joined(self, *others: "Anchors") -> "Anchors":
+        """Return these anchors and those of other products, sorted."""
+        return self._joined(**{name: np.concatenate([getattr(one, name) for one in others]) for name in _ARRAYS})
+
     def columns(self, product_ids: Strings) -> dict[str, Floats]:
         """Latest prices and cost of each product, (product,) by attribute; NaN where it has no anchor."""
         if not len(self.product_ids):

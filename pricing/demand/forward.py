@@ -1,13 +1,43 @@
 """The network's forward pass in NumPy, for encoding states and serving without Keras."""
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from pricing.arrays import Floats, Ints
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.arrays import Days, Floats, Ints, below
 from pricing.data import features
 
 Weights = dict[str, Floats]
 
 LOG_SIZE_LIMITS = (-2.5, 5.0)
+NUISANCE_FOLDS = 2  # of cross-fitting
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The nuisance networks of one estimation, with which elasticities of other products can be estimated.
+
+    Their names say what they predict, in which round, and the fold that they were not fitted to: `demand-1-0`.
+    """
+
+    weights: Mapping[str, Weights]
+    start: Days  # (1,) the period that the first block of time begins with
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were estimated."""
+        return len([name for name in self.weights if name.startswith("demand")]) // NUISANCE_FOLDS or 1
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Networks":
+        """Rebuild the networks from arrays by path; KeyError where one is missing."""
+        weights = below(arrays, "weights")
+        return cls(
+            {name: below(weights, name) for name in {path.partition("/")[0] for path in weights}}, arrays["start"]
+        )
 
 
 def encode(weights: Weights, inputs: Floats, *, state: tuple[Floats, Floats]) -> tuple[Floats, tuple[Floats, Floats]]:

@@ -7,6 +7,8 @@ estimates may share; `shrinkage` makes the posterior.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,20 +16,23 @@ from pricing.arrays import Bools, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST
-from pricing.data.panel import Panel
+from pricing.data.panel import STEP_DAYS, Panel
 from pricing.demand import batches, forward
 from pricing.demand.batches import FeatureTable
 from pricing.demand.endogeneity import FalsificationTest, FalsificationTests, control_function, fit_price_change_mixture
-from pricing.demand.forward import Weights
+from pricing.demand.forward import NUISANCE_FOLDS, Networks, Weights
 from pricing.demand.grades import Evidence, Grades, category_of_parents, gather_evidence, grade_products
 from pricing.demand.price_changes import AFTER, SCORED_PERIODS, EstimationSample, ScoredPeriods, select_sample
 from pricing.demand.regression import Residuals, Shift, difference, placebo, regress
 from pricing.demand.shrinkage import START, PosteriorElasticities, shrink
 
+if TYPE_CHECKING:
+    from pricing.demand.network import Shape, Trainer
+
 Progress = Callable[[str], None]
 
 SERIES = 64
-NUISANCE_FOLDS, BLOCK = 2, 28  # cross-fitting folds of alternating blocks, and days in a block
+BLOCK = 28  # days in a block; blocks alternate between the cross-fitting folds
 CHUNK = 1000  # products encoded at a time
 WEEKEND_LIMIT = 0.5  # of the relative change of the elasticity on weekends
 LEAST_STAGE = 0.2  # lower bound of the first-stage slope of prices on draws
@@ -44,6 +49,7 @@ class Identified:
     shrunk: PosteriorElasticities  # (product,) posterior
     evidence: Evidence  # what each product's history tells of it
     grade: Grades  # (product,) how well each elasticity is known, index into `grades.GRADES`
+    networks: Networks  # those that they were estimated with
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ def identify(
     progress: Progress | None = None,
     tested: Floats | None = None,
     own: Bools | None = None,
+    networks: Networks | None = None,
 ) -> Identified:
     """Estimate the elasticity of every product; products of one parent (`Panel.parent_ids`) share one.
 
@@ -110,6 +117,7 @@ def identify(
     period) log of the price over that without a random draw, NaN outside experiments: an instrument, whose estimate
     needs no control function and corrects that of other price changes. `own` is (product, period) True where the
     platform itself set the price: such changes depend on the model's forecasts and on stock, and are left out.
+    `networks` are those of a sample of the shop, which predict in place of new ones, round by round.
     """
     say = progress or (lambda _: None)
     current = replace(norms, elasticity=np.full_like(norms.elasticity, START))
@@ -120,15 +128,15 @@ def identify(
     mostly, categories = category_of_parents(category, sample.parent), int(category.max(initial=-1)) + 1
     unknown = np.full(len(sample.first), np.inf)
     shrunk = shrink(np.zeros(len(unknown)), unknown, category=mostly, categories=categories, bias=0.0)
-    if not len(sample.everything):
+    nuisances = Nuisances(panel, category=category, config=config, networks=networks)
+    if not len(sample.everything) or (networks is not None and not networks.weights):
         say("no price change to learn from: elasticities stay at the prior")
-        return _identified(sample, shrunk, current, evidence, grade)
-    nuisances = Nuisances(panel, category=category, config=config)
+        return _identified(sample, shrunk, current, evidence, grade, nuisances.networks)
     residual, foreseen = nuisances.price_residual(table, sample.moves)
     say(f"{len(residual)} periods of price moves, {foreseen:.0%} of their variance foreseen")
     sample = replace(sample, residual=residual)
     known: Estimates | None = None
-    for number in range(config.rounds):
+    for number in range(config.rounds if networks is None else networks.rounds):
         if number:
             del table  # two tables of a large panel may not fit in RAM
             table = batches.build_table(panel, norms=current, category=category)
@@ -144,15 +152,20 @@ def identify(
         say(f"round {number + 1}: {known.describe()}, weekend {float(current.weekend[0]):+.2f}")
         if number and abs(known.step) < known.level_error:
             break
-    return _identified(sample, shrunk, current, evidence, grade)
+    return _identified(sample, shrunk, current, evidence, grade, nuisances.networks)
 
 
 def _identified(
-    sample: EstimationSample, shrunk: PosteriorElasticities, current: Norms, evidence: Evidence, grade: Grades
+    sample: EstimationSample,
+    shrunk: PosteriorElasticities,
+    current: Norms,
+    evidence: Evidence,
+    grade: Grades,
+    networks: Networks,
 ) -> Identified:
     """Give each product what its parent has."""
     each = replace(shrunk, mean=shrunk.mean[sample.parent], sd=shrunk.sd[sample.parent])
-    return Identified(replace(current, elasticity=each.elasticity.astype(np.float32)), each, evidence, grade)
+    return Identified(replace(current, elasticity=each.elasticity.astype(np.float32)), each, evidence, grade, networks)
 
 
 def learn(
@@ -285,13 +298,23 @@ def with_draws(known: Estimates, random: Shift, *, norms: Norms) -> Estimates:
 
 
 class Nuisances:
-    """The demand and price nuisance networks, compiled once and cross-fitted over blocks of time."""
+    """The demand and price nuisance networks, cross-fitted over blocks of time: new ones, or those of a sample."""
 
-    def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig) -> None:
+    def __init__(self, panel: Panel, *, category: Ints, config: DemandConfig, networks: Networks | None = None) -> None:
+        self._config, self._panel, self._category = config, panel, category
+        self.networks = Networks({}, panel.dates[:1]) if networks is None else networks
+        periods, days = len(panel.dates), np.timedelta64(STEP_DAYS[panel.period], "D")
+        block = BLOCK if panel.period == "day" else BLOCK // 7
+        block = max(min(block, periods // NUISANCE_FOLDS), 1)  # every fold of a short panel needs a block
+        since = int((panel.dates[0] - self.networks.start[0]) // days)
+        self._fold = ((since + np.arange(periods)) // block) % NUISANCE_FOLDS
+
+    @cached_property
+    def _trainers(self) -> tuple["Trainer", "Trainer", "Shape"]:
+        """Trainers of demand and of prices, compiled once."""
         from pricing.demand.network import Shape, Trainer  # noqa: PLC0415 - importing Keras takes seconds
 
-        self._config = config
-        periods = len(panel.dates)
+        config, periods = self._config, len(self._panel.dates)
         length = min(config.context, periods * 2 // 3)
         shape = Shape(
             length=length,
@@ -299,17 +322,12 @@ class Nuisances:
             steps=1,
             past=PAST,
             known=KNOWN + 1,
-            categories=int(category.max()) + 1,
+            categories=int(self._category.max()) + 1,
             units=config.units,
         )
-        self._demand = Trainer(shape, loss="demand", seed=config.seed)
-        self._price = Trainer(
-            replace(shape, known=KNOWN + 1 + batches.KNOWN_PRICES), loss="price", seed=config.seed + 1
-        )
-        self._shape = shape
-        block = BLOCK if panel.period == "day" else BLOCK // 7
-        block = max(min(block, periods // NUISANCE_FOLDS), 1)  # every fold of a short panel needs a block
-        self._fold = (np.arange(periods) // block) % NUISANCE_FOLDS
+        demand = Trainer(shape, loss="demand", seed=config.seed)
+        priced = replace(shape, known=KNOWN + 1 + batches.KNOWN_PRICES)
+        return demand, Trainer(priced, loss="price", seed=config.seed + 1), shape
 
     def price_residual(self, table: FeatureTable, events: ScoredPeriods) -> tuple[Floats, float]:
         """(event,) log price change less its out-of-fold prediction, and the predicted share of its variance (R²)."""
@@ -328,32 +346,38 @@ class Nuisances:
     def _cross_fit(
         self, table: FeatureTable, events: ScoredPeriods, *, price: bool, attempt: int = 0
     ) -> tuple[Floats, Floats]:
-        config = self._config
         horizon = max(int(events.step.max(initial=1)), SCORED_PERIODS)
-        trainer = self._price if price else self._demand
         value, size = np.zeros(len(events.product)), np.zeros(len(events.product))
-        block = self._fold[events.at]
+        block, known = self._fold[events.at], dict(self.networks.weights)
         for fold in range(NUISANCE_FOLDS):
-            plan = batches.SamplingPlan(
-                series=SERIES,
-                length=self._shape.length,
-                cutoffs=self._shape.cutoffs,
-                steps=1,
-                horizon=horizon,
-                keep=(self._fold != fold).astype(np.float32),
-                recency=np.ones(table.seen.shape[1], np.float32),
-                price=price,
-                flag=True,
-            )
-            rng = np.random.default_rng([config.seed, fold, int(price), attempt])
-            weights = trainer.fit(
-                batches.draw_batches(table, plan, rng),
-                steps=config.price_steps if price else config.demand_steps,
-                rate=config.learning_rate,
-            )
+            name = f"{'price' if price else 'demand'}-{attempt}-{fold}"
+            if name not in known:
+                known[name] = self._fitted(table, fold, horizon, price=price, attempt=attempt)
             scored = block == fold
-            value[scored], size[scored] = read_events(weights, table, events.select(scored), price=price)
+            value[scored], size[scored] = read_events(known[name], table, events.select(scored), price=price)
+        self.networks = replace(self.networks, weights=known)
         return value, size
+
+    def _fitted(self, table: FeatureTable, fold: int, horizon: int, *, price: bool, attempt: int) -> Weights:
+        """Fit a network on all blocks but those of a fold."""
+        config, (demand, priced, shape) = self._config, self._trainers
+        plan = batches.SamplingPlan(
+            series=SERIES,
+            length=shape.length,
+            cutoffs=shape.cutoffs,
+            steps=1,
+            horizon=horizon,
+            keep=(self._fold != fold).astype(np.float32),
+            recency=np.ones(table.seen.shape[1], np.float32),
+            price=price,
+            flag=True,
+        )
+        rng = np.random.default_rng([config.seed, fold, int(price), attempt])
+        return (priced if price else demand).fit(
+            batches.draw_batches(table, plan, rng),
+            steps=config.price_steps if price else config.demand_steps,
+            rate=config.learning_rate,
+        )
 
 
 def read_events(

@@ -16,6 +16,7 @@ from pricing.data.lifts import EventLifts
 from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.demand.competitor import CompetitorEffects
 from pricing.demand.ensemble import Combination, combined_factor, extend_combination, own_noise
+from pricing.demand.forward import Networks
 from pricing.demand.grades import CATEGORY, Evidence, Grades, blank_evidence
 from pricing.demand.levels import (
     Learnt,
@@ -51,6 +52,7 @@ class DemandModel(Learnt):
     list_price: Floats  # (product,) the panel's last list price, from which a promotion's cut is measured
     level_error: tuple[float, float]  # log-level sd one period ahead, and its growth with the root of the step
     competitor: CompetitorEffects | None = None  # what his price does to demand; None where it was not estimated
+    networks: Networks | None = None  # by which other products can be modelled; None in a model of such products
 
     @property
     def state_date(self) -> dt.date:
@@ -221,6 +223,7 @@ class DemandModel(Learnt):
             VersionError: An array or a number is missing.
         """
         rival, series = below(arrays, "competitor"), dict[str, Any](below(arrays, "encoded/tail"))
+        networks = below(arrays, "networks")
         try:
             tail, (base, growth) = meta["tail"], meta["level_error"]
             return cls(
@@ -234,6 +237,7 @@ class DemandModel(Learnt):
                 norms=_norms(below(arrays, "norms")),
                 priors=Priors(**below(arrays, "priors")),
                 competitor=CompetitorEffects(**rival) if rival else None,
+                networks=Networks.from_arrays(networks) if networks else None,
                 encoded=Encoded(
                     state=_state(below(arrays, "encoded/state")),
                     checkpoint=_state(below(arrays, "encoded/checkpoint")),

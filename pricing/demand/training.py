@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 from pricing.arrays import Bools, Days, Floats, Ints
 from pricing.config_models import DemandConfig
 from pricing.data.counting_units import Units, find_units, in_steps, typical_unit
-from pricing.data.ewma import Norms
 from pricing.data.features import KNOWN, PAST, restated_units
 from pricing.data.panel import STEP_DAYS, Panel
+from pricing.demand.adoption import initial_norms, own_prices, volume_of
 from pricing.demand.batches import FeatureTable, SamplingPlan, build_table, draw_batches
 from pricing.demand.competitor import estimate_competitor_effects
-from pricing.demand.ensemble import network_only, prior_weights, train_trees, volume_rows
+from pricing.demand.ensemble import network_only, prior_weights, train_trees
 from pricing.demand.event_lifts import learn_lifts
 from pricing.demand.folds import check_length
 from pricing.demand.grades import CATEGORY, PRIOR_ONLY, category_tells, parents_of
 from pricing.demand.identification import Identified, identify
-from pricing.demand.levels import LevelForecasts, Priors, row_median
+from pricing.demand.levels import LevelForecasts, Priors
 from pricing.demand.model import DemandModel
 from pricing.demand.network import Progress, Shape, Trainer, Weights, with_draw, without_draw
 from pricing.demand.out_of_fold import LEVEL_ERROR, OutOfFold
 from pricing.demand.price_changes import recency_weights
 from pricing.demand.promotion_lift import learn_promotion_lift
-from pricing.demand.shrinkage import START, elasticity_of
+from pricing.demand.shrinkage import elasticity_of
 from pricing.demand.state import encode_panel
 from pricing.errors import HistoryError
 
@@ -111,15 +111,21 @@ def fit(
     categories, category = np.unique(panel.categories, return_inverse=True)
     weights = with_draw(start.weights) if start is not None else None
     units = find_units(panel.units_sold, panel.categories)
-    norms = initial_norms(panel, category=category, units=units)
+    sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
+    norms = initial_norms(panel, units=units, level=_category_level(panel, category, units=sold)[category])
     if start is not None:  # counting units are always this panel's
         identified = start.identified
         norms = replace(identified.norms, unit=norms.unit, prior_level=norms.prior_level)
     else:
         norms = replace(norms, lifts=learn_lifts(panel, norms=norms, category=category, ahead=HOLIDAY_PERIODS - 1))
-        own = None if live_since is None else np.broadcast_to(panel.dates >= live_since, panel.present.shape)
         identified = identify(
-            panel, norms=norms, category=category, config=config, progress=progress, tested=tested, own=own
+            panel,
+            norms=norms,
+            category=category,
+            config=config,
+            progress=progress,
+            tested=tested,
+            own=own_prices(panel, live_since),
         )
         norms = identified.norms
     norms = replace(norms, promotion=learn_promotion_lift(panel, norms=norms, category=category))
@@ -177,6 +183,7 @@ def fit(
         combination=network_only(len(panel.product_ids)),
         encoded=encode_panel(serving, panel, norms=norms, tail=config.checkpoint),
         competitor=estimate_competitor_effects(panel, norms=norms, category=category, elasticity_sd=sd),
+        networks=identified.networks,
     )
     model, levels = _with_forecasters(model, panel, table, config)
     return Trained(model, WarmStart(weights, identified), levels)
@@ -197,29 +204,11 @@ def _with_forecasters(
             rows=config.booster_rows,
             seed=config.seed,
         )
-    sold = np.where(panel.present, panel.units_sold, 0.0).sum(axis=1)
-    volume = volume_rows(sold / np.maximum(panel.present.sum(axis=1), 1))
-    combination = replace(model.combination, volume=volume, booster=np.frombuffer(trees, np.uint8))
+    combination = replace(model.combination, volume=volume_of(panel), booster=np.frombuffer(trees, np.uint8))
     model = replace(model, combination=combination)
     levels = model.levels()
     weights = prior_weights(len(panel.dates), context=config.context, trees=bool(trees))
     return model.combined(levels, weights=weights, dispersion=combination.dispersion), levels
-
-
-def initial_norms(panel: Panel, *, category: Ints, units: Units) -> Norms:
-    """Return initial scales: median price, category level, elasticity of which nothing is known."""
-    usual = row_median(np.where(panel.present, panel.price, np.nan))
-    sold = in_steps(np.where(panel.present, panel.units_sold, 0.0), units.size[:, None])
-    level = _category_level(panel, category, units=sold)
-    products = len(category)
-    return Norms(
-        usual_price=usual.astype(np.float32),
-        unit=units.size,
-        prior_level=level[category].astype(np.float32),
-        elasticity=np.full(products, START, np.float32),
-        weekend=np.zeros(products, np.float32),
-        promotion=np.zeros(products, np.float32),
-    )
 
 
 def _category_level(panel: Panel, category: Ints, *, units: Floats) -> NDArray[np.float64]:

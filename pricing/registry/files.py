@@ -2,27 +2,31 @@
 
 import datetime as dt
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import shutil
+import tarfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.errors import VersionError
 
+Loaded = TypeVar("Loaded")
 HEADER = "version.json"
-LEARNT = ("refresh", "learner")  # parts that carry a version forward, and no price needs
+PARTS = "parts"  # the folder of the versions of partitions
+LEARNT = ("refresh", "learner", PARTS)  # what carries a version forward, and no price needs
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
-_FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json)")
+_FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json|parts/[0-9]{{5}}\.tar)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
 
@@ -32,6 +36,7 @@ class Files:
 
     documents: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    packed: Sequence[Path] = ()  # the version of each partition, in their order, as `tar` made it
 
 
 def write(folder: Path, content: Files, *, header: Mapping[str, Any]) -> None:
@@ -50,6 +55,10 @@ def write(folder: Path, content: Files, *, header: Mapping[str, Any]) -> None:
             np.save(path, _plain_array(np.asarray(array)), allow_pickle=False)
         for name, document in content.documents.items():
             (partial / f"{name}.json").write_bytes(_json_bytes(document))
+        for number, path in enumerate(content.packed):
+            place = partial / part_name(number)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, place)
         written = sorted(path for path in partial.rglob("*") if path.is_file())
         listed = {path.relative_to(partial).as_posix(): _sha256(path) for path in written}
         complete: dict[str, Any] = plain({**header, "files": listed})
@@ -133,6 +142,42 @@ def parse_header(content: bytes, *, where: str) -> dict[str, Any]:
 def served(header: Mapping[str, Any]) -> list[str]:
     """The files that a price needs, in order: all but those that carry the version forward."""
     return [name for name in sorted(_names(header)) if _part(name) not in LEARNT]
+
+
+def part_name(number: int) -> str:
+    """The name of the file that holds the version of a partition."""
+    return f"{PARTS}/{number:05}.tar"
+
+
+def tar(folder: Path) -> bytes:
+    """A version's folder as one file; the same folder gives the same bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            entry.size = path.stat().st_size
+            with path.open("rb") as handle:
+                archive.addfile(entry, handle)
+    return content.getvalue()
+
+
+def checksum(content: bytes) -> str:
+    """The sha256 of a file's content, in hexadecimal, as headers list it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def untar(content: bytes, folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
+    """Unpacks what `tar` made into a new folder, and loads that.
+
+    Raises:
+        VersionError: It is damaged, or something is in the way.
+    """
+    try:
+        with appearing(folder) as partial, tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(partial, filter="data")
+    except tarfile.TarError as error:
+        raise VersionError(f"{folder.name}: is damaged ({error}); fetch the version again") from error
+    return load(folder)
 
 
 def digest(value: Any) -> str:

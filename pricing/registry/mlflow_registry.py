@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -189,19 +190,39 @@ class Registry:
                 self._client.delete_logged_model(source.removeprefix(_LOGGED_MODEL))
 
     def download(self, reference: str, to: str | Path) -> Path:
-        """Downloads a version's folder, which becomes the new folder `to` when it is complete."""
+        """Downloads a version, which becomes the new folder `to` when it is complete; see `files.read`.
+
+        The versions of its partitions stay where they are: `content` fetches one.
+
+        Raises:
+            RegistryError: The version is unknown, its files are gone, or something is in the way.
+        """
         to, entry = Path(to), self.find(reference)
         with self._translated_errors():
             to.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".pricing-", dir=to.parent) as scratch:
-                where = self._client.get_model_version_download_uri(self.model_name, entry.number)
-                found = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{where.rstrip('/')}/artifacts/{ARTIFACT}",
-                    dst_path=scratch,
-                    tracking_uri=self.uri,
-                    registry_uri=self.uri,
-                )
-                return Path(found).replace(to)
+                whole, store = Path(scratch) / ARTIFACT, self._files(entry.number)
+                whole.mkdir()
+                listed = store.list_artifacts()
+                if not listed:
+                    raise RegistryError(f"registry {self.uri}: the files of version {entry.number} are gone")
+                for each in listed:
+                    if each.path != files.PARTS:
+                        store.download_artifacts(each.path, dst_path=str(whole))
+                return whole.replace(to)
+
+    def content(self, number: str, name: str) -> bytes:
+        """The content of one file of a version; RegistryError where it is not there."""
+        with self._translated_errors(), tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
+            return Path(self._files(number).download_artifacts(name, dst_path=scratch)).read_bytes()
+
+    def _files(self, number: str) -> Any:
+        """The repository of a version's folder."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+
+        where = self._client.get_model_version_download_uri(self.model_name, number)
+        place = f"{where.rstrip('/')}/artifacts/{ARTIFACT}"
+        return get_artifact_repository(place, tracking_uri=self.uri, registry_uri=self.uri)
 
     def _model(self) -> RegisteredModel | None:
         with self._translated_errors():

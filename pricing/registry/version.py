@@ -21,6 +21,7 @@ from pricing.demand.model import DemandModel
 from pricing.demand.table import DemandTable
 from pricing.errors import ConfigError, VersionError, first_line
 from pricing.registry import files, golden
+from pricing.registry.union import unite_tables
 
 FORMAT = 2  # of a version's files: no other is read
 
@@ -141,6 +142,7 @@ class Origin:
     data: Mapping[str, Any]  # the sales that it was computed on, as JSON: `fingerprint`, `source`, `rows`, …
     parent: str | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)  # measured while it was made, such as a refresh's `parity`
+    parts: tuple["LoadedVersion", ...] = ()  # versions of the partitions that it unites, each with a `.tar` beside it
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,11 @@ class LoadedVersion:
             return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
         except _OF_OTHER_PARTS as error:
             raise VersionError(f"{self.folder}: cannot be carried forward: {first_line(error)}; train again") from error
+
+    @property
+    def partitions(self) -> int:
+        """The partitions whose versions it was united from; 0 of an ordinary version."""
+        return sum(name.startswith(f"{files.PARTS}/") for name in self.meta["files"])
 
     def whole_facts(self) -> ProductFacts:
         """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""
@@ -221,10 +228,14 @@ def pack(
     `data` what they were scored on, with its `fingerprint`. With `holds_only` no price may rest on its elasticities
     (`identified_share`); a refresh learns none, so it passes its parent's backtest and `holds_only` unchanged.
 
+    Where the origin has versions of partitions it prices their products, and `demand` is of a sample of them.
+
     Raises:
         VersionError: The folder is not empty, or a part cannot be written.
     """
     folder, table = Path(folder), demand.table()
+    if origin.parts:
+        table = unite_tables([part.demand for part in origin.parts], like=table)
     pricer = Pricer(_priced_by(table, holds_only=holds_only), facts, config, version="golden")
     header = {
         "format": FORMAT,
@@ -239,7 +250,7 @@ def pack(
         "state_date": demand.state_date,
         "period": demand.period,
         "horizon": demand.horizon,
-        "products": len(demand.product_ids),
+        "products": len(table.product_ids),
         "identified": round(identified_share(table, facts), 6),
         "holds_only": holds_only,
         "golden": golden.record(pricer, table, today=demand.state_date),
@@ -260,7 +271,8 @@ def pack(
         f"{REFRESH}/facts": {name: known[name] for name in REFRESHED},
     }
     arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
-    files.write(folder, files.Files(documents, arrays), header=header)
+    packed = [part.folder.with_suffix(".tar") for part in origin.parts]
+    files.write(folder, files.Files(documents, arrays, packed), header=header)
     return load(folder)
 
 

@@ -15,6 +15,7 @@ _OURS = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "sim
 # Job → its command (MODULE, whose `main` it is, or MODULE:NAME), and what it does.
 BUILD = {
     "etl": ("pipelines.etl", "Reads sales, checks every row, and saves the panel."),
+    "partition": ("etl.partition", "Writes sales in partitions, for jobs on more series than fit into memory."),
     "train": ("pipelines.train", "Trains a model on sales and registers it as the challenger."),
     "tune": ("pipelines.tune", "Searches for better settings and proposes the best as challenger."),
     "promote": ("pipelines.promote", "Makes the challenger the champion if it passes every gate."),

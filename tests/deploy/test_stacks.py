@@ -738,5 +738,30 @@ def test_on_aws_no_proxy_names_who_decides(tmp_path: Path) -> None:
         build(new_app(str(tmp_path)), environment)
 
 
+def test_workers_find_the_scheduler_by_name_and_are_reached_by_jobs_alone(tmp_path: Path) -> None:
+    staging = ENVIRONMENTS["staging"]
+    environment = staging.model_copy(update={"jobs": staging.jobs.model_copy(update={"workers": 3})})
+    app = new_app(str(tmp_path))
+    build(app, environment)
+    app.synth()
+    read = {one: json.loads((tmp_path / f"pricing-staging-{one}.template.json").read_text("utf-8")) for one in STACKS}
+    made = Made(environment, read)
+
+    assert environment.scheduler in flat(made.variables("worker", "job")["SETTINGS"])
+    assert made.container("worker", "job")["Command"][:3] == ["dask", "worker", environment.scheduler]
+    services = made.of("AWS::ECS::Service", "jobs")
+    (workers,) = (one for name, one in services.items() if name.startswith("DaskWorker"))
+    assert workers["DesiredCount"] == 3
+    (name,) = made.of("AWS::ServiceDiscovery::Service", "jobs").values()
+    assert f"{name['Name']}.{environment.names}" in environment.scheduler
+    assert made.reached_from("Jobs") == {"Jobs"}
+    assert load_config(_settings_of(made, tmp_path)).scale.scheduler == environment.scheduler
+
+
+def _settings_of(made: Made, folder: Path) -> str:
+    (folder / "settings.yaml").write_text(flat(made.variables("worker", "job")["SETTINGS"]), encoding="utf-8")
+    return str(folder / "settings.yaml")
+
+
 def test_an_alarm_that_takes_deployments_back_is_one_of_callers() -> None:
     assert ROLLBACK == ["answers-5xx", "slow-p99", "tasks-not-ready"]

@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import yaml
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
@@ -217,3 +218,21 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings(
     for module, given in trained:
         assert module == "train"
         assert load_config(given[1]).demand.learning_rate != default.learning_rate
+
+
+@pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore")  # what Dask's own sockets leave at its end
+def test_trials_run_on_the_workers_of_a_scheduler(here: JobFolder) -> None:
+    from distributed import LocalCluster  # noqa: PLC0415 - takes a second
+
+    sales, storage = write_sales(here.folder / "sales.csv", moves=False), f"sqlite:///{here.folder / 'study.db'}"
+    settings = write_config(here.folder / "tiny.yaml")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        scale = {"scale": {"scheduler": cluster.scheduler_address}}
+        settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), **scale}))
+        words = ["--sales", str(sales), "--config", str(settings), "--trials", "2", "--workers", "2"]
+        done = here.run("tune", *words, env=here.environment(**{tune.STORAGE_VARIABLE: storage}))
+
+    assert done.code == 0, done.err
+    assert {run.info.status for run in here.runs(job="trial")} <= {"FINISHED", "KILLED"}
+    assert len(here.runs(job="trial")) == 2

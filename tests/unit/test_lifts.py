@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipelines.refresh import parity
+from pipelines.carry import parity
 from pricing.data.features import past_features
 from pricing.data.lifts import EventLifts, calendar_columns, place, spread
 from pricing.data.panel import Event

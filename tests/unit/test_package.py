@@ -20,7 +20,7 @@ PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 PACKAGES = ("pricing", "etl", "pipelines", "serving", "monitoring", "console", "simulation")
 # Requirement set → what of pyproject.toml is the same packages; a set has those of the one that it includes, too.
 BASE = "base"
-SETS = {"serving": (BASE, "serving"), "training": ("training",), "demo": ("demo",)}
+SETS = {"serving": (BASE, "serving"), "training": ("training",), "scale": ("scale",), "demo": ("demo",)}
 OF_MLFLOW_RUN = {"setuptools", "uv"}  # with which `mlflow run` builds environments of a checkout; nothing imports them
 
 
@@ -69,7 +69,7 @@ def test_every_extra_takes_the_locked_versions_and_has_a_lower_bound(name: str) 
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    declared = ranges((BASE, "serving", "training", "demo")).keys()
+    declared = ranges((BASE, "serving", "training", "scale", "demo")).keys()
     names = packages_distributions()
     imported = {library for package in PACKAGES for library in libraries(ROOT / package)}
 

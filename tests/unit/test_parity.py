@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.refresh import parity
+from pipelines.carry import parity
 from pricing.config import load_config
 from pricing.data.build import build_panel
 from pricing.data.panel import Panel

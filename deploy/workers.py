@@ -1,0 +1,44 @@
+"""Dask for sales in partitions: a scheduler that jobs find by name, and as many workers as the environment says."""
+
+from collections.abc import Callable, Sequence
+
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_servicediscovery as discovery
+from constructs import Construct
+
+from deploy.environment import DASK_PORT, Size
+from deploy.foundation import Foundation
+from deploy.tasks import Task, service_of
+
+SCHEDULER, WORKER = Size(cpu=1024, memory=4096), Size(cpu=1024, memory=8192)  # partitions are cut for 8 GB a worker
+OWN, NANNY = DASK_PORT + 1, DASK_PORT + 2  # ports of a worker, and of what restarts it
+
+
+def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size, Sequence[str]], Task]) -> None:
+    """Adds scheduler and workers; `task` makes a task of jobs from its family, size and command."""
+    environment, group = base.environment_, base.network.jobs
+    group.connections.allow_internally(ec2.Port.tcp_range(DASK_PORT, NANNY), "Dask")
+    namespace = discovery.PrivateDnsNamespace(scope, "Names", name=environment.names, vpc=base.network.vpc)
+    work = ["dask", "worker", environment.scheduler, "--nthreads", "1", "--local-directory", "/tmp"]
+    commands = {
+        "scheduler": (SCHEDULER, ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"], 1),
+        "worker": (
+            WORKER,
+            [*work, "--worker-port", str(OWN), "--nanny-port", str(NANNY), "--no-dashboard"],
+            environment.jobs.workers,
+        ),
+    }
+    for name, (size, command, count) in commands.items():
+        found = ecs.CloudMapOptions(name=name, cloud_map_namespace=namespace) if name == "scheduler" else None
+        service_of(
+            scope,
+            f"Dask{name.capitalize()}",
+            task=task(name, size, command),
+            base=base,
+            desired_count=count,
+            security_groups=[group],
+            min_healthy_percent=0,
+            max_healthy_percent=100,
+            cloud_map_options=found,
+        )

@@ -1,0 +1,119 @@
+"""Write a table of sales in partitions, streamed: whole series by the hash of their parent, and a sample of them."""
+
+import sys
+import tempfile
+import uuid
+from datetime import date
+from typing import Any
+
+import click
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
+
+from etl.extract import use_s3
+from pricing.config import load_config
+from pricing.config_models import ScaleConfig
+from pricing.data.files import open_filesystem
+from pricing.data.partitions import MANIFEST, SAMPLE, Partitions
+from pricing.data.source import read_sales
+from pricing.errors import SourceError, first_line
+from pricing.runtime.cli import job
+
+LEAST = 20  # series of a category in the sample, as far as it has them
+_FLUSH = 50_000  # rows that a partition collects before they are written
+# A series goes with its newest parent; the hash tells the partition by its lower half, the order of the sample by its
+# upper one, so that the same series are drawn every night.
+_SERIES = """
+    CREATE TABLE series AS
+    SELECT id, md5_number_lower(parent) % $count AS part, stratum, count(*) OVER (PARTITION BY stratum) AS every,
+        count(*) OVER (PARTITION BY stratum ORDER BY md5_number_upper(parent), parent)
+            - count(*) OVER (PARTITION BY stratum, parent) AS before,
+    FROM (SELECT {id} AS id, {parent} AS parent, {stratum} AS stratum FROM sales GROUP BY 1)
+"""
+_NEWEST = ("parent_id", "category")
+_ID = "trim(CAST(product_id AS VARCHAR))"
+_WHOLE = f"SELECT sales.*, part FROM sales JOIN series ON {_ID} = id"
+_SAMPLE = f"""
+    SELECT sales.* FROM sales JOIN series ON {_ID} = id WHERE before < greatest($least, ceil(every * $share))
+"""
+
+
+@job("partition", sales="needed")
+@click.option("--output", required=True, metavar="DIR", help="a new folder, or s3:// prefix, for the partitions")
+@click.option(
+    "--count", type=click.IntRange(1, 99_999), metavar="N", help="partitions; absent: as many as scale.series asks for"
+)
+def main(*, sales: str, quarantine: object, config: str | None, output: str, count: int | None) -> int:
+    """Writes sales in partitions, so that jobs need not hold all of them at once."""
+    del quarantine  # rows are checked by the jobs that read them
+    made = partition(sales, output.rstrip("/"), scale=load_config(config).scale, count=count)
+    click.echo(f"{made.series:,} series, {made.rows:,} rows up to {made.last}, in {made.count} partitions in {output}")
+    return 0
+
+
+def partition(sales: str, output: str, *, scale: ScaleConfig, count: int | None = None) -> Partitions:
+    """Writes sales in partitions; a folder of Parquet is streamed, another table must fit into memory.
+
+    Args:
+        sales: As for `read_sales`.
+        output: A folder that does not exist yet, or an `s3://` prefix without objects.
+        scale: Series a partition, and in the sample.
+        count: The partitions; must be that of the version that is to be refreshed.
+
+    Raises:
+        SourceError: Something lies there already, or the sales cannot be read or written.
+    """
+    store, path = open_filesystem(output)
+    if store.get_file_info(path).type != pa.fs.FileType.NotFound:
+        raise SourceError(f"{output}: exists already; give a new folder for every writing, such as one a night")
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as con:
+        use_s3(con, output)
+        con.execute(f"SET temp_directory = '{tempfile.gettempdir()}'; SET preserve_insertion_order = false")
+        con.execute(f"SET partitioned_write_flush_threshold = {_FLUSH}")
+        try:
+            con.register("sales", _opened(sales))
+            names = {row[0] for row in con.execute("DESCRIBE sales").fetchall()}
+            if missing := {"product_id", "date"} - names:
+                raise SourceError(f"{sales}: has no column {sorted(missing)[0]}")
+            return _written(con, names, output, scale=scale, count=count)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise SourceError(f"{sales}: cannot be partitioned: {first_line(error)}") from error
+
+
+def _opened(sales: str) -> Any:
+    """A folder of Parquet as a dataset that DuckDB streams; anything else as a frame."""
+    if "://" not in sales or sales.startswith("s3://"):
+        store, path = open_filesystem(sales)
+        if store.get_file_info(path).type == pa.fs.FileType.Directory:
+            return pa.dataset.dataset(path, filesystem=store, format="parquet", partitioning="hive")
+    return read_sales(sales)
+
+
+def _written(
+    con: duckdb.DuckDBPyConnection, names: set[str], output: str, *, scale: ScaleConfig, count: int | None
+) -> Partitions:
+    ((series,),) = con.execute(f"SELECT count(DISTINCT {_ID}) FROM sales").fetchall()
+    count = count or -(-series // scale.series)
+    found = [f"trim(CAST(arg_max({name}, date) AS VARCHAR))" if name in names else "NULL" for name in _NEWEST]
+    parent, stratum = (f"coalesce({newest}, {other})" for newest, other in zip(found, ("id", "''"), strict=True))
+    con.execute(_SERIES.format(id=_ID, parent=parent, stratum=stratum), {"count": count})
+    ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
+    if used < count:
+        raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")
+    con.execute(f"COPY ({_WHOLE}) TO '{output}' (FORMAT parquet, PARTITION_BY (part))")
+    con.execute(
+        f"COPY ({_SAMPLE}) TO '{output}/{SAMPLE}' (FORMAT parquet, PER_THREAD_OUTPUT true)",
+        {"least": LEAST, "share": min(scale.sample / max(series, 1), 1.0)},
+    )
+    ((rows, last),) = con.execute("SELECT count(*), max(CAST(date AS DATE)) FROM sales").fetchall()
+    made = Partitions(made=uuid.uuid4().hex, count=count, series=series, rows=rows, last=date.fromisoformat(str(last)))
+    store, path = open_filesystem(output)
+    with store.open_output_stream(f"{path}/{MANIFEST}") as stream:
+        stream.write(made.model_dump_json(indent=1).encode())
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

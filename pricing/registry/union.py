@@ -1,0 +1,55 @@
+"""Unite what was learnt of the partitions of a shop into the one table and the one set of facts that are served."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricing.decision.product_facts import ProductFacts
+from pricing.demand.grades import Evidence
+from pricing.demand.table import DemandTable
+from pricing.errors import HistoryError
+
+_PRODUCTS = ("product_ids", "parent_ids", "category", "own")  # (product,) columns of a table
+_ROWS = (
+    *("levels", "reference", "list_price", "unit", "size", "elasticity", "elasticity_sd", "weekend", "promotion"),
+    *("rival", "rival_usual", "grade"),
+)
+
+
+def unite_tables(parts: Sequence[DemandTable], *, like: DemandTable) -> DemandTable:
+    """Return the table of all parts' products, by id; rows of categories, and what is common, are those of `like`."""
+    order = _by_id(parts)
+    columns = _joined(parts, _PRODUCTS, order)
+    for name in _ROWS:
+        own = np.concatenate([getattr(part, name)[: len(part.product_ids)] for part in parts])[order]
+        columns[name] = np.concatenate([own, getattr(like, name)[len(like.product_ids) :]])
+    competitor = parts[0].competitor
+    if competitor is not None:  # as in all others: it is estimated of whole shops and of partitions
+        competitor = replace(competitor, **_joined([part.competitor for part in parts], vars(competitor), order))
+    evidence = Evidence(**_joined([part.evidence for part in parts], vars(parts[0].evidence), order))
+    lifts = like.lifts and like.lifts.with_products(columns["category"])
+    return replace(like, lifts=lifts, evidence=evidence, competitor=competitor, **columns)
+
+
+def unite_facts(parts: Sequence[ProductFacts]) -> ProductFacts:
+    """Return the facts of all parts' products, by id; no plans, which are the shop's."""
+    names = [name for name in parts[0].to_arrays() if "/" not in name]
+    return replace(parts[0], **_joined(parts, names, _by_id(parts)))
+
+
+def _by_id(parts: Sequence[DemandTable] | Sequence[ProductFacts]) -> NDArray[np.intp]:
+    ids = np.concatenate([part.product_ids for part in parts])
+    order = np.argsort(ids, kind="stable")
+    twice = ids[order][1:][ids[order][1:] == ids[order][:-1]]
+    if twice.size:
+        raise HistoryError(
+            f"{str(twice[0])!r} is in two partitions, as its parent_id changed: partition the whole history, and train"
+        )
+    return order
+
+
+def _joined(parts: Sequence[Any], names: Iterable[str], order: NDArray[np.intp]) -> dict[str, Any]:
+    return {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}

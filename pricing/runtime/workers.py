@@ -1,0 +1,88 @@
+"""Map work over partitions: one after another, or on Dask; the results are the same bits either way.
+
+Work gets its own results out, into a store, before it returns: what a killed worker has not finished another one does.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from threadpoolctl import threadpool_limits
+
+from pricing.config_models import ScaleConfig
+from pricing.errors import ConfigError, PricingError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def map_partitions(
+    work: Callable[[Any, int], object], shared: object, numbers: Sequence[int], *, scale: ScaleConfig
+) -> list[float]:
+    """Does `work(shared, number)` for every number; returns the seconds that each took, in their order.
+
+    Raises:
+        ConfigError: The scheduler cannot be reached, or Dask is not installed.
+        PricingError: The work on a partition, which is named, failed. What others did stays done.
+    """
+    with _asked(work, shared, numbers, scale) as done, click.progressbar(done, length=len(numbers)) as bar:
+        seconds = dict(bar)
+    return [seconds[number] for number in numbers]
+
+
+@contextmanager
+def _asked(
+    work: Callable[[Any, int], object], shared: object, numbers: Sequence[int], scale: ScaleConfig
+) -> Iterator[Iterable[tuple[int, float]]]:
+    """Yields (number, seconds) as they are done."""
+    if scale.scheduler == "none":
+        yield (_timed(work, shared, number) for number in numbers)
+        return
+    with client_of(scale) as client:
+        from distributed import as_completed  # noqa: PLC0415 - see `client_of`
+
+        given = client.submit(_same, shared, pure=False)  # unlike data that are scattered, it outlives its worker
+        asked = [client.submit(_timed, work, given, each, pure=False) for each in numbers]
+        yield (future.result() for future in as_completed(asked))
+
+
+@contextmanager
+def client_of(scale: ScaleConfig) -> Iterator["Client"]:
+    """Yields a client of the configured scheduler, or of processes on this machine, and says where Dask shows them.
+
+    Raises:
+        ConfigError: It cannot be reached, or Dask is not installed.
+    """
+    with ExitStack() as held:
+        try:
+            from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
+
+            where: object = scale.scheduler
+            if where == "local":
+                where = held.enter_context(
+                    LocalCluster(n_workers=scale.workers, threads_per_worker=1, dashboard_address=":0")
+                )
+            client = held.enter_context(Client(where, timeout="30s"))
+        except ModuleNotFoundError as error:
+            raise ConfigError("scale.scheduler: Dask is not installed: install pricing[scale]") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
+        click.echo(f"Dask: {client.dashboard_link}")
+        yield client
+
+
+def _same(shared: object) -> object:
+    return shared
+
+
+def _timed(work: Callable[[Any, int], object], shared: object, number: int) -> tuple[int, float]:
+    """Works with one thread: how many a sum is split over changes its last bits."""
+    started = time.monotonic()
+    try:
+        with threadpool_limits(1):
+            work(shared, number)
+    except PricingError as error:  # of a class that can be sent
+        raise PricingError(f"partition {number}: {error}") from None
+    return number, time.monotonic() - started
