@@ -17,8 +17,9 @@ from pricing.config_models import DecisionConfig
 from pricing.data.net_price import with_tax
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import NO_SWITCHES, Review, Switch, Switches, Unfreeze
+from pricing.decision.switches import NO_SWITCHES, Review, Switches
 from pricing.errors import SourceError, first_line
+from pricing.registry.control import Heard
 
 PAGE = 50
 SAME = 0.01  # a proposal that differs by less than this fraction from one that was rejected is the same one again
@@ -69,32 +70,6 @@ def _number(text: str | None) -> float:
     except ValueError:
         return 0.0
     return value if 0 <= value < 1e9 else 0.0
-
-
-@dataclass
-class Heard:
-    """What persons have said so far, by the entries of the control record; reads on where it left off."""
-
-    sequence: int = 0
-    words: dict[str, Switch | Unfreeze | Review] = field(default_factory=dict)  # product → the last one
-    switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
-    approved: dict[str, float] = field(default_factory=dict)
-
-    def hear(self, entry: Switch | Unfreeze | Review) -> None:
-        """Takes in one entry."""
-        if isinstance(entry, Review):
-            self.words |= dict.fromkeys(entry.prices, entry)
-            self.approved |= entry.prices if entry.verdict == "approve" else {}
-            return
-        self.switches[entry.scope, entry.name] = entry
-        if entry.scope == "product":
-            self.approved.pop(entry.name, None)
-            self.words[entry.name] = entry
-
-    def in_force(self, moment: dt.datetime) -> Switches:
-        """The switches that have not ended."""
-        known = (one for one in self.switches.values() if isinstance(one, Switch))
-        return Switches(known, self.approved).at(moment)
 
 
 @dataclass(frozen=True, eq=False)
