@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import click
 import numpy as np
@@ -20,7 +18,7 @@ from monitoring import actions, evaluate, launchers, performance, tracking
 from monitoring.business import Week, newest_week
 from monitoring.decisions import join
 from monitoring.evaluate import Evaluation
-from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
+from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
 from monitoring.todo import Task, tasks
@@ -33,12 +31,11 @@ from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracki
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
-from pricing.runtime.cli import FILE, CommandLine, flag, job
+from pricing.runtime.cli import FILE, CommandLine, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
 
-EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page": 12}
 SCORED = (
     *("product_id", "period", "age", "model_version", "source", "recommended_price", "charged", "pricing"),
     *("forecast", "units_sold", "inside", "censored", "scored"),
@@ -52,26 +49,19 @@ class SilentError(PricingError):
 
 
 @job("monitor", sales="needed", unattended=True)
-@click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
 @click.option("--out", type=FILE, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
 @click.option("--act", type=bool, default=True, help="false: send and start nothing")
-@flag("--exit_code", help="exit 10 when a refresh is due, 11 for a retraining, 12 when a person is needed")
-def main(**options: Any) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, out: Path | None, act: bool) -> int:
     """Compares decisions with the sales that followed, reports drift and decay, and says what to do."""
-    return _monitor(SimpleNamespace(**options))
-
-
-def _monitor(chosen: SimpleNamespace) -> int:
-    now, acting = dt.datetime.now(dt.UTC), chosen.act
-    config = load_config(chosen.config)
-    watched, model, folder = config.monitoring, config.registry.model_name, pricing_home() / "monitoring"
-    given = {name: str(vars(chosen)[name]) for name in ("sales", "config", "quarantine") if vars(chosen)[name]}
-    log = chosen.decisions or log_url()
-    with tracked_run("monitor", config=config) as run:
+    now, settings, log = dt.datetime.now(dt.UTC), load_config(config), log_url()
+    watched, model, folder = settings.monitoring, settings.registry.model_name, pricing_home() / "monitoring"
+    told = {"sales": sales, "config": config, "quarantine": quarantine}
+    given = {name: str(value) for name, value in told.items() if value}
+    with tracked_run("monitor", config=settings) as run:
         champion = tracking.find_champion(model, uri=tracking_uri())
         panel = load_panel_from(
-            *(chosen.sales, config.data),
-            quarantine=chosen.quarantine,
+            *(sales, settings.data),
+            quarantine=quarantine,
             anchors=champion.anchors,
             events=(),
             simulated=simulated_sales,
@@ -89,13 +79,13 @@ def _monitor(chosen: SimpleNamespace) -> int:
         launcher = launchers.job_launcher(
             watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id
         )
-        lost = actions.reconcile_jobs(store, launcher, now=now, lock_hours=watched.lock_hours, gives_up=acting)
+        lost = actions.reconcile_jobs(store, launcher, now=now, lock_hours=watched.lock_hours, gives_up=act)
         evaluation = evaluate.evaluate_decisions(
             panel,
             replace(joined, findings=lost + joined.findings),
             champion=champion,
             config=watched,
-            earlier=None if chosen.decisions else store.errors,
+            earlier=store.errors,
             log=log,
         )
         store.write_outcomes(evaluation.joined.frame, last=last)
@@ -105,9 +95,9 @@ def _monitor(chosen: SimpleNamespace) -> int:
             history = tracking.with_recorded(past, runs, refreshed=night)
             return decide(evaluation.situation, history, watched, now=now)
 
-        outcome, job = store.claim(ask, now=now) if acting and launcher else (ask(store.past(now=now)), None)
+        outcome, job = store.claim(ask, now=now) if act and launcher else (ask(store.past(now=now)), None)
         result = actions.act(
-            *(outcome, job), launcher=launcher, store=store, acting=acting, within_night=PARENT_VARIABLE in os.environ
+            *(outcome, job), launcher=launcher, store=store, acting=act, within_night=PARENT_VARIABLE in os.environ
         )
         after = champion.number
         if result.ended:
@@ -122,10 +112,10 @@ def _monitor(chosen: SimpleNamespace) -> int:
         figures = {name: value for name, value in figures.items() if np.isfinite(value)}
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
         tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-        shown = (chosen.out or folder / "latest") / "summary.html"
+        shown = (out or folder / "latest") / "summary.html"
         _report(shown.parent, evaluation, week, outcome=outcome, figures=figures, tags=tags, todo=todo)
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
-        if acting:
+        if act:
             # The report is written by now, so a failed delivery loses nothing else.
             failures = [*result.failures, *launchers.send_metrics(figures, watched, model=model, now=now)]
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
@@ -140,7 +130,7 @@ def _monitor(chosen: SimpleNamespace) -> int:
                 raise DeliveryError("; ".join(failures))
             if outcome.silent:
                 raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
-    return EXIT_CODES[outcome.action] if chosen.exit_code else 0
+    return 0
 
 
 def _report(
