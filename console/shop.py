@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ from pricing.registry.published import (
 )
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.shared_state import database_url
-from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
@@ -73,7 +71,7 @@ class Shop:
         self._heard = Heard()
         self._standing: tuple[object, Worklist | None] = None, None
         self._lock, self._seen = threading.Lock(), dict[str, object]()
-        self.now = partial(shop_now, self.config.zone)
+        self.now = self.config.now
 
     @property
     def decision(self) -> DecisionConfig:

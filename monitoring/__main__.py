@@ -21,7 +21,6 @@ from monitoring.evaluate import Evaluation
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
-from monitoring.todo import Task, tasks
 from pricing.config import load_config
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
@@ -103,7 +102,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, out: Path |
         if result.ended:
             after = tracking.find_champion(model, uri=tracking_uri()).number
             result = replace(result, text=f"{result.text}; {tracking.succession(champion.number, after)}")
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given))
+        todo = actions.tasks(evaluation, outcome, result, line=CommandLine(given))
         control = known_control(model, url=database_url(), store=open_store(published_url()))
         holdout, rng = control.experiments.holdout(last), np.random.default_rng(evaluate.SEED)
         week = newest_week(panel, evaluation.joined.frame, holdout=holdout, rng=rng)
@@ -141,7 +140,7 @@ def _report(
     outcome: PolicyOutcome,
     figures: Mapping[str, float],
     tags: Mapping[str, str],
-    todo: Sequence[Task],
+    todo: Sequence[actions.Task],
 ) -> None:
     """Writes the page, what programs and a spreadsheet read, and Evidently's plots, to the run and to a folder."""
     from monitoring import evidently_reports as evidently  # noqa: PLC0415 - takes seconds
@@ -182,7 +181,7 @@ def _report(
 
 
 def _lines(
-    evaluation: Evaluation, *, outcome: PolicyOutcome, done: str, todo: Sequence[Task], page: Path
+    evaluation: Evaluation, *, outcome: PolicyOutcome, done: str, todo: Sequence[actions.Task], page: Path
 ) -> Iterator[str]:
     """Yields what the run found and did, and what a person has to do."""
     score = evaluation.newest

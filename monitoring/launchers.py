@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.config_models import MonitoringConfig
@@ -15,19 +14,6 @@ from pricing.errors import DeliveryError
 from pricing.paths import ROOT, process_alive
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """A request to run a job."""
-
-    action: str  # its MLproject entry point, "refresh" or "retrain"
-    reason: str  # why it should run, as text
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """Parameters passed to the job; empty for a refresh."""
-        return {"reason": self.reason} if self.action == "retrain" else {}
 
 
 class LocalLauncher:
@@ -40,14 +26,13 @@ class LocalLauncher:
         self, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None, root: Path = ROOT
     ) -> None:
         """Takes what jobs are started with, the folder for their output, and the MLflow experiment's ID."""
-        self._parameters, self._experiment = parameters, experiment
+        self._parameters, self._experiment = dict(parameters), experiment
         self._folder, self._root = folder, root
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, order: JobRequest) -> str:
-        """Starts the entry point; the handle is "PID LOG"."""
-        action = order.action
-        command = self._command(action, {**self._parameters, **order.parameters})
+    def start(self, action: str, *, reason: str) -> str:
+        """Starts the entry point; the handle is "PID LOG". A retraining is told why."""
+        command = self._command(action, self._parameters | ({"reason": reason} if action == "retrain" else {}))
         # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
@@ -95,14 +80,14 @@ class EventBridgeLauncher:
         """Takes the bus's name and what goes into each event's detail, for whoever starts the job to hand on."""
         self._bus, self._parameters = bus, parameters
 
-    def start(self, order: JobRequest) -> str:
+    def start(self, action: str, *, reason: str) -> str:
         """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
         from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-        detail = {**self._parameters, "action": order.action, "reason": order.reason, **order.parameters}
+        detail = {**self._parameters, "action": action, "reason": reason}
         entry = {
             "Source": "pricing.monitoring",
-            "DetailType": f"pricing {order.action}",
+            "DetailType": f"pricing {action}",
             "Detail": json.dumps(detail),
             "EventBusName": self._bus,
         }

@@ -36,7 +36,6 @@ from pricing.registry.published import published_url, put_prices
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 BATCH = 1000
@@ -86,7 +85,7 @@ def main(
     """Prices a file of requests, or every product of a version."""
     file = read_config_file(config)
     settings = file.config
-    today = day.date() if day else shop_now(settings.zone).date()
+    today = day.date() if day else settings.now().date()
     shown = output is None and version is None and where is None  # in the console: what the champion says of all
     output = output or pricing_home() / "prices.csv"
     if output.suffix not in _SUFFIXES:

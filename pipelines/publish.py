@@ -19,7 +19,6 @@ from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import POSITIVE, job, typed
 from pricing.runtime.invocation import notice
-from pricing.runtime.shop_time import shop_now
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, 
     return publish(
         *(access.registry, access.audit, store),
         control=lambda: control_in_force(config),
-        now=shop_now(config.zone),
+        now=config.now(),
         who=access.who,
         alone=alone,
     )

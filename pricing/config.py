@@ -1,5 +1,6 @@
 """The configuration: two YAML files of defaults, a user's file over them, read once into frozen models."""
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,10 @@ class Config(ModelConfig):
     def zone(self) -> ZoneInfo | None:
         """The shop's time zone, whose day is today; None: the machine's own."""
         return None if self.time_zone is None else ZoneInfo(self.time_zone)
+
+    def now(self) -> dt.datetime:
+        """The present moment where the shop is, whose day `date` and `day_of_week` are counted from."""
+        return dt.datetime.now(dt.UTC).astimezone(self.zone)
 
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:

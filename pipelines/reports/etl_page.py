@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from pipelines.reports.page import render
+from pipelines.reports import render
 from pricing import __version__
 from pricing.data.anchors import Anchors
 from pricing.data.findings import Finding

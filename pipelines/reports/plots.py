@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipelines.evaluation import BINS, transform_figures, transform_histogram
-from pipelines.reports.page import dispensable
+from pipelines.reports import dispensable
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pricing.arrays import Floats, Ints
 from pricing.decision.explanation import Explanation, Quantity, Told, explain

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.reports.page import render
+from pipelines.reports import render
 from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.reasons import meanings

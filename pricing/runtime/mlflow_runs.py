@@ -1,11 +1,13 @@
 """Open the MLflow run around a job, under its experiment and parent, and always end it, FINISHED or FAILED.
 
-Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes).
+Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes). As a program it
+prints the option that lets `mlflow run` write into the jobs' experiment: by itself it takes `Default`, in ./mlruns.
 """
 
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -37,6 +39,7 @@ from pricing.paths import (
     pricing_home,
     tracking_uri,
 )
+from pricing.runtime.cli import job
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
@@ -291,3 +294,15 @@ def probe_database(uri: str, *, what: str) -> None:
     except (SQLAlchemyError, ImportError, TypeError) as error:
         hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
         raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error
+
+
+@job("experiment", config=False)
+def main() -> int:
+    """Prints the option that names the jobs' experiment."""
+    connect()
+    print(f"--experiment-id={experiment_id()}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ from tests.kit.mlflow_jobs import ROOT, JobFolder
 
 
 def option(here: JobFolder, cwd: Path, **more: str) -> str:
-    command = [sys.executable, "-m", "pricing.runtime.experiment"]
+    command = [sys.executable, "-m", "pricing.runtime.mlflow_runs"]
     environment = here.environment(PYTHONPATH=str(ROOT), **more)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=True).stdout
 

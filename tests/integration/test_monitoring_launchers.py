@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
+from monitoring.launchers import LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
@@ -63,7 +63,7 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
     door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
-    handle = door.start(JobRequest("retrain", "error grew"))
+    handle = door.start("retrain", reason="error grew")
 
     (event,) = read()
     assert event["detail-type"] == "pricing retrain"
@@ -134,7 +134,7 @@ def project(tmp_path, monkeypatch):
 def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
     door = LocalLauncher(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(JobRequest("retrain", "error grew; it's 0.6 > 0.4"))
+    handle = door.start("retrain", reason="error grew; it's 0.6 > 0.4")
 
     assert door.wait(handle) is True
     reason, sales, run = (project / "ran.txt").read_text().split("|")
@@ -146,7 +146,7 @@ def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_
 def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tmp_path):
     door = LocalLauncher(parameters={}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(JobRequest("refresh", ""))
+    handle = door.start("refresh", reason="")
 
     assert door.wait(handle) is False
     assert Path(handle.partition(" ")[2]).stat().st_size > 0
@@ -155,7 +155,7 @@ def test_a_local_job_that_fails_is_told_so_and_keeps_what_it_printed(project, tm
 def test_where_there_is_no_mlproject_the_local_door_starts_the_installed_job(tmp_path):
     door = LocalLauncher(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
 
-    handle = door.start(JobRequest("refresh", ""))
+    handle = door.start("refresh", reason="")
 
     assert door.wait(handle) is False
     assert "no sales are named" in Path(handle.partition(" ")[2]).read_text()

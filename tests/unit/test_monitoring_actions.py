@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from monitoring import actions
+from monitoring.actions import Task, tasks
 from monitoring.business import newest_week
 from monitoring.evaluate import SEED, evaluate_decisions, metrics
 from monitoring.performance import decayed_categories
 from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
-from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config, parse_config
 from pricing.errors import ConfigError, DeliveryError
@@ -49,10 +49,10 @@ class Door:
     def __init__(self, ended=True, refuses=False):
         self.end, self.refuses, self.started = ended, refuses, []
 
-    def start(self, order):
+    def start(self, action, *, reason):
         if self.refuses:
             raise DeliveryError("no machine")
-        self.started.append((order.action, order.reason))
+        self.started.append((action, reason))
         return "handle"
 
     def ended(self, handle):
