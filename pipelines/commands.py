@@ -38,14 +38,10 @@ def start_job(
     extra: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr.
+    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr, below an MLflow run.
 
-    Args:
-        name: Such as "train".
-        options: Its command line.
-        run: Parent of its MLflow run.
-        extra: Additional environment variables, such as a URL with a password.
-        keep: File descriptors that it inherits, such as a lock's.
+    It gets `extra` environment variables, such as a URL with a password, and the file descriptors to `keep`, such as a
+    lock's.
     """
     environment = {**child_environment(run), **(extra or {})}
     return subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=environment, pass_fds=keep)
@@ -103,11 +99,6 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
     It is HOME/locks/JOB, and for a job on a registered model, where PRICING_DATABASE_URL is PostgreSQL, a lock there
     too, so that the job runs on one machine only. The kernel and the server release them when the process ends, even by
     kill -9. A child that inherits the descriptors holds them too, so the lock is not free while an orphaned child runs.
-
-    Args:
-        job: Its name.
-        home: PRICING_HOME.
-        model: The registered model that it works on; None for a job on what lies in this PRICING_HOME.
 
     Raises:
         LockError: Another process holds it.

@@ -150,11 +150,7 @@ def without(frame: pd.DataFrame, withhold: Collection[str]) -> pd.DataFrame:
 
 
 class Platform:
-    """Policy that prices with a `Pricer` and rebuilds it from the whole history at each refresh.
-
-    Attributes:
-        decisions: The decisions of the last morning, with the figures behind them.
-    """
+    """Policy that prices with a `Pricer` and rebuilds it from the whole history at each refresh."""
 
     def __init__(
         self,
@@ -164,13 +160,11 @@ class Platform:
         *,
         withhold: Collection[str] = (),
     ) -> None:
-        """Builds the first pricer from the market's history.
+        """Builds the first pricer from the market's history, of which only `market.frame()` is read.
 
-        Args:
-            market: The market to price; only `market.frame()` is read.
-            config: The platform's configuration; where it allows larger moves than the market, the market's count.
-            learn: Returns a demand model for the panel so far, or None to price by rule; called at each refresh.
-            withhold: Columns among `OPTIONAL` removed from history, new rows and requests.
+        Where the configuration allows larger moves than the market, the market's count. `learn` returns a demand model
+        for the panel so far, or None to price by rule, at each refresh. Columns among `OPTIONAL` can be withheld from
+        history, new rows and requests.
         """
         move = config.decision.guardrails.max_move
         guardrails = config.decision.guardrails.model_copy(update={"max_move": min(move or MAX_MOVE, MAX_MOVE)})
@@ -179,7 +173,7 @@ class Platform:
         self._withhold = tuple(withhold)
         self._frame = without(market.frame(), self._withhold)
         self._anchors: Anchors | None = None  # no price of the history is the platform's own
-        self.decisions: list[DetailedDecision] = []
+        self.decisions: list[DetailedDecision] = []  # of the last morning, with the figures behind them
         self._pricer = self._learnt()
 
     def refresh(self, rows: pd.DataFrame) -> None:

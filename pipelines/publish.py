@@ -100,10 +100,7 @@ def look(config: Config) -> str:
 def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[float], None] = time.sleep) -> None:
     """Publishes again and again, whatever is away meanwhile; each change of what becomes of it is logged once.
 
-    Args:
-        publish_once: Publishes and says what is published.
-        every: Seconds between two looks.
-        sleep: Waits.
+    `publish_once` publishes and says what is published; there are `every` seconds between two looks.
     """
     before = ""
     while True:

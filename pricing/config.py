@@ -145,17 +145,11 @@ def load_config(path: str | Path | None = None) -> Config:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A configuration as a person gave it.
+    """A configuration as a person gave it."""
 
-    Attributes:
-        config: The defaults, with what the file gives over them, and the plans that `etl` reads.
-        path: The file; None for the defaults alone.
-        given: What the file gives.
-    """
-
-    config: Config
-    path: Path | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    config: Config  # the defaults, with what the file gives over them, and the plans that `etl` reads
+    path: Path | None = None  # the file; None for the defaults alone
+    given: Mapping[str, Any] = field(default_factory=dict)  # what the file gives
 
 
 def read_config_file(path: str | Path | None = None) -> ConfigFile:
@@ -210,25 +204,8 @@ def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str,
     return merge(defaults, read_mapping(WEEKLY_PATH))
 
 
-def parse_config(values: dict[str, Any], *, where: str) -> Config:
-    """Checks a whole configuration.
-
-    Args:
-        values: Sections by name.
-        where: Names the source in messages.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
-    return _validated(Config, values, where)
-
-
 def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
-    """Checks the sections that a model version carries: all of their keys, and no others.
-
-    Args:
-        values: Sections by name.
-        where: Names the source in messages.
+    """Checks the sections that a model version carries: all of their keys, and no others; `where` names them in errors.
 
     Raises:
         ConfigError: As `load_config`.

@@ -36,17 +36,11 @@ class SourceError(PricingError):
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule of the data contract that some rows break.
+    """One rule of the data contract that some rows break."""
 
-    Attributes:
-        rule: The rule in words, such as "price must be above 0".
-        count: Rows that break it; 0 for a fault of the whole table, such as a missing column.
-        first: The first offender in words: its row number, product and date, and the value found.
-    """
-
-    rule: str
-    count: int
-    first: str
+    rule: str  # in words, such as "price must be above 0"
+    count: int  # rows that break it; 0 for a fault of the whole table, such as a missing column
+    first: str  # the first offender in words: its row number, product and date, and the value found
 
 
 class ContractError(PricingError):

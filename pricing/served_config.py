@@ -21,16 +21,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class ServedConfig:
-    """The settings that a version is served with: its own, with those of `decision` that a file gives over them.
+    """The settings that a version is served with: its own, with those of `decision` that a file gives over them."""
 
-    Attributes:
-        config: The settings that count.
-        replaced: Key of `decision` → where the file's value differs from the version's, and counts.
-        ignored: Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
-    """
-
-    config: ModelConfig
+    config: ModelConfig  # the settings that count
+    # Key of `decision` → where the file's value differs from the version's, and counts.
     replaced: Mapping[str, Difference] = field(default_factory=dict)
+    # Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
     ignored: Mapping[str, Difference] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
@@ -51,13 +47,7 @@ class ServedConfig:
 
 
 def kept_settings(own: ModelConfig, file: ConfigFile, *, name: str) -> str:
-    """The settings of a file that a job does not touch in a version, in words; empty where they agree.
-
-    Args:
-        own: What the version carries.
-        file: What the job was given.
-        name: Of the version.
-    """
+    """The settings of a file that a job does not touch in a version, in words; empty where they agree."""
     differing = _given_differences(own, file, sections=("data", "demand", "decision"))
     if not differing:
         return ""
@@ -83,11 +73,6 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     """Lays what a file gives in `decision` over a version's own settings, key by key.
 
     What the file leaves out stays the version's own, and so do `data` and `demand`, which its states rest on.
-
-    Args:
-        own: What the version carries.
-        file: The file, if any, that a person serves with.
-        name: Of the version, in messages.
 
     Raises:
         ConfigError: The two contradict each other.

@@ -39,10 +39,7 @@ _LEVELS = np.linspace(0.05, 0.95, 19)
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: float | None) -> None:
     """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
-    Args:
-        frame: The evaluation frame, of a `Backtest`.
-        version: The fitted version.
-        largest_jump: As of `sensitivity.analyse`.
+    The frame is a `Backtest`'s, the largest jump that of `sensitivity.analyse`.
     """
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         write_artifacts(Path(scratch), frame, version=version, largest_jump=largest_jump)

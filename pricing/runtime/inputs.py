@@ -50,12 +50,7 @@ def flatten(values: Mapping[str, object], *, prefix: str = "") -> Iterator[tuple
 
 
 def log_data(panel: Panel, *, sales: str) -> str:
-    """Records the panel as the active run's dataset input and returns its fingerprint.
-
-    Args:
-        panel: What the job computes on.
-        sales: Where it came from; passwords in it are left out.
-    """
+    """Records a panel as the active run's dataset input, without passwords of its source; returns its fingerprint."""
     where = redact_url(sales)
     digest = fingerprint(panel)
     source = CodeDatasetSource({"sales": where})

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from monitoring import actions
 from monitoring.actions import Task, tasks
@@ -15,8 +16,8 @@ from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
-from pricing.config import load_config, parse_config
-from pricing.errors import ConfigError, DeliveryError
+from pricing.config import Config, load_config
+from pricing.errors import DeliveryError
 from pricing.runtime.cli import CommandLine, typed
 from tests.kit.monitoring_world import World, build, entries, joined, redecided
 
@@ -315,5 +316,5 @@ def test_a_channel_without_an_address_is_refused(channel):
     values = load_config().model_dump(mode="json")
     values["monitoring"] |= {"alerts": [channel]}
 
-    with pytest.raises(ConfigError, match=f"endpoints.{channel}"):
-        parse_config(values, where="test")
+    with pytest.raises(ValidationError, match=f"endpoints.{channel}"):
+        Config.model_validate(values)
