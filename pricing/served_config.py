@@ -14,10 +14,6 @@ class Difference:
     version: Any
     file: Any
 
-    def words(self, key: str, *, name: str) -> str:
-        """Such as "decision.guardrails.max_move: 0.1 in version 3, 0.05 in the file"."""
-        return f"{key}: {self.version!r} in version {name}, {self.file!r} in the file"
-
 
 @dataclass(frozen=True)
 class ServedConfig:
@@ -31,17 +27,10 @@ class ServedConfig:
 
     def lines(self, name: str, *, file: object) -> list[str]:
         """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
-        counts = (
-            (self.replaced, "the file's values count"),
-            (
-                self.ignored,
-                "the version's values count, since it was trained with them; train with the file to change them",
-            ),
-        )
+        trained = "the version's values count, since it was trained with them; train with the file to change them"
         return [
-            f"version {name} and {file} differ, and {which}: "
-            + "; ".join(each.words(key, name=name) for key, each in differing.items())
-            for differing, which in counts
+            f"version {name} and {file} differ, and {which}: {_words(differing, name=name)}"
+            for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained))
             if differing
         ]
 
@@ -51,11 +40,16 @@ def kept_settings(own: ModelConfig, file: ConfigFile, *, name: str) -> str:
     differing = _given_differences(own, file, sections=("data", "demand", "decision"))
     if not differing:
         return ""
-    said = "; ".join(each.words(key, name=name) for key, each in differing.items())
     return (
-        f"version {name} keeps its own settings where {file.path} differs: {said}. Serving with the file lays its "
-        "decision over the version's; training with it changes the others"
+        f"version {name} keeps its own settings where {file.path} differs: {_words(differing, name=name)}. Serving "
+        "with the file lays its decision over the version's; training with it changes the others"
     )
+
+
+def _words(differing: Mapping[str, Difference], *, name: str) -> str:
+    """Such as "decision.guardrails.max_move: 0.1 in version 3, 0.05 in the file"."""
+    said = (f"{key}: {one.version!r} in version {name}, {one.file!r} in the file" for key, one in differing.items())
+    return "; ".join(said)
 
 
 def _given_differences(own: ModelConfig, file: ConfigFile, *, sections: Sequence[str]) -> dict[str, Difference]:
