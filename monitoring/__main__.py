@@ -78,7 +78,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, out: Path |
         launcher = launchers.job_launcher(
             watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id
         )
-        lost = actions.reconcile_jobs(store, launcher, now=now, lock_hours=watched.lock_hours, gives_up=act)
+        lost = actions.lost_jobs(store, now=now, lock_hours=watched.lock_hours, gives_up=act)
         evaluation = evaluate.evaluate_decisions(
             panel,
             replace(joined, findings=lost + joined.findings),

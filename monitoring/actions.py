@@ -20,7 +20,7 @@ MEND_SALES = (
     "Until then nothing is retrained and no states are carried forward: prices go on from the last good version."
 )
 # Findings that go out as an alert although they ask the rules for nothing.
-TOLD = frozenset({CATEGORY, "scored_few", "job_failed"})
+TOLD = frozenset({CATEGORY, "scored_few"})
 
 
 @dataclass(frozen=True)
@@ -33,28 +33,18 @@ class ActionResult:
     by_hand: bool = False  # a job is due that was not started, so that a person must
 
 
-def reconcile_jobs(
-    store: MonitoringStore, launcher: JobLauncher | None, *, now: dt.datetime, lock_hours: float, gives_up: bool = True
-) -> list[Finding]:
-    """Records how jobs ended that earlier monitoring runs started; returns findings on those that went wrong.
+def lost_jobs(store: MonitoringStore, *, now: dt.datetime, lock_hours: float, gives_up: bool = True) -> list[Finding]:
+    """Gives up jobs that earlier monitoring runs started and whose end nobody has noted, since those runs were killed.
 
-    A job of which nothing can be learnt (it has no handle, as where its run was killed, or there is no launcher any
-    more) counts as running, so that no other one is started, until it is older than `lock_hours`. Then it is given up:
-    it has neither failed nor succeeded, other jobs may start, and a person is called.
+    Such a job counts as running, so that no other one is started, until it is older than `lock_hours`. Then it has
+    neither failed nor succeeded, other jobs may start, and a person is called.
     """
     findings = []
-    for job, (handle, started) in store.running().items():
-        known = launcher is not None and bool(handle)
-        ended = launcher.ended(handle) if launcher is not None and handle else None
-        began = f"a job started {started:%Y-%m-%d %H:%M}"
-        if ended is not None:
-            store.note(job, ended=utc_stamp(now), succeeded=ended)
-            if not ended:
-                findings.append(Finding("job_failed", "warning", f"{began} failed: {handle}", 1))
-        elif not known and gives_up and now - started > dt.timedelta(hours=lock_hours):
+    for job, started in store.running().items():
+        if gives_up and now - started > dt.timedelta(hours=lock_hours):
             store.note(job, ended=utc_stamp(now))
-            text = f"whether {began} failed or succeeded cannot be learnt in {lock_hours:g} hours"
-            findings.append(Finding(JOB_LOST, "warning", text, 1))
+            text = f"whether a job started {started:%Y-%m-%d %H:%M} failed or succeeded cannot be learnt in "
+            findings.append(Finding(JOB_LOST, "warning", f"{text}{lock_hours:g} hours", 1))
     return findings
 
 
@@ -67,7 +57,7 @@ def act(
     acting: bool = True,
     within_night: bool = False,
 ) -> ActionResult:
-    """Starts the job that the outcome requires, if this run is one that acts; waits for it when it runs here."""
+    """Starts the job that the outcome requires, if this run is one that acts, and waits for it where it runs here."""
     if not acting:
         return ActionResult("nothing was started or sent (--act false)", by_hand=True)
     if outcome.action in ("none", "page"):
@@ -82,18 +72,14 @@ def act(
 
 def _started(due: PolicyOutcome, job: int, *, launcher: JobLauncher, store: MonitoringStore) -> ActionResult:
     try:
-        handle = launcher.start(due.action, reason=due.reason)
+        well, where = launcher.run(due.action, reason=due.reason)
     except DeliveryError as error:
         store.drop(job)
         return ActionResult(f"the {due.action} could not be started", (str(error),), by_hand=True)
-    store.note(job, handle=handle)
-    ended = launcher.wait(handle)
-    if ended is None:
-        return ActionResult(f"started a {due.action}: {handle}")
-    store.note(job, ended=utc_stamp(dt.datetime.now(dt.UTC)), succeeded=ended)
-    if ended:
+    store.note(job, ended=utc_stamp(dt.datetime.now(dt.UTC)), succeeded=well)
+    if well:
         return ActionResult(f"a {due.action} was started and ended well", ended=True)
-    return ActionResult(f"a {due.action} was started and failed: {handle}", (f"{due.action} failed: {handle}",))
+    return ActionResult(f"a {due.action} was started and failed: {where}", (f"{due.action} failed: {where}",))
 
 
 def compose(
@@ -171,7 +157,6 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
         "price",
     ),
     "answers_by_rule": ("Find out why the model does not answer", "doctor"),
-    "job_hangs": ("End the job that hangs; its log lies in monitoring/jobs under PRICING_HOME",),
     "log_empty": (
         "Restore the decision log (PRICING_DECISIONS_URL), or have prices decided again, by this or by the service",
         "price",
@@ -189,7 +174,6 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
     "job_lost": ("Look at the job where it ran: did it make a version? Then look again",),
     "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
     "scored_few": ("Find out why decisions meet no sales, or have no forecast at the price charged",),
-    "job_failed": ("Look at the run of the job that failed",),
 }
 _OPTIONS = {
     "price": {"applied": "true"},

@@ -572,7 +572,7 @@ def test_what_monitoring_asks_for_is_started(
     monkeypatch.setattr("pricing.runtime.aws.client", lambda service: bus)
     given = {"sales": "s3://shop/sales", "config": SETTINGS_FILE}
 
-    EventBridgeLauncher("pricing-staging", parameters=given).start(action, reason='decay, "bias"')
+    EventBridgeLauncher("pricing-staging", parameters=given).run(action, reason='decay, "bias"')
 
     (entry,) = bus.entries
     rules = synthesis.made["staging"].of("AWS::Events::Rule", "jobs").values()

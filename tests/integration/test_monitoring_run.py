@@ -10,8 +10,7 @@ import yaml
 from mlflow import MlflowClient
 
 from monitoring.__main__ import main
-from monitoring.policy import JobHistory, PolicyOutcome
-from monitoring.store import MonitoringStore
+from monitoring.policy import JobHistory
 from monitoring.tracking import last_nightly_refresh, retrainings, with_recorded
 from pricing.data.panel import Panel, save_panel
 from pricing.decision_log.write import LogWriter
@@ -155,20 +154,6 @@ def test_a_night_without_a_decision_fails_with_one_alert_that_says_where_to_look
     assert last_run().info.status == "FAILED"
     assert (last_run().data.tags["outcome"], report(home)["outcome"]["fault"]) == ("page", "decisions_stopped")
     assert str(shared) in capsys.readouterr().err
-
-
-def test_a_job_killed_with_its_monitoring_run_is_settled_by_the_next(home):
-    prepare(home, World(days=60, products=20), days=range(40, 60))
-    store = MonitoringStore(f"sqlite:///{home / 'monitoring' / 'monitoring.db'}", model="pricing")
-    now = dt.datetime.now(dt.UTC)
-    _, job = store.claim(lambda _past: PolicyOutcome("retrain", "error grew", "decay"), now=now)
-    store.note(job, handle=f"999999999 {home / 'gone.log'}")
-    (home / "config.yaml").write_text("monitoring: {trigger: local}\n")
-
-    monitor(home, "--config", str(home / "config.yaml"), "--act", "false")
-
-    assert store.running() == {}
-    assert store.past(now=now).failed == 1
 
 
 def test_retrainings_that_others_started_count_in_whichever_experiment(home):
