@@ -188,20 +188,10 @@ def _with_etl_plans(config: Config) -> Config:
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default values for the period that a configuration names.
-
-    Raises:
-        ConfigError: Those of the week are missing.
-    """
+    """The default values for the period that a configuration names."""
     data = given.get("data")
-    if not isinstance(data, Mapping) or data.get("period") != "week":
-        return defaults
-    if not WEEKLY_PATH.is_file():
-        raise ConfigError(
-            f"{WEEKLY_PATH} is missing, which holds the defaults of data.period week; those of the day would count "
-            "instead: restore it, or install the library anew"
-        )
-    return merge(defaults, read_mapping(WEEKLY_PATH))
+    weekly = isinstance(data, Mapping) and data.get("period") == "week"
+    return merge(defaults, read_mapping(WEEKLY_PATH)) if weekly else defaults
 
 
 def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
