@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipelines.demo import SCENARIOS, StageError, _Demo, headline, main
@@ -13,13 +14,14 @@ MODEL = {
     "model_version": "1",
 }
 PROMOTION = ["| gate | | figure | needed |", "| bias | pass | 0.03 | ≤ 0.2 |", "| golden | pass | 1.5 | ≤ 50 |"]
-MOVES = [(1.0, False), (1.1, False), (0.8, True), (1.0, False)]
+DECIDED = pd.DataFrame({"recommended_price": [2.0, 1.1, 0.8, 3.0], "current_price": [2.0, 1.0, 1.0, 3.0]})
+DECIDED["source"] = ["model", "model", "rule", "category"]
 
 
 def test_what_a_manager_asks_is_said_in_a_line_each() -> None:
     watched = ["80 % intervals: held 86%", "outcome: none: no input drifted"]
 
-    forecasts, gates, prices, watching = headline(MODEL, PROMOTION, MOVES, watched, period="week")
+    forecasts, gates, prices, watching = headline(MODEL, PROMOTION, DECIDED, watched, period="week")
 
     assert all(figure in forecasts for figure in ("31.3%", "2 trials on later weeks", "flat median by 33.5%", "82%"))
     assert gates == "Gates      2 passed: version 1 sets prices"
