@@ -55,7 +55,12 @@ def console_of(home: Path, **more: str) -> Iterator[Place]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     given = {**environment(home, **more), "PORT": str(port), "PYTHONPATH": str(ROOT)}
-    with running(python("console"), ready=f"{address}/health/live", log=home / "console.log", environment=given):
+    with running(
+        python("pricing.runtime.command", "console"),
+        ready=f"{address}/health/live",
+        log=home / "console.log",
+        environment=given,
+    ):
         yield Place(address, home)
 
 
