@@ -30,7 +30,7 @@ from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracki
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
-from pricing.runtime.cli import FILE, CommandLine, job
+from pricing.runtime.cli import CommandLine, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
@@ -48,9 +48,8 @@ class SilentError(PricingError):
 
 
 @job("monitor", sales="needed", unattended=True)
-@click.option("--out", type=FILE, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
 @click.option("--act", type=bool, default=True, help="false: send and start nothing")
-def main(*, sales: str, quarantine: Path | None, config: str | None, out: Path | None, act: bool) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) -> int:
     """Compares decisions with the sales that followed, reports drift and decay, and says what to do."""
     now, settings, log = dt.datetime.now(dt.UTC), load_config(config), log_url()
     watched, model, folder = settings.monitoring, settings.registry.model_name, pricing_home() / "monitoring"
@@ -111,7 +110,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, out: Path |
         figures = {name: value for name, value in figures.items() if np.isfinite(value)}
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
         tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-        shown = (out or folder / "latest") / "summary.html"
+        shown = folder / "latest" / "summary.html"
         _report(shown.parent, evaluation, week, outcome=outcome, figures=figures, tags=tags, todo=todo)
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
         if act:

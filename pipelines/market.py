@@ -26,7 +26,7 @@ from pricing.demand.curve import Demand
 from pricing.errors import VersionError
 from pricing.paths import pricing_home
 from pricing.registry.version import load
-from pricing.runtime.cli import FILE, flag, job
+from pricing.runtime.cli import FILE, job
 from simulation.market import Market as SimulatedMarket
 from simulation.market import MarketConfig, simulate
 from simulation.policies import CostPlus, Oracle, RulePolicy, match_competitor, static
@@ -105,9 +105,6 @@ def plot(runs: dict[str, Run], path: Path) -> None:
 @click.option("--products", default=60, help="products with a history")
 @click.option("--days", default=730, help="days of history")
 @click.option("--seed", default=0, help="seed of the market")
-@click.option("--mean_elasticity", default=-2.5, help="about the mean own-price elasticity")
-@click.option("--endogeneity", default=1.0, help="how strongly past prices follow demand; 0: not")
-@flag("--regime_change", help="half of the categories change 45 days before the history ends")
 @click.option("--ahead", default=90, help="days that the policies price")
 @click.option("--model_version", type=FILE, metavar="DIR", help="a packed version that joins as `platform`")
 @click.option("--output", type=FILE, default=lambda: pricing_home() / "market", metavar="DIR", help="table and plot")
