@@ -242,17 +242,17 @@ def _three(panel: Panel, period: int) -> list[dict[str, Any]]:
     """
     asked = _requests(panel, period).drop(columns="comp_price").assign(is_promo=False)
     row = np.searchsorted(panel.product_ids, asked["product_id"])
-    asked["category"], sold = panel.categories[row], np.nansum(panel.units_sold[row, :period], axis=1)
-    order = np.argsort(np.where(asked["current_stock"] < 1, np.inf, -sold))[
-        : int((~(asked["current_stock"] < 1)).sum())
-    ]
-    told: list[dict[str, Any]] = json.loads(asked.iloc[order[[0, len(order) // 2, -1]]].to_json(orient="records"))
+    asked["category"], asked["sold"] = panel.categories[row], np.nansum(panel.units_sold[row, :period], axis=1)
+    there = (
+        asked[~(asked["current_stock"] < 1)].sort_values("sold", ascending=False, kind="stable").drop(columns="sold")
+    )
+    told: list[dict[str, Any]] = json.loads(there.iloc[[0, len(there) // 2, -1]].to_json(orient="records"))
     return told
 
 
 def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
     """A request as a shop's system sends it, which leaves the current price to the service."""
-    return {name: value for name, value in asked.items() if name not in ("current_price", "category", "sold")}
+    return {name: value for name, value in asked.items() if name not in ("current_price", "category")}
 
 
 def headline(
