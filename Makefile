@@ -17,7 +17,7 @@ options = $(if $(SALES),-P 'sales=$(SALES)') $(if $(CONFIG),-P 'config=$(CONFIG)
 define job  # `make JOB` is `mlflow run . -e JOB --env-manager local`, in the experiment of all jobs
 	$(installed) training demo
 	@set -e; export $(quiet) MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}; \
-	experiment=$$(.venv/bin/python -m pricing.runtime.experiment); set -x; \
+	experiment=$$(.venv/bin/python -m pricing.runtime.mlflow_runs); set -x; \
 	.venv/bin/mlflow run . -e $(@:train=main) --env-manager local "$$experiment" $(options)
 endef
 pricing = .venv/bin/python -m pricing.runtime.command

@@ -74,7 +74,12 @@ def _measured(folder: Path, products: int, known: int, *, times: int) -> list[st
     address = f"http://127.0.0.1:{port}"
     given = environment(home, PRICING_KEYS="none", PORT=str(port), PYTHONPATH=str(Path.cwd()))
     rows = []
-    with running(python("console"), ready=f"{address}/health/live", log=folder / "log", environment=given):
+    with running(
+        python("pricing.runtime.command", "console"),
+        ready=f"{address}/health/live",
+        log=folder / "log",
+        environment=given,
+    ):
         for name, page in pages.items():
             _seconds(address + page())  # fills what is kept
             before = _worked(port)

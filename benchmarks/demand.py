@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,7 @@ from simulation.config import DEVELOPMENT_SEEDS, HELD_OUT_SEEDS, KINDS, Kind
 from simulation.market import Market, MarketConfig, simulate
 from simulation.rollforward import CENT, Requests, Run
 from simulation.world import BAND, Shelf
+from tests.kit.true_elasticities import TrueElasticityDemand
 
 PLAIN, KNOWN, REFERENCE = "plain rule, our elasticities", "plain rule, as far as known", "reference"
 TRUE = "true elasticities"
@@ -100,7 +102,8 @@ def measure(name: str, seed: int, *, options: dict[str, int], config_file: str |
     far = dict(zip(panel.product_ids.tolist(), (config.decision.step * known).tolist(), strict=True))
 
     ready = standard_policies(market, config)
-    policies = {row: ready[row] for row in (STATIC, TRUE, oracle_name(market))}
+    known_true = Platform(market, config, partial(TrueElasticityDemand, market))
+    policies = {STATIC: ready[STATIC], TRUE: known_true, oracle_name(market): ready[oracle_name(market)]}
     assumed = 1 - config.data.margin["default"] if "unit_cost" in withhold else None
     ours = _as_frame(own, panel, history)
     for row, elasticities, damping in ((REFERENCE, reference, 0.5), (PLAIN, ours, PLAIN_DAMPING), (KNOWN, ours, far)):

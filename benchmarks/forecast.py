@@ -19,7 +19,7 @@ from benchmarks.forecast_data import FACTORS, SETS, Sales, configured, history
 from benchmarks.forecasters import KEYS, LEVELS, LIGHTGBM, QUANTILES, Forecasts, global_lightgbm
 from benchmarks.table import markdown, measured
 from pipelines.calendar import holiday_calendar
-from pipelines.quiet import import_tensorflow
+from pipelines.commands import import_tensorflow
 from pricing.arrays import Floats
 from pricing.config import Config
 from pricing.data.panel import Panel

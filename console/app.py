@@ -1,11 +1,15 @@
-"""Create the Flask application of the console: its pages, its headers, its errors."""
+"""Start the console, and create its Flask application: its pages, its headers, its errors."""
 
 import logging
 import os
+import socket
 from http import HTTPStatus
 from typing import Any
 
+import click
 from flask import Flask, render_template, request
+from granian.constants import HTTPModes, Interfaces
+from granian.server import Server
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
@@ -14,9 +18,10 @@ from console.access import Access, guard
 from console.pages import ours, pages
 from console.shop import Shop
 from pricing.config import read_config_file
-from pricing.errors import ConflictError, PricingError
+from pricing.errors import ConfigError, ConflictError, PricingError
 from pricing.fileio import redact_text
 from pricing.paths import pricing_home
+from pricing.runtime.cli import job
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -26,6 +31,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+THREADS = 8  # pages that are made at a time
 _log = logging.getLogger(__name__)
 
 
@@ -87,3 +93,32 @@ def opened() -> tuple[Shop, Access]:
     file = read_config_file(os.environ.get("PRICING_CONFIG") or None)
     access = Access(file.config, os.environ, host=os.environ.get("HOST") or "127.0.0.1")
     return Shop(file, os.environ, home=home), access
+
+
+@job("console")
+@click.option("--host", envvar="HOST", default="127.0.0.1", help="address to bind")
+@click.option("--port", envvar="PORT", default=8090, type=click.IntRange(1, 65_535), help="port to bind")
+@click.option("--home", help="folder of prices, panel and versions (PRICING_HOME)")
+def main(*, config: str | None, host: str, port: int, home: str | None) -> int:
+    """Shows pages until a signal arrives."""
+    options = {"HOST": host, "PRICING_HOME": home, "PRICING_CONFIG": config}
+    os.environ.update({name: value for name, value in options.items() if value})  # the worker reads them there
+    opened()
+    with socket.socket() as probe:  # two servers may share a port, and each would answer half
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ConfigError(f"port {port} is taken; choose another one with PORT=…")
+    _log.info("the console is on http://%s:%s", host, port)
+    Server(
+        "console.app:application",
+        factory=True,
+        address="127.0.0.1" if host == "localhost" else host.strip("[]"),
+        port=port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=1,
+        blocking_threads=THREADS,
+        respawn_failed_workers=True,
+        workers_kill_timeout=10,
+        log_access=False,
+    ).serve()
+    return 0

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from console.worklist import Heard, Worklist, read_table
+from console.worklist import Worklist, read_table
 from pricing.config import ConfigFile
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import HEADER, Panel, is_panel, load_panel
@@ -23,9 +22,9 @@ from pricing.decision.experiments import Experiment
 from pricing.decision.pricer import Pricer
 from pricing.decision.request import PriceRequest
 from pricing.decision.switches import Review, Switch, Unfreeze
-from pricing.errors import ConfigError, PricingError, RegistryError
+from pricing.errors import PricingError, RegistryError
 from pricing.objects import open_store
-from pricing.registry.control import ControlRecord
+from pricing.registry.control import ControlRecord, Heard
 from pricing.registry.published import (
     PRICES_MADE,
     PublishedVersion,
@@ -37,7 +36,6 @@ from pricing.registry.published import (
 )
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.shared_state import database_url
-from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 
 LOOK_SECONDS = 2.0  # between two looks at what is published, as serving does
@@ -67,14 +65,13 @@ class Shop:
         self.table: Worklist | None = None
         self.served: Served | None = None
         self.panel: Panel | None = None
-        self.experiments: dict[str, Experiment] = {}
         self.monitoring: dict[str, Any] = {}
         self.gains: dict[str, Gain] = {}  # experiment → what it measured so far
         self.trouble: dict[str, str] = {}  # what could not be read, and why
         self._heard = Heard()
         self._standing: tuple[object, Worklist | None] = None, None
         self._lock, self._seen = threading.Lock(), dict[str, object]()
-        self.now = partial(shop_now, self.config.zone)
+        self.now = self.config.now
 
     @property
     def decision(self) -> DecisionConfig:
@@ -124,17 +121,10 @@ class Shop:
     def hear(self) -> Heard:
         """Reads what persons said since the last time."""
         with self._lock:
-            for entry in self.record.entries(after=self._heard.sequence):
-                self._heard.sequence = entry.sequence
-                try:
-                    body = entry.read()
-                except ConfigError as error:
-                    _log.warning("entry %d of the control record is passed over: %s", entry.sequence, error)
-                    continue
-                if isinstance(body, Experiment):
-                    self.experiments[body.name] = body
-                else:
-                    self._heard.hear(body)
+            passed_over = len(self._heard.unread)
+            self._heard.hear(self.record.entries(after=self._heard.sequence))
+            for line in self._heard.unread[passed_over:]:
+                _log.warning("%s", line)
             return self._heard
 
     def say(self, *words: Switch | Unfreeze | Review, seen: int) -> None:
@@ -158,7 +148,7 @@ class Shop:
         """The table with every person's word."""
         heard, table = self.hear(), self.table  # one and the same table, whatever comes in meanwhile
         with self._lock:
-            switches = heard.in_force(dt.datetime.now(dt.UTC))
+            switches = heard.switches(at=dt.datetime.now(dt.UTC))
             key = (table and table.key, heard.sequence, len(switches), self.decision)
             if self._standing[0] != key:
                 self._standing = key, table and table.standing(heard, switches, decision=self.decision)
@@ -207,9 +197,11 @@ class Shop:
 
     def _read_panel(self) -> None:
         place = self.home / "panel"
-        if is_panel(place) and self._changed("panel", ((place / HEADER).stat().st_mtime_ns, len(self.experiments))):
+        if is_panel(place) and self._changed(
+            "panel", ((place / HEADER).stat().st_mtime_ns, len(self._heard.experiments))
+        ):
             self.panel = load_panel(place)
-            self.gains = {name: _measured(self.panel, one) for name, one in self.experiments.items()}
+            self.gains = {name: _measured(self.panel, one) for name, one in self._heard.experiments.items()}
 
     def _read_monitoring(self) -> None:
         place = self.home / "monitoring" / "latest" / "outcome.json"

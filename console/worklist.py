@@ -17,8 +17,9 @@ from pricing.config_models import DecisionConfig
 from pricing.data.net_price import with_tax
 from pricing.decision.guardrails import PriceGrid
 from pricing.decision.reasons import BIT
-from pricing.decision.switches import NO_SWITCHES, Review, Switch, Switches, Unfreeze
+from pricing.decision.switches import NO_SWITCHES, Review, Switches
 from pricing.errors import SourceError, first_line
+from pricing.registry.control import Heard
 
 PAGE = 50
 SAME = 0.01  # a proposal that differs by less than this fraction from one that was rejected is the same one again
@@ -71,60 +72,21 @@ def _number(text: str | None) -> float:
     return value if 0 <= value < 1e9 else 0.0
 
 
-@dataclass
-class Heard:
-    """What persons have said so far, by the entries of the control record; reads on where it left off."""
-
-    sequence: int = 0
-    words: dict[str, Switch | Unfreeze | Review] = field(default_factory=dict)  # product → the last one
-    switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)
-    approved: dict[str, float] = field(default_factory=dict)
-
-    def hear(self, entry: Switch | Unfreeze | Review) -> None:
-        """Takes in one entry."""
-        if isinstance(entry, Review):
-            self.words |= dict.fromkeys(entry.prices, entry)
-            self.approved |= entry.prices if entry.verdict == "approve" else {}
-            return
-        self.switches[entry.scope, entry.name] = entry
-        if entry.scope == "product":
-            self.approved.pop(entry.name, None)
-            self.words[entry.name] = entry
-
-    def in_force(self, moment: dt.datetime) -> Switches:
-        """The switches that have not ended."""
-        known = (one for one in self.switches.values() if isinstance(one, Switch))
-        return Switches(known, self.approved).at(moment)
-
-
 @dataclass(frozen=True, eq=False)
 class Worklist:
-    """A price table; (product,) each. Money in currency units, shares as fractions; NaN where unknown.
+    """A price table; (product,) each. Money in currency units, shares as fractions; NaN where unknown."""
 
-    Attributes:
-        key: Of this table and no other.
-        text: By the names of _TEXTS.
-        number: By those of _NUMBERS, and `charged`: the price that serving gives.
-        bits: Reasons, and guardrails that bind.
-        state: Index into STATES.
-        rows: Product → its row.
-        names: Every category, and every strategy.
-        orders: By words.SORTS: every row, in the order of what is proposed.
-        seen: Sequence of the last entry of the control record that it rests on.
-        switches: In force, with the prices approved last.
-    """
-
-    key: str
+    key: str  # of this table and no other
     made: dt.datetime
-    text: Mapping[str, np.ndarray[Any, Any]]
-    number: Mapping[str, Floats]
-    bits: Ints
-    state: Ints
-    rows: Mapping[str, int]
-    names: Mapping[str, list[str]]
-    orders: Mapping[str, Ints] = field(default_factory=dict)
-    seen: int = 0
-    switches: Switches = NO_SWITCHES
+    text: Mapping[str, np.ndarray[Any, Any]]  # by the names of _TEXTS
+    number: Mapping[str, Floats]  # by those of _NUMBERS, and `charged`: the price that serving gives
+    bits: Ints  # reasons, and guardrails that bind
+    state: Ints  # index into STATES
+    rows: Mapping[str, int]  # product → its row
+    names: Mapping[str, list[str]]  # every category, and every strategy
+    orders: Mapping[str, Ints] = field(default_factory=dict)  # by words.SORTS: every row, as proposals come
+    seen: int = 0  # sequence of the last entry of the control record that it rests on
+    switches: Switches = NO_SWITCHES  # in force, with the prices approved last
 
     @cached_property
     def before(self) -> Floats:
@@ -149,12 +111,8 @@ class Worklist:
     def standing(self, heard: Heard, switches: Switches, *, decision: DecisionConfig) -> "Worklist":
         """The table with where each proposal stands, and the price that serving makes of it.
 
-        A price that a person set stands in for the proposal, and nothing is expected of it.
-
-        Args:
-            heard: What persons said.
-            switches: Those of them in force, with the prices approved last.
-            decision: Has the limit of approval and the step of prices.
+        A price that a person set stands in for the proposal, and nothing is expected of it. The switches are those in
+        force, with the prices approved last; the limit of approval and the step of prices are those of `decision`.
         """
         beyond, grid, rows = decision.approve_beyond, PriceGrid(decision.price_step), self.rows
         proposed, moves, size = self.number["proposed_price"], self.change != 0, len(self.bits)

@@ -23,9 +23,6 @@ STOP = Duration.seconds(30)
 class Console(Stack):
     """The console's service: it reads what is published, and writes the control record, its mirror and price files.
 
-    Attributes:
-        places: Where its alarm finds its figure.
-
     Raises:
         DeploymentError: The settings have a proxy name persons: this load balancer passes on what anybody says there.
     """

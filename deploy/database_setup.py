@@ -14,11 +14,9 @@ ROLES = ("mlflow", "pricing")  # each owns the database of its name
 
 
 def prepare(master: dict[str, str], passwords: dict[str, str]) -> None:
-    """Makes roles and databases that are missing, and sets the passwords.
+    """Makes roles and databases that are missing, and sets the passwords of roles.
 
-    Args:
-        master: Connection of a role that may make databases, as psycopg2 takes it; what is missing libpq knows.
-        passwords: Of each role.
+    `master` is a connection that may make databases, as psycopg2 takes it; what is missing there libpq knows.
     """
     connection = psycopg2.connect(dbname="postgres", **master)
     try:

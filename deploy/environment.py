@@ -55,38 +55,23 @@ class Size(Part):
 
 
 class NetworkPart(Part):
-    """The network.
+    """The network."""
 
-    Attributes:
-        cidr: Addresses of the VPC.
-        internet: Whether the load balancer has public addresses.
-        nat_gateways: Ways out for jobs that read a shop's own systems or a competitor's API; the service needs none.
-        callers: Networks that may call the load balancer: the service and the console.
-        people: Networks from which people may open MLflow; empty for nobody.
-    """
-
-    cidr: Cidr
-    internet: bool = False
-    nat_gateways: Annotated[int, Field(ge=0, le=2)] = 0
-    callers: Annotated[list[Cidr], Field(min_length=1)]
-    people: list[Cidr] = []
+    cidr: Cidr  # of the VPC
+    internet: bool = False  # the load balancer has public addresses
+    nat_gateways: Annotated[int, Field(ge=0, le=2)] = 0  # ways out to a shop's own systems or a competitor's API
+    callers: Annotated[list[Cidr], Field(min_length=1)]  # who may call the load balancer: the service and the console
+    people: list[Cidr] = []  # from where people may open MLflow
 
 
 class ServingPart(Part):
-    """The service and how it grows.
+    """The service and how it grows."""
 
-    Attributes:
-        size: Of a task.
-        floor: Tasks that run whatever the load; two of them lie in two zones.
-        peak: Requests a second of the largest burst.
-        saturation: Requests a second that one task of this size answers at most; to be measured.
-        requests_per_address: Requests in five minutes from one address, above which the firewall blocks it.
-    """
-
-    size: Size
-    floor: Annotated[int, Field(ge=1, le=500)]
-    peak: Annotated[float, Field(gt=0, le=1e6)]
-    saturation: Annotated[float, Field(gt=0, le=1e6)]
+    size: Size  # of a task
+    floor: Annotated[int, Field(ge=1, le=500)]  # tasks that run whatever the load; two of them lie in two zones
+    peak: Annotated[float, Field(gt=0, le=1e6)]  # requests a second of the largest burst
+    saturation: Annotated[float, Field(gt=0, le=1e6)]  # that one task answers at most, requests a second; measure it
+    # In five minutes from one address, above which the firewall blocks it.
     requests_per_address: Annotated[int, Field(ge=10, le=2_000_000_000)]
 
     def tasks(self, rate: float) -> int:
@@ -134,21 +119,13 @@ class NightlyPart(Part):
 
 
 class WatchPart(Part):
-    """Alarms, and who is told.
+    """Alarms, and who is told."""
 
-    Attributes:
-        log_days: Days that logs are kept.
-        emails: Who is told of alarms, beside whatever subscribes to the topic.
-        budget_usd: Dollars a month, of which 80 % spent, or all of it forecast, is told.
-        without: Alarms of `alarms.yaml` that this environment does without.
-        guide: Where people who are alarmed find docs/operating.md; an alarm's description ends with it.
-    """
-
-    log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]
-    emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []
-    budget_usd: Annotated[float, Field(gt=0, le=1e7)]
-    without: list[str] = []
-    guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operating.md"
+    log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]  # that logs are kept
+    emails: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = []  # beside whatever subscribes to the topic
+    budget_usd: Annotated[float, Field(gt=0, le=1e7)]  # a month, of which 80 % spent, or all of it forecast, is told
+    without: list[str] = []  # alarms of `alarms.yaml` that this environment does without
+    guide: Annotated[str, Field(pattern=r"^\S+$")] = "docs/operating.md"  # with which an alarm's description ends
 
 
 class ImagesPart(Part):
@@ -167,46 +144,27 @@ class ImagesPart(Part):
 
 
 class Environment(Part):
-    """One environment.
+    """One environment."""
 
-    Attributes:
-        name: Its key in the file.
-        region: AWS region.
-        domain: Name that the certificate is for and that callers use.
-        mlflow_domain: Name under which people open MLflow; the certificate must have it, and the next one, too.
-        console_domain: Name under which pricing managers open the console.
-        kept: Whether data outlive the stacks: no deletion without a further step.
-        qualifier: Part of the names of what `cdk bootstrap` makes for this environment alone: at most ten letters and
-            digits, unlike any other bootstrap's in the account.
-        network: The network.
-        images: What is deployed.
-        serving: The service.
-        tracking: MLflow and its database.
-        jobs: Sizes of the jobs' tasks.
-        sales: What jobs get as --sales; `{data}` is the bucket for data.
-        job_secrets: Environment variable of jobs → name of the secret in Secrets Manager that holds its value.
-        nightly: The night's job.
-        watch: Alarms and budget.
-        settings: Configuration of the platform, as in `config/default.yaml`, laid over it.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}$")]  # its key in the file
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-    domain: Domain
-    mlflow_domain: Domain
-    console_domain: Domain
-    kept: bool
+    domain: Domain  # that callers use; the certificate must have it and the next two
+    mlflow_domain: Domain  # under which people open MLflow
+    console_domain: Domain  # under which pricing managers open the console
+    kept: bool  # data outlive the stacks: no deletion without a further step
+    # Part of the names of what `cdk bootstrap` makes for this environment alone, unlike any other's in the account.
     qualifier: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,9}$")]
     network: NetworkPart
     images: ImagesPart
     serving: ServingPart
     tracking: TrackingPart
     jobs: JobsPart
-    sales: Annotated[str, Field(min_length=1)]
+    sales: Annotated[str, Field(min_length=1)]  # what jobs get as --sales; `{data}` is the bucket for data
+    # Environment variable of jobs → name of the secret in Secrets Manager that holds its value.
     job_secrets: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = {}
     nightly: NightlyPart
     watch: WatchPart
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {}  # laid over `config/default.yaml`
 
     @field_validator("qualifier")
     @classmethod
@@ -237,11 +195,7 @@ class Environment(Part):
 
 
 def read_environments(path: Path = FILE, *, images: str = "") -> dict[str, Environment]:
-    """Reads every environment of the file.
-
-    Args:
-        path: The file.
-        images: Other images than the file's, as `serving=TAG jobs=sha256:…`.
+    """Reads every environment of the file, with other images where given, as `serving=TAG jobs=sha256:…`.
 
     Raises:
         DeploymentError: The file, an environment in it or a word of `images` cannot be used; names each fault's place.

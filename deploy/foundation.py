@@ -30,28 +30,14 @@ _WRITERS = (*_TELLERS, "scheduler.amazonaws.com")
 
 
 class Foundation(Stack):
-    """Network, key, data, repositories, the topic of alarms, the bus of events, and the cluster.
-
-    Attributes:
-        environment_: What it was made for; `environment` is a word of Stack's own.
-        removal: What happens to data when their stack is deleted.
-        key: The one key that data are encrypted with, as other stacks use it: what they grant goes to their own roles
-            and leaves the key's policy alone, which would otherwise have to know stacks that come after it.
-        network: Who may reach whom.
-        access_logs: Bucket of access logs of the load balancer and of the other buckets.
-        artifacts: Bucket of models and files of MLflow's runs.
-        data: Bucket with `sales/`, rows of `etl/`, versions that are served under `published/`, and `decisions/`.
-        repositories: By the image's name: serving, mlflow, jobs, collector.
-        cluster: Of every task, with the zone of names by which they find each other.
-        topic: Told of alarms and alerts.
-        bus: Where monitoring asks for jobs.
-        api_keys: Secret of the service's keys: `name key scope,scope`, entries parted by `;`.
-    """
+    """Network, key, data, repositories, the topic of alarms, the bus of events, and the cluster."""
 
     def __init__(self, scope: Construct, name: str, *, environment: Environment, **options: Any) -> None:
         super().__init__(scope, name, **options)
-        self.environment_ = environment
+        self.environment_ = environment  # `environment` is a word of Stack's own
         self.removal = RemovalPolicy.RETAIN if environment.kept else RemovalPolicy.DESTROY
+        # As other stacks use it: what they grant goes to their own roles and leaves the key's policy alone, which would
+        # otherwise have to know stacks that come after it.
         self.key = self._key()
         self.network = Network(self, "Network", part=environment.network)
         self.network.vpc.add_flow_log(
@@ -60,7 +46,8 @@ class Foundation(Stack):
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
         self.access_logs = self._bucket("Logs", logs_of_others=True)
-        self.artifacts, self.data = self._bucket("Artifacts"), self._bucket("Data")
+        self.artifacts = self._bucket("Artifacts")  # models and files of MLflow's runs
+        self.data = self._bucket("Data")  # `sales/`, rows of `etl/`, versions under `published/`, and `decisions/`
         self._let_s3_through()
         self.repositories = {
             image: ecr.Repository(
@@ -77,7 +64,8 @@ class Foundation(Stack):
             )
             for image in ("serving", "mlflow", "jobs", "collector")
         }
-        self.topic = self._topic()
+        self.topic = self._topic()  # told of alarms and alerts
+        # Where monitoring asks for jobs.
         self.bus = events.EventBus(self, "Bus", event_bus_name=f"pricing-{environment.name}")
         self.cluster = ecs.Cluster(
             self,

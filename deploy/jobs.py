@@ -28,12 +28,7 @@ PUBLISHER = Size(cpu=256, memory=1024)
 
 
 class Jobs(Stack):
-    """Task definitions, the publisher's service, the night's schedule, and the rules of monitoring's events.
-
-    Attributes:
-        tasks: By the kind's name.
-        undelivered: Queue of what could not be started.
-    """
+    """Task definitions, the publisher's service, the night's schedule, and the rules of monitoring's events."""
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)

@@ -23,15 +23,7 @@ ENDPOINTS = {
 
 
 class Network(Construct):
-    """The VPC with its endpoints, and a security group for each kind of resource.
-
-    Attributes:
-        vpc: With private subnets, and public ones where something must be reached from or reach the internet.
-        tasks: The subnets that tasks run in.
-        data: The subnets of the database; no route leads out of them.
-        objects: The gateway to S3.
-        balancer: Security group of the load balancer; the next ones are named alike.
-    """
+    """The VPC with its endpoints, and a security group for each kind of resource."""
 
     def __init__(self, scope: Construct, name: str, *, part: NetworkPart) -> None:
         super().__init__(scope, name)
@@ -60,7 +52,7 @@ class Network(Construct):
             subnet_configuration=subnets,
         )
         self.tasks = ec2.SubnetSelection(subnet_group_name="tasks")
-        self.data = ec2.SubnetSelection(subnet_group_name="data")
+        self.data = ec2.SubnetSelection(subnet_group_name="data")  # the database's; no route leads out
         self.balancer = self._group("Balancer", "the load balancer")
         self.serving = self._group("Serving", "tasks of the service")
         self.console = self._group("Console", "tasks of the console")

@@ -30,11 +30,7 @@ COMMAND = ["sh", "-c", f'export PRICING_API_KEYS="$PRICING_API_KEYS;collector ${
 
 
 class Serving(Stack):
-    """The service behind the load balancer.
-
-    Attributes:
-        places: Where its alarms find their figures.
-    """
+    """The service behind the load balancer."""
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, tracking: Tracking, **options: Any) -> None:
         super().__init__(scope, name, **options)

@@ -25,12 +25,7 @@ EDGE = 1e-6  # share of a price; what rounding may do at a limit
 
 
 class Service:
-    """A running service.
-
-    Args:
-        url: Where it answers.
-        key: API key; None where it asks for none.
-    """
+    """A running service, which may ask for no key."""
 
     def __init__(self, url: str, *, key: str | None) -> None:
         self._url, self._key = url.rstrip("/"), key
@@ -53,14 +48,10 @@ class Service:
 
 
 def faults(service: Service, *, version: str | None, by_rule: bool, keyed: bool, wait: float) -> Iterator[str]:
-    """Yields each promise that is not kept.
+    """Yields each promise that a service does not keep, once it is ready, for which it has `wait` seconds.
 
-    Args:
-        service: Is asked.
-        version: Model version that must be served; None: any.
-        by_rule: Whether prices by rule will do, since nothing is promoted yet.
-        keyed: Whether a request without a key must be refused.
-        wait: Seconds to become ready.
+    A version None means any; `by_rule`, prices by rule will do; where it is `keyed`, a request without a key must be
+    refused.
     """
     served = _ready(service, version=version, by_rule=by_rule, until=time.monotonic() + wait)
     if served is None:

@@ -28,10 +28,6 @@ class Task(Construct):
 
     The execution role, by which ECS starts the task, reads its image, its secrets and writes its log; the task role,
     by which the program itself calls AWS, may nothing until it is granted.
-
-    Attributes:
-        definition: The task definition.
-        log: The log group.
     """
 
     def __init__(
@@ -74,16 +70,11 @@ class Task(Construct):
         writes: Sequence[str] = (),
         **options: Any,
     ) -> ecs.ContainerDefinition:
-        """Adds a container.
+        """Adds a container; `options` of ecs.ContainerDefinition go over what is usual here.
 
-        Args:
-            name: Of the container.
-            image: Of the environment's repositories: serving, mlflow, jobs by the tag that the environment names, or
-                another with its own, as `collector:TAG`.
-            variables: Environment variables.
-            secrets: Environment variable → secret.
-            writes: Folders that it may write to, each a VOLUME of its image, which says whose they are.
-            options: Of ecs.ContainerDefinition, over what is usual here.
+        Its image is one of the environment's repositories: serving, mlflow, jobs by the tag that the environment names,
+        or another with its own, as `collector:TAG`. A folder that it `writes` to is a VOLUME of its image, which says
+        whose it is.
         """
         parameters = ecs.LinuxParameters(self, f"{name.capitalize()}Linux", init_process_enabled=True)
         parameters.drop_capabilities(ecs.Capability.ALL)
@@ -120,11 +111,8 @@ class Task(Construct):
     ) -> ecs.ContainerDefinition:
         """Adds HAProxy, through which alone a program is reached; it believes the load balancer who the caller is.
 
-        Args:
-            before: The program, which starts before its proxy and so is stopped after it.
-            port: Of the proxy.
-            stop: Time for its open requests.
-            variables: Of `compose/haproxy.cfg`.
+        The program starts `before` its proxy and so is stopped after it. `stop` is the time for its open requests,
+        `variables` are those of `compose/haproxy.cfg`.
         """
         proxy = self.add(
             "proxy",

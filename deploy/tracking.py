@@ -29,18 +29,7 @@ MANAGED = ("AWSManagedRulesKnownBadInputsRuleSet", "AWSManagedRulesAmazonIpReput
 
 
 class Tracking(Stack):
-    """The load balancer with its firewall, PostgreSQL, and MLflow on it.
-
-    Attributes:
-        balancer: The load balancer.
-        listener: On port 443; what no rule takes is answered 404.
-        database: The RDS instance.
-        passwords: Secret of each role of the database: mlflow, pricing.
-        login: Secret with name and password of MLflow's user, who jobs and people are: whoever may move an alias
-            decides prices.
-        service: MLflow's service.
-        uri: MLFLOW_TRACKING_URI of every other task.
-    """
+    """The load balancer with its firewall, PostgreSQL, and MLflow on it."""
 
     def __init__(self, scope: Construct, name: str, *, base: Foundation, **options: Any) -> None:
         super().__init__(scope, name, **options)
@@ -51,6 +40,7 @@ class Tracking(Stack):
             role: base.password(self, f"{role.capitalize()}Password", f"password of the database role {role}")
             for role in ROLES
         }
+        # MLflow's user, who jobs and people are: whoever may move an alias decides prices.
         self.login = base.password(
             self,
             "MlflowAdmin",
@@ -59,7 +49,7 @@ class Tracking(Stack):
             generate_string_key="password",
         )
         self.database = self._database()
-        self.uri = f"http://mlflow.{base.private_domain}:{MLFLOW_PORT}"
+        self.uri = f"http://mlflow.{base.private_domain}:{MLFLOW_PORT}"  # MLFLOW_TRACKING_URI of every other task
         self.service = self._mlflow()
         if base.environment_.network.people:
             self._show_to_people()

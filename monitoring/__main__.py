@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import click
 import numpy as np
@@ -20,10 +18,9 @@ from monitoring import actions, evaluate, launchers, performance, tracking
 from monitoring.business import Week, newest_week
 from monitoring.decisions import join
 from monitoring.evaluate import Evaluation
-from monitoring.policy import Action, JobHistory, PolicyOutcome, decide
+from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
-from monitoring.todo import Task, tasks
 from pricing.config import load_config
 from pricing.csv_text import quote_formulas
 from pricing.data.load import load_panel_from
@@ -34,12 +31,11 @@ from pricing.paths import PARENT_VARIABLE, SQLITE, log_url, pricing_home, tracki
 from pricing.registry.control import known_control
 from pricing.registry.published import published_url
 from pricing.runtime.alerts import alert_notifiers, deliver, run_page
-from pricing.runtime.cli import FILE, CommandLine, flag, job
+from pricing.runtime.cli import CommandLine, job
 from pricing.runtime.mlflow_runs import tracked_run
 from pricing.runtime.shared_state import database_url, given_database_url
 from simulation.market import simulated_sales
 
-EXIT_CODES: dict[Action, int] = {"none": 0, "refresh": 10, "retrain": 11, "page": 12}
 SCORED = (
     *("product_id", "period", "age", "model_version", "source", "recommended_price", "charged", "pricing"),
     *("forecast", "units_sold", "inside", "censored", "scored"),
@@ -53,26 +49,19 @@ class SilentError(PricingError):
 
 
 @job("monitor", sales="needed", unattended=True)
-@click.option("--decisions", metavar="URL", help="decision log, a folder or s3://…; absent: the service's")
-@click.option("--out", type=FILE, metavar="DIR", help="pages go here; absent: PRICING_HOME/monitoring/latest")
 @click.option("--act", type=bool, default=True, help="false: send and start nothing")
-@flag("--exit_code", help="exit 10 when a refresh is due, 11 for a retraining, 12 when a person is needed")
-def main(**options: Any) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) -> int:
     """Compares decisions with the sales that followed, reports drift and decay, and says what to do."""
-    return _monitor(SimpleNamespace(**options))
-
-
-def _monitor(chosen: SimpleNamespace) -> int:
-    now, acting, partitioned = dt.datetime.now(dt.UTC), chosen.act, read_partitions(chosen.sales) is not None
-    config = load_config(chosen.config)
-    watched, model, folder = config.monitoring, config.registry.model_name, pricing_home() / "monitoring"
-    given = {name: str(vars(chosen)[name]) for name in ("sales", "config", "quarantine") if vars(chosen)[name]}
-    log = chosen.decisions or log_url()
-    with tracked_run("monitor", config=config) as run:
+    settings, log, folder = load_config(config), log_url(), pricing_home() / "monitoring"
+    watched, model, now = settings.monitoring, settings.registry.model_name, dt.datetime.now(dt.UTC)
+    partitioned = read_partitions(sales) is not None
+    told = {"sales": sales, "config": config, "quarantine": quarantine}
+    given = {name: str(value) for name, value in told.items() if value}
+    with tracked_run("monitor", config=settings) as run:
         champion = tracking.find_champion(model, uri=tracking_uri())
         panel = load_panel_from(
-            *(sample_of(chosen.sales) if partitioned else chosen.sales, config.data),
-            quarantine=chosen.quarantine,
+            *(sample_of(sales) if partitioned else sales, settings.data),
+            quarantine=quarantine,
             anchors=champion.anchors,
             events=(),
             simulated=simulated_sales,
@@ -91,13 +80,13 @@ def _monitor(chosen: SimpleNamespace) -> int:
         launcher = launchers.job_launcher(
             watched, parameters=given, folder=folder / "jobs", experiment=run.info.experiment_id
         )
-        lost = actions.reconcile_jobs(store, launcher, now=now, lock_hours=watched.lock_hours, gives_up=acting)
+        lost = actions.lost_jobs(store, now=now, lock_hours=watched.lock_hours, gives_up=act)
         evaluation = evaluate.evaluate_decisions(
             panel,
             replace(joined, findings=lost + joined.findings),
             champion=champion,
             config=watched,
-            earlier=None if chosen.decisions else store.errors,
+            earlier=store.errors,
             log=log,
         )
         store.write_outcomes(evaluation.joined.frame, last=last)
@@ -107,15 +96,15 @@ def _monitor(chosen: SimpleNamespace) -> int:
             history = tracking.with_recorded(past, runs, refreshed=night)
             return decide(evaluation.situation, history, watched, now=now)
 
-        outcome, job = store.claim(ask, now=now) if acting and launcher else (ask(store.past(now=now)), None)
+        outcome, job = store.claim(ask, now=now) if act and launcher else (ask(store.past(now=now)), None)
         result = actions.act(
-            *(outcome, job), launcher=launcher, store=store, acting=acting, within_night=PARENT_VARIABLE in os.environ
+            *(outcome, job), launcher=launcher, store=store, acting=act, within_night=PARENT_VARIABLE in os.environ
         )
         after = champion.number
         if result.ended:
             after = tracking.find_champion(model, uri=tracking_uri()).number
             result = replace(result, text=f"{result.text}; {tracking.succession(champion.number, after)}")
-        todo = tasks(evaluation, outcome, result, line=CommandLine(given))
+        todo = actions.tasks(evaluation, outcome, result, line=CommandLine(given))
         control = known_control(model, url=database_url(), store=open_store(published_url()))
         holdout, rng = control.experiments.holdout(last), np.random.default_rng(evaluate.SEED)
         week = newest_week(panel, evaluation.joined.frame, holdout=holdout, rng=rng)
@@ -124,10 +113,10 @@ def _monitor(chosen: SimpleNamespace) -> int:
         figures = {name: value for name, value in figures.items() if np.isfinite(value)}
         tags = {"outcome": outcome.action, "reason": outcome.reason, "done": result.text, "champion": champion.number}
         tags |= {"sales_at_fault": "true"} if outcome.doubts_sales else {}
-        shown = (chosen.out or folder / "latest") / "summary.html"
+        shown = folder / "latest" / "summary.html"
         _report(shown.parent, evaluation, week, outcome=outcome, figures=figures, tags=tags, todo=todo)
         print("\n".join(_lines(evaluation, outcome=outcome, done=result.text, todo=todo, page=shown)))
-        if acting:
+        if act:
             # The report is written by now, so a failed delivery loses nothing else.
             failures = [*result.failures, *launchers.send_metrics(figures, watched, model=model, now=now)]
             alert = actions.compose(outcome, result, evaluation=evaluation, todo=[task.text for task in todo])
@@ -142,7 +131,7 @@ def _monitor(chosen: SimpleNamespace) -> int:
                 raise DeliveryError("; ".join(failures))
             if outcome.silent:
                 raise SilentError(f"{outcome.reason}; {evaluate.look_at(log)}")
-    return EXIT_CODES[outcome.action] if chosen.exit_code else 0
+    return 0
 
 
 def _report(
@@ -153,7 +142,7 @@ def _report(
     outcome: PolicyOutcome,
     figures: Mapping[str, float],
     tags: Mapping[str, str],
-    todo: Sequence[Task],
+    todo: Sequence[actions.Task],
 ) -> None:
     """Writes the page, what programs and a spreadsheet read, and Evidently's plots, to the run and to a folder."""
     from monitoring import evidently_reports as evidently  # noqa: PLC0415 - takes seconds
@@ -194,7 +183,7 @@ def _report(
 
 
 def _lines(
-    evaluation: Evaluation, *, outcome: PolicyOutcome, done: str, todo: Sequence[Task], page: Path
+    evaluation: Evaluation, *, outcome: PolicyOutcome, done: str, todo: Sequence[actions.Task], page: Path
 ) -> Iterator[str]:
     """Yields what the run found and did, and what a person has to do."""
     score = evaluation.newest

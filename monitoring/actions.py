@@ -1,4 +1,4 @@
-"""Carry out the monitoring decision: start the due job once, track how it ended, and compose the alert."""
+"""Carry out the monitoring decision: start the due job once, track how it ended, say what is left to a person."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from monitoring.evaluate import CATEGORY, Evaluation
-from monitoring.launchers import JobLauncher, JobRequest
+from monitoring.launchers import JobLauncher
 from monitoring.policy import JOB_LOST, Finding, PolicyOutcome
 from monitoring.store import MonitoringStore
 from pricing.config_models import Severity
 from pricing.errors import DeliveryError
 from pricing.fileio import utc_stamp
 from pricing.runtime.alerts import REPEAT_HOURS, Alert, AlertFinding
+from pricing.runtime.cli import CommandLine
 
 CRITICAL_OFF = 0.5  # from so far off an alert of decay is critical, from half of it a warning: see `WindowVerdict.off`
 MEND_SALES = (
     "Until then nothing is retrained and no states are carried forward: prices go on from the last good version."
 )
 # Findings that go out as an alert although they ask the rules for nothing.
-TOLD = frozenset({CATEGORY, "scored_few", "job_failed"})
+TOLD = frozenset({CATEGORY, "scored_few"})
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,18 @@ class ActionResult:
     by_hand: bool = False  # a job is due that was not started, so that a person must
 
 
-def reconcile_jobs(
-    store: MonitoringStore, launcher: JobLauncher | None, *, now: dt.datetime, lock_hours: float, gives_up: bool = True
-) -> list[Finding]:
-    """Records how jobs ended that earlier monitoring runs started; returns findings on those that went wrong.
+def lost_jobs(store: MonitoringStore, *, now: dt.datetime, lock_hours: float, gives_up: bool = True) -> list[Finding]:
+    """Gives up jobs that earlier monitoring runs started and whose end nobody has noted, since those runs were killed.
 
-    A job of which nothing can be learnt (it has no handle, as where its run was killed, or there is no launcher any
-    more) counts as running, so that no other one is started, until it is older than `lock_hours`. Then it is given up:
-    it has neither failed nor succeeded, other jobs may start, and a person is called.
+    Such a job counts as running, so that no other one is started, until it is older than `lock_hours`. Then it has
+    neither failed nor succeeded, other jobs may start, and a person is called.
     """
     findings = []
-    for job, (handle, started) in store.running().items():
-        known = launcher is not None and bool(handle)
-        ended = launcher.ended(handle) if launcher is not None and handle else None
-        began = f"a job started {started:%Y-%m-%d %H:%M}"
-        if ended is not None:
-            store.note(job, ended=utc_stamp(now), succeeded=ended)
-            if not ended:
-                findings.append(Finding("job_failed", "warning", f"{began} failed: {handle}", 1))
-        elif not known and gives_up and now - started > dt.timedelta(hours=lock_hours):
+    for job, started in store.running().items():
+        if gives_up and now - started > dt.timedelta(hours=lock_hours):
             store.note(job, ended=utc_stamp(now))
-            text = f"whether {began} failed or succeeded cannot be learnt in {lock_hours:g} hours"
-            findings.append(Finding(JOB_LOST, "warning", text, 1))
+            text = f"whether a job started {started:%Y-%m-%d %H:%M} failed or succeeded cannot be learnt in "
+            findings.append(Finding(JOB_LOST, "warning", f"{text}{lock_hours:g} hours", 1))
     return findings
 
 
@@ -66,33 +57,29 @@ def act(
     acting: bool = True,
     within_night: bool = False,
 ) -> ActionResult:
-    """Starts the job that the outcome requires, if this run is one that acts; waits for it when it runs here."""
+    """Starts the job that the outcome requires, if this run is one that acts, and waits for it where it runs here."""
     if not acting:
         return ActionResult("nothing was started or sent (--act false)", by_hand=True)
     if outcome.action in ("none", "page"):
         return ActionResult("nothing was started")
     if launcher is not None and job is not None:
-        return _started(JobRequest(outcome.action, outcome.reason), job, launcher=launcher, store=store)
+        return _started(outcome, job, launcher=launcher, store=store)
     if within_night:
         return ActionResult(f"a {outcome.action} is due, and the nightly job that this run belongs to does it next")
     words = f"nothing: a {outcome.action} is due, but monitoring.trigger is none; run it by hand"
     return ActionResult(words, by_hand=True)
 
 
-def _started(order: JobRequest, job: int, *, launcher: JobLauncher, store: MonitoringStore) -> ActionResult:
+def _started(due: PolicyOutcome, job: int, *, launcher: JobLauncher, store: MonitoringStore) -> ActionResult:
     try:
-        handle = launcher.start(order)
+        well, where = launcher.run(due.action, reason=due.reason)
     except DeliveryError as error:
         store.drop(job)
-        return ActionResult(f"the {order.action} could not be started", (str(error),), by_hand=True)
-    store.note(job, handle=handle)
-    ended = launcher.wait(handle)
-    if ended is None:
-        return ActionResult(f"started a {order.action}: {handle}")
-    store.note(job, ended=utc_stamp(dt.datetime.now(dt.UTC)), succeeded=ended)
-    if ended:
-        return ActionResult(f"a {order.action} was started and ended well", ended=True)
-    return ActionResult(f"a {order.action} was started and failed: {handle}", (f"{order.action} failed: {handle}",))
+        return ActionResult(f"the {due.action} could not be started", (str(error),), by_hand=True)
+    store.note(job, ended=utc_stamp(dt.datetime.now(dt.UTC)), succeeded=well)
+    if well:
+        return ActionResult(f"a {due.action} was started and ended well", ended=True)
+    return ActionResult(f"a {due.action} was started and failed: {where}", (f"{due.action} failed: {where}",))
 
 
 def compose(
@@ -142,3 +129,80 @@ def _severity(outcome: PolicyOutcome, result: ActionResult, *, told: bool, off: 
     if told or off >= CRITICAL_OFF / 2:
         return "warning"
     return "info" if outcome.action == "none" or outcome.cause in ("drift", "stale") else "warning"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do: what, why, and the commands to type one after the other, which may be none."""
+
+    what: str
+    why: str
+    commands: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What to do and how, in one line."""
+        return self.what + (f": {' && '.join(self.commands)}" if self.commands else "")
+
+
+_DUE = {
+    "retrain": "Train a new model, and promote it",
+    "refresh": "Carry the model forward to the newest sales, and promote it",
+}
+_WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do, and the jobs that do it
+    "sales_stopped": ("Bring in the newest sales, then look again", "monitor"),
+    "decisions_stopped": (
+        "Find out why nothing is decided: do decisions still arrive in the log, are serving tasks ready, is the API "
+        "key taken? Or decide by this; if that is rarer, raise monitoring.undecided_days and monitoring.silent_days",
+        "price",
+    ),
+    "answers_by_rule": ("Find out why the model does not answer", "doctor"),
+    "log_empty": (
+        "Restore the decision log (PRICING_DECISIONS_URL), or have prices decided again, by this or by the service",
+        "price",
+    ),
+    "no_decisions": ("Have prices decided and charge them; look again when they have sold", "price"),
+    "nothing_joined": ("Compare product ids and days of the sales with those of the decisions",),
+    "product_unknown": ("Compare the product ids of the shop with those of the sales",),
+    "column_empty": ("Mend the source of this column in the sales",),
+    "column_emptier": ("Look at the source of this column in the sales",),
+    "champion_unknown": ("Train and promote a version, or mend the way to the registry", "train", "promote"),
+    "log_damaged": ("Look at the first damaged line, which the job's log names",),
+    **dict.fromkeys(("clock_ahead", "clock_back"), ("Set the clock of the machine that decides",)),
+    "truth_partial": ("Look again when that day's sales are complete", "monitor"),
+    "elasticity_unidentified": ("Test prices on products whose elasticity is unknown", "experiment plan"),
+    "job_lost": ("Look at the job where it ran: did it make a version? Then look again",),
+    "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
+    "scored_few": ("Find out why decisions meet no sales, or have no forecast at the price charged",),
+}
+_OPTIONS = {
+    "price": {"applied": "true"},
+    "experiment plan": {"name": "first", "draw": "0.2", "weeks": "26"},
+    "history": {"all": "true"},
+}
+
+
+def tasks(evaluation: Evaluation, outcome: PolicyOutcome, result: ActionResult, *, line: CommandLine) -> list[Task]:
+    """Lists what a person has to do, most urgent first; empty where that is nothing."""
+
+    def task(what: str, why: str, *jobs: str) -> Task:
+        return Task(what, why, tuple(line.job(job, **_OPTIONS.get(job, {})) for job in jobs))
+
+    todo = []
+    if result.by_hand and outcome.action in _DUE:
+        todo.append(task(_DUE[outcome.action], outcome.reason, outcome.action, "promote"))
+    if result.failures and not result.by_hand:
+        todo.append(task("Look at the job that failed", "; ".join(result.failures)))
+    if outcome.action == "page" and outcome.cause == "decay":
+        todo.append(task("See why retraining does not mend it", outcome.reason, "history"))
+    matters = {outcome.fault: outcome.reason} if outcome.fault in _WHAT else {}
+    for one in sorted(evaluation.findings, key=lambda one: one.level != "breach" and one.code != "champion_unknown"):
+        if one.level == "breach" or (one.level == "warning" and one.code in _WHAT):
+            matters.setdefault(one.code if one.code in _WHAT else one.kind, one.text)
+    for code, why in matters.items():
+        what, *jobs = _WHAT.get(code, ("Look at what is named",))
+        todo.append(task(what, why, *jobs))
+    if evaluation.joined.frame.empty and evaluation.joined.waiting:
+        why = f"{evaluation.joined.waiting:,} decision(s) wait for their sales, and nothing else can be compared yet"
+        todo.append(task(f"Look again when the sales of {evaluation.joined.waiting_for} are in", why, "monitor"))
+    return todo

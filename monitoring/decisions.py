@@ -144,15 +144,10 @@ def join(
 ) -> Joined:
     """Joins the decision log with the panel of actual sales.
 
-    Args:
-        url: The log's address.
-        panel: Sales up to today, as corrected up to today.
-        now: Current time, with a time zone; later decisions come from a wrong clock.
-        known: Whether decisions were seen before, so that a log without any has lost them.
-        since: Earlier days are left out, but those that hold the newest FEW decisions. None: none is.
-        state_dates: Last day of data in each model version's states, where known. Decisions for days up to it were
-            made in hindsight and are not scored.
-        only: Products of the sample that the sales are of; decisions on others are left out. None: the sales are all.
+    Decisions after `now` come from a wrong clock. Where any were `known` before, a log without any has lost them. Days
+    before `since` are left out, but those that hold the newest FEW decisions. Those for days up to their version's
+    `state_dates`, the last day of data in its states, were made in hindsight and are not scored. Where the sales are
+    of a sample, decisions on others than `only` these products are left out.
 
     Raises:
         SourceError: The log cannot be read.

@@ -7,47 +7,31 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from pricing.config_models import MonitoringConfig
 from pricing.errors import DeliveryError
-from pricing.paths import ROOT, process_alive
+from pricing.paths import ROOT
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """A request to run a job."""
-
-    action: str  # its MLproject entry point, "refresh" or "retrain"
-    reason: str  # why it should run, as text
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """Parameters passed to the job; empty for a refresh."""
-        return {"reason": self.reason} if self.action == "retrain" else {}
 
 
 class LocalLauncher:
     """Runs `mlflow run . -e ACTION -P reason=…` on this machine, or `pricing ACTION` where there is no MLproject.
 
-    The job survives the monitoring run being killed. Its exit code goes to a file, which the next run reads.
+    The job survives the monitoring run being killed; then nobody learns how it ended.
     """
 
     def __init__(
         self, *, parameters: Mapping[str, str], folder: Path, experiment: str | None = None, root: Path = ROOT
     ) -> None:
         """Takes what jobs are started with, the folder for their output, and the MLflow experiment's ID."""
-        self._parameters, self._experiment = parameters, experiment
+        self._parameters, self._experiment = dict(parameters), experiment
         self._folder, self._root = folder, root
-        self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, order: JobRequest) -> str:
-        """Starts the entry point; the handle is "PID LOG"."""
-        action = order.action
-        command = self._command(action, {**self._parameters, **order.parameters})
+    def run(self, action: str, *, reason: str) -> tuple[bool, str]:
+        """Runs the entry point to its end; returns that it ended well, and its log. A retraining is told why."""
+        command = self._command(action, self._parameters | ({"reason": reason} if action == "retrain" else {}))
         # With MLFLOW_RUN_ID set, the job would write into the monitoring run instead of a new one.
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
@@ -56,14 +40,13 @@ class LocalLauncher:
             environment["MLFLOW_EXPERIMENT_ID"] = self._experiment
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{action}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}.log"
-        shell = ["sh", "-c", '"$@"; echo $? > "$0"', str(log.with_suffix(".code")), *command]
         try:
             with log.open("wb") as output:
-                self._child = subprocess.Popen(shell, stdout=output, stderr=subprocess.STDOUT, env=environment)
+                job = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         except OSError as error:
             raise DeliveryError(f"local: {action} could not be started: {error}") from error
-        _log.info("started %s as process %d; its output goes to %s", action, self._child.pid, log)
-        return f"{self._child.pid} {log}"
+        _log.info("started %s as process %d; its output goes to %s", action, job.pid, log)
+        return job.wait() == 0, str(log)
 
     def _command(self, action: str, parameters: Mapping[str, str]) -> list[str]:
         if not (self._root / "MLproject").is_file():
@@ -73,20 +56,6 @@ class LocalLauncher:
         run = ("mlflow", "run", str(self._root), "-e", action, "--env-manager", "local")
         return [sys.executable, "-m", *run, *options]
 
-    def ended(self, handle: str) -> bool | None:
-        """Reads the exit code file; without it, a process that no longer exists counts as failed."""
-        pid, _, log = handle.partition(" ")
-        try:
-            return Path(log).with_suffix(".code").read_text(encoding="ascii").strip() == "0"
-        except (OSError, ValueError):
-            return None if pid.isdigit() and process_alive(int(pid)) else False
-
-    def wait(self, handle: str) -> bool | None:
-        """Waits for the job started by this process, then returns what `ended` does."""
-        if self._child is not None:
-            self._child.wait()
-        return self.ended(handle)
-
 
 class EventBridgeLauncher:
     """Jobs asked for by an event on an EventBridge bus; whoever has a rule for it starts them."""
@@ -95,14 +64,17 @@ class EventBridgeLauncher:
         """Takes the bus's name and what goes into each event's detail, for whoever starts the job to hand on."""
         self._bus, self._parameters = bus, parameters
 
-    def start(self, order: JobRequest) -> str:
-        """Puts an event of source `pricing.monitoring` and type `pricing ACTION`, and returns its id."""
+    def run(self, action: str, *, reason: str) -> tuple[bool, str]:
+        """Puts an event of source `pricing.monitoring` and type `pricing ACTION`; returns True, and its id.
+
+        The job counts as done once its event is taken: an event tells nothing about its job.
+        """
         from pricing.runtime import aws  # noqa: PLC0415 - boto3 is only needed where AWS is
 
-        detail = {**self._parameters, "action": order.action, "reason": order.reason, **order.parameters}
+        detail = {**self._parameters, "action": action, "reason": reason}
         entry = {
             "Source": "pricing.monitoring",
-            "DetailType": f"pricing {order.action}",
+            "DetailType": f"pricing {action}",
             "Detail": json.dumps(detail),
             "EventBusName": self._bus,
         }
@@ -110,13 +82,7 @@ class EventBridgeLauncher:
             answer = aws.client("events").put_events(Entries=[entry])
         if answer.get("FailedEntryCount"):
             raise DeliveryError(f"events put_events: refused: {answer['Entries'][0].get('ErrorMessage')}")
-        return str(answer["Entries"][0]["EventId"])
-
-    def ended(self, handle: str) -> bool | None:
-        """Counts the job as done once its event is taken: an event tells nothing about its job."""
-        return bool(handle)
-
-    wait = ended
+        return True, str(answer["Entries"][0]["EventId"])
 
 
 JobLauncher = LocalLauncher | EventBridgeLauncher

@@ -17,7 +17,7 @@ STOPPED = "decisions_stopped"
 # Faults with which pricing, once it is live, does not decide or leaves no trace of it: the run that finds one fails.
 SILENT = frozenset({STOPPED, "log_empty"})
 # Faults that do not put the sales in doubt: states may still be refreshed with them.
-SALES_ARE_FINE = frozenset({*SILENT, "answers_by_rule", "job_hangs", JOB_LOST})
+SALES_ARE_FINE = frozenset({*SILENT, "answers_by_rule", JOB_LOST})
 REQUESTS = "-request_"  # in the code of a fault of what requests name, which is not in the sales
 
 
@@ -97,7 +97,7 @@ def decide(seen: Situation, past: JobHistory, rules: MonitoringConfig, *, now: d
     """Decides on one action. The first rule that applies wins, in this order.
 
     1. Faults of data or serving call a person: retraining on faulty data would make the model worse.
-    2. While a job runs nothing is started; one that runs for too long calls a person.
+    2. While a job runs nothing is started; one that ran for too long was given up, which is a fault.
     3. Lasting decay: a refresh when the states do not include the decayed days, then a wait of one window; otherwise,
        or when the states are still old after it, a retraining. Within the cooldown of a retraining nothing; when a
        retraining did not help, or two failed, a person.
@@ -111,13 +111,8 @@ def decide(seen: Situation, past: JobHistory, rules: MonitoringConfig, *, now: d
     newest = bool(seen.decayed) and seen.decayed[-1] is True
     lasting = newest and breached >= BREACHES
     if past.running_since is not None:
-        cause: Cause = "decay" if lasting else "nothing"
-        hours = (now - past.running_since).total_seconds() / 3600
-        if hours > rules.lock_hours:
-            hangs = f"a job has been running for {hours:.0f} h, allowed are {rules.lock_hours:g} h"
-            return PolicyOutcome("page", hangs, "fault", fault="job_hangs")
-        since = f"{past.running_since:%Y-%m-%d %H:%M}"
-        return PolicyOutcome("none", f"a job is running since {since}; nothing else is started", cause)
+        since = f"a job is running since {past.running_since:%Y-%m-%d %H:%M}"
+        return PolicyOutcome("none", f"{since}; nothing else is started", "decay" if lasting else "nothing")
     outcome = (
         _against_decay(seen, past, rules, now=now, breached=breached)
         if lasting

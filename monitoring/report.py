@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jinja2
 
+from monitoring.actions import Task
 from monitoring.business import Week, share
 from monitoring.evaluate import Evaluation
 from monitoring.policy import PolicyOutcome
-from monitoring.todo import Task
 from pricing.decision.experiment_results import Interval
 
 

@@ -113,14 +113,9 @@ def take(
 ) -> Samples:
     """Takes the reference and current samples from the end of the panel.
 
-    Args:
-        panel: Actual sales.
-        joined: `Joined.frame`, for the forecast errors, the requests, and which products we price.
-        window: Number of newest periods in the current sample.
-        reference: Most periods before them in the reference.
-        rows: Most rows of the reference; beyond it whole products are left out, the same in both samples.
-        rng: Draws the products to keep.
-        earlier: Gives the errors of the reference before the first row of `joined`.
+    The current one has the newest `window` periods, the other at most `reference` periods before them and `rows` rows;
+    beyond these whole products are left out of both, drawn by `rng`. `joined` is `Joined.frame`, for the forecast
+    errors, the requests, and which products we price; `earlier` gives errors before its first row.
     """
     total, products, findings = len(panel.dates), len(panel.product_ids), []
     start = max(0, total - window)

@@ -131,10 +131,7 @@ class MonitoringStore:
             return outcome, int(connection.execute(insert(_table).values(row).returning(_table.c.id)).scalar_one())
 
     def note(self, job: int, **values: str | bool | None) -> None:
-        """Records something of a job: the `handle` that its launcher returned, or that it `ended` and `succeeded`.
-
-        A job that succeeded neither True nor False is given up as unknown.
-        """
+        """Records when a job `ended` and whether it `succeeded`; one that did neither is given up as unknown."""
         with self._open() as connection:
             this = _table.c.id == job
             known = connection.execute(select(_table.c.value).where(this)).scalar_one()
@@ -145,11 +142,10 @@ class MonitoringStore:
         with self._open() as connection:
             connection.execute(delete(_table).where(_table.c.id == job))
 
-    def running(self) -> dict[int, tuple[str, dt.datetime]]:
-        """Returns handle (empty when not known yet) and start of each job without a recorded end, by its number."""
+    def running(self) -> dict[int, dt.datetime]:
+        """Returns the start of each job without a recorded end, by its number."""
         with self._open() as connection:
-            jobs = self._jobs(connection)
-        return {number: (job.get("handle", ""), at) for number, at, job in jobs if "ended" not in job}
+            return {number: at for number, at, job in self._jobs(connection) if "ended" not in job}
 
     def past(self, *, now: dt.datetime) -> JobHistory:
         """Returns the job history that the rules need."""

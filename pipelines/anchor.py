@@ -123,16 +123,7 @@ def register_with_anchors(version: LoadedVersion, anchors: Anchors, *, access: P
     """Registers a copy of a version with other anchors and the values derived from them.
 
     A list price equal to its product's anchor changes with it, and so does a cost assumed from it. Must be called
-    inside a run.
-
-    Args:
-        version: Supplies weights and states.
-        anchors: Anchors of the new version.
-        access: The registry.
-        parent: The given version's number.
-
-    Returns:
-        The new version's number.
+    inside a run, with the given version's number as `parent`; returns that of the new one.
 
     Raises:
         RegistryError: The registry refuses.

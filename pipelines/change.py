@@ -67,18 +67,10 @@ def decide(
     file: ConfigFile,
     check: bool = False,
 ) -> int:
-    """Measures how far prices move, reports what the gates found, and refuses the change, or makes and publishes it.
+    """Measures how far prices move, reports what all gates found, and refuses the change, or makes and publishes it.
 
-    Args:
-        access: The registry and the record.
-        wanted: The change, with the reason that a person gave, if any.
-        verdicts: Of the other gates.
-        versions: The version that is to become champion, and the champion, if there is one that can be read.
-        file: The configuration file that the job was given.
-        check: Nothing is changed, and the record says nothing.
-
-    Returns:
-        The job's exit code.
+    The versions are that which is to become champion, and the champion, if there is one that can be read. With `check`
+    nothing is changed, and the record says nothing. Returns the job's exit code.
 
     Raises:
         RegistryError: Another change came first, or the registry does not answer.

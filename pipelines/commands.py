@@ -1,8 +1,11 @@
-"""Start other jobs as subprocesses with child MLflow runs, stop them with the parent, and lock jobs."""
+"""Start other jobs as subprocesses with child MLflow runs, stop them with the parent, lock jobs, import TensorFlow."""
 
 import fcntl
+import importlib
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -35,14 +38,10 @@ def start_job(
     extra: Mapping[str, str] | None = None,
     keep: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr.
+    """Starts `pricing NAME OPTIONS` in the project root, with inherited stdout and stderr, below an MLflow run.
 
-    Args:
-        name: Such as "train".
-        options: Its command line.
-        run: Parent of its MLflow run.
-        extra: Additional environment variables, such as a URL with a password.
-        keep: File descriptors that it inherits, such as a lock's.
+    It gets `extra` environment variables, such as a URL with a password, and the file descriptors to `keep`, such as a
+    lock's.
     """
     environment = {**child_environment(run), **(extra or {})}
     return subprocess.Popen([*COMMAND, name, *options], cwd=ROOT, env=environment, pass_fds=keep)
@@ -101,11 +100,6 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
     too, so that the job runs on one machine only. The kernel and the server release them when the process ends, even by
     kill -9. A child that inherits the descriptors holds them too, so the lock is not free while an orphaned child runs.
 
-    Args:
-        job: Its name.
-        home: PRICING_HOME.
-        model: The registered model that it works on; None for a job on what lies in this PRICING_HOME.
-
     Raises:
         LockError: Another process holds it.
         RegistryError: The database does not answer.
@@ -122,3 +116,24 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
         with shared as held:
             yield (file.fileno(), *held)
+
+
+def import_tensorflow() -> None:
+    """Imports `pricing.demand.network` without what TensorFlow writes meanwhile (missing GPUs), unless it fails.
+
+    Its libraries write to the file descriptor itself, past `sys.stderr`.
+    """
+    with tempfile.TemporaryFile() as captured:
+        sys.stderr.flush()
+        original = os.dup(2)
+        os.dup2(captured.fileno(), 2)
+        try:
+            importlib.import_module("pricing.demand.network")
+        except BaseException:
+            captured.seek(0)
+            os.write(original, captured.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.close(original)

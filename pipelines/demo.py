@@ -18,12 +18,12 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 
 from pipelines import demo_shop
 from pipelines.commands import COMMAND, only_one
 from pipelines.evaluation import shown
 from pricing.config import load_config
-from pricing.data.calendar import WEEKDAYS
 from pricing.data.panel import Panel, load_panel
 from pricing.decision.reasons import meanings
 from pricing.demand.baselines import baseline_words, baselines_of
@@ -121,22 +121,24 @@ class _Demo:
         promotion = self._job("promote", reason="demo")
         self._stage("4 Serving: Flask answers from the champion, without TensorFlow")
         with self._serving() as address:
-            model = call(f"{address}/model")
-            asked = _three(panel, first)
+            model, asked = call(f"{address}/model"), _three(panel, first)
             answers = [call(f"{address}/get_price?dry_run=true", _body(one)) for one in asked]
-            if shop is not None:
-                self._stage(f"  {holdout} days pass: {shop.record(shop.days[-holdout], shop.days[-1])}")
-                self._job("etl", sales=sales)
-                panel = load_panel(saved)
-            self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
-            moves = [move for period in range(first, len(panel.dates)) for move in _decide(address, panel, period)]
+        if shop is not None:
+            self._stage(f"  {holdout} days pass: {shop.record(shop.days[-holdout], shop.days[-1])}")
+            self._job("etl", sales=sales)
+            panel = load_panel(saved)
+        self._stage(f"5 Decisions for the {holdout} {panel.period}s that the model has not seen")
+        requests, decided = folder / "requests.parquet", folder / "decided.parquet"
+        unseen = [_requests(panel, period) for period in range(first, len(panel.dates))]
+        pd.concat(unseen).to_parquet(requests, index=False)
+        self._job("price", requests=requests, output=decided, applied="true")
         self._job("price")
         self._stage("6 The decisions meet the sales that followed")
         watched = self._job("nightly", sales=sales) if shop else self._job("monitor", sales=saved, act="false")
         league = self._league(market) if market and not shop else []
 
         self._stage("What came out")
-        print("\n".join(headline(model, promotion, moves, watched, period=panel.period)))
+        print("\n".join(headline(model, promotion, pd.read_parquet(decided), watched, period=panel.period)))
         print("\nThree prices for the first day that the model has not seen:")
         for one, answer in zip(asked, answers, strict=True):
             print("\n".join(_price_lines(one, answer, period=panel.period)))
@@ -214,38 +216,38 @@ class _Demo:
         return lines[next(number for number, line in enumerate(lines) if line.startswith("policy")) :]
 
 
+def _requests(panel: Panel, period: int) -> pd.DataFrame:
+    """Requests for all products on sale in a period: what was known at its opening, and the price before.
+
+    After the last period of the panel, all but the price and the day are those of the last one.
+    """
+    known = min(period, len(panel.dates) - 1)
+    rows = np.flatnonzero(panel.present[:, known] & panel.present[:, :period].any(axis=1))
+    return pd.DataFrame(
+        {
+            "product_id": panel.product_ids[rows],
+            "date": str(panel.dates[period - 1] + (panel.dates[1] - panel.dates[0])),
+            "current_price": panel.price[rows, period - 1].astype(float).round(2),
+            "current_stock": panel.stock[rows, known].astype(float),
+            "comp_price": panel.comp_price[rows, known].astype(float).round(2),
+            "is_promo": panel.is_promo[rows, known] > 0,
+        }
+    )
+
+
 def _three(panel: Panel, period: int) -> list[dict[str, Any]]:
     """Requests for a high-, a mid- and a low-volume product in a period, with its category.
 
     The competitor's price is left out: the service knows the newest one.
     """
-    sold = np.nansum(panel.units_sold[:, :period], axis=1)
-    out = panel.stock[:, min(period, len(panel.dates) - 1)] < 1
-    order = np.argsort(np.where(out, np.inf, -sold))[: int((~out).sum())]
-    told = [(row, _request(panel, row, period)) for row in order[[0, len(order) // 2, -1]].tolist()]
-    for row, one in told:
-        del one["comp_price"]
-        one.update(is_promo=False, category=str(panel.categories[row]))
-    return [one for _, one in told]
-
-
-def _request(panel: Panel, row: int, period: int) -> dict[str, Any]:
-    """Builds the request for a period: what was known at its opening, and the price before.
-
-    After the last period of the panel, all but the price and the day are those of the last one.
-    """
-    known = min(period, len(panel.dates) - 1)
-    stock, rival = panel.stock[row, known], panel.comp_price[row, known]
-    day = panel.dates[period - 1] + (panel.dates[1] - panel.dates[0])
-    return {
-        "product_id": str(panel.product_ids[row]),
-        "current_stock": float(stock) if np.isfinite(stock) else None,
-        "day_of_week": WEEKDAYS[day.item().weekday()],
-        "comp_price": round(float(rival), 2) if np.isfinite(rival) else None,
-        "is_promo": bool(panel.is_promo[row, known]),
-        "date": str(day),
-        "current_price": round(float(panel.price[row, period - 1]), 2),
-    }
+    asked = _requests(panel, period).drop(columns="comp_price").assign(is_promo=False)
+    row = np.searchsorted(panel.product_ids, asked["product_id"])
+    asked["category"], asked["sold"] = panel.categories[row], np.nansum(panel.units_sold[row, :period], axis=1)
+    there = (
+        asked[~(asked["current_stock"] < 1)].sort_values("sold", ascending=False, kind="stable").drop(columns="sold")
+    )
+    told: list[dict[str, Any]] = json.loads(there.iloc[[0, len(there) // 2, -1]].to_json(orient="records"))
+    return told
 
 
 def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,36 +255,18 @@ def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name not in ("current_price", "category")}
 
 
-def _decide(address: str, panel: Panel, period: int) -> list[tuple[float, bool]]:
-    """Requests prices of every product on sale in a period; returns each over the previous one, and if a rule gave it.
-
-    Raises:
-        StageError: A request was refused.
-    """
-    rows = np.flatnonzero(panel.present[:, period] & panel.present[:, :period].any(axis=1))
-    requests = [_request(panel, row, period) for row in rows.tolist()]
-    answers = call(f"{address}/get_prices", {"requests": requests})["decisions"]
-    faults = [answer["error"] for answer in answers if "error" in answer]
-    if faults:
-        raise StageError(f"{len(faults)} of {len(answers)} requests were refused; the first: {json.dumps(faults[0])}")
-    return [
-        (answer["recommended_price"] / asked["current_price"], answer["source"] == "rule")
-        for answer, asked in zip(answers, requests, strict=True)
-    ]
-
-
 def headline(
     model: Mapping[str, Any],
     promotion: Sequence[str],
-    moves: Sequence[tuple[float, bool]],
+    decided: pd.DataFrame,
     watched: Sequence[str],
     *,
     period: str,
 ) -> Iterator[str]:
     """Yields what came of forecasts, gates, prices and monitoring, a line each.
 
-    It is given the service's answer about its version, the lines that promotion and monitoring printed, and prices over
-    those before, each with whether a rule gave it.
+    It is given the service's answer about its version, the lines that promotion and monitoring printed, and the table
+    of `pricing price`.
     """
     scores = model["backtest"]
     yield (
@@ -292,11 +276,11 @@ def headline(
     )
     passed = sum("| pass |" in line for line in promotion)
     yield f"Gates      {passed} passed: version {model['model_version']} sets prices"
-    far = np.abs(np.array([ratio for ratio, _ in moves]) - 1)
+    far = np.abs(decided["recommended_price"] / decided["current_price"] - 1)
     moved = far > 0.001
     yield (
         f"Prices     {len(far):,} prices: {moved.mean():.0%} differ from the price before, half of those by more than "
-        f"{np.median(far[moved]) if moved.any() else 0:.0%}; {sum(by_rule for _, by_rule in moves)} by rule. "
+        f"{far[moved].median() if moved.any() else 0:.0%}; {(decided['source'] == 'rule').sum()} by rule. "
         "decision.guardrails holds them: cost, the band around list price, the prices ever charged, the largest move"
     )
     outcomes = [line.removeprefix("outcome: ") for line in watched if line.startswith("outcome: ")]

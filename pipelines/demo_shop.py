@@ -58,19 +58,12 @@ def _between(frame: pd.DataFrame, time: str, first: np.datetime64, last: np.date
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop's database, running on this machine, and what its competitor has asked so far.
+    """A shop's database, running on this machine, and what its competitor has asked so far."""
 
-    Attributes:
-        url: SQLAlchemy URL of the account that may only read.
-        owner: Connection string of the account that fills it.
-        tables: All that the shop will ever record.
-        offers: The competitor's, as its API tells them.
-    """
-
-    url: str
-    owner: str
-    tables: ShopTables
-    offers: list[dict[str, Any]] = field(default_factory=list)
+    url: str  # SQLAlchemy URL of the account that may only read
+    owner: str  # connection string of the account that fills it
+    tables: ShopTables  # all that the shop will ever record
+    offers: list[dict[str, Any]] = field(default_factory=list)  # the competitor's, as its API tells them
 
     @property
     def days(self) -> Days:

@@ -16,7 +16,6 @@ from pricing.data.panel import STEP_DAYS, Period
 from pricing.demand import evaluation
 from pricing.demand.baselines import NAMES, baseline_words, baselines_of, sales_rows
 
-BINS = 10  # of the histogram of the probability integral transform (PIT)
 SPAN = 7  # days scored together, as in a monitoring window
 _BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
@@ -24,13 +23,11 @@ _TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
 
 
 def described(frame: pd.DataFrame, figures: Mapping[str, Any], period: Period) -> dict[str, Any]:
-    """Returns a copy of a `Backtest`'s figures with `pit` and `weeks`.
+    """Returns a copy of a `Backtest`'s figures with `weeks`.
 
-    `weeks` holds the scores of each whole week of each fold; monitoring derives its tolerances from their variance.
+    These are the scores of each whole week of each fold; monitoring derives its tolerances from their variance.
     """
-    scored = sales_rows(frame)
-    more = {"pit": transform_figures(scored), "weeks": weekly(scored, span=max(1, SPAN // STEP_DAYS[period]))}
-    return {**figures, **more}
+    return {**figures, "weeks": weekly(sales_rows(frame), span=max(1, SPAN // STEP_DAYS[period]))}
 
 
 def weekly(scored: pd.DataFrame, *, span: int = SPAN) -> list[dict[str, Any]]:
@@ -72,30 +69,6 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
     return float(np.sqrt(count / (count - 1) * (residual**2).sum()) / total)
 
 
-def transform_figures(scored: pd.DataFrame) -> dict[str, float]:
-    """Summarises the randomised probability integral transform (PIT), in expectation over the randomisation.
-
-    Returns:
-        `mean` (0.5 for unbiased forecasts) and `spread` (standard deviation over that of a uniform: below 1 for
-        overdispersed forecasts, above 1 for underdispersed ones); NaN without rows.
-    """
-    if not len(scored):
-        return {"mean": float("nan"), "spread": float("nan")}
-    low, high = scored["pit_low"].to_numpy(float), scored["pit_high"].to_numpy(float)
-    mean = float(np.mean((low + high) / 2))
-    square = float(np.mean((low * low + low * high + high * high) / 3))
-    return {"mean": mean, "spread": float(np.sqrt(12 * max(square - mean * mean, 0.0)))}
-
-
-def transform_histogram(scored: pd.DataFrame) -> Floats:
-    """(bin,) expected share of the randomised PIT in ten equal bins (Czado, Gneiting, Held 2009)."""
-    low = np.minimum(scored["pit_low"].to_numpy(float), 1.0 - 1e-9)[:, None]
-    high = np.maximum(scored["pit_high"].to_numpy(float)[:, None], low + 1e-9)  # outcomes of near-zero probability
-    edges = np.linspace(0.0, 1.0, BINS + 1)
-    below = np.clip((edges - low) / (high - low), 0.0, 1.0).mean(axis=0)  # (edge,) cumulative share
-    return np.asarray(np.diff(below))
-
-
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Logs a backtest to the active run, and its frame and figures as artifacts below evaluation/.
 
@@ -132,7 +105,7 @@ def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
     for kind, key in (("volume", "by_volume"), ("weight", "weights")):
         groups |= {f"{kind}_{name}": scores for name, scores in figures.get(key, {}).items()}
-    groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity", "pit")}
+    groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity")}
     for group, values in groups.items():
         yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
 

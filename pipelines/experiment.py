@@ -45,7 +45,6 @@ from pricing.paths import log_url
 from pricing.registry import CHAMPION
 from pricing.runtime.cli import DAY, POSITIVE, SETTINGS, JobGroup, job, typed
 from pricing.runtime.shared_state import actor
-from pricing.runtime.shop_time import shop_now
 from pricing.served_config import served_config
 from simulation.market import simulated_sales
 
@@ -86,7 +85,7 @@ def plan(
     """
     file = read_config_file(config)
     record, now = control_record(file.config), dt.datetime.now(dt.UTC)
-    today = today or shop_now(file.config.zone).date()
+    today = today or file.config.now().date()
     first = start.date() if start else today + dt.timedelta(days=7 - today.weekday())
     if first < today:
         raise ConfigError(f"--start {first}: has passed; an experiment is planned before it begins")
@@ -125,7 +124,7 @@ def plan(
 def list_all(*, config: str | None, today: dt.date | None = None) -> int:
     """Lists all experiments."""
     settings = load_config(config)
-    day, known = today or shop_now(settings.zone).date(), control_in_force(settings).experiments
+    day, known = today or settings.now().date(), control_in_force(settings).experiments
     print("\n".join(_line(one, day) for one in known.every) or "no experiment is planned")
     return 0
 
@@ -135,7 +134,7 @@ def list_all(*, config: str | None, today: dt.date | None = None) -> int:
 def stop(*, config: str | None, name: str, today: dt.date | None = None) -> int:
     """Stops an experiment; exits with 4 where that could not be published."""
     settings = load_config(config)
-    record, now, day = control_record(settings), dt.datetime.now(dt.UTC), today or shop_now(settings.zone).date()
+    record, now, day = control_record(settings), dt.datetime.now(dt.UTC), today or settings.now().date()
     ended = record.append_experiment(name, lambda known: known.ended(name=name, after=day), who=actor(), at=now)
     print(f"experiment {name}: {_days(ended)}")
     return publish_control(record, now=now)

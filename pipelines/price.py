@@ -42,7 +42,6 @@ from pricing.registry.published import PublishedVersion, fetch_version, publishe
 from pricing.registry.version import LoadedVersion, load
 from pricing.runtime.cli import DAY, FILE, flag, job, typed
 from pricing.runtime.mlflow_runs import tracked_run
-from pricing.runtime.shop_time import shop_now
 from pricing.runtime.workers import map_partitions
 from pricing.served_config import served_config
 
@@ -98,7 +97,7 @@ def main(
     """Prices a file of requests, or every product of a version."""
     file = read_config_file(config)
     settings = file.config
-    today = day.date() if day else shop_now(settings.zone).date()
+    today = day.date() if day else settings.now().date()
     shown = output is None and version is None and where is None  # in the console: what the champion says of all
     if output is not None and output.suffix not in _SUFFIXES:
         raise SourceError(f"--output {output}: expected a name that ends in {' or '.join(_SUFFIXES)}")

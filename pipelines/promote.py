@@ -13,9 +13,9 @@ import numpy as np
 
 from pipelines.calendar import holiday_calendar
 from pipelines.change import REPORT, decide, fetched_champion
+from pipelines.commands import import_tensorflow
 from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
-from pipelines.quiet import import_tensorflow
 from pricing.config import Config, read_config_file
 from pricing.config_models import DemandConfig
 from pricing.data.load import load_panel_from

@@ -19,7 +19,6 @@ from pricing.registry.published import Pointer, published_url
 from pricing.runtime.alerts import AlertFinding
 from pricing.runtime.cli import POSITIVE, job, typed
 from pricing.runtime.invocation import notice
-from pricing.runtime.shop_time import shop_now
 
 _log = logging.getLogger(__name__)
 
@@ -101,10 +100,7 @@ def look(config: Config) -> str:
 def follow(publish_once: Callable[[], str], *, every: float, sleep: Callable[[float], None] = time.sleep) -> None:
     """Publishes again and again, whatever is away meanwhile; each change of what becomes of it is logged once.
 
-    Args:
-        publish_once: Publishes and says what is published.
-        every: Seconds between two looks.
-        sleep: Waits.
+    `publish_once` publishes and says what is published; there are `every` seconds between two looks.
     """
     before = ""
     while True:
@@ -122,7 +118,7 @@ def _published(access: ProductionAccess, config: Config, store: ObjectStore, *, 
     return publish(
         *(access.registry, access.audit, store),
         control=lambda: control_in_force(config),
-        now=shop_now(config.zone),
+        now=config.now(),
         who=access.who,
         alone=alone,
     )

@@ -16,13 +16,13 @@ from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
 from pipelines.calendar import PLANS, holiday_calendar, read_plan, with_plan
+from pipelines.commands import import_tensorflow
 from pipelines.evaluation import described, log_backtest, score_lines
 from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
-from pipelines.quiet import import_tensorflow
+from pipelines.reports import dispensable
 from pipelines.reports.model_card import model_card
-from pipelines.reports.page import dispensable
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors, version_anchors
 from pricing.data.panel import Panel

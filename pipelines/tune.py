@@ -27,10 +27,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.calendar import holiday_calendar
-from pipelines.commands import only_one, run_job, start_job, stop
+from pipelines.commands import import_tensorflow, only_one, run_job, start_job, stop
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
-from pipelines.quiet import import_tensorflow
 from pricing.config import Config, load_config
 from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
 from pricing.data.panel import Panel, load_panel, save_panel

@@ -1,5 +1,6 @@
 """The configuration: two YAML files of defaults, a user's file over them, read once into frozen models."""
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,10 @@ class Config(ModelConfig):
         """The shop's time zone, whose day is today; None: the machine's own."""
         return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
+    def now(self) -> dt.datetime:
+        """The present moment where the shop is, whose day `date` and `day_of_week` are counted from."""
+        return dt.datetime.now(dt.UTC).astimezone(self.zone)
+
     @model_validator(mode="after")
     def _monitoring_finds_what_it_needs(self) -> Self:
         needed = self.monitoring.days_looked_at
@@ -142,17 +147,11 @@ def load_config(path: str | Path | None = None) -> Config:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A configuration as a person gave it.
+    """A configuration as a person gave it."""
 
-    Attributes:
-        config: The defaults, with what the file gives over them, and the plans that `etl` reads.
-        path: The file; None for the defaults alone.
-        given: What the file gives.
-    """
-
-    config: Config
-    path: Path | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    config: Config  # the defaults, with what the file gives over them, and the plans that `etl` reads
+    path: Path | None = None  # the file; None for the defaults alone
+    given: Mapping[str, Any] = field(default_factory=dict)  # what the file gives
 
 
 def read_config_file(path: str | Path | None = None) -> ConfigFile:
@@ -191,41 +190,14 @@ def _with_etl_plans(config: Config) -> Config:
 
 
 def _for_period(defaults: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The default values for the period that a configuration names.
-
-    Raises:
-        ConfigError: Those of the week are missing.
-    """
+    """The default values for the period that a configuration names."""
     data = given.get("data")
-    if not isinstance(data, Mapping) or data.get("period") != "week":
-        return defaults
-    if not WEEKLY_PATH.is_file():
-        raise ConfigError(
-            f"{WEEKLY_PATH} is missing, which holds the defaults of data.period week; those of the day would count "
-            "instead: restore it, or install the library anew"
-        )
-    return merge(defaults, read_mapping(WEEKLY_PATH))
-
-
-def parse_config(values: dict[str, Any], *, where: str) -> Config:
-    """Checks a whole configuration.
-
-    Args:
-        values: Sections by name.
-        where: Names the source in messages.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
-    return _validated(Config, values, where)
+    weekly = isinstance(data, Mapping) and data.get("period") == "week"
+    return merge(defaults, read_mapping(WEEKLY_PATH)) if weekly else defaults
 
 
 def parse_model_config(values: Mapping[str, Any], *, where: str) -> ModelConfig:
-    """Checks the sections that a model version carries: all of their keys, and no others.
-
-    Args:
-        values: Sections by name.
-        where: Names the source in messages.
+    """Checks the sections that a model version carries: all of their keys, and no others; `where` names them in errors.
 
     Raises:
         ConfigError: As `load_config`.

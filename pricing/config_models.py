@@ -291,9 +291,7 @@ class GatesConfig(Section):
     """The limits that a challenger must keep. Ratios are of two errors, 1 meaning equal; shares are fractions."""
 
     naive_ratio: float = Field(gt=0, le=1000)
-    naive_ratio_by_volume: float = Field(gt=0, le=1000)
     champion_ratio: float = Field(gt=0, le=1000)
-    champion_ratio_by_volume: float = Field(gt=0, le=1000)
     bias: float = Field(gt=0, le=1000)
     coverage_80: tuple[Share, Share]
     coverage_95: tuple[Share, Share]

@@ -36,17 +36,15 @@ class SourceError(PricingError):
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule of the data contract that some rows break.
+    """One rule of the data contract that some rows break."""
 
-    Attributes:
-        rule: The rule in words, such as "price must be above 0".
-        count: Rows that break it; 0 for a fault of the whole table, such as a missing column.
-        first: The first offender in words: its row number, product and date, and the value found.
-    """
+    rule: str  # in words, such as "price must be above 0"
+    count: int  # rows that break it; 0 for a fault of the whole table, such as a missing column
+    first: str  # the first offender in words: its row number, product and date, and the value found
 
-    rule: str
-    count: int
-    first: str
+    def __str__(self) -> str:
+        rows = f"{self.count} row(s), first: " if self.count else ""
+        return f"  - {self.rule}: {rows}{self.first}"
 
 
 class ContractError(PricingError):
@@ -55,10 +53,7 @@ class ContractError(PricingError):
     def __init__(self, where: str, violations: Sequence[Violation]) -> None:
         self.where = where
         self.violations = tuple(violations)
-        lines = [f"{where} breaks the data contract in {len(self.violations)} way(s):"]
-        for violation in self.violations:
-            rows = f"{violation.count} row(s), first: " if violation.count else ""
-            lines.append(f"  - {violation.rule}: {rows}{violation.first}")
+        lines = [f"{where} breaks the data contract in {len(self.violations)} way(s):", *map(str, self.violations)]
         mendable = any(violation.count for violation in self.violations)
         lines.append(
             "Rows are counted from 1, without the header. Mend them, or set the bad ones aside with --quarantine DIR."
@@ -72,10 +67,7 @@ class PlanError(PricingError):
     """A user's calendar file that cannot be used; lists every fault with its count and first offender."""
 
     def __init__(self, where: str, *, key: str, violations: Sequence[Violation]) -> None:
-        lines = [f"{where}, which {key} names, cannot be used:"]
-        for violation in violations:
-            rows = f"{violation.count} row(s), first: " if violation.count else ""
-            lines.append(f"  - {violation.rule}: {rows}{violation.first}")
+        lines = [f"{where}, which {key} names, cannot be used:", *map(str, violations)]
         lines.append(f"Mend the file (docs/calendar.md shows its columns), or take {key} out of the configuration.")
         super().__init__("\n".join(lines))
 

@@ -32,11 +32,8 @@ _SECRET = re.compile(r"(?<=[?&])((?:password|passwd|sslpassword|token|secret)=)[
 def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a draft beside a file, which replaces the file at the end, or is removed where writing fails.
 
-    A reader finds the old content or the new one, never a part.
-
-    Args:
-        path: The file, whose folder is made.
-        durable: Whether that also holds after a power cut, which waits for the disk.
+    A reader finds the old content or the new one, never a part; `durable`, also after a power cut, which waits for the
+    disk. The file's folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")

@@ -42,10 +42,7 @@ class ObjectStore(Protocol):
 
 
 def open_store(where: str) -> ObjectStore:
-    """Opens the store at an address, of which nothing is asked yet.
-
-    Args:
-        where: A folder, or s3://bucket/prefix.
+    """Opens the store at an address, a folder or s3://bucket/prefix, of which nothing is asked yet.
 
     Raises:
         ConfigError: It is another kind of address, or names no bucket.

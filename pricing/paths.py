@@ -1,4 +1,4 @@
-"""Local paths that all programs share: the tracking store and PRICING_HOME. Also whether a process is alive.
+"""Local paths that all programs share: the tracking store and PRICING_HOME.
 
 Environment variables that one program sets for another are named here.
 """
@@ -47,16 +47,3 @@ def etl_folder(environment: Mapping[str, str] = os.environ) -> str:
 def log_url(environment: Mapping[str, str] = os.environ) -> str:
     """The address of the decision log: PRICING_DECISIONS_URL, a folder or s3://…, else PRICING_HOME/decisions."""
     return environment.get(LOG_VARIABLE) or str(pricing_home(environment) / "decisions")
-
-
-def process_alive(pid: int) -> bool:
-    """Tells whether a process of this machine still exists."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -14,58 +14,42 @@ class Difference:
     version: Any
     file: Any
 
-    def words(self, key: str, *, name: str) -> str:
-        """Such as "decision.guardrails.max_move: 0.1 in version 3, 0.05 in the file"."""
-        return f"{key}: {self.version!r} in version {name}, {self.file!r} in the file"
-
 
 @dataclass(frozen=True)
 class ServedConfig:
-    """The settings that a version is served with: its own, with those of `decision` that a file gives over them.
+    """The settings that a version is served with: its own, with those of `decision` that a file gives over them."""
 
-    Attributes:
-        config: The settings that count.
-        replaced: Key of `decision` → where the file's value differs from the version's, and counts.
-        ignored: Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
-    """
-
-    config: ModelConfig
+    config: ModelConfig  # the settings that count
+    # Key of `decision` → where the file's value differs from the version's, and counts.
     replaced: Mapping[str, Difference] = field(default_factory=dict)
+    # Key of `data` or `demand` → where they differ and the version's counts, since it was trained with it.
     ignored: Mapping[str, Difference] = field(default_factory=dict)
 
     def lines(self, name: str, *, file: object) -> list[str]:
         """Says which value counts where version `name` and the file differ, a sentence each; none where they agree."""
-        counts = (
-            (self.replaced, "the file's values count"),
-            (
-                self.ignored,
-                "the version's values count, since it was trained with them; train with the file to change them",
-            ),
-        )
+        trained = "the version's values count, since it was trained with them; train with the file to change them"
         return [
-            f"version {name} and {file} differ, and {which}: "
-            + "; ".join(each.words(key, name=name) for key, each in differing.items())
-            for differing, which in counts
+            f"version {name} and {file} differ, and {which}: {_words(differing, name=name)}"
+            for differing, which in ((self.replaced, "the file's values count"), (self.ignored, trained))
             if differing
         ]
 
 
 def kept_settings(own: ModelConfig, file: ConfigFile, *, name: str) -> str:
-    """The settings of a file that a job does not touch in a version, in words; empty where they agree.
-
-    Args:
-        own: What the version carries.
-        file: What the job was given.
-        name: Of the version.
-    """
+    """The settings of a file that a job does not touch in a version, in words; empty where they agree."""
     differing = _given_differences(own, file, sections=("data", "demand", "decision"))
     if not differing:
         return ""
-    said = "; ".join(each.words(key, name=name) for key, each in differing.items())
     return (
-        f"version {name} keeps its own settings where {file.path} differs: {said}. Serving with the file lays its "
-        "decision over the version's; training with it changes the others"
+        f"version {name} keeps its own settings where {file.path} differs: {_words(differing, name=name)}. Serving "
+        "with the file lays its decision over the version's; training with it changes the others"
     )
+
+
+def _words(differing: Mapping[str, Difference], *, name: str) -> str:
+    """Such as "decision.guardrails.max_move: 0.1 in version 3, 0.05 in the file"."""
+    said = (f"{key}: {one.version!r} in version {name}, {one.file!r} in the file" for key, one in differing.items())
+    return "; ".join(said)
 
 
 def _given_differences(own: ModelConfig, file: ConfigFile, *, sections: Sequence[str]) -> dict[str, Difference]:
@@ -83,11 +67,6 @@ def served_config(own: ModelConfig, file: ConfigFile, *, name: str) -> ServedCon
     """Lays what a file gives in `decision` over a version's own settings, key by key.
 
     What the file leaves out stays the version's own, and so do `data` and `demand`, which its states rest on.
-
-    Args:
-        own: What the version carries.
-        file: The file, if any, that a person serves with.
-        name: Of the version, in messages.
 
     Raises:
         ConfigError: The two contradict each other.

@@ -16,7 +16,6 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from pricing.decision_log.write import LogWriter
-from pricing.runtime.shop_time import shop_now
 from serving.api import Service, Together, problem_response, register, response
 from serving.auth import Authenticator
 from serving.follower import Follower
@@ -40,7 +39,7 @@ def create_app(settings: Settings, *, now: Callable[[], dt.datetime] | None = No
         authenticator=Authenticator(settings.keys, needed=settings.keys_needed, local=serving.keys == "local"),
         log=LogWriter(settings.home / "segments", url=settings.decisions_url),
         metrics=Metrics(),
-        now=now or partial(shop_now, settings.config.zone),
+        now=now or settings.config.now,
     )
     service.together = Together(partial(pricing.answers, service, dry=False))
     service.metrics.registry.register(State(service.follower, service.log, now=service.now))

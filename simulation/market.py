@@ -58,12 +58,6 @@ class Market(World):
     shelf: Shelf  # stock, prices and the shoppers' state at the end of the history, where a roll-forward starts
 
     @property
-    def in_history(self) -> Bools:
-        """(product,) whether a product was on sale during the history."""
-        known: Bools = self.truth.launch < self.config.days
-        return known
-
-    @property
     def held_days(self) -> int:
         """Days for which a price must be held to evaluate it; 0 if shoppers have no state."""
         features = self.config.features

@@ -99,11 +99,8 @@ class Oracle:
     With one shadow price of stock until the delivery, each day's price maximises profit over cost plus shadow price.
     Of a grid of shadow prices it takes the plan with the highest expected profit, allowing for stock-outs, charges its
     first price within today's bounds, and plans again the next morning. Competitor, list and other products' prices
-    are taken as constant. Where shoppers have state, a price is evaluated as if held for `market.held_days`.
-
-    Args:
-        market: The market, with its truth.
-        heed_stock: False to assume unlimited stock, which shows the value of knowing demand alone.
+    are taken as constant. Where shoppers have state, a price is evaluated as if held for `market.held_days`. Where it
+    need not `heed_stock`, it shows the value of knowing demand alone.
     """
 
     def __init__(self, market: Market, *, heed_stock: bool = True) -> None:

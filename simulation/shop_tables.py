@@ -29,12 +29,9 @@ class ShopTables:
 
 
 def shop_tables(rows: pd.DataFrame, *, zone: ZoneInfo, rng: np.random.Generator) -> ShopTables:
-    """Takes rows apart into what a shop's systems would have recorded.
+    """Takes daily rows of the contract, all columns, whole units, apart into what a shop's systems would have recorded.
 
-    Args:
-        rows: Daily rows of the contract with all its columns, whole units.
-        zone: The shop's time zone.
-        rng: Draws times of day, line sizes, cancellations, returns and repeated lines.
+    Times of day, line sizes, cancellations, returns and repeated lines are drawn.
     """
     rows = rows.sort_values(["date", "product_id"], ignore_index=True)
     seen = rows[rows["comp_price"].notna()]

@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from pipelines.reports.page import render
+from pipelines.reports import render
 from pricing import __version__
 from pricing.data.anchors import Anchors
 from pricing.data.findings import Finding
@@ -35,15 +35,10 @@ def read_file(panel: Path) -> Path:
 def write_page(
     place: Path, *, sales: str, findings: Sequence[Finding], panel: Panel | None, anchors: Anchors | None, error: str
 ) -> None:
-    """Writes the page, logs it to the active run, and prints where it lies.
+    """Writes the page beside the panel's folder `place`, logs it to the active run, and prints where it lies.
 
-    Args:
-        place: Folder of the panel, beside which the page goes.
-        sales: Where the sales came from.
-        findings: What the checks found.
-        panel: The history; None where the job stopped before there was one.
-        anchors: Regular prices in force: since then prices may be the platform's own.
-        error: Why the job stopped; empty where it did not.
+    Where the job stopped, `error` says why, and there may be no panel; since the anchors in force prices may be the
+    platform's own.
 
     Raises:
         SourceError: It cannot be written.

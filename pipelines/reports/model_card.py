@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.evaluation import saved, score_lines, shown
-from pipelines.reports.page import render
+from pipelines.reports import render
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand.baselines import FLAT_PERIODS
 from pricing.demand.ensemble import CLASSES

@@ -18,8 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pipelines.evaluation import BINS, transform_figures, transform_histogram
-from pipelines.reports.page import dispensable
+from pipelines.reports import dispensable
 from pipelines.reports.sensitivity import analyse, sensitivity_page
 from pricing.arrays import Floats, Ints
 from pricing.decision.explanation import Explanation, Quantity, explain
@@ -40,10 +39,7 @@ _LEVELS = np.linspace(0.05, 0.95, 19)
 def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: float | None) -> None:
     """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
 
-    Args:
-        frame: The evaluation frame, of a `Backtest`.
-        version: The fitted version.
-        largest_jump: As of `sensitivity.analyse`.
+    The frame is a `Backtest`'s, the largest jump that of `sensitivity.analyse`.
     """
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         write_artifacts(Path(scratch), frame, version=version, largest_jump=largest_jump)
@@ -129,29 +125,17 @@ def _fan(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def draw_calibration(frame: pd.DataFrame) -> Figure:
-    """Draws the histogram of the randomised PIT, and the coverage of central intervals over their level."""
+    """Draws the coverage of central intervals over their level."""
     scored = sales_rows(frame)
-    note = (
-        f"{len(scored):,} product-periods: sales, given what was on the shelf. Whole counts are spread over their own "
-        "probability, else every range would seem to hold too much."
-    )
-    figure, (left, right) = grid(1, 2, height=4.4, title="Calibration of the forecast's ranges", note=note)
-    shares = transform_histogram(scored) if len(scored) else np.zeros(BINS)
-    left.bar((np.arange(BINS) + 0.5) / BINS, shares * BINS, width=0.94 / BINS, color=BLUE)
-    left.axhline(1.0, color=BLACK, linestyle="--", linewidth=1)
-    left.set_xlabel("randomised probability transform of what was sold", fontsize=9)
-    left.set_ylabel("density (1 = calibrated)", fontsize=9)
-    found = transform_figures(scored)
-    said = f"mean {found['mean']:.2f} (0.50: unbiased), spread {found['spread']:.2f} (1.00: as wide as it should be)"
-    left.set_title(said, fontsize=9, loc="left")
-    right.plot([0, 1], [0, 1], color=BLACK, linestyle="--", linewidth=1)
+    note = f"{len(scored):,} product-periods: sales, given what was on the shelf. Below the line ranges are too narrow."
+    figure, (ax,) = grid(1, 1, height=4.4, title="Calibration of the forecast's ranges", note=note)
+    ax.plot([0, 1], [0, 1], color=BLACK, linestyle="--", linewidth=1)
     covered = [evaluation.coverage(scored, level=level) for level in _LEVELS.tolist()]
-    right.plot(_LEVELS, covered, "o-", color=BLUE, markersize=3.5, linewidth=1.8)
-    for axis in (right.xaxis, right.yaxis):
+    ax.plot(_LEVELS, covered, "o-", color=BLUE, markersize=3.5, linewidth=1.8)
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.set_xlabel("interval should hold", fontsize=9)
-    right.set_ylabel("interval held", fontsize=9)
-    right.set_title("Coverage of central intervals", fontsize=9, loc="left")
+    ax.set_xlabel("interval should hold", fontsize=9)
+    ax.set_ylabel("interval held", fontsize=9)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.reports.page import render
+from pipelines.reports import render
 from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS
 from pricing.decision.reasons import meanings
@@ -23,19 +23,14 @@ WIDE, HIGH = 150, 44  # of a drawn curve, pixels
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Price sensitivity of demand. Prices in currency units, units per period.
+    """Price sensitivity of demand. Prices in currency units, units per period."""
 
-    Attributes:
-        summary: One row per product: its elasticity with its interval and grade, as it is shown everywhere
-            (`registry.version.shown_elasticities`), today's price, the price `decided` for the next day, the `decision`
-            in words, and what it usually sells; where products share elasticities, whose and by how many.
-        products: One row per product and price level: units expected that day, and whether such a price was seen.
-        day: The next day that is no weekend, or the next week.
-    """
-
+    # A row per product: its elasticity with its interval and grade, as it is shown everywhere
+    # (`registry.version.shown_elasticities`), today's price, the price `decided` for the next day, the `decision` in
+    # words, and what it usually sells; where products share elasticities, whose and by how many.
     summary: pd.DataFrame
-    products: pd.DataFrame
-    day: dt.date
+    products: pd.DataFrame  # a row per product and price level: units expected that day, and if such a price was seen
+    day: dt.date  # the next one that is no weekend, or the next week
 
 
 def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sensitivity:

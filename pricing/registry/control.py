@@ -8,14 +8,14 @@ import datetime as dt
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, String
 
 from pricing.decision.experiments import Experiment, Experiments
-from pricing.decision.switches import Control, Review, Switch, Unfreeze, control_of, parse_control
+from pricing.decision.switches import Control, Review, Switch, Switches, Unfreeze, control_of, parse_control
 from pricing.errors import ConfigError, ConflictError, RegistryError, SourceError
 from pricing.fileio import utc_stamp
 from pricing.objects import ObjectStore
@@ -149,29 +149,55 @@ def _said(control: Control) -> Control:
     return control
 
 
-def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None) -> Control:
-    """The last switch of each scope and name that has not ended by `at`, and the last of each experiment."""
-    switches: dict[tuple[str, str], Switch | Unfreeze] = {}
-    experiments: dict[str, Experiment] = {}
-    approved: dict[str, float] = {}
-    unread = []
-    for entry in entries:
-        try:
-            body = entry.read()
-        except ConfigError as error:
-            unread.append(f"entry {entry.sequence} of pricing_control is passed over: {error}")
-            continue
+@dataclass
+class Heard:
+    """What entries of the record leave in force; it reads on where it left off."""
+
+    sequence: int = 0  # of the last entry
+    words: dict[str, Switch | Unfreeze | Review] = field(default_factory=dict)  # product → the last one on it
+    experiments: dict[str, Experiment] = field(default_factory=dict)  # name → the last of it
+    approved: dict[str, float] = field(default_factory=dict)  # product → the price approved last
+    unread: list[str] = field(default_factory=list)  # what could not be understood and is passed over, a line each
+    _switches: dict[tuple[str, str], Switch | Unfreeze] = field(default_factory=dict)  # the last of a scope and name
+
+    def hear(self, entries: Sequence[ControlEntry]) -> None:
+        """Takes in further entries, oldest first."""
+        for entry in entries:
+            self.sequence = entry.sequence
+            try:
+                self.take(entry.read())
+            except ConfigError as error:
+                self.unread.append(f"entry {entry.sequence} of pricing_control is passed over: {error}")
+
+    def take(self, body: Switch | Unfreeze | Review | Experiment) -> None:
+        """Takes in what one entry says."""
         if isinstance(body, Experiment):
-            experiments[body.name] = body
+            self.experiments[body.name] = body
         elif isinstance(body, Review):
-            approved |= body.prices if body.verdict == "approve" else {}
+            self.words |= dict.fromkeys(body.prices, body)
+            self.approved |= body.prices if body.verdict == "approve" else {}
         else:
-            switches[body.scope, body.name] = body
+            self._switches[body.scope, body.name] = body
             if body.scope == "product":
-                approved.pop(body.name, None)  # a later word on the product itself ends it
-    known = [one for one in switches.values() if isinstance(one, Switch) and not (at and one.ended(at))]
-    found = control_of(known, list(experiments.values()), approved, sequence=len(entries))
-    return replace(found, unread=(*unread, *found.unread))
+                self.words[body.name] = body
+                self.approved.pop(body.name, None)  # a later word on the product itself ends it
+
+    def switches(self, *, at: dt.datetime | None = None) -> Switches:
+        """The switches that have not ended by a moment, and the prices approved last."""
+        known = Switches((one for one in self._switches.values() if isinstance(one, Switch)), self.approved)
+        return known if at is None else known.at(at)
+
+    def control(self, *, at: dt.datetime | None = None) -> Control:
+        """What is in force at a moment, as one document."""
+        experiments = list(self.experiments.values())
+        found = control_of(list(self.switches(at=at)), experiments, self.approved, sequence=self.sequence)
+        return replace(found, unread=(*self.unread, *found.unread))
+
+
+def _in_force(entries: Sequence[ControlEntry], *, at: dt.datetime | None = None) -> Control:
+    heard = Heard()
+    heard.hear(entries)
+    return heard.control(at=at)
 
 
 def _mirrored(entries: Sequence[ControlEntry], *, now: dt.datetime) -> Control:

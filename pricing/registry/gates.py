@@ -15,6 +15,9 @@ from pricing.registry.files import plain
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
 # The settings that say which periods a backtest trains on and scores.
+# How much larger the ratio of two errors may be than its limit within a class of products by volume: it has a third of
+# the rows. For the baseline's also where the difference may be chance.
+NAIVE_ROOM, CHAMPION_ROOM = 0.1, 0.03
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
 PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
 _NAMED = 3  # products that a refusal names
@@ -76,7 +79,7 @@ def baseline_gates(figures: Mapping[str, Any], limits: GatesConfig, *, holds_onl
     censored, rows, left_out = (_number(figures.get(name)) or 0.0 for name in ("censored", "rows", "left_out"))
     all_sold_out = 0.0 < rows + left_out <= censored  # no row can judge the demand forecast
     ratio = None if all_sold_out else _ratio(figures.get("wape"), figures.get("wape_baseline"))
-    covered, by_volume = "share of actuals in {} % intervals", limits.naive_ratio_by_volume
+    covered, by_volume = "share of actuals in {} % intervals", limits.naive_ratio + NAIVE_ROOM
     return [
         Verdict("beats_naive", ratio, words, high=_with_sampling_error(figures, limits)),
         *_by_volume("beats_naive", figures, figures, words, key="wape_baseline", limit=by_volume, times=1.0),
@@ -101,7 +104,7 @@ def _with_sampling_error(figures: Mapping[str, Any], limits: GatesConfig) -> flo
     low, base = _number((figures.get("against_baseline") or {}).get("wape_low")), _number(figures.get("wape_baseline"))
     if low is None or base is None or low > (limits.naive_ratio - 1.0) * base:
         return limits.naive_ratio
-    return max(limits.naive_ratio, limits.naive_ratio_by_volume)
+    return limits.naive_ratio + NAIVE_ROOM
 
 
 def identified_gate(share: float, limits: GatesConfig, *, holds_only: bool) -> Verdict:
@@ -123,7 +126,10 @@ def champion_gates(
     """
     words = "error (WAPE) as a multiple of the champion's on the same folds"
     words += f", times {decay:.3g}: so much more it errs in production (monitoring)" if decay > 1 else ""
-    ratio, limit = _ratio(challenger.get("wape"), champion.get("wape"), times=decay), limits.champion_ratio_by_volume
+    ratio, limit = (
+        _ratio(challenger.get("wape"), champion.get("wape"), times=decay),
+        limits.champion_ratio + CHAMPION_ROOM,
+    )
     by_volume = _by_volume("against_champion", challenger, champion, words, key="wape", limit=limit, times=decay)
     return [Verdict("against_champion", ratio, words, high=limits.champion_ratio), *by_volume]
 

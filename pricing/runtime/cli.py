@@ -185,12 +185,7 @@ def run(
     the run's reason for failing. SIGINT gives 130, SIGTERM 143. Anything else is a bug and keeps its traceback. Errors
     and bugs of an unattended job, and what it noticed, go out as alerts where `monitoring.alerts` names more than the
     log, but for a command line that cannot be understood; what prevents that is said on standard error and changes no
-    exit code. A reader of the output that leaves, as `| head` does, ends the job with 1.
-
-    Args:
-        command: A job, or the group of all.
-        argv: The command line after the program's name; sys.argv's when None.
-        instead: See `Job`.
+    exit code. A reader of the output that leaves, as `| head` does, ends the job with 1. `instead`: see `Job`.
     """
     configure_logging()
     os.environ.setdefault("PRICING_HOME", str(pricing_home()))

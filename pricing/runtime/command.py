@@ -38,7 +38,7 @@ ANSWER = {
 }
 WATCH = {
     "monitor": ("monitoring.__main__", "Compares decisions with the sales that followed."),
-    "console": ("console.__main__", "Shows managers what moves and why, and takes their decisions: web pages."),
+    "console": ("console.app", "Shows managers what moves and why, and takes their decisions: web pages."),
 }
 HELP = {"doctor": ("pricing.runtime.doctor", "Says what is missing on this machine, and what to do.")}
 SECTIONS = {

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from pricing import __version__
 from pricing.config import Config
 from pricing.data.panel import Panel
 from pricing.fileio import redact_url
+from pricing.served_config import leaves
 
-_PARAMETER_CHARACTERS = 6000
+_PARAMETER_CHARACTERS = 6000  # of a parameter that MLflow stores
 _DIGEST_CHARACTERS = 36
 
 
@@ -36,26 +36,12 @@ class _SalesDataset(MetaDataset):
 def log_config(config: Config) -> None:
     """Records the whole configuration in the active run: each key a parameter, and all of it as config.yaml."""
     values = config.model_dump(mode="json")
-    mlflow.log_params(dict(flatten(values)))
+    mlflow.log_params({name: str(value)[:_PARAMETER_CHARACTERS] for name, value in leaves(values).items()})
     mlflow.log_dict(values, "config.yaml")
 
 
-def flatten(values: Mapping[str, object], *, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields each leaf of nested mappings as its dotted key and its value as text, cut to what MLflow stores."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, prefix=f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)[:_PARAMETER_CHARACTERS]
-
-
 def log_data(panel: Panel, *, sales: str) -> str:
-    """Records the panel as the active run's dataset input and returns its fingerprint.
-
-    Args:
-        panel: What the job computes on.
-        sales: Where it came from; passwords in it are left out.
-    """
+    """Records a panel as the active run's dataset input, without passwords of its source; returns its fingerprint."""
     where = redact_url(sales)
     digest = fingerprint(panel)
     source = CodeDatasetSource({"sales": where})

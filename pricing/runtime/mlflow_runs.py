@@ -1,11 +1,13 @@
 """Open the MLflow run around a job, under its experiment and parent, and always end it, FINISHED or FAILED.
 
-Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes).
+Also check that the tracking store is reachable (fails in seconds; MLflow itself retries for minutes). As a program it
+prints the option that lets `mlflow run` write into the jobs' experiment: by itself it takes `Default`, in ./mlruns.
 """
 
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -37,6 +39,7 @@ from pricing.paths import (
     pricing_home,
     tracking_uri,
 )
+from pricing.runtime.cli import job
 from pricing.runtime.inputs import code_version, log_config, log_environment
 
 _log = logging.getLogger(__name__)
@@ -69,13 +72,8 @@ def tracked_run(
     The run is the one that `mlflow run` made (MLFLOW_RUN_ID), else a new one in `experiment_id`; it becomes the child
     of the run of the job that started this one, if any. The whole configuration, the code's version and the environment
     are recorded.
-    It is the active run meanwhile, so that mlflow.log_* write to it.
-
-    Args:
-        job: The job's name, such as "train"; names the run and its tag `job`.
-        config: Recorded as parameters and as config.yaml.
-        reason: Why the job runs, where something other than a person started it.
-        measures_system: Whether processor, memory and disk are logged with it (`system/…`).
+    It is the active run meanwhile, so that mlflow.log_* write to it. One that `measures_system` has processor, memory
+    and disk as metrics (`system/…`).
 
     Raises:
         RegistryError: The tracking store does not answer, or refuses what is written.
@@ -223,10 +221,7 @@ def experiment_id() -> str:
 def runs_of(which: str, *, model: str, most: int = 20) -> list[Run]:
     """The newest runs about a registered model, in whichever experiment: `mlflow run` may have put some into another.
 
-    Args:
-        which: An MLflow filter, such as "tags.job = 'retrain'".
-        model: The model's name (`registry.model_name`, a parameter of every job's run).
-        most: Most runs that are returned.
+    `which` is an MLflow filter, such as "tags.job = 'retrain'".
     """
     places = [experiment.experiment_id for experiment in mlflow.search_experiments()]
     about = f"{which} and params.`registry.model_name` = '{model}'"
@@ -269,11 +264,7 @@ def check_reachable(uri: str) -> None:
 
 
 def probe_database(uri: str, *, what: str) -> None:
-    """Opens a database once and closes it again.
-
-    Args:
-        uri: Its address.
-        what: What it is, for the message.
+    """Opens a database once and closes it again; the error says what it is.
 
     Raises:
         RegistryError: It does not answer within 5 seconds, or cannot be one.
@@ -291,3 +282,15 @@ def probe_database(uri: str, *, what: str) -> None:
     except (SQLAlchemyError, ImportError, TypeError) as error:
         hint = "; give postgresql+psycopg2://" if isinstance(error, ImportError) else ""
         raise RegistryError(f"{shown}: {what} cannot be opened: {first_line(error)}{hint}") from error
+
+
+@job("experiment", config=False)
+def main() -> int:
+    """Prints the option that names the jobs' experiment."""
+    connect()
+    print(f"--experiment-id={experiment_id()}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

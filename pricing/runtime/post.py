@@ -13,12 +13,7 @@ FIRST_WAIT = 0.5  # seconds before the second attempt
 
 
 def post(url: str, document: Mapping[str, Any], *, what: str) -> None:
-    """Posts a document; the other side may see it twice.
-
-    Args:
-        url: The address.
-        document: What JSON can hold.
-        what: Its name in the error.
+    """Posts a document, which errors call `what`; the other side may see it twice.
 
     Raises:
         DeliveryError: It was not taken. Its words do not tell the address.

@@ -57,7 +57,8 @@ def console_of(home: Path, **more: str) -> Iterator[Place]:
     address = f"http://127.0.0.1:{port}"
     given = {**environment(home, **more), "PORT": str(port), "PYTHONPATH": str(ROOT)}
     ready, ends = f"{address}/health/live", [signal.SIGTERM, signal.SIGKILL]  # after SIGINT it may wait 10 s
-    with running(python("console"), ready=ready, log=home / "console.log", environment=given, ends=ends):
+    command, log = python("pricing.runtime.command", "console"), home / "console.log"
+    with running(command, ready=ready, log=log, environment=given, ends=ends):
         yield Place(address, home)
 
 

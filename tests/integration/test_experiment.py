@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.runtime import experiment
+from pricing.runtime import mlflow_runs
 from tests.kit.mlflow_jobs import FOREIGN, place
 
 
@@ -22,7 +22,7 @@ def test_a_name_counts_for_more_than_a_number_and_artifacts_of_a_new_experiment_
         with monkeypatch.context() as given:
             for name, value in more.items():
                 given.setenv(name, value)
-            assert experiment.main([]) == 0
+            assert mlflow_runs.main([]) == 0
         return capsys.readouterr().out
 
     def number(name: str) -> str:

@@ -105,7 +105,7 @@ def test_mlflow_run_trains_on_a_csv_and_registers_a_challenger(trained: tuple[Jo
     assert {f"plots/{name}.png" for name in PLOTS} == plots
     tables = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "sensitivity")}
     assert {f"sensitivity/{name}" for name in SENSITIVITY} == tables
-    assert {"pit/spread", "volume_high/wape", "volume_low/coverage_80"} <= run.data.metrics.keys()
+    assert {"volume_high/wape", "volume_low/coverage_80"} <= run.data.metrics.keys()
     kept = {entry.path for entry in here.client.list_artifacts(run.info.run_id, "evaluation")}
     assert kept == {"evaluation/frame.parquet", "evaluation/figures.json"}
     assert here.aliases() == {"challenger": "1"}

@@ -1,13 +1,12 @@
 import datetime as dt
 import json
-import subprocess
 from pathlib import Path
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from monitoring.launchers import JobRequest, LocalLauncher, job_launcher, send_metrics
+from monitoring.launchers import LocalLauncher, job_launcher, send_metrics
 from pricing.config import load_config
 from pricing.errors import DeliveryError
 from pricing.runtime.alerts import Alert, Notifier, alert_notifiers
@@ -64,12 +63,12 @@ def test_an_event_reaches_a_rule_for_it(cloud):
     events.put_targets(Rule="retrain", Targets=[{"Id": "q", "Arn": arn}])
     door = job_launcher(settings(trigger="event"), parameters=GIVEN, folder=Path())
 
-    handle = door.start(JobRequest("retrain", "error grew"))
+    done, _ = door.run("retrain", reason="error grew")
 
     (event,) = read()
     assert event["detail-type"] == "pricing retrain"
     assert event["detail"] == {"action": "retrain", "reason": "error grew", **GIVEN}
-    assert door.wait(handle) is True
+    assert done
 
 
 def test_metrics_reach_cloudwatch_under_the_names_that_the_alarms_watch(cloud):
@@ -133,31 +132,18 @@ def project(tmp_path, empty_store, monkeypatch):
 def test_the_local_door_starts_the_entry_point_in_a_run_of_its_own(project, tmp_path):
     door = LocalLauncher(parameters={"sales": "my sales.csv"}, folder=tmp_path / "jobs", root=project)
 
-    handle = door.start(JobRequest("retrain", "error grew; it's 0.6 > 0.4"))
+    well, _ = door.run("retrain", reason="error grew; it's 0.6 > 0.4")
 
-    assert door.wait(handle) is True
+    assert well
     reason, sales, run = (project / "ran.txt").read_text().split("|")
     assert (reason, sales) == ("error grew; it's 0.6 > 0.4", "my sales.csv")
     assert run not in ("", "that of the monitoring run")
-    assert LocalLauncher(parameters={}, folder=tmp_path / "jobs", root=project).ended(handle) is True
 
 
 def test_where_there_is_no_mlproject_the_local_door_starts_the_installed_job(tmp_path):
     door = LocalLauncher(parameters={"sales": ""}, folder=tmp_path / "jobs", root=tmp_path)
 
-    handle = door.start(JobRequest("refresh", ""))
+    well, log = door.run("refresh", reason="")
 
-    assert door.wait(handle) is False
-    assert "no sales are named" in Path(handle.partition(" ")[2]).read_text()
-
-
-def test_a_local_job_is_running_until_it_ends_and_failed_when_it_vanished(tmp_path):
-    door = LocalLauncher(parameters={}, folder=tmp_path)
-    sleeper = subprocess.Popen(["sleep", "30"])
-
-    assert door.ended(f"{sleeper.pid} {tmp_path / 'x.log'}") is None
-
-    sleeper.kill()
-    sleeper.wait()
-    assert door.ended(f"{sleeper.pid} {tmp_path / 'x.log'}") is False
-    assert door.ended("nonsense") is False
+    assert not well
+    assert "no sales are named" in Path(log).read_text()

@@ -16,8 +16,9 @@ from pricing.config import load_config
 from pricing.errors import HistoryError, RegistryError
 from pricing.paths import ROOT
 from pricing.runtime import mlflow_runs
-from pricing.runtime.inputs import code_version, flatten
+from pricing.runtime.inputs import code_version
 from pricing.runtime.mlflow_runs import connect, tracked_run
+from pricing.served_config import leaves
 from tests.kit.price_api import Handler, price_api
 
 
@@ -51,7 +52,7 @@ def test_a_run_carries_the_whole_configuration_the_code_and_the_environment(stor
     assert (Path(store.removeprefix("sqlite:///")).parent / "mlartifacts" / "pricing").is_dir()
     assert "mlartifacts/pricing" in run.info.artifact_uri
     assert kept.info.status == "FINISHED"
-    assert kept.data.params == dict(flatten(config.model_dump(mode="json")))
+    assert kept.data.params == {name: str(value) for name, value in leaves(config.model_dump(mode="json")).items()}
     assert kept.data.tags["job"] == "train"
     assert kept.data.tags["reason"] == "a test"
     assert kept.data.tags["code_version"] == code_version(ROOT)

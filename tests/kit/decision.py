@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pricing.config import Config, load_config, parse_config
+from pricing.config import Config, load_config
 from pricing.data.lifts import Lift
 from pricing.decision.cadence import LONGEST, next_deliveries
 from pricing.decision.guardrails import PricingContext
@@ -34,7 +34,7 @@ def config(**decision: Any) -> Config:
     guardrails = decision.pop("guardrails", {})
     values["decision"] |= {"calibration": {"moves": [], "kept": []}} | decision
     values["decision"]["guardrails"] |= {"max_move": None, "seen": None} | guardrails
-    return parse_config(values, where="test")
+    return Config.model_validate(values)
 
 
 class ConstantElasticity:

@@ -25,9 +25,8 @@ TINY = {
     },
     "registry": {
         "gates": {
-            **{"naive_ratio": 9.0, "naive_ratio_by_volume": 9.0, "champion_ratio": 9.0, "bias": 9.0},
-            **{"champion_ratio_by_volume": 9.0, "coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0]},
-            **{"elasticity_sane": 0.0, "golden_latency_ms": 5000},
+            **{"naive_ratio": 9.0, "champion_ratio": 9.0, "bias": 9.0, "elasticity_sane": 0.0},
+            **{"coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0], "golden_latency_ms": 5000},
         }
     },
     "tuning": {

@@ -51,7 +51,7 @@ DOORS = {
     "optuna": ("pipelines.tune",),
     "shap": ("pipelines.reports.plots",),
     "flask": ("serving.", "console."),
-    "granian": ("serving.__main__", "console.__main__"),
+    "granian": ("serving.__main__", "console.app"),
     "boto3": ("pricing.runtime.aws", "pricing.objects"),
     "httpx2": ("etl.http", "pricing.runtime.post", "pricing.runtime.mlflow_runs"),
     "stamina": ("etl.http", "pricing.runtime.post"),

@@ -1,53 +1,10 @@
-"""A backtest is reported by its transform, against slow forms, its scores and its gains."""
+"""A backtest is reported by its scores and its gains."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from pipelines.evaluation import (
-    BINS,
-    ratio_error,
-    saved,
-    score_lines,
-    transform_figures,
-    transform_histogram,
-    weekly,
-)
-
-
-def scored(actual: np.ndarray, *, mean: float, size: float) -> pd.DataFrame:
-    chance = size / (size + mean)
-    return pd.DataFrame(
-        {
-            "actual": actual,
-            "censored": False,
-            "pit_low": stats.nbinom.cdf(actual - 1, size, chance),
-            "pit_high": stats.nbinom.cdf(actual, size, chance),
-        }
-    )
-
-
-def drawn(rows: int = 20_000, *, mean: float = 3.0, size: float = 4.0) -> np.ndarray:
-    return np.random.default_rng(0).negative_binomial(size, size / (size + mean), rows)
-
-
-def test_the_histogram_is_what_drawing_the_transform_gives_on_average() -> None:
-    frame, rng = scored(drawn(200), mean=2.0, size=3.0), np.random.default_rng(1)
-
-    slow = np.zeros(BINS)
-    for _ in range(2000):
-        draw = frame["pit_low"] + rng.random(len(frame)) * (frame["pit_high"] - frame["pit_low"])
-        slow += np.histogram(draw, bins=BINS, range=(0, 1))[0] / len(frame) / 2000
-
-    assert transform_histogram(frame) == pytest.approx(slow, abs=3e-3)
-
-
-def test_a_forecast_that_is_right_has_a_flat_transform() -> None:
-    found = transform_figures(scored(drawn(), mean=3.0, size=4.0))
-
-    assert found["mean"] == pytest.approx(0.5, abs=0.01)
-    assert found["spread"] == pytest.approx(1.0, abs=0.02)
+from pipelines.evaluation import ratio_error, saved, score_lines, weekly
 
 
 def test_whole_weeks_of_each_fold_are_scored_one_by_one() -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from console import price_file, words
-from console.worklist import PAGE, STATES, Heard, Pick, Worklist, read_table
+from console.worklist import PAGE, STATES, Pick, Worklist, read_table
 from pricing.config import load_config
 from pricing.config_models import DecisionConfig
 from pricing.data.panel import save_panel
@@ -25,6 +25,7 @@ from pricing.decision.reasons import BIT
 from pricing.decision.switches import Review, Switch, Switches, Unfreeze
 from pricing.errors import ConfigError, SourceError
 from pricing.objects import FolderStore
+from pricing.registry.control import Heard
 from tests.kit.console import Console, Visitor, open_console, price_table, put_table, shop_home
 from tests.kit.control import put_control, read_control, table
 from tests.kit.versions import shared_panel
@@ -230,17 +231,17 @@ def test_where_a_proposal_stands_and_what_is_charged_follow_the_last_word_and_th
         "older": 0.9 * before["older"],
         "newer": 1.2 * before["newer"],
     }
-    said.hear(Review(verdict="approve", prices={"approved": price["approved"], **old}, **SAID))
+    said.take(Review(verdict="approve", prices={"approved": price["approved"], **old}, **SAID))
     no = {"rejected": price["rejected"], "outdated": 0.9 * price["outdated"]}
-    said.hear(Review(verdict="reject", prices=no, **SAID))
+    said.take(Review(verdict="reject", prices=no, **SAID))
     for name in ("frozen", "freed"):
-        said.hear(Switch(action="freeze", scope="product", name=name, **SAID))
-    said.hear(Unfreeze(scope="product", name="freed", **SAID))
+        said.take(Switch(action="freeze", scope="product", name=name, **SAID))
+    said.take(Unfreeze(scope="product", name="freed", **SAID))
     end = NIGHT + dt.timedelta(days=1)
     for name, amount in (("given", 99.0), ("cheap", 0.01)):
-        said.hear(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
+        said.take(Switch(action="override", scope="product", name=name, price=amount, until=end, **SAID))
 
-    table = worklist.standing(said, said.in_force(NIGHT), decision=decision(0.05))
+    table = worklist.standing(said, said.switches(at=NIGHT), decision=decision(0.05))
 
     by_state = {"open": ("far", "outdated", "freed", "older", "newer"), "by hand": ("frozen", "given", "cheap")}
     by_state |= {"automatic": ("near",), "approved": ("approved", "seen"), "rejected": ("rejected",)}

@@ -135,7 +135,7 @@ def test_requests_carry_nothing_that_a_shop_does_not_know() -> None:
 def test_products_that_nobody_has_seen_are_asked_for_from_their_launch(market: Market) -> None:
     run = roll_forward(market, static, days=40)
 
-    unseen = ~market.in_history
+    unseen = market.truth.launch >= market.config.days
     assert unseen.sum() == 2
     launched = market.truth.launch[unseen] - CONFIG.days
     assert np.array_equal(run.on_sale[:, unseen].argmax(axis=0), launched)

@@ -5,18 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from monitoring import actions
+from monitoring.actions import Task, tasks
 from monitoring.business import newest_week
 from monitoring.evaluate import SEED, evaluate_decisions, metrics
 from monitoring.performance import decayed_categories
 from monitoring.policy import Finding, JobHistory, PolicyOutcome, decide
 from monitoring.report import page
 from monitoring.store import MonitoringStore
-from monitoring.todo import Task, tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
-from pricing.config import load_config, parse_config
-from pricing.errors import ConfigError, DeliveryError
+from pricing.config import Config, load_config
+from pricing.errors import DeliveryError
 from pricing.runtime.cli import CommandLine, typed
 from tests.kit.monitoring_world import World, build, entries, joined, redecided
 
@@ -46,19 +47,14 @@ def store(tmp_path):
 
 
 class Door:
-    def __init__(self, ended=True, refuses=False):
-        self.end, self.refuses, self.started = ended, refuses, []
+    def __init__(self, well=True, refuses=False):
+        self.well, self.refuses, self.started = well, refuses, []
 
-    def start(self, order):
+    def run(self, action, *, reason):
         if self.refuses:
             raise DeliveryError("no machine")
-        self.started.append((order.action, order.reason))
-        return "handle"
-
-    def ended(self, handle):
-        return self.end
-
-    wait = ended
+        self.started.append((action, reason))
+        return self.well, "its log"
 
 
 def begin(store, launcher, outcome=RETRAIN):
@@ -78,32 +74,18 @@ def test_a_due_job_is_started_with_its_reason_and_remembered_and_nothing_else_is
     assert store.past(now=NOW).retrained == NOW
 
 
-@pytest.mark.parametrize(
-    ("launcher", "handle", "hours", "code", "running"),
-    [
-        (Door(ended=None), "", 1, None, True),  # another run is just starting it
-        (Door(ended=None), "", 7, "job_lost", False),
-        (None, "arn", 1, None, True),
-        (None, "arn", 7, "job_lost", False),
-        (Door(ended=False), "arn", 1, "job_failed", False),
-        (Door(ended=True), "arn", 1, None, False),
-        (Door(ended=None), "arn", 7, None, True),  # known to run: a matter for the rules
-    ],
-)
-def test_a_job_whose_end_cannot_be_learnt_is_given_up_as_neither_failed_nor_done(
-    store, launcher, handle, hours, code, running
-):
-    _, job = store.claim(lambda _past: RETRAIN, now=NOW)
-    store.note(job, handle=handle)
+@pytest.mark.parametrize(("hours", "codes"), [(1, []), (7, ["job_lost"])])
+def test_a_job_whose_end_cannot_be_learnt_is_given_up_as_neither_failed_nor_done(store, hours, codes):
+    store.claim(lambda _past: RETRAIN, now=NOW)
     later = NOW + dt.timedelta(hours=hours)
 
-    kept = actions.reconcile_jobs(store, None, now=later, lock_hours=6, gives_up=False)  # a run that calls nobody
-    findings = actions.reconcile_jobs(store, launcher, now=later, lock_hours=6)
+    kept = actions.lost_jobs(store, now=later, lock_hours=6, gives_up=False)  # a run that calls nobody
+    findings = actions.lost_jobs(store, now=later, lock_hours=6)
 
     assert kept == []
-    assert [(finding.code, finding.level) for finding in findings] == ([(code, "warning")] if code else [])
-    assert (store.past(now=later).running_since is not None) is running
-    assert store.past(now=later).failed == (code == "job_failed")
+    assert [finding.code for finding in findings] == codes
+    assert (store.past(now=later).running_since is None) is bool(codes)
+    assert (store.past(now=later).failed, store.past(now=later).retrained) == (0, None)
 
 
 def test_a_job_that_is_given_up_calls_a_person():
@@ -117,7 +99,7 @@ def test_a_job_that_is_given_up_calls_a_person():
 
 
 def test_jobs_that_fail_or_are_refused_or_nobody_may_start_say_so(store):
-    failed, refused = begin(store, Door(ended=False)), begin(store, Door(refuses=True))
+    failed, refused = begin(store, Door(well=False)), begin(store, Door(refuses=True))
 
     assert failed.failures
     assert store.past(now=NOW).failed == 1
@@ -315,5 +297,5 @@ def test_a_channel_without_an_address_is_refused(channel):
     values = load_config().model_dump(mode="json")
     values["monitoring"] |= {"alerts": [channel]}
 
-    with pytest.raises(ConfigError, match=f"endpoints.{channel}"):
-        parse_config(values, where="test")
+    with pytest.raises(ValidationError, match=f"endpoints.{channel}"):
+        Config.model_validate(values)

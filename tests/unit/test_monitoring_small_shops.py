@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monitoring.actions import ActionResult
+from monitoring.actions import ActionResult, tasks
 from monitoring.business import newest_week
 from monitoring.evaluate import drift_window, evaluate_decisions
 from monitoring.policy import JobHistory, PolicyOutcome, decide
 from monitoring.report import page
-from monitoring.todo import tasks
 from monitoring.tracking import NO_CHAMPION, ChampionRecord
 from pricing.config import load_config
 from pricing.runtime.cli import CommandLine

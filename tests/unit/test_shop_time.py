@@ -8,7 +8,6 @@ import pytest
 
 from pricing.config import load_config
 from pricing.errors import ConfigError
-from pricing.runtime.shop_time import shop_now
 from serving.app import close_app, create_app
 from tests.kit.serving import REQUEST, publish, sent, settings_in
 from tests.kit.versions import shared_version
@@ -24,7 +23,7 @@ def at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
             local = now.astimezone(tz)
             return cls.fromtimestamp(local.timestamp(), tz)
 
-    monkeypatch.setattr("pricing.runtime.shop_time.dt.datetime", Moment)
+    monkeypatch.setattr("pricing.config.dt.datetime", Moment)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_without_a_setting_the_machine_s_own_zone_counts() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "Asia/Tokyo")
         time.tzset()
-        found = f"{shop_now(None):%z}"
+        found = f"{load_config().now():%z}"
     time.tzset()
 
     assert found == "+0900"
