@@ -31,8 +31,8 @@ from pipelines.commands import import_tensorflow, only_one, run_job, start_job, 
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.quality import read_checked
 from pricing.config import Config, load_config
-from pricing.config_models import ChoicesConfig, DemandConfig, TuningConfig
-from pricing.data.panel import Panel, load_panel, save_panel
+from pricing.config_models import DemandConfig, TuningConfig
+from pricing.data.panel import STEP_DAYS, Panel, Period, load_panel, save_panel
 from pricing.data.partitions import read_partitions, sample_of
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 
 STORAGE_VARIABLE = "PRICING_TUNING_STORAGE"
 DEFAULT = "default"  # attribute of the trial of the settings as they are
+# What a trial may change is what a forecast's error can judge. What identifies elasticities is not among it: a better
+# forecast did not mean a less biased elasticity.
+AROUND = {"units": (1 / 2, 3, 1 / 2), "steps": (2 / 3, 4, 1 / 3), "context": (1 / 2, 2, 1 / 4)}  # least, most, step
+LEARNING_RATES = (0.001, 0.02)
+HALF_LIVES = (182, 364, 728)  # days, of recency; or none
 _RETRIES = 2  # settings whose trial was lost three times are not tried again
 _POLL_SECONDS = 0.5
 _BEATS = 4  # heartbeats within the time after which a trial counts as lost
@@ -97,10 +102,9 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
 
 
 def _question(config: Config) -> str:
-    """Hashes the settings and search space: only trials with equal hashes can be compared."""
+    """Hashes the settings: only trials with equal hashes can be compared."""
     asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
-    space = {key: space.model_dump(mode="json") for key, space in config.tuning.space.items() if space}
-    return hashlib.sha256(json.dumps({**asked, "space": space}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, config: Config) -> None:
@@ -251,7 +255,7 @@ def run_trials(
     experiment = client.get_run(parent).info.experiment_id
 
     def objective(trial: optuna.Trial) -> float:
-        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.tuning)
+        values = {} if trial.user_attrs.get(DEFAULT) else suggest(trial, config.demand, period=panel.period)
         demand = DemandConfig.model_validate({**config.demand.model_dump(), **values})
         # By the client: a fluent nested run would end FAILED when the trial is pruned.
         tags = {MLFLOW_PARENT_RUN_ID: parent, "job": "trial", "trial": str(trial.number)}
@@ -288,18 +292,16 @@ def run_trials(
         study.optimize(objective, n_trials=count, timeout=timeout, catch=(PricingError,))
 
 
-def suggest(trial: optuna.Trial, tuning: TuningConfig) -> dict[str, Any]:
-    """Suggests a value for every key of the search space; an integer where the setting is one."""
-    values: dict[str, Any] = {}
-    for key, space in tuning.space.items():
-        if isinstance(space, ChoicesConfig):
-            values[key] = trial.suggest_categorical(key, list(space.choices))
-        elif space is not None and DemandConfig.model_fields[key].annotation is int:
-            step = int(space.step or 1)
-            values[key] = trial.suggest_int(key, int(space.low), int(space.high), step=step, log=space.log)
-        elif space is not None:
-            values[key] = trial.suggest_float(key, space.low, space.high, step=space.step, log=space.log)
-    return values
+def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dict[str, Any]:
+    """Suggests values around the settings as they are, within the limits of each."""
+    values: dict[str, Any] = {"learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True)}
+    for key, (least, most, step) in AROUND.items():
+        now, limits = getattr(demand, key), DemandConfig.model_fields[key].metadata
+        low = max(round(least * now), *(one.ge for one in limits if hasattr(one, "ge")))
+        high = min(round(most * now), *(one.le for one in limits if hasattr(one, "le")))
+        values[key] = trial.suggest_int(key, low, high, step=max(round(step * now), 1))
+    half_lives = [None, *(days // STEP_DAYS[period] for days in HALF_LIVES)]
+    return values | {"recency_half_life": trial.suggest_categorical("recency_half_life", half_lives)}
 
 
 def _end(run_id: str, status: str, *, words: str) -> None:

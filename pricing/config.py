@@ -120,7 +120,7 @@ class Config(ModelConfig):
 def load_config(path: str | Path | None = None) -> Config:
     """Reads config/default.yaml and config/expert.yaml, and lays the file at `path` over them, key by key.
 
-    A mapping in the user's file is merged into the defaults; anything else replaces it, and so do choices a range.
+    A mapping in the user's file is merged into the defaults; anything else replaces it.
     Where the file says that the panel's period is the week, config/weekly.yaml lies between the two: all that counts
     periods follows. Plans that `etl` keeps count, as `_with_etl_plans` says.
 
@@ -293,5 +293,5 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_one_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Tells if two mappings can be merged: half a range and half of choices would be neither, nor would two kinds."""
-    return "choices" not in {*old, *new} and new.get("kind", old.get("kind")) == old.get("kind")
+    """Tells if two mappings can be merged: half of two kinds would be neither."""
+    return bool(new.get("kind", old.get("kind")) == old.get("kind"))

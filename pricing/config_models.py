@@ -3,7 +3,6 @@
 import datetime as dt
 import re
 from collections.abc import Mapping
-from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,8 +14,6 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     Tag,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -410,87 +407,11 @@ class MonitoringConfig(Section):
         return self
 
 
-class RangeConfig(Section):
-    """Numbers that tuning may try: from `low` to `high`, both included, in steps or evenly on a log scale."""
-
-    low: float
-    high: float
-    step: Annotated[float, Field(gt=0)] | None = None
-    log: bool = False
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The values at its ends."""
-        return self.low, self.high
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> "RangeConfig":
-        if self.low > self.high or (self.log and (self.low <= 0 or self.step is not None)):
-            raise ValueError("expected low ≤ high, and with log a low above 0 and no step")
-        return self
-
-
-class ChoicesConfig(Section):
-    """Values that tuning may try, in no order."""
-
-    choices: Annotated[tuple[bool | int | float | str | None, ...], Field(min_length=1)]
-
-    @property
-    def ends(self) -> tuple[bool | int | float | str | None, ...]:
-        """All of them."""
-        return self.choices
-
-
-def _range_or_choices(value: Any) -> str:
-    given = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
-    return "choices" if "choices" in given else "range"
-
-
-@cache
-def _demand_key(name: str) -> TypeAdapter[Any]:
-    """Tells what a key of the demand section may be, by itself."""
-    field = DemandConfig.model_fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]  # a type at run time
-
-
 class TuningConfig(Section):
-    """The search for better settings of the demand section: its budget, and which values it may try."""
+    """The budget of the search for better settings of the demand section."""
 
     trials: Annotated[int, Field(ge=1, le=100_000)]
     minutes: Annotated[float, Field(ge=0, le=100_000)]
     workers: Annotated[int, Field(ge=1, le=64)]
     startup: Annotated[int, Field(ge=1, le=100_000)]
     silent_seconds: Annotated[int, Field(ge=4, le=86_400)] = 300
-    space: dict[
-        str,
-        Annotated[
-            Annotated[RangeConfig, Tag("range")] | Annotated[ChoicesConfig, Tag("choices")],
-            Discriminator(_range_or_choices),
-        ]
-        | None,
-    ]
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _demand_keys(cls, space: Any) -> Any:
-        fixed = {"seed", "horizon", "step", "folds", "gap", "min_history"}  # they decide what the score means
-        for key in space if isinstance(space, Mapping) else ():
-            if key not in DemandConfig.model_fields or key in fixed:
-                free = sorted(set(DemandConfig.model_fields) - fixed)
-                near = nearest(str(key), free, cutoff=0.0)
-                raise ValueError(f"{key} is no key of demand that may be tuned; the nearest one is {near}")
-        return space
-
-    @model_validator(mode="after")
-    def _values_are_demands(self) -> "TuningConfig":
-        if not any(self.space.values()):
-            raise ValueError("space holds nothing to search")
-        for key, tried in self.space.items():
-            for value in () if tried is None else tried.ends:
-                try:
-                    _demand_key(key).validate_python(value)
-                except ValidationError as error:
-                    raise ValueError(
-                        f"space.{key}: demand.{key} cannot be {value!r}: {error.errors()[0]['msg'].lower()}"
-                    ) from error
-        return self

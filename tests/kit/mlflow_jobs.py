@@ -29,13 +29,7 @@ TINY = {
             **{"coverage_80": [0.0, 1.0], "coverage_95": [0.0, 1.0], "golden_latency_ms": 5000},
         }
     },
-    "tuning": {
-        "startup": 1,
-        "space": {
-            **{"units": {"low": 4, "high": 8, "step": 4}, "learning_rate": {"low": 0.001, "high": 0.01, "log": True}},
-            **{"steps": None, "context": None, "recency_half_life": {"choices": [None, 60]}},
-        },
-    },
+    "tuning": {"startup": 1},
 }
 FOREIGN = (
     "MLFLOW_RUN_ID",

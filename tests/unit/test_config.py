@@ -14,7 +14,7 @@ from pricing.config import (
     load_config,
     parse_model_config,
 )
-from pricing.config_models import ChoicesConfig, MatchConfig, RangeConfig
+from pricing.config_models import MatchConfig
 from pricing.errors import ConfigError
 
 
@@ -61,19 +61,6 @@ def test_a_file_of_the_user_goes_before_a_name(tmp_path: Path, monkeypatch: pyte
         load_config("weakly")
 
 
-def test_choices_to_search_replace_a_range_and_a_range_replaces_choices(tmp_path: Path) -> None:
-    text = "tuning: {space: {units: {choices: [8, 16]}, recency_half_life: {low: 60, high: 90}, steps: {high: 500}}}"
-
-    space = load_config(written(tmp_path, text)).tuning.space
-
-    assert space["units"] == ChoicesConfig(choices=(8, 16))
-    assert space["recency_half_life"] == RangeConfig(low=60, high=90)
-    steps, shipped = space["steps"], load_config().tuning.space["steps"]
-    assert isinstance(steps, RangeConfig)
-    assert isinstance(shipped, RangeConfig)
-    assert (steps.low, steps.high) == (shipped.low, 500)
-
-
 @pytest.mark.parametrize(
     ("text", "key", "found"),
     [
@@ -88,8 +75,6 @@ def test_choices_to_search_replace_a_range_and_a_range_replaces_choices(tmp_path
         ("decision: {strategies: {margin: {ratio: 2}}}", "margin.ratio", "unknown key"),
         ("decision: {strategy: margni}", "decision", "the nearest is margin"),
         ("data: {country: NO}", "data.country", "YAML reads"),
-        ("tuning: {space: {units: {low: 8, high: 999}}}", "demand.units", "999"),
-        ("tuning: {space: {unts: {low: 8}}}", "tuning.space", "the nearest one is units"),
         ("registry: {gates: {coverage_80: [0.9, 0.8]}}", "registry.gates", "coverage_80"),
         ("data: {period: week}\ndata: {country: DE}\n", "data", "given twice"),
         ("decision: {max_move: 0.1}", "decision.max_move", "decision.guardrails.max_move?"),
@@ -136,14 +121,13 @@ def numbers(schema: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def test_every_number_has_limits() -> None:
     found = dict(numbers(Config.model_json_schema()["$defs"]))
     # What tuning tries, which demand's own limits check.
-    free = ("/RangeConfig/", "/ChoicesConfig/")
     # Pairs whose order and ends the section itself checks.
     paired = ("/DecisionConfig/properties/calibration",)
 
     def bounded(part: dict[str, Any]) -> bool:
         return bool({"minimum", "exclusiveMinimum"} & part.keys() and {"maximum", "exclusiveMaximum"} & part.keys())
 
-    open_ended = [at for at, part in found.items() if not bounded(part) and not at.startswith((*free, *paired))]
+    open_ended = [at for at, part in found.items() if not bounded(part) and not at.startswith(paired)]
     assert open_ended == []
     assert len(found) > 80
 
