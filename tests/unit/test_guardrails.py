@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pricing.decision import guardrails
 from pricing.decision.decide import Choices, Policy, decide
 from pricing.decision.guardrails import NUMBER, AllowedPrices
 from pricing.decision.reasons import GAVE_WAY, GUARDRAILS, named
 from pricing.demand.grades import PRIOR_ONLY, TESTED
-from pricing.errors import ConfigError
 from tests.kit.decision import config, demand, pricing_context, without_guardrail
 
 money = st.floats(0.02, 1e6)
@@ -156,7 +156,7 @@ def test_no_number_of_a_request_but_its_cost_moves_a_price_beyond_the_largest_ju
 def test_a_contradictory_configuration_fails_at_load_and_names_both_sides(
     decision: dict[str, Any], named: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ConfigError) as failure:
+    with pytest.raises(ValidationError) as failure:
         config(**decision)
 
     for name in named:
