@@ -191,6 +191,7 @@ def test_the_demo_trains_and_promotes_and_its_model_prices_behind_the_proxy(dock
     assert after["price_range"][0] <= after["recommended_price"] <= after["price_range"][1]
 
 
+@pytest.mark.weekly
 def test_no_container_is_root_writes_to_its_root_gains_rights_or_knows_others_passwords(platform: Platform) -> None:
     look = "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/1/status; grep ' / ' /proc/mounts; printenv"
     for service in platform.compose("ps", "--services").split():
@@ -204,11 +205,13 @@ def test_no_container_is_root_writes_to_its_root_gains_rights_or_knows_others_pa
         assert held <= PASSWORDS.get(service, set()), service
 
 
+@pytest.mark.weekly
 def test_a_caller_without_a_key_gets_no_price(platform: Platform) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         price(Platform(platform.environment, "another"))
 
 
+@pytest.mark.weekly
 def test_the_console_behind_the_proxy_is_opened_by_a_key_that_may_decide_alone(platform: Platform) -> None:
     with requests.Session() as browser:
 
@@ -229,6 +232,7 @@ def test_the_console_behind_the_proxy_is_opened_by_a_key_that_may_decide_alone(p
     assert 'action="/logout"' in opened.text
 
 
+@pytest.mark.weekly
 def test_compose_serves_what_the_mlflow_server_names_champion(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -247,6 +251,7 @@ def test_compose_serves_what_the_mlflow_server_names_champion(
         urllib.request.urlopen(f"{platform.tracking}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30)
 
 
+@pytest.mark.weekly
 def test_a_serving_task_cannot_write_what_is_published(platform: Platform) -> None:
     code = "open('/var/lib/pricing/decisions/tried', 'w'); open('/var/lib/pricing/published/tried', 'w')"
 
@@ -254,6 +259,7 @@ def test_a_serving_task_cannot_write_what_is_published(platform: Platform) -> No
         platform.compose("exec", "-T", "serving-1", "python", "-c", code)
 
 
+@pytest.mark.weekly
 def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
     callers = Callers(platform)
     with callers.calling():
@@ -272,6 +278,7 @@ def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platf
     assert {answer["model_version"] for answer in callers.answers} == {"1"}
 
 
+@pytest.mark.weekly
 def test_every_query_of_the_dashboard_and_of_the_alarms_is_answered_by_prometheus(platform: Platform) -> None:
     base = f"{platform.at('PROMETHEUS_PORT')}/api/v1"
     panels = json.loads((COMPOSE / "dashboards" / "pricing.json").read_text())["panels"]
