@@ -1,168 +1,298 @@
-"""Measure time and memory of training and refreshing 1,000 to 10,000 products, and how fast a price is.
+"""Measure fitting, refreshing, pricing and serving sales in partitions, up to a million series.
 
-python -m benchmarks.scale            prints the table of scale.md; half an hour, 1 GB of temporary files
-python -m benchmarks.scale fit 1000 FOLDER     one case on the panel saved in FOLDER; prints one JSON object
-python -m benchmarks.scale price      prints the table of decision.md: prices a second in batches, microseconds for one
+python -m benchmarks.scale FOLDER --fit 10000 30000 100000 --shop 1000000     prints the tables of scale.md
 
-Panels of the simulated market, 730 days, saved beforehand, so that neither simulating nor reading counts. `backtest`:
-five folds with the horizon and step of the default configuration. `fit`: the final training, identification and states
-of every product included. `refresh`: one more day. Each case runs in a process of its own. `price`: weights are random,
-since what a price costs depends on the shapes of its arrays only.
+Simulated product-stores × 400 days, 5,000 a partition and a market of its own, written one after another: no process
+ever holds all. `fit`: the elasticities, scales and states of every product by the networks of a sample of 2,000; the
+sample's training is told apart, since it does not grow. `shop`: a shop of so many series, whose partitions are copies
+of one fitted partition under other ids, is refreshed by the 34 newest days, one of them new, and priced. All on two
+worker processes of Dask on this machine.
 """
 
 import argparse
 import datetime as dt
-import json
+import hashlib
 import os
-import platform
 import resource
+import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import mlflow
 import numpy as np
+import pandas as pd
+import psutil
 
 from benchmarks.table import markdown, measured
-from pricing.config import load_config
-from pricing.data.build import build_panel
-from pricing.data.panel import load_panel, save_panel
-from pricing.decision.pricer import Pricer
+from pipelines import parts
+from pipelines.parts import Work
+from pipelines.price import Pricing, price_parts
+from pricing.config import Config, load_config
+from pricing.data.anchors import Anchors
+from pricing.data.load import load_panel_from
+from pricing.data.partitions import MANIFEST, Partitions, sample_of
 from pricing.decision.product_facts import ProductFacts
-from pricing.decision.request import PriceRequest, Weekday
-from pricing.demand.backtest import backtest
-from pricing.demand.training import fit
-from simulation.market import MarketConfig, simulate
-from tests.kit.versions import make_demand, make_panel
+from pricing.decision.switches import NO_CONTROL
+from pricing.demand.adoption import adopt
+from pricing.demand.backtest import evaluate
+from pricing.demand.folds import Fold
+from pricing.registry import files
+from pricing.registry.mlflow_registry import Registry
+from pricing.registry.union import unite_facts
+from pricing.registry.version import LoadedVersion, Origin, load, pack
+from simulation.config import MarketConfig
+from simulation.market import simulate
 
-SEED = 50
-CASES = (("backtest", 1000), ("fit", 1000), ("fit", 10000), ("refresh", 10000))
-BATCH, ROUNDS = 1000, 20  # requests of a batch; batches measured
-SHOP = 200  # products that are priced
-
-
-def make(products: int, folder: Path) -> dict[str, Any]:
-    """Saves the panel of a market with a category for every fifty products."""
-    market = simulate(MarketConfig(products=products, categories=max(products // 50, 6), seed=SEED, future=28))
-    save_panel(build_panel(market.frame(), load_config().data), folder)
-    return {}
-
-
-def case(kind: str, folder: Path) -> dict[str, Any]:
-    """Runs one case on the panel in `folder`."""
-    config = load_config().demand
-    panel = load_panel(folder)
-    found: dict[str, Any] = {"case": kind, "products": len(panel.product_ids), "rows": int(panel.present.sum())}
-    if kind == "refresh":
-        earlier = panel.through(panel.dates[-2])
-        model = fit(earlier, config.model_copy(update={"steps": 2, "demand_steps": 2, "price_steps": 2})).model
-        newest = panel.through(panel.dates[-1])
-        begun = _now()
-        model.refresh(newest)
-        return found | _since(begun, memory=False)
-    begun = _now()
-    if kind == "backtest":
-        backtest(panel, config.model_copy(update={"folds": 5}))
-    else:
-        fit(panel, config)
-    return found | _since(begun, memory=True)
+DAYS, SERIES, SAMPLE, SEED = 400, 5000, 2000, 50
+SERVE = """
+import sys, time
+begun = time.perf_counter()
+from pricing.decision.request import PriceRequest
+from pricing.registry.union import unite_facts
+from pricing.registry.version import load
+version = load(sys.argv[1])
+version.verify()
+pricer, ids = version.pricer(version="1"), version.demand.product_ids
+pricer.price([PriceRequest(product_id=str(ids[len(ids) // 2]), day_of_week="Friday")], today=version.demand.state_date)
+ready = time.perf_counter() - begun
+found = dict(line.split()[:2] for line in open("/proc/self/smaps_rollup").read().splitlines()[1:])
+print(ready, (int(found["Private_Dirty:"]) + int(found["Private_Clean:"])) / 1e6, int(found["Private_Dirty:"]) / 1e6)
+"""
 
 
-def _now() -> tuple[float, float]:
-    return time.monotonic(), time.process_time()
+def write(folder: Path, series: int) -> Partitions:
+    """Writes a history and its newest days in partitions, one market after another."""
+    count = max(series // SERIES, 1)
+    rows, last = 0, pd.Timestamp(0)
+    for number in range(count):
+        size = min(series, SERIES)
+        market = MarketConfig(products=size, categories=20, days=DAYS + 3, seed=SEED + number)
+        frame = simulate(market).frame()
+        frame["product_id"] = f"{number:03}-" + frame["product_id"]
+        day = pd.to_datetime(frame["date"])
+        last = day.min() + pd.Timedelta(days=DAYS - 1)
+        drawn = sorted(frame["product_id"].unique(), key=lambda name: hashlib.md5(name.encode()).digest())
+        chosen = frame["product_id"].isin(drawn[: SAMPLE // count])
+        ago = (day - last).dt.days
+        for name, of in (("history", ago <= 0), ("newest", (ago <= 1) & (ago > -33))):
+            for place, kept in ((f"part={number}", of), ("_sample", of & chosen)):
+                (folder / name / place).mkdir(parents=True, exist_ok=True)
+                frame[kept].to_parquet(folder / name / place / f"{number}.parquet", index=False)
+        rows += int((ago <= 0).sum())
+    made = Partitions(made=f"{series}", count=count, series=series, rows=rows, last=last.date())
+    for name in ("history", "newest"):
+        (folder / name / MANIFEST).write_text(made.model_dump_json())
+    return made
 
 
-def _since(begun: tuple[float, float], *, memory: bool) -> dict[str, float]:
-    peak = {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6} if memory else {}
-    return {"seconds": time.monotonic() - begun[0], "cpu_seconds": time.process_time() - begun[1], **peak}
+@contextmanager
+def timed(found: dict[str, Any], name: str) -> Iterator[None]:
+    """Adds the seconds of a block, and the most memory that a worker held in it, GB."""
+    own, most, ended = psutil.Process(), [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.5):
+            with suppress(psutil.Error):
+                held = [each.memory_info().rss / 1e9 for each in own.children(recursive=True)]
+                most[0] = max([most[0], *held])
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    begun = time.perf_counter()
+    yield
+    found[name], found[f"{name}_gb"] = time.perf_counter() - begun, most[0]
+    ended.set()
+    watch.join()
+    print(f"  {name}: {found[name]:.1f} s, {most[0]:.2f} GB a worker", file=sys.stderr, flush=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A row a case."""
-    lines = []
-    for row in rows:
-        peak = f"{row['peak_gb']:.1f} GB" if "peak_gb" in row else ""
-        lines.append([row["case"], f"{row['products']:,}", f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}", peak])
-    return markdown(["case", "products", "seconds", "CPU seconds", "peak memory"], lines)
+def fitted(folder: Path, made: Partitions, config: Config) -> tuple[LoadedVersion, dict[str, Any]]:
+    """Trains on the sample, fits every partition, unites them and packs the version."""
+    from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
+
+    found: dict[str, Any] = {"series": made.series}
+    sales = str(folder / "history")
+    with timed(found, "sample"):
+        panel = load_panel_from(sample_of(sales), config.data)
+        anchors = Anchors.from_panel(panel)
+        sample = pack(
+            folder / "sample",
+            demand=train(panel, config.demand),
+            facts=ProductFacts.from_panel(panel, anchors=anchors),
+            config=config,
+            backtest={"data": {}},
+            origin=Origin("train", {}),
+            anchors=anchors,
+            holds_only=False,
+        )
+    work = Work(sales, config, f"scale/parts/{made.series}/", None, anchors, panel.events)
+    (folder / "parts").mkdir()
+    with timed(found, "fit"):
+        version = parts.spread(sample, work, made, folder=folder / "parts" / "version")
+    return version, found
 
 
-def prices() -> str:
-    """The table of how fast a price is: the fastest twentieth, which other processes disturb least, and the median."""
-    panel, config = make_panel(products=SHOP), load_config()
-    table, facts = make_demand(panel).table(), ProductFacts.from_panel(panel)
-    pricer = Pricer(table, facts, config, version="bench", largest_jump=config.serving.largest_jump)
-    today = table.state_date + dt.timedelta(days=1)
-    rng = np.random.default_rng(0)
-    requests = [_request(str(rng.choice(table.product_ids)), rng=rng, today=today) for _ in range(BATCH)]
+def agreement(folder: Path, config: Config) -> list[dict[str, Any]]:
+    """Scores the last four weeks of a history by networks of the sample and by those of one fit of everything."""
+    from pricing.demand.training import train  # noqa: PLC0415 - imports TensorFlow
 
-    fast, median = _seconds(partial(pricer.price, requests, today=today), rounds=ROUNDS)
-    rows = [["batch of 1,000, prices a second on one core", f"{BATCH / fast:,.0f}", f"{BATCH / median:,.0f}"]]
-    for name, stock in (("ample", 1e6), ("short", 5.0)):
-        one = requests[0].model_copy(update={"current_stock": stock})
-        fast, median = _seconds(partial(pricer.price, [one], today=today), rounds=100 * ROUNDS)
-        rows.append([f"one price, {name} stock, µs", f"{fast * 1e6:,.0f}", f"{median * 1e6:,.0f}"])
-    machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
-    return markdown([machine, "fastest twentieth", "median"], rows)
-
-
-def _request(product_id: str, *, rng: np.random.Generator, today: dt.date) -> PriceRequest:
-    day = today + dt.timedelta(days=int(rng.integers(1, 7)))
-    return PriceRequest(
-        product_id=product_id,
-        current_stock=float(rng.integers(0, 300)),
-        day_of_week=get_args(Weekday)[day.weekday()],
-        comp_price=float(np.round(rng.uniform(5, 20), 2)),
-        is_promo=bool(rng.random() < 0.1),
-    )
-
-
-def _seconds(job: Callable[[], object], *, rounds: int) -> tuple[float, float]:
-    """The fastest twentieth, which other processes disturb least, and the median; after one round to warm up."""
-    job()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        job()
-        times.append(time.perf_counter() - start)
-    return float(np.quantile(times, 0.05)), float(np.median(times))
-
-
-def _run(*words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.scale", *words]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    panel = load_panel_from(str(folder / "history"), config.data)
+    drawn = np.isin(panel.product_ids, load_panel_from(sample_of(str(folder / "history")), config.data).product_ids)
+    fold = Fold(panel.dates[-29], panel.dates[-28], panel.dates[-1])
+    past = panel.through(fold.cutoff)
+    sample = train(past.select(np.flatnonzero(drawn)), config.demand)
+    halves = [past.select(half) for half in np.array_split(np.arange(len(drawn)), 2)]
+    adopted = [adopt(half, config.demand, like=sample) for half in halves]
+    whole = train(past, config.demand)
+    logs = [np.log(-np.concatenate([one.norms.elasticity for one in models])) for models in (adopted, [whole])]
+    print(f"correlation {np.corrcoef(logs)[0, 1]:.4f}, sd of the difference {np.std(logs[0] - logs[1]):.4f}, of logs")
+    frames = {
+        "networks of the sample": pd.concat(
+            [evaluate(model, past=half, panel=panel, fold=fold) for model, half in zip(adopted, halves, strict=True)]
+        ),
+        "one fit of everything": evaluate(whole, past=past, panel=panel, fold=fold),
+    }
+    found = []
+    for name, frame in frames.items():
+        for whose, rows in (("all", frame), ("the sample", frame[frame["product_id"].isin(sample.product_ids)])):
+            kept = rows[~rows["censored"].astype(bool)]
+            inside = (kept["actual"] >= kept["q10"]) & (kept["actual"] <= kept["q90"])
+            wape = float((kept["actual"] - kept["q50"]).abs().sum() / kept["actual"].sum())
+            found.append({"forecasts by": name, "of": whose, "WAPE": wape, "80 % hold": float(inside.mean())})
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs every case, or one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", nargs="?", choices=("make", "backtest", "fit", "refresh", "price"))
-    parser.add_argument("products", nargs="?", type=int)
-    parser.add_argument("folder", nargs="?", type=Path)
-    options = parser.parse_args(argv)
-    if options.kind == "price":
-        print(f"{measured()}\n{prices()}")
-        return
-    if options.kind is not None:
-        if options.folder is None:
-            parser.error("one case needs a number of products and a folder")
-        run = make(options.products, options.folder) if options.kind == "make" else case(options.kind, options.folder)
-        print(json.dumps(run))
-        return
-    rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for products in sorted({products for _, products in CASES}):
-            _run("make", str(products), f"{place}/{products}")
-        for kind, products in CASES:
-            rows.append(_run(kind, str(products), f"{place}/{products}"))
-            print(rows[-1], file=sys.stderr, flush=True)
-    print(f"{measured()}\n{platform.machine()}, Python {platform.python_version()}.\n\n{table(rows)}")
+def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
+    """A shop of copies of a version's first partition under other ids, with its newest sales."""
+    one = files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one", load)
+    content = files.read(one.folder, parts=(*("table", "products", "anchors", "backtest", "config"), *files.LEARNT))
+    header = {name: value for name, value in one.meta.items() if name not in ("files", "checksum")}
+    count, size = series // len(one.demand.product_ids), len(one.demand.product_ids)
+    rows = pd.read_parquet(newest / "part=0")
+    loaded = []
+    for number in range(count):
+        arrays = {
+            name: np.char.add(f"{number:03}/", array) if name.endswith(("product_ids", "parent_ids")) else array
+            for name, array in content.arrays.items()
+        }
+        place = folder / "copies" / f"{number:05}"
+        files.write(place, files.Files(content.documents, arrays), header=header)
+        place.with_suffix(".tar").write_bytes(files.tar(place))
+        loaded.append(load(place))
+        (folder / "newest" / f"part={number}").mkdir(parents=True)
+        rows.assign(product_id=f"{number:03}/" + rows["product_id"]).to_parquet(
+            folder / "newest" / f"part={number}" / "0.parquet", index=False
+        )
+    shutil.copytree(newest / "_sample", folder / "newest" / "_sample")
+    facts = unite_facts([each.whole_facts() for each in loaded])
+    first, *others = (each.anchors for each in loaded)
+    shop = pack(
+        folder / "version",
+        demand=version.learner,
+        facts=facts,
+        config=version.config,
+        backtest={},
+        origin=Origin("train", {}, parts=tuple(loaded)),
+        anchors=first.joined(*others),
+        holds_only=False,
+    )
+    shutil.rmtree(folder / "copies")
+    made = Partitions(made=f"shop-{series}", count=count, series=count * size, rows=0, last=dt.date(2024, 1, 1))
+    (folder / "newest" / MANIFEST).write_text(made.model_dump_json())
+    return shop, made
+
+
+def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -> dict[str, Any]:
+    """Refreshes and prices a shop, and starts what a serving task starts."""
+    found: dict[str, Any] = {"series": made.series}
+    sales = str(folder / "newest")
+    full = config.model_copy(update=dict(shop.config))
+    registry = Registry(full.registry.model_name, uri=mlflow.get_tracking_uri())
+    number, listed = registry.log_version(shop.folder), shop.meta["files"]
+    given = {"number": number, "checksums": listed}
+    scratch = folder / "refreshed"
+    scratch.mkdir()
+    with timed(found, "refresh"):
+        panel = load_panel_from(sample_of(sales), shop.config.data, past=shop.learner.encoded.tail)
+        work = Work(sales, full, f"scale/parts/{made.made}/", None, shop.anchors, panel.events, **given)
+        carried = parts.refresh_parts(shop, panel, made, work=work, facts=shop.whole_facts(), scratch=scratch)
+        origin = Origin("refresh", {}, parent="1", parts=carried.parts)
+        newer = pack(
+            folder / "next" / "version",
+            demand=carried.demand,
+            facts=carried.facts,
+            config=shop.config,
+            backtest={},
+            origin=origin,
+            anchors=carried.anchors,
+            holds_only=False,
+        )
+        registry.log_version(newer.folder)
+    shutil.rmtree(scratch)
+    day = newer.demand.state_date + dt.timedelta(days=1)
+    plans = (newer.facts.promotions, newer.facts.planned_deliveries)
+    asked = Pricing(
+        *(newer.folder, "1", str(newer.meta["checksum"]), config, shop.config, plans, NO_CONTROL, day, day, False)
+    )
+    with timed(found, "price"):
+        prices, _ = price_parts(asked, len(newer.facts.product_ids))
+    found["priced"], found["own_gb"] = len(prices), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    served = folder / "served"
+    for name in (*files.served(newer.meta), files.HEADER):
+        (served / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(newer.folder / name, served / name)
+    done = subprocess.run([sys.executable, "-c", SERVE, str(served)], capture_output=True, text=True, check=True)
+    found["ready"], found["private_gb"], found["dirty_gb"] = map(float, done.stdout.split())
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """A row of each dictionary."""
+    head = list(found[0])
+    rows = [[f"{one[name]:.4g}" if isinstance(one[name], float) else f"{one[name]}" for name in head] for one in found]
+    return markdown(head, rows)
+
+
+def main() -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fit", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--shop", type=int, nargs="*", default=[1_000_000])
+    chosen = parser.parse_args()
+    folder: Path = chosen.folder.resolve()
+    os.environ["PRICING_HOME"] = str(folder / "home")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.chdir(folder)  # where MLflow keeps what is logged
+    config = load_config()
+    scale = config.scale.model_copy(update={"scheduler": "local", "workers": 2, "series": SERIES})
+    config = config.model_copy(update={"scale": scale})
+    fits, nights = [], []
+    with mlflow.start_run():
+        for series in chosen.fit:
+            place = folder / f"fit-{series}"
+            version, found = fitted(place, write(place, series), config)
+            fits.append(found)
+            if series == chosen.fit[0]:
+                alike = agreement(place, config)
+        for series in chosen.shop:
+            there = folder / f"shop-{series}"
+            there.mkdir()
+            shop, made = copied(version, there, series=series, newest=place / "newest")
+            nights.append(night(shop, made, there, config))
+    print(measured())
+    print(table(fits))
+    print(table(alike))
+    if nights:
+        print(table(nights))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
