@@ -3,6 +3,7 @@
 import numpy as np
 
 from pricing.demand.batches import build_table
+from pricing.demand.forward import Networks
 from pricing.demand.grades import gather_evidence, grade_products
 from pricing.demand.identification import _identified, learn, read_events
 from pricing.demand.price_changes import after_price_changes, find_price_changes
@@ -29,7 +30,7 @@ def test_all_series_of_a_parent_get_its_elasticity_grade_and_evidence() -> None:
     shrunk = learn(sample, table, forecast, norms=norms, so_far=None).posterior(category=np.arange(3) % 2, categories=2)
     evidence = gather_evidence(panel)
 
-    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, panel))
+    found = _identified(sample, shrunk, norms, evidence, grade_products(evidence, panel), Networks({}, panel.dates[:1]))
 
     for values in (found.norms.elasticity, found.shrunk.sd, found.grade, *vars(found.evidence).values()):
         assert values.shape == (6,)
