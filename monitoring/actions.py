@@ -171,7 +171,9 @@ _WHAT: dict[str, tuple[str, ...]] = {  # code of a fault or finding: what to do,
     **dict.fromkeys(("clock_ahead", "clock_back"), ("Set the clock of the machine that decides",)),
     "truth_partial": ("Look again when that day's sales are complete", "monitor"),
     "elasticity_unidentified": ("Test prices on products whose elasticity is unknown", "experiment plan"),
-    "job_lost": ("Look at the job where it ran: did it make a version? Then look again",),
+    "job_lost": (
+        "Look at the job where it ran, a local one's log in PRICING_HOME/monitoring/jobs: is there a version?",
+    ),
     "category_decayed": ("Look at what changed in this category; where it lasts, train a new model", "retrain"),
     "scored_few": ("Find out why decisions meet no sales, or have no forecast at the price charged",),
 }

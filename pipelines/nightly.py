@@ -109,7 +109,10 @@ class _Night:
         outcome = found.get("outcome")
         parts = ["monitoring asks for a person; see its report"] if outcome == "page" else []
         if outcome == "retrain":
-            parts.append(self._retrain_if_due(found.get("reason") or "monitoring found decay", source=source))
+            try:
+                parts.append(self._retrain_if_due(found.get("reason") or "monitoring found decay", source=source))
+            except JobError as error:
+                complaint = complaint or error
         if outcome == "page" and found.get("sales_at_fault"):
             parts.append("the sales may be at fault, so states stay as they are")
         else:

@@ -31,7 +31,7 @@ DELIVERY = np.array([2, 2, 0, 0, 3, 3, 1, 1])  # (node,) column of Offers.delive
 # elasticity: the two most common forms, Box–Cox powers 1 and 0 (Box and Cox 1964).
 EXPONENTIAL = slice(2, 6)  # the nodes of the former
 WEIGHT = np.full(NODES, 1.0 / NODES)
-MOST = 3.0  # log units that a price adds: no history tells of more than twentyfold sales, far from all prices seen
+MOST = 3.0  # log units that a low price adds at most: no history tells of more than twentyfold sales
 POWER_LIMIT = 30.0  # log units; keeps absurd prices from overflowing
 STALE_HORIZONS = 4  # horizons after the state's date beyond which the level's uncertainty stops growing
 WEEK: dict[Period, int] = {"day": 7, "week": 1}  # periods; look-ahead past the table repeats its last week
@@ -46,7 +46,7 @@ class DemandTable:
         level + events + elasticity · (1 + weekend · W) · φ(log(price / reference)) + promotion · draw
             + rival · log(competitor's price / his usual price, within e^±1) + level error · node,
 
-    with φ(x) = x at half of the nodes and e^x − 1 at the others, the price's term within ±MOST. A term whose input is
+    with φ(x) = x at half of the nodes and e^x − 1 at the others, and elasticity · φ at most MOST. A term whose input is
     not known is 0. Levels hold at the reference price: no promotion, the competitor at his usual price, holidays in,
     named events out.
     """
@@ -306,4 +306,4 @@ def _power(nodes: Floats, away: Floats) -> Floats:
     power: Floats = nodes * away[:, None, :]
     bent = np.expm1(np.minimum(away, POWER_LIMIT))
     np.multiply(nodes[:, EXPONENTIAL], bent[:, None, :], out=power[:, EXPONENTIAL])
-    return np.minimum(np.maximum(power, -MOST, out=power), MOST, out=power)
+    return np.minimum(power, MOST, out=power)

@@ -14,10 +14,10 @@ from pricing.demand.ensemble import CLASSES
 from pricing.registry.files import plain
 from pricing.registry.price_moves import PriceMoves, beyond_most
 
-# The settings that say which periods a backtest trains on and scores.
 # How much larger the ratio of two errors may be than its limit within a class of products by volume: it has a third of
 # the rows. For the baseline's also where the difference may be chance.
 NAIVE_ROOM, CHAMPION_ROOM = 0.1, 0.03
+# The settings that say which periods a backtest trains on and scores.
 FOLDS = ("horizon", "step", "folds", "gap", "min_history")
 PARITY = 1e-5  # largest relative difference between states carried forward and encoded anew: rounding is 1e-7
 _NAMED = 3  # products that a refusal names

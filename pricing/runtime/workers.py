@@ -41,11 +41,17 @@ def _asked(
         yield (_timed(work, shared, number) for number in numbers)
         return
     with client_of(scale) as client:
-        from distributed import as_completed  # noqa: PLC0415 - see `client_of`
+        from distributed import KilledWorker, as_completed  # noqa: PLC0415 - see `client_of`
+        from distributed.client import FutureCancelledError  # noqa: PLC0415
 
         given = client.submit(_same, shared, pure=False)  # unlike data that are scattered, it outlives its worker
         asked = [client.submit(_timed, work, given, each, pure=False) for each in numbers]
-        yield (future.result() for future in as_completed(asked))
+        try:
+            yield (future.result() for future in as_completed(asked))
+        except (FutureCancelledError, KilledWorker) as error:
+            raise PricingError(
+                f"a partition's workers died ({error}): give them more memory, or partitions of fewer series"
+            ) from error
 
 
 @contextmanager
@@ -69,7 +75,7 @@ def client_of(scale: ScaleConfig) -> Iterator["Client"]:
             raise ConfigError("scale.scheduler: Dask is not installed: install pricing[scale]") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"scale.scheduler: {scale.scheduler} cannot be reached ({error})") from error
-        click.echo(f"Dask: {client.dashboard_link}")
+        click.echo(f"Dask: {client.scheduler.address}, {client.dashboard_link}")
         yield client
 
 
