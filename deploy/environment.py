@@ -179,14 +179,14 @@ class Environment(Part):
         return f"Pricing/{self.name}"
 
     @property
-    def names(self) -> str:
-        """The private domain in which tasks find each other."""
-        return f"pricing-{self.name}.internal"
+    def private_domain(self) -> str:
+        """The zone of names that tasks find each other by."""
+        return f"{self.name}.pricing.internal"
 
     @property
     def scheduler(self) -> str:
         """The address of Dask's scheduler; `none` where there are no workers."""
-        return f"tcp://scheduler.{self.names}:{DASK_PORT}" if self.jobs.workers else "none"
+        return f"tcp://scheduler.{self.private_domain}:{DASK_PORT}" if self.jobs.workers else "none"
 
     @property
     def model(self) -> str:

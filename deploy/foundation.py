@@ -74,7 +74,7 @@ class Foundation(Stack):
             vpc=self.network.vpc,
             container_insights_v2=ecs.ContainerInsights.ENABLED,
             default_cloud_map_namespace=ecs.CloudMapNamespaceOptions(
-                name=self.private_domain, type=discovery.NamespaceType.DNS_PRIVATE, vpc=self.network.vpc
+                name=environment.private_domain, type=discovery.NamespaceType.DNS_PRIVATE, vpc=self.network.vpc
             ),
         )
         self.api_keys = secretsmanager.Secret(
@@ -86,11 +86,6 @@ class Foundation(Stack):
             removal_policy=self.removal,
         )
         self._tell()
-
-    @property
-    def private_domain(self) -> str:
-        """The zone of names that tasks find each other by."""
-        return f"{self.environment_.name}.pricing.internal"
 
     def log_group(self, scope: Construct, part: str, *, name: str | None = None) -> logs.LogGroup:
         """Makes the log group of a part, which keeps its lines as long as the environment says."""

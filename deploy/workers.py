@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_servicediscovery as discovery
 from constructs import Construct
 
 from deploy.environment import DASK_PORT, Size
@@ -19,7 +18,6 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
     """Adds scheduler and workers; `task` makes a task of jobs from its family, size and command."""
     environment, group = base.environment_, base.network.jobs
     group.connections.allow_internally(ec2.Port.tcp_range(DASK_PORT, NANNY), "Dask")
-    namespace = discovery.PrivateDnsNamespace(scope, "Names", name=environment.names, vpc=base.network.vpc)
     work = ["dask", "worker", environment.scheduler, "--nthreads", "1", "--local-directory", "/tmp"]
     commands = {
         "scheduler": (SCHEDULER, ["dask", "scheduler", "--port", str(DASK_PORT), "--no-dashboard"], 1),
@@ -30,7 +28,7 @@ def add_workers(scope: Construct, *, base: Foundation, task: Callable[[str, Size
         ),
     }
     for name, (size, command, count) in commands.items():
-        found = ecs.CloudMapOptions(name=name, cloud_map_namespace=namespace) if name == "scheduler" else None
+        found = ecs.CloudMapOptions(name=name) if name == "scheduler" else None
         service_of(
             scope,
             f"Dask{name.capitalize()}",

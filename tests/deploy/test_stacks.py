@@ -745,7 +745,7 @@ def test_workers_find_the_scheduler_by_name_and_are_reached_by_jobs_alone(tmp_pa
     (workers,) = (one for name, one in services.items() if name.startswith("DaskWorker"))
     assert workers["DesiredCount"] == 3
     (name,) = made.of("AWS::ServiceDiscovery::Service", "jobs").values()
-    assert f"{name['Name']}.{environment.names}" in environment.scheduler
+    assert f"{name['Name']}.{environment.private_domain}" in environment.scheduler
     assert made.reached_from("Jobs") == {"Jobs"}
     assert load_config(_settings_of(made, tmp_path)).scale.scheduler == environment.scheduler
 
