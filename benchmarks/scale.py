@@ -31,8 +31,7 @@ import psutil
 
 from benchmarks.table import markdown, measured
 from pipelines import parts
-from pipelines.parts import Work
-from pipelines.price import Pricing, price_parts
+from pipelines.parts import Pricing, Work, price_parts
 from pricing.config import Config, load_config
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_panel_from
@@ -170,7 +169,7 @@ def agreement(folder: Path, config: Config) -> list[dict[str, Any]]:
 
 def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -> tuple[LoadedVersion, Partitions]:
     """A shop of copies of a version's first partition under other ids, with its newest sales."""
-    one = files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one", load)
+    one = load(files.untar((version.folder / files.part_name(0)).read_bytes(), folder / "one"))
     content = files.read(one.folder, parts=(*("table", "products", "anchors", "backtest", "config"), *files.LEARNT))
     header = {name: value for name, value in one.meta.items() if name not in ("files", "checksum")}
     count, size = series // len(one.demand.product_ids), len(one.demand.product_ids)

@@ -1,6 +1,5 @@
 """Write a table of sales in partitions, streamed: whole series by the hash of their parent, and a sample of them."""
 
-import sys
 import tempfile
 import uuid
 from datetime import date
@@ -40,14 +39,14 @@ _SAMPLE = f"""
 """
 
 
-@job("partition", sales="needed")
+@job("partition")
+@click.option("--sales", required=True, metavar="WHERE", help="a folder of Parquet, which is streamed, or other sales")
 @click.option("--output", required=True, metavar="DIR", help="a new folder, or s3:// prefix, for the partitions")
 @click.option(
     "--count", type=click.IntRange(1, 99_999), metavar="N", help="partitions; absent: as many as scale.series asks for"
 )
-def main(*, sales: str, quarantine: object, config: str | None, output: str, count: int | None) -> int:
+def main(*, sales: str, config: str | None, output: str, count: int | None) -> int:
     """Writes sales in partitions, so that jobs need not hold all of them at once."""
-    del quarantine  # rows are checked by the jobs that read them
     made = partition(sales, output.rstrip("/"), scale=load_config(config).scale, count=count)
     click.echo(f"{made.series:,} series, {made.rows:,} rows up to {made.last}, in {made.count} partitions in {output}")
     return 0
@@ -102,9 +101,10 @@ def _written(
     ((used,),) = con.execute("SELECT count(DISTINCT part) FROM series").fetchall()
     if used < count:
         raise SourceError(f"{series} series leave {count - used} of {count} partitions empty; give a lower --count")
-    con.execute(f"COPY ({_WHOLE}) TO '{output}' (FORMAT parquet, PARTITION_BY (part))")
+    place = output.replace("'", "''")
+    con.execute(f"COPY ({_WHOLE}) TO '{place}' (FORMAT parquet, PARTITION_BY (part))")
     con.execute(
-        f"COPY ({_SAMPLE}) TO '{output}/{SAMPLE}' (FORMAT parquet, PER_THREAD_OUTPUT true)",
+        f"COPY ({_SAMPLE}) TO '{place}/{SAMPLE}' (FORMAT parquet, PER_THREAD_OUTPUT true)",
         {"least": LEAST, "share": min(scale.sample / max(series, 1), 1.0)},
     )
     ((rows, last),) = con.execute("SELECT count(*), max(CAST(date AS DATE)) FROM sales").fetchall()
@@ -113,7 +113,3 @@ def _written(
     with store.open_output_stream(f"{path}/{MANIFEST}") as stream:
         stream.write(made.model_dump_json(indent=1).encode())
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

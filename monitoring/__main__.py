@@ -48,9 +48,6 @@ class SilentError(PricingError):
     told = True  # see pricing.runtime.failures
 
 
-_GIVEN = ("sales", "config", "quarantine")  # what jobs that are started get, too
-
-
 @job("monitor", sales="needed", unattended=True)
 @click.option("--act", type=bool, default=True, help="false: send and start nothing")
 def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) -> int:
@@ -58,7 +55,9 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, act: bool) 
     settings, log, folder = load_config(config), log_url(), pricing_home() / "monitoring"
     watched, model, now = settings.monitoring, settings.registry.model_name, dt.datetime.now(dt.UTC)
     partitioned = read_partitions(sales) is not None
-    given = {name: str(value) for name, value in zip(_GIVEN, (sales, config, quarantine), strict=True) if value}
+    given = {
+        name: str(value) for name, value in (("sales", sales), ("config", config), ("quarantine", quarantine)) if value
+    }
     with tracked_run("monitor", config=settings) as run:
         champion = tracking.find_champion(model, uri=tracking_uri())
         panel = load_panel_from(

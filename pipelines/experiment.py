@@ -10,8 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
+from pipelines.decisions import requests_for_all_products
 from pipelines.freeze import control_in_force, control_record, publish_control
-from pipelines.price import requests_for_all_products
 from pipelines.production import ProductionAccess, production, sales_anchors
 from pricing.arrays import Floats
 from pricing.config import load_config, read_config_file

@@ -1,39 +1,48 @@
 """Work on partitions of sales: fit, refresh and price one at a time, and unite what came out.
 
 A result is one object in the published store, or among the prices, and one that is there is not made again: a job that
-was killed goes on where it was. Workers read versions from the registry.
+was killed goes on where it was. Workers refresh versions from the registry and price what is published.
 """
 
+import datetime as dt
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 
 from pipelines.calendar import with_plan
 from pipelines.carry import Carried, Parity, carry, with_coming_holidays
+from pipelines.decisions import COLUMNS, EDGE, as_frame, decide, requests_for_all_products
 from pricing import __version__
 from pricing.arrays import Strings
-from pricing.config import Config
+from pricing.config import Config, ModelConfig
 from pricing.data.anchors import Anchors
 from pricing.data.load import load_sales
 from pricing.data.panel import Event, Panel
 from pricing.data.partitions import Partitions, part_of, read_partitions
+from pricing.data.plans import Deliveries, Promotions
 from pricing.decision.experiment_results import find_draws
+from pricing.decision.pricer import Pricer
 from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import PriceRequest
+from pricing.decision.switches import Control
+from pricing.decision_log.write import LogEntry, put_decisions
 from pricing.demand.adoption import adopt
 from pricing.demand.model import DemandModel
 from pricing.errors import ConfigError, HistoryError, RegistryError, VersionError
 from pricing.objects import ObjectStore, open_store
-from pricing.paths import tracking_uri
+from pricing.paths import log_url, pricing_home, tracking_uri
 from pricing.registry import files
 from pricing.registry.mlflow_registry import Registry
-from pricing.registry.published import published_url
+from pricing.registry.published import PublishedVersion, fetch_version, published_url
 from pricing.registry.union import unite_facts
 from pricing.registry.version import LoadedVersion, Origin, load, pack
 from pricing.runtime.inputs import describe_data, fingerprint
@@ -132,7 +141,7 @@ def refresh_part(work: Work, number: int) -> None:
     if files.checksum(content) != work.checksums[name]:
         raise VersionError(f"version {work.number}: {name} is not the file that was registered; train again")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        version = files.untar(content, Path(scratch) / "version", load)
+        version = load(files.untar(content, Path(scratch) / "version"))
         panel = work.read(number, past=version.learner.encoded.tail)
         anchors, serving = work.anchored(panel, version.demand.product_ids), work.config.serving
         facts = version.whole_facts()
@@ -155,7 +164,7 @@ def _unpacked(key: str, folder: Path) -> LoadedVersion:
     if content is None:
         raise RegistryError(f"{key} is gone from {published_url()}; start the job again")
     folder.with_suffix(".tar").write_bytes(content)
-    return files.untar(content, folder, load)
+    return load(files.untar(content, folder))
 
 
 def united(work: Work, part: Callable[[Work, int], None], *, partitions: Partitions, scratch: Path) -> Parts:
@@ -256,3 +265,111 @@ def partitioned_as(version: LoadedVersion, sales: str) -> Partitions | None:
             f"sales with {wanted} (pricing partition), or train anew"
         )
     return found
+
+
+_SUMMED = {  # columns that a summary of prices needs
+    *("product_id", "date", "recommended_price", "confidence", "expected_margin", "expected_gain", "gain_low"),
+    *("gain_high", "source", "reasons", "current_price"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """How requests are priced: by which version and settings, as of which day, and whether prices are charged.
+
+    It can be sent to another machine, which fetches the version from the published store.
+    """
+
+    folder: Path
+    name: str
+    checksum: str
+    settings: Config
+    served: ModelConfig
+    plans: tuple[Promotions, Deliveries]
+    control: Control
+    today: dt.date
+    day: dt.date  # that is priced where no requests are given
+    applied: bool
+
+    @cached_property
+    def loaded(self) -> LoadedVersion:
+        """The version, where this is."""
+        with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:  # what is mapped outlives it
+            folder, model = self.folder, self.settings.registry.model_name
+            if not folder.is_dir():
+                folder, published = Path(scratch) / "version", PublishedVersion(self.name, self.checksum)
+                fetch_version(open_store(published_url()), published, model=model, folder=folder)
+            return load(folder)
+
+    @cached_property
+    def pricer(self) -> Pricer:
+        """The pricer of that version."""
+        return self.pricer_of(self.loaded)
+
+    def pricer_of(self, version: LoadedVersion) -> Pricer:
+        """The pricer of a version with the plans that count now."""
+        promotions, deliveries = self.plans
+        planned = replace(version, facts=version.facts.planned(promotions, deliveries=deliveries))
+        jump = self.settings.serving.largest_jump
+        return planned.pricer(version=self.name, config=self.served, largest_jump=jump)
+
+    @cached_property
+    def prefix(self) -> str:
+        """The beginning of the keys of the day's prices, in `price_place`: others for whatever prices depend on."""
+        promotions, deliveries = self.plans
+        plans = [sorted(promotions.spans().items()), sorted(deliveries.days().items())]
+        settings = [self.served.model_dump(mode="json"), self.settings.serving.largest_jump, self.settings.scale.series]
+        switched = [self.control.to_json().decode(), repr(plans), self.today, self.applied]
+        question = files.digest([self.checksum, __version__, settings, switched])
+        return f"prices/{self.settings.registry.model_name}/day={self.day}/{question[:16]}/"
+
+    def price(self, requests: list[PriceRequest], pricer: Pricer) -> pd.DataFrame:
+        """Prices requests, and logs the prices where they are charged; see `decide` and `as_frame`."""
+        answers = decide(pricer, requests, today=self.today, control=self.control)
+        if self.applied:
+            at = dt.datetime.now(dt.UTC)
+            put_decisions(log_url(), [LogEntry(*pair, at) for pair in zip(requests, answers, strict=True)])
+        return as_frame(zip(requests, answers, strict=True))
+
+
+def price_place() -> str:
+    """Where prices lie in parts: in the published store on S3, which other machines reach, else in PRICING_HOME."""
+    return published_url() if published_url().startswith("s3://") else str(pricing_home())
+
+
+def price_parts(asked: Pricing, products: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prices all products of a version, so many at a time; returns what a summary needs, and whole what changes.
+
+    Files of prices that were made of the same things are not made again.
+
+    Raises:
+        ConfigError: Workers elsewhere cannot reach the version.
+    """
+    if "://" in asked.settings.scale.scheduler and not asked.name.isdigit():
+        raise ConfigError("--version: workers elsewhere read what is published, no folder; give a version's number")
+    numbers = range(-(-products // asked.settings.scale.series))
+    tell_slowest(map_partitions(price_part, asked, numbers, scale=asked.settings.scale))
+    store = open_store(price_place())
+
+    def read(folder: str, columns: list[str] | None) -> pd.DataFrame:
+        found = (store.get(f"{asked.prefix}{folder}part={number:05}.parquet") or b"" for number in numbers)
+        return pd.concat([pd.read_parquet(BytesIO(each), columns=columns) for each in found], ignore_index=True)
+
+    return read("", [name for name in COLUMNS if name in _SUMMED]), read("changed/", None)
+
+
+def price_part(asked: Pricing, number: int) -> None:
+    """Prices the products of one file, and those that change once more apart."""
+    store, size = open_store(price_place()), asked.settings.scale.series
+    key = f"part={number:05}.parquet"
+    if store.keys(asked.prefix + key):
+        return
+    requests = requests_for_all_products(
+        asked.loaded.facts, day=asked.day, rows=slice(number * size, (number + 1) * size)
+    )
+    prices = asked.price(requests, asked.pricer)
+    step = asked.served.decision.price_step
+    moves = ~((prices["recommended_price"] - prices["current_price"]).abs() <= step - EDGE)  # also from no price
+    moves |= prices["recommended_price"] != prices["proposed_price"]
+    store.put(f"{asked.prefix}changed/{key}", prices[moves].to_parquet(index=False))
+    store.put(asked.prefix + key, prices.to_parquet(index=False))

@@ -10,23 +10,22 @@ import re
 import shutil
 import tarfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricing.errors import VersionError
 
-Loaded = TypeVar("Loaded")
 HEADER = "version.json"
 PARTS = "parts"  # the folder of the versions of partitions
 LEARNT = ("refresh", "learner", PARTS)  # what carries a version forward, and no price needs
 _PATH = r"[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*"
-_FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json|parts/[0-9]{{5}}\.tar)")
+_FILE = re.compile(rf"({_PATH}\.npy|[a-z_]+\.json|{PARTS}/[0-9]{{5}}\.tar)")
 _PLAIN_KINDS = frozenset("biufUSMm")
 
 
@@ -166,8 +165,8 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def untar(content: bytes, folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
-    """Unpacks what `tar` made into a new folder, and loads that.
+def untar(content: bytes, folder: Path) -> Path:
+    """Unpacks what `tar` made into a new folder, and returns that.
 
     Raises:
         VersionError: It is damaged, or something is in the way.
@@ -177,7 +176,7 @@ def untar(content: bytes, folder: Path, load: Callable[[Path], Loaded]) -> Loade
             archive.extractall(partial, filter="data")
     except tarfile.TarError as error:
         raise VersionError(f"{folder.name}: is damaged ({error}); fetch the version again") from error
-    return load(folder)
+    return folder
 
 
 def digest(value: Any) -> str:

@@ -87,7 +87,7 @@ def test_a_product_is_priced_as_by_the_version_of_its_own_partition(shop: JobFol
     whole = load(version_of(shop, "2"))
     today = whole.demand.state_date
     for number in range(COUNT):
-        part = files.untar((whole.folder / files.part_name(number)).read_bytes(), tmp_path / f"{number}", load)
+        part = load(files.untar((whole.folder / files.part_name(number)).read_bytes(), tmp_path / f"{number}"))
         requests = [PriceRequest(product_id=each, day_of_week="Friday") for each in part.demand.product_ids.tolist()]
         own, united = (each.pricer(version="x").price(requests, today=today) for each in (part, whole))
         ignored = {"decision_id": "", "reasons": []}

@@ -13,7 +13,8 @@ import pytest
 
 from console.worklist import read_table
 from pipelines import price
-from pipelines.price import day_priced, main, read_requests, requests_for_all_products
+from pipelines.decisions import read_requests, requests_for_all_products
+from pipelines.price import day_priced, main
 from pricing.data.panel import Period
 from pricing.decision.experiments import Arm, Experiment
 from pricing.decision.product_facts import RECENT, ProductFacts

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from console.access import Access
 from console.app import create_app
 from console.shop import Shop
-from pipelines.price import COLUMNS
+from pipelines.decisions import COLUMNS
 from pricing.config import read_config_file
 from pricing.objects import FolderStore
 from pricing.registry.published import put_prices

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.price import as_frame, decide
+from pipelines.decisions import as_frame, decide
 from pricing.config import load_config
 from pricing.decision.explanation import explain
 from pricing.decision.pricer import Pricer

@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.price import write
+from pipelines.decisions import write
 from pricing.csv_text import quote_formulas, unquote_formulas
 from pricing.data.source import read_sales
 

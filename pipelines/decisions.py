@@ -1,0 +1,156 @@
+"""Tables of price requests, their decisions in batches, and these as tables again."""
+
+import datetime as dt
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from pricing.csv_text import quote_formulas
+from pricing.data.panel import STEP_DAYS
+from pricing.decision.pricer import Pricer
+from pricing.decision.product_facts import ProductFacts
+from pricing.decision.request import DetailedDecision, PriceRequest, Weekday, request_fields
+from pricing.decision.switches import Control
+from pricing.errors import RequestError, SourceError
+from pricing.fileio import replace_atomically
+
+BATCH = 1000
+SHOWN = 5  # most bad rows listed in an error
+EDGE = 1e-9  # currency units; what subtracting two prices leaves
+COLUMNS = (
+    *("product_id", "date", "recommended_price", "confidence", "price_low", "price_high", "expected_units"),
+    *("expected_margin", "expected_gain", "gain_low", "gain_high", "source", "reasons", "binds", "gave_way"),
+    *("strategy", "model_version", "decision_id", "current_price", "list_price", "unit_cost", "tax_rate"),
+    *("comp_price_used", "comp_price_age", "proposed_price", "category", "current_stock"),
+)
+
+
+def requests_for_all_products(
+    facts: ProductFacts, *, day: dt.date | None = None, rows: slice = slice(None)
+) -> list[PriceRequest]:
+    """Builds a request for every product sold in the last 28 periods, with the closing stock where it is known.
+
+    Args:
+        facts: What is known of each product.
+        day: First day of the period; the one after the facts by default.
+        rows: Of the facts.
+    """
+    day = day or facts.state_date.astype(dt.date) + dt.timedelta(days=STEP_DAYS[facts.period])
+    ids, stocks = facts.product_ids[rows], facts.stock[rows]
+    known = np.isfinite(facts.price[rows]) & np.isfinite(
+        facts.typical_units[rows]
+    )  # typical_units covers the last 28 periods
+    asked: dict[str, Any] = {"day_of_week": get_args(Weekday)[day.weekday()], "date": day}
+    return [
+        PriceRequest(product_id=product_id, current_stock=None if math.isnan(stock) else stock, **asked)
+        for product_id, stock in zip(ids[known].tolist(), stocks[known].tolist(), strict=True)
+    ]
+
+
+def read_requests(frame: pd.DataFrame, *, where: str) -> list[PriceRequest]:
+    """Validates rows as price requests.
+
+    Args:
+        frame: A price request's fields as columns; an empty cell is an absent field (see `request_fields`).
+        where: Where they come from, for the message.
+
+    Raises:
+        RequestError: Some rows are none; gives their number and the first ones, counted from 1.
+    """
+    good: list[PriceRequest] = []
+    bad: list[str] = []
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    for number, row in enumerate(rows, start=1):
+        try:
+            good.append(PriceRequest.model_validate(request_fields(row)))
+        except ValidationError as error:
+            bad.append(f"\n  - row {number}: {'; '.join(_fault(dict(fault)) for fault in error.errors())}")
+    if bad:
+        first = "".join(bad[:SHOWN])
+        raise RequestError(
+            f"{where}: {len(bad):,} of {len(rows):,} rows are no price request, and nothing was priced:{first}"
+        )
+    return good
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" + ("" if fault["type"] == "missing" else f" (found {fault['input']!r})")
+
+
+def decide(pricer: Pricer, requests: list[PriceRequest], *, today: dt.date, control: Control) -> list[DetailedDecision]:
+    """Prices requests in batches, as of `today`, under what persons have switched and tried.
+
+    Raises:
+        RequestError: One cannot be answered; names it.
+    """
+    known: dict[str, Any] = {"today": today, "experiments": control.experiments, "switches": control.switches}
+    answers: list[DetailedDecision] = []
+    for start in range(0, len(requests), BATCH):
+        part = requests[start : start + BATCH]
+        try:
+            answers += pricer.price_detailed(part, **known)
+        except RequestError:
+            for row, request in enumerate(part, start=start + 1):
+                try:
+                    pricer.price_detailed([request], **known)
+                except RequestError as error:
+                    raise RequestError(f"row {row}, {request.product_id!r}: {error}") from error
+            raise
+    return answers
+
+
+def as_frame(answered: Iterable[tuple[PriceRequest, DetailedDecision]]) -> pd.DataFrame:
+    """Returns a table with one row per decision, in request order; reason codes are joined by spaces.
+
+    Where a price waits for approval, every figure but `recommended_price` is of the one proposed.
+    """
+    rows = []
+    for request, answer in answered:
+        decision = answer.proposed or answer.decision
+        waits = ("awaiting_approval",) if answer.proposed else ()
+        (low, high), gain = decision.price_range, decision.expected_gain
+        own = ("date", "category", "current_price", "list_price", "unit_cost", "tax_rate")
+        rows.append(
+            {
+                **decision.model_dump(exclude={"price_range", "expected_gain"}),
+                **{name: getattr(answer, name) for name in own},
+                "product_id": request.product_id,
+                "current_stock": request.current_stock,
+                "recommended_price": answer.decision.recommended_price,
+                "proposed_price": decision.recommended_price,
+                "price_low": low,
+                "price_high": high,
+                "expected_gain": gain and gain.mean,
+                "gain_low": gain and gain.low,
+                "gain_high": gain and gain.high,
+                "reasons": " ".join((*decision.reasons, *waits)),
+                **{name: " ".join(getattr(decision, name)) for name in ("binds", "gave_way")},
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write(frame: pd.DataFrame, output: Path) -> None:
+    """Writes a table atomically.
+
+    Args:
+        frame: The table.
+        output: A .csv or .parquet file; its folder is created.
+
+    Raises:
+        SourceError: It cannot be written there.
+    """
+    try:
+        with replace_atomically(output) as draft:
+            if output.suffix == ".parquet":
+                frame.to_parquet(draft, index=False)
+            else:
+                quote_formulas(frame).to_csv(draft, index=False)
+    except OSError as error:
+        raise SourceError(f"{output}: cannot be written ({error.strerror})") from error
