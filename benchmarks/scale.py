@@ -1,6 +1,6 @@
 """Measure fitting, refreshing, pricing and serving sales in partitions, up to a million series.
 
-python -m benchmarks.scale FOLDER --fit 10000 30000 100000 --shop 1000000     prints the tables of scale.md
+python -m benchmarks.scale FOLDER --fit 10000 30000 100000 --shop 100000 1000000     prints the rows of scale.md
 
 Simulated product-stores × 400 days, 5,000 a partition and a market of its own, written one after another: no process
 ever holds all. `fit`: the elasticities, scales and states of every product by the networks of a sample of 2,000; the
@@ -246,7 +246,8 @@ def night(shop: LoadedVersion, made: Partitions, folder: Path, config: Config) -
     for name in (*files.served(newer.meta), files.HEADER):
         (served / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(newer.folder / name, served / name)
-    done = subprocess.run([sys.executable, "-c", SERVE, str(served)], capture_output=True, text=True, check=True)
+    root, asked = Path(__file__).parents[1], [sys.executable, "-c", SERVE, str(served)]
+    done = subprocess.run(asked, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
     found["ready"], found["private_gb"], found["dirty_gb"] = map(float, done.stdout.split())
     return found
 
@@ -263,7 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fit", type=int, nargs="+", default=[10_000, 30_000, 100_000])
-    parser.add_argument("--shop", type=int, nargs="*", default=[1_000_000])
+    parser.add_argument("--shop", type=int, nargs="*", default=[100_000, 1_000_000])
     chosen = parser.parse_args()
     folder: Path = chosen.folder.resolve()
     os.environ["PRICING_HOME"] = str(folder / "home")
@@ -272,24 +273,19 @@ def main() -> int:
     config = load_config()
     scale = config.scale.model_copy(update={"scheduler": "local", "workers": 2, "series": SERIES})
     config = config.model_copy(update={"scale": scale})
-    fits, nights = [], []
+    print(measured())
     with mlflow.start_run():
         for series in chosen.fit:
             place = folder / f"fit-{series}"
             version, found = fitted(place, write(place, series), config)
-            fits.append(found)
+            print(table([found]), flush=True)
             if series == chosen.fit[0]:
-                alike = agreement(place, config)
-        for series in chosen.shop:
-            there = folder / f"shop-{series}"
-            there.mkdir()
-            shop, made = copied(version, there, series=series, newest=place / "newest")
-            nights.append(night(shop, made, there, config))
-    print(measured())
-    print(table(fits))
-    print(table(alike))
-    if nights:
-        print(table(nights))
+                print(table(agreement(place, config)), flush=True)
+                for many in chosen.shop:
+                    there = folder / f"shop-{many}"
+                    there.mkdir()
+                    shop, made = copied(version, there, series=many, newest=place / "newest")
+                    print(table([night(shop, made, there, config)]), flush=True)
     return 0
 
 
