@@ -183,7 +183,7 @@ def copied(version: LoadedVersion, folder: Path, *, series: int, newest: Path) -
         place = folder / "copies" / f"{number:05}"
         files.write(place, files.Files(content.documents, arrays), header=header)
         place.with_suffix(".tar").write_bytes(files.tar(place))
-        loaded.append(load(place))
+        loaded.append(load(place, mapped=False))
         (folder / "newest" / f"part={number}").mkdir(parents=True)
         rows.assign(product_id=f"{number:03}/" + rows["product_id"]).to_parquet(
             folder / "newest" / f"part={number}" / "0.parquet", index=False

@@ -164,7 +164,7 @@ def _unpacked(key: str, folder: Path) -> LoadedVersion:
     if content is None:
         raise RegistryError(f"{key} is gone from {published_url()}; start the job again")
     folder.with_suffix(".tar").write_bytes(content)
-    return load(files.untar(content, folder))
+    return load(files.untar(content, folder), mapped=False)  # hundreds of them would open too many files
 
 
 def united(work: Work, part: Callable[[Work, int], None], *, partitions: Partitions, scratch: Path) -> Parts:

@@ -86,8 +86,10 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read(folder: Path, *, parts: Sequence[str]) -> Files:
+def read(folder: Path, *, parts: Sequence[str], mapped: bool = True) -> Files:
     """Reads parts of a version's folder, files and folders without suffix, and compares them with their checksums.
+
+    Arrays that are not `mapped` are copied into memory: each that is keeps a file open.
 
     Raises:
         VersionError: A file is missing, damaged or changed, or holds anything but plain arrays and JSON.
@@ -95,7 +97,7 @@ def read(folder: Path, *, parts: Sequence[str]) -> Files:
     documents: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for name, checksum in sorted(_names(read_header(folder)).items()):
-        if _part(name) not in parts:
+        if not name.startswith(tuple(f"{part}{end}" for part in parts for end in "./")):
             continue
         path = folder / name
         try:
@@ -104,7 +106,8 @@ def read(folder: Path, *, parts: Sequence[str]) -> Files:
             if path.suffix == ".json":
                 documents[path.stem] = json.loads(path.read_bytes())
             else:  # unlike `np.load` this opens no archive and no pickle
-                arrays[name.removesuffix(".npy")] = _plain_array(np.lib.format.open_memmap(path, mode="r"))
+                array = np.lib.format.open_memmap(path, mode="r")
+                arrays[name.removesuffix(".npy")] = _plain_array(array if mapped else np.array(array))
         except (OSError, ValueError) as error:
             raise VersionError(f"{path}: is damaged ({error}); fetch the version again") from error
     return Files(documents=documents, arrays=arrays)

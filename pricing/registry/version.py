@@ -174,7 +174,7 @@ class LoadedVersion:
     @cached_property
     def learner(self) -> DemandModel:
         """The weights and states that it learnt with, to carry it forward; no price needs them."""
-        content = self._refresh
+        content = files.read(self.folder, parts=(REFRESH, "learner"))
         try:
             return DemandModel.from_arrays(_part(content.arrays, REFRESH), content.documents["learner"])
         except _OF_OTHER_PARTS as error:
@@ -187,11 +187,8 @@ class LoadedVersion:
 
     def whole_facts(self) -> ProductFacts:
         """The facts with the columns that only carrying them forward reads (`product_facts.REFRESHED`)."""
-        return replace(self.facts, **_part(self._refresh.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
-
-    @cached_property
-    def _refresh(self) -> files.Files:
-        return files.read(self.folder, parts=(REFRESH, "learner"))
+        known = files.read(self.folder, parts=(f"{REFRESH}/facts",), mapped=False)
+        return replace(self.facts, **_part(known.arrays, f"{REFRESH}/facts"))  # type: ignore[arg-type]
 
     def pricer(self, *, version: str, config: ModelConfig | None = None, largest_jump: float | None = None) -> Pricer:
         """Makes the pricer of this version, named `version` in its decisions.
@@ -276,8 +273,8 @@ def pack(
     return load(folder)
 
 
-def load(folder: str | Path) -> LoadedVersion:
-    """Reads a version but for what it learnt with; its arrays stay on disk, mapped read-only.
+def load(folder: str | Path, *, mapped: bool = True) -> LoadedVersion:
+    """Reads a version but for what it learnt with; its arrays stay on disk, mapped read-only, or are read.
 
     Raises:
         VersionError: The folder holds no version, a file is missing or damaged, or the version is of
@@ -288,7 +285,7 @@ def load(folder: str | Path) -> LoadedVersion:
     for name, known in (("format", FORMAT), ("contract", CONTRACT_VERSION)):
         if header.get(name) != known:
             raise VersionError(f"{folder}: has {name} {header.get(name)}, expected {known}; {_train_again(header)}")
-    content = files.read(folder, parts=_SERVED)
+    content = files.read(folder, parts=_SERVED, mapped=mapped)
     try:
         documents = content.documents
         return LoadedVersion(
