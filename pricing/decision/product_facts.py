@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -151,11 +152,40 @@ class ProductFacts:
         known = (self.product_ids[row] == product_ids) & ~self.cost_assumed[row]
         return np.where(known, self.unit_cost[row], np.nan)
 
+    @cached_property
+    def grouped(self) -> tuple[Strings, Ints]:
+        """The categories by name, and (product,) the row of each product's there."""
+        return np.unique(self.categories, return_inverse=True)
+
     def tax_rates(self) -> Floats:
         """(product,) `tax_rate`, and the highest of its category in place of an unknown one, which answers assume."""
-        category = np.unique(self.categories, return_inverse=True)[1]
+        category = self.grouped[1]
         highest = highest_rates(self.tax_rate[:, None], category[:, None])[:, 0]
         return np.where(np.isnan(self.tax_rate), highest, self.tax_rate)
+
+    @cached_property
+    def typical(self) -> dict[str, Floats]:
+        """The usual values of each category, and under the empty name of all products; NaN where unknown.
+
+        (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
+        fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one
+        a price could lie below net cost.
+        """
+        tax_rate = self.tax_rates()
+        margin = margin_of(self.list_price, self.unit_cost, tax_rate=tax_rate)
+        margin = np.where(self.cost_assumed, np.nan, margin)
+        columns = np.stack([self.list_price, self.typical_units, margin], axis=1)
+        names, category = self.grouped
+        groups = {"": np.ones(len(columns), np.bool_)}
+        groups |= {name: category == row for row, name in enumerate(names.tolist()) if name}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a category of which nothing is known
+            found = {
+                name: np.array([*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)])
+                for name, rows in groups.items()
+            }
+        found[""][0] = np.nan
+        return found
 
 
 _NO_ARRAYS = ("period", "state_date", "recurring", "promotions", "planned_deliveries")
@@ -234,31 +264,6 @@ def _typical_units(panel: Panel) -> Floats:
     dearness = np.where(counted, panel.price[:, recent] / panel.list_price[:, recent], 1.0)
     drawn = np.where(counted, dearness**-RESTATED, 0.0).sum(axis=1, dtype=np.float64)
     return np.where(drawn > 0, units / np.maximum(drawn, 1e-9), np.nan)
-
-
-def typical(facts: ProductFacts | None) -> dict[str, Floats]:
-    """The usual values of each category, and under the empty name of all products; NaN where unknown.
-
-    (4,) each: median list price (NaN over all products, as it would be that of something else), units a period and
-    fraction of the net list price above a cost that is really known; and the highest tax, since with any lower one a
-    price could lie below net cost.
-    """
-    if facts is None:
-        return {"": np.array([np.nan, np.nan, np.nan, 0.0])}
-    tax_rate = facts.tax_rates()
-    margin = margin_of(facts.list_price, facts.unit_cost, tax_rate=tax_rate)
-    margin = np.where(facts.cost_assumed, np.nan, margin)
-    columns = np.stack([facts.list_price, facts.typical_units, margin], axis=1)
-    groups = {"": np.ones(len(columns), np.bool_)}
-    groups |= {name: facts.categories == name for name in np.unique(facts.categories).tolist() if name}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a category of which nothing is known
-        found = {
-            name: np.array([*np.nanmedian(columns[rows], axis=0), tax_rate[rows].max(initial=0.0)])
-            for name, rows in groups.items()
-        }
-    found[""][0] = np.nan
-    return found
 
 
 def carry_facts(old: ProductFacts, tail: Panel, panel: Panel, *, kept: Panel, whole: bool) -> ProductFacts:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pricing.arrays import Floats, Ints
+from pricing.arrays import Floats, Ints, Strings
 from pricing.config import ModelConfig
 from pricing.data.calendar import resolve_date
 from pricing.data.net_price import cost_at_margin, net_price, price_at_margin
@@ -18,7 +18,7 @@ from pricing.decision.cadence import AHEAD, UNKNOWN
 from pricing.decision.decide import Policy
 from pricing.decision.experiments import NO_EXPERIMENTS, Assignment, Experiments
 from pricing.decision.guardrails import NEAR, PricingContext, flagged
-from pricing.decision.product_facts import ProductFacts, typical
+from pricing.decision.product_facts import ProductFacts
 from pricing.decision.reasons import BIT
 from pricing.decision.request import PriceRequest
 from pricing.demand.curve import DELIVERIES, Demand, Offers
@@ -80,10 +80,11 @@ class Resolver:
         self._planned = facts.promotions.spans() if facts else {}
         self._planned_deliveries = facts.planned_deliveries.days() if facts else {}
         self._no_model = demand is None
-        self._modelled, self._known = _rows(demand), _rows(facts)
-        self._facts, self._categories = _numbers(facts), [*(facts.categories.tolist() if facts else ()), ""]
+        self._modelled = demand.product_ids if demand else np.array([], str)
+        self._known = facts.product_ids if facts else np.array([], str)
+        self._facts, self._categories = _numbers(facts), facts.categories if self._known.size else np.array([""])
         self._groups = {name: row for row, name in enumerate(demand.categories.tolist() if demand else ())}
-        self._typical = typical(facts)
+        self._typical = facts.typical if facts else {"": np.array([np.nan, np.nan, np.nan, 0.0])}
 
     def resolve(
         self, requests: Sequence[PriceRequest], *, today: dt.date, experiments: Experiments = NO_EXPERIMENTS
@@ -92,16 +93,14 @@ class Resolver:
 
         What experiments ask is done where the request leaves it open. Raises as `Pricer.price`.
         """
-        self._refuse_strangers(requests)
-        product, place = (
-            np.array([rows.get(request.product_id, -1) for request in requests], np.int64)
-            for rows in (self._modelled, self._known)
-        )
+        asked = [request.product_id for request in requests]
+        product, place = _rows(self._modelled, asked), _rows(self._known, asked)
+        self._refuse_strangers(requests, np.maximum(product, place))
         known = self._facts.take(place, axis=0).T  # row −1 is blank
         last_price, anchor_price, anchor_cost, seen_low, seen_high, cost_assumed = known[4:10]
         *newest, last_change, typical_units = known[10:]
         given = np.array([_GIVEN(request) for request in requests], np.float64).reshape(-1, 6).T
-        categories = [self.category_of(request) for request in requests]
+        categories = self._categories_of(requests, place)
         usual = np.array([self._typical.get(category, self._typical[""]) for category in categories]).reshape(-1, 4)
         usual_list, usual_units, usual_margin, usual_tax = usual.T
         group = np.array([self._groups.get(category, -1) for category in categories], np.int64)
@@ -121,8 +120,8 @@ class Resolver:
                 raise UnknownProductError(requests[int(np.isnan(listed).argmax())].product_id)
             cost = _first(cost, cost_at_margin(listed, margin, tax_rate=tax_rate))
             price = _first(price, self._policy.allowed.grid.nearest(listed))
-        asked = np.where(stale, today.toordinal() - _UNIX, day)  # a stale day lies in the past
-        comp_price, age = _competitor(requests, *given[4:], newest=newest, day=asked)
+        since = np.where(stale, today.toordinal() - _UNIX, day)  # a stale day lies in the past
+        comp_price, age = _competitor(requests, *given[4:], newest=newest, day=since)
         old = age > self._policy.config.comp_price_max_age
         comp_price = np.where(old, np.nan, comp_price)
         planned = np.array(list(map(self._promoted, requests, dates)), np.bool_)
@@ -213,22 +212,27 @@ class Resolver:
             return None if advertised or abs(np.log(price / one.base)) > reach else one
         return one
 
-    def _refuse_strangers(self, requests: Sequence[PriceRequest]) -> None:
+    def _refuse_strangers(self, requests: Sequence[PriceRequest], row: Ints) -> None:
         """Refuses strict requests for unknown products; while no product is known, none is refused."""
-        for request in requests if self._modelled or self._known else ():
-            if request.strict and request.product_id not in self._modelled and request.product_id not in self._known:
+        none = not self._modelled.size + self._known.size
+        for request, known in zip(requests, row.tolist(), strict=True):
+            if request.strict and known < 0 and not none:
                 raise UnknownProductError(request.product_id)
 
     def category_of(self, request: PriceRequest) -> str:
         """The category that a request's product is priced under; empty where unknown."""
-        return self._categories[self._known.get(request.product_id, -1)] or request.category or ""
+        return self._categories_of([request], _rows(self._known, [request.product_id]))[0]
+
+    def _categories_of(self, requests: Sequence[PriceRequest], place: Ints) -> list[str]:
+        own = np.where(place >= 0, self._categories.take(place, mode="clip"), "")
+        return [name or request.category or "" for name, request in zip(own.tolist(), requests, strict=True)]
 
     def _unknown(self, product: Ints, place: Ints, group: Ints, categories: Sequence[str]) -> Ints:
         """(request,) reason bits of products that demand does not know; facts may know them, or their category."""
         if not self._no_model:
             return np.where(product >= 0, 0, np.where(group >= 0, BIT["unknown_product"], _UNKNOWN))
         typical = np.array([bool(category) and category in self._typical for category in categories], np.bool_)
-        known = (place >= 0) | (not self._known)
+        known = (place >= 0) | (not self._known.size)
         return BIT["no_model"] | np.where(known, 0, np.where(typical, BIT["unknown_product"], _UNKNOWN))
 
     def _promoted(self, request: PriceRequest, date: dt.date) -> bool:
@@ -302,9 +306,13 @@ def _days_since_change(known: Floats, changed: Floats, *, day: Ints, price: Floa
     return np.where(np.isnan(since), np.inf, since)
 
 
-def _rows(known: Demand | ProductFacts | None) -> dict[str, int]:
-    """Product → its row."""
-    return {} if known is None else {name: row for row, name in enumerate(known.product_ids.tolist())}
+def _rows(ids: Strings, asked: list[str]) -> Ints:
+    """(request,) the row of each product among sorted `ids`, −1 without; a dictionary of millions takes seconds."""
+    if not ids.size:
+        return np.full(len(asked), -1, np.int64)
+    row = np.searchsorted(ids, np.array(asked, ids.dtype))  # ids that are too long are cut, and so unlike any
+    there = ids.take(row, mode="clip").tolist()
+    return np.where([one == other for one, other in zip(there, asked, strict=True)], row, -1)
 
 
 def _first(*columns: Floats) -> Floats:

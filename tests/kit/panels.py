@@ -32,7 +32,7 @@ def panel(*, products: int = 1, days: int = DAYS, **arrays: Any) -> Panel:
     }
     return Panel(
         period="day",
-        product_ids=np.array([f"p{place}" for place in range(products)]),
+        product_ids=np.array(sorted(f"p{place}" for place in range(products))),
         categories=np.full(products, "all"),
         dates=np.datetime64("2025-01-01") + np.arange(days),
         present=np.broadcast_to(arrays.get("present", True), shape).copy(),

@@ -111,7 +111,8 @@ def test_prices_are_the_decimals_that_were_written_not_what_single_precision_mak
 def test_every_answer_is_whole_steps_or_a_price_that_was_given() -> None:
     cents = np.random.default_rng(0).integers(1, 10_000, (3, 300, 1)) / 100
     facts = ProductFacts.from_panel(panel(products=300, price=cents[0], list_price=cents[1], unit_cost=cents[2]))
-    requests = [PriceRequest(product_id=f"p{row}", current_stock=9.0, day_of_week="Friday") for row in range(300)]
+    ids = facts.product_ids.tolist()
+    requests = [PriceRequest(product_id=each, current_stock=9.0, day_of_week="Friday") for each in ids]
 
     details = Pricer(None, facts, config(), version="1").price_detailed(requests, today=dt.date(2025, 5, 1))
 
