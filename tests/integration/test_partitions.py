@@ -2,8 +2,11 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +15,15 @@ import yaml
 
 from etl.partition import partition
 from pipelines import parts
-from pipelines.parts import Work, fit_part, partitioned_as, refresh_part
+from pipelines.parts import Pricing, Work, fit_part, partitioned_as, price_part, price_place, refresh_part
 from pricing.config import load_config
 from pricing.config_models import ScaleConfig
 from pricing.data.load import load_panel_from
 from pricing.data.partitions import sample_of
 from pricing.decision.request import PriceRequest
+from pricing.decision.switches import NO_CONTROL
 from pricing.errors import RegistryError
+from pricing.objects import ObjectStore, open_store
 from pricing.registry import files
 from pricing.registry.version import load
 from pricing.runtime.workers import map_partitions
@@ -120,24 +125,49 @@ def test_the_same_bits_come_from_any_number_of_workers(work: Work, workers: int)
     assert None not in found[0]
 
 
-def dies_once(work: Work, number: int) -> None:
-    """A worker that is killed on its first partition 1, after the result was made."""
-    refresh_part(work, number)
-    marker = Path(os.environ["PRICING_HOME"]) / "died"
+def dies_once(given: tuple[Callable[[Any, int], object], Any], number: int) -> None:
+    """Work whose worker is killed on partition 1 once, after the result was made."""
+    part, shared = given
+    part(shared, number)
+    marker = Path(os.environ["PRICING_HOME"]) / part.__name__
     if number == 1 and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_worker_costs_its_partition_only(work: Work) -> None:
+def results(store: ObjectStore, prefix: str) -> dict[str, object]:
+    """What work made, but for the ids of decisions, which are random."""
+    found = {key: store.get(key) or b"" for key in store.keys(prefix) if "/part" in key and "sample" not in key}
+    tables = {key: pd.read_parquet(BytesIO(found[key])) for key in found if key.endswith("parquet")}
+    return found | {key: table.drop(columns="decision_id").to_csv() for key, table in tables.items()}
+
+
+@pytest.mark.parametrize("part", [fit_part, refresh_part, price_part])
+def test_a_killed_worker_costs_its_partition_only(
+    shop: JobFolder, work: Work, part: Callable[[Any, int], object]
+) -> None:
+    shared: Any = replace(work, prefix=f"{part.__name__}/parts/")
+    store, prefix = parts.results(), shared.prefix
+    if part is fit_part:
+        shared = replace(shared, sales=str(shop.folder / "history"))
+        store.put(prefix + parts.SAMPLE, files.tar(version_of(shop, "1")))
+    if part is price_part:
+        version = load(version_of(shop, "2"))
+        day = version.demand.state_date
+        plans = (version.facts.promotions, version.facts.planned_deliveries)
+        given = (version.folder, "2", str(version.meta["checksum"]), work.config, version.config, plans, NO_CONTROL)
+        shared = Pricing(*given, day, day, applied=False)
+        store, prefix = open_store(price_place()), shared.prefix
+
     scale = ScaleConfig(scheduler="local", workers=1, series=14, sample=20)
-    made = replace(work, prefix="c/parts/")
+    map_partitions(dies_once, (part, shared), range(COUNT), scale=scale)
 
-    map_partitions(dies_once, made, range(COUNT), scale=scale)
-
-    whole = [parts.results().get(f"c/parts/{number:05}.tar") for number in range(COUNT)]
-    map_partitions(refresh_part, replace(work, prefix="d/parts/"), range(COUNT), scale=work.config.scale)
-    assert whole == [parts.results().get(f"d/parts/{number:05}.tar") for number in range(COUNT)]
+    assert Path(os.environ["PRICING_HOME"], part.__name__).exists()
+    killed = results(store, prefix)
+    store.delete(list(killed))
+    map_partitions(part, shared, range(COUNT), scale=work.config.scale)
+    assert results(store, prefix) == killed
+    assert len(killed) == COUNT * (2 if part is price_part else 1)
 
 
 @pytest.mark.weekly

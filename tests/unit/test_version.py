@@ -71,6 +71,13 @@ def test_what_is_loaded_is_what_was_packed(version: LoadedVersion) -> None:
     assert loaded.anchors.digest() == anchors.digest()
 
 
+def test_a_version_that_is_read_into_memory_keeps_no_file_open(version: LoadedVersion) -> None:
+    read = load(version.folder, mapped=False)
+
+    for part in (read.demand, read.whole_facts(), read.anchors):
+        assert not any(isinstance(array.base, np.memmap) for array in part.to_arrays().values())
+
+
 def test_the_same_parts_give_the_same_bytes(version: LoadedVersion, tmp_path: Path) -> None:
     again = packed(tmp_path / "again", mae=np.float32("nan"))
     with pytest.raises(VersionError):
