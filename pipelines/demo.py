@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx2
 import numpy as np
 import pandas as pd
 
@@ -168,16 +167,15 @@ class _Demo:
         """
         log, words = self._folder / "logs" / f"{name}.log", [name, *option_words(**options)]
         print(f"   $ pricing {shlex.join(words)}", flush=True)
-        with log.open("a+b") as file:
-            begin = file.tell()
-            code = subprocess.run(
-                [*COMMAND, *words], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
-            ).returncode
-            file.seek(begin)
-            lines = file.read().decode(errors="replace").splitlines()
-        if code:
+        done = subprocess.run(
+            [*COMMAND, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        with log.open("a", encoding="utf-8") as file:
+            file.write(done.stdout)
+        lines = done.stdout.splitlines()
+        if done.returncode:
             last = "".join(f"\n   | {line}" for line in lines[-_LAST_LINES:])
-            raise StageError(f"the stage {name} failed with exit code {code}; its whole log is {log}, and ends:{last}")
+            raise StageError(f"the stage {name} failed; its whole log is {log}, and ends:{last}")
         return lines
 
     @contextmanager
@@ -305,11 +303,10 @@ def call(url: str, body: object = None) -> Any:
     Raises:
         StageError: No response, or not 2xx; includes the response.
     """
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
-    except (OSError, ValueError) as error:
-        said = error.read().decode(errors="replace")[:2000] if isinstance(error, urllib.error.HTTPError) else ""
-        raise StageError(f"{url}: {error} {said}") from error
+        response = httpx2.get(url, timeout=60) if body is None else httpx2.post(url, json=body, timeout=60)
+    except httpx2.HTTPError as error:
+        raise StageError(f"{url}: {error}") from error
+    if not response.is_success:
+        raise StageError(f"{url}: {response.status_code} {response.text[:2000]}")
+    return response.json()

@@ -26,10 +26,9 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.calendar import holiday_calendar
 from pipelines.commands import import_tensorflow, only_one, run_job, start_job, stop
 from pipelines.production import accepted_past, sales_anchors
-from pipelines.quality import read_checked
+from pipelines.sales import holiday_calendar, read_checked
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig, TuningConfig
 from pricing.data.panel import STEP_DAYS, Panel, Period, load_panel, save_panel
@@ -41,7 +40,6 @@ from pricing.paths import SQLITE, pricing_home
 from pricing.runtime.cli import FILE, job, option_words
 from pricing.runtime.inputs import log_data
 from pricing.runtime.mlflow_runs import connect, describe, name_run, record_failure, set_run_description, tracked_run
-from pricing.runtime.workers import client_of
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
@@ -64,10 +62,9 @@ class StudyError(PricingError):
 
 @job("tune", sales="needed", unattended=True)
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="of the study in all; absent: tuning.trials")
-@click.option("--minutes", type=click.FloatRange(0), metavar="M", help="begin none after; absent: tuning.minutes")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="processes at once; absent: tuning.workers")
 @click.option("--reason", metavar="WORDS", help="why, for the record")
-def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str | None, **asked: float | None) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str | None, **asked: int | None) -> int:
     """Searches for better settings and proposes the best as challenger."""
     settings, given = load_config(config), {name: value for name, value in asked.items() if value is not None}
     settings = settings.model_copy(update={"tuning": settings.tuning.model_copy(update=given)})
@@ -79,8 +76,6 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
         mlflow.set_tag("study", name)
         folder = pricing_home().resolve() / "tuning" / name
         folder.mkdir(parents=True, exist_ok=True)
-        if "://" in settings.scale.scheduler and STORAGE_VARIABLE not in os.environ:
-            raise StudyError(f"workers elsewhere need a database of trials: set {STORAGE_VARIABLE}")
         storage = os.environ.get(STORAGE_VARIABLE) or f"{SQLITE}{folder / 'study.db'}"
         study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
@@ -89,7 +84,7 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
         _write(folder / "config.yaml", settings)
         print(f"study {name}: {begun(study)} of {settings.tuning.trials} trials; a rerun of this command resumes it")
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
-            _search(study, settings, folder, run=run, storage=storage)
+            _search(study, settings.tuning, folder, run=run, storage=storage)
             winner, verdict = _conclude(study, panel, settings)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
@@ -170,56 +165,30 @@ def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
         _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
 
 
-def _search(study: optuna.Study, config: Config, folder: Path, *, run: Run, storage: str) -> None:
-    """Runs trials in processes, or on the workers of the configured Dask scheduler, until the budget is spent.
+def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run, storage: str) -> None:
+    """Runs trials in processes until the budget is spent.
 
     A process that is killed costs its trial only: once its heartbeat is missed, a later round tries it again.
 
     Raises:
         StudyError: All processes of a round fail.
     """
-    tuning = config.tuning
-    deadline = time.time() + tuning.minutes * 60 if tuning.minutes else math.inf
-    words = option_words(study=study.study_name, folder=folder, parent=run.info.run_id, deadline=deadline)
+    words = option_words(study=study.study_name, folder=folder, parent=run.info.run_id)
     while True:
         have = begun(study)
-        left = tuning.trials - have if time.time() < deadline else 0
+        left = tuning.trials - have
         if left <= 0 and not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             return
         shares = [len(range(first, left, tuning.workers)) for first in range(min(tuning.workers, left))]
-        if config.scale.scheduler not in ("none", "local"):
-            given = {"name": study.study_name, "storage": storage, "parent": run.info.run_id, "deadline": deadline}
-            codes = _by_dask(config, folder, shares, given)
-        else:
-            own = {STORAGE_VARIABLE: storage}
-            working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
-            try:
-                codes = [process.wait() for process in working]
-            finally:
-                stop(working)
+        own = {STORAGE_VARIABLE: storage}
+        working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
+        try:
+            codes = [process.wait() for process in working]
+        finally:
+            stop(working)
         if codes and all(codes) and begun(study) == have:
             raise StudyError(f"study {study.study_name}: {len(codes)} worker process(es) failed; see above")
         time.sleep(0 if codes else _POLL_SECONDS)  # until the heartbeat of a trial whose process was killed is missed
-
-
-def _by_dask(config: Config, folder: Path, shares: list[int], of_trials: Mapping[str, Any]) -> list[int]:
-    """Runs shares of the trials at once on Dask's workers; returns 0 or 1 for each. They need no shared folder."""
-    with client_of(config.scale) as client:
-        panel = client.scatter(load_panel(folder / "panel"), broadcast=True, hash=False)
-        asked = [client.submit(_work, panel, config, count=share, **of_trials, pure=False) for share in shares]
-        failed = [future.exception() for future in asked]
-        print("".join(f"a worker's trials failed: {error}\n" for error in failed if error is not None), end="")
-        return [int(error is not None) for error in failed]
-
-
-def _work(panel: Panel, config: Config, *, count: int, name: str, storage: str, parent: str, deadline: float) -> None:
-    """Runs `count` trials of a study in a database."""
-    connect()
-    study = open_study(storage, name=name, tuning=config.tuning)
-    import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
-
-    run_trials(study, panel, config, parent=parent, count=count, seconds=deadline - time.time(), score=backtest)
 
 
 @job("trial", config=False)
@@ -227,12 +196,15 @@ def _work(panel: Panel, config: Config, *, count: int, name: str, storage: str, 
 @click.option("--folder", required=True, type=FILE, metavar="DIR", help="its panel and config.yaml")
 @click.option("--parent", required=True, metavar="RUN", help="the tuning run")
 @click.option("--count", default=1, help="trials to run")
-@click.option("--deadline", default=math.inf, help="begin none after this time (epoch seconds)")
-def trial(*, name: str, folder: Path, parent: str, count: int, deadline: float) -> int:
+def trial(*, name: str, folder: Path, parent: str, count: int) -> int:
     """Runs trials of a study; started by tune."""
     config, panel = load_config(str(folder / "config.yaml")), load_panel(folder / "panel")
-    storage = os.environ[STORAGE_VARIABLE]
-    _work(panel, config, count=count, name=name, storage=storage, parent=parent, deadline=deadline)
+    connect()
+    study = open_study(os.environ[STORAGE_VARIABLE], name=name, tuning=config.tuning)
+    import_tensorflow()
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
+
+    run_trials(study, panel, config, parent=parent, count=count, score=backtest)
     return 0
 
 
@@ -244,9 +216,8 @@ def run_trials(
     parent: str,
     count: int,
     score: Callable[..., "Backtest"],
-    seconds: float = math.inf,
 ) -> None:
-    """Runs `count` trials, none after so many seconds; settings that cannot be trained fail alone.
+    """Runs `count` trials; settings that cannot be trained fail alone.
 
     A trial modifies `config` and is scored on the panel by `score`, the walk-forward backtest; `parent` is the run of
     the search.
@@ -287,9 +258,7 @@ def run_trials(
         _end(run_id, "FINISHED", words=f"WAPE {wape:.4f}")
         return wape
 
-    if seconds > 0:
-        timeout = seconds if math.isfinite(seconds) else None
-        study.optimize(objective, n_trials=count, timeout=timeout, catch=(PricingError,))
+    study.optimize(objective, n_trials=count, catch=(PricingError,))
 
 
 def suggest(trial: optuna.Trial, demand: DemandConfig, *, period: Period) -> dict[str, Any]:

@@ -36,19 +36,14 @@ START = {"price": "the price charged now", "demand": "units of a mean period at 
 _LEVELS = np.linspace(0.05, 0.95, 19)
 
 
-def log_artifacts(frame: pd.DataFrame, version: LoadedVersion, *, largest_jump: float | None) -> None:
-    """Logs `plots/` and `sensitivity/` to the active run; takes seconds, plus half a second per 1,000 products.
-
-    The frame is a `Backtest`'s, the largest jump that of `sensitivity.analyse`.
-    """
+def log_artifacts(frame: pd.DataFrame, version: LoadedVersion) -> None:
+    """Logs `plots/` and `sensitivity/` of a `Backtest`'s frame and a version to the active run; takes seconds."""
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
-        write_artifacts(Path(scratch), frame, version=version, largest_jump=largest_jump)
+        write_artifacts(Path(scratch), frame, version=version)
         mlflow.log_artifacts(scratch)
 
 
-def write_artifacts(
-    folder: Path, frame: pd.DataFrame, *, version: LoadedVersion, largest_jump: float | None = None
-) -> None:
+def write_artifacts(folder: Path, frame: pd.DataFrame, *, version: LoadedVersion) -> None:
     """Writes the artifacts of `log_artifacts` to a folder, but for those that cannot be made."""
     plots, tables = folder / "plots", folder / "sensitivity"
     plots.mkdir(parents=True)
@@ -57,7 +52,7 @@ def write_artifacts(
         with dispensable(f"plots/{name}.png"):
             (plots / f"{name}.png").write_bytes(png(draw(frame)))
     with dispensable("sensitivity/"):
-        found = analyse(version, largest_jump=largest_jump)
+        found = analyse(version)
         for name in ("summary", "products"):
             getattr(found, name).to_parquet(tables / f"{name}.parquet", index=False)
         title = f"How demand answers to price, as of {version.demand.state_date}"
@@ -146,7 +141,7 @@ FORECAST_PLOTS = {  # name → what draws it of the evaluation frame
 
 
 def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
-    """Yields a summary and a waterfall plot of prices and of demand, as PNG images with their names.
+    """Yields a summary plot of prices and of demand, as PNG images with their names.
 
     The sample has a fixed size and seed. Where nothing moves any price of it, that quantity has no plot.
     """
@@ -168,10 +163,9 @@ def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
         axes = figure.add_subplot()
         shap.plots.beeswarm(values, show=False, ax=axes, plot_size=None, color_bar_label="effect")
         subject = "prices" if quantity == "price" else "demand at the price given"
-        said = f"effect, % of {START[quantity]}"
-        yield f"shap_summary_{quantity}", _image(axes, said, title=f"What moves {subject}: {len(requests)} requests")
-        chosen = int(np.abs(values.values).sum(axis=1).argmax())
-        yield f"shap_waterfall_{quantity}", _waterfall(shap, explained[chosen], requests[chosen])
+        axes.set_xlabel(f"effect, % of {START[quantity]}", fontsize=9, loc="left")
+        axes.set_title(f"What moves {subject}: {len(requests)} requests", fontsize=11, loc="left", fontweight="bold")
+        yield f"shap_summary_{quantity}", png(figure)
 
 
 def load_shap() -> ModuleType:
@@ -207,25 +201,6 @@ def as_shap(shap: ModuleType, explained: list[Explanation]) -> Any:
     return shap.Explanation(
         values=100 * values / start[:, None], base_values=np.zeros(len(found)), feature_names=names, data=values
     )
-
-
-def _waterfall(shap: ModuleType, one: Explanation, request: PriceRequest) -> bytes:
-    drawn = shap.Explanation(
-        values=np.array([driver.effect for driver in one.drivers]),
-        base_values=one.baseline_value,
-        feature_names=[driver.name for driver in one.drivers],
-    )
-    plt.figure(figsize=(9, 5))
-    sentences = "\n".join(f"{driver.name}: {driver.sentence}" for driver in one.drivers)
-    title = f"Why this {one.quantity}: {request.product_id} on {one.decision.date:%A}, {one.decision.date}"
-    said = f"{one.summary} It starts from {START[one.quantity]}.\n{sentences}"
-    return _image(shap.plots.waterfall(drawn, show=False), said, title=title)
-
-
-def _image(axes: Axes, said: str, *, title: str) -> bytes:
-    axes.set_xlabel(said, fontsize=9, loc="left")
-    axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    return png(axes.figure)  # type: ignore[arg-type]
 
 
 def png(figure: Figure) -> bytes:

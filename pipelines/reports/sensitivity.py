@@ -1,4 +1,4 @@
-"""Lay one demand curve a product beside what the service decides of its price, and how well its elasticity is known."""
+"""Lay one demand curve a product beside today's price, and how well its elasticity is known."""
 
 import datetime as dt
 from collections.abc import Hashable
@@ -11,8 +11,7 @@ import pandas as pd
 from pipelines.reports import render
 from pricing.arrays import Floats
 from pricing.data.panel import STEP_DAYS
-from pricing.decision.reasons import meanings
-from pricing.decision.request import Decision, PriceRequest
+from pricing.decision.request import PriceRequest
 from pricing.registry.version import LoadedVersion, shown_elasticities
 
 STEP = 0.05  # distance of price levels, as a fraction of list price
@@ -26,25 +25,21 @@ class Sensitivity:
     """Price sensitivity of demand. Prices in currency units, units per period."""
 
     # A row per product: its elasticity with its interval and grade, as it is shown everywhere
-    # (`registry.version.shown_elasticities`), today's price, the price `decided` for the next day, the `decision` in
-    # words, and what it usually sells; where products share elasticities, whose and by how many.
+    # (`registry.version.shown_elasticities`), today's price, and what it usually sells; where products share
+    # elasticities, whose and by how many.
     summary: pd.DataFrame
     products: pd.DataFrame  # a row per product and price level: units expected that day, and if such a price was seen
     day: dt.date  # the next one that is no weekend, or the next week
 
 
-def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sensitivity:
-    """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion.
-
-    The service keeps a price within `largest_jump` (`serving.largest_jump`) of the last one charged.
-    """
+def analyse(version: LoadedVersion) -> Sensitivity:
+    """Computes the tables by the version's pricer, for an ordinary day after its state's date, without promotion."""
     facts, demand, today = version.facts, version.demand, version.demand.state_date
-    pricer = version.pricer(version="sensitivity", largest_jump=largest_jump)
+    pricer = version.pricer(version="sensitivity")
     day = today + dt.timedelta(days=STEP_DAYS[demand.period])
     while demand.period == "day" and day.weekday() >= 5:
         day += dt.timedelta(days=1)
     requests = [PriceRequest(product_id=name, date=day, is_promo=False) for name in facts.product_ids.tolist()]
-    decisions = pricer.price(requests, today=today)
     ratios = price_levels(version.config.decision.guardrails.band)
     price = facts.list_price[:, None] * ratios
     units = np.empty(price.shape)
@@ -63,8 +58,6 @@ def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sen
         "typical_units": facts.typical_units,
         "price": facts.price,
         "list_price": facts.list_price,
-        "decided": [one.recommended_price for one in decisions],
-        "decision": [_said(one, now) for one, now in zip(decisions, facts.price.tolist(), strict=True)],
     }
     products = {
         "product_id": np.repeat(facts.product_ids, len(ratios)),
@@ -74,13 +67,6 @@ def analyse(version: LoadedVersion, *, largest_jump: float | None = None) -> Sen
         "units": units.ravel(),
     }
     return Sensitivity(pd.DataFrame(summary), pd.DataFrame(products), day)
-
-
-def _said(decision: Decision, today: float) -> str:
-    """The decision in words, beginning with whether today's price is kept."""
-    moved = "kept" if abs(decision.recommended_price - today) < 0.005 else "moved"
-    said = "; ".join(meanings(decision.reasons, decision.binds, decision.gave_way).values())
-    return f"{moved}: {said}" if said else moved
 
 
 def price_levels(band: tuple[float, float]) -> Floats:
@@ -109,14 +95,13 @@ def sensitivity_page(found: Sensitivity, *, title: str) -> str:
 
 
 def _drawn(curve: pd.DataFrame, row: dict[Hashable, Any]) -> dict[str, object]:
-    """Points of a product's curve in pixels, whole and where prices were seen; today's price, and the one decided."""
+    """Points of a product's curve in pixels, whole and where prices were seen, and today's price."""
     price, most = curve["price"].to_numpy(), max(float(curve["units"].max()), 1e-12)
     x, y = WIDE * (price - price[0]) / max(price[-1] - price[0], 1e-12), HIGH * (1 - curve["units"].to_numpy() / most)
     points = np.array([f"{right:.1f},{down:.1f}" for right, down in zip(x, y, strict=True)])
-    today, decided = row["price"], row["decided"]
+    today = row["price"]
     return {
         "curve": " ".join(points),
         "seen": " ".join(points[curve["seen"]]),
         "today": float(np.interp(today, price, x)) if np.isfinite(today) else None,
-        "point": (float(np.interp(decided, price, x)), float(np.interp(decided, price, y))),
     }

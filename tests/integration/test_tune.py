@@ -15,7 +15,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-import yaml
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
@@ -71,8 +70,8 @@ def _score(*wapes: list[float]) -> Any:
     return score
 
 
-def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int, **more: float) -> None:
-    run_trials(study, shared_panel(), config, parent=parent, count=count, score=score, **more)
+def _run(study: optuna.Study, config: Config, score: Any, *, parent: str, count: int) -> None:
+    run_trials(study, shared_panel(), config, parent=parent, count=count, score=score)
 
 
 def _children(here: JobFolder, parent: str) -> list[Run]:
@@ -130,14 +129,6 @@ def test_a_trial_without_a_score_ends_in_the_study_and_in_mlflow_and_fails_alone
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * (1 if ended else 2)
     assert {run.info.status for run in runs} == {"FAILED"}
     assert said in runs[0].data.tags["failure"]
-
-
-def test_no_trial_begins_after_its_time(here: JobFolder, config: Config) -> None:
-    study = _study(here, config)
-
-    _run(study, config, _score([0.4, 0.4]), parent=_parent(here), count=1, seconds=0.0)
-
-    assert begun(study) == 0
 
 
 KILLED = """
@@ -218,21 +209,3 @@ def test_a_search_never_sees_the_newest_fold_and_trains_the_better_settings(
     for module, given in trained:
         assert module == "train"
         assert load_config(given[1]).demand.learning_rate != default.learning_rate
-
-
-@pytest.mark.weekly
-@pytest.mark.filterwarnings("ignore")  # what Dask's own sockets leave at its end
-def test_trials_run_on_the_workers_of_a_scheduler(here: JobFolder) -> None:
-    from distributed import LocalCluster  # noqa: PLC0415 - takes a second
-
-    sales, storage = write_sales(here.folder / "sales.csv", moves=False), f"sqlite:///{here.folder / 'study.db'}"
-    settings = write_config(here.folder / "tiny.yaml")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        scale = {"scale": {"scheduler": cluster.scheduler_address}}
-        settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), **scale}))
-        words = ["--sales", str(sales), "--config", str(settings), "--trials", "2", "--workers", "2"]
-        done = here.run("tune", *words, env=here.environment(**{tune.STORAGE_VARIABLE: storage}))
-
-    assert done.code == 0, done.err
-    assert {run.info.status for run in here.runs(job="trial")} <= {"FINISHED", "KILLED"}
-    assert len(here.runs(job="trial")) == 2
