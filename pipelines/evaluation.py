@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipelines.reports import render
 from pricing.arrays import Floats
 from pricing.data.lifts import EventLifts, percent
 from pricing.demand import evaluation
-from pricing.demand.baselines import FLAT_PERIODS, NAMES, baseline_words, baselines_of, sales_rows
+from pricing.demand.baselines import FLAT_PERIODS, NAMES, baseline_words, baselines_of
 from pricing.demand.ensemble import CLASSES
 from pricing.demand.grades import GRADES
 from pricing.registry.version import (
@@ -27,11 +27,11 @@ from pricing.registry.version import (
     shown_competitor,
     shown_elasticities,
 )
+from pricing.served_config import leaves
 
 SPAN = 7  # days scored together, as in a monitoring window
-_BASELINES = ("wape_naive", "wape_flat", "wape_direct", "wape_baseline", "wape_hindsight")
 _COLUMNS = {"WAPE": "wape", "CRPS": "crps", "naive": "wape_naive", "flat": "wape_flat", "direct": "wape_direct"}
-_TOTALS = ("wape", "crps", "bias", "coverage_80", "coverage_95")
+_TOTALS = ("wape", "crps", "skill", "bias", "coverage_80", "coverage_95")
 _EVENTS = 15  # most events in the card's table
 _CLEAR = 2.0  # standard deviations above which a lift is listed
 
@@ -78,42 +78,25 @@ def ratio_error(above: Floats, below: Floats, *, group: NDArray[np.integer]) -> 
 def log_backtest(frame: pd.DataFrame, figures: Mapping[str, Any]) -> None:
     """Logs a backtest to the active run, and its frame and figures as artifacts below evaluation/.
 
-    Totals are single metrics; fold scores are metrics below `fold/` with the fold number as MLflow step; error and
-    coverage by horizon are metrics below `step/` with the forecast step as MLflow step.
+    The few figures that judge a model are metrics without a prefix, the others below that of their part; fold scores
+    are metrics below `fold/` with the fold number as MLflow step.
     """
-    mlflow.log_metrics(dict(totals(figures)))
+    found = {path.replace(".", "/"): value for path, value in leaves({**figures, "skill": saved(figures)}).items()}
+    mlflow.log_metrics(
+        {
+            name if name in _TOTALS or "/" in name else f"backtest/{name}": float(value)
+            for name, value in found.items()
+            if _is_number(value)
+        }
+    )
     for number, fold in enumerate(figures["folds"], start=1):
         scores = {f"fold/{name}": float(value) for name, value in fold.items() if _is_number(value)}
         mlflow.log_metrics(scores, step=number)
-    for step, part in sales_rows(frame).groupby("step"):
-        found = {"wape": evaluation.wape(part["actual"].to_numpy(), part["q50"].to_numpy())}
-        found["coverage_80"] = evaluation.coverage(part, level=0.80)
-        scores = {f"step/{name}": value for name, value in found.items() if _is_number(value)}
-        mlflow.log_metrics(scores, step=int(str(step)))
     mlflow.log_dict(dict(figures), "evaluation/figures.json")
     with tempfile.TemporaryDirectory(prefix="pricing-") as scratch:
         path = Path(scratch) / "frame.parquet"
         frame.to_parquet(path, index=False)
         mlflow.log_artifact(str(path), "evaluation")
-
-
-def totals(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the backtest's finite figures under their names in MLflow; `skill` is from `saved`.
-
-    The few that judge a model stand alone. MLflow groups the others by what stands before the slash.
-    """
-    for name in _TOTALS:
-        if _is_number(figures.get(name)):
-            yield name, float(figures[name])
-    skill = saved(figures)
-    if skill is not None:
-        yield "skill", skill
-    groups: dict[str, Mapping[str, Any]] = {"baseline": {name: figures.get(name) for name in _BASELINES}}
-    for kind, key in (("volume", "by_volume"), ("weight", "weights")):
-        groups |= {f"{kind}_{name}": scores for name, scores in figures.get(key, {}).items()}
-    groups |= {name: figures.get(name, {}) for name in ("against_baseline", "elasticity")}
-    for group, values in groups.items():
-        yield from ((f"{group}/{name}", float(value)) for name, value in values.items() if _is_number(value))
 
 
 def score_lines(figures: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Tune the demand model's settings with Optuna, and train the best on all data as challenger.
 
-A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow; `tuning.workers` processes
-run them. Optuna's heartbeat finds trials whose process is gone, and queues them again.
+A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow. Optuna's heartbeat finds
+trials whose process is gone, and queues them again.
 """
 
 import hashlib
@@ -20,26 +20,25 @@ import numpy as np
 import optuna
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.commands import import_tensorflow, only_one, run_job, start_job, stop
+from pipelines.commands import import_tensorflow, only_one, run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.sales import holiday_calendar, read_checked
 from pricing.config import Config, load_config
 from pricing.config_models import DemandConfig, TuningConfig
-from pricing.data.panel import STEP_DAYS, Panel, Period, load_panel, save_panel
+from pricing.data.panel import STEP_DAYS, Panel, Period
 from pricing.data.partitions import read_partitions, sample_of
 from pricing.demand.folds import fitting
 from pricing.errors import HistoryError, PricingError, first_line
 from pricing.fileio import redact_url
 from pricing.paths import SQLITE, pricing_home
-from pricing.runtime.cli import FILE, job, option_words
+from pricing.runtime.cli import job, option_words
 from pricing.runtime.inputs import log_data
-from pricing.runtime.mlflow_runs import connect, describe, name_run, record_failure, set_run_description, tracked_run
+from pricing.runtime.mlflow_runs import describe, name_run, record_failure, set_run_description, tracked_run
 
 if TYPE_CHECKING:
     from pricing.demand.backtest import Backtest
@@ -57,17 +56,16 @@ _BEATS = 4  # heartbeats within the time after which a trial counts as lost
 
 
 class StudyError(PricingError):
-    """A tuning study that cannot be opened, whose processes fail, or that has no scored trial."""
+    """A tuning study that cannot be opened, or that has no scored trial."""
 
 
 @job("tune", sales="needed", unattended=True)
 @click.option("--trials", type=click.IntRange(1), metavar="N", help="of the study in all; absent: tuning.trials")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="processes at once; absent: tuning.workers")
 @click.option("--reason", metavar="WORDS", help="why, for the record")
-def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str | None, **asked: int | None) -> int:
+def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int | None, reason: str | None) -> int:
     """Searches for better settings and proposes the best as challenger."""
-    settings, given = load_config(config), {name: value for name, value in asked.items() if value is not None}
-    settings = settings.model_copy(update={"tuning": settings.tuning.model_copy(update=given)})
+    settings = load_config(config)
+    budget = trials or settings.tuning.trials
     with tracked_run("tune", config=settings, reason=reason) as run:
         known, anchors = accepted_past(settings), sales_anchors(settings)
         where = sample_of(sales) if read_partitions(sales) else sales
@@ -80,17 +78,24 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, reason: str
         study = open_study(storage, name=name, tuning=settings.tuning)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
-        save_panel(without_newest_fold(panel, settings.demand), folder / "panel")
-        _write(folder / "config.yaml", settings)
-        print(f"study {name}: {begun(study)} of {settings.tuning.trials} trials; a rerun of this command resumes it")
+        past = without_newest_fold(panel, settings.demand)
+        print(f"study {name}: {begun(study)} of {budget} trials; a rerun of this command resumes it")
+        import_tensorflow()
+        from pricing.demand.backtest import backtest  # noqa: PLC0415 - after the sales are checked
+
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
-            _search(study, settings.tuning, folder, run=run, storage=storage)
-            winner, verdict = _conclude(study, panel, settings)
+            while (left := budget - begun(study)) > 0 or study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if left > 0:
+                    run_trials(study, past, settings, parent=run.info.run_id, count=left, score=backtest)
+                else:  # until the heartbeat of a trial whose process was killed is missed
+                    time.sleep(_POLL_SECONDS)
+            winner, verdict = _conclude(study, panel, settings, score=backtest)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
             print(verdict, flush=True)
             best, why = folder / "best.yaml", f"best settings of study {name}"
-            _write(best, settings.model_copy(update={"demand": winner}))
+            found = settings.model_copy(update={"demand": winner}).model_dump(mode="json")
+            best.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
             mlflow.log_artifact(str(best))
             run_job("train", option_words(config=best, reason=why, sales=sales, quarantine=quarantine), run=run)
     return 0
@@ -100,10 +105,6 @@ def _question(config: Config) -> str:
     """Hashes the settings: only trials with equal hashes can be compared."""
     asked = {"demand": config.demand.model_dump(mode="json"), "data": config.data.model_dump(mode="json")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, config: Config) -> None:
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def without_newest_fold(panel: Panel, config: DemandConfig) -> Panel:
@@ -163,49 +164,6 @@ def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
     RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
     if "run_id" in trial.user_attrs:
         _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
-
-
-def _search(study: optuna.Study, tuning: TuningConfig, folder: Path, *, run: Run, storage: str) -> None:
-    """Runs trials in processes until the budget is spent.
-
-    A process that is killed costs its trial only: once its heartbeat is missed, a later round tries it again.
-
-    Raises:
-        StudyError: All processes of a round fail.
-    """
-    words = option_words(study=study.study_name, folder=folder, parent=run.info.run_id)
-    while True:
-        have = begun(study)
-        left = tuning.trials - have
-        if left <= 0 and not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            return
-        shares = [len(range(first, left, tuning.workers)) for first in range(min(tuning.workers, left))]
-        own = {STORAGE_VARIABLE: storage}
-        working = [start_job("trial", [*words, "--count", str(share)], run=run, extra=own) for share in shares]
-        try:
-            codes = [process.wait() for process in working]
-        finally:
-            stop(working)
-        if codes and all(codes) and begun(study) == have:
-            raise StudyError(f"study {study.study_name}: {len(codes)} worker process(es) failed; see above")
-        time.sleep(0 if codes else _POLL_SECONDS)  # until the heartbeat of a trial whose process was killed is missed
-
-
-@job("trial", config=False)
-@click.option("--study", "name", required=True, metavar="NAME", help="the study's name")
-@click.option("--folder", required=True, type=FILE, metavar="DIR", help="its panel and config.yaml")
-@click.option("--parent", required=True, metavar="RUN", help="the tuning run")
-@click.option("--count", default=1, help="trials to run")
-def trial(*, name: str, folder: Path, parent: str, count: int) -> int:
-    """Runs trials of a study; started by tune."""
-    config, panel = load_config(str(folder / "config.yaml")), load_panel(folder / "panel")
-    connect()
-    study = open_study(os.environ[STORAGE_VARIABLE], name=name, tuning=config.tuning)
-    import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - tune does without
-
-    run_trials(study, panel, config, parent=parent, count=count, score=backtest)
-    return 0
 
 
 def run_trials(
@@ -282,7 +240,9 @@ def _end(run_id: str, status: str, *, words: str) -> None:
     MlflowClient().set_terminated(run_id, status)
 
 
-def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[DemandConfig, str]:
+def _conclude(
+    study: optuna.Study, panel: Panel, config: Config, *, score: Callable[..., "Backtest"]
+) -> tuple[DemandConfig, str]:
     """Compares the best trial with the default settings on the held-out newest fold.
 
     Returns:
@@ -300,13 +260,10 @@ def _conclude(study: optuna.Study, panel: Panel, config: Config) -> tuple[Demand
     if best.user_attrs.get(DEFAULT):
         return config.demand, "no trial beat the default settings"
     tuned = DemandConfig.model_validate({**config.demand.model_dump(), **best.params})
-    import_tensorflow()
-    from pricing.demand.backtest import backtest  # noqa: PLC0415 - importing TensorFlow takes seconds
-
     unseen, calendar = {}, holiday_calendar(panel, config.data)
     for name, demand in (("best", tuned), ("default", config.demand)):
         newest = demand.model_copy(update={"folds": 1})
-        unseen[name] = float(backtest(panel, newest, calendar=calendar).figures["wape"])
+        unseen[name] = float(score(panel, newest, calendar=calendar).figures["wape"])
     mlflow.log_metrics({f"unseen/{name}_wape": value for name, value in unseen.items()})
     better = unseen["best"] < unseen["default"]
     return tuned if better else config.demand, (

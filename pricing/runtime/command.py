@@ -48,8 +48,8 @@ SECTIONS = {
     "Set up": HELP,
 }
 JOBS = {name: job for section in SECTIONS.values() for name, job in section.items()}
-# Not in the list: `make demo`, and what jobs start, `etl` to read the shop's tables and `tune` to try settings.
-STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__", "trial": "pipelines.tune:trial"}
+# Not in the list: `make demo`, and what `etl` starts to read the shop's tables.
+STARTED = {"demo": "pipelines.demo", "rows": "etl.__main__"}
 
 
 class _Jobs(JobGroup):

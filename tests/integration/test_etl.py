@@ -10,8 +10,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from pipelines.etl import main
-from pipelines.reports.etl_page import page_file
+from pipelines.etl import main, page_file
 from pricing.config import load_config
 from pricing.data.panel import load_panel
 from tests.kit.mlflow_jobs import write_sales

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipelines import retrain
-from pipelines.commands import only_one
+from pipelines import nightly
 from pricing.errors import EXIT_REFUSED
 from tests.kit.mlflow_jobs import JobFolder, moved, place, write_config, write_sales
 
@@ -47,15 +46,6 @@ def _status(here: JobFolder, job: str) -> list[str]:
     return [run.info.status for run in runs]
 
 
-@pytest.mark.slow
-def test_bad_sales_end_the_retraining_and_its_stage_failed(here: JobFolder) -> None:
-    done = here.run("retrain", "--sales", str(here.folder / "none.csv"))
-
-    assert done.code == 2
-    assert "etl ended with exit code 2; its message is above" in done.err
-    assert (_status(here, "retrain"), _status(here, "etl")) == (["FAILED"], ["FAILED"])
-
-
 @pytest.mark.parametrize(
     ("auto", "refused_by", "code", "ends", "verdict"),
     [
@@ -79,19 +69,10 @@ def test_a_retraining_ends_as_its_promotion(
 
     settings = str(write_config(here.folder / "tiny.yaml", auto_promote=auto))
     arguments = ["--sales", "sales.csv", "--config", settings]
-    assert retrain.main(arguments, start=job) == ends
+    assert nightly.retrain(arguments, start=job) == ends
 
     (run,) = here.runs(job="retrain")
     assert run.data.tags["verdict"].startswith(verdict)
-
-
-def test_a_second_retraining_is_refused_while_one_runs(here: JobFolder) -> None:
-    with only_one("retrain", home=here.home):
-        done = here.run("retrain", "--sales", "sales.csv")
-
-    assert done.code == 2
-    assert "retrain is running already" in done.err
-    assert here.runs(job="retrain") == []
 
 
 @pytest.mark.slow
