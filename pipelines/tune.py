@@ -142,7 +142,7 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
                 heartbeat_stale_trial_callback=_lost,
             ),
             direction="minimize",
-            # Unseeded: with equal seeds, parallel processes would draw equal trials.
+            # Unseeded: a rerun that resumes a study would draw its first trials again.
             sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=tuning.startup),
             load_if_exists=True,
