@@ -1,15 +1,12 @@
 """Tune the demand model's settings with Optuna, and train the best on all data as challenger.
 
-A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow. Optuna's heartbeat finds
-trials whose process is gone, and queues them again.
+A study lies in a database, so that a rerun resumes it. Each trial is a child run in MLflow.
 """
 
 import hashlib
 import json
 import math
 import os
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +18,7 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.commands import import_tensorflow, only_one, run_job
@@ -50,9 +46,6 @@ DEFAULT = "default"  # attribute of the trial of the settings as they are
 AROUND = {"units": (1 / 2, 3, 1 / 2), "steps": (2 / 3, 4, 1 / 3), "context": (1 / 2, 2, 1 / 4)}  # least, most, step
 LEARNING_RATES = (0.001, 0.02)
 HALF_LIVES = (182, 364, 728)  # days, of recency; or none
-_RETRIES = 2  # settings whose trial was lost three times are not tried again
-_POLL_SECONDS = 0.5
-_BEATS = 4  # heartbeats within the time after which a trial counts as lost
 
 
 class StudyError(PricingError):
@@ -79,16 +72,14 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         past = without_newest_fold(panel, settings.demand)
-        print(f"study {name}: {begun(study)} of {budget} trials; a rerun of this command resumes it")
         import_tensorflow()
         from pricing.demand.backtest import backtest  # noqa: PLC0415 - after the sales are checked
 
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
-            while (left := budget - begun(study)) > 0 or study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if left > 0:
-                    run_trials(study, past, settings, parent=run.info.run_id, count=left, score=backtest)
-                else:  # until the heartbeat of a trial whose process was killed is missed
-                    time.sleep(_POLL_SECONDS)
+            begun = ended(study)
+            print(f"study {name}: {begun} of {budget} trials; a rerun of this command resumes it", flush=True)
+            if begun < budget:
+                run_trials(study, past, settings, parent=run.info.run_id, count=budget - begun, score=backtest)
             winner, verdict = _conclude(study, panel, settings, score=backtest)
             mlflow.set_tag("verdict", verdict)
             set_run_description(verdict)
@@ -130,17 +121,10 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         StudyError: The storage is unreachable or no database.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its heartbeat
     try:
         return optuna.create_study(
             study_name=name,
-            storage=RDBStorage(
-                storage,
-                engine_kwargs={"connect_args": {"timeout": 60} if storage.startswith(SQLITE) else {}},
-                heartbeat_interval=max(tuning.silent_seconds // _BEATS, 1),
-                grace_period=tuning.silent_seconds,
-                heartbeat_stale_trial_callback=_lost,
-            ),
+            storage=storage,
             direction="minimize",
             # Unseeded: a rerun that resumes a study would draw its first trials again.
             sampler=optuna.samplers.TPESampler(n_startup_trials=tuning.startup),
@@ -151,19 +135,13 @@ def open_study(storage: str, *, name: str, tuning: TuningConfig) -> optuna.Study
         raise StudyError(f"tuning storage {redact_url(storage)} cannot be opened: {first_line(error)}") from error
 
 
-def begun(study: optuna.Study) -> int:
-    """Counts the started trials, without lost ones that are tried again, once their lost processes are found."""
-    fail_stale_trials(study)
-    trials = study.get_trials(deepcopy=False)
-    again = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
-    return sum(trial.state is not TrialState.WAITING and trial.number not in again for trial in trials)
-
-
-def _lost(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queues a lost trial's settings again, and ends its MLflow run."""
-    RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
-    if "run_id" in trial.user_attrs:
-        _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off: no sign of life came")
+def ended(study: optuna.Study) -> int:
+    """Ends the trials of a process that was killed, and returns how many have ended; no other process may search."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if "run_id" in trial.user_attrs:
+            _end(trial.user_attrs["run_id"], "FAILED", words=f"trial {trial.number} was cut off")
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
 
 
 def run_trials(

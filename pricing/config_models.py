@@ -412,4 +412,3 @@ class TuningConfig(Section):
 
     trials: Annotated[int, Field(ge=1, le=100_000)]
     startup: Annotated[int, Field(ge=1, le=100_000)]
-    silent_seconds: Annotated[int, Field(ge=4, le=86_400)] = 300

@@ -91,19 +91,6 @@ def test_the_platform_prices_a_shop_that_lacks_any_optional_column(market: Marke
     assert len(seen) == 2
 
 
-def test_on_a_foreign_market_the_platform_is_refused_nothing_though_no_delivery_is_announced() -> None:
-    market = simulate(MarketConfig("heavy_tail", products=12, days=150, future=40, seed=1))
-    entries = standard_policies(market, load_config())
-
-    names = ("static", "platform without a model", "oracle")
-    policies = {name: entries[name] for name in names}
-    policies["true elasticities"] = Platform(market, load_config(), partial(TrueElasticityDemand, market))
-    runs = run_policies(market, policies, ahead=30)
-
-    assert not any(run.refused.any() for run in runs.values())
-    assert runs["oracle"].profit.sum() > runs["static"].profit.sum()
-
-
 def test_true_elasticities_earn_most_of_the_oracle_s_gain_through_the_code_that_serves() -> None:
     market = simulate(MarketConfig(products=40, days=400, future=60, seed=2))
     # The oracle prices beyond what was ever charged; who is measured against it may do so, too.

@@ -3,8 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ import yaml
 
 from pricing.data.net_price import net_price
 from pricing.runtime.command import main as pricing
-from tests.kit.mlflow_jobs import ROOT, JobFolder, copy_tree, place, write_config, write_sales
-from tests.kit.servers import free_port
+from tests.kit.mlflow_jobs import ROOT, JobFolder, place, write_config, write_sales
 
 Ran = subprocess.CompletedProcess[str]
 TAX = 0.20
@@ -170,42 +167,6 @@ def test_bad_sales_fail_the_run_say_why_and_register_nothing(here: JobFolder) ->
     assert "units_sold" in run.data.tags["failure"]
     assert here.client.get_experiment(run.info.experiment_id).name == "autumn"
     assert here.aliases() == {}
-
-
-@contextmanager
-def _git_server(folder: Path) -> Iterator[str]:
-    """The working tree, committed, behind a git:// address."""
-    copy = copy_tree(folder / "repository")
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    for words in (["init", "-q"], ["add", "-A", "-f"], ["commit", "-q", "-m", "all"], ["tag", "v1"]):
-        subprocess.run(["git", *identity, *words], cwd=copy, check=True)
-    port = free_port()
-    command = ["git", "daemon", "--export-all", f"--base-path={folder}", "--listen=127.0.0.1", f"--port={port}"]
-    daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    address = f"git://127.0.0.1:{port}/repository"
-    try:
-        for _ in range(100):
-            if subprocess.run(["git", "ls-remote", address], capture_output=True, check=False).returncode == 0:
-                break
-        yield address
-    finally:
-        daemon.terminate()
-        daemon.wait(20)
-
-
-@pytest.mark.weekly
-@pytest.mark.slow
-def test_mlflow_run_works_from_a_git_address_and_keeps_its_files_where_it_was_issued(
-    here: JobFolder, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    sales = write_sales(here.folder / "sales.csv", products=3, days=40)
-    with _git_server(tmp_path_factory.mktemp("git")) as address:
-        done = _mlflow_run(here, address, "--version", "v1", "-e", "etl", *_given(sales=sales), PRICING_HOME="")
-
-    assert done.returncode == 0, done.stderr
-    (run,) = here.runs(job="etl")
-    assert run.info.status == "FINISHED"
-    assert (here.folder / ".pricing" / "panel" / "panel.json").is_file()
 
 
 @pytest.mark.weekly

@@ -74,15 +74,6 @@ def test_a_plot_that_cannot_be_drawn_is_left_out_and_said_and_costs_no_other(
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
-def test_an_analysis_that_fails_leaves_the_other_plots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    few = replace(loaded_version().demand, levels=loaded_version().demand.levels[:0])
-
-    write_artifacts(tmp_path, frame(), version=replace(loaded_version(), demand=few))
-
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == set(FORECAST_PLOTS)
-    assert len(caplog.records) == 2  # the explanations rest on the same table
-
-
 def test_what_is_drawn_adds_up_to_the_change_of_each_request() -> None:
     pricer, today = loaded_version().pricer(version="7"), loaded_version().demand.state_date
     explained = [

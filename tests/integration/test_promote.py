@@ -347,8 +347,6 @@ def test_the_pyfunc_gives_the_prices_of_the_library(shop: Shop) -> None:
     for name in ("reasons", "binds", "gave_way"):
         assert answer[name].tolist() == [getattr(decision, name) for decision in expected]
     assert set(answer["model_version"]) == {number}
-    whole_numbers = model.predict(pd.DataFrame(rows[:1]), params={"today": "2024-06-03"})
-    assert whole_numbers["recommended_price"][0] == expected[0].recommended_price
     with pytest.raises(UnknownProductError, match="'nobody knows'"):
         model.predict(pd.DataFrame([{**rows[1], "list_price": None}]))
 
