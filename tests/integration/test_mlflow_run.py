@@ -124,7 +124,7 @@ def test_no_price_sells_below_net_cost_from_sales_to_prices(trained: tuple[JobFo
     options = ["--version", "challenger", "--config", config, "--output", str(output), "--today", today]
     priced = shop.run("price", *options)
 
-    assert priced.code == 0, priced.err
+    assert priced.returncode == 0, priced.stderr
     prices = pd.read_csv(output)
     net = net_price(prices["recommended_price"], TAX)
     assert len(prices) == frame["product_id"].nunique()

@@ -1,13 +1,16 @@
 """The nights of a shop: which jobs run, in which order, and what a night leaves that was cut off at any of them."""
 
 import datetime as dt
+import os
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -17,7 +20,7 @@ from pipelines.commands import JobError
 from pricing.config import load_config
 from pricing.decision_log.read import open_log
 from pricing.errors import EXIT_NOT_PUBLISHED, EXIT_REFUSED, Terminated
-from tests.kit.mlflow_jobs import FOREIGN, place, write_config
+from tests.kit.mlflow_jobs import FOREIGN, place, write_config, write_sales
 from tests.kit.monitoring_world import World, build, entries, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # MLflow's own classes
@@ -42,7 +45,7 @@ class Jobs:
         if module in self.breaks:
             raise self.breaks.pop(module)
         tags = {"mlflow.parentRunId": run.info.run_id, "job": module}
-        if module == "refresh" and self.refreshed is not None:
+        if module in ("refresh", "train") and self.refreshed is not None:
             tags["version"] = self.refreshed
         tags |= self.found if module == "monitor" else {}
         tags |= {"refused_by": self.refused_by} if self.refused_by and module == "promote" else {}
@@ -90,11 +93,11 @@ def crown(home: Path, *, challenger: bool = False) -> None:
         client.set_registered_model_alias("pricing", alias, version.version)
 
 
-def nights() -> list[tuple[str, str]]:
+def nights(job: str = "nightly") -> list[tuple[str, str]]:
     client = MlflowClient()
     runs = client.search_runs(
         [one.experiment_id for one in client.search_experiments()],
-        filter_string="tags.job = 'nightly'",
+        filter_string=f"tags.job = '{job}'",
         order_by=["attributes.start_time ASC"],
     )
     return [(run.info.status, run.data.tags.get("verdict", "")) for run in runs]
@@ -249,3 +252,61 @@ def test_without_a_decision_log_states_go_forward_and_one_that_is_gone_is_for_mo
 
     assert jobs.names == (STAGES if remembered else ("etl", "refresh", "promote"))
     assert ("nothing to monitor" in nights()[-1][1]) is not remembered
+
+
+@pytest.mark.parametrize(
+    ("auto", "refused_by", "code", "ends", "verdict"),
+    [
+        (True, "", 0, 0, "promoted"),
+        (True, "fresh", EXIT_REFUSED, 0, "kept the champion: a gate"),
+        (True, "not_rejected", EXIT_REFUSED, EXIT_REFUSED, "kept the champion: refused by not_rejected"),
+        (False, "", 0, 0, "left to a person"),
+    ],
+)
+def test_a_retraining_ends_as_its_promotion(
+    home: Path, auto: bool, refused_by: str, code: int, ends: int, verdict: str
+) -> None:
+    settings = str(write_config(home / "tiny.yaml", auto_promote=auto))
+    jobs = Jobs(codes={"promote": code}, refused_by=refused_by)
+
+    assert nightly.retrain(["--sales", "sales.csv", "--config", settings], start=jobs) == ends
+
+    assert nights("retrain")[0][1].startswith(verdict)
+
+
+@pytest.mark.slow
+def test_nights_retrain_first_then_carry_states_forward_and_may_be_repeated(tmp_path: Path, empty_store: Path) -> None:
+    here = place(tmp_path, template=empty_store)
+    settings = str(write_config(here.folder / "tiny.yaml", auto_promote=True))
+    sales = pd.read_csv(write_sales(here.folder / "sales.csv", products=4, days=122, moves=False))
+
+    def until(day: int) -> list[str]:
+        path = here.folder / f"{day}.csv"
+        sales[sales["date"] <= sorted(sales["date"].unique())[day - 1]].to_csv(path, index=False)
+        return ["nightly", "--sales", str(path), "--config", settings]
+
+    for said in ("there is no champion yet", "nothing to do"):
+        done = here.run(*until(110))
+        assert (done.returncode, said in done.stdout) == (0, True), done.stderr
+        assert here.aliases()["champion"] == "1"
+
+    for stage in ("refresh", "promote"):
+        process = here.start(*until(116))
+        assert process.stdout is not None
+        while f"--- {stage}" not in process.stdout.readline():
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait(60)
+        assert here.aliases()["champion"] == "1"
+    assert here.aliases()["challenger"] == "2", "the second of these nights had carried states forward"
+    last = here.run(*until(116))  # some nights were missed meanwhile; it catches up
+
+    assert last.returncode == 0, last.stderr
+    assert here.aliases()["champion"] == "2", "what that night had registered was not registered again"
+    version = here.client.get_model_version("pricing", "2")
+    day = sorted(sales["date"].unique())[115]
+    assert (version.tags["kind"], version.tags["state_date"]) == ("refresh", day)
+    runs = sorted(here.runs(job="nightly"), key=lambda run: run.info.start_time)
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED", "RUNNING", "RUNNING", "FINISHED"]
+    assert len(here.runs(job="train")) == 1
