@@ -6,16 +6,12 @@ import re
 import secrets
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +131,6 @@ class Platform:
         up = f'haproxy_server_status{{proxy="tasks",server="{task}",state="UP"}} 1'
         wait_for(lambda: up in self.ask_inside(by, "http://proxy:8405/metrics"), f"{task} is not ready")
 
-    def written(self) -> set[str]:
-        """The ids of the decisions that lie in the volume of the log."""
-        code = (
-            "import json, pathlib\n"
-            "for path in pathlib.Path('/var/lib/pricing/decisions').rglob('*.jsonl'):\n"
-            "    for line in path.read_text().splitlines():\n"
-            "        print(json.loads(line)['decision']['decision_id'])"
-        )
-        return set(self.compose("exec", "-T", "publish", "python", "-c", code).split())
-
 
 @contextmanager
 def started(docker: dict[str, str], *, key: str = "", **given: str) -> Iterator[Platform]:
@@ -248,54 +234,6 @@ def test_compose_serves_what_the_mlflow_server_names_champion(
     assert after["model_version"] == "1"
     with pytest.raises(urllib.error.HTTPError, match="401"):  # without an account
         urllib.request.urlopen(f"{platform.tracking}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30)
-
-
-@pytest.mark.weekly
-def test_no_answer_and_no_decision_is_lost_while_each_service_is_restarted(platform: Platform) -> None:
-    callers = Callers(platform)
-    with callers.calling():
-        for task, other in zip(TASKS, reversed(TASKS), strict=True):
-            platform.compose("restart", task)
-            platform.wait_ready(task, by=other)
-        for service in ("mlflow", "postgres", "publish"):
-            before = len(callers.answers)
-            platform.compose("restart", service)
-            wait_for(lambda: len(callers.answers) > before + 20, "callers get no answers")  # noqa: B023  (called here)
-    answered = {answer["decision_id"] for answer in callers.answers}
-
-    wait_for(lambda: answered <= platform.written(), "decisions are missing")
-
-    assert callers.failures == []
-    assert {answer["model_version"] for answer in callers.answers} == {"1"}
-
-
-@dataclass
-class Callers:
-    """Two callers that ask for prices through the proxy, one after another, until the block ends."""
-
-    platform: Platform
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        stop = threading.Event()
-
-        def call_on() -> None:
-            while not stop.wait(0.1):
-                try:
-                    self.answers.append(price(self.platform))
-                except OSError as error:
-                    if getattr(error, "code", 0) != HTTPStatus.TOO_MANY_REQUESTS:  # on a busy machine
-                        self.failures.append(f"{time.strftime('%X')} {error!r}")
-
-        with ThreadPoolExecutor() as pool:
-            for _ in range(2):
-                pool.submit(call_on)
-            try:
-                yield
-            finally:
-                stop.set()
 
 
 def register(uri: str, folder: Path, *, experiment: str = "pricing") -> str:
