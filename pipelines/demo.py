@@ -175,7 +175,9 @@ class _Demo:
         lines = done.stdout.splitlines()
         if done.returncode:
             last = "".join(f"\n   | {line}" for line in lines[-_LAST_LINES:])
-            raise StageError(f"the stage {name} failed; its whole log is {log}, and ends:{last}")
+            raise StageError(
+                f"the stage {name} failed with exit code {done.returncode}; its log is {log}, and ends:{last}"
+            )
         return lines
 
     @contextmanager
