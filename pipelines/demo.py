@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx2
 import numpy as np
 import pandas as pd
 
@@ -305,10 +306,11 @@ def call(url: str, body: object = None) -> Any:
     Raises:
         StageError: No response, or not 2xx; includes the response.
     """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        response = httpx2.get(url, timeout=60) if body is None else httpx2.post(url, json=body, timeout=60)
-    except httpx2.HTTPError as error:
-        raise StageError(f"{url}: {error}") from error
-    if not response.is_success:
-        raise StageError(f"{url}: {response.status_code} {response.text[:2000]}")
-    return response.json()
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+    except (OSError, ValueError) as error:
+        said = error.read().decode(errors="replace")[:2000] if isinstance(error, urllib.error.HTTPError) else ""
+        raise StageError(f"{url}: {error} {said}") from error
