@@ -107,18 +107,12 @@ def score_lines(figures: Mapping[str, Any]) -> list[str]:
         f"{shown(gain[f'{name}_high'], '+.3f')})"
         for name, label in (("wape", "WAPE"), ("crps", "CRPS"))
     ]
-    weights = [
-        f"{name} volume " + ", ".join(f"{forecaster} {weight:.0%}" for forecaster, weight in weights.items())
-        for name, weights in figures.get("weights", {}).items()
-        if name in figures.get("by_volume", {})
-    ]
     return [
         f"{'known until':<16}" + "".join(f"{name:>9}" for name in (*_COLUMNS, "saved")) + "  baseline",
         *(_score_line(str(fold["cutoff"]), fold, names=[fold["baseline"]]) for fold in figures["folds"]),
         _score_line("all folds", figures, names=baselines_of(figures)),
         f"the model's error less the baseline's: {', '.join(more)}",
         f"best baseline in hindsight: {best}, WAPE {shown(figures['wape_hindsight'], '.3f')}",
-        *([f"the level is a mean of forecasters, weighed by earlier folds: {'; '.join(weights)}"] if weights else []),
         *figures.get("history", []),
         *_shelf_lines(figures),
         f"bias {shown(figures['bias'], '+.1%')}; the 80 % range held {shown(figures['coverage_80'], '.1%')} of the "

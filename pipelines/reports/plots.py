@@ -31,7 +31,7 @@ from pricing.registry.version import LoadedVersion, shown_elasticities
 BLUE, RED, BLACK = "#0072B2", "#D55E00", "#222222"
 WIDTH, DPI = 11.0, 110  # inches, dots an inch
 FANS = 6  # most products with fans
-SAMPLE, PROMOTED, SEED = 24, 0.3, 7  # products explained, share of them on promotion
+SAMPLE = 24  # products explained
 START = {"price": "the price charged now", "demand": "units of a mean period at the usual price"}
 _LEVELS = np.linspace(0.05, 0.95, 19)
 
@@ -143,7 +143,7 @@ FORECAST_PLOTS = {  # name → what draws it of the evaluation frame
 def shap_plots(version: LoadedVersion) -> Iterator[tuple[str, bytes]]:
     """Yields a summary plot of prices and of demand, as PNG images with their names.
 
-    The sample has a fixed size and seed. Where nothing moves any price of it, that quantity has no plot.
+    Where nothing moves any price of the sample, that quantity has no plot.
     """
     shap = load_shap()
     requests = sample_requests(version)
@@ -176,20 +176,17 @@ def load_shap() -> ModuleType:
 
 
 def sample_requests(version: LoadedVersion) -> list[PriceRequest]:
-    """Builds requests for products from the most to the least sold, on random days of the week after the state date."""
-    facts, rng = version.facts, np.random.default_rng(SEED)
-    requests = []
-    for row in spread_over(facts.typical_units, count=SAMPLE).tolist():
-        date, stock = version.demand.state_date + dt.timedelta(days=1 + int(rng.integers(7))), float(facts.stock[row])
-        requests.append(
-            PriceRequest(
-                product_id=str(facts.product_ids[row]),
-                current_stock=stock if np.isfinite(stock) else None,
-                date=date,
-                is_promo=bool(rng.random() < PROMOTED),
-            )
+    """Builds requests for products from the most to the least sold over the week after the states; some promoted."""
+    facts, day = version.facts, version.demand.state_date
+    return [
+        PriceRequest(
+            product_id=str(facts.product_ids[row]),
+            current_stock=float(facts.stock[row]) if np.isfinite(facts.stock[row]) else None,
+            date=day + dt.timedelta(days=1 + place % 7),
+            is_promo=place % 3 == 0,
         )
-    return requests
+        for place, row in enumerate(spread_over(facts.typical_units, count=SAMPLE).tolist())
+    ]
 
 
 def as_shap(shap: ModuleType, explained: list[Explanation]) -> Any:
