@@ -1,11 +1,8 @@
-"""Run other jobs as subprocesses with child MLflow runs that end with the parent, lock jobs, import TensorFlow."""
+"""Run other jobs as subprocesses with child MLflow runs that end with the parent, and lock jobs."""
 
 import fcntl
-import importlib
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -94,24 +91,3 @@ def only_one(job: str, *, home: Path, model: str | None = None) -> Iterator[tupl
         shared = session_lock(url, f"{job} of {model}") if url and model else nullcontext(())
         with shared as held:
             yield (file.fileno(), *held)
-
-
-def import_tensorflow() -> None:
-    """Imports `pricing.demand.network` without what TensorFlow writes meanwhile (missing GPUs), unless it fails.
-
-    Its libraries write to the file descriptor itself, past `sys.stderr`.
-    """
-    with tempfile.TemporaryFile() as captured:
-        sys.stderr.flush()
-        original = os.dup(2)
-        os.dup2(captured.fileno(), 2)
-        try:
-            importlib.import_module("pricing.demand.network")
-        except BaseException:
-            captured.seek(0)
-            os.write(original, captured.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            os.close(original)

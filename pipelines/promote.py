@@ -14,7 +14,6 @@ import numpy as np
 
 from pipelines.anchor import register_with_anchors
 from pipelines.change import REPORT, decide, fetched_champion
-from pipelines.commands import import_tensorflow
 from pipelines.freeze import control_record, sentence
 from pipelines.production import ProductionAccess, nothing_to_do, production, production_decay
 from pipelines.publish import publish_champion
@@ -218,8 +217,7 @@ def _refitted(challenger: LoadedVersion, settings: DemandConfig, *, panel: Panel
 
     The champion's own figures come from other days, and its weights may have been trained on the challenger's.
     """
-    import_tensorflow()  # takes seconds; most promotions do not need it
-    from pricing.demand.backtest import backtest  # noqa: PLC0415
+    from pricing.demand.backtest import backtest  # noqa: PLC0415 - TensorFlow, which most promotions do not need
 
     print(f"refitting the champion's configuration on the challenger's sales, {settings.folds} folds", flush=True)
     calendar = holiday_calendar(panel, challenger.config.data)

@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from numpy.typing import NDArray
 
-from pipelines.commands import import_tensorflow
 from pipelines.evaluation import SPAN, log_backtest, model_card, score_lines, weekly
 from pipelines.parts import Work, forget, kept_sample, prefix_of, spread
 from pipelines.production import accepted_past, sales_anchors
@@ -142,7 +141,6 @@ def _trained(
 ) -> tuple[LoadedVersion, str]:
     """Backtests, fits and packs; returns the version and its scores as text."""
     # After the sales are checked: importing TensorFlow takes longer than the check.
-    import_tensorflow()
     from pricing.demand.backtest import backtest, elasticity_figures  # noqa: PLC0415
     from pricing.demand.training import train  # noqa: PLC0415
 

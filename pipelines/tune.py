@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.commands import import_tensorflow, only_one, run_job
+from pipelines.commands import only_one, run_job
 from pipelines.production import accepted_past, sales_anchors
 from pipelines.sales import holiday_calendar, read_checked
 from pricing.config import Config, load_config
@@ -72,7 +72,6 @@ def main(*, sales: str, quarantine: Path | None, config: str | None, trials: int
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial({}, user_attrs={DEFAULT: True})
         past = without_newest_fold(panel, settings.demand)
-        import_tensorflow()
         from pricing.demand.backtest import backtest  # noqa: PLC0415 - after the sales are checked
 
         with only_one(f"tune-{name}", home=pricing_home(), model=settings.registry.model_name):
