@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from pipelines.reports.sensitivity import Sensitivity, analyse, sensitivity_page
+from pipelines.reports.plots import Sensitivity, analyse, sensitivity_page
 from pricing.decision.request import PriceRequest
 from serving.routes.catalogue import elasticity_of
 from tests.kit.versions import loaded_version
