@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from mlflow.entities import Run
@@ -13,7 +11,6 @@ from mlflow.entities import Run
 from pipelines.etl import main, page_file
 from pricing.config import load_config
 from pricing.data.panel import load_panel
-from tests.kit.mlflow_jobs import write_sales
 from tests.kit.shop import Shop
 
 GOOD = "date,product_id,units_sold,price\n2024-01-01,A,2,3.5\n2024-01-02,A,0,3.0\n2024-01-03,B,1,2.0\n"
@@ -82,20 +79,6 @@ def latest_run() -> Run:
 
 def page(panel: str = "panel") -> str:
     return page_file(Path(panel)).read_text(encoding="utf-8")
-
-
-def test_a_night_that_stops_leaves_a_page_that_says_why_and_the_panel_before(tmp_path: Path) -> None:
-    frame = pd.read_csv(write_sales(tmp_path / "sales.csv", days=60))
-    main(["--sales", "sales.csv", "--output", "panel"])
-    before = load_panel("panel")
-    day = sorted(frame["date"])[len(frame) * 2 // 3]
-    frame.loc[frame["date"] >= day, ["price", "list_price"]] *= 100
-    frame.to_csv(tmp_path / "sales.csv", index=False)
-
-    assert main(["--sales", "sales.csv", "--output", "panel"]) == 2
-
-    assert "price_unit" in page()
-    np.testing.assert_array_equal(load_panel("panel").price, before.price)
 
 
 @pytest.fixture

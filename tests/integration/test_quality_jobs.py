@@ -69,6 +69,7 @@ def test_a_night_of_prices_a_hundredfold_leaves_the_champion_and_its_states_as_t
     assert set(names(beside)) == {("price_unit", "stop")}
     assert beside[0].first == str(shop.panel(NOW).dates[-1])
     assert not Path("home/panel").exists()
+    assert "price_unit" in Path("home/panel.etl_report.html").read_text(encoding="utf-8")
     for job in ("nightly", "etl"):
         run = newest_run(job)
         assert run.info.status == "FAILED"

@@ -7,13 +7,11 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipelines import promote, refresh
 from pricing.config import load_config
 from pricing.data.calendar import WEEKDAYS
-from pricing.data.etl_output import POINTER, EtlOutput
 from pricing.data.panel import SERIES, Panel
 from pricing.decision.product_facts import ProductFacts, carry_facts
 from pricing.decision.request import PriceRequest
@@ -260,28 +258,3 @@ def test_products_that_the_new_rows_lack_keep_their_facts(shop: Shop) -> None:
     facts, known = version.whole_facts(), before.whole_facts()
     for name in ("price", "list_price", "unit_cost", "categories", "cost_assumed", "delivery_gaps"):
         np.testing.assert_array_equal(getattr(facts, name)[5], getattr(known, name)[5], err_msg=name)
-
-
-def test_a_refresh_takes_the_deliveries_that_etl_reads_and_hands_them_on(shop: Shop, tmp_path: Path) -> None:
-    last, product = shop.panel(165).dates[-1].astype("datetime64[D]"), str(shop.whole.product_ids[0])
-    made = tmp_path / "home" / "etl"
-    made.mkdir(parents=True)
-    days = (last + np.array([-3, 2, 4])).astype("datetime64[s]")
-    pd.DataFrame({"product_id": product, "date": days}).to_parquet(made / "deliveries.a.parquet")
-    output = EtlOutput(
-        made="a", run_id="", settings="", last=last.astype(dt.date), columns=[], sales=[],
-        plans={"deliveries": "deliveries.a.parquet"},
-    )  # fmt: skip
-    (made / POINTER).write_text(output.model_dump_json())
-    settings = tmp_path / "my.yaml"
-    settings.write_text("etl: {tables: {sales: {location: x.csv}, deliveries: {location: trucks.csv}}}\n")
-    shop.add(days=150, alias="champion")
-
-    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
-    assert refresh.main(["--sales", shop.sales(165), "--config", str(settings)]) == 0
-    assert refresh.main(["--version", "2", "--sales", shop.sales(168)]) == 0
-
-    planned, handed_on = (shop.fetch(number).facts.planned_deliveries.days() for number in ("2", "3"))
-    assert planned == {product: (last + np.array([2, 4])).tolist()}
-    assert handed_on == {product: [(last + 4).tolist()]}, "what is over is left out"
-    assert "delivery_planned" in reasons_of(shop.fetch("2"), product, str(last + 3))
