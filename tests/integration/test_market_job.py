@@ -7,14 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.market import (
-    OPTIONAL,
-    Platform,
-    main,
-    price_requests,
-    run_policies,
-    standard_policies,
-)
+from pipelines.market import OPTIONAL, Platform, main, price_requests, run_policies, standard_policies
 from pricing.arrays import Floats
 from pricing.config import Config, load_config
 from pricing.data.panel import Panel
